@@ -1,0 +1,172 @@
+"""The application's API: health, logins, and the calls that end them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.http import Http
+from opsctl.errors import CredentialsInvalid, OpsctlError, OutcomeUnknown, SystemFailed
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    import httpx
+
+    from opsctl.config import ApiSettings
+    from opsctl.systems import Systems
+
+LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether the API calls itself healthy, in which words, and how long that took."""
+
+    ok: bool
+    detail: str
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A login: the access token lives `expires_in` seconds, the refresh token longer."""
+
+    access: Secret
+    refresh: Secret
+    expires_in: int
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """How many logins a force-logout ended, and when, on the API's clock."""
+
+    at: datetime
+    revoked: int
+
+
+class Api(Adapter):
+    """The API at its configured base. Logging a configured test user in and out again counts as reading."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=systems.writing)
+        self._systems = systems
+        self._config: ApiSettings = systems.environment.need("api")
+        self._token: Secret | None = None
+        self._http = Http(
+            self._config.base,
+            system="the API",
+            writing=systems.writing,
+            sandbox=systems.config.sandbox,
+            login=f"Renew its token in {self._config.token}, or set [api.login].",
+            reading_posts=(LOGIN, REFRESH, LOGOUT),
+        )
+
+    def health(self) -> Health:
+        """Ask /health; an API that is down or unwell is an answer here, not an error."""
+        began = time.monotonic()
+        try:
+            answer = self._http.ask("GET", "/health", accept=range(400, 600))
+        except SystemFailed as failed:
+            return Health(False, failed.what, _since(began))
+        took = _since(began)
+        if not answer.is_success:
+            return Health(False, f"/health answered {answer.status_code}", took)
+        return Health(True, "ok", took)
+
+    def login(self, email: Secret, password: Secret) -> Tokens:
+        """Log in; raises CredentialsInvalid for a wrong password."""
+        return self._tokens(LOGIN, {"email": email.reveal(), "password": password.reveal()})
+
+    def refresh(self, token: Secret) -> Tokens:
+        """Trade a refresh token for new tokens; raises CredentialsInvalid when it isn't accepted."""
+        return self._tokens(REFRESH, {"refreshToken": token.reveal()})
+
+    def who(self, access: Secret) -> str | None:
+        """The id of the user whom this access token is for, or None when the API refuses it."""
+        answer = self._http.ask("GET", "/v1/auth/me", headers=_bearer(access), accept=(401,))
+        return None if answer.status_code == 401 else str(self._http.content(answer)["userId"])
+
+    def end(self, access: Secret) -> None:
+        """End the login of this access token; one that is refused has ended already."""
+        self._http.ask("POST", LOGOUT, json={}, headers=_bearer(access), accept=(401,))
+
+    @writes
+    def force_logout(self, user_id: str, key: str) -> Revoked:
+        """End every login of a user. Sent again under the same `key` it has no second effect; NotFound for an unknown user."""
+        return self._revoked("/v1/auth/force-logout", {"userId": user_id}, key)
+
+    @writes
+    def force_logout_all(self, key: str) -> Revoked:
+        """End every login of everybody. Sent again under the same `key` it has no second effect."""
+        return self._revoked("/v1/auth/force-logout-all", {}, key)
+
+    @writes
+    def announce(self, message: str, duration: str, key: str) -> None:
+        """Announce a maintenance of `duration` (`30m`) to the users."""
+        self._as_admin("/v1/notifications/maintenance", {"message": message, "duration": duration}, key)
+
+    def can_authorise(self) -> bool:
+        """Whether an administrator's token is there that the API accepts, or a way to one."""
+        if self._config.login or self._systems.person.present:
+            return True
+        return self.who(self._systems.resolve(self._config.token)) is not None
+
+    def close(self) -> None:
+        """End the connection."""
+        self._http.close()
+
+    def revoked_since(self, who: str) -> datetime | None:
+        """Since when the API refuses older tokens of `who` (`all` or `user:ID`); None when never or not configured."""
+        if self._config.revocations is None:
+            return None
+        mark = self._systems.redis.get(self._config.revocations.format(who=who))
+        try:
+            return None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC)
+        except (ValueError, OverflowError):
+            raise SystemFailed("The API's revocation mark in Redis is not epoch milliseconds.", "Check revocations in [api].") from None
+
+    def _tokens(self, path: str, body: dict[str, Any]) -> Tokens:
+        # The body of a refusal may echo what was sent; it is never shown.
+        answer = self._http.ask("POST", path, json=body, accept=(401,))
+        if answer.status_code == 401:
+            raise CredentialsInvalid(f"The API refused the credentials at {path}.", "Look at [api.login] and [api.test].")
+        found = self._http.content(answer)
+        try:
+            return Tokens(Secret(found["accessToken"]), Secret(found["refreshToken"]), int(found["expiresIn"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise SystemFailed(f"The API's answer at {path} holds no tokens.", "Check base in [api].") from None
+
+    def _revoked(self, path: str, body: dict[str, Any], key: str) -> Revoked:
+        found = self._http.content(self._as_admin(path, body, key), effect=True)
+        try:
+            return Revoked(datetime.fromisoformat(found["at"]).astimezone(UTC), int(found["revoked"]))
+        except (KeyError, TypeError, ValueError):
+            raise OutcomeUnknown(f"The API said yes to {path} without saying when.", "Look at its revocation marks.") from None
+
+    def _as_admin(self, path: str, body: dict[str, Any], key: str) -> httpx.Response:
+        """Send as the administrator; a refused token is renewed once, by the configured login or else by asking."""
+        try:
+            return self._as(self._token or self._systems.resolve(self._config.token), path, body, key)
+        except CredentialsInvalid as refused:
+            self._token = self._renewed(refused)
+        return self._as(self._token, path, body, key)
+
+    def _as(self, token: Secret, path: str, body: dict[str, Any], key: str) -> httpx.Response:
+        return self._http.ask("POST", path, json=body, headers={**_bearer(token), "Idempotency-Key": key})
+
+    def _renewed(self, refused: OpsctlError) -> Secret:
+        login = self._config.login
+        if login is None:
+            return self._systems.person.secret("A new administrator's token for the API", refused.next)
+        return self.login(self._systems.resolve(login.email), self._systems.resolve(login.password)).access
+
+
+def _bearer(token: Secret) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token.reveal()}"}
+
+
+def _since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 1)

@@ -1,0 +1,117 @@
+"""botocore's exceptions, translated once into opsctl's."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from opsctl.errors import (
+    CredentialsInvalid,
+    Denied,
+    NotFound,
+    OpsctlError,
+    OutcomeUnknown,
+    SystemFailed,
+    Throttled,
+    Unreachable,
+)
+from opsctl.redaction import vault
+
+REACH = "Check the network (VPN, proxy), then run it again."
+
+DENIED = re.compile(r"AccessDenied|UnauthorizedOperation|NotAuthorized|AuthorizationError|Forbidden")
+INVALID = re.compile(
+    r"ExpiredToken|TokenRefreshRequired|InvalidClientTokenId|UnrecognizedClient|InvalidAccessKeyId|SignatureDoesNotMatch"
+    r"|InvalidSignature|IncompleteSignature|MissingAuthenticationToken|AuthFailure|RequestExpired|RequestTimeTooSkewed"
+)
+THROTTLED = re.compile(r"Throttl|TooManyRequests|RequestLimitExceeded|SlowDown|BandwidthLimitExceeded|RateExceeded")
+ABSENT = re.compile(r"NotFound|NoSuch|NonExistent|DoesNotExist")
+PERMISSION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
+
+# By name, because older releases of botocore lack some of them.
+NO_LOGIN = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "TokenRetrievalError",
+        "NoAuthTokenError",
+        "SSOError",
+        "LoginError",
+        "ProfileNotFound",
+        "ConfigParseError",
+        "MetadataRetrievalError",
+        "UnknownCredentialError",
+        "InvalidConfigError",
+    }
+)
+
+# A request that was turned away at the door; any other 5xx may come after the effect.
+TURNED_AWAY = 503
+
+
+def translate(error: BaseException, *, effect: bool, service: str, operation: str, login: str, reach: str = REACH) -> OpsctlError:
+    """Return the error of opsctl's tree that `error`, raised by botocore, means.
+
+    `effect`: the call would have changed something, so that silence after sending it is OutcomeUnknown. `login` and
+    `reach` are what to type when the credentials don't hold and when there is no connection.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    call = f"{service}:{operation}"
+    if isinstance(error, ClientError):
+        return _answered(error.response, effect, call, login)
+    if isinstance(error, BotoCoreError):
+        return _unanswered(error, effect, call, login, reach)
+    return _lost(effect, call, "sent an answer that can't be read")
+
+
+def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> OpsctlError:
+    """An error that AWS itself sent, by its code."""
+    code = str(response.get("Error", {}).get("Code", ""))
+    said = _line(str(response.get("Error", {}).get("Message", "")))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if INVALID.search(code):
+        return CredentialsInvalid(f"AWS does not accept these credentials ({code}): {call} was not done.", f"Log in: {login}")
+    if THROTTLED.search(code) or status == 429:
+        return Throttled(
+            f"AWS asks to slow down ({code}), also after waiting: {call} was not done.", "Wait a minute, then run it again."
+        )
+    if DENIED.search(code):
+        permission = found[1] if (found := PERMISSION.search(said)) else call
+        return Denied(
+            f"AWS denied {permission}: nothing was done.",
+            f"Ask for the permission {permission}, or log in with another role: {login}",
+        )
+    if ABSENT.search(code):
+        return NotFound(f"{call}: {said or code}", "Check the name, the region and the environment.")
+    if status >= 500 and status != TURNED_AWAY:
+        return _lost(effect, call, f"failed inside AWS ({code})")
+    again = "Run it again in a minute." if status >= 500 else "Correct what AWS names, then run it again."
+    return SystemFailed(f"{call} was refused ({code}): {said}", again)
+
+
+def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach: str) -> OpsctlError:
+    """An error of the SDK: no credentials, no connection, or no answer."""
+    from botocore import exceptions as sdk
+
+    if any(kind.__name__ in NO_LOGIN for kind in type(error).__mro__):
+        return CredentialsInvalid(f"No valid AWS login: {_line(str(error))}", f"Log in: {login}")
+    if isinstance(error, sdk.ConnectionError):
+        return Unreachable(f"AWS can't be reached for {call}, so nothing was sent: {_line(str(error))}", reach)
+    if isinstance(error, sdk.ReadTimeoutError):
+        return _lost(effect, call, "did not answer in time")
+    if isinstance(error, sdk.HTTPClientError | sdk.IncompleteReadError):
+        return _lost(effect, call, "lost the connection before an answer came")
+    return SystemFailed(f"{call} could not be sent: {_line(str(error))}")
+
+
+def _lost(effect: bool, call: str, how: str) -> OpsctlError:
+    if effect:
+        return OutcomeUnknown(f"{call} {how}: nobody can tell whether it happened.", "Look at the run: opsctl runs list --active")
+    return SystemFailed(f"{call} {how}.", "Run it again.")
+
+
+def _line(text: str) -> str:
+    """One line, without any secret that this process knows."""
+    return vault.redact(" ".join(text.split())).rstrip(".") + "." if text else ""

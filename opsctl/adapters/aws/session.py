@@ -1,0 +1,226 @@
+"""The AWS session of one environment: behind its wall, in the right account, with every error translated in one place."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from opsctl.adapters.aws.failures import REACH, translate
+from opsctl.adapters.aws.wall import guard, reads
+from opsctl.adapters.place import only_here
+from opsctl.config import Aws
+from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 30
+ATTEMPTS = 4
+
+CREATION = "CreateClient"
+"""Stands for an operation while a client is made: nothing is sent yet."""
+
+# In the sandbox nothing of the person's own AWS set-up may be looked at; each is (config key, variable, default, conversion).
+NOBODYS_FILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+
+
+class Caller(Struct, frozen=True):
+    """Who AWS says we are; `user` is the last part of the ARN."""
+
+    account: str
+    arn: str
+    user: str
+
+
+# An access key belongs to one identity for all its life, so that it is asked about once a process.
+_callers: dict[tuple[str | None, str], Caller] = {}
+
+
+@functools.cache
+def _loader() -> Any:
+    """One loader of service models a process: a second session then costs next to nothing."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+class AwsSession:
+    """Makes clients, and calls them. A session that isn't `writing` refuses every call with an effect (ReadOnly).
+
+    Safe to use from several threads. Where it may read only, the SDK sends a call up to three times; where it may write, once,
+    since the first answer may have been lost after the effect.
+    """
+
+    def __init__(self, config: Aws, *, sandbox: bool, writing: bool) -> None:
+        self.config = config
+        self.sandbox = sandbox
+        self.writing = writing
+        self._lock = threading.RLock()
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._proven = False
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """The botocore client of `service`, in the configured region or another; raises WrongPlace in another account.
+
+        Prefer `call` and `pages`, which translate what goes wrong.
+        """
+        key = (service, region or self.config.region)
+        if service == "sts":
+            return self._made(key)
+        if self._proven or key in self._clients:
+            self.prove()
+            return self._made(key)
+        self._made(("sts", self.config.region))
+        _ = self._access_key  # Here, because the thread must not wait for the lock that the next client is made under.
+        with ThreadPoolExecutor(1) as aside:
+            proof = aside.submit(self.prove)
+            found = self._made(key)
+            proof.result()
+        return found
+
+    def call(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """Call `operation` (`describe_services`) and return AWS's answer, or raise one of opsctl's errors.
+
+        A writing session tries again here what was throttled, which definitely was not done.
+        """
+        client = self.client(service, region)
+        name = client.meta.method_to_api_mapping[operation]
+        for attempt in range(ATTEMPTS):
+            try:
+                with self.calling(service, name):
+                    answer: dict[str, Any] = getattr(client, operation)(**parameters)
+                    return answer
+            except Throttled:
+                if not self.writing or attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0.5, 1) * 2**attempt / 2)
+        raise AssertionError("the last attempt returns or raises")
+
+    def pages(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Go through every page of a reading `operation`; each page raises as `call` does."""
+        client = self.client(service, region)
+        with self.calling(service, client.meta.method_to_api_mapping[operation]):
+            yield from client.get_paginator(operation).paginate(**parameters)
+
+    @contextmanager
+    def calling(self, service: str, operation: str) -> Iterator[None]:
+        """Translate what botocore raises inside; `operation` as the model writes it (`DescribeServices`)."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError, ResponseParserError) as cause:
+            effect = self.writing and operation != CREATION and not reads(service, operation)
+            reach = f"Mend it: {self.config.login}" if self.sandbox else REACH
+            raise translate(
+                cause, effect=effect, service=service, operation=operation, login=self.config.login, reach=reach
+            ) from cause
+
+    @property
+    def caller(self) -> Caller:
+        """Who AWS says we are, asked once; raises CredentialsInvalid without a login."""
+        key = (self.config.endpoint, self._access_key)
+        if key not in _callers:
+            answer = self.call("sts", "get_caller_identity")
+            arn = answer["Arn"]
+            _callers[key] = Caller(answer["Account"], arn, arn.rpartition(":")[2].rpartition("/")[2])
+        return _callers[key]
+
+    def prove(self) -> None:
+        """Raise WrongPlace when the caller's account isn't the environment's; asks once."""
+        if self._proven:
+            return
+        caller = self.caller
+        if caller.account != self.config.account:
+            raise WrongPlace(
+                f"This login is in AWS account {caller.account} ({caller.user}), and the environment is account"
+                f" {self.config.account}: nothing was run.",
+                f"Log in to {self.config.account}: {self.config.login}",
+            )
+        self._proven = True
+
+    def _made(self, key: tuple[str, str]) -> Any:
+        if key in self._clients:
+            return self._clients[key]
+        service, region = key
+        with self._lock, self.calling(service, CREATION):
+            if key not in self._clients:
+                self._clients[key] = self._botocore.create_client(
+                    service, region_name=region, config=self._settings, **self._where
+                )
+            return self._clients[key]
+
+    @functools.cached_property
+    def _settings(self) -> Any:
+        from botocore.config import Config
+
+        plain = {"proxies": {}, "inject_host_prefix": False, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
+        return Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": 1 if self.writing else 3},
+            ignore_configured_endpoint_urls=True,
+            **(plain if self.sandbox else {}),
+        )
+
+    @functools.cached_property
+    def _where(self) -> dict[str, str]:
+        """Endpoint and credentials: in the sandbox those of the configuration alone, elsewhere the SDK's own."""
+        config = self.config
+        given = {
+            "endpoint_url": config.endpoint,
+            "aws_access_key_id": config.access_key_id,
+            "aws_secret_access_key": config.secret_access_key,
+        }
+        if not self.sandbox:
+            if any(given.values()):
+                raise ConfigurationError("[aws] has an endpoint or a key, which only a sandbox may have.", "Take it out.")
+            return {}
+        only_here("AWS", urllib.parse.urlsplit(config.endpoint or "").hostname or "")
+        if not (config.access_key_id and config.secret_access_key):
+            raise ConfigurationError("[aws] of a sandbox needs access-key-id and secret-access-key.", "Add them.")
+        return {key: value for key, value in given.items() if value}
+
+    @functools.cached_property
+    def _botocore(self) -> Any:
+        import botocore.session
+
+        session = botocore.session.Session(session_vars=NOBODYS_FILES if self.sandbox else None)
+        session.register_component("data_loader", _loader())
+        session.set_config_variable("region", self.config.region)
+        session.set_config_variable("ignore_configured_endpoint_urls", True)
+        if not self.writing:
+            # A client copies the session's hooks when it is made: one made before this would write.
+            session.get_component("event_emitter").register_first("before-call", guard)
+        return session
+
+    @functools.cached_property
+    def _access_key(self) -> str:
+        where = self._where
+        if "aws_access_key_id" in where:
+            return where["aws_access_key_id"]
+        with self._lock, self.calling("sts", "GetCallerIdentity"):
+            found = self._botocore.get_credentials()
+            if found is None:
+                raise CredentialsInvalid("There is no AWS login on this machine.", f"Log in: {self.config.login}")
+            key: str = found.get_frozen_credentials().access_key
+            return key
+
+
+def utc(time: datetime) -> datetime:
+    """The same moment as an aware UTC time; botocore gives times in the local zone."""
+    return time.astimezone(UTC)

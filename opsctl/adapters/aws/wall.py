@@ -1,0 +1,66 @@
+"""Which AWS calls have an effect, and the wall that a reading session keeps before those that have.
+
+The rule goes by the operation's name, because the models' own `readonly` trait is absent from most services.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from opsctl.errors import ReadOnly
+
+READING_NAME = re.compile(r"(Get|List|Describe|Head|BatchGet|Lookup|Filter)[A-Z]")
+
+READING_EXCEPTIONS = frozenset(
+    {
+        ("logs", "StartQuery"),
+        ("logs", "StopQuery"),
+        ("logs", "StartLiveTail"),
+        ("iam", "GenerateCredentialReport"),
+        ("iam", "SimulatePrincipalPolicy"),
+        ("iam", "SimulateCustomPolicy"),
+    }
+)
+
+# A login may have to be made in the middle of reading: by role, by web identity, or by a refreshed SSO token.
+LOGIN = frozenset(
+    {
+        ("sts", "AssumeRole"),
+        ("sts", "AssumeRoleWithWebIdentity"),
+        ("sts", "AssumeRoleWithSAML"),
+        ("sso-oidc", "CreateToken"),
+        ("signin", "CreateOAuth2Token"),
+    }
+)
+
+# Reading over the Data API needs a transaction, which is never committed.
+TRANSACTION = frozenset({("rds-data", "BeginTransaction"), ("rds-data", "RollbackTransaction")})
+
+ENDING = re.compile(r"\s*(COMMIT|END|PREPARE)\b", re.IGNORECASE)
+
+
+def reads(service: str, operation: str) -> bool:
+    """Tell whether `operation` (`DescribeServices`) of `service` (`ecs`, as botocore names it) has no effect on the world."""
+    name = (service, operation)
+    return bool(READING_NAME.match(operation)) or name in READING_EXCEPTIONS or name in LOGIN or name in TRANSACTION
+
+
+def guard(model: Any, params: dict[str, Any], **_: Any) -> None:
+    """Refuse every call that has an effect; botocore calls this on `before-call`, when nothing was sent yet.
+
+    ExecuteStatement passes only inside a transaction: what it then does is lost, as Commit never passes.
+    """
+    service, operation = model.service_model.service_name, model.name
+    if reads(service, operation):
+        return
+    if (service, operation) == ("rds-data", "ExecuteStatement") and _lost_in_the_end(params):
+        return
+    raise ReadOnly(f"{service}:{operation} writes, and this is a reading session: nothing was sent.")
+
+
+def _lost_in_the_end(params: dict[str, Any]) -> bool:
+    """Tell whether the statement is in a transaction and doesn't end it."""
+    asked = json.loads(params.get("body") or b"{}")
+    return bool(asked.get("transactionId")) and not ENDING.match(asked.get("sql", ""))

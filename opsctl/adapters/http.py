@@ -1,0 +1,209 @@
+"""HTTP: one client for every API that isn't AWS; behind its wall, at one host, its errors translated once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from opsctl.adapters.base import Adapter
+from opsctl.adapters.place import on_this_machine, only_here
+from opsctl.errors import (
+    ConfigurationError,
+    CredentialsInvalid,
+    Denied,
+    NotFound,
+    OpsctlError,
+    OutcomeUnknown,
+    ReadOnly,
+    SystemFailed,
+    Throttled,
+    Unreachable,
+    WrongPlace,
+)
+from opsctl.redaction import vault
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 30
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SLOW_DOWN = (420, 429)
+WAITS, LONGEST_WAIT = 3, 20.0
+NOT_IMPLEMENTED = 501
+
+
+class Http(Adapter):
+    """Asks one API at `base`; `system` is what messages call it, `login` what to do when it refuses the credentials.
+
+    A client that isn't `writing` sends only methods that read, and POST to the paths in `reading_posts`. No proxy, netrc or
+    certificate variable is looked at, no redirect followed. Safe between threads.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        system: str,
+        writing: bool,
+        sandbox: bool,
+        login: str = "Look at its credential in the configuration.",
+        reading_posts: Collection[str] = (),
+    ) -> None:
+        super().__init__(writing=writing)
+        self._base = base.rstrip("/")
+        self._system = system
+        self._sandbox = sandbox
+        self._login = login
+        self._reading_posts = frozenset(reading_posts)
+        self._host = _checked_host(self._base, system, sandbox)
+        self.client = self._build()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        repeatable: bool = False,
+        accept: Collection[int] = (),
+    ) -> httpx.Response:
+        """Send one request and return its answer, which is a success or in `accept`; raises one of opsctl's errors otherwise.
+
+        A read, or a `repeatable` request that has one effect however often it is sent, waits as often as three times when it
+        is asked to slow down.
+        """
+        effect = not self._reads(method, path)
+        for attempt in range(WAITS + 1):
+            answer = self._send(method, path, effect, json=json, headers=dict(headers or {}), params=params)
+            if answer.status_code not in SLOW_DOWN or (effect and not repeatable):
+                break
+            if (wait := _wait(answer.headers.get("Retry-After"), attempt)) > LONGEST_WAIT or attempt == WAITS:
+                break
+            time.sleep(wait)
+        if answer.is_success or answer.status_code in accept:
+            return answer
+        raise self._refused(answer, f"{method} {self._shown(path)}", effect)
+
+    def content(self, answer: httpx.Response, *, effect: bool = False) -> dict[str, Any]:
+        """The answer's JSON object; when it is none, SystemFailed, or OutcomeUnknown after an `effect`."""
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if isinstance(found, dict):
+            return found
+        if effect:
+            raise OutcomeUnknown(f"{self._system} said yes in words that can't be read.", "Look there what it did.")
+        raise SystemFailed(f"{self._system} sent an answer that is no JSON object.", "Check its address in the configuration.")
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.client.close()
+
+    def _build(self) -> httpx.Client:
+        import httpx
+
+        # It would log every URL, and some are secrets.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        return httpx.Client(
+            base_url=self._base,
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"User-Agent": "opsctl", "Accept": "application/json"},
+            event_hooks={"request": [self._guard]},
+        )
+
+    def _guard(self, request: httpx.Request) -> None:
+        """The wall: httpx calls this for every request before it is sent."""
+        if request.url.host != self._host:
+            raise WrongPlace(f"{self._system} is at {self._host}, not at {request.url.host}: nothing was sent.")
+        if self._sandbox:
+            only_here(self._system, request.url.host)
+        path = request.url.path.removeprefix(urlsplit(self._base).path)
+        if not self.writing and not self._reads(request.method, path):
+            raise ReadOnly(f"{request.method} to {self._system} writes, and this is a reading system: nothing was sent.")
+
+    def _reads(self, method: str, path: str) -> bool:
+        return method in READING_METHODS or (method == "POST" and path in self._reading_posts)
+
+    def _send(self, method: str, path: str, effect: bool, **parts: Any) -> httpx.Response:
+        import httpx
+
+        try:
+            return self.client.request(method, path, **parts)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
+            raise Unreachable(
+                f"{self._system} at {self._host} can't be reached: {_line(str(cause))} Nothing was sent.",
+                "Check the network (VPN), then run it again.",
+            ) from cause
+        except httpx.HTTPError as cause:
+            how = "did not answer in time" if isinstance(cause, httpx.TimeoutException) else "hung up before it answered"
+            raise self._lost(f"{method} {self._shown(path)}", how, effect) from cause
+        except httpx.InvalidURL as cause:
+            raise ConfigurationError(f"The address of {self._system} is not a URL.", "Mend it in the configuration.") from cause
+
+    def _refused(self, answer: httpx.Response, call: str, effect: bool) -> OpsctlError:
+        status = answer.status_code
+        said = _line(answer.text[:300] if "html" not in answer.headers.get("Content-Type", "") else answer.reason_phrase)
+        if status == 401:
+            return CredentialsInvalid(f"{self._system} does not accept the credentials for {call}: {said}", self._login)
+        if status == 403:
+            return Denied(f"{self._system} denied {call}: {said} Nothing was done.", "Ask for that permission.")
+        if status == 404:
+            return NotFound(f"{self._system} knows nothing at {call}: {said}", "Check the name and the address.")
+        if status in SLOW_DOWN:
+            return Throttled(f"{self._system} asks to slow down: {call} was not done.", "Wait a minute, then run it again.")
+        if status >= 500 and status != NOT_IMPLEMENTED:
+            return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect)
+        return SystemFailed(f"{self._system} refused {call} ({status}): {said} Nothing was done.")
+
+    def _lost(self, call: str, how: str, effect: bool) -> OpsctlError:
+        if effect:
+            return OutcomeUnknown(
+                f"{self._system}, asked for {call}, {how}: nobody can tell whether it happened.",
+                "Resume the run, which looks first: opsctl runs resume ID",
+            )
+        return SystemFailed(f"{self._system}, asked for {call}, {how}.", "Run it again.")
+
+    def _shown(self, path: str) -> str:
+        return vault.redact(path)
+
+
+def _checked_host(base: str, system: str, sandbox: bool) -> str:
+    parts = urlsplit(base)
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(f"The address of {system} is not an http(s) URL.", "Mend it in the configuration.")
+    if sandbox:
+        only_here(system, host)
+    elif parts.scheme == "http" and not on_this_machine(host):
+        raise WrongPlace(f"{system} at {host} is not behind https: a credential would be open to all on the way.", "Use https.")
+    return host
+
+
+def _wait(said: str | None, attempt: int) -> float:
+    """Seconds to wait: what `Retry-After` says, as a number or as a date, or else a little longer each time."""
+    if said is None:
+        return 0.5 * 2.0**attempt
+    try:
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.5 * 2.0**attempt
+
+
+def _line(text: str) -> str:
+    """One line of what was said, free of secrets and ended by a full stop."""
+    return (vault.redact(" ".join(text.split())).rstrip(".") or "it gave no reason") + "."

@@ -1,0 +1,138 @@
+"""Where people are told: Slack, PagerDuty and Statuspage.
+
+Shapes: Slack "Incoming webhooks", PagerDuty "Events API v2", Statuspage "Incidents". A channel that isn't configured raises
+ConfigurationError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote, urlsplit
+
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.http import Http
+from opsctl.errors import ConfigurationError, SystemFailed
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    from opsctl.config import Reference
+    from opsctl.systems import Systems
+
+Severity = Literal["critical", "error", "warning", "info"]
+Status = Literal["investigating", "identified", "monitoring", "resolved"]
+
+
+@dataclass(frozen=True)
+class StatusIncident:
+    """An incident as the status page shows it."""
+
+    id: str
+    name: str
+    status: str
+    created_at: datetime
+
+
+class Slack(Adapter):
+    """An incoming webhook. It knows no idempotency: what is sent twice is read twice."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=systems.writing)
+        url = systems.resolve(_configured(systems.config.channels.slack, "slack")).reveal()
+        parts = urlsplit(url)
+        # The path is the secret; kept by itself, so that it is hidden wherever it appears without its host.
+        self._path = Secret(parts.path)
+        base = f"{parts.scheme}://{parts.netloc}"
+        self._http = Http(base, system="Slack", writing=systems.writing, sandbox=systems.config.sandbox, login="Renew the webhook's URL.")
+
+    @writes
+    def post(self, text: str) -> None:
+        """Post a message; raises SystemFailed for an archived channel or a webhook that is gone."""
+        self._http.ask("POST", self._path.reveal(), json={"text": text})
+
+
+class PagerDuty(Adapter):
+    """A service's events. The deduplication key makes each of them idempotent."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=systems.writing)
+        channels = systems.config.channels
+        self._key = systems.resolve(_configured(channels.page, "page"))
+        self._source = f"opsctl {systems.environment.name}"
+        self._http = Http(channels.page_base, system="PagerDuty", writing=systems.writing, sandbox=systems.config.sandbox)
+
+    @writes
+    def trigger(self, summary: str, severity: Severity, dedup_key: str) -> str:
+        """Page whoever is on call; returns the deduplication key."""
+        payload = {"summary": summary[:1024], "source": self._source, "severity": severity}
+        return self._send({"event_action": "trigger", "dedup_key": dedup_key, "payload": payload})
+
+    @writes
+    def acknowledge(self, dedup_key: str) -> str:
+        """Say that somebody works on it."""
+        return self._send({"event_action": "acknowledge", "dedup_key": dedup_key})
+
+    @writes
+    def resolve(self, dedup_key: str) -> str:
+        """Say that it is over."""
+        return self._send({"event_action": "resolve", "dedup_key": dedup_key})
+
+    def _send(self, event: dict[str, object]) -> str:
+        body = {"routing_key": self._key.reveal(), **event}
+        answer = self._http.ask("POST", "/v2/enqueue", json=body, repeatable=True)
+        return str(self._http.content(answer, effect=True).get("dedup_key", event["dedup_key"]))
+
+
+class Statuspage(Adapter):
+    """The public status page, which tells its subscribers. It knows no idempotency: list before posting again."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=systems.writing)
+        channels = systems.config.channels
+        if channels.status_page is None:
+            raise _missing("status-page")
+        self._key = systems.resolve(_configured(channels.status_key, "status-key"))
+        self._incidents = f"/v1/pages/{quote(channels.status_page, safe='')}/incidents"
+        self._http = Http(channels.status_base, system="Statuspage", writing=systems.writing, sandbox=systems.config.sandbox)
+
+    def incidents(self) -> list[StatusIncident]:
+        """The newest incidents of the page, newest first."""
+        found = self._http.ask("GET", self._incidents, headers=self._headers, params={"limit": "100"}).json()
+        if not isinstance(found, list):
+            raise SystemFailed("Statuspage sent no list of incidents.", "Check status-base in [channels].")
+        return [_incident(each) for each in found]
+
+    @writes
+    def post(self, name: str, status: Status, body: str) -> StatusIncident:
+        """Open an incident, which tells the subscribers."""
+        incident = {"name": name, "status": status, "body": body}
+        answer = self._http.ask("POST", self._incidents, json={"incident": incident}, headers=self._headers)
+        return _incident(self._http.content(answer, effect=True))
+
+    @writes
+    def update(self, id: str, status: Status, body: str) -> StatusIncident:
+        """Say how an incident goes on, or that it is resolved; raises NotFound for an unknown id."""
+        path = f"{self._incidents}/{quote(id, safe='')}"
+        incident = {"status": status, "body": body}
+        answer = self._http.ask("PATCH", path, json={"incident": incident}, headers=self._headers)
+        return _incident(self._http.content(answer, effect=True))
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"OAuth {self._key.reveal()}"}
+
+
+def _incident(found: dict[str, str]) -> StatusIncident:
+    created = datetime.fromisoformat(found["created_at"]).astimezone(UTC)
+    return StatusIncident(found["id"], found["name"], found["status"], created)
+
+
+def _configured(reference: Reference | None, key: str) -> Reference:
+    if reference is None:
+        raise _missing(key)
+    return reference
+
+
+def _missing(key: str) -> ConfigurationError:
+    return ConfigurationError(f"No {key} is configured in [channels].", f"Add {key} to [channels], or tell people yourself.")

@@ -1,0 +1,70 @@
+"""The person at the terminal, asked as any other system is; without a terminal the answer is Waiting."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from opsctl.errors import Interrupted, Waiting
+from opsctl.redaction import Secret
+
+ASSUMED = "assumed"
+
+
+class Person:
+    """Asks on the controlling terminal, so that standard input stays free for a secret's value.
+
+    With `assume` (allowed in the sandbox only) checklist questions are passed with the first answer there is.
+    """
+
+    def __init__(self, *, assume: bool = False, path: str = "/dev/tty") -> None:
+        self.assume = assume
+        self._path = path
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a terminal to ask on."""
+        with suppress(OSError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_NOCTTY))
+            return True
+        return False
+
+    def text(self, question: str, otherwise: str) -> str:
+        """Ask for a line; raises Waiting, with `otherwise` as the next step, when nobody is there."""
+        if not self.present:
+            raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+        try:
+            with open(self._path, "r+b", buffering=0) as terminal:
+                terminal.write(f"{question}: ".encode())
+                line = b""
+                while not line.endswith(b"\n"):
+                    piece = terminal.read(1)
+                    if not piece:
+                        raise Waiting(f"{question}: the terminal was closed.", otherwise)
+                    line += piece
+        except OSError as cause:
+            raise Waiting(f"{question}: the terminal can't be read.", otherwise) from cause
+        except KeyboardInterrupt:
+            raise Interrupted("Stopped at a question; what was done so far is in the ledger.", "opsctl runs list --active") from None
+        return line.decode(errors="replace").strip()
+
+    def agree(self, question: str, otherwise: str) -> bool:
+        """Ask for a yes; anything else is a no."""
+        return self.text(f"{question} [y/N]", otherwise).lower() in ("y", "yes")
+
+    def choose(self, question: str, choices: Sequence[str], otherwise: str) -> str:
+        """Ask until one of `choices` is typed; any answer is good when there are none."""
+        if self.assume:
+            return choices[0] if choices else ASSUMED
+        while True:
+            answer = self.text(f"{question} [{'/'.join(choices)}]" if choices else question, otherwise)
+            if answer in choices or (not choices and answer):
+                return answer
+
+    def secret(self, question: str, otherwise: str = "Run it in a terminal.") -> Secret:
+        """Ask for a value without showing it."""
+        if not self.present:
+            raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+        return Secret(getpass.getpass(f"{question}: "))

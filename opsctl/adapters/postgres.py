@@ -1,0 +1,288 @@
+"""PostgreSQL over psycopg, at the endpoint that AWS names: nothing of libpq's variables or files is looked at."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from opsctl.adapters import database
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.database import Row
+from opsctl.adapters.place import only_here
+from opsctl.errors import CredentialsInvalid, NotFound, OpsctlError, Refused, SystemFailed
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from opsctl.adapters.database import Statement
+    from opsctl.config import DatabaseSettings
+    from opsctl.systems import Systems
+
+CONNECT_SECONDS = 5
+STATEMENT_SECONDS = 30
+
+SESSION = {"timezone": "UTC", "datestyle": "ISO", "intervalstyle": "postgres", "idle_in_transaction_session_timeout": "60s"}
+# These come as text from the Data API, so that both drivers answer the same.
+AS_TEXT = ("interval", "inet", "cidr", "time", "timetz")
+
+# What a read-only session doesn't stop, the role has to: it may read everything, and do nothing.
+POWERS = [
+    "pg_signal_backend",
+    "pg_signal_autovacuum_worker",
+    "pg_write_all_data",
+    "pg_execute_server_program",
+    "pg_write_server_files",
+    "pg_maintain",
+    "rds_superuser",
+]
+READERS_RIGHTS = """
+SELECT current_user::text AS role, rolsuper AS superuser, rolcreaterole OR rolcreatedb AS creates,
+       ARRAY(SELECT rolname::text FROM pg_roles AS power
+             WHERE rolname = ANY(%(powers)s) AND pg_has_role(power.oid, 'MEMBER')) AS powers,
+       (SELECT format('%%I.%%I', nspname, relname)
+        FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
+        WHERE relkind IN ('r', 'p', 'v', 'f') AND nspname <> 'information_schema' AND nspname !~ '^pg_'
+          AND (has_table_privilege(relation.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+               OR has_any_column_privilege(relation.oid, 'INSERT, UPDATE')) LIMIT 1) AS writable
+FROM pg_roles WHERE rolname = current_user
+"""
+
+_variables = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and as whom to connect."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: Secret
+    tls: bool = True
+
+
+class Postgres(Adapter):
+    """A `Database` over one connection, which is opened at the first statement and again after it was lost.
+
+    The server stops a statement after `statement_seconds`, and a transaction that idles for a minute.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, writing: bool, statement_seconds: float = STATEMENT_SECONDS) -> None:
+        super().__init__(writing=writing)
+        self._endpoint = endpoint
+        self._statement_seconds = statement_seconds
+        self._lock = threading.RLock()
+        self._open: psycopg.Connection[Row] | None = None
+        self._inside = False
+
+    @classmethod
+    def connect(cls, systems: Systems, config: DatabaseSettings) -> Postgres:
+        """Take endpoint and port from RDS, the login from its secret; raises WrongPlace in a sandbox beyond this machine."""
+        cluster = systems.rds.cluster(config.cluster)
+        if systems.config.sandbox:
+            only_here("database", cluster.endpoint)
+        user, password = database.login(systems, config.login if systems.writing else config.reader)
+        endpoint = Endpoint(cluster.endpoint, cluster.port, config.name, user, password, config.tls)
+        return cls(endpoint, writing=systems.writing)
+
+    def query(self, statement: Statement, /, **params: Any) -> list[Row]:
+        """Return the rows of a statement, each by column name; SystemFailed and its kinds when it fails."""
+        text = database.render(statement)
+        if not self.writing:
+            database.only_reads(text)
+        with self._lock, self._translating(effect=self._effect and not database.reads(text)):
+            rows = self._connection.execute(text.encode(), self._bound(params)).fetchall()
+        return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+    @writes
+    def execute(self, statement: Statement, /, **params: Any) -> int:
+        """Run a statement and return how many rows it touched; see `Database`."""
+        with self._lock, self._translating(effect=self._effect):
+            cursor = self._connection.execute(database.render(statement).encode(), self._bound(params))
+            return 0 if cursor.description else max(cursor.rowcount, 0)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit together what this thread runs inside; see `Database`. It doesn't nest."""
+        with self._lock:
+            if self._inside:
+                raise RuntimeError("a transaction is open already")
+            with self._translating(effect=False):
+                connection = self._connection
+                connection.execute("BEGIN")
+            self._inside = True
+            try:
+                yield
+            except BaseException:
+                self._inside = False
+                self._roll_back(connection)
+                raise
+            self._inside = False
+            with self._translating(effect=self.writing):
+                connection.execute("COMMIT")
+
+    def server_time(self) -> datetime:
+        """The server's clock, now."""
+        now: datetime = self.query(database.SERVER_TIME)[0]["now"]
+        return now
+
+    def close(self) -> None:
+        """Give the connection back."""
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+                self._open = None
+
+    @property
+    def _effect(self) -> bool:
+        # What a transaction did is lost with its connection: only outside of one a lost answer leaves a doubt.
+        return self.writing and not self._inside
+
+    @property
+    def _connection(self) -> psycopg.Connection[Row]:
+        if self._open is None or ((self._open.broken or self._open.closed) and not self._inside):
+            connection = self._connect()
+            if not self.writing:
+                try:
+                    _only_reader(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+            self._open = connection
+        return self._open
+
+    def _connect(self) -> psycopg.Connection[Row]:
+        import psycopg
+        from psycopg.rows import dict_row
+
+        try:
+            with no_pg_variables():
+                connection = psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None, row_factory=dict_row)
+        except psycopg.OperationalError as cause:
+            raise _no_connection(f"{self._endpoint.host}:{self._endpoint.port}", cause) from cause
+        _same_types(connection)
+        return connection
+
+    @cached_property
+    def _parameters(self) -> dict[str, Any]:
+        """Every parameter that decides where and how; libpq documentation, section "Parameter Key Words"."""
+        settings = SESSION | {"statement_timeout": f"{int(self._statement_seconds * 1000)}ms"}
+        if not self.writing:
+            settings["default_transaction_read_only"] = "on"
+        endpoint = self._endpoint
+        return {
+            "host": endpoint.host,
+            "port": endpoint.port,
+            "dbname": endpoint.name,
+            "user": endpoint.user,
+            "password": endpoint.password.reveal(),
+            "passfile": os.devnull,
+            "application_name": "opsctl",
+            "client_encoding": "UTF8",
+            "connect_timeout": CONNECT_SECONDS,
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+            "sslmode": "require" if endpoint.tls else "disable",
+            "sslcertmode": "disable",
+            "gssencmode": "disable",
+            "target_session_attrs": "read-write" if self.writing else "any",
+            "keepalives_idle": 5,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        }
+
+    def _bound(self, params: dict[str, Any]) -> dict[str, Any]:
+        from psycopg.types.json import Json
+
+        return {name: Json(value) if isinstance(value, dict | list) else value for name, value in params.items()}
+
+    def _roll_back(self, connection: psycopg.Connection[Row]) -> None:
+        import psycopg
+
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            # The server rolls back by itself when the connection ends.
+            connection.close()
+
+    @contextmanager
+    def _translating(self, *, effect: bool) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except psycopg.Error as cause:
+            if cause.sqlstate:
+                raise database.refusal(cause.sqlstate, cause.diag.message_primary or str(cause), writing=effect) from cause
+            if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
+                raise database.lost(writing=effect, why=str(cause)) from cause
+            if isinstance(cause, psycopg.DataError):
+                raise SystemFailed(f"The database's answer can't be read: {database.one_line(str(cause))}") from cause
+            raise
+
+
+@contextmanager
+def no_pg_variables() -> Iterator[None]:
+    """Hide every PG* variable from libpq; no parameter overrules PGSERVICE, PGTZ or PGSSLROOTCERT."""
+    with _variables:
+        kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
+        try:
+            yield
+        finally:
+            os.environ.update(kept)
+
+
+def _only_reader(connection: psycopg.Connection[Row]) -> None:
+    """Raise Refused when the connected role may do more than read."""
+    rights = connection.execute(READERS_RIGHTS, {"powers": POWERS}).fetchone()
+    if rights is None:
+        raise Refused("The reading role is not listed by the database: nothing was read.", "Look at its login.")
+    too_much = [
+        *(["it is a superuser"] if rights["superuser"] else []),
+        *(["it may create roles or databases"] if rights["creates"] else []),
+        *([f"it has {', '.join(rights['powers'])}"] if rights["powers"] else []),
+        *([f"it may write {rights['writable']}"] if rights["writable"] else []),
+    ]
+    if too_much:
+        raise Refused(
+            f"The reading role {rights['role']} may do more than read: {'; '.join(too_much)}. Nothing was read.",
+            "Point [database] reader at a role that has only this: GRANT pg_monitor, pg_read_all_data TO opsctl_reader",
+        )
+
+
+def _same_types(connection: psycopg.Connection[Row]) -> None:
+    from psycopg.types.string import StrDumper, TextLoader
+
+    connection.adapters.register_dumper(str, StrDumper)
+    for name in AS_TEXT:
+        connection.adapters.register_loader(name, TextLoader)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return value
+
+
+def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
+    """libpq gives no SQLSTATE for a connection that failed, only the server's words."""
+    said = str(cause)
+    fatal = next((line.partition("FATAL:")[2].strip() for line in said.splitlines() if "FATAL:" in line), "")
+    if "connection slots" in fatal or "too many" in fatal:
+        return database.Busy(f"The database has no connection left: {database.one_line(fatal)}", "Wait a moment, then run it again.")
+    if "authentication failed" in fatal or "pg_hba.conf" in fatal or "role " in fatal:
+        return CredentialsInvalid(
+            f"The database at {where} refused the login: {database.one_line(fatal)}",
+            "Look at the login secret that [database] names.",
+        )
+    if "database " in fatal and "does not exist" in fatal:
+        return NotFound(f"{database.one_line(fatal)}", "Check name in [database] of the configuration.")
+    return database.unreachable(where, fatal or said)

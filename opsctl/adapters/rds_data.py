@@ -1,0 +1,279 @@
+"""The database over the RDS Data API, with the same statements and the same types as over a connection.
+
+Facts: a statement is stopped after 45 s, a transaction is dropped after 3 idle minutes, a result is at most 1 MB
+(AWS, "Using RDS Data API").
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from opsctl.adapters import database
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.database import Busy, Row
+from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, OpsctlError, SystemFailed, Unreachable
+
+if TYPE_CHECKING:
+    from opsctl.adapters.database import Statement
+    from opsctl.config import DatabaseSettings
+    from opsctl.systems import Systems
+
+PLACEHOLDER = re.compile(r"%%|%\((\w+)\)s|%")
+STATE = re.compile(r";?\s*SQLState: (\w{5})")
+# What this API says beside what any AWS service may: the error, what it means, and what to do.
+REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
+    "StatementTimeoutException": (Busy, "The Data API stopped a statement at its time limit", "Run it again in a moment."),
+    "DatabaseResumingException": (Busy, "The database is waking up", "Run it again in a minute."),
+    "DatabaseUnavailableException": (Unreachable, "The Data API finds no writer", "Wait for the failover, then run it again."),
+    "DatabaseNotFoundException": (NotFound, "The Data API knows no such database", "Check name in [database]."),
+    "InvalidSecretException": (CredentialsInvalid, "The Data API can't log in", "Look at secret-arn in [database]."),
+    "SecretsErrorException": (CredentialsInvalid, "The Data API can't log in", "Look at secret-arn in [database]."),
+    "ForbiddenException": (Denied, "AWS denied rds-data:ExecuteStatement", "Ask for that permission."),
+    "HttpEndpointNotEnabledException": (SystemFailed, "The cluster has no Data API", "Enable it, or choose driver postgres."),
+    "TransactionNotFoundException": (SystemFailed, "The Data API has dropped the transaction", "Run it again."),
+    "BadRequestException": (SystemFailed, "The Data API refused", ""),
+}
+DROPPED = "TransactionNotFoundException"
+
+
+class RdsData(Adapter):
+    """A `Database` over the Data API. A reading one works in one read-only transaction, which is never committed.
+
+    `client` is botocore's `rds-data`, which must not retry when `writing`; `login` is the line to type when AWS knows no login.
+    """
+
+    def __init__(self, client: Any, *, resource_arn: str, secret_arn: str, name: str, login: str, writing: bool) -> None:
+        super().__init__(writing=writing)
+        self._client = client
+        self._where = {"resourceArn": resource_arn, "secretArn": secret_arn}
+        self._name = name
+        self._login = login
+        self._lock = threading.RLock()
+        self._transaction: str | None = None
+        self._inside = False
+
+    @classmethod
+    def connect(cls, systems: Systems, config: DatabaseSettings) -> RdsData:
+        """Take cluster and login from the configuration; raises ConfigurationError where an ARN is missing."""
+        if not (config.resource_arn and config.secret_arn):
+            raise ConfigurationError(
+                "[database] with driver rds-data needs resource-arn and secret-arn.", f"Add them to {systems.environment.path}."
+            )
+        made = cls(
+            systems.aws.client("rds-data"),
+            resource_arn=config.resource_arn,
+            secret_arn=config.secret_arn,
+            name=config.name,
+            login=systems.config.aws.login,
+            writing=systems.writing,
+        )
+        atexit.register(made.close)
+        return made
+
+    def query(self, statement: Statement, /, **params: Any) -> list[Row]:
+        """Return the rows of a statement, each by column name; SystemFailed and its kinds when it fails."""
+        text = database.render(statement)
+        with self._lock:
+            if self.writing:
+                return _rows(self._run(text, params, effect=not self._inside and not database.reads(text)))
+            database.only_reads(text)
+            return _rows(self._read(text, params))
+
+    @writes
+    def execute(self, statement: Statement, /, **params: Any) -> int:
+        """Run a statement and return how many rows it touched; see `Database`."""
+        with self._lock:
+            answer = self._run(database.render(statement), params, effect=not self._inside)
+            return int(answer.get("numberOfRecordsUpdated", 0))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit together what this thread runs inside; see `Database`. It doesn't nest."""
+        with self._lock:
+            if self._inside:
+                raise RuntimeError("a transaction is open already")
+            if self.writing:
+                self._transaction = self._begin()
+            self._inside = True
+            try:
+                yield
+            except BaseException:
+                self.close()
+                raise
+            finally:
+                self._inside = False
+            if self.writing:
+                identifier, self._transaction = self._transaction, None
+                self._call("CommitTransaction", effect=True, transactionId=identifier)
+
+    def server_time(self) -> datetime:
+        """The server's clock, now."""
+        now: datetime = self.query(database.SERVER_TIME)[0]["now"]
+        return now
+
+    def close(self) -> None:
+        """Roll back the open transaction, if there is one; the service does so by itself when this fails."""
+        with self._lock:
+            identifier, self._transaction = self._transaction, None
+            if identifier is not None:
+                with suppress(OpsctlError):
+                    self._call("RollbackTransaction", transactionId=identifier)
+
+    def _read(self, text: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Run a reading statement; once more in a new transaction when the service has dropped the idle one."""
+        fresh = self._transaction is None
+        try:
+            return self._run_reading(text, params)
+        except OpsctlError as error:
+            self.close()
+            if fresh or not _is_dropped(error.__cause__):
+                raise
+        return self._run_reading(text, params)
+
+    def _run_reading(self, text: str, params: dict[str, Any]) -> dict[str, Any]:
+        if self._transaction is None:
+            self._transaction = self._begin()
+            self._run("SET TRANSACTION READ ONLY", {}, effect=False)
+            # PostgreSQL lets no transaction become READ WRITE again after its first query.
+            self._run("SELECT 1", {}, effect=False)
+        return self._run(text, params, effect=False)
+
+    def _begin(self) -> str:
+        return str(self._call("BeginTransaction", database=self._name)["transactionId"])
+
+    def _run(self, text: str, params: dict[str, Any], *, effect: bool) -> dict[str, Any]:
+        statement, parameters = bind(text, params)
+        there = {"transactionId": self._transaction} if self._transaction else {}
+        return self._call(
+            "ExecuteStatement",
+            effect=effect,
+            database=self._name,
+            sql=statement,
+            parameters=parameters,
+            includeResultMetadata=True,
+            **there,
+        )
+
+    def _call(self, operation: str, *, effect: bool = False, **parameters: Any) -> dict[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        method = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower()
+        try:
+            answer: dict[str, Any] = getattr(self._client, method)(**{**self._where, **parameters})
+        except (BotoCoreError, ClientError, ResponseParserError) as cause:
+            raise self._translated(cause, operation, effect) from cause
+        return answer
+
+    def _translated(self, cause: BaseException, operation: str, effect: bool) -> OpsctlError:
+        from opsctl.adapters.aws.failures import translate
+
+        known = _refused(*_said(cause), effect)
+        return known or translate(cause, effect=effect, service="rds-data", operation=operation, login=self._login)
+
+
+def bind(text: str, params: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """Turn psycopg's placeholders into the Data API's, and values into its typed fields; KeyError for one without a value."""
+    used: dict[str, dict[str, Any]] = {}
+
+    def placeholder(found: re.Match[str]) -> str:
+        name = found[1]
+        if name is None:
+            return "%"
+        used[name] = {"name": name, **_field(params[name])}
+        # The TIMESTAMP hint knows neither microseconds nor a zone.
+        return f"CAST(:{name} AS timestamptz)" if isinstance(params[name], datetime) else f":{name}"
+
+    statement = PLACEHOLDER.sub(placeholder, text)
+    return statement, list(used.values())
+
+
+def _field(value: Any) -> dict[str, Any]:
+    """A value as the API's field, with its type hint; raises TypeError for a type that it doesn't take."""
+    hinted = {Decimal: "DECIMAL", UUID: "UUID", date: "DATE"}
+    match value:
+        case None:
+            return {"value": {"isNull": True}}
+        case bool():
+            return {"value": {"booleanValue": value}}
+        case int():
+            return {"value": {"longValue": value}}
+        case float():
+            return {"value": {"doubleValue": value}}
+        case str():
+            return {"value": {"stringValue": value}}
+        case bytes():
+            return {"value": {"blobValue": value}}
+        case datetime() if value.tzinfo is not None:
+            return {"value": {"stringValue": value.astimezone(UTC).isoformat(sep=" ")}}
+        case dict() | list():
+            return {"value": {"stringValue": json.dumps(value)}, "typeHint": "JSON"}
+        case Decimal() | UUID() | date() if type(value) in hinted:
+            return {"value": {"stringValue": str(value)}, "typeHint": hinted[type(value)]}
+    raise TypeError(f"a parameter can't be {type(value).__name__}; times are aware")
+
+
+def _rows(answer: dict[str, Any]) -> list[Row]:
+    columns = [(column["label"], column["typeName"].lower()) for column in answer.get("columnMetadata", [])]
+    return [
+        {name: _value(kind, field) for (name, kind), field in zip(columns, record, strict=True)} for record in answer.get("records", [])
+    ]
+
+
+def _value(kind: str, field: dict[str, Any]) -> Any:
+    if field.get("isNull"):
+        return None
+    value = next(iter(field.values()))
+    if "arrayValue" in field:
+        return _list(value)
+    match kind:
+        case "timestamptz" | "timestamp":
+            found = datetime.fromisoformat(value)
+            return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        case "date":
+            return date.fromisoformat(value)
+        case "numeric":
+            return Decimal(str(value))
+        case "uuid":
+            return UUID(value)
+        case "json" | "jsonb":
+            return json.loads(value)
+    return value
+
+
+def _list(array: dict[str, Any]) -> list[Any]:
+    values: list[Any] = next(iter(array.values()), [])
+    return [_list(each) if isinstance(each, dict) else each for each in values]
+
+
+def _is_dropped(cause: BaseException | None) -> bool:
+    code, message = _said(cause)
+    return code == DROPPED or ("Transaction" in message and "is not found" in message)
+
+
+def _said(cause: BaseException | None) -> tuple[str, str]:
+    """AWS's code and message, both empty where no answer came; some of botocore's exceptions have a `response` of None."""
+    error = (getattr(cause, "response", None) or {}).get("Error", {})
+    return str(error.get("Code", "")), str(error.get("Message", ""))
+
+
+def _refused(code: str, message: str, effect: bool) -> OpsctlError | None:
+    """The error for what the Data API or the database behind it refused; None for what any AWS service may say."""
+    said = database.one_line(STATE.sub("", message).removeprefix("ERROR: "))
+    if found := STATE.search(message):
+        return database.refusal(found[1], said, writing=effect)
+    if code == "BadRequestException" and "password authentication failed" in message:
+        code = "InvalidSecretException"
+    if code not in REFUSALS:
+        return None
+    kind, what, following = REFUSALS[code]
+    return kind(f"{what}: {said} Nothing was changed.", following)

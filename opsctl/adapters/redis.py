@@ -1,0 +1,241 @@
+"""The application's Redis (or Valkey), at the endpoint that AWS names; its keys are gone through in short steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.place import only_here
+from opsctl.adapters.redis_keys import STEP, STEP_KEYS, lua_pattern
+from opsctl.errors import (
+    ConfigurationError,
+    CredentialsInvalid,
+    Denied,
+    OpsctlError,
+    OutcomeUnknown,
+    ReadOnly,
+    SystemFailed,
+    Unreachable,
+)
+from opsctl.redaction import Secret, vault
+
+if TYPE_CHECKING:
+    import redis
+
+    from opsctl.config import RedisSettings
+    from opsctl.systems import Beat, Systems
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 30
+SLOTS = 16384
+RESUME = "Resume the run, which counts again: opsctl runs resume ID"
+
+
+class Redis(Adapter):
+    """Counts and unlinks keys by pattern and age, and reads single ones. Safe between threads.
+
+    A key's beginning is the server's now, less what of `lifetime` has passed by its time to live; a key that never expires began
+    long ago. In a cluster every primary is gone through.
+    """
+
+    def __init__(self, host: str, port: int, *, password: Secret | None, tls: bool, writing: bool) -> None:
+        super().__init__(writing=writing)
+        self._where = (host, port)
+        self._password = password
+        self._tls = tls
+
+    @classmethod
+    def connect(cls, systems: Systems) -> Redis:
+        """Take the endpoint from ElastiCache; it connects at the first question. WrongPlace in a sandbox beyond this machine."""
+        config: RedisSettings = systems.environment.need("redis")
+        host, port = systems.elasticache.endpoint(config.cluster)
+        if systems.config.sandbox:
+            only_here("Redis", host)
+        password = systems.resolve(config.password) if config.password else None
+        return cls(host, port, password=password, tls=config.tls, writing=systems.writing)
+
+    def count(self, patterns: Sequence[str], keep: Sequence[str], before_ms: int, lifetime_ms: int) -> int:
+        """Count the keys that match a pattern, match no `keep`, and began before `before_ms` (epoch milliseconds).
+
+        A key that moves while it is counted may be counted twice, as with SCAN.
+        """
+        return sum(found for found in self._steps("EVAL_RO", patterns, keep, before_ms, lifetime_ms))
+
+    @writes
+    def unlink(
+        self,
+        patterns: Sequence[str],
+        keep: Sequence[str],
+        before_ms: int,
+        lifetime_ms: int,
+        beat: Beat,
+        total: int | None = None,
+    ) -> int:
+        """Delete what `count` counts and return how many; `beat` is called between steps, and may raise to stop.
+
+        No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
+        """
+        done = 0
+        steps = self._steps("EVAL", patterns, keep, before_ms, lifetime_ms)
+        while (found := self._next(steps, done)) is not None:
+            done += found
+            beat(done, total, "keys")
+        return done
+
+    def _next(self, steps: Iterator[int], done: int) -> int | None:
+        try:
+            return next(steps, None)
+        except SystemFailed as failed:
+            if not done:
+                raise
+            # A definite no of this step is none of the whole.
+            raise OutcomeUnknown(f"{failed.what} {done} keys are gone by now, and some are left.", RESUME) from failed
+
+    def get(self, key: str) -> str | None:
+        """The value of a string key, or None."""
+        with self._translating(effect=False):
+            value = self._owner(key).get(key)
+        return None if value is None else _text(value)
+
+    def info(self, section: str) -> dict[str, Any]:
+        """A section of INFO: `memory`, `clients`, `stats`..."""
+        with self._translating(effect=False):
+            return dict(self._main.info(section))
+
+    def server_time_ms(self) -> int:
+        """The server's clock, in epoch milliseconds."""
+        with self._translating(effect=False):
+            seconds, microseconds = self._main.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def close(self) -> None:
+        """Give every connection back."""
+        for name in ("_main", "_nodes"):
+            found = self.__dict__.pop(name, [])
+            for client in found.values() if isinstance(found, dict) else [found] if found else []:
+                client.close()
+
+    def _steps(self, command: str, patterns: Sequence[str], keep: Sequence[str], before_ms: int, lifetime_ms: int) -> Iterator[int]:
+        """How many keys each step found. A key that matches several patterns is met with the first one only."""
+        effect = command == "EVAL"
+        for client in self._primaries:
+            for place, glob in enumerate(patterns):
+                spared = [lua_pattern(each.encode()) for each in (*keep, *patterns[:place])]
+                cursor: bytes = b"0"
+                while True:
+                    arguments = (cursor, STEP_KEYS, glob, before_ms, lifetime_ms, int(effect), *spared)
+                    with self._translating(effect=effect):
+                        cursor, found = client.execute_command(command, STEP, 0, *arguments)  # type: ignore[no-untyped-call]
+                    yield int(found)
+                    if bytes(cursor) == b"0":
+                        break
+
+    @cached_property
+    def _main(self) -> redis.Redis:
+        """A client of the configured endpoint, which has answered."""
+        client = self._client(*self._where)
+        with self._translating(effect=False):
+            client.ping()
+        return client
+
+    @cached_property
+    def _nodes(self) -> dict[tuple[int, int], redis.Redis]:
+        """Each range of slots with its primary's client; of a server that is no cluster, all slots."""
+        with self._translating(effect=False):
+            if not self._main.info("cluster").get("cluster_enabled"):
+                return {(0, SLOTS - 1): self._main}
+            ranges: Any = self._main.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+        clients: dict[tuple[str, int], redis.Redis] = {}
+        nodes = {}
+        for (first, last), owner in _slots(ranges, self._where[0]):
+            if owner not in clients:
+                clients[owner] = self._client(*owner)
+            nodes[first, last] = clients[owner]
+        return nodes
+
+    @property
+    def _primaries(self) -> list[redis.Redis]:
+        return list(dict.fromkeys(self._nodes.values()))
+
+    def _owner(self, key: str) -> redis.Redis:
+        from redis.crc import key_slot
+
+        slot = key_slot(key.encode())
+        return next((client for (first, last), client in self._nodes.items() if first <= slot <= last), self._main)
+
+    def _client(self, host: str, port: int) -> redis.Redis:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        from opsctl.adapters.redis_wall import ReadingConnection, ReadingTlsConnection
+
+        reading, writing = (ReadingTlsConnection, redis.SSLConnection) if self._tls else (ReadingConnection, redis.Connection)
+        pool = redis.ConnectionPool(
+            connection_class=writing if self.writing else reading,
+            host=host,
+            port=port,
+            password=self._password.reveal() if self._password else None,
+            client_name="opsctl",
+            protocol=2,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return redis.Redis.from_pool(pool)
+
+    @contextmanager
+    def _translating(self, *, effect: bool) -> Iterator[None]:
+        import redis.exceptions as sdk
+
+        try:
+            yield
+        except sdk.RedisError as cause:
+            raise _translated(cause, effect, "{}:{}".format(*self._where)) from cause
+
+
+def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
+    import redis.exceptions as sdk
+
+    said = vault.redact(" ".join(str(cause).split())).rstrip(".") + "."
+    if isinstance(cause, sdk.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
+        return CredentialsInvalid(f"Redis at {where} refused the password: {said}", "Look at the secret that [redis] names.")
+    if isinstance(cause, sdk.NoPermissionError) or "has no permissions" in said:
+        return Denied(f"Redis denied it: {said}", "Grant this user the missing command.")
+    if isinstance(cause, sdk.ReadOnlyError):
+        return ReadOnly(f"Redis at {where} is a replica, which only reads: {said}", "Name the primary in [redis].")
+    if isinstance(cause, sdk.MaxConnectionsError | sdk.BusyLoadingError):
+        return SystemFailed(f"Redis at {where} takes no command now: {said}", "Wait a moment, then run it again.")
+    if isinstance(cause, sdk.ConnectionError | sdk.TimeoutError):
+        if said.startswith(("Error ", "Timeout connecting")):
+            return Unreachable(
+                f"Redis at {where} can't be reached: {said} Nothing was sent.", "Check the network (VPN), then run it again."
+            )
+        if effect:
+            return OutcomeUnknown(
+                f"Redis at {where} did not answer in the middle of a deletion: {said} Some keys may be gone.",
+                RESUME,
+            )
+        return SystemFailed(f"Redis at {where} did not answer in time or hung up: {said}", "Run it again.")
+    if "unknown command" in said.lower() and "EVAL_RO" in said:
+        return ConfigurationError(f"Redis at {where} is older than 7.0, which counting needs.", "Upgrade the cluster.")
+    return SystemFailed(f"Redis at {where} refused: {said}")
+
+
+def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:
+    """What CLUSTER SLOTS answers, parsed by the SDK or not: each range with its primary. No host means the one asked."""
+    if isinstance(ranges, dict):
+        for slots, nodes in ranges.items():
+            host, port = nodes["primary"][:2]
+            yield slots, (_text(host) or main, int(port))
+        return
+    for first, last, primary, *_ in ranges:
+        yield (int(first), int(last)), (_text(primary[0]) or main, int(primary[1]))
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")

@@ -1,0 +1,91 @@
+"""Going through millions of Redis keys: the script of one step, and Redis' globs as Lua patterns."""
+
+from __future__ import annotations
+
+STEP_KEYS = 2000
+"""How many keys a step looks at: a few milliseconds, in which other clients wait."""
+
+# ARGV: cursor, COUNT, glob, cutoff and lifetime in milliseconds, 1 to unlink, then the Lua patterns to spare.
+STEP = """
+local cutoff, lifetime, unlink = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local page = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2], 'MATCH', ARGV[3])
+local found = 0
+for _, key in ipairs(page[2]) do
+  local spared = false
+  for i = 7, #ARGV do
+    if string.find(key, ARGV[i]) then spared = true break end
+  end
+  if not spared then
+    local left = redis.call('PTTL', key)
+    if left == -1 or (left >= 0 and now - lifetime + left < cutoff) then
+      if unlink then found = found + redis.call('UNLINK', key) else found = found + 1 end
+    end
+  end
+end
+return {page[1], found}
+"""
+
+ANY, NONE = "[%z\1-\255]", "[^%z\1-\255]"
+BYTES = frozenset(range(256))
+
+
+def lua_pattern(glob: bytes) -> bytes:
+    """Translate a glob as Redis understands it (`*`, `?`, `[a-z]`, `[^a]`, backslash) into an anchored Lua 5.1 pattern.
+
+    As in Redis' own `stringmatchlen`: a class may lack its end, `[]` matches nothing, and a range may be written backwards.
+    """
+    pieces, at = ["^"], 0
+    while at < len(glob):
+        byte, at = glob[at], at + 1
+        if byte == ord("*"):
+            pieces.append(".*")
+        elif byte == ord("?"):
+            pieces.append(".")
+        elif byte == ord("["):
+            members, at = _members(glob, at)
+            pieces.append(_one_of(members))
+        else:
+            if byte == ord("\\") and at < len(glob):
+                byte, at = glob[at], at + 1
+            pieces.append(_literal(byte))
+    return "".join([*pieces, "$"]).encode("latin-1")
+
+
+def _members(glob: bytes, at: int) -> tuple[frozenset[int], int]:
+    """The bytes of the class whose inside begins at `at`, and where the pattern goes on after it."""
+    negated = glob[at : at + 1] == b"^"
+    at += negated
+    members: set[int] = set()
+    while at < len(glob) and glob[at] != ord("]"):
+        if glob[at] == ord("\\") and at + 1 < len(glob):
+            members.add(glob[at + 1])
+            at += 2
+        elif glob[at + 1 : at + 2] == b"-" and at + 2 < len(glob):
+            members |= _range(glob[at], glob[at + 2])
+            at += 3
+        else:
+            members.add(glob[at])
+            at += 1
+    return (BYTES - members if negated else frozenset(members)), at + 1
+
+
+def _range(one: int, other: int) -> frozenset[int]:
+    # Where bytes are signed, one beyond ASCII comes before all of ASCII; sparing too much is the safe mistake.
+    signed = sorted((one - 256 * (one > 127), other - 256 * (other > 127)))
+    return frozenset(range(min(one, other), max(one, other) + 1)) | {each % 256 for each in range(signed[0], signed[1] + 1)}
+
+
+def _one_of(members: frozenset[int]) -> str:
+    if len(members) == 256:
+        return ANY
+    if not members:
+        return NONE
+    return f"[{''.join(map(_literal, sorted(members)))}]"
+
+
+def _literal(byte: int) -> str:
+    if byte == 0:
+        return "%z"
+    return chr(byte) if byte > 127 or byte < 33 or chr(byte).isalnum() else f"%{chr(byte)}"

@@ -1,0 +1,84 @@
+"""Where a secret value comes from.
+
+A source is written `-` (standard input), `env:VARIABLE`, `file:PATH` or `generate`; never the value itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from opsctl.config import Reference
+from opsctl.errors import ConfigurationError, Refused, Waiting
+from opsctl.redaction import Secret as Secret
+
+
+class Values:
+    """Reads secret values from their sources; standard input is read once and kept for the rest of the process."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, Secret] = {}
+
+    def read(self, source: str) -> Secret:
+        """Return the value of `source`; Waiting when it isn't there, Refused when it is empty or not text."""
+        if source not in self._read:
+            value = self._fetch(source)
+            if source == "-" or source.startswith("file:"):
+                value = value.removesuffix(b"\n").removesuffix(b"\r")
+            if not value.strip():
+                raise Refused(
+                    f"The value from {source} is empty; nothing was changed.", "Give a value that isn't empty."
+                )
+            if b"\0" in value:
+                raise Refused(f"The value from {source} is binary; nothing was changed.", "Give text.")
+            self._read[source] = Secret(value)
+        return self._read[source]
+
+    def _fetch(self, source: str) -> bytes:
+        kind, _, rest = source.partition(":")
+        if source == "-":
+            if sys.stdin is None or sys.stdin.isatty():
+                raise Waiting(
+                    "The value is to come from standard input, which is a terminal.",
+                    "Pipe it in, or use env: or file:.",
+                )
+            return sys.stdin.buffer.read()
+        if kind == "env":
+            if rest not in os.environ:
+                raise Waiting(
+                    f"The value is to come from the variable {rest}, which isn't set.", f"Set {rest} and run it again."
+                )
+            return os.environb[rest.encode()]
+        try:
+            return Path(rest).read_bytes()
+        except OSError as cause:
+            raise Waiting(
+                f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again."
+            ) from cause
+
+    def reference(self, reference: Reference) -> Secret:
+        """Return the credential behind an `env` or `file` reference; raises ConfigurationError when it isn't there."""
+        try:
+            return self.read(f"env:{reference.env}" if reference.env else f"file:{reference.file}")
+        except Waiting as cause:
+            raise ConfigurationError(f"The credential in {reference} isn't there.", cause.next) from cause
+
+
+def generate(recipe: str) -> Secret:
+    """Make a new value by `hex:BYTES` or `base64:BYTES`; raises ConfigurationError for another recipe."""
+    kind, _, size = recipe.partition(":")
+    if kind not in ("hex", "base64") or not size.isdigit() or not 16 <= int(size) <= 1024:
+        raise ConfigurationError(f"A generated value is hex:BYTES or base64:BYTES, 16 to 1024 bytes, not {recipe!r}.")
+    random = secrets.token_bytes(int(size))
+    return Secret(random.hex() if kind == "hex" else base64.b64encode(random).decode())
+
+
+def check_source(source: str) -> str:
+    """Return `source` if it is one; raises ValueError for anything else, the value itself above all, without repeating it."""
+    kind, colon, rest = source.partition(":")
+    if source in ("-", "generate") or (colon and rest and kind in ("env", "file")):
+        return source
+    raise ValueError("expected -, env:VARIABLE, file:PATH or generate; never the value itself")

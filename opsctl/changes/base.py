@@ -1,0 +1,151 @@
+"""The contract between changes and the engine: what a change knows, and the six things its check can find.
+
+A change is one effecting call (or one effect made in batches). The engine needs nothing else than `check` to be idempotent,
+to notice a stale plan, to watch, to verify and to resume.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+Evidence = dict[str, Any]
+
+
+class Done(Struct, frozen=True):
+    """It is already so; `at` is since when, on the system's own clock, where the system tells."""
+
+    why: str
+    at: datetime | None = None
+
+
+class Pending(Struct, frozen=True):
+    """The world is as reviewed and the change may be made; it affects `count` of `unit`."""
+
+    count: int
+    unit: str
+    note: str = ""
+
+
+class Settling(Struct, frozen=True):
+    """The change was made and the world is on its way: watch, never make it again."""
+
+    note: str
+
+
+class Moved(Struct, frozen=True):
+    """The world is neither as reviewed nor as wanted: someone else changed it."""
+
+    why: str
+
+
+class Failed(Struct, frozen=True):
+    """The change was made and the world took it back or broke over it; a plan may try again, affecting `count` of `unit`."""
+
+    why: str
+    count: int = 0
+    unit: str = ""
+
+
+class Skipped(Struct, frozen=True):
+    """It can't be made here and the rest goes on without it: said plainly, never counted as done."""
+
+    why: str
+
+
+class Never(Struct, frozen=True):
+    """There is no way back, and why; shown before approval."""
+
+    why: str
+
+
+Finding = Done | Pending | Settling | Moved | Failed | Skipped
+
+Telling = Literal["probe", "token", "blind"]
+
+
+def kebab(name: str) -> str:
+    """`SetDesiredCount` -> `set-desired-count`: how a kind of change is written in plans, JSON and the ledger."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+
+
+class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
+    """One thing that should be true, and how to make it so.
+
+    Fields are pinned when the plan is made; none comes from evidence. Class variables tell the engine how to treat the kind:
+
+    - `telling`: how to learn whether a begun change happened: `probe` (check says), `token` (the call carries a token bound to run
+      and step, so that sending it again has no second effect) or `blind` (nobody can tell: never sent twice).
+    - `repeats`: what slipped through while it was made is taken by making it again.
+    - `width`: how many neighbours of this kind may run side by side.
+    - `lag`, `poll`, `timeout`: seconds in which a read may not show the write, between two checks, and until waiting ends.
+    """
+
+    telling: ClassVar[Telling] = "probe"
+    repeats: ClassVar[bool] = False
+    width: ClassVar[int] = 1
+    lag: ClassVar[float] = 0
+    poll: ClassVar[float] = 2
+    timeout: ClassVar[float] = 900
+    permissions: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def target(self) -> str:
+        """What it changes, as a path (`service/api`): shown, locked and typed to confirm."""
+        raise NotImplementedError
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The targets that this one rests on."""
+        return frozenset()
+
+    @property
+    def remembered(self) -> bool:
+        """Whether no state can tell that it is so already, so that the ledger's memory of the last `recently` does."""
+        return False
+
+    @property
+    def grave(self) -> bool:
+        """Whether its target has to be typed in a protected environment, though it may be small and reversible."""
+        return False
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line that begins with a verb."""
+        raise NotImplementedError
+
+    def difference(self) -> tuple[Any, Any]:
+        """The value before and after, as far as they may be shown."""
+        return None, None
+
+    def check(self, read: Systems) -> Finding:
+        """Find out where the world stands; reads only."""
+        raise NotImplementedError
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """Make it so, by one effecting call; return what the system answered, free of secrets and of personal data."""
+        raise NotImplementedError
+
+    def inverse(self) -> Change | Never:
+        """Return the change that takes this one back, or why there is none."""
+        raise NotImplementedError
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Return the nearest raw commands, for the day when opsctl itself is broken; values stand as variables."""
+        raise NotImplementedError
+
+
+def kinds(base: type[Change] = Change) -> Iterator[type[Change]]:
+    """Every concrete kind of change that has been imported."""
+    for kind in base.__subclasses__():
+        yield from kinds(kind)
+        if not kind.__subclasses__():
+            yield kind

@@ -1,0 +1,236 @@
+"""Changes to ECS services: their tasks' age, their count and the bounds of their scaling."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.errors import NotFound, Refused
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.ecs import Deployment, ServiceState
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+
+class ServiceChange(Change, frozen=True, kw_only=True):
+    """A change to one ECS service, which configuration calls `name`."""
+
+    name: str
+    cluster: str
+    service: str
+
+    @property
+    def target(self) -> str:
+        """`service/NAME`."""
+        return f"service/{self.name}"
+
+    def _aws(self, environment: Environment, words: str) -> str:
+        return f"aws {words} --region {environment.settings.aws.region}"
+
+
+class Redeploy(ServiceChange, frozen=True, kw_only=True):
+    """No task is older than `since`: a completed deployment was created after it, and no older task runs."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"ecs:UpdateService", "ecs:DescribeServices", "ecs:DescribeTasks"})
+    width: ClassVar[int] = 4
+    poll: ClassVar[float] = 1
+
+    since: datetime
+    consumes: tuple[str, ...] = ()
+    accept_new_image: bool = False
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The secrets that its tasks read when they start."""
+        return frozenset(f"secret/{name}/AWSCURRENT" for name in self.consumes)
+
+    @property
+    def summary(self) -> str:
+        """Says since when no task may be older."""
+        return f"redeploy {self.name}, so that no task is older than {self.since:%Y-%m-%d %H:%M:%S} UTC"
+
+    def check(self, read: Systems) -> Finding:
+        """Look at the primary deployment, then at every task."""
+        state = read.ecs.service(self.cluster, self.service)
+        if state.desired == 0:
+            return Skipped("no task is wanted, so there is nothing to prove")
+        primary = next(d for d in state.deployments if d.status == "PRIMARY")
+        if primary.created <= self.since:
+            self._same_image(read)
+            return Pending(state.running, "tasks")
+        if why := _taken_back(state, primary):
+            return Failed(why, state.running, "tasks")
+        old = [t for t in read.ecs.tasks(self.cluster, self.service) if t.deployment != primary.id]
+        if primary.rollout_state == "COMPLETED" and not old:
+            return Done(f"deployment {primary.id} completed {primary.updated:%H:%M:%S} UTC, and no older task runs", primary.updated)
+        event = f"; {state.events[0].message}" if state.events else ""
+        return Settling(f"{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
+
+    def _same_image(self, read: Systems) -> None:
+        if self.accept_new_image:
+            return
+        for task in read.ecs.tasks(self.cluster, self.service):
+            now = read.ecr.digest(task.image)
+            if now and task.image_digest and now != task.image_digest:
+                raise Refused(
+                    f"{task.image} now means {now[:19]}, and {self.name} runs {task.image_digest[:19]}: redeploying would bring new code.",
+                    "If that is wanted, add --accept-new-image; else point the tag back.",
+                )
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """UpdateService with forceNewDeployment."""
+        write.ecs.redeploy(self.cluster, self.service)
+        return {}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("the old tasks are gone, and new ones do the same work")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's own line (Safawinet 1.5), and its wait."""
+        where = f"--cluster {self.cluster}"
+        return [
+            self._aws(environment, f"ecs update-service {where} --service {self.service} --force-new-deployment"),
+            self._aws(environment, f"ecs wait services-stable {where} --services {self.service}"),
+        ]
+
+
+def _taken_back(state: ServiceState, primary: Deployment) -> str:
+    """Why a rollout is no success, where the circuit breaker ended it; empty when it goes on."""
+    failed = [d for d in state.deployments if d.rollout_state == "FAILED"]
+    if failed:
+        return f"the rollout failed: {failed[0].reason}"
+    if "rolling back" in primary.reason or "rolled back" in primary.reason:
+        return f"the rollout was taken back: {primary.reason}"
+    return ""
+
+
+class SetBounds(ServiceChange, frozen=True, kw_only=True):
+    """The scalable target's minimum and maximum are `after`."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"application-autoscaling:RegisterScalableTarget"})
+
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    @property
+    def target(self) -> str:
+        """`service/NAME/bounds`."""
+        return f"service/{self.name}/bounds"
+
+    @property
+    def grave(self) -> bool:
+        """Lowering the minimum is typed."""
+        return self.after[0] < self.before[0]
+
+    @property
+    def summary(self) -> str:
+        """Says the new bounds."""
+        return f"let {self.name} scale between {self.after[0]} and {self.after[1]} tasks"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Minimum and maximum."""
+        return list(self.before), list(self.after)
+
+    def check(self, read: Systems) -> Finding:
+        """Compare the bounds."""
+        bounds = read.autoscaling.bounds(self.cluster, self.service)
+        now = (bounds.min, bounds.max) if bounds else None
+        if now == self.after:
+            return Done(f"the bounds are {now[0]} to {now[1]}")
+        if now != self.before:
+            return Moved(f"the bounds are {now}, not {self.before} as reviewed")
+        return Pending(1, "scaling bounds")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """RegisterScalableTarget."""
+        write.autoscaling.set_bounds(self.cluster, self.service, *self.after)
+        return {}
+
+    def inverse(self) -> SetBounds:
+        """The former bounds."""
+        return SetBounds(name=self.name, cluster=self.cluster, service=self.service, before=self.after, after=self.before)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Application Auto Scaling's line."""
+        words = (
+            "application-autoscaling register-scalable-target --service-namespace ecs --scalable-dimension ecs:service:DesiredCount"
+            f" --resource-id service/{self.cluster}/{self.service} --min-capacity {self.after[0]} --max-capacity {self.after[1]}"
+        )
+        return [self._aws(environment, words)]
+
+
+class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
+    """`after` tasks of a service are wanted, and run."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"ecs:UpdateService", "ecs:DescribeServices"})
+    poll: ClassVar[float] = 1
+
+    before: int
+    after: int
+
+    @property
+    def target(self) -> str:
+        """`service/NAME/count`."""
+        return f"service/{self.name}/count"
+
+    @property
+    def grave(self) -> bool:
+        """Zero is typed."""
+        return self.after == 0
+
+    @property
+    def summary(self) -> str:
+        """Says the count."""
+        return f"run {self.after} tasks of {self.name}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The desired count."""
+        return self.before, self.after
+
+    def check(self, read: Systems) -> Finding:
+        """Compare the desired count, then wait for the running one."""
+        state = read.ecs.service(self.cluster, self.service)
+        if state.desired == self.after:
+            if state.running == self.after:
+                return Done(f"{self.after} tasks are wanted and run")
+            return Settling(f"{state.running} of {self.after} tasks run")
+        if state.desired != self.before:
+            return Moved(f"{state.desired} tasks are wanted, not {self.before} as reviewed")
+        if self.after > self.before:
+            self._connections_suffice(read)
+        return Pending(abs(self.after - self.before), "tasks")
+
+    def _connections_suffice(self, read: Systems) -> None:
+        services = read.config.services
+        if not services[self.name].pool_size or read.config.database is None:
+            return
+        wanted = self.after * services[self.name].pool_size
+        for name, other in services.items():
+            if name != self.name and other.pool_size:
+                try:
+                    wanted += read.ecs.service(other.cluster, other.service).desired * other.pool_size
+                except NotFound:
+                    continue
+        most = int(read.database.query("SELECT current_setting('max_connections') AS most")[0]["most"])
+        if wanted > most * read.config.limits.pool_share:
+            raise Refused(
+                f"{self.after} tasks may hold {wanted} database connections in all, above {read.config.limits.pool_share:.0%} of {most}.",
+                "Scale less, make the pools smaller (services.NAME.pool-size), or raise max_connections.",
+            )
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """UpdateService with a desired count."""
+        write.ecs.set_desired(self.cluster, self.service, self.after)
+        return {}
+
+    def inverse(self) -> SetDesiredCount:
+        """The former count."""
+        return SetDesiredCount(name=self.name, cluster=self.cluster, service=self.service, before=self.after, after=self.before)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's own line (Safawinet, quick reference)."""
+        words = f"ecs update-service --cluster {self.cluster} --service {self.service} --desired-count {self.after}"
+        return [self._aws(environment, words)]

@@ -1,0 +1,199 @@
+"""Changes that tell people something, or ask them to do it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+
+class Ask(Change, frozen=True, kw_only=True):
+    """A person has done what opsctl can't do here, and says so."""
+
+    telling: ClassVar[Telling] = "token"
+
+    question: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """`person`."""
+        return "person"
+
+    @property
+    def remembered(self) -> bool:
+        """Only the answer tells."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """The question."""
+        return f"ask: {self.question}"
+
+    def check(self, read: Systems) -> Finding:
+        """Nothing can tell."""
+        return Pending(1, "people")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """Ask on the terminal; Waiting when nobody is there."""
+        answer = write.person.choose(self.question, self.choices or ("done",), "Answer at a terminal: opsctl runs resume RUN")
+        return {"answer": answer, "assumed": write.person.assume}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("a person did it")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """A reminder."""
+        return [f"# by hand: {self.question}"]
+
+
+class PostSlack(Change, frozen=True, kw_only=True):
+    """A message is in the configured Slack channel. Its webhook tells nothing back, so it is never sent twice."""
+
+    telling: ClassVar[Telling] = "blind"
+
+    text: str
+
+    @property
+    def target(self) -> str:
+        """`slack`."""
+        return "slack"
+
+    @property
+    def remembered(self) -> bool:
+        """The channel can't be read."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """The message."""
+        return f"post to Slack: {self.text}"
+
+    def check(self, read: Systems) -> Finding:
+        """Nothing can tell."""
+        return Pending(1, "messages")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One POST."""
+        write.slack.post(self.text)
+        return {}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("people have read it; post a correction")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The webhook's line."""
+        return [f"curl -fsS -X POST \"$SLACK_WEBHOOK\" -H 'Content-Type: application/json' -d {_json(text=self.text)}"]
+
+
+class SetPage(Change, frozen=True, kw_only=True):
+    """The pager's alert `key` is triggered or resolved. PagerDuty's dedup_key makes sending it again harmless."""
+
+    telling: ClassVar[Telling] = "token"
+
+    text: str
+    severity: Literal["critical", "error", "warning", "info"] = "critical"
+    key: str
+    action: Literal["trigger", "resolve"] = "trigger"
+
+    @property
+    def target(self) -> str:
+        """`page/KEY`."""
+        return f"page/{self.key}"
+
+    @property
+    def remembered(self) -> bool:
+        """The Events API can't be read."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """What is sent."""
+        return f"{self.action} the pager: {self.text}"
+
+    def check(self, read: Systems) -> Finding:
+        """Nothing can tell."""
+        return Pending(1, "alerts")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One event."""
+        if self.action == "trigger":
+            write.pagerduty.trigger(self.text, self.severity, self.key)
+        else:
+            write.pagerduty.resolve(self.key)
+        return {"dedup_key": self.key}
+
+    def inverse(self) -> Change | Never:
+        """Resolve what was triggered."""
+        if self.action != "trigger":
+            return Never("an alert that was resolved is triggered by its cause alone")
+        return SetPage(text=self.text, severity=self.severity, key=self.key, action="resolve")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The Events API's line."""
+        base = environment.settings.channels.page_base
+        payload = {"summary": self.text, "source": "opsctl", "severity": self.severity}
+        body = json.dumps({"routing_key": "ROUTING_KEY", "event_action": self.action, "dedup_key": self.key, "payload": payload})
+        return [f"curl -fsS -X POST {base}/v2/enqueue -H 'Content-Type: application/json' -d {shlex.quote(body)}"]
+
+
+class PostStatus(Change, frozen=True, kw_only=True):
+    """The status page's newest word on the incident `title` is `status`; listed before posting, since there is no idempotency key."""
+
+    title: str
+    status: Literal["investigating", "identified", "monitoring", "resolved"]
+    text: str
+
+    @property
+    def target(self) -> str:
+        """`status-page/TITLE`."""
+        return f"status-page/{self.title}"
+
+    @property
+    def summary(self) -> str:
+        """What is posted."""
+        return f"post {self.status} to the status page: {self.title}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The status."""
+        return None, self.status
+
+    def check(self, read: Systems) -> Finding:
+        """List the page's incidents."""
+        for incident in read.statuspage.incidents():
+            if incident.name == self.title and incident.status == self.status:
+                return Done(f"incident {incident.id} says {self.status}")
+        return Pending(1, "notices", "subscribers are told")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One POST, or a PATCH of the incident that is there."""
+        known = [i for i in write.statuspage.incidents() if i.name == self.title and i.status != "resolved"]
+        if known:
+            return {"incident": write.statuspage.update(known[0].id, self.status, self.text).id}
+        return {"incident": write.statuspage.post(self.title, self.status, self.text).id}
+
+    def inverse(self) -> Change | Never:
+        """Resolve it."""
+        if self.status == "resolved":
+            return Never("subscribers were told; post a correction")
+        return PostStatus(title=self.title, status="resolved", text=f"Resolved: {self.text}")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Statuspage's line."""
+        channels = environment.settings.channels
+        body = json.dumps({"incident": {"name": self.title, "status": self.status, "body": self.text}})
+        url = f"{channels.status_base}/v1/pages/{channels.status_page}/incidents"
+        auth = '-H "Authorization: OAuth $STATUSPAGE_KEY"'
+        return [f"curl -fsS -X POST {url} {auth} -H 'Content-Type: application/json' -d {shlex.quote(body)}"]
+
+
+def _json(**fields: str) -> str:
+    return shlex.quote(json.dumps(fields))

@@ -1,0 +1,295 @@
+"""Changes to secrets in Secrets Manager: a value is staged under a pinned version id, and then a label is moved to it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from opsctl.adapters.values import generate
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.errors import Refused, SystemFailed
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.secrets import SecretState
+    from opsctl.config import Environment, SecretSettings
+    from opsctl.systems import Systems
+
+Stage = Literal["AWSCURRENT", "AWSPREVIOUS", "AWSPENDING"]
+CURRENT: Stage = "AWSCURRENT"
+PREVIOUS: Stage = "AWSPREVIOUS"
+PENDING: Stage = "AWSPENDING"
+SHORTEST_KEY = 32
+
+
+class SecretChange(Change, frozen=True, kw_only=True):
+    """A change to one secret, which configuration calls `name`."""
+
+    name: str
+    id: str
+    region: str | None = None
+
+    def _aws(self, environment: Environment, words: str) -> str:
+        region = self.region or environment.settings.aws.region
+        return f"aws secretsmanager {words} --secret-id {shlex.quote(self.id)} --region {region}"
+
+    def _state(self, read: Systems) -> SecretState:
+        state = read.secrets.describe(self.id, self.region)
+        if state.deleted:
+            raise Refused(f"The secret {self.name} is scheduled for deletion.", f"aws secretsmanager restore-secret --secret-id {self.id}")
+        return state
+
+
+class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
+    """Version `version` holds the new value, other JSON keys kept, and isn't current yet.
+
+    `fingerprint` names a given value; a generated one has none. The version's id is its idempotency token.
+    """
+
+    telling: ClassVar[Any] = "probe"
+    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:PutSecretValue", "secretsmanager:GetSecretValue"})
+
+    key: str | None
+    version: str
+    before: str | None
+    source: str
+    fingerprint: str | None = None
+    recipe: str = "hex:32"
+
+    @property
+    def target(self) -> str:
+        """`secret/NAME/AWSPENDING`."""
+        return f"secret/{self.name}/{PENDING}"
+
+    @property
+    def remembered(self) -> bool:
+        """A generated value can't be compared with the current one."""
+        return self.fingerprint is None
+
+    @property
+    def summary(self) -> str:
+        """Says where the value comes from, never what it is."""
+        told = f" ({self.fingerprint})" if self.fingerprint else ""
+        return f"stage a new version of {self.name}, value from {self.source}{told}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Version ids."""
+        return None, self.version
+
+    def check(self, read: Systems) -> Finding:
+        """Look for the version, then for the value, then for somebody else's rotation."""
+        state = self._state(read)
+        if self.version in state.versions:
+            return Done(f"version {self.version} is there", state.versions[self.version].created)
+        if self.fingerprint and state.current and fingerprint(read, self, self.key) == self.fingerprint:
+            return Done("the current value is the given one", state.versions[state.current].created)
+        if state.pending not in (None, state.current):
+            raise Refused(
+                f"{self.name} has a version in {PENDING} that isn't this run's ({state.pending}): another rotation is under way.",
+                "Let it end, resume or undo the run that began it (opsctl runs list), or take the label away.",
+            )
+        if state.rotation_enabled:
+            raise Refused(f"{self.name} rotates by itself in Secrets Manager.", 'Set kind = "managed" for it in the configuration.')
+        if state.current != self.before:
+            return Moved(f"the current version is {state.current}, not {self.before} as reviewed")
+        return Pending(1, "secrets")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """PutSecretValue under the pinned version id, labelled AWSPENDING."""
+        value = generate(self.recipe) if self.source == "generate" else write.values.read(self.source)
+        if self.fingerprint and write.memory.fingerprint(value.raw()) != self.fingerprint:
+            raise Refused(
+                f"The value from {self.source} isn't the one that was reviewed; nothing was changed.",
+                "Give the same value again.",
+            )
+        write.secrets.stage(self.id, self.version, self._merged(write, value), self.region)
+        return {"version": self.version}
+
+    def _merged(self, write: Systems, value: Secret) -> Secret:
+        if self.key is None:
+            return value
+        held = json.loads(write.secrets.value(self.id, region=self.region).reveal())
+        return Secret(json.dumps({**held, self.key: value.reveal()}))
+
+    def inverse(self) -> MoveSecretStage:
+        """Take the label away; a version without labels is unused."""
+        return MoveSecretStage(name=self.name, id=self.id, region=self.region, stage=PENDING, before=self.version, after=None)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's line (HH, Rotate secrets), the value from a file rather than the command line."""
+        merge = f"jq --rawfile v NEW_VALUE '.{self.key} = $v' OLD.json > NEW.json" if self.key else "cp NEW_VALUE NEW.json"
+        get = self._aws(environment, "get-secret-value --query SecretString --output text") + " > OLD.json"
+        words = f"put-secret-value --client-request-token {self.version} --version-stages {PENDING} --secret-string file://NEW.json"
+        return [get, merge, self._aws(environment, words)]
+
+
+class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
+    """The label `stage` is on version `after` (on none, when that is null); it was on `before`."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:UpdateSecretVersionStage"})
+    poll: ClassVar[float] = 1
+
+    stage: Stage
+    before: str | None
+    after: str | None
+    key: str | None = None
+    fingerprint: str | None = None
+    generated: bool = False
+    proof: str = "none"
+    signs: str = ""
+    compromised: bool = False
+
+    @property
+    def target(self) -> str:
+        """`secret/NAME/STAGE`."""
+        return f"secret/{self.name}/{self.stage}"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """A label moves after the version was staged, and AWSPREVIOUS after AWSCURRENT."""
+        order = [PENDING, CURRENT, PREVIOUS]
+        return frozenset(f"secret/{self.name}/{s}" for s in order[: order.index(self.stage)])
+
+    @property
+    def remembered(self) -> bool:
+        """A generated value can't be compared with the current one."""
+        return self.generated
+
+    @property
+    def summary(self) -> str:
+        """Says what becomes of the label."""
+        if self.after is None:
+            return f"take {self.stage} off version {(self.before or '')[:8]} of {self.name}"
+        return f"make version {self.after[:8]} of {self.name} current" if self.stage == CURRENT else f"move {self.stage} of {self.name}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Version ids."""
+        return self.before, self.after
+
+    def check(self, read: Systems) -> Finding:
+        """Compare the label's version; a current one is only done once every replica has it."""
+        state = self._state(read)
+        now = next((v.id for v in state.versions.values() if self.stage in v.stages), None)
+        if now == self.after:
+            behind = [region for region, status in state.replicas if status != "InSync"]
+            if behind:
+                return Settling(f"waiting for replicas in {', '.join(behind)}")
+            return Done(self._so(), state.versions[now].created if now else None)
+        if self.stage == CURRENT and self.fingerprint and now and fingerprint(read, self, self.key) == self.fingerprint:
+            return Done("the current value is the given one", state.versions[now].created)
+        if now != self.before:
+            return Moved(f"{self.stage} is on {now or 'no version'}, not on {self.before} as reviewed")
+        return self._impact(read) if self.stage == CURRENT else Pending(1, "labels")
+
+    def _so(self) -> str:
+        return f"{self.stage} is on {self.after}" if self.after else f"no version is {self.stage}"
+
+    def _impact(self, read: Systems) -> Pending:
+        """What a signing key's rotation ends is every live token; the cache counts them best."""
+        settings = read.config.sessions
+        if not self.signs or settings is None or read.config.redis is None:
+            return Pending(1, "secrets")
+        try:
+            live = read.redis.count(settings.redis_patterns, settings.keep, _END_OF_TIME, _ms(settings))
+        except SystemFailed as cause:
+            return Pending(1, "secrets", f"the live {self.signs} can't be counted: {cause.what}")
+        return Pending(live, self.signs, f"every one of the {self.signs} signed with the old key ends once the consumers restart")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """Prove the staged value, then UpdateSecretVersionStage, which compares and sets."""
+        if self.stage == CURRENT and self.after:
+            prove(write.secrets.value(self.id, key=self.key, version=self.after, region=self.region), self.proof, self.name)
+        write.secrets.move(self.id, self.stage, self.after, self.before, self.region)
+        return {"version": self.after}
+
+    def inverse(self) -> MoveSecretStage | Never:
+        """Move it back, unless the old value is known to others."""
+        if self.compromised:
+            return Never("the old value is compromised")
+        return MoveSecretStage(
+            name=self.name,
+            id=self.id,
+            region=self.region,
+            stage=self.stage,
+            before=self.after,
+            after=self.before,
+            key=self.key,
+            signs=self.signs,
+        )
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Secrets Manager's own line."""
+        move = f" --move-to-version-id {self.after}" if self.after else ""
+        remove = f" --remove-from-version-id {self.before}" if self.before else ""
+        return [self._aws(environment, f"update-secret-version-stage --version-stage {self.stage}{move}{remove}")]
+
+
+class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
+    """Secrets Manager's own rotation has made `version` current."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:RotateSecret"})
+    poll: ClassVar[float] = 5
+
+    version: str
+    before: str | None
+    procedure: str = ""
+
+    @property
+    def target(self) -> str:
+        """`secret/NAME/AWSCURRENT`."""
+        return f"secret/{self.name}/{CURRENT}"
+
+    @property
+    def remembered(self) -> bool:
+        """The rotation chooses the value."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """Says who rotates."""
+        return f"have Secrets Manager rotate {self.name}"
+
+    def check(self, read: Systems) -> Finding:
+        """Look for the version that the rotation was asked to make."""
+        state = self._state(read)
+        if state.current == self.version:
+            return Done(f"version {self.version} is current", state.versions[self.version].created)
+        if not state.rotation_enabled:
+            raise Refused(f"{self.name} has no rotation of its own set up.", self.procedure or "Set one up in Secrets Manager.")
+        if self.version in state.versions:
+            return Settling("the rotation is under way")
+        if state.current != self.before:
+            return Moved(f"the current version is {state.current}, not {self.before} as reviewed")
+        return Pending(1, "secrets")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """RotateSecret, the version's id as its token."""
+        write.secrets.rotate_managed(self.id, self.version, self.region)
+        return {"version": self.version}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("the rotation has changed the credential at its source too")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Secrets Manager's own line."""
+        return [self._aws(environment, f"rotate-secret --client-request-token {self.version}")]
+
+
+_END_OF_TIME = 2**53
+
+
+def _ms(settings: Any) -> int:
+    return int(settings.redis_lifetime.total_seconds() * 1000)
+
+
+def fingerprint(read: Systems, secret: SecretChange | SecretSettings, key: str | None, version: str | None = None) -> str:
+    """The keyed fingerprint of a secret's value: the current one, or that of `version`."""
+    return read.memory.fingerprint(read.secrets.value(secret.id, key=key, version=version, region=secret.region).raw())
+
+
+def prove(value: Secret, proof: str, name: str) -> None:
+    """Raise Refused unless `value` can do its work: a `jwt` signing key is text of at least 32 characters."""
+    if proof == "jwt" and len(value.reveal()) < SHORTEST_KEY:
+        raise Refused(f"The new value of {name} is too short to sign with; it was not made current.", f"Give {SHORTEST_KEY} characters.")

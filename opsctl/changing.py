@@ -1,0 +1,110 @@
+"""What every changing command does around its changes: the shared options, and the way from a plan to an outcome."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl.config import Duration
+from opsctl.engine.options import Options
+from opsctl.errors import ConfigurationError, OpsctlError
+
+if TYPE_CHECKING:
+    from opsctl.engine.engine import Make
+    from opsctl.engine.outcome import Outcome
+    from opsctl.invocation import Invocation
+
+
+class DurationType(click.ParamType[Duration]):
+    """A time span: `90s`, `5m`, `24h`, `7d`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Duration:
+        """Raises a usage error for anything else."""
+        if isinstance(value, Duration):
+            return value
+        try:
+            return Duration.parse(value)
+        except ValueError as cause:
+            self.fail(str(cause), param, ctx)
+
+
+DURATION = DurationType()
+
+
+def changing_options() -> list[click.Parameter]:
+    """The options that every changing command shares."""
+    return [
+        click.Option(
+            ["-n", "--dry-run"], is_flag=True, help="Show what would change; change nothing (exit 3 if something would)."
+        ),
+        click.Option(["--save"], type=click.Path(dir_okay=False, path_type=Path), help="With -n: keep the plan in this file."),
+        click.Option(["--as-shell"], is_flag=True, help="With -n: print the nearest raw commands."),
+        click.Option(["-y", "--yes"], is_flag=True, help="Don't ask; guards still stand."),
+        click.Option(["--confirm"], metavar="TARGET", help="The target's name, where it would have to be typed."),
+        click.Option(["--reason"], default="", help="Why; kept in the ledger."),
+        click.Option(["--incident"], default="", metavar="ID", help="The incident that it belongs to."),
+        click.Option(["--max-affected"], type=click.IntRange(0), metavar="N", help="Refuse above this many of anything."),
+        click.Option(["--timeout"], type=DURATION, help="How long to wait for a change to come true."),
+        click.Option(["--no-wait"], is_flag=True, help="Don't wait for the proof (exit 6; resume to prove it)."),
+        click.Option(["--again"], is_flag=True, help="Do it again where only our own memory says it is done."),
+    ]
+
+
+def split(params: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """Part the shared options from a command's own parameters; raises a usage error for --save or --as-shell without -n."""
+    names = {option.name or "" for option in changing_options()}
+    options = Options(**{k: v for k, v in params.items() if k in names})
+    if (options.save or options.as_shell) and not options.dry_run:
+        raise click.UsageError("--save and --as-shell go with --dry-run (-n).")
+    return options, {k: v for k, v in params.items() if k not in names}
+
+
+def run_changes(invocation: Invocation, line: str, make: Make, options: Options) -> None:
+    """Plan a command and, unless it is a dry run, apply it; show the outcome and leave with its exit code."""
+    gc.enable()
+    try:
+        found = _outcome(invocation, line, make, options)
+    except OpsctlError as error:
+        finish(invocation, refused(invocation, line, options, error))
+    else:
+        finish(invocation, found)
+
+
+def _outcome(invocation: Invocation, line: str, make: Make, options: Options) -> Outcome:
+    from opsctl.engine import plan as plans
+
+    engine = invocation.engine
+    plan = engine.plan(line, make, options)
+    if not options.dry_run:
+        invocation.screen.plan(plan)
+        return engine.perform(plan, options)
+    preview = engine.preview(plan, options)
+    if options.save and not preview.error:
+        plans.save(plan, options.save)
+    if options.as_shell:
+        invocation.screen.shell(plan, invocation.environment)
+    return preview
+
+
+def refused(invocation: Invocation, line: str, options: Options, error: OpsctlError) -> Outcome:
+    """The outcome of a command that an error ended before its run began."""
+    from opsctl.engine.outcome import Outcome
+
+    name = invocation.name or ""
+    return Outcome(run=None, environment=name, command=line, dry_run=options.dry_run, result=error.result, error=error)  # type: ignore[arg-type]
+
+
+def finish(invocation: Invocation, outcome: Outcome) -> None:
+    """Show an outcome, then its error, and leave with its exit code."""
+    if outcome.error and isinstance(outcome.error, ConfigurationError):
+        raise outcome.error
+    invocation.screen.outcome(outcome)
+    if outcome.error:
+        raise outcome.error
+    if outcome.exit_code:
+        raise click.exceptions.Exit(outcome.exit_code)

@@ -1,0 +1,300 @@
+"""The grammar: lazy groups, the three kinds of command, how a line is parsed, and how an error is shown.
+
+A command is marked one of three. `changes` yields changes; `views` returns what to show; `acts` does opsctl's own business. None of them
+prints, prompts or catches.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import click
+
+from opsctl.errors import OpsctlError
+from opsctl.invocation import Invocation
+
+GROUPS = {
+    "apply": "Apply a saved plan, exactly as it was reviewed.",
+    "auth": "Prove that signing in works, and that old tokens don't.",
+    "logout": "End sessions: one user's, many users', or all.",
+    "notify": "Tell people: the status page, Slack, the pager.",
+    "people": "Who to call.",
+    "playbook": "Run a procedure: commands and checklist items in order.",
+    "runs": "What was run: look, resume, undo, verify.",
+    "sandbox": "The rehearsal world on this machine.",
+    "secrets": "List, rotate, roll back and verify secrets.",
+    "service": "Look at, scale and redeploy services.",
+    "sessions": "Who is signed in.",
+    "status": "One page: what is up and what is not.",
+}
+"""Every file of commands/, and its line in --help: read without importing any of them."""
+
+
+class Line(click.Command):
+    """A command whose callback is marked `changes`, `views` or `acts`, and whose placeholders are filled after parsing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.role: Role = self.callback  # type: ignore[assignment]
+        self.params.extend(self.role.options())
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Fill `{name}` in the parser's result, so that a value stays one argument whatever is in it."""
+        parser = super().make_parser(ctx)
+        values = ctx.meta.get("opsctl.values")
+        if values is not None:
+            parse = parser.parse_args
+
+            def filled(args: list[str]) -> Any:
+                options, rest, order = parse(args)
+                return fill(options, values), fill(rest, values), order
+
+            parser.parse_args = filled  # type: ignore[method-assign]
+        return parser
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Hand the parsed line to the command's role."""
+        return self.role.run(ctx.ensure_object(Invocation), line_of(ctx, self), dict(ctx.params))
+
+
+class Group(click.Group):
+    """A group whose commands are `Line`s."""
+
+    command_class = Line
+
+
+class Root(Group):
+    """The root: a command's file is imported when its name is typed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every name, without importing anything."""
+        return list(GROUPS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import commands/NAME.py and return what it calls NAME."""
+        if name not in GROUPS:
+            return None
+        found: click.Command = getattr(importlib.import_module(f"opsctl.commands.{name}"), name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(GROUPS.items()))
+
+
+def group(name: str) -> Group:
+    """A command group of commands/NAME.py, with its line of help from the table."""
+    return Group(name, help=GROUPS[name])
+
+
+def single(name: str) -> Callable[[Role], Line]:
+    """A command at the root, of commands/NAME.py."""
+    return click.command(name, cls=Line)
+
+
+class Role:
+    """What a command does with its function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself."""
+        return self.function(*args, **kwargs)
+
+    def options(self) -> list[click.Parameter]:
+        """The options that every command of this role has."""
+        return []
+
+    def run(self, invocation: Invocation, line: str, params: dict[str, Any]) -> None:
+        """Do it."""
+        raise NotImplementedError
+
+
+class changes(Role):  # noqa: N801
+    """Mark a command that yields changes: `def scale(systems, name, count)`."""
+
+    def options(self) -> list[click.Parameter]:
+        """The shared options of a changing command."""
+        from opsctl.changing import changing_options
+
+        return changing_options()
+
+    def run(self, invocation: Invocation, line: str, params: dict[str, Any]) -> None:
+        """Plan, and unless it is a dry run, guard, confirm and apply."""
+        from opsctl.changing import run_changes, split
+
+        options, own = split(params)
+        run_changes(invocation, line, lambda systems: self.function(systems, **own), options)
+
+
+class views(Role):  # noqa: N801
+    """Mark a command that returns rows, a record, a verdict or a stream: `def list_(systems)`."""
+
+    def run(self, invocation: Invocation, line: str, params: dict[str, Any]) -> None:
+        """Show what the function returns."""
+        invocation.show(self.function(invocation.read, **params))
+
+
+class acts(Role):  # noqa: N801
+    """Mark a command that does opsctl's own business: `def list_(invocation)`."""
+
+    def run(self, invocation: Invocation, line: str, params: dict[str, Any]) -> None:
+        """Call the function and show what it returns, if anything."""
+        found = self.function(invocation, **params)
+        if found is not None:
+            invocation.show(found)
+
+
+@click.command(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="opsctl")
+@click.option("-e", "--env", "name", envvar="OPSCTL_ENV", metavar="NAME", help="The environment; there is no default.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How results are printed.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the cause of an error too.")
+@click.option("--config", "folder", envvar="OPSCTL_CONFIG", metavar="DIR", help="Where the environments' files are.")
+@click.pass_context
+def root(ctx: click.Context, name: str | None, output: str, verbose: bool, folder: str | None) -> None:
+    """Runbook-as-code: see what would change, say yes, and be able to stop, resume, undo and prove it."""
+    ctx.obj = ctx.with_resource(Invocation(name=name, output=output, verbose=verbose, folder=folder))
+
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+def fill(value: Any, values: dict[str, str]) -> Any:
+    """Replace placeholders in whatever the parser returned."""
+    if isinstance(value, str):
+        return PLACEHOLDER.sub(lambda m: values.get(m[1], m[0]), value)
+    if isinstance(value, list | tuple):
+        return type(value)(fill(v, values) for v in value)
+    if isinstance(value, dict):
+        return {k: fill(v, values) for k, v in value.items()}
+    return value
+
+
+class Parsed:
+    """A command line that was parsed and not run. `text` is its one canonical spelling."""
+
+    PARENT: ClassVar[click.Context] = click.Context(root, info_name="opsctl")
+
+    def __init__(self, line: str, values: dict[str, str]) -> None:
+        words = shlex.split(line)
+        command: click.Command = root
+        ctx = self.PARENT
+        while isinstance(command, click.Group):
+            name = words.pop(0) if words else ""
+            found = command.get_command(ctx, name)
+            if found is None:
+                raise click.UsageError(f"No such command {name!r} in {line!r}.")
+            command = found
+            ctx = click.Context(command, info_name=name, parent=ctx)
+        if not isinstance(command, Line):
+            raise click.UsageError(f"{line!r} names a group, not a command.")
+        ctx.meta["opsctl.values"] = values
+        command.parse_args(ctx, words)
+        self.command: Line = command
+        self.params: dict[str, Any] = dict(ctx.params)
+        self.text = line_of(ctx, command)
+
+
+def line_of(ctx: click.Context, command: Line) -> str:
+    """The canonical spelling of a parsed line: its words, without the options that all changing commands share."""
+    shared = {p.name for p in command.role.options()}
+    words = [w for w in ctx.command_path.split() if w != "opsctl"]
+    words = words[1:] if ctx.find_root().info_name not in (None, "opsctl") else words
+    options: list[str] = []
+    for param in command.params:
+        value = ctx.params.get(param.name or "")
+        if param.name in shared or value is None or value == ():
+            continue
+        if isinstance(param, click.Argument):
+            words += [_plain(v) for v in (value if isinstance(value, tuple) else [value])]
+        elif not isinstance(param, click.Option):
+            continue
+        elif param.is_flag:
+            options += [param.opts[-1]] if value else []
+        else:
+            options += [w for v in (value if param.multiple else [value]) for w in (param.opts[-1], _plain(v))]
+    return shlex.join([*words, *options])
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line; return its exit code. Every error is shown here, once."""
+    verbose = "-v" in args or "--verbose" in args
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stdout is None or sys.stderr is None:
+        return _closed()
+    try:
+        code = root.main(args=list(args), prog_name="opsctl", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as wrong:
+        wrong.show()
+        return wrong.exit_code
+    except OpsctlError as error:
+        show(error, verbose)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _say(6, "Interrupted. Whatever had begun is in the ledger.", "opsctl runs list --active")
+    except OSError as cause:
+        return _unwritable(cause)
+    except Exception as bug:  # noqa: BLE001 - the last wall: a person never sees a traceback
+        return _bug(bug, verbose)
+    return code if isinstance(code, int) else 0
+
+
+def show(error: OpsctlError, verbose: bool = False) -> None:
+    """Show an error: what happened, and what to type next; with `verbose` its causes."""
+    _say(error.exit_code, str(error.what), error.next)
+    cause = error.__cause__
+    while verbose and cause is not None:
+        _say(error.exit_code, f"caused by {type(cause).__name__}: {cause}")
+        cause = cause.__cause__
+
+
+def _say(code: int, what: str, next: str = "") -> int:
+    from opsctl.redaction import vault
+
+    click.echo(vault.redact(f"opsctl: {' '.join(what.split())}"), err=True)
+    if next:
+        click.echo(vault.redact(f"  next: {next}"), err=True)
+    return code
+
+
+def _closed() -> int:
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    return _say(1, "Standard output or error is closed, so nothing was run.", "Give it somewhere to write.")
+
+
+def _unwritable(cause: OSError) -> int:
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    os.dup2(sys.stdout.fileno(), 1)
+    return _say(1, f"The result couldn't be printed: {cause.strerror}. What was done is in the ledger.", "opsctl runs list")
+
+
+def _bug(bug: Exception, verbose: bool) -> int:
+    if verbose:
+        import traceback
+
+        from opsctl.redaction import vault
+
+        click.echo(vault.redact("".join(traceback.format_exception(bug))), err=True)
+    what = f"This is a defect in opsctl ({type(bug).__name__}: {bug}). What had begun is in the ledger."
+    return _say(1, what, "opsctl runs list --active; report it with the output of -v")

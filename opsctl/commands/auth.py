@@ -1,0 +1,73 @@
+"""`opsctl auth`: prove that signing in works, and that old tokens don't."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opsctl.adapters.tokens import claims, sign
+from opsctl.cli import group, views
+from opsctl.errors import OpsctlError
+from opsctl.render.shapes import Check, Verdict
+
+if TYPE_CHECKING:
+    from opsctl.adapters.api import Tokens
+    from opsctl.systems import Systems
+
+ASKED = 6
+
+auth = group("auth")
+
+
+@auth.command()
+@views
+def verify(systems: Systems) -> Verdict:
+    """Log the configured test user in, refresh, show that a token of the former key is refused, and log out again."""
+    settings = systems.environment.need("api")
+    health = systems.api.health()
+    checks = [Check("the API answers", health.ok, f"{health.detail}, {health.latency_ms:.0f} ms")]
+    if settings.test is None:
+        checks.append(Check("new tokens are issued", None, "no [api.test] credentials are configured"))
+        return Verdict(checks, "Add [api.test] to the configuration.")
+    try:
+        tokens = systems.api.login(systems.resolve(settings.test.email), systems.resolve(settings.test.password))
+    except OpsctlError as cause:
+        return Verdict([*checks, Check("new tokens are issued", False, cause.what)], "opsctl service status; opsctl secrets verify jwt")
+    try:
+        checks += [_accepted(systems, tokens), _renewed(systems, tokens), _former_refused(systems, tokens)]
+    finally:
+        systems.api.end(tokens.access)
+    return Verdict(checks, "opsctl service redeploy the consumers of the signing key, then: opsctl auth verify")
+
+
+def _accepted(systems: Systems, tokens: Tokens) -> Check:
+    """Asked several times, since each request may reach another task."""
+    users = {systems.api.who(tokens.access) for _ in range(ASKED)}
+    return Check("new tokens are issued and accepted", None not in users, f"{ASKED} requests" if None not in users else "refused by a task")
+
+
+def _renewed(systems: Systems, tokens: Tokens) -> Check:
+    try:
+        fresh = systems.api.refresh(tokens.refresh)
+    except OpsctlError as cause:
+        return Check("sessions can be refreshed", False, cause.what)
+    accepted = systems.api.who(fresh.access) is not None
+    systems.api.end(fresh.access)
+    return Check("sessions can be refreshed", accepted)
+
+
+def _former_refused(systems: Systems, tokens: Tokens) -> Check:
+    """Sign what the API has just issued with the former key, as a thief would who holds it."""
+    word = "tokens of the former key are refused"
+    name = systems.environment.need("api").signed_by
+    if name is None:
+        return Check(word, None, "no api.signed-by is configured")
+    secret, rotated = systems.environment.secret(name), systems.memory.last_rotation(name)
+    if rotated is None:
+        return Check(word, None, f"this ledger knows no rotation of {name}")
+    try:
+        former = systems.secrets.value(secret.id, key=secret.key, version=rotated[0], region=secret.region)
+    except OpsctlError as cause:
+        return Check(word, None, f"the former key can't be read: {cause.what}")
+    forged = sign(claims(tokens.access), former)
+    accepted = [user for user in (systems.api.who(forged) for _ in range(ASKED)) if user is not None]
+    return Check(word, not accepted, f"{len(accepted)} of {ASKED} requests were accepted" if accepted else f"{ASKED} requests")

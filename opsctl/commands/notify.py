@@ -1,0 +1,57 @@
+"""`opsctl notify`: tell people. Where no channel is configured, a person is asked to do it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from opsctl.changes.base import Change
+from opsctl.changes.notices import Ask, PostSlack, PostStatus, SetPage
+from opsctl.cli import changes, group
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+STATUSES = ["investigating", "identified", "monitoring", "resolved"]
+
+notify = group("notify")
+
+
+@notify.command()
+@click.option("--title", required=True, help="The incident's name on the page.")
+@click.option("--status", type=click.Choice(STATUSES), default="investigating")
+@click.option("--message", required=True, help="What users read.")
+@changes
+def status(
+    systems: Systems, title: str, status: Literal["investigating", "identified", "monitoring", "resolved"], message: str
+) -> Iterator[Change]:
+    """Post to the status page."""
+    channels = systems.config.channels
+    if channels.status_page and channels.status_key:
+        yield PostStatus(title=title, status=status, text=message)
+    else:
+        yield Ask(question=f"Post to the status page ({status}): {title}: {message}")
+
+
+@notify.command()
+@click.option("--message", required=True, help="What is posted.")
+@changes
+def slack(systems: Systems, message: str) -> Iterator[Change]:
+    """Post to the team's Slack channel."""
+    yield PostSlack(text=message) if systems.config.channels.slack else Ask(question=f"Tell the team: {message}")
+
+
+@notify.command()
+@click.option("--message", required=True, help="What the pager says.")
+@click.option("--severity", type=click.Choice(["critical", "error", "warning", "info"]), default="critical")
+@changes
+def page(systems: Systems, message: str, severity: Literal["critical", "error", "warning", "info"]) -> Iterator[Change]:
+    """Page whoever is on call."""
+    if systems.config.channels.page:
+        key = "opsctl-" + hashlib.sha256(message.encode()).hexdigest()[:16]
+        yield SetPage(text=message, severity=severity, key=key)
+    else:
+        yield Ask(question=f"Page whoever is on call: {message}")

@@ -1,0 +1,19 @@
+"""`opsctl people`: who to call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from opsctl.cli import single, views
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+
+@single("people")
+@views
+def people(systems: Systems) -> list[dict[str, Any]]:
+    """List who to call, and how."""
+    return [msgspec.structs.asdict(contact) for contact in systems.config.people]

@@ -1,0 +1,224 @@
+"""`opsctl runs`: what was run; look, resume, settle, undo, pause, cancel, verify, seal."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl.changing import DURATION, changing_options, finish, refused, split
+from opsctl.cli import acts, group
+from opsctl.errors import ConfigurationError, LedgerBroken, OpsctlError, Refused
+from opsctl.render.shapes import Page
+
+if TYPE_CHECKING:
+    from opsctl.engine.ledger.rows import Run
+    from opsctl.engine.outcome import Outcome
+    from opsctl.invocation import Invocation
+
+runs = group("runs")
+
+
+@runs.command("list")
+@click.option("--active", is_flag=True, help="Only those that haven't ended.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@acts
+def list_(invocation: Invocation, active: bool, limit: int) -> list[dict[str, Any]]:
+    """List runs, the newest first."""
+    driven = invocation.ledger.locks.driven()
+    rows = [_row(run, driven) for run in invocation.ledger.runs(limit=1000 if active else limit)]
+    return [row for row in rows if not active or row["state"] not in ("changed", "unchanged", "cancelled")][:limit]
+
+
+def _row(run: Run, driven: set[str]) -> dict[str, Any]:
+    state = "running" if run.id in driven else run.result or "interrupted"
+    return {
+        "run": run.id,
+        "environment": run.environment,
+        "opened": run.opened,
+        "state": state,
+        "command": run.command,
+        "operator": run.operator,
+        "reason": run.reason,
+    }
+
+
+@runs.command()
+@click.argument("run")
+@acts
+def show(invocation: Invocation, run: str) -> Page:
+    """Show a run: its steps, and its history event by event."""
+    ledger = invocation.ledger
+    found = ledger.run(run)
+    head = {**_row(found, ledger.locks.driven()), "account": found.account, "caller": found.caller, "version": found.version}
+    family = [found, *reversed(ledger.runs("parent = ?", found.id))]
+    steps = [
+        {"run": r.id, "step": s.seq, "state": s.state, "what": s.change.summary, "why": s.why, "evidence": _brief(s.evidence)}
+        for r in family
+        for s in ledger.steps(r.id)
+    ]
+    events = [
+        {"at": e.at, "run": e.run, "event": e.what, "step": e.seq, "detail": _brief(_short(e.detail))}
+        for r in family
+        for e in ledger.events(r.id)
+    ]
+    return Page([("Run", head), ("Steps", steps), ("Events", sorted(events, key=lambda e: e["at"]))])
+
+
+def _short(detail: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in detail.items() if k not in ("steps", "bounds") and v not in (None, "", {})}
+
+
+def _brief(detail: dict[str, Any] | None) -> str:
+    return ", ".join(f"{k} {v}" for k, v in (detail or {}).items())
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--skip", metavar="STEP", help="Go on without this step of a playbook.")
+@click.option("--retry", metavar="STEP", help="Do this step of a playbook once more.")
+@click.option("--jump", metavar="STEP", help="Go on at this step of a playbook.")
+@click.option("--assume-answers", is_flag=True, help="Pass questions without a person; in the sandbox only.")
+@acts
+def resume(
+    invocation: Invocation, run: str, skip: str | None, retry: str | None, jump: str | None, assume_answers: bool, **shared: Any
+) -> None:
+    """Take a run up again where the ledger says that it stopped."""
+    options, _ = split(shared)
+    found = invocation.ledger.run(run)
+    if not invocation.name:
+        invocation.name = found.environment
+    if assume_answers:
+        invocation.assume_answers()
+    special = skip or retry or jump
+    if special and not options.reason:
+        raise click.UsageError("--skip, --retry and --jump need a --reason, which is kept.")
+    if special and found.kind != "playbook":
+        raise click.UsageError(f"Run {found.id} is no playbook: it has no steps to skip, retry or jump to.")
+    try:
+        outcome = _resumed(invocation, found, options, skip=skip, retry=retry, jump=jump)
+    except OpsctlError as error:
+        outcome = refused(invocation, found.command, options, error)
+    finish(invocation, outcome)
+
+
+def _resumed(invocation: Invocation, run: Run, options: Any, **special: str | None) -> Outcome:
+    if run.kind != "playbook":
+        return invocation.engine.resume(run, options)
+    from opsctl.playbook import runner
+
+    return runner.resume(invocation, run, options, **special, reason=options.reason)
+
+
+@runs.command()
+@click.argument("run")
+@click.argument("seq", type=int)
+@click.option("--done/--not-done", "happened", default=None, help="Whether it happened.")
+@click.option("--reason", required=True, help="How you know; kept in the ledger.")
+@acts
+def settle(invocation: Invocation, run: str, seq: int, happened: bool | None, reason: str) -> dict[str, Any]:
+    """Say what a step did whose outcome nobody but a person can tell."""
+    if happened is None:
+        raise click.UsageError("Say --done or --not-done.")
+    found = invocation.ledger.run(run)
+    invocation.name = invocation.name or found.environment
+    step = invocation.engine.settle(found, seq, happened=happened, reason=reason)
+    return {"run": found.id, "step": seq, "state": step.state, "next": f"opsctl runs resume {found.id}"}
+
+
+@runs.command()
+@click.argument("run")
+@acts
+def undo(invocation: Invocation, run: str, **shared: Any) -> None:
+    """Take a run's changes back, the newest first, where there is a way back; says which have none."""
+    options, _ = split(shared)
+    found = invocation.ledger.run(run)
+    invocation.name = invocation.name or found.environment
+    command = f"runs undo {found.id}"
+    try:
+        invocation.engine.same_place(found)
+        plan, nevers = invocation.engine.undo_plan(found)
+        for never in nevers:
+            invocation.watcher.says(f"  no way back: {never}")
+        if not plan.changes and nevers:
+            raise Refused(f"Nothing of run {found.id} can be taken back.", f"opsctl runs show {found.id}")
+        if options.dry_run:
+            outcome = invocation.engine.preview(plan, options)
+        else:
+            invocation.screen.plan(plan)
+            outcome = invocation.engine.perform(plan, options)
+    except OpsctlError as error:
+        outcome = refused(invocation, command, options, error)
+    finish(invocation, outcome)
+
+
+@runs.command()
+@click.argument("run")
+@acts
+def pause(invocation: Invocation, run: str) -> dict[str, Any]:
+    """Ask the process that drives a run to stop between two effects; resume it later."""
+    return _wish(invocation, run, "pause")
+
+
+@runs.command()
+@click.argument("run")
+@acts
+def cancel(invocation: Invocation, run: str) -> dict[str, Any]:
+    """Give a run up for good; what it has done stays (see undo)."""
+    return _wish(invocation, run, "cancel")
+
+
+def _wish(invocation: Invocation, run: str, wish: str) -> dict[str, Any]:
+    found = invocation.ledger.run(run)
+    driven = found.id in invocation.ledger.locks.driven()
+    if found.result in ("changed", "unchanged") and not driven:
+        raise Refused(f"Run {found.id} has ended: {found.result}.", f"Take it back: opsctl runs undo {found.id}")
+    if wish == "pause" and not driven:
+        raise Refused(f"Run {found.id} isn't running, so there is nothing to pause.", f"opsctl runs resume {found.id}")
+    invocation.ledger.wish(found.id, wish)
+    return {"run": found.id, "asked": wish, "takes effect": "at its next step or batch" if driven else "now"}
+
+
+@runs.command()
+@click.option("--seal", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A sealed head that the ledger must still hold.")
+@acts
+def verify(invocation: Invocation, seal: Path | None) -> dict[str, Any]:
+    """Walk the ledger's chains and find whatever was changed, lost or reordered."""
+    from opsctl.engine.ledger import verify as chains
+
+    kept = seal.read_text().split() if seal else None
+    wrong = chains.verify(invocation.ledger, kept[0] if kept else None)
+    if wrong:
+        raise LedgerBroken(f"The ledger was changed: {'; '.join(wrong)}.", "Keep a copy of it, and ask who had access.")
+    count = invocation.ledger.query("SELECT count(*), (SELECT count(*) FROM events) FROM runs")[0]
+    return {"ledger": str(invocation.ledger.path), "runs": count[0], "events": count[1], "chains": "whole"}
+
+
+@runs.command()
+@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="Keep it in this file, on another machine's disk.")
+@acts
+def seal(invocation: Invocation, to: Path | None) -> dict[str, Any]:
+    """Give the log's head, to be kept elsewhere, so that a cut tail shows."""
+    from opsctl.engine.ledger import verify as chains
+
+    head = chains.head(invocation.ledger)
+    if to:
+        try:
+            to.write_text(head + "\n")
+        except OSError as cause:
+            raise ConfigurationError(f"The seal can't be kept in {to}: {cause.strerror}.", "Choose another file.") from cause
+    return {"head": head, "check": "opsctl runs verify --seal FILE"}
+
+
+@runs.command()
+@click.option("--older-than", type=DURATION, required=True, help="Forget what was first seen longer ago.")
+@acts
+def purge(invocation: Invocation, older_than: timedelta) -> dict[str, Any]:
+    """Forget personal data (e-mails) in the ledger; its chains still hold."""
+    return {"forgotten": invocation.ledger.purge(invocation.ledger.now() - older_than)}
+
+
+for command in (resume, undo):
+    command.params.extend(changing_options())

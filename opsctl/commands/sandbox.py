@@ -1,0 +1,134 @@
+"""`opsctl sandbox`: the rehearsal world on this machine."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl.cli import acts, group
+from opsctl.config import state_folder
+from opsctl.errors import ConfigurationError
+from opsctl.render.shapes import Text
+
+if TYPE_CHECKING:
+    from opsctl.invocation import Invocation
+
+ACTIONS = ["slow", "fail", "throttle", "refuse", "drop", "timeout-after-effect"]
+
+sandbox = group("sandbox")
+
+
+def folder() -> Path:
+    """Where the world of this shell is kept."""
+    return Path(os.environ.get("OPSCTL_SANDBOX") or state_folder() / "sandbox")
+
+
+def lifecycle() -> Any:
+    """The sandbox's own code, which needs the extra `opsctl[sandbox]`; raises ConfigurationError without it."""
+    try:
+        from opsctl.sandbox import lifecycle
+    except ModuleNotFoundError as cause:
+        raise ConfigurationError(f"The sandbox needs {cause.name}, which isn't installed.", "pip install 'opsctl[sandbox]'") from cause
+    return lifecycle
+
+
+@sandbox.command()
+@click.option("--tempo", type=click.FloatRange(0, 100), help="How long rollouts and failovers take: 1 is a few seconds, 0 none.")
+@click.option("--users", type=click.IntRange(10), help="How many users (10,000).")
+@click.option("--sessions", type=click.IntRange(10), help="How many refresh sessions (50,000).")
+@acts
+def up(invocation: Invocation, tempo: float | None, users: int | None, sessions: int | None) -> dict[str, Any]:
+    """Start the world, or mend what of it has died."""
+    facts = lifecycle().up(folder(), tempo, users, sessions, invocation.watcher.says)
+    return {"aws": facts["aws"], "api": facts["api"], "next": 'eval "$(opsctl sandbox env)"'}
+
+
+@sandbox.command()
+@acts
+def down(invocation: Invocation) -> None:
+    """Stop the world; nothing of it runs on."""
+    lifecycle().down(folder(), invocation.watcher.says)
+
+
+@sandbox.command()
+@acts
+def status(invocation: Invocation) -> list[dict[str, Any]]:
+    """Show what of the world runs, and where."""
+    return [{"part": p.part, "state": p.state, "pid": p.pid, "address": p.address} for p in lifecycle().status(folder())]
+
+
+@sandbox.command()
+@acts
+def env(invocation: Invocation) -> Text:
+    """Print shell exports, with which any client meets this world: eval "$(opsctl sandbox env)"."""
+    exports: dict[str, str] = lifecycle().exports(folder())
+    lines = ["unset AWS_PROFILE AWS_SESSION_TOKEN AWS_DEFAULT_PROFILE"]
+    return Text("\n".join(lines + [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]), raw=True)
+
+
+@sandbox.command()
+@acts
+def reset(invocation: Invocation) -> None:
+    """Put the seeded data back, and take every fault away."""
+    lifecycle().reset(folder())
+    invocation.watcher.says("The seeded data is back.")
+
+
+@sandbox.group()
+def fault() -> None:
+    """Make the world hurt: slow, failing, throttled, lost answers, crashes."""
+
+
+@fault.command("set")
+@click.argument("part")
+@click.argument("operation")
+@click.argument("action", type=click.Choice(ACTIONS))
+@click.option("--seconds", type=click.FloatRange(0), default=0.0)
+@click.option("--status", type=click.IntRange(400, 599), default=None, help="The status instead of the action's own.")
+@click.option("--times", type=click.IntRange(0), default=1, show_default=True, help="For how many calls; 0 for all.")
+@acts
+def set_(invocation: Invocation, part: str, operation: str, action: str, seconds: float, status: int | None, times: int) -> None:
+    """Set a fault on calls: `aws ecs.UpdateService timeout-after-effect`, `api "POST /v1/auth/*" slow`."""
+    from opsctl.sandbox.faults import Rule
+
+    lifecycle().set_fault(folder(), Rule(part, operation, action, seconds, status or 0, times))
+    invocation.watcher.says(f"{operation} of {part} will {action}.")
+
+
+@fault.command("list")
+@acts
+def list_(invocation: Invocation) -> list[dict[str, Any]]:
+    """List the faults that are set."""
+    import dataclasses
+
+    return [dataclasses.asdict(rule) for rule in lifecycle().faults(folder())]
+
+
+@fault.command()
+@acts
+def clear(invocation: Invocation) -> None:
+    """Take every fault away."""
+    lifecycle().clear_faults(folder())
+    invocation.watcher.says("No fault is set.")
+
+
+@fault.command()
+@click.argument("service")
+@acts
+def rollout(invocation: Invocation, service: str) -> None:
+    """Make the next rollout of an ECS service fail and be taken back."""
+    lifecycle().fail_next_rollout(folder(), service)
+    invocation.watcher.says(f"The next rollout of {service} will fail.")
+
+
+@fault.command()
+@click.argument("part")
+@acts
+def crash(invocation: Invocation, part: str) -> None:
+    """Kill a part as a crash would: postgres, valkey, or server."""
+    killed = lifecycle().crash(folder(), part)
+    invocation.watcher.says(f"Killed {killed} process(es) of {part}; mend it: opsctl sandbox up")

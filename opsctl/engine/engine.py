@@ -1,0 +1,205 @@
+"""The engine: plan, guard, confirm, record, apply, resume and undo, once, for every command."""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import opsctl
+from opsctl.changes.base import Change, Never
+from opsctl.config import Environment
+from opsctl.engine import guards, outcome
+from opsctl.engine import plan as plans
+from opsctl.engine.ledger.rows import Result, Run, Step
+from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.memory import LedgerMemory
+from opsctl.engine.options import Options
+from opsctl.engine.outcome import Outcome
+from opsctl.engine.plan import Plan
+from opsctl.engine.runner import Runner
+from opsctl.engine.watcher import Watcher
+from opsctl.errors import OpsctlError, Refused
+from opsctl.systems import Systems
+
+Make = Callable[[Systems], Iterable[Change]]
+
+
+class Engine:
+    """Drives commands in one environment. `read` and `write` are its two sets of systems; `operator` is who and where."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        ledger: Ledger,
+        read: Systems,
+        write: Systems,
+        watcher: Watcher,
+        operator: str,
+        tempo: float = 1.0,
+    ) -> None:
+        self.environment, self.ledger, self.read, self.write = environment, ledger, read, write
+        self.watcher, self.operator, self.tempo = watcher, operator, tempo
+        self.memory = LedgerMemory(lambda: ledger, environment)
+
+    def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None) -> Plan:
+        """Find out what a command would change; nothing can be written on the way."""
+        self.read.follows, self.read.again = follows, options.again
+        remembered = None if options.again or follows else self.memory.recently(command)
+        return plans.make(command, make(self.read), self.read, remembered)
+
+    def preview(self, plan: Plan, options: Options) -> Outcome:
+        """A dry run's outcome; a guard that would stand against it is its error."""
+        word: Result = "would-change" if plan.pending else "unchanged"
+        error: OpsctlError | None = None
+        try:
+            self.guard(plan, options)
+        except OpsctlError as caught:
+            error = caught
+        return Outcome(
+            run=None,
+            environment=plan.environment,
+            command=plan.command,
+            dry_run=True,
+            result="refused" if error else word,
+            changes=[p.shown() for p in plan.changes],
+            plan=plan,
+            error=error,
+        )
+
+    def guard(self, plan: Plan, options: Options) -> None:
+        """Raise the first guard that stands against this plan."""
+        guards.stand(plan)
+        guards.bounded(plan, self.read, options)
+
+    def perform(self, plan: Plan, options: Options, parent: tuple[str, int] | None = None, agreed: bool = False) -> Outcome:
+        """Guard, confirm and apply a plan. `parent` is the playbook's run and item that it belongs to."""
+        self.guard(plan, options)
+        if plan.pending and not agreed:
+            guards.approved(plan, self.read, options)
+        run = self.new_run(plan.command, options, parent=parent)
+        steps = [planned.step() for planned in plan.changes]
+        self.ledger.open(run, steps)
+        return self._drive(run, options)
+
+    def new_run(
+        self,
+        command: str,
+        options: Options,
+        *,
+        kind: Any = "command",
+        parent: tuple[str, int] | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> Run:
+        """A run that isn't in the ledger yet."""
+        now, caller = self.ledger.now(), self.read.caller
+        return Run(
+            id=f"{now:%y%m%d-%H%M%S}-{random.token_hex(2)}",
+            environment=self.environment.name,
+            account=caller.account,
+            caller=caller.arn,
+            operator=self.operator,
+            command=command,
+            kind=kind,
+            parent=parent[0] if parent else None,
+            item=parent[1] if parent else None,
+            reason=options.reason,
+            incident=options.incident,
+            opened=now,
+            version=opsctl.__version__,
+            config_digest=self.environment.digest,
+            details=details or {},
+        )
+
+    def _drive(self, run: Run, options: Options, *, resumed: bool = False) -> Outcome:
+        """Drive a run in the ledger, alone among processes, and close it with what came of it."""
+        with self.ledger.locks.holding(f"run/{run.id}", run.id, self.operator, run.command):
+            if resumed:
+                self.ledger.reopen(run.id, {"operator": self.operator, "caller": self.read.caller.arn})
+            steps = self.ledger.steps(run.id)
+            error = self._go(run, steps, options)
+            word = outcome.result(steps, error)
+            self.ledger.close(run.id, word, {"why": error.what} if error else {})
+        return self._told(run, word, steps, error)
+
+    def _go(self, run: Run, steps: list[Step], options: Options) -> OpsctlError | None:
+        runner = Runner(
+            self.ledger,
+            run,
+            self.read,
+            self.write,
+            self.watcher,
+            wait=not options.no_wait,
+            timeout=options.timeout,
+            tempo=self.tempo,
+        )
+        try:
+            runner.go(steps)
+        except OpsctlError as error:
+            return error
+        return None
+
+    def _told(self, run: Run, word: Result, steps: list[Step], error: OpsctlError | None = None) -> Outcome:
+        return Outcome(
+            run=run.id,
+            environment=run.environment,
+            command=run.command,
+            result=word,
+            changes=[outcome.shown(s) for s in steps],
+            error=error,
+        )
+
+    def resume(self, run: Run, options: Options) -> Outcome:
+        """Take a command's run up again where the ledger says it stopped; raises Refused for one that was cancelled."""
+        self.same_place(run)
+        if run.result in ("changed", "unchanged"):
+            return self._told(run, run.result, self.ledger.steps(run.id))
+        return self._drive(run, options, resumed=True)
+
+    def same_place(self, run: Run) -> None:
+        """Raise Refused unless `run` belongs to this environment and account and wasn't cancelled."""
+        if run.environment != self.environment.name or run.account != self.read.caller.account:
+            raise Refused(
+                f"Run {run.id} belongs to {run.environment} (account {run.account}); nothing was changed.",
+                f"Use --env {run.environment}.",
+            )
+        if cancelled(self.ledger, run):
+            raise Refused(f"Run {run.id} was cancelled; it is not taken up again.", f"Start anew: opsctl {run.command}")
+
+    def undo_plan(self, run: Run) -> tuple[Plan, list[str]]:
+        """The plan that takes a run's changes back, newest first, and why each of the others has no way back."""
+        backs, nevers = [], []
+        for step in reversed(self.applied(run)):
+            back = step.change.inverse()
+            if isinstance(back, Never):
+                nevers.append(f"{step.change.target}: {step.change.summary}: {back.why}")
+            else:
+                backs.append(back)
+        return self.plan(f"runs undo {run.id}", lambda read: backs, Options()), nevers
+
+    def applied(self, run: Run) -> list[Step]:
+        """Every step that a run, or a playbook's steps, really made."""
+        runs = [run, *reversed(self.ledger.runs("parent = ?", run.id))]
+        return [s for r in runs for s in self.ledger.steps(r.id) if s.state == "applied"]
+
+    def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
+        """Record a person's word on what a blind step did; raises Refused for a step whose outcome isn't unknown."""
+        step = next((s for s in self.ledger.steps(run.id) if s.seq == seq), None)
+        if step is None or step.state not in ("unknown", "begun", "made"):
+            state = f"is {step.state}" if step else "doesn't exist"
+            raise Refused(
+                f"Step {seq} of run {run.id} {state}; only an unknown outcome is settled.", f"opsctl runs show {run.id}"
+            )
+        step.why = f"settled by {self.operator}: {reason}"
+        if not happened:
+            step.begun = None
+        self.ledger.put(
+            run.id, step, "applied" if happened else "pending", {"settled": happened, "reason": reason, "by": self.operator}
+        )
+        return step
+
+
+def cancelled(ledger: Ledger, run: Run) -> bool:
+    """Whether somebody gave up on a run for good."""
+    return any(e.what in ("asked to cancel", "cancelled") for e in ledger.events(run.id))

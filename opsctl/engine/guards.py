@@ -1,0 +1,56 @@
+"""What stands between a plan and its first effect: bounds, and a person's yes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opsctl.engine.options import Options
+from opsctl.engine.plan import Plan
+from opsctl.errors import Moved, Refused
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+
+def stand(plan: Plan) -> None:
+    """Raise Moved if some change of the plan found the world neither as reviewed nor as wanted."""
+    for planned in plan.changes:
+        if planned.state == "moved":
+            raise Moved(f"{planned.change.target}: {planned.why}. Nothing was changed.", "Look again, then plan anew.")
+
+
+def bounded(plan: Plan, read: Systems, options: Options) -> None:
+    """Raise Refused when the plan affects more of any unit than --max-affected or the configured limit allows."""
+    configured = read.config.limits.max_affected
+    limit = configured if options.max_affected is None else min(options.max_affected, configured)
+    for unit, count in plan.impact.items():
+        if count > limit:
+            raise Refused(
+                f"It would affect {count:,} {unit}, above the limit of {limit:,}; nothing was changed.",
+                "Narrow it, or raise --max-affected (never above max-affected in the configuration).",
+            )
+
+
+def grave(plan: Plan, read: Systems) -> str | None:
+    """The target whose name must be typed: in a protected environment, that of the gravest irreversible or large change."""
+    if not read.config.protected:
+        return None
+    large = read.config.limits.large
+    grave = [p for p in plan.pending if p.change.grave or not p.reversible or p.count >= large]
+    return max(grave, key=lambda p: p.count).change.target if grave else None
+
+
+def approved(plan: Plan, read: Systems, options: Options) -> None:
+    """Return once a person has said yes; raises Waiting when nobody is there to say it, Refused when the answer is no."""
+    place = f"{plan.environment} (account {plan.account}, as {plan.caller})"
+    target = grave(plan, read)
+    if target is None:
+        if not options.yes and not read.person.agree(f"Apply to {place}?", "Add --yes, or run it in a terminal."):
+            raise Refused("Not agreed; nothing was changed.")
+        return
+    given = options.confirm
+    if given is None:
+        question = f"This can't be taken back or is large. To apply it to {place}, type {target}"
+        given = read.person.text(question, f"Add --confirm {target}, or run it in a terminal.")
+    if given != target:
+        raise Refused(f"{given!r} is not {target!r}; nothing was changed.", f"Type exactly: {target}")

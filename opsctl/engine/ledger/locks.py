@@ -1,0 +1,110 @@
+"""Locks on targets: leases with a fencing token, renewed while a step lasts, void the moment their process is gone.
+
+Targets are paths, and locks nest: `sessions` excludes `sessions/42`, and the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opsctl.engine.ledger import process
+from opsctl.engine.ledger.rows import Lease
+from opsctl.errors import LockHeld
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from opsctl.engine.ledger.sqlite import Ledger
+
+LEASE = 30.0
+RENEW = 10.0
+
+
+def nested(one: str, other: str) -> bool:
+    """Whether two targets are the same, or one holds the other."""
+    return one == other or one.startswith(other + "/") or other.startswith(one + "/")
+
+
+class Locks:
+    """The locks of one ledger, as one process takes them."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._held: dict[int, Lease] = {}
+        self._renewer: threading.Thread | None = None
+        self._idle = threading.Event()
+
+    def take(self, target: str, run: str, operator: str, doing: str) -> Lease:
+        """Take a lock, or raise LockHeld that says who has it, since when, and doing what."""
+        with self._ledger.transaction() as db:
+            self._bury(db)
+            for held, holder, by, what, since in db.execute("SELECT target, run, operator, doing, since FROM locks"):
+                if nested(held, target):
+                    raise LockHeld(
+                        f"{held} is held by {by} since {since[:19].replace('T', ' ')} UTC: {what} (run {holder}). Nothing was changed here.",
+                        f"See it: opsctl runs show {holder}",
+                    )
+            fence = 1 + int((db.execute("SELECT value FROM meta WHERE name = 'fence'").fetchone() or (0,))[0])
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('fence', ?)", (fence,))
+            pid = os.getpid()
+            owner = (process.boot(), pid, process.started(pid), process.uptime() + LEASE)
+            db.execute(
+                "INSERT INTO locks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (target, run, fence, operator, doing, self._ledger.now().isoformat(), *owner),
+            )
+        lease = Lease(target, run, fence)
+        self._held[fence] = lease
+        self._renew_from_now_on()
+        return lease
+
+    def _bury(self, db: sqlite3.Connection) -> None:
+        rows = db.execute("SELECT target, boot, pid, started, expires FROM locks").fetchall()
+        for target, boot, pid, began, expires in rows:
+            if boot != process.boot() or expires < process.uptime() or not process.alive(pid, began):
+                db.execute("DELETE FROM locks WHERE target = ?", (target,))
+
+    def fence(self, lease: Lease) -> None:
+        """Raise LockHeld if the lease was lost; inside the transaction that relies on it."""
+        if not self._ledger.query("SELECT 1 FROM locks WHERE target = ? AND fence = ?", lease.target, lease.fence):
+            raise LockHeld(
+                f"The lock on {lease.target} was lost to another run; this one stops before its next effect.",
+                f"opsctl runs resume {lease.run}",
+            )
+
+    def release(self, lease: Lease) -> None:
+        """Give a lock back; one that was lost already is no error."""
+        self._held.pop(lease.fence, None)
+        with self._ledger.transaction() as db:
+            db.execute("DELETE FROM locks WHERE target = ? AND fence = ?", (lease.target, lease.fence))
+
+    @contextmanager
+    def holding(self, target: str, run: str, operator: str, doing: str) -> Iterator[Lease]:
+        """Hold a lock for the length of a block."""
+        lease = self.take(target, run, operator, doing)
+        try:
+            yield lease
+        finally:
+            self.release(lease)
+
+    def driven(self) -> set[str]:
+        """The runs that some living process drives."""
+        with self._ledger.transaction() as db:
+            self._bury(db)
+            return {str(run) for (run,) in db.execute("SELECT run FROM locks")}
+
+    def _renew_from_now_on(self) -> None:
+        if self._renewer is None:
+            self._renewer = threading.Thread(target=self._renew, name="lease-renewer", daemon=True)
+            self._renewer.start()
+
+    def _renew(self) -> None:
+        while not self._idle.wait(RENEW):
+            if held := list(self._held.values()):
+                with self._ledger.transaction() as db:
+                    until = process.uptime() + LEASE
+                    rows = [(until, lease.target, lease.fence) for lease in held]
+                    db.executemany("UPDATE locks SET expires = ? WHERE target = ? AND fence = ?", rows)

@@ -1,0 +1,80 @@
+"""What the ledger holds, as rows; every moment is UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from opsctl.changes.base import Change
+
+State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
+"""`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven. The rest are ends or beginnings."""
+
+ENDED = frozenset(("done", "applied", "skipped"))
+
+Result = Literal["unchanged", "would-change", "changed", "partial", "refused", "failed", "unknown", "waiting"]
+
+
+class Run(Struct, kw_only=True):
+    """One command, playbook or undo, from its opening to its closing."""
+
+    id: str
+    environment: str
+    account: str
+    caller: str
+    operator: str
+    command: str
+    kind: Literal["command", "playbook", "undo"] = "command"
+    parent: str | None = None
+    item: int | None = None
+    reason: str = ""
+    incident: str = ""
+    opened: datetime
+    closed: datetime | None = None
+    result: Result | None = None
+    version: str
+    config_digest: str
+    details: dict[str, Any] = {}
+    wish: Literal["pause", "cancel"] | None = None
+    head: str = ""
+    events: int = 0
+
+
+class Step(Struct, kw_only=True):
+    """One change of a run, and how far it came; `count` of `unit` is the impact that was approved."""
+
+    seq: int
+    change: Change
+    state: State = "pending"
+    why: str = ""
+    at: datetime | None = None
+    count: int = 0
+    unit: str = ""
+    begun: datetime | None = None
+    evidence: dict[str, Any] | None = None
+
+
+class Event(Struct, kw_only=True):
+    """One line of a run's history, chained to the one before by `hash`."""
+
+    run: str
+    number: int
+    at: datetime
+    what: str
+    seq: int | None
+    detail: dict[str, Any]
+    hash: str = ""
+
+
+class Lease(Struct, frozen=True):
+    """A lock that is held; `fence` grows with every lock given, so that a holder who lost it can be told from the next."""
+
+    target: str
+    run: str
+    fence: int
+
+
+encode = msgspec.json.Encoder(order="sorted").encode

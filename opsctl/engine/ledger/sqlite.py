@@ -1,0 +1,282 @@
+"""The ledger in SQLite: one file, WAL, synchronous FULL, mode 0600; every write is one durable transaction.
+
+State in `steps` and `runs` is what the newest event says; the events are the truth and form the chain.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from opsctl.changes.base import Change
+from opsctl.engine.ledger import personal
+from opsctl.engine.ledger.chain import START, link
+from opsctl.engine.ledger.locks import Locks
+from opsctl.engine.ledger.rows import Event, Lease, Result, Run, State, Step, encode
+from opsctl.engine.ledger.schema import SCHEMA
+from opsctl.errors import ConfigurationError, LedgerFailed
+from opsctl.redaction import vault
+
+Decode = Callable[[bytes], Change]
+
+
+class Ledger:
+    """Runs, their steps and events, and the locks; used by several threads of one process at once.
+
+    `decode` turns a stored change into its kind. Raises LedgerFailed for whatever the file or the disk refuses.
+    """
+
+    def __init__(self, path: Path, decode: Decode, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.path, self.now, self._decode = path, now, decode
+        self._mutex = threading.RLock()
+        self._db = self._open(path)
+        with self.transaction():
+            self._personal_key = self._key("personal")
+        self.locks = Locks(self)
+
+    @staticmethod
+    def _open(path: Path) -> sqlite3.Connection:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(SCHEMA)
+            return db
+        except (OSError, sqlite3.Error) as cause:
+            raise LedgerFailed(
+                f"The ledger {path} can't be opened: {cause}. Nothing was changed.",
+                "Free space or mend its mode, or choose another folder with XDG_STATE_HOME.",
+            ) from cause
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One durable transaction, alone among threads and processes."""
+        with self._mutex:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as cause:
+                raise LedgerFailed(
+                    f"The ledger {self.path} can't be written: {cause}. opsctl makes no change that it can't record.",
+                    "Free space on its disk, then: opsctl runs list --active",
+                ) from cause
+
+    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Read rows, seeing every committed write."""
+        with self._mutex:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as cause:
+                raise LedgerFailed(f"The ledger {self.path} can't be read: {cause}.", "Check the file.") from cause
+
+    def _key(self, name: str) -> bytes:
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (f"key:{name}", secrets.token_bytes(32)))
+        key: bytes = self._db.execute("SELECT value FROM meta WHERE name = ?", (f"key:{name}",)).fetchone()[0]
+        return key
+
+    def fingerprint(self, environment: str, value: bytes) -> str:
+        """Twelve hex digits that name `value` in `environment` without telling it."""
+        with self.transaction():
+            key = self._key(f"environment:{environment}")
+        return hmac.new(key, value, "sha256").hexdigest()[:12]
+
+    def conceal(self, value: Any) -> str:
+        """Write `value` as JSON without secrets, e-mails kept aside; inside a transaction."""
+        text, found = personal.hide(vault.redact(encode(value).decode()), self._personal_key)
+        rows = [(digest, plain, self._stamp()) for digest, plain in found.items()]
+        self._db.executemany("INSERT OR IGNORE INTO personal VALUES (?, ?, ?)", rows)
+        return text
+
+    def reveal(self, text: str) -> str:
+        """Put e-mails back that haven't been purged."""
+        if "personal:" not in text:
+            return text
+        return personal.show(text, {str(d): str(t) for d, t in self.query("SELECT digest, text FROM personal")})
+
+    def purge(self, before: datetime) -> int:
+        """Forget the personal data first seen before a moment; the chain still holds. Returns how many."""
+        with self.transaction() as db:
+            return db.execute("DELETE FROM personal WHERE at < ?", (before.isoformat(),)).rowcount
+
+    def _stamp(self) -> str:
+        return self.now().isoformat()
+
+    def open(self, run: Run, steps: list[Step]) -> None:
+        """Begin a run: its row, its steps and its first event, at once."""
+        with self.transaction() as db:
+            row = self.conceal(run)
+            db.execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL, ?, 0, ?)",
+                (run.id, run.parent, run.environment, run.command, run.opened.isoformat(), START, row),
+            )
+            self._log(run.id, "opened", link(START, [row]))
+            self._event(run.id, "opened", None, {"command": run.command, "steps": [self._plain(s) for s in steps]})
+            db.executemany("INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", [self._step_row(run.id, s) for s in steps])
+
+    def _plain(self, step: Step) -> dict[str, Any]:
+        return {"seq": step.seq, "change": step.change, "state": step.state, "count": step.count, "unit": step.unit}
+
+    def _step_row(self, run: str, step: Step) -> tuple[Any, ...]:
+        at = step.at.isoformat() if step.at else None
+        kind = step.change.__struct_config__.tag
+        change = self.conceal(step.change)
+        return (
+            run,
+            step.seq,
+            kind,
+            step.change.target,
+            change,
+            step.state,
+            step.why,
+            at,
+            step.count,
+            step.unit,
+            None,
+            None,
+            None,
+        )
+
+    def put(self, run: str, step: Step, state: State, detail: dict[str, Any], lease: Lease | None = None) -> None:
+        """Record that a step reached `state`; with a lease, only if it still holds (LockHeld), in the same transaction."""
+        with self.transaction() as db:
+            if lease:
+                self.locks.fence(lease)
+            stamp = self._stamp()
+            evidence = self.conceal(step.evidence) if step.evidence is not None else None
+            db.execute(
+                "UPDATE steps SET state = ?, why = ?, at = ?, begun = ?, ended = ?, evidence = ? WHERE run = ? AND seq = ?",
+                (
+                    state,
+                    vault.redact(step.why),
+                    step.at.isoformat() if step.at else None,
+                    step.begun.isoformat() if step.begun else None,
+                    stamp,
+                    evidence,
+                    run,
+                    step.seq,
+                ),
+            )
+            self._event(run, state, step.seq, detail)
+        step.state = state
+
+    def event(self, run: str, what: str, detail: dict[str, Any], seq: int | None = None) -> None:
+        """Append one event to a run."""
+        with self.transaction():
+            self._event(run, what, seq, detail)
+
+    def _event(self, run: str, what: str, seq: int | None, detail: dict[str, Any]) -> None:
+        head, number = self._db.execute("SELECT head, events FROM runs WHERE id = ?", (run,)).fetchone()
+        text, stamp = self.conceal(detail), self._stamp()
+        digest = link(head, [run, number, stamp, what, seq, text])
+        self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", (run, number, stamp, what, seq, text, digest))
+        self._db.execute("UPDATE runs SET head = ?, events = ? WHERE id = ?", (digest, number + 1, run))
+
+    def _log(self, run: str, what: str, head: str) -> None:
+        last = self._db.execute("SELECT number, hash FROM log ORDER BY number DESC LIMIT 1").fetchone() or (0, START)
+        stamp = self._stamp()
+        digest = link(last[1], [last[0] + 1, stamp, run, what, head])
+        self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", (last[0] + 1, stamp, run, what, head, digest))
+
+    def close(self, run: str, result: Result, detail: dict[str, Any]) -> None:
+        """End a run, or a stretch of one that will be resumed: `waiting`, `partial`, `unknown` and `failed` may go on later."""
+        with self.transaction() as db:
+            self._event(run, "closed", None, {"result": result, **detail})
+            db.execute("UPDATE runs SET closed = ?, result = ?, wish = NULL WHERE id = ?", (self._stamp(), result, run))
+            self._log(run, "closed", db.execute("SELECT head FROM runs WHERE id = ?", (run,)).fetchone()[0])
+
+    def reopen(self, run: str, detail: dict[str, Any]) -> None:
+        """Take a run up again."""
+        with self.transaction() as db:
+            self._event(run, "resumed", None, detail)
+            db.execute("UPDATE runs SET closed = NULL, result = NULL, wish = NULL WHERE id = ?", (run,))
+
+    def wish(self, run: str, wish: str) -> None:
+        """Ask the process that drives a run to pause or to cancel it."""
+        with self.transaction() as db:
+            self._event(run, f"asked to {wish}", None, {})
+            db.execute("UPDATE runs SET wish = ? WHERE id = ?", (wish, run))
+
+    def wished(self, run: str) -> str | None:
+        """What somebody asked of a run, or of the one that it belongs to."""
+        sql = "SELECT wish FROM runs WHERE wish IS NOT NULL AND (id = ?1 OR id = (SELECT parent FROM runs WHERE id = ?1))"
+        rows = self.query(sql, run)
+        return str(rows[0][0]) if rows else None
+
+    def run(self, run: str) -> Run:
+        """One run by its id or a unique beginning of it; raises ConfigurationError when there is none, or several."""
+        rows = self.query("SELECT id FROM runs WHERE id = ?1 OR substr(id, 1, length(?1)) = ?1 ORDER BY id", run)
+        exact = [r for r in rows if r[0] == run] or rows
+        if len(exact) != 1 or not run:
+            what = "several runs begin with" if rows and run else "no run is called"
+            raise ConfigurationError(f"In this ledger {what} {run!r}.", "opsctl runs list")
+        return self.runs("id = ?", exact[0][0])[0]
+
+    def runs(self, where: str = "parent IS NULL", *values: Any, limit: int = 1000) -> list[Run]:
+        """Runs, the newest first. `where` is SQL of this package's own, never a person's."""
+        sql = f"SELECT row, closed, result, wish, head, events FROM runs WHERE {where} ORDER BY opened DESC, id DESC LIMIT ?"
+        return [self._run(*row) for row in self.query(sql, *values, limit)]
+
+    def _run(self, row: str, closed: str | None, result: Result | None, wish: Any, head: str, events: int) -> Run:
+        run = msgspec.json.decode(self.reveal(row), type=Run)
+        run.closed = datetime.fromisoformat(closed) if closed else None
+        run.result, run.wish, run.head, run.events = result, wish, head, events
+        return run
+
+    def steps(self, run: str) -> list[Step]:
+        """A run's steps in order, each with its change decoded."""
+        sql = "SELECT seq, change, state, why, at, count, unit, begun, evidence FROM steps WHERE run = ? ORDER BY seq"
+        return [self._step(*row) for row in self.query(sql, run)]
+
+    def _step(
+        self, seq: int, change: str, state: State, why: str, at: Any, count: int, unit: str, begun: Any, evidence: Any
+    ) -> Step:
+        return Step(
+            seq=seq,
+            change=self._decode(self.reveal(change).encode()),
+            state=state,
+            why=why,
+            at=datetime.fromisoformat(at) if at else None,
+            count=count,
+            unit=unit,
+            begun=datetime.fromisoformat(begun) if begun else None,
+            evidence=msgspec.json.decode(self.reveal(evidence)) if evidence else None,
+        )
+
+    def events(self, run: str) -> list[Event]:
+        """A run's history in order."""
+        rows = self.query("SELECT run, number, at, what, seq, detail, hash FROM events WHERE run = ? ORDER BY number", run)
+        return [
+            Event(
+                run=r,
+                number=n,
+                at=datetime.fromisoformat(at),
+                what=w,
+                seq=s,
+                detail=msgspec.json.decode(self.reveal(d)),
+                hash=h,
+            )
+            for r, n, at, w, s, d, h in rows
+        ]
+
+    def shut(self) -> None:
+        """Let go of the file."""
+        with self._mutex:
+            self._db.close()

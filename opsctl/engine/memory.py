@@ -1,0 +1,50 @@
+"""What the ledger remembers of our own doing, for the rules that no system's state can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from opsctl.config import Environment
+from opsctl.engine.ledger.rows import Run
+from opsctl.engine.ledger.sqlite import Ledger
+
+
+class LedgerMemory:
+    """One environment's memory; the ledger is opened when something is first asked."""
+
+    def __init__(self, ledger: Callable[[], Ledger], environment: Environment) -> None:
+        self._open, self._environment = ledger, environment
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._open()
+
+    def fingerprint(self, value: bytes) -> str:
+        """Twelve hex digits that name a value without telling it, keyed per environment."""
+        return self._ledger.fingerprint(self._environment.name, value)
+
+    def last_rotation(self, secret: str) -> tuple[str, str] | None:
+        """The version before and after our last proven rotation of `secret`."""
+        sql = (
+            "SELECT json_extract(s.change, '$.before'), json_extract(s.change, '$.after') FROM steps s JOIN runs r ON r.id = s.run"
+            " WHERE s.kind = 'move-secret-stage' AND s.target = ? AND s.state = 'applied' AND r.environment = ?"
+            " AND json_extract(r.row, '$.command') LIKE 'secrets rotate %' ORDER BY s.ended DESC LIMIT 1"
+        )
+        rows = self._ledger.query(sql, f"secret/{secret}/AWSCURRENT", self._environment.name)
+        return (str(rows[0][0]), str(rows[0][1])) if rows else None
+
+    def recently(self, command: str) -> Run | None:
+        """Our own run of the same command, done and proven within the configured `recently`, if nothing it rests on changed since."""
+        since = self._ledger.now() - self._environment.settings.limits.recently
+        where = "environment = ? AND command = ? AND result IN ('changed', 'unchanged') AND closed >= ? AND closed <= ?"
+        values = (self._environment.name, command, since.isoformat(), self._ledger.now().isoformat())
+        for run in self._ledger.runs(where, *values, limit=20):
+            steps = self._ledger.steps(run.id)
+            if any(s.state == "applied" for s in steps):
+                return None if self._disturbed(run, {t for s in steps for t in s.change.uses}) else run
+        return None
+
+    def _disturbed(self, run: Run, uses: set[str]) -> bool:
+        sql = "SELECT 1 FROM steps WHERE run <> ? AND target = ? AND state = 'applied' AND ended > ?"
+        closed = run.closed.isoformat() if run.closed else ""
+        return any(self._ledger.query(sql, run.id, target, closed) for target in uses)

@@ -1,0 +1,24 @@
+"""What a person may say beside any changing command."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Options(Struct, kw_only=True, frozen=True):
+    """The options that every changing command has; `confirm` is the target's name, typed ahead."""
+
+    dry_run: bool = False
+    save: Path | None = None
+    as_shell: bool = False
+    yes: bool = False
+    confirm: str | None = None
+    reason: str = ""
+    incident: str = ""
+    max_affected: int | None = None
+    timeout: timedelta | None = None
+    no_wait: bool = False
+    again: bool = False

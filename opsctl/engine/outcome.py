@@ -1,0 +1,71 @@
+"""What came of a run, as the terminal and JSON show it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from opsctl.engine.ledger.rows import Result, Step
+from opsctl.engine.plan import Plan, Planned
+from opsctl.errors import OpsctlError
+
+EXIT: dict[Result, int] = {
+    "unchanged": 0,
+    "changed": 0,
+    "partial": 0,
+    "would-change": 3,
+    "failed": 1,
+    "refused": 4,
+    "unknown": 6,
+    "waiting": 7,
+}
+
+
+class Outcome(Struct, kw_only=True):
+    """The result of one command; `error` is what ended it early. A playbook's holds those of its steps in `children`."""
+
+    run: str | None
+    environment: str
+    command: str
+    dry_run: bool = False
+    result: Result
+    changes: list[dict[str, Any]] = []
+    plan: Plan | None = None
+    error: OpsctlError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The process's exit code."""
+        return self.error.exit_code if self.error else EXIT[self.result]
+
+    def as_json(self) -> dict[str, Any]:
+        """The one object that `-o json` prints."""
+        return {
+            "run": self.run,
+            "environment": self.environment,
+            "command": self.command,
+            "dry_run": self.dry_run,
+            "result": self.result,
+            "changes": self.changes,
+        }
+
+
+def shown(step: Step) -> dict[str, Any]:
+    """One step of a run, as JSON shows it; what is begun but not proven is `unknown`."""
+    state = {"begun": "unknown", "made": "unknown"}.get(step.state, step.state)
+    planned = Planned(seq=step.seq, change=step.change, state="pending", why=step.why, count=step.count, unit=step.unit)
+    return {**planned.shown(step.evidence), "state": state}
+
+
+def result(steps: list[Step], error: OpsctlError | None) -> Result:
+    """Sum up a run's steps in one word."""
+    states = {s.state for s in steps}
+    if error:
+        if "unknown" in states or error.result == "unknown":
+            return "unknown"
+        started = bool(states & {"applied", "begun", "made"})
+        return "partial" if started and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
+    if "skipped" in states:
+        return "partial"
+    return "changed" if "applied" in states else "unchanged"

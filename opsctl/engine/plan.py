@@ -1,0 +1,205 @@
+"""A plan: what a command would change, found out over systems that can only read, and kept so that it is exactly what runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+import opsctl
+from opsctl.changes.base import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.engine.ledger.rows import Run, State, Step
+from opsctl.errors import ConfigurationError, PlanStale
+from opsctl.redaction import vault
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+LIFETIME = timedelta(hours=24)
+
+
+class Planned(Struct, kw_only=True):
+    """One change of a plan and what was found; `after` is the earlier change that it rests on, which has yet to be made."""
+
+    seq: int
+    change: Change
+    state: State
+    why: str = ""
+    at: datetime | None = None
+    count: int = 0
+    unit: str = ""
+    after: int | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether applying the plan would make this change."""
+        return self.state == "pending"
+
+    @property
+    def reversible(self) -> bool:
+        """Whether `runs undo` could put the value back."""
+        return not isinstance(self.change.inverse(), Never)
+
+    @property
+    def undo(self) -> str:
+        """How it is taken back, in a line; or why it is not."""
+        back = self.change.inverse()
+        return f"no way back: {back.why}" if isinstance(back, Never) else back.summary
+
+    def shown(self, evidence: dict[str, Any] | None = None) -> dict[str, Any]:
+        """As JSON output shows it."""
+        before, after = self.change.difference()
+        return {
+            "seq": self.seq,
+            "kind": self.change.__struct_config__.tag,
+            "target": self.change.target,
+            "summary": self.change.summary,
+            "state": self.state,
+            "why": self.why,
+            "before": before,
+            "after": after,
+            "impact": {"count": self.count, "unit": self.unit},
+            "reversible": self.reversible,
+            "undo": self.undo,
+            "evidence": evidence or {},
+        }
+
+    def step(self) -> Step:
+        """As the ledger holds it before anything was done."""
+        state: State = self.state if self.state != "moved" else "pending"
+        return Step(seq=self.seq, change=self.change, state=state, why=self.why, at=self.at, count=self.count, unit=self.unit)
+
+
+class Plan(Struct, kw_only=True):
+    """Changes in order, and everything that must still hold when they are applied."""
+
+    command: str
+    environment: str
+    account: str
+    caller: str
+    config_digest: str
+    version: str = opsctl.__version__
+    created: datetime
+    expires: datetime
+    follows: datetime | None = None
+    changes: list[Planned]
+    digest: str = ""
+
+    @property
+    def pending(self) -> list[Planned]:
+        """The changes that applying would make."""
+        return [p for p in self.changes if p.pending]
+
+    @property
+    def impact(self) -> dict[str, int]:
+        """How many of each unit the pending changes affect."""
+        total: dict[str, int] = {}
+        for planned in self.pending:
+            total[planned.unit] = total.get(planned.unit, 0) + planned.count
+        return total
+
+
+def make(command: str, changes: Iterable[Change], read: Systems, remembered: Run | None = None) -> Plan:
+    """Check every change and say what would happen. `remembered` is our own recent run of the same command, if there is one.
+
+    Raises Moved when the world is neither as the command expects nor as it should be.
+    """
+    now, caller = read.now(), read.caller
+    return Plan(
+        command=command,
+        environment=read.environment.name,
+        account=caller.account,
+        caller=caller.arn,
+        config_digest=read.environment.digest,
+        created=now,
+        expires=now + LIFETIME,
+        follows=read.follows,
+        changes=list(_look(changes, read, remembered)),
+    )
+
+
+def _look(changes: Iterable[Change], read: Systems, remembered: Run | None) -> Iterator[Planned]:
+    ahead: dict[str, int] = {}
+    for seq, change in enumerate(changes, 1):
+        after = min((ahead[t] for t in change.uses if t in ahead), default=None)
+        planned = _planned(seq, change, change.check(read), remembered if change.remembered else None)
+        if after is not None and not planned.pending:
+            planned = Planned(seq=seq, change=change, state="pending")
+        if planned.pending:
+            planned.after = after
+            ahead.setdefault(change.target, seq)
+        yield planned
+
+
+def _planned(seq: int, change: Change, found: Finding, remembered: Run | None) -> Planned:
+    match found:
+        case Pending() if remembered:
+            why = f"done by run {remembered.id} moments ago; --again asks for another"
+            return Planned(seq=seq, change=change, state="done", why=why, at=remembered.closed)
+        case Pending(count, unit, note):
+            return Planned(seq=seq, change=change, state="pending", why=note, count=count, unit=unit)
+        case Done(why, at):
+            return Planned(seq=seq, change=change, state="done", why=why, at=at)
+        case Settling(note):
+            return Planned(seq=seq, change=change, state="pending", why=note)
+        case Skipped(why):
+            return Planned(seq=seq, change=change, state="skipped", why=why)
+        case Failed(why, count, unit):
+            return Planned(seq=seq, change=change, state="pending", why=f"tried before: {why}", count=count, unit=unit)
+        case Moved(why):
+            return Planned(seq=seq, change=change, state="moved", why=why)
+
+
+def digest(plan: Plan) -> str:
+    """What names this plan's content: any edit of a saved plan shows."""
+    bare = msgspec.structs.replace(plan, digest="")
+    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
+
+
+def save(plan: Plan, path: Path) -> None:
+    """Keep a plan for `opsctl apply`, mode 0600; values of secrets are asked for again then."""
+    plan.digest = digest(plan)
+    text = vault.redact(msgspec.json.encode(plan, order="sorted").decode())
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+    except OSError as cause:
+        raise ConfigurationError(f"The plan can't be kept in {path}: {cause.strerror}.", "Choose another file.") from cause
+
+
+def load(path: Path, decode: Callable[[bytes], Change]) -> Plan:
+    """Read a saved plan back; raises ConfigurationError for what is no plan, PlanStale for one that was edited."""
+    try:
+        raw: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+        for planned in raw["changes"]:
+            planned["change"] = decode(msgspec.json.encode(planned["change"]))
+        plan = msgspec.convert(raw, Plan)
+    except OSError as cause:
+        raise ConfigurationError(f"The plan {path} can't be read: {cause.strerror}.", "Check the path.") from cause
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as cause:
+        raise ConfigurationError(f"{path} is no plan of this opsctl: {cause}.", "Make one: opsctl ... -n --save FILE") from cause
+    if plan.digest != digest(plan):
+        raise PlanStale(f"{path} was edited after it was made; nothing was changed.", "Make it again: -n --save FILE")
+    return plan
+
+
+def fresh(plan: Plan, read: Systems) -> None:
+    """Raise PlanStale unless environment, account, configuration, version and time are still the plan's."""
+    again = f"Make it again: opsctl {plan.command} -n --save FILE"
+    reasons = {
+        f"it was made for environment {plan.environment}": plan.environment != read.environment.name,
+        f"it was made for account {plan.account}": plan.account != read.caller.account,
+        "the configuration has changed since": plan.config_digest != read.environment.digest,
+        f"it was made by opsctl {plan.version}": plan.version != opsctl.__version__,
+        f"it expired at {plan.expires:%Y-%m-%d %H:%M} UTC": not plan.created <= read.now() < plan.expires,
+    }
+    for reason, stale in reasons.items():
+        if stale:
+            raise PlanStale(f"The plan is stale: {reason}. Nothing was changed.", again)

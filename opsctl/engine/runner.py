@@ -1,0 +1,245 @@
+"""Drive a run's steps to their end: intent before effect, proof after it, and a truthful record of both.
+
+A step goes pending -> begun (intent is durable) -> made (the call was accepted) -> applied (check says so). Resuming is the same walk:
+what a begun step did is learned from its check, from its token, or from a person.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from opsctl.changes.base import Done, Failed, Finding, Moved, Pending, Settling, Skipped
+from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
+from opsctl.engine.watcher import Watcher
+from opsctl.errors import Interrupted, LockHeld, OpsctlError, OutcomeUnknown, Refused, SystemFailed, Waiting
+from opsctl.errors import Moved as MovedError
+from opsctl.redaction import vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opsctl.engine.ledger.sqlite import Ledger
+    from opsctl.systems import Systems
+
+WISH_EVERY = 1.0
+
+
+class Runner:
+    """Drives one run in this process. `monotonic` and `pause` are injected: seconds, and a wait that ends early on a stop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        run: Run,
+        read: Systems,
+        write: Systems,
+        watcher: Watcher,
+        *,
+        wait: bool = True,
+        timeout: timedelta | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        tempo: float = 1.0,
+    ) -> None:
+        self.ledger, self.run, self.read, self.write, self.watcher = ledger, run, read, write, watcher
+        self.wait, self.timeout, self.monotonic, self.tempo = wait, timeout, monotonic, tempo
+        self.halt = threading.Event()
+        self.unproven: list[Step] = []
+        self._here = threading.local()
+        self._wish: tuple[float, str | None] = (0.0, None)
+        write.beat = self._beat
+
+    def go(self, steps: list[Step]) -> None:
+        """Drive every step that hasn't ended; neighbours of one kind side by side, as far as the kind allows.
+
+        Raises the first error that ends the run; the ledger holds how far each step came.
+        """
+        for kind, group in groupby(steps, key=lambda s: type(s.change)):
+            todo = [s for s in group if s.state not in ENDED]
+            if todo:
+                self._side_by_side(todo, kind.width)
+        if self.unproven:
+            names = ", ".join(s.change.target for s in self.unproven)
+            raise OutcomeUnknown(f"Begun and not yet proven: {names}.", f"Prove it: opsctl runs resume {self.run.id}")
+
+    def _side_by_side(self, steps: list[Step], width: int) -> None:
+        with ThreadPoolExecutor(width, thread_name_prefix="step") as pool:
+            futures: list[Future[None]] = [pool.submit(self._drive, step) for step in steps]
+            try:
+                for future in futures:
+                    future.result()
+            except KeyboardInterrupt:
+                self.halt.set()
+                for future in futures:
+                    future.cancel()
+                raise Interrupted("Interrupted; what was begun was let finish.", f"opsctl runs resume {self.run.id}") from None
+            except BaseException:
+                self.halt.set()
+                for future in futures:
+                    future.cancel()
+                raise
+
+    def _drive(self, step: Step) -> None:
+        if self.halt.is_set():
+            return
+        self._heed()
+        self._here.step = step
+        self.watcher.begins(step)
+        if step.change.telling == "blind" and step.state in ("begun", "unknown"):
+            self._end(step, "unknown", "it was begun, and nobody can tell from outside whether it happened")
+            raise self._unknown(step)
+        with self._locked(step) as lease:
+            self._until_true(step, lease)
+
+    @contextmanager
+    def _locked(self, step: Step) -> Iterator[Lease]:
+        deadline = self.monotonic() + self.read.config.limits.lock_wait.total_seconds()
+        while True:
+            try:
+                lease = self.ledger.locks.take(step.change.target, self.run.id, self.run.operator, self.run.command)
+                break
+            except LockHeld as held:
+                if self.monotonic() >= deadline or self.halt.wait(0.2):
+                    raise
+                self.watcher.note(step, held.what)
+        try:
+            yield lease
+        finally:
+            self.ledger.locks.release(lease)
+
+    def _until_true(self, step: Step, lease: Lease) -> None:
+        limit = self.timeout.total_seconds() if self.timeout else step.change.timeout
+        deadline = self.monotonic() + limit
+        while True:
+            match found := self._check(step):
+                case Done(why, at):
+                    step.at = at
+                    return self._end(step, "applied" if step.begun else "done", why, lease)
+                case Skipped(why):
+                    return self._end(step, "skipped", why, lease)
+                case Moved(why):
+                    self._end(step, "moved", why, lease)
+                    raise MovedError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
+                case Failed(why) if step.begun:
+                    self._end(step, "failed", why, lease)
+                    raise SystemFailed(f"{step.change.target}: {why}.", f"opsctl runs show {self.run.id}")
+                case Pending() | Failed() if not self._seen_later(step):
+                    self._make(step, lease, found)
+                    if step.state == "applied":
+                        return None
+                    if step.state == "made":
+                        continue
+                case Settling(note):
+                    self.watcher.note(step, note)
+                    if step.state == "begun":
+                        self._mark(step, "made", {"note": note}, lease)
+                case Pending():
+                    self.watcher.note(step, "made; waiting until it shows")
+            if not self.wait:
+                self.unproven.append(step)
+                return None
+            self._pause(step, deadline, limit)
+
+    def _check(self, step: Step) -> Finding:
+        """A system that can't be asked while a made change settles is asked again; the deadline bounds it."""
+        try:
+            return step.change.check(self.read)
+        except SystemFailed as cause:
+            if step.state != "made":
+                if step.begun:
+                    raise self._unknown(step, cause) from cause
+                raise
+            return Settling(f"can't be asked just now: {cause.what}")
+
+    def _seen_later(self, step: Step) -> bool:
+        if step.state == "made":
+            return not step.change.repeats
+        return step.begun is not None and self.read.now() - step.begun < timedelta(seconds=step.change.lag)
+
+    def _pause(self, step: Step, deadline: float, limit: float) -> None:
+        if self.monotonic() >= deadline:
+            raise OutcomeUnknown(
+                f"{step.change.target} is not proven after {limit:.0f} s; it may still come true.",
+                f"opsctl runs resume {self.run.id}",
+            )
+        self.halt.wait(step.change.poll * self.tempo)
+        self._heed()
+
+    def _make(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
+        """Write the intent, make the one effecting call, write what came of it."""
+        if step.count and found.count > step.count * 1.1 and step.begun is None:
+            raise MovedError(
+                f"{step.change.target}: it would now affect {found.count:,} {found.unit}, {step.count:,} were reviewed.",
+                "Plan it anew.",
+            )
+        before: State = step.state
+        step.begun = self.read.now()
+        self._mark(step, "begun", {"attempt": self._token(step)}, lease)
+        try:
+            step.evidence = step.change.apply(self.write, self._token(step))
+        except (Waiting, Refused) as refused:
+            step.begun = None if before == "pending" else step.begun
+            self._mark(step, before, {"not made": refused.what}, lease)
+            raise
+        except SystemFailed as no:
+            self._end(step, "failed", no.what, lease)
+            raise
+        except OutcomeUnknown as cause:
+            if step.change.telling == "blind":
+                self._end(step, "unknown", cause.what, lease)
+                raise self._unknown(step, cause) from cause
+            self.watcher.note(step, f"{cause.what} Asking the system what became of it.")
+            return
+        self._accepted(step, lease)
+
+    def _accepted(self, step: Step, lease: Lease) -> None:
+        if step.change.telling == "probe":
+            return self._mark(step, "made", {"evidence": step.evidence}, lease)
+        at = (step.evidence or {}).get("at")
+        step.at = at if at is not None and not isinstance(at, str) else step.at
+        return self._end(step, "applied", "accepted", lease)
+
+    def _token(self, step: Step) -> str:
+        return f"{self.run.id}-{step.seq}"
+
+    def _mark(self, step: Step, state: State, detail: dict[str, Any], lease: Lease | None = None) -> None:
+        self.ledger.put(self.run.id, step, state, detail, lease)
+
+    def _end(self, step: Step, state: State, why: str, lease: Lease | None = None) -> None:
+        step.why = vault.redact(why)
+        self._mark(step, state, {"why": why, "evidence": step.evidence}, lease)
+        self.watcher.ends(step)
+
+    def _unknown(self, step: Step, cause: OpsctlError | None = None) -> OutcomeUnknown:
+        told = f"{cause.what} " if cause else ""
+        settle = f"opsctl runs settle {self.run.id} {step.seq} --done|--not-done --reason WHY"
+        again = f"opsctl runs resume {self.run.id}"
+        blind = step.change.telling == "blind"
+        return OutcomeUnknown(
+            f"{step.change.target}: {told}It was begun and its outcome is unknown.",
+            f"Find out, then: {settle}" if blind else again,
+        )
+
+    def _heed(self) -> None:
+        """Stop when a person asked for it, here or from another process."""
+        if self.halt.is_set():
+            raise Interrupted("Stopped.", f"opsctl runs resume {self.run.id}")
+        looked, wish = self._wish
+        if self.monotonic() - looked >= WISH_EVERY or looked == 0:
+            self._wish = (self.monotonic(), wish := self.ledger.wished(self.run.id))
+        if wish:
+            self.halt.set()
+            word = {"pause": "paused", "cancel": "cancelled"}[wish]
+            raise Interrupted(
+                f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else ""
+            )
+
+    def _beat(self, done: int, total: int | None = None, unit: str = "") -> None:
+        self.watcher.beat(self._here.step, done, total, unit)
+        self._heed()

@@ -1,0 +1,137 @@
+"""Every error that opsctl shows, in one tree; each carries the exit code of the process.
+
+    OpsctlError                 1  failed; nothing is half done that the ledger doesn't name
+    ├── ConfigurationError      2  a file, a key or a name that configuration doesn't know
+    ├── SystemFailed            1  an outside system said no, or nothing, before any effect
+    │   ├── NotFound               the thing asked for isn't there
+    │   ├── Denied                 a permission is missing
+    │   ├── CredentialsInvalid     no login, or an expired one
+    │   ├── Unreachable            no connection; nothing was sent
+    │   └── Throttled              asked to slow down, also after waiting
+    ├── CheckFailed             1  a verification ran, and found that it isn't so
+    ├── LedgerFailed            1  the ledger can't be read or written
+    │   └── LedgerBroken           its chain doesn't add up
+    ├── Refused                 4  a guard, a wrong place
+    │   ├── WrongPlace             another account, portal or endpoint than the environment's
+    │   ├── ReadOnly               a write was tried over a reading system
+    │   ├── Moved                  the world is no longer as reviewed
+    │   └── PlanStale              a saved plan that no longer holds
+    ├── LockHeld                5  another run works on the same target
+    ├── Interrupted             6  stopped by a person or a signal; may be resumed
+    ├── OutcomeUnknown          6  begun, and nobody can tell whether it happened
+    └── Waiting                 7  a person has to answer first
+
+An adapter translates an SDK's exception into one of these, once; `cli` shows it, once.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OpsctlError(Exception):
+    """One line of what happened and what it means, and one of what to type next.
+
+    `next` is shown on a line of its own; the cause (`raise ... from`) only with `-v`.
+    """
+
+    exit_code: ClassVar[int] = 1
+    result: ClassVar[str] = "failed"
+
+    def __init__(self, what: str, next: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.next = next
+
+
+class ConfigurationError(OpsctlError):
+    """Raised for a file, a key, an environment or a name that configuration doesn't know."""
+
+    exit_code = 2
+
+
+class SystemFailed(OpsctlError):
+    """Raised when an outside system refused or failed *before any effect*: a definite no."""
+
+
+class NotFound(SystemFailed):
+    """Raised when the thing asked for doesn't exist in the outside system."""
+
+
+class Denied(SystemFailed):
+    """Raised when the caller lacks a permission; the message names it."""
+
+
+class CredentialsInvalid(SystemFailed):
+    """Raised when there are no credentials or they have expired; `next` is the login line."""
+
+
+class Unreachable(SystemFailed):
+    """Raised when no connection could be made, so nothing was sent."""
+
+
+class Throttled(SystemFailed):
+    """Raised when a system still asks to slow down after the adapter has waited."""
+
+
+class CheckFailed(OpsctlError):
+    """Raised when a verification ran and found that what should be so is not."""
+
+
+class LedgerFailed(OpsctlError):
+    """Raised when the ledger can't be read or written."""
+
+
+class LedgerBroken(LedgerFailed):
+    """Raised when an event in the ledger was changed, lost or reordered."""
+
+
+class Refused(OpsctlError):
+    """Raised by a guard: it could be done, and opsctl won't."""
+
+    exit_code = 4
+    result = "refused"
+
+
+class WrongPlace(Refused):
+    """Raised when account, portal or endpoint isn't the environment's."""
+
+
+class ReadOnly(Refused):
+    """Raised when something tried to write over a reading system."""
+
+
+class Moved(Refused):
+    """Raised when the world is no longer as it was when the plan was reviewed."""
+
+
+class PlanStale(Refused):
+    """Raised when a saved plan has expired, or was made for another configuration."""
+
+
+class LockHeld(OpsctlError):
+    """Raised when another run holds the lock; says who, since when, doing what."""
+
+    exit_code = 5
+    result = "refused"
+
+
+class Interrupted(OpsctlError):
+    """Raised when a person or a signal stopped the run; the ledger knows how far it came."""
+
+    exit_code = 6
+    result = "partial"
+
+
+class OutcomeUnknown(OpsctlError):
+    """Raised when a call was sent and no answer tells whether it took effect."""
+
+    exit_code = 6
+    result = "unknown"
+
+
+class Waiting(OpsctlError):
+    """Raised when a person has to answer and none is there."""
+
+    exit_code = 7
+    result = "waiting"

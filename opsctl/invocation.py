@@ -1,0 +1,134 @@
+"""What one invocation of opsctl holds: the environment, the two sets of systems, the ledger and the engine, each made when first needed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from opsctl.errors import ConfigurationError, Refused
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from opsctl.adapters.person import Person
+    from opsctl.adapters.values import Values
+    from opsctl.config import Environment
+    from opsctl.engine.engine import Engine
+    from opsctl.engine.ledger.sqlite import Ledger
+    from opsctl.engine.memory import LedgerMemory
+    from opsctl.engine.watcher import Watcher
+    from opsctl.render.screen import Screen
+    from opsctl.systems import Systems
+
+
+class Invocation:
+    """One command line's world. Use it as a context manager, so that connections end."""
+
+    def __init__(self, *, name: str | None, output: str = "table", verbose: bool = False, folder: str | None = None) -> None:
+        self.name, self.output, self.verbose, self.folder = name, output, verbose, folder
+
+    def __enter__(self) -> Invocation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for part in ("read", "write", "ledger"):
+            if part in self.__dict__:
+                self.__dict__[part].shut()
+
+    @cached_property
+    def environment(self) -> Environment:
+        """The environment of --env or OPSCTL_ENV; raises ConfigurationError when neither names one."""
+        from opsctl import config
+
+        if not self.name:
+            raise ConfigurationError("No environment was named.", "Choose one: --env NAME, or OPSCTL_ENV=NAME.")
+        return config.load(self.name, self.folder)
+
+    @cached_property
+    def person(self) -> Person:
+        """Whoever sits at the terminal."""
+        from opsctl.adapters.person import Person
+
+        return Person()
+
+    @cached_property
+    def values(self) -> Values:
+        """Where secret values come from."""
+        from opsctl.adapters.values import Values
+
+        return Values()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger, of every environment."""
+        from opsctl.changes import decode
+        from opsctl.config import state_folder
+        from opsctl.engine.ledger.sqlite import Ledger
+
+        return Ledger(state_folder() / "ledger.db", decode)
+
+    @cached_property
+    def memory(self) -> LedgerMemory:
+        """What the ledger remembers of this environment."""
+        from opsctl.engine.memory import LedgerMemory
+
+        return LedgerMemory(lambda: self.ledger, self.environment)
+
+    def _systems(self, *, writing: bool) -> Systems:
+        from opsctl.systems import Systems
+
+        return Systems(self.environment, writing=writing, person=self.person, values=self.values, memory=self.memory)
+
+    @cached_property
+    def read(self) -> Systems:
+        """The systems that can only read."""
+        return self._systems(writing=False)
+
+    @cached_property
+    def write(self) -> Systems:
+        """The systems that can write; only a change's `apply` is handed them."""
+        return self._systems(writing=True)
+
+    @cached_property
+    def screen(self) -> Screen:
+        """Where results and progress are drawn."""
+        from opsctl.render.screen import Screen
+
+        return Screen(self.output)
+
+    @cached_property
+    def watcher(self) -> Watcher:
+        """Progress, on standard error."""
+        from opsctl.render.progress import Progress
+
+        return Progress()
+
+    @property
+    def operator(self) -> str:
+        """Who runs this, and where."""
+        try:
+            who = getpass.getuser()
+        except (OSError, KeyError):
+            who = f"uid {os.getuid()}"
+        return f"{who}@{platform.node()}"
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of this environment."""
+        from opsctl.engine.engine import Engine
+
+        tempo = float(os.environ.get("OPSCTL_TEMPO", "1")) if self.environment.settings.sandbox else 1.0
+        return Engine(self.environment, self.ledger, self.read, self.write, self.watcher, self.operator, tempo)
+
+    def assume_answers(self) -> None:
+        """Pass checklist questions without a person; raises Refused anywhere but in the sandbox."""
+        if not self.environment.settings.sandbox:
+            raise Refused("--assume-answers is for rehearsals; this environment is real.", "Answer at a terminal.")
+        self.person.assume = True
+
+    def show(self, what: Any) -> None:
+        """Draw a command's result; raises CheckFailed for a verdict that isn't good."""
+        self.screen.show(what)

@@ -1,0 +1,87 @@
+"""Progress on standard error: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import click
+
+from opsctl.engine.ledger.rows import Step
+from opsctl.redaction import vault
+
+EVERY = 0.1
+PLAIN_EVERY = 5.0
+
+
+class Progress:
+    """Draws each step as it goes. Seconds come from `monotonic`."""
+
+    def __init__(self, *, live: bool | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.live = sys.stderr.isatty() if live is None else live
+        self._monotonic = monotonic
+        self._mutex = threading.Lock()
+        self._began: dict[int, float] = {}
+        self._drawn = 0.0
+        self._noted = ""
+        self._width = 0
+
+    def begins(self, step: Step) -> None:
+        """Start the step's clock."""
+        self._began[id(step)] = self._monotonic()
+        self._draw(step, "checking", quiet=True)
+
+    def note(self, step: Step, text: str) -> None:
+        """Show what a step waits for."""
+        self._draw(step, text)
+
+    def beat(self, step: Step, done: int, total: int | None, unit: str) -> None:
+        """Show how far a step's batches came."""
+        told = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+        bar = _bar(done, total) if self.live and total else ""
+        self._draw(step, f"{bar}{told} {unit}", often=True)
+
+    def ends(self, step: Step) -> None:
+        """Leave one line that says how the step ended."""
+        words = {"applied": "done", "done": "already so"}
+        self._line(f"  {words.get(step.state, step.state):<10} {step.change.summary} ({self._elapsed(step):.1f} s)")
+
+    def says(self, line: str) -> None:
+        """Show a line of its own."""
+        self._line(line)
+
+    def _elapsed(self, step: Step) -> float:
+        now = self._monotonic()
+        return now - self._began.get(id(step), now)
+
+    def _draw(self, step: Step, text: str, *, often: bool = False, quiet: bool = False) -> None:
+        now = self._monotonic()
+        with self._mutex:
+            due = now - self._drawn >= (EVERY if self.live else PLAIN_EVERY)
+            if not (due or (self.live and not often) or (text != self._noted and not often)):
+                return
+            if not self.live and (quiet or (not due and text == self._noted)):
+                return
+            self._drawn, self._noted = now, text
+            line = vault.redact(f"  … {step.change.summary}: {text} ({self._elapsed(step):.0f} s)")
+            if not self.live:
+                click.echo(line, err=True)
+                return
+            columns = shutil.get_terminal_size().columns
+            line = line[: columns - 1]
+            click.echo(f"\r{line:<{self._width}}", nl=False, err=True)
+            self._width = len(line)
+
+    def _line(self, text: str) -> None:
+        with self._mutex:
+            clear = f"\r{'':<{self._width}}\r" if self._width else ""
+            click.echo(clear + vault.redact(text), err=True)
+            self._width = 0
+
+
+def _bar(done: int, total: int, wide: int = 24) -> str:
+    full = min(wide, wide * done // max(total, 1))
+    return f"[{'#' * full}{'.' * (wide - full)}] "

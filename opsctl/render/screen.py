@@ -1,0 +1,197 @@
+"""Standard output: plans, outcomes, rows, records and verdicts, as tables or as JSON. Told what to draw, it asks nobody."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from opsctl.errors import CheckFailed
+from opsctl.redaction import vault
+from opsctl.render.shapes import Check, Page, Text, Verdict
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.engine.outcome import Outcome
+    from opsctl.engine.plan import Plan, Planned
+
+MARKS = {
+    "pending": ("~", "yellow"),
+    "done": ("=", "bright_black"),
+    "applied": ("✓", "green"),
+    "moved": ("!", "red"),
+    "failed": ("✗", "red"),
+    "unknown": ("?", "magenta"),
+    "skipped": ("-", "bright_black"),
+}
+
+WORDS = {
+    "unchanged": "Already so; nothing was changed.",
+    "would-change": "This was a dry run; nothing was changed.",
+    "changed": "Done, and proven.",
+    "partial": "Done in part.",
+    "refused": "Refused.",
+    "failed": "Failed.",
+    "unknown": "Begun; the outcome is unknown.",
+    "waiting": "Waiting for a person.",
+}
+
+
+class Screen:
+    """Prints to standard output in one of two forms, `table` or `json`; nothing leaves it unredacted."""
+
+    def __init__(self, output: str) -> None:
+        self.json = output == "json"
+
+    def _print(self, text: str, *, err: bool = False) -> None:
+        click.echo(vault.redact(text), err=err)
+
+    def _encode(self, what: Any) -> str:
+        return msgspec.json.format(msgspec.json.encode(what), indent=2).decode()
+
+    def show(self, what: Any) -> None:
+        """Print a command's result; raises CheckFailed for a verdict that isn't good."""
+        if isinstance(what, Iterator):
+            for row in what:
+                self._print(msgspec.json.encode(row).decode() if self.json else _line(row))
+            return
+        if isinstance(what, Text):
+            click.echo(what.text if what.raw else vault.redact(what.text))
+        elif self.json:
+            self._print(self._encode(_plain(what)))
+        else:
+            self._print(_drawn(what))
+        if isinstance(what, Verdict) and not what.good:
+            bad = [c.name for c in what.checks if c.ok is False] or ["nothing could be asked"]
+            raise CheckFailed(f"Not so: {', '.join(bad)}.", what.next)
+
+    def plan(self, plan: Plan, *, err: bool = True) -> None:
+        """Draw a plan before it is applied; on standard error, since the outcome is the output."""
+        if self.json and err:
+            return
+        self._print(f"{plan.command}\nin {plan.environment}, account {plan.account}, as {plan.caller}\n", err=err)
+        for planned in plan.changes:
+            self._print(_planned(planned), err=err)
+        self._print(_totals(plan), err=err)
+
+    def shell(self, plan: Plan, environment: Environment) -> None:
+        """Print the nearest raw commands of a plan's pending changes, in order."""
+        lines: list[str] = []
+        for planned in plan.pending:
+            lines += [f"# {planned.seq}. {planned.change.summary}", *planned.change.as_shell(environment)]
+        self._print("\n".join(lines) if lines else "# nothing to do", err=self.json)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Print what came of a command."""
+        if self.json:
+            return self._print(self._encode(outcome.as_json()))
+        if outcome.dry_run and outcome.plan:
+            self.plan(outcome.plan, err=False)
+        elif outcome.run and not (sys.stdout.isatty() and sys.stderr.isatty()):
+            for change in outcome.changes:
+                self._print(_changed(change))
+        if not outcome.error:
+            told = f"  opsctl runs show {outcome.run}" if outcome.run else ""
+            self._print(f"{WORDS[outcome.result]}{told}")
+        return None
+
+
+def counted(count: int, unit: str) -> str:
+    """`1 secret`, `2,000 sessions`: units are kept in the plural."""
+    one = {"people": "person"}.get(unit, unit.removesuffix("s"))
+    return f"{count:,} {one if count == 1 else unit}"
+
+
+def _mark(state: str) -> str:
+    mark, colour = MARKS[state]
+    return click.style(mark, fg=colour)
+
+
+def _planned(planned: Planned) -> str:
+    impact = f"  {counted(planned.count, planned.unit)}" if planned.count else ""
+    lines = [f" {_mark(planned.state)} {planned.seq}  {planned.change.summary}{click.style(impact, bold=True)}"]
+    before, after = planned.change.difference()
+    if planned.pending and (before is not None or after is not None):
+        lines.append(f"       {_brief(before)} -> {_brief(after)}")
+    if planned.why:
+        lines.append(f"       {'already so: ' if planned.state == 'done' else ''}{planned.why}")
+    if planned.after is not None:
+        lines.append(f"       once change {planned.after} is made")
+    if planned.pending:
+        lines.append(click.style(f"       undo: {planned.undo}", fg="cyan" if planned.reversible else "red"))
+    return "\n".join(lines)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_brief(v)}" for k, v in value.items())
+    return "nothing" if value is None else str(value)
+
+
+def _totals(plan: Plan) -> str:
+    todo = len(plan.pending)
+    affects = ", ".join(counted(count, unit) for unit, count in plan.impact.items() if count)
+    return f"\n{todo} of {len(plan.changes)} to change{'; affects ' + affects if affects else ''}.\n"
+
+
+def _changed(change: dict[str, Any]) -> str:
+    why = f": {change['why']}" if change["why"] else ""
+    return f" {_mark(change['state'])} {change['seq']}  {change['summary']}{why}"
+
+
+def _plain(what: Any) -> Any:
+    if isinstance(what, Verdict):
+        return {"good": what.good, "checks": what.checks}
+    if isinstance(what, Page):
+        return dict(what.sections)
+    return what
+
+
+def _drawn(what: Any) -> str:
+    if isinstance(what, Verdict):
+        return "\n".join(_check(c) for c in what.checks)
+    if isinstance(what, Page):
+        return "\n\n".join(f"{click.style(head, bold=True)}\n{_drawn(part)}" for head, part in what.sections)
+    if isinstance(what, Sequence) and not isinstance(what, str):
+        return _table(what)
+    return _record(msgspec.to_builtins(what) if not isinstance(what, dict) else what)
+
+
+def _check(check: Check) -> str:
+    mark = _mark({True: "applied", False: "failed", None: "skipped"}[check.ok])
+    return f" {mark} {check.name}{': ' if check.detail else ''}{check.detail}"
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(str(_cell(v)) for v in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else value
+
+
+def _table(rows: Sequence[Any]) -> str:
+    if not rows:
+        return "nothing"
+    from tabulate import tabulate
+
+    plain = [r if isinstance(r, dict) else msgspec.structs.asdict(r) for r in rows]
+    cells = [{k: _cell(v) for k, v in row.items()} for row in plain]
+    drawn: str = tabulate(cells, headers="keys", tablefmt="simple", disable_numparse=True)
+    return drawn
+
+
+def _record(record: dict[str, Any]) -> str:
+    wide = max((len(k) for k in record), default=0)
+    return "\n".join(f"{k:<{wide}}  {_cell(v)}" for k, v in record.items())
+
+
+def _line(row: Any) -> str:
+    plain = row if isinstance(row, dict) else msgspec.structs.asdict(row)
+    return "  ".join(str(_cell(v)) for v in plain.values())

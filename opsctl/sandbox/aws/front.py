@@ -1,0 +1,197 @@
+"""The AWS stand-in: one endpoint for every service. What moto lacks or does wrong is served here, the rest by moto."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from opsctl.sandbox.aws.autoscaling import AutoScaling
+from opsctl.sandbox.aws.cloudwatch import CloudWatch
+from opsctl.sandbox.aws.ecr import Ecr
+from opsctl.sandbox.aws.ecs import Ecs
+from opsctl.sandbox.aws.ecs_model import Task
+from opsctl.sandbox.aws.elasticache import ElastiCache
+from opsctl.sandbox.aws.lambdas import Lambda
+from opsctl.sandbox.aws.logs import Logs
+from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER
+from opsctl.sandbox.aws.rds import Rds
+from opsctl.sandbox.aws.rdsdata import RdsData
+from opsctl.sandbox.aws.secretsmanager import SecretsManager
+from opsctl.sandbox.aws.seed import Seed, fill_facts
+from opsctl.sandbox.aws.sts import Sts, check_key
+from opsctl.sandbox.aws.timeline import Timeline
+from opsctl.sandbox.aws.wire import Answer, AwsError, Request, error_answer, json_answer, read_request, send
+from opsctl.sandbox.parts import Part, World
+
+Operation = Callable[[Request], Mapping[str, Any] | Answer]
+
+# Services of which the sandbox has its own whole version, so that a call they lack isn't passed on to moto.
+_OWN = frozenset({"ecs", "ecr", "application-autoscaling", "rds-data"})
+
+# Lines of other parts that wait until somebody reads logs.
+KEPT_LINES = 5_000
+
+
+class AwsPart:
+    """One WSGI application for every AWS service. Calls are answered one at a time, statements of rds-data side by side.
+
+    `services` gives the parts of it; a service is seeded at its first call.
+    """
+
+    name = "aws"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._lock = threading.RLock()
+        self._moto = Moto()
+        self._timeline = Timeline(world.clock)
+        fill_facts(world.facts, world.clock)
+        self._moto.reset()
+        self._begin()
+
+    def _begin(self) -> None:
+        world, timeline, moto = self._world, self._timeline, self._moto
+        self.secrets = SecretsManager(timeline, moto)
+        self.ecr = Ecr()
+        self.ecs = Ecs(timeline, world.wait, self.secrets.resolve, self.ecr.digest)
+        self.autoscaling = AutoScaling(timeline, self.ecs)
+        self.rds = Rds(timeline, world.wait, world.facts, moto)
+        self.rds_data = RdsData(world.facts, world.clock, self._login)
+        self.elasticache = ElastiCache(world.facts, moto)
+        self.logs = Logs(timeline, moto)
+        self.lambdas = Lambda(timeline, world.wait, moto)
+        self.cloudwatch = CloudWatch(moto)
+        self._operations: dict[str, dict[str, Operation]] = {
+            "secretsmanager": self.secrets.operations,
+            "ecr": self.ecr.operations,
+            "ecs": self.ecs.operations,
+            "application-autoscaling": self.autoscaling.operations,
+            "rds": self.rds.operations,
+            "rds-data": self.rds_data.operations,
+            "elasticache": self.elasticache.operations,
+            "monitoring": self.cloudwatch.operations,
+            "logs": self.logs.operations,
+            "lambda": self.lambdas.operations,
+            "sts": Sts(world.facts["access_key_id"], moto).operations,
+        }
+        self._lines: deque[tuple[str, int, str]] = deque(maxlen=KEPT_LINES)
+        self._seed = Seed(self, moto, world.facts, timeline.now())
+
+    def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one AWS call, in the protocol in which it came."""
+        request = read_request(environ)
+        try:
+            answer = self._answer(request)
+        except AwsError as error:
+            answer = error_answer(request, error)
+        return send(answer, start_response)
+
+    def operation(self, environ: Mapping[str, Any]) -> str:
+        """The call's name for fault rules, such as `ecs.UpdateService`: the signing name of the service and the operation."""
+        request = read_request(environ)
+        return f"{request.service}.{request.operation}"
+
+    def reset(self) -> None:
+        """Put the seeded state back; each service is seeded anew at its next call."""
+        with self._lock:
+            self.rds_data.close()
+            self._timeline.clear()
+            self._moto.reset()
+            self._begin()
+
+    def running_tasks(self, cluster: str, service: str) -> list[Task]:
+        """The tasks that run now, oldest first; none for an unknown service."""
+        with self._lock:
+            self._prepare("ecs")
+            found = self.ecs.service(cluster, service)
+            return list(found.running()) if found else []
+
+    def fail_next_rollout(self, service: str, cluster: str = CLUSTER) -> None:
+        """Have the next deployment of a service fail and roll back.
+
+        Raises KeyError for an unknown service.
+        """
+        with self._lock:
+            self._prepare("ecs")
+            found = self.ecs.service(cluster, service)
+            if found is None:
+                raise KeyError(service)
+            found.fail_next = True
+
+    def move_image_tag(self, repository: str, tag: str, digest: str) -> None:
+        """Have a tag mean another image (`sha256:<hex>`) from now on, as a push would."""
+        with self._lock:
+            self._prepare("ecr")
+            self.ecr.push(repository, tag, digest, self._timeline.now())
+
+    def log(self, group: str, line: Mapping[str, Any]) -> None:
+        """Add a line of JSON to a seeded log group; it shows at the next call to CloudWatch Logs."""
+        self._lines.append((group, int(self._timeline.now() * 1000), json.dumps(line)))
+
+    def secret(self, region: str, name: str) -> str:
+        """The current value of a text secret.
+
+        Raises AwsError for a secret that isn't there.
+        """
+        with self._lock:
+            self._prepare("secretsmanager")
+            return self.secrets.current(region, name)
+
+    def function_environment(self, region: str, name: str) -> dict[str, str]:
+        """The environment variables of a Lambda function.
+
+        Raises AwsError for a function that isn't there.
+        """
+        with self._lock:
+            self._prepare("lambda")
+            return self.lambdas.environment(region, name)
+
+    def _answer(self, request: Request) -> Answer:
+        check_key(request, self._world.facts["access_key_id"], self._lent_keys)
+        operation = self._operations.get(request.service, {}).get(request.operation)
+        if request.service == "rds-data" and operation:
+            return _as_answer(operation(request))
+        with self._lock:
+            self._prepare(request.service)
+            if operation:
+                return _as_answer(operation(request))
+            if request.service in _OWN:
+                raise AwsError("NotImplemented", f"The sandbox doesn't serve {self.operation(request.environ)}.", 501)
+            return self._moto(request)
+
+    def _prepare(self, service: str) -> None:
+        self._timeline.settle()
+        self._seed.ensure(service)
+        while service == "logs" and self._lines:
+            self.logs.write(*self._lines.popleft())
+
+    def _login(self, region: str, arn: str) -> Mapping[str, Any]:
+        with self._lock:
+            self._prepare("secretsmanager")
+            try:
+                login = json.loads(self.secrets.current(region, arn))
+                return {"username": login["username"], "password": login["password"]}
+            except AwsError as error:
+                raise AwsError("BadRequestException", f"Error fetching secret {arn} : {error.message}") from error
+            except (ValueError, KeyError, TypeError) as error:
+                message = f"Secret {arn} is not JSON with username and password."
+                raise AwsError("BadRequestException", message) from error
+
+    def _lent_keys(self) -> set[str]:
+        from moto.sts.models import sts_backends
+
+        lent = sts_backends[ACCOUNT]["aws"].assumed_roles
+        return {role.access_key_id for role in lent}
+
+
+def _as_answer(value: Mapping[str, Any] | Answer) -> Answer:
+    return value if isinstance(value, Answer) else json_answer(value)
+
+
+def build(world: World) -> Part:
+    """The AWS part of a world. moto's state is the process's, so one world a process."""
+    return AwsPart(world)

@@ -1,0 +1,122 @@
+"""CloudWatch Logs: filter patterns as AWS reads them, and Insights queries that are really run; the rest is moto's."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from opsctl.sandbox.aws.insights import Query, row_of
+from opsctl.sandbox.aws.log_patterns import compile_pattern
+from opsctl.sandbox.aws.names import ACCOUNT, HH_REGION, REGION
+from opsctl.sandbox.aws.timeline import Timeline
+from opsctl.sandbox.aws.wire import Answer, AwsError, Request
+
+LIVE_STREAM = "sandbox/live"
+Event = tuple[str, Any]
+
+
+class Logs:
+    """FilterLogEvents, StartQuery, GetQueryResults and StopQuery over moto's log groups."""
+
+    def __init__(self, timeline: Timeline, moto: Callable[[Request], Answer]) -> None:
+        self._timeline = timeline
+        self._moto = moto
+        self._queries: dict[str, dict[str, Any]] = {}
+        self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
+            "FilterLogEvents": self._filter,
+            "StartQuery": self._start,
+            "GetQueryResults": self._results,
+            "StopQuery": self._stop,
+        }
+
+    def seed(self, region: str, group: str, stream: str, events: list[tuple[int, str]]) -> None:
+        """Make a group with one stream; events are (epoch milliseconds, message), oldest first."""
+        backend = self._backend(region)
+        backend.create_log_group(group, {})
+        backend.create_log_stream(group, stream)
+        written = [{"timestamp": moment, "message": message} for moment, message in events]
+        backend.put_log_events(group, stream, written)
+
+    def write(self, group: str, moment: int, message: str) -> None:
+        """Add a line (epoch milliseconds, message) to a group that was seeded; without the group it is dropped."""
+        region = HH_REGION if group.startswith("/aws/lambda/hh-") else REGION
+        backend = self._backend(region)
+        if group not in backend.groups:
+            return
+        backend.ensure_log_stream(group, LIVE_STREAM)
+        backend.put_log_events(group, LIVE_STREAM, [{"timestamp": moment, "message": message}])
+
+    def _backend(self, region: str) -> Any:
+        from moto.logs.models import logs_backends
+
+        return logs_backends[ACCOUNT][region]
+
+    def _group(self, request: Request, name: str) -> Any:
+        group = self._backend(request.region).groups.get(name.removesuffix(":*").rpartition(":log-group:")[2])
+        if group is None:
+            raise AwsError("ResourceNotFoundException", "The specified log group does not exist.")
+        return group
+
+    def _filter(self, request: Request) -> dict[str, Any]:
+        params = request.params
+        group = self._group(request, str(params.get("logGroupName") or params.get("logGroupIdentifier", "")))
+        test = compile_pattern(str(params.get("filterPattern", "")))
+        start, end = params.get("startTime", 0), params.get("endTime")
+        streams, prefix = params.get("logStreamNames"), params.get("logStreamNamePrefix", "")
+        found = [
+            {**event.to_filter_dict(), "logStreamName": stream}
+            for stream, event in _events(group)
+            if (not streams or stream in streams)
+            and stream.startswith(prefix)
+            and event.timestamp >= start
+            and (end is None or event.timestamp <= end)
+            and test(event.message)
+        ]
+        first = int(params["nextToken"]) if str(params.get("nextToken", "")).isdigit() else 0
+        last = first + int(params.get("limit") or 10_000)
+        page: dict[str, Any] = {"events": found[first:last], "searchedLogStreams": []}
+        return page | {"nextToken": str(last)} if last < len(found) else page
+
+    def _start(self, request: Request) -> dict[str, Any]:
+        params = request.params
+        given = params.get("logGroupNames") or params.get("logGroupIdentifiers")
+        groups = [self._group(request, name) for name in given or [params.get("logGroupName", "")]]
+        query = Query(str(params.get("queryString", "")))
+        start, end = int(params["startTime"]) * 1000, int(params["endTime"]) * 1000 + 999
+        if start > end:
+            raise AwsError("InvalidParameterException", "End time should not be before start time.")
+        rows = [
+            row_of(event.message, event.timestamp, stream, group.name)
+            for group in groups
+            for stream, event in _events(group)
+            if start <= event.timestamp <= end
+        ]
+        newest_first = sorted(rows, key=lambda row: -row["@epoch"])
+        identifier = str(uuid.uuid4())
+        results = query.run(newest_first)[: int(params.get("limit") or 10_000)]
+        self._queries[identifier] = {
+            "status": "Complete",
+            "results": results,
+            "statistics": {
+                "recordsMatched": float(len(results)),
+                "recordsScanned": float(len(rows)),
+                "bytesScanned": float(sum(len(row["@message"]) for row in rows)),
+            },
+        }
+        return {"queryId": identifier}
+
+    def _results(self, request: Request) -> dict[str, Any]:
+        found = self._queries.get(str(request.params.get("queryId")))
+        if found is None:
+            raise AwsError("ResourceNotFoundException", "The specified query does not exist.")
+        return found
+
+    def _stop(self, request: Request) -> dict[str, Any]:
+        self._results(request)
+        raise AwsError("InvalidParameterException", "Query has already ended with status 'Complete'.")
+
+
+def _events(group: Any) -> Iterator[Event]:
+    every = [(name, event) for name, stream in group.streams.items() for event in stream.events]
+    return iter(sorted(every, key=lambda pair: int(pair[1].timestamp)))

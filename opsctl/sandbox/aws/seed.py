@@ -1,0 +1,214 @@
+"""The AWS account that every sandbox begins with. A service is filled at its first call, from inside the process."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from opsctl.sandbox import tokens
+from opsctl.sandbox.aws import seed_logs
+from opsctl.sandbox.aws.ecr import digest_of
+from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER, HH_REGION, REGION
+
+if TYPE_CHECKING:
+    from opsctl.sandbox.aws.front import AwsPart
+
+IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/safawinet-api:prod"
+DAY = 86_400.0
+TOKEN_SECONDS = 30 * 86_400
+LAMBDAS = ("hh-webhook", "hh-lease", "hh-authz")
+_TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+    }
+)
+
+
+def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = time.time) -> None:
+    """Draw what the world doesn't hold yet: keys, passwords, the administrator's token. What is there stays."""
+    fixed = {
+        "account": ACCOUNT,
+        "access_key_id": "AKIASANDBOXSANDBOXSB",
+        "database": "safawinet",
+        "db_cluster_arn": f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:{CLUSTER}",
+        "db_secret_arn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:safawinet/prod/database",
+        "admin_email": "admin@example.com",
+        "auth_test_email": "user2@example.com",
+        "pg_user": "safawinet",
+        "pg_reader_user": "opsctl_reader",
+    }
+    drawn = (
+        "secret_access_key",
+        "redis_password",
+        "pg_password",
+        "pg_reader_password",
+        "admin_password",
+        "auth_test_password",
+        "edge_shared_secret",
+        "hs_app_secret",
+        "ghcr_pat",
+    )
+    for name, value in fixed.items():
+        facts.setdefault(name, value)
+    for name in drawn:
+        facts.setdefault(name, secrets.token_urlsafe(24))
+    facts.setdefault("jwt_secret", secrets.token_hex(32))
+    facts.setdefault("mail_key", secrets.token_hex(16))
+    facts.setdefault("tls_pin", secrets.token_hex(32))
+    facts.setdefault("hs_token", f"pat-sandbox-{secrets.token_hex(16)}")
+    if "admin_token" not in facts:
+        administrator = tokens.Access(1, "admin", session_id=0, issued_at=int(clock() * 1000))
+        facts["admin_token"] = tokens.access_token(administrator, facts["jwt_secret"], TOKEN_SECONDS)
+
+
+class Seed:
+    """Fills services, each once. `began` (epoch seconds) is when this world's account was last empty."""
+
+    def __init__(self, part: AwsPart, moto: Moto, facts: Mapping[str, str], began: float) -> None:
+        self._part = part
+        self._moto = moto
+        self._facts = facts
+        self._began = began
+        self._done: set[str] = set()
+        self._fill: dict[str, Callable[[], None]] = {
+            "secretsmanager": self._secrets,
+            "ecr": self._images,
+            "ecs": self._services,
+            "application-autoscaling": partial(self.ensure, "ecs"),
+            "rds": self._database,
+            "elasticache": self._cache,
+            "monitoring": self._monitoring,
+            "logs": self._logs,
+            "lambda": self._lambdas,
+            "iam": self._users,
+            "sqs": self._queue,
+            "sns": self._topic,
+            "ses": self._mail,
+        }
+
+    def ensure(self, service: str) -> None:
+        """Fill a service unless it is filled; one that has no seed is left empty."""
+        if service in self._done:
+            return
+        self._done.add(service)
+        if fill := self._fill.get(service):
+            fill()
+
+    def _secrets(self) -> None:
+        facts, create = self._facts, self._part.secrets.create
+        login = {"username": facts["pg_user"], "password": facts["pg_password"]}
+        reader = {"username": facts["pg_reader_user"], "password": facts["pg_reader_password"]}
+        for name, value in {
+            "jwt": {"secret": facts["jwt_secret"]},
+            "database": login,
+            "database-reader": reader,
+            "redis": {"password": facts["redis_password"]},
+            "admin-token": {"token": facts["admin_token"]},
+            "admin-login": {"email": facts["admin_email"], "password": facts["admin_password"]},
+            "auth-test": {"email": facts["auth_test_email"], "password": facts["auth_test_password"]},
+            "mail-key": {"key": facts["mail_key"]},
+        }.items():
+            create(REGION, f"safawinet/prod/{name}", json.dumps(value))
+        create(REGION, "safawinet/prod/tls-pin", binary=base64.b64encode(bytes.fromhex(facts["tls_pin"])).decode())
+        create(HH_REGION, "/hh/prod/hubspot/token", json.dumps({"token": facts["hs_token"]}))
+        partner = {"username": "hh-partner", "pat": facts["ghcr_pat"]}
+        create(HH_REGION, "/hh/prod/ghcr/creds", json.dumps(partner))
+        create(HH_REGION, "/hh/prod/hubspot/app_secret", json.dumps({"secret": facts["hs_app_secret"]}))
+        for region in (REGION, HH_REGION):
+            self._part.secrets.backdate(region, self._began - 30 * DAY)
+        # The tasks have to start before anybody can change what they start with.
+        self.ensure("ecs")
+
+    def _images(self) -> None:
+        repository, _, tag = IMAGE.rpartition("/")[2].partition(":")
+        self._part.ecr.push(repository, tag, digest_of(IMAGE), self._began - 3 * DAY)
+        self.ensure("ecs")
+
+    def _services(self) -> None:
+        self.ensure("secretsmanager")
+        self.ensure("ecr")
+        ecs = self._part.ecs
+        key = f"{self._part.secrets.arn(REGION, 'safawinet/prod/jwt')}:secret::"
+        for family, container in (("safawinet-api", "api"), ("safawinet-worker", "worker")):
+            definition = {
+                "name": container,
+                "image": IMAGE,
+                "essential": True,
+                "environment": [{"name": "NODE_ENV", "value": "production"}],
+                "secrets": [{"name": "JWT_SECRET", "valueFrom": key}],
+            }
+            ecs.add_definition(
+                {
+                    "family": family,
+                    "networkMode": "awsvpc",
+                    "requiresCompatibilities": ["FARGATE"],
+                    "cpu": "512",
+                    "memory": "1024",
+                    "containerDefinitions": [definition],
+                }
+            )
+        ecs.add_service(CLUSTER, "safawinet-api-prod", "safawinet-api", 2, self._began - 2 * DAY)
+        ecs.add_service(CLUSTER, "safawinet-worker-prod", "safawinet-worker", 1, self._began - 2 * DAY)
+        self._part.autoscaling.add(f"service/{CLUSTER}/safawinet-api-prod", 2, 10)
+
+    def _database(self) -> None:
+        instances = [CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3"]
+        self._part.rds.seed(CLUSTER, instances, self._facts["database"])
+
+    def _cache(self) -> None:
+        self._part.elasticache.seed("safawinet-redis")
+
+    def _monitoring(self) -> None:
+        self._part.cloudwatch.seed(self._began)
+
+    def _logs(self) -> None:
+        for region, group, events in seed_logs.groups(self._began):
+            self._part.logs.seed(region, group, "sandbox/0001", events)
+
+    def _lambdas(self) -> None:
+        self.ensure("iam")
+        for name in LAMBDAS:
+            self._call("iam", "CreateRole", RoleName=name, AssumeRolePolicyDocument=_TRUST)
+            variables = {
+                "EDGE_SHARED_SECRET": self._facts["edge_shared_secret"],
+                "HUBSPOT_TOKEN_SECRET": "/hh/prod/hubspot/token",
+                "LOG_LEVEL": "info",
+            }
+            self._part.lambdas.seed(HH_REGION, name, variables)
+
+    def _users(self) -> None:
+        for user in ("oncall", "deploy", "former-contractor"):
+            self._call("iam", "CreateUser", UserName=user)
+            if user != "oncall":
+                self._call("iam", "CreateAccessKey", UserName=user)
+
+    def _queue(self) -> None:
+        body = {"QueueName": "ses-notifications"}
+        self._moto.json("sqs", REGION, "AmazonSQS.CreateQueue", body)
+
+    def _topic(self) -> None:
+        self._call("sns", "CreateTopic", Name="safawinet-alerts")
+
+    def _mail(self) -> None:
+        self._call("ses", "VerifyEmailIdentity", EmailAddress="no-reply@example.com")
+        for number in range(5):
+            self._call(
+                "ses",
+                "SendEmail",
+                Source="no-reply@example.com",
+                **{
+                    "Destination.ToAddresses.member.1": f"user{number + 1}@example.com",
+                    "Message.Subject.Data": "Welcome",
+                    "Message.Body.Text.Data": "Welcome to Safawinet.",
+                },
+            )
+
+    def _call(self, service: str, action: str, **fields: Any) -> None:
+        self._moto.query(service, REGION, action, **fields)

@@ -1,0 +1,70 @@
+"""The sandbox's databases: a seeded template, and the application's database cloned from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from opsctl.sandbox import postgres, seed
+from opsctl.sandbox.seed import Sizes
+
+DATABASE = "safawinet"
+TEMPLATE = "safawinet_seed"
+
+
+def reset(facts: dict[str, str], sizes: Sizes) -> None:
+    """Put the seeded database and the roles' passwords back, ending every connection to the database.
+
+    The template is made where it is missing, unfinished, of other sizes or of another day.
+    """
+    port, password = int(facts["pg_port"]), facts["pg_superuser_password"]
+    with postgres.connect(port, password) as connection:
+        # A backend works on after its killed client: whoever holds this may still be making the same databases.
+        connection.execute("SET statement_timeout = '60s'")
+        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [TEMPLATE])
+        logins = {seed.OWNER: facts["pg_password"], seed.READER: facts["pg_reader_password"]}
+        seed.set_roles(connection, logins)
+        mark = f"{sizes} of {datetime.now(UTC).date()}"
+        if _mark(connection) != mark:
+            _make_template(connection, facts, sizes, mark)
+        connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", DATABASE))
+        connection.execute(_named("CREATE DATABASE {} TEMPLATE {} OWNER {}", DATABASE, TEMPLATE, seed.OWNER))
+
+
+def is_whole(facts: dict[str, str]) -> bool:
+    """Whether the application's role can read its tables."""
+    try:
+        port, password = int(facts["pg_port"]), facts["pg_password"]
+        with postgres.connect(port, password, seed.OWNER, DATABASE) as connection:
+            connection.execute("SELECT 1 FROM users, refresh_sessions LIMIT 1")
+        return True
+    except psycopg.Error:
+        return False
+
+
+def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, str], sizes: Sizes, mark: str) -> None:
+    connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE))
+    connection.execute(_named("CREATE DATABASE {} OWNER {}", TEMPLATE, seed.OWNER))
+    port, password = int(facts["pg_port"]), facts["pg_superuser_password"]
+    with postgres.connect(port, password, database=TEMPLATE) as template:
+        loaded = template.execute("SHOW shared_preload_libraries").fetchone()
+        if loaded is not None and "pg_stat_statements" in loaded[0]:
+            template.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        seed.fill_database(template, sizes, facts)
+    # Whoever is connected to a template keeps it from being cloned.
+    connection.execute(_named("ALTER DATABASE {} ALLOW_CONNECTIONS false", TEMPLATE))
+    # The mark comes last: a template without it was left unfinished.
+    statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
+    connection.execute(statement.format(sql.Identifier(TEMPLATE), sql.Literal(mark)))
+
+
+def _mark(connection: psycopg.Connection[TupleRow]) -> str | None:
+    row = connection.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone()
+    return row[0] if row is not None else None
+
+
+def _named(statement: str, *names: str) -> sql.Composed:
+    return sql.SQL(statement).format(*map(sql.Identifier, names))

@@ -1,0 +1,152 @@
+"""The sandbox's server process, `python -m opsctl.sandbox.server FOLDER`: every HTTP part on its own loopback port.
+
+Ports, facts and the control port's token come from the folder's `world.json`; nothing secret is in its arguments.
+The control port answers, to the bearer of that token: `GET /health`, `GET /facts`, `POST /reset`, `GET|POST|DELETE
+/faults`, `POST /rollout-failure`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import importlib
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+from opsctl.sandbox import databases, seed, valkey, world_file
+from opsctl.sandbox.faults import Faults, FaultyApp, Rule
+from opsctl.sandbox.parts import Part, World, WSGIApp
+from opsctl.sandbox.seed import Sizes
+from opsctl.sandbox.web import Routes, answer, bearer, json_object, refuse
+
+PARTS = {
+    "aws": "opsctl.sandbox.aws.front",
+    "api": "opsctl.sandbox.safawinet",
+    "hubspot": "opsctl.sandbox.hubspot",
+    "hh": "opsctl.sandbox.hh",
+    "ghcr": "opsctl.sandbox.ghcr",
+    "notices": "opsctl.sandbox.notices",
+}
+CONTROL = "control"
+
+
+class FailsRollouts(Protocol):
+    """What the AWS part offers beside its application."""
+
+    def fail_next_rollout(self, service: str) -> None:
+        """Make the next rollout of a service fail and be taken back; raises KeyError for an unknown service."""
+        ...
+
+
+class Handler(WSGIRequestHandler):
+    """Speaks HTTP/1.1 and logs a line a request: the port, the method, the path without its query, the status."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Write the line to standard error, which is the server's log."""
+        path = self.path.partition("?")[0] if hasattr(self, "path") else "-"
+        sys.stderr.write(f"{self.server.server_port} {self.command} {path} {code}\n")
+
+
+class Control:
+    """Answers the commands of `opsctl sandbox`."""
+
+    def __init__(self, world: World, sizes: Sizes, faults: Faults) -> None:
+        self._world = world
+        self._sizes = sizes
+        self._faults = faults
+        self._resetting = threading.Lock()
+        self._routes = Routes(
+            {
+                "GET /health": lambda request: answer({"pid": os.getpid(), "parts": sorted(world.parts)}),
+                "GET /facts": lambda request: answer(world.facts),
+                "POST /reset": self._reset,
+                "GET /faults": lambda request: answer([asdict(rule) for rule in faults.rules()]),
+                "POST /faults": self._add_fault,
+                "DELETE /faults": self._clear_faults,
+                "POST /rollout-failure": self._fail_rollout,
+            }
+        )
+
+    def app(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """Answer one request that carries the control token; 401 otherwise."""
+        request = Request(environ)
+        if not hmac.compare_digest(bearer(request).encode(), self._world.facts["control_token"].encode()):
+            return answer({"error": "not the control token of this sandbox"}, 401)(environ, start_response)
+        return self._routes.answer(request)(environ, start_response)
+
+    def _reset(self, request: Request) -> Response:
+        with self._resetting:
+            self._faults.clear()
+            facts = self._world.facts
+            databases.reset(facts, self._sizes)
+            with valkey.connect(int(facts["redis_port"]), facts["redis_password"]) as client:
+                seed.fill_keys(client, self._sizes)
+            for part in self._world.parts.values():
+                part.reset()
+        return answer({})
+
+    def _add_fault(self, request: Request) -> Response:
+        try:
+            self._faults.add(Rule(**json_object(request)))
+        except (TypeError, ValueError) as error:
+            raise refuse({"error": str(error)}, 400) from error
+        return answer({})
+
+    def _clear_faults(self, request: Request) -> Response:
+        self._faults.clear()
+        return answer({})
+
+    def _fail_rollout(self, request: Request) -> Response:
+        service = str(json_object(request).get("service", ""))
+        try:
+            cast(FailsRollouts, self._world.parts["aws"]).fail_next_rollout(service)
+        except KeyError as error:
+            raise refuse({"error": f"the sandbox runs no service {service!r}"}, 400) from error
+        return answer({})
+
+
+def build_world(folder: Path, held: world_file.WorldFile) -> World:
+    """A world with all its parts, in the table's order: later ones may look at earlier ones."""
+    world = World(folder=folder, tempo=held.tempo, ports=dict(held.ports), facts=dict(held.facts))
+    for name, module in PARTS.items():
+        part: Part = importlib.import_module(module).build(world)
+        world.parts[name] = part
+    return world
+
+
+def serve(folder: Path) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    held = world_file.load(folder)
+    if held is None:
+        raise SystemExit(f"no sandbox in {folder}")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    faults = Faults()
+    world = build_world(folder, held)
+    for name, part in world.parts.items():
+        _listen(held.ports[name], FaultyApp(part, faults))
+    # The control port comes last: who gets an answer there finds all of them listening.
+    _listen(held.ports[CONTROL], Control(world, Sizes(held.users, held.sessions), faults).app)
+    ended.wait()
+    # Threads that still answer are daemons, and end with the process.
+    os._exit(0)
+
+
+def _listen(port: int, app: WSGIApp) -> BaseWSGIServer:
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Handler)
+    threading.Thread(target=server.serve_forever, name=f"port {port}", daemon=True).start()
+    return server
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

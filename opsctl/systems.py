@@ -1,0 +1,205 @@
+"""The lazy set of adapters that commands and changes are handed: one set that can only read, and one that can write.
+
+An adapter is built, and its SDK imported, when it is first asked for. `place` is proven before the first answer: the caller's account is the
+environment's, and endpoints are those that AWS names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from opsctl.config import Environment, Reference
+
+if TYPE_CHECKING:
+    from opsctl.adapters.api import Api
+    from opsctl.adapters.aws.autoscaling import Autoscaling
+    from opsctl.adapters.aws.cloudwatch import CloudWatch
+    from opsctl.adapters.aws.ecr import Ecr
+    from opsctl.adapters.aws.ecs import Ecs
+    from opsctl.adapters.aws.elasticache import ElastiCache
+    from opsctl.adapters.aws.logs import Logs
+    from opsctl.adapters.aws.rds import Rds
+    from opsctl.adapters.aws.secrets import Secrets
+    from opsctl.adapters.aws.session import AwsSession, Caller
+    from opsctl.adapters.database import Database
+    from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
+    from opsctl.adapters.person import Person
+    from opsctl.adapters.redis import Redis
+    from opsctl.adapters.values import Secret, Values
+
+
+class Memory(Protocol):
+    """What a command may ask of the ledger: which of our own changes stand."""
+
+    def last_rotation(self, secret: str) -> tuple[str, str] | None:
+        """The version before and after our last proven rotation of `secret`."""
+        ...
+
+    def fingerprint(self, value: bytes) -> str:
+        """Twelve hex digits that name a value without telling it, keyed per environment."""
+        ...
+
+
+class Beat(Protocol):
+    """Called between batches: shows how far it came; raises Interrupted when somebody wants a stop."""
+
+    def __call__(self, done: int, total: int | None = None, unit: str = "") -> None: ...
+
+
+def no_beat(done: int, total: int | None = None, unit: str = "") -> None:
+    """Nobody watches."""
+
+
+class Systems:
+    """Every outside system of one environment, either reading or writing."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        writing: bool,
+        person: Person,
+        values: Values,
+        memory: Memory,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        follows: datetime | None = None,
+        again: bool = False,
+        beat: Beat = no_beat,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.environment = environment
+        self.config = environment.settings
+        self.writing = writing
+        self.person = person
+        self.values = values
+        self.memory = memory
+        self.now = now
+        self.follows = follows
+        self.again = again
+        self.beat = beat
+        self.tell = tell
+
+    @cached_property
+    def aws(self) -> AwsSession:
+        """The AWS session, behind its wall, in the environment's account or not at all (WrongPlace)."""
+        from opsctl.adapters.aws.session import AwsSession
+
+        return AwsSession(self.config.aws, sandbox=self.config.sandbox, writing=self.writing)
+
+    @property
+    def caller(self) -> Caller:
+        """Who AWS says we are."""
+        return self.aws.caller
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Secrets Manager."""
+        from opsctl.adapters.aws.secrets import Secrets
+
+        return Secrets(self.aws)
+
+    @cached_property
+    def ecs(self) -> Ecs:
+        """ECS services, their deployments and tasks."""
+        from opsctl.adapters.aws.ecs import Ecs
+
+        return Ecs(self.aws)
+
+    @cached_property
+    def autoscaling(self) -> Autoscaling:
+        """Application Auto Scaling's bounds."""
+        from opsctl.adapters.aws.autoscaling import Autoscaling
+
+        return Autoscaling(self.aws)
+
+    @cached_property
+    def ecr(self) -> Ecr:
+        """What an image's tag means now."""
+        from opsctl.adapters.aws.ecr import Ecr
+
+        return Ecr(self.aws)
+
+    @cached_property
+    def rds(self) -> Rds:
+        """RDS clusters, instances and their endpoints."""
+        from opsctl.adapters.aws.rds import Rds
+
+        return Rds(self.aws)
+
+    @cached_property
+    def elasticache(self) -> ElastiCache:
+        """ElastiCache clusters and their endpoints."""
+        from opsctl.adapters.aws.elasticache import ElastiCache
+
+        return ElastiCache(self.aws)
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatch:
+        """Alarms and metrics."""
+        from opsctl.adapters.aws.cloudwatch import CloudWatch
+
+        return CloudWatch(self.aws)
+
+    @cached_property
+    def logs(self) -> Logs:
+        """CloudWatch Logs."""
+        from opsctl.adapters.aws.logs import Logs
+
+        return Logs(self.aws)
+
+    @cached_property
+    def database(self) -> Database:
+        """The application's database, over the configured driver."""
+        from opsctl.adapters.database import connect
+
+        return connect(self)
+
+    @cached_property
+    def redis(self) -> Redis:
+        """The application's Redis."""
+        from opsctl.adapters.redis import Redis
+
+        return Redis.connect(self)
+
+    @cached_property
+    def api(self) -> Api:
+        """The application's API."""
+        from opsctl.adapters.api import Api
+
+        return Api(self)
+
+    @cached_property
+    def slack(self) -> Slack:
+        """The configured Slack channel."""
+        from opsctl.adapters.notices import Slack
+
+        return Slack(self)
+
+    @cached_property
+    def pagerduty(self) -> PagerDuty:
+        """The configured PagerDuty service."""
+        from opsctl.adapters.notices import PagerDuty
+
+        return PagerDuty(self)
+
+    @cached_property
+    def statuspage(self) -> Statuspage:
+        """The configured status page."""
+        from opsctl.adapters.notices import Statuspage
+
+        return Statuspage(self)
+
+    def resolve(self, reference: Reference) -> Secret:
+        """Read the credential that `reference` names; raises ConfigurationError or NotFound when it isn't there."""
+        if reference.aws is None:
+            return self.values.reference(reference)
+        return self.secrets.value(reference.aws, key=reference.key)
+
+    def shut(self) -> None:
+        """End the connections that were opened."""
+        for name in ("database", "redis", "api"):
+            if name in self.__dict__:
+                self.__dict__[name].close()

@@ -1,0 +1,74 @@
+"""Alarms, metrics and log lines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from opsctl.adapters.aws.cloudwatch import MISSING, CloudWatch
+from opsctl.adapters.aws.logs import Logs
+from opsctl.adapters.aws.session import AwsSession
+from opsctl.errors import NotFound
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+GROUP = "/ecs/safawinet-api"
+
+
+@pytest.fixture
+def alarms(writing: AwsSession) -> None:
+    for name in ("cpu", "connections"):
+        writing.call(
+            "cloudwatch",
+            "put_metric_alarm",
+            AlarmName=name,
+            MetricName="CPUUtilization",
+            Namespace="AWS/ECS",
+            ComparisonOperator="GreaterThanThreshold",
+            EvaluationPeriods=3,
+            Period=60,
+            Threshold=80,
+            Statistic="Average",
+        )
+    writing.call("cloudwatch", "set_alarm_state", AlarmName="cpu", StateValue="ALARM", StateReason="it is hot")
+
+
+@pytest.mark.usefixtures("alarms")
+def test_alarms_by_name_with_the_missing_one(reading: AwsSession) -> None:
+    hot, missing = CloudWatch(reading).alarms(["cpu", "never"])
+    assert (hot.name, hot.state, hot.reason) == ("cpu", "ALARM", "it is hot")
+    assert hot.threshold == "CPUUtilization > 80 for 3 x 60 s"
+    assert hot.updated.tzinfo is not None
+    assert (missing.name, missing.state, missing.updated) == ("never", MISSING, None)
+
+
+@pytest.mark.usefixtures("alarms")
+def test_all_alarms(reading: AwsSession) -> None:
+    assert [alarm.name for alarm in CloudWatch(reading).alarms([])] == ["connections", "cpu"]
+
+
+def test_a_metric_oldest_first(reading: AwsSession, writing: AwsSession) -> None:
+    place = [{"Name": "ServiceName", "Value": "api"}]
+    for minutes, value in ((2, 30.0), (5, 10.0)):
+        data = {"MetricName": "CPU", "Dimensions": place, "Timestamp": NOW - timedelta(minutes=minutes), "Value": value}
+        writing.call("cloudwatch", "put_metric_data", Namespace="Mine", MetricData=[data])
+    points = CloudWatch(reading).metric("Mine", "CPU", {"ServiceName": "api"}, NOW - timedelta(hours=1))
+    assert [point.value for point in points] == [10.0, 30.0]
+    assert points[0].at < points[1].at
+
+
+def test_the_latest_lines_of_a_group(reading: AwsSession, writing: AwsSession) -> None:
+    writing.call("logs", "create_log_group", logGroupName=GROUP)
+    for stream in ("a", "b"):
+        writing.call("logs", "create_log_stream", logGroupName=GROUP, logStreamName=stream)
+        at = int(NOW.timestamp() * 1000)
+        events = [{"timestamp": at - n * 1000, "message": f"{stream}{n}"} for n in range(5, 0, -1)]
+        writing.call("logs", "put_log_events", logGroupName=GROUP, logStreamName=stream, logEvents=events)
+    logs = Logs(reading)
+    lines = logs.recent(GROUP, NOW - timedelta(minutes=1), 3)
+    assert [line.at for line in lines] == sorted(line.at for line in lines)
+    assert lines[-1].at == NOW - timedelta(seconds=1)
+    assert {line.message for line in lines[-2:]} == {"a1", "b1"}
+    assert [line.message for line in logs.recent(GROUP, NOW - timedelta(minutes=1), 9, "b3")] == ["b3"]
+    with pytest.raises(NotFound):
+        logs.recent("/nothing", NOW, 1)

@@ -1,0 +1,211 @@
+"""The wall, the place and the errors of every API that isn't AWS."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from opsctl.adapters.http import Http, _wait
+from opsctl.errors import (
+    ConfigurationError,
+    CredentialsInvalid,
+    Denied,
+    NotFound,
+    OutcomeUnknown,
+    ReadOnly,
+    SystemFailed,
+    Throttled,
+    Unreachable,
+    WrongPlace,
+)
+from opsctl.redaction import Secret
+from opsctl.sandbox import world_file
+
+
+@pytest.fixture
+def open_http(server):
+    made = []
+
+    def open_it(*, writing, base=None, **other):
+        made.append(Http(base or server.base, system="the API", writing=writing, sandbox=True, **other))
+        return made[-1]
+
+    yield open_it
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "CONNECT", "PURGE"])
+def test_the_wall_alone_refuses_what_may_write(server, open_http, method):
+    """Through the client itself, as a careless adapter would use it."""
+    client = open_http(writing=False, reading_posts=["/search"]).client
+    for path in ("/x", "/search/more", "/search/../x"):
+        with pytest.raises(ReadOnly, match="nothing was sent"):
+            client.request(method, path)
+    with pytest.raises(ReadOnly), client.stream(method, "/x"):
+        pass
+    assert server.seen == []
+
+
+def test_the_wall_lets_reading_pass(server, open_http):
+    for base in (server.base, f"{server.base}/prefix/"):
+        client = open_http(writing=False, base=base, reading_posts=["/search"])
+        client.ask("GET", "/x")
+        client.ask("POST", "/search", json={})
+    assert [(method, path) for method, path, _, _ in server.seen] == [
+        ("GET", "/x"),
+        ("POST", "/search"),
+        ("GET", "/prefix/x"),
+        ("POST", "/prefix/search"),
+    ]
+
+
+def test_the_sandbox_is_on_this_machine_and_elsewhere_is_behind_https():
+    for base in ("https://api.safawinet.com", "http://203.0.113.1", "http://localhost.example.com"):
+        with pytest.raises(WrongPlace):
+            Http(base, system="the API", writing=False, sandbox=True)
+    with pytest.raises(WrongPlace, match="https"):
+        Http("http://api.safawinet.com", system="the API", writing=False, sandbox=False)
+    for base in ("", "api.safawinet.com", "ftp://127.0.0.1", "https://"):
+        with pytest.raises(ConfigurationError):
+            Http(base, system="the API", writing=False, sandbox=False)
+    Http("https://api.safawinet.com", system="the API", writing=False, sandbox=False).close()
+
+
+def test_no_request_leaves_for_another_host(server, open_http):
+    with pytest.raises(WrongPlace, match="not at"):
+        open_http(writing=True).client.get("https://203.0.113.1/x")
+    server.answers = [(302, {"Location": "https://203.0.113.1/"}, "")]
+    with pytest.raises(SystemFailed):
+        open_http(writing=True).ask("GET", "/x")
+
+
+def test_proxies_of_the_environment_are_not_used(server, open_http, monkeypatch):
+    dead = f"http://127.0.0.1:{world_file.free_port()}"
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, dead)
+    assert open_http(writing=False).ask("GET", "/x").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "reading", "writing"),
+    [
+        (400, SystemFailed, SystemFailed),
+        (401, CredentialsInvalid, CredentialsInvalid),
+        (403, Denied, Denied),
+        (404, NotFound, NotFound),
+        (409, SystemFailed, SystemFailed),
+        (500, SystemFailed, OutcomeUnknown),
+        (502, SystemFailed, OutcomeUnknown),
+        (503, SystemFailed, OutcomeUnknown),
+        (504, SystemFailed, OutcomeUnknown),
+        (501, SystemFailed, SystemFailed),
+        (302, SystemFailed, SystemFailed),
+    ],
+)
+def test_a_status_means_one_error(server, open_http, status, reading, writing):
+    server.answers = [(status, {}, '{"error": "so"}')]
+    with pytest.raises(reading) as failed:
+        open_http(writing=True).ask("GET", "/x")
+    assert type(failed.value) is reading
+    with pytest.raises(writing) as failed:
+        open_http(writing=True).ask("POST", "/x")
+    assert type(failed.value) is writing
+    assert len(server.seen) == 2
+    assert "\n" not in failed.value.what
+
+
+def test_an_answer_that_never_comes_is_a_doubt_only_for_a_write(server, open_http):
+    server.answers = [None]
+    with pytest.raises(SystemFailed, match="hung up"):
+        open_http(writing=True).ask("GET", "/x")
+    with pytest.raises(OutcomeUnknown, match="nobody can tell"):
+        open_http(writing=True).ask("POST", "/x")
+    with pytest.raises(SystemFailed):
+        open_http(writing=True, reading_posts=["/x"]).ask("POST", "/x")
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "reading", "writing"),
+    [
+        (httpx.ReadTimeout, SystemFailed, OutcomeUnknown),
+        (httpx.WriteError, SystemFailed, OutcomeUnknown),
+        (httpx.ConnectTimeout, Unreachable, Unreachable),
+        (httpx.PoolTimeout, Unreachable, Unreachable),
+    ],
+)
+def test_every_way_to_lose_a_request_has_its_error(open_http, monkeypatch, error, reading, writing):
+    http = open_http(writing=True)
+
+    def fail(*_, **__):
+        raise error("lost")
+
+    monkeypatch.setattr(http.client, "request", fail)
+    for method, expected in (("GET", reading), ("POST", writing)):
+        with pytest.raises(expected) as failed:
+            http.ask(method, "/x")
+        assert type(failed.value) is expected
+
+
+def test_nobody_there_means_that_nothing_was_sent(open_http):
+    http = open_http(writing=True, base=f"http://127.0.0.1:{world_file.free_port()}")
+    with pytest.raises(Unreachable, match="Nothing was sent"):
+        http.ask("POST", "/x")
+
+
+SLOW = (429, {"Retry-After": "0"}, "{}")
+
+
+def test_a_read_waits_as_it_is_asked_and_not_for_ever(server, open_http):
+    server.answers = [SLOW, SLOW, (200, {}, '{"a": 1}')]
+    http = open_http(writing=False)
+    assert http.content(http.ask("GET", "/x")) == {"a": 1}
+    server.answers, server.seen = [SLOW], []
+    with pytest.raises(Throttled):
+        http.ask("GET", "/x")
+    assert len(server.seen) == 4
+    server.answers, server.seen = [(429, {"Retry-After": "3600"}, "{}")], []
+    with pytest.raises(Throttled):
+        http.ask("GET", "/x")
+    assert len(server.seen) == 1
+
+
+def test_a_write_is_repeated_only_where_that_has_no_second_effect(server, open_http):
+    server.answers = [SLOW, (200, {}, "{}")]
+    http = open_http(writing=True)
+    with pytest.raises(Throttled):
+        http.ask("POST", "/x")
+    server.answers = [SLOW, (200, {}, "{}")]
+    http.ask("POST", "/x", repeatable=True)
+
+
+def test_retry_after_is_seconds_or_a_date():
+    assert _wait("7", 0) == 7
+    assert 8 < _wait(format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True), 0) <= 10
+    assert _wait(format_datetime(datetime.now(UTC) - timedelta(seconds=10), usegmt=True), 0) == 0
+    assert _wait("soon", 1) == _wait(None, 1) == 1
+
+
+def test_an_answer_that_is_no_object_is_a_doubt_after_an_effect(server, open_http):
+    server.answers = [(200, {}, "<html>")]
+    http = open_http(writing=True)
+    with pytest.raises(SystemFailed):
+        http.content(http.ask("GET", "/x"))
+    with pytest.raises(OutcomeUnknown):
+        http.content(http.ask("POST", "/x"), effect=True)
+
+
+def test_a_secret_in_path_or_answer_is_neither_shown_nor_logged(server, open_http, caplog):
+    caplog.set_level(logging.DEBUG, "httpx")
+    path = Secret("/services/T0/B0/very-secret-key")
+    server.answers = [(400, {}, '{"error": "very-secret-key of /services/T0/B0/very-secret-key"}')]
+    http = open_http(writing=True)
+    with pytest.raises(SystemFailed) as failed:
+        http.ask("POST", path.reveal())
+    assert "/services/T0/B0/very-secret-key" not in failed.value.what
+    assert "very-secret-key" not in caplog.text

@@ -1,0 +1,123 @@
+"""What reaches Slack, PagerDuty and Statuspage, as their stand-ins see it."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+import pytest
+
+from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OutcomeUnknown, ReadOnly, SystemFailed
+from opsctl.sandbox import lifecycle
+from opsctl.sandbox.faults import Rule
+from opsctl.sandbox.notices import PAGERDUTY_KEY, SLACK_ARCHIVED_KEY, SLACK_KEY, STATUSPAGE_KEY
+
+CHANNELS = """
+[channels]
+slack = { env = "SLACK" }
+page = { env = "PAGE" }
+page-base = "%(pagerduty)s"
+status-page = "safawinet"
+status-key = { env = "STATUS" }
+status-base = "%(statuspage)s"
+"""
+
+
+@pytest.fixture
+def channels(systems, world, monkeypatch):
+    def make(*, writing, slack=SLACK_KEY, page=PAGERDUTY_KEY, status=STATUSPAGE_KEY):
+        monkeypatch.setenv("SLACK", f"{world['slack']}/services/T0/B0/{world.get('slack_key', slack) if slack == SLACK_KEY else slack}")
+        monkeypatch.setenv("PAGE", world.get("pagerduty_key", page) if page == PAGERDUTY_KEY else page)
+        monkeypatch.setenv("STATUS", world.get("statuspage_key", status) if status == STATUSPAGE_KEY else status)
+        return systems(writing=writing, add=CHANNELS % world)
+
+    return make
+
+
+@pytest.fixture
+def sent(world):
+    def ask():
+        base = world["slack"].removesuffix("/slack")
+        with urllib.request.urlopen(f"{base}/sent") as answer:
+            return json.load(answer)
+
+    return ask
+
+
+def test_slack_gets_a_message(channels, sent):
+    channels(writing=True).slack.post("Token compromise: everybody was logged out")
+    assert [each["message"] for each in sent()["slack"]] == [{"text": "Token compromise: everybody was logged out"}]
+
+
+@pytest.mark.parametrize(("key", "error"), [(SLACK_ARCHIVED_KEY, SystemFailed), ("gone-away", NotFound)])
+def test_a_webhook_that_refuses_is_told_without_its_url(channels, key, error):
+    with pytest.raises(error) as failed:
+        channels(writing=True, slack=key).slack.post("x")
+    assert f"B0/{key}" not in f"{failed.value!r} {failed.value.__cause__!r}"
+
+
+def test_a_message_whose_answer_was_lost_is_not_sent_again(channels, folder, sent):
+    lifecycle.set_fault(folder, Rule("notices", "POST /slack*", "timeout-after-effect"))
+    with pytest.raises(OutcomeUnknown):
+        channels(writing=True).slack.post("x")
+    assert len(sent()["slack"]) == 1
+
+
+def test_a_page_is_triggered_and_resolved_under_one_key(channels, sent):
+    pager = channels(writing=True).pagerduty
+    assert pager.trigger("Token compromise", "critical", "run-1") == "run-1"
+    assert pager.acknowledge("run-1") == "run-1"
+    assert pager.resolve("run-1") == "run-1"
+    events = sent()["pagerduty"]
+    assert [(event["event_action"], event["dedup_key"]) for event in events] == [
+        ("trigger", "run-1"),
+        ("acknowledge", "run-1"),
+        ("resolve", "run-1"),
+    ]
+    assert events[0]["payload"] == {"summary": "Token compromise", "source": "opsctl sandbox", "severity": "critical"}
+
+
+def test_a_page_that_is_throttled_is_tried_again(channels, folder, sent):
+    lifecycle.set_fault(folder, Rule("notices", "POST /pagerduty*", "throttle"))
+    channels(writing=True).pagerduty.trigger("x", "info", "run-1")
+    assert len(sent()["pagerduty"]) == 1
+
+
+def test_a_wrong_routing_key_is_refused_without_being_shown(channels):
+    with pytest.raises(SystemFailed) as failed:
+        channels(writing=True, page="wrong-routing-key").pagerduty.trigger("x", "info", "k")
+    assert "wrong-routing-key" not in failed.value.what
+
+
+def test_a_status_is_posted_listed_and_brought_to_its_end(channels):
+    page = channels(writing=True).statuspage
+    opened = page.post("Logins", "investigating", "We look into it.")
+    assert channels(writing=False).statuspage.incidents() == [opened]
+    closed = page.update(opened.id, "resolved", "It is over.")
+    assert (closed.id, closed.status, closed.created_at) == (opened.id, "resolved", opened.created_at)
+    assert closed.created_at.tzinfo is not None
+    with pytest.raises(NotFound):
+        page.update("nothing", "resolved", "")
+    with pytest.raises(CredentialsInvalid):
+        channels(writing=False, status="wrong-status-key").statuspage.incidents()
+
+
+def test_a_reading_one_tells_nobody(channels, sent):
+    made = channels(writing=False)
+    for call in (
+        lambda: made.slack.post("x"),
+        lambda: made.pagerduty.trigger("x", "info", "k"),
+        lambda: made.pagerduty.resolve("k"),
+        lambda: made.statuspage.post("x", "resolved", ""),
+        lambda: made.statuspage.update("x", "resolved", ""),
+        lambda: made.slack._http.ask("POST", made.slack._path.reveal()),
+    ):
+        with pytest.raises(ReadOnly):
+            call()
+    assert sent() == {"slack": [], "pagerduty": [], "statuspage": []}
+
+
+@pytest.mark.parametrize("name", ["slack", "pagerduty", "statuspage"])
+def test_a_channel_that_is_not_configured_says_so(systems, name):
+    with pytest.raises(ConfigurationError, match="channels"):
+        getattr(systems(writing=True), name)

@@ -1,0 +1,123 @@
+"""What belongs to the Data API: its read-only transaction, its errors, its lost answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from opsctl.adapters.database import Busy
+from opsctl.adapters.rds_data import _refused, bind
+from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, Unreachable
+from opsctl.sandbox import lifecycle
+from opsctl.sandbox.faults import Rule
+
+DRIVER = {'driver = "postgres"': 'driver = "rds-data"'}
+COUNT = "SELECT count(*) AS n FROM refresh_sessions WHERE user_id = 3"
+DELETE = "DELETE FROM refresh_sessions WHERE user_id = 3"
+
+
+@pytest.fixture
+def reading(systems):
+    made = systems(writing=False, replace=DRIVER).database
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def writing(systems):
+    made = systems(writing=True, replace=DRIVER).database
+    yield made
+    made.close()
+
+
+def test_the_transaction_alone_stops_writes(reading):
+    """Past the driver's own look at the words."""
+    before = reading.query(COUNT)
+    for statement in ("SET TRANSACTION READ WRITE", DELETE):
+        with pytest.raises(SystemFailed if statement.startswith("SET") else ReadOnly):
+            reading._run_reading(statement, {})
+        reading.close()
+    assert reading.query(COUNT) == before
+
+
+def test_the_session_of_a_reading_one_knows_no_commit(reading):
+    reading.query(COUNT)
+    with pytest.raises(ReadOnly, match="CommitTransaction"):
+        reading._call("CommitTransaction", transactionId=reading._transaction)
+
+
+def test_a_dropped_idle_transaction_is_begun_anew(reading):
+    before = reading.query(COUNT)
+    reading._client.rollback_transaction(
+        resourceArn=reading._where["resourceArn"], secretArn=reading._where["secretArn"], transactionId=reading._transaction
+    )
+    assert reading.query(COUNT) == before
+
+
+@pytest.mark.parametrize("action", ["timeout-after-effect", "fail"])
+def test_an_answer_lost_under_a_write_leaves_a_doubt_and_is_not_sent_again(writing, folder, action):
+    assert writing.query(COUNT)[0]["n"] > 0
+    lifecycle.set_fault(folder, Rule("aws", "rds-data.ExecuteStatement", action))
+    with pytest.raises(OutcomeUnknown):
+        writing.execute(DELETE)
+    assert lifecycle.faults(folder) == []
+    assert (writing.query(COUNT)[0]["n"] == 0) == (action == "timeout-after-effect")
+
+
+def test_an_answer_lost_before_the_commit_leaves_no_doubt(writing, folder):
+    def delete():
+        with writing.transaction():
+            writing.execute(DELETE)
+
+    before = writing.query(COUNT)
+    lifecycle.set_fault(folder, Rule("aws", "rds-data.ExecuteStatement", "timeout-after-effect"))
+    with pytest.raises(SystemFailed):
+        delete()
+    assert writing.query(COUNT) == before
+
+
+def test_an_answer_lost_during_the_commit_leaves_a_doubt(writing, folder):
+    def delete():
+        with writing.transaction():
+            writing.execute(DELETE)
+
+    lifecycle.set_fault(folder, Rule("aws", "rds-data.CommitTransaction", "timeout-after-effect"))
+    with pytest.raises(OutcomeUnknown):
+        delete()
+    assert writing.query(COUNT)[0]["n"] == 0
+
+
+@pytest.mark.parametrize(("action", "error"), [("throttle", Throttled), ("refuse", Denied)])
+def test_what_aws_refuses_is_told_as_for_any_service(writing, folder, action, error):
+    lifecycle.set_fault(folder, Rule("aws", "rds-data.*", action, times=0))
+    with pytest.raises(error):
+        writing.execute(DELETE)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error"),
+    [
+        ("StatementTimeoutException", "Request timed out", Busy),
+        ("DatabaseResumingException", "The instance is resuming", Busy),
+        ("DatabaseUnavailableException", "The writer instance in the DB cluster isn't available", Unreachable),
+        ("BadRequestException", 'FATAL: password authentication failed for user "x"', CredentialsInvalid),
+        ("BadRequestException", "Database returned more than the allowed response size limit", SystemFailed),
+        ("DatabaseErrorException", 'ERROR: relation "x" does not exist; Position: 15; SQLState: 42P01', NotFound),
+        ("DatabaseErrorException", "ERROR: canceling statement due to lock timeout; SQLState: 55P03", Busy),
+        ("BadRequestException", "ERROR: terminating connection; SQLState: 57P01", OutcomeUnknown),
+    ],
+)
+def test_what_the_data_api_says_is_understood(code, message, error):
+    assert type(_refused(code, message, effect=True)) is error
+
+
+def test_placeholders_become_the_data_apis():
+    statement, parameters = bind("SELECT '%%', %(a)s, :b, %(a)s::text, x %% %(n)s", {"a": "%(n)s", "n": 2, "unused": 1})
+    assert statement == "SELECT '%', :a, :b, :a::text, x % :n"
+    assert parameters == [
+        {"name": "a", "value": {"stringValue": "%(n)s"}},
+        {"name": "n", "value": {"longValue": 2}},
+    ]
+    with pytest.raises(KeyError):
+        bind("SELECT %(missing)s", {})
+    with pytest.raises(TypeError):
+        bind("SELECT %(odd)s", {"odd": object()})

@@ -1,0 +1,339 @@
+"""Session keys counted and unlinked by pattern and age, on real servers; and the wall before them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+import redis as sdk
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from opsctl.adapters.redis import Redis
+from opsctl.adapters.redis_keys import lua_pattern
+from opsctl.adapters.redis_wall import ReadingConnection, ReadingTlsConnection
+from opsctl.errors import CredentialsInvalid, Denied, Interrupted, OutcomeUnknown, ReadOnly, SystemFailed, Unreachable, WrongPlace
+from opsctl.redaction import Secret
+from opsctl.sandbox import binaries, processes, world_file
+
+LIFETIME = 900_000
+
+
+def no_beat(done, total=None, unit=""):
+    pass
+
+
+@pytest.fixture
+def raw(world):
+    with sdk.Redis(host=world["redis_host"], port=int(world["redis_port"]), password=world["redis_password"]) as client:
+        yield client
+
+
+@pytest.fixture
+def open_redis(world):
+    made = []
+
+    def open_it(*, writing, **other):
+        where = {"host": world["redis_host"], "port": int(world["redis_port"]), "password": Secret(world["redis_password"])} | other
+        made.append(Redis(**where, tls=False, writing=writing))
+        return made[-1]
+
+    yield open_it
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def empty(raw):
+    """The sandbox's own server, with nothing in it."""
+    raw.flushall()
+    return raw
+
+
+def now(raw):
+    seconds, microseconds = raw.time()
+    return seconds * 1000 + microseconds // 1000
+
+
+def test_only_keys_that_began_before_the_cutoff_are_counted_and_unlinked(empty, open_redis):
+    moment = now(empty)
+    empty.psetex("session:1:old", LIFETIME - 60_000, "")
+    empty.psetex("session:2:new", LIFETIME, "")
+    empty.set("session:3:forever", "")
+    empty.psetex("cache:old", 1_000_000, "")
+    cutoff = moment - 30_000
+    assert open_redis(writing=False).count(["session:*"], [], cutoff, LIFETIME) == 2
+    writing = open_redis(writing=True)
+    assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_beat) == 2
+    assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_beat) == 0
+    assert sorted(empty.keys()) == [b"cache:old", b"session:2:new"]
+
+
+def test_kept_patterns_are_never_touched(empty, open_redis):
+    for key in ("auth:revoked:all", "auth:revoked:user:7", "auth:session:7", "auth:session:8"):
+        empty.set(key, "1")
+    redis = open_redis(writing=True)
+    assert redis.count(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME) == 1
+    assert redis.unlink(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME, no_beat) == 1
+    assert sorted(empty.keys()) == [b"auth:revoked:all", b"auth:revoked:user:7", b"auth:session:8"]
+
+
+def test_a_key_that_matches_two_patterns_is_one_key(empty, open_redis):
+    for key in ("a:b", "a:c", "x:b"):
+        empty.set(key, "")
+    redis = open_redis(writing=True)
+    assert redis.count(["a:*", "*:b"], [], now(empty), LIFETIME) == 3
+    assert redis.unlink(["a:*", "*:b"], [], now(empty), LIFETIME, no_beat) == 3
+
+
+def test_many_keys_go_in_steps_that_can_be_stopped_between(empty, open_redis):
+    empty.eval("for i = 1, 20000 do redis.call('SET', 'session:' .. i, '') end", 0)
+    seen = []
+
+    def beat(done, total=None, unit=""):
+        seen.append((done, total, unit))
+        if done > 3_000:
+            raise Interrupted("stop")
+
+    redis = open_redis(writing=True)
+    with pytest.raises(Interrupted):
+        redis.unlink(["session:*"], [], now(empty), LIFETIME, beat, total=20_000)
+    assert empty.dbsize() == 20_000 - seen[-1][0]
+    assert all(total == 20_000 and unit == "keys" for _, total, unit in seen)
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert redis.unlink(["session:*"], [], now(empty), LIFETIME, no_beat) == 20_000 - seen[-1][0]
+    assert empty.dbsize() == 0
+
+
+def test_single_values_and_the_servers_own_account(world, raw, open_redis):
+    redis = open_redis(writing=False)
+    raw.set("auth:revoked:all", "1700000000000")
+    assert redis.get("auth:revoked:all") == "1700000000000"
+    assert redis.get("nothing") is None
+    assert redis.info("memory")["used_memory"] > 0
+    assert abs(redis.server_time_ms() - now(raw)) < 60_000
+
+
+ALPHABET = st.sampled_from("ab-]z^[*?\\.%:1é\n")
+GLOBS = st.lists(st.sampled_from([*"ab-]^*?\\.%:é\n", "[", "[^", "[a-z]", "[z-a]", "[]", "[^]", "[\\]a]", "[a-", "\\*"]), max_size=8)
+
+
+@pytest.fixture(scope="module")
+def scratch():
+    with own_server() as (port, _):
+        yield sdk.Redis(port=port)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(glob=GLOBS.map("".join), keys=st.lists(st.text(ALPHABET, min_size=1, max_size=6), min_size=1, max_size=5, unique=True))
+@example(glob="[a-z", keys=["b", "["])
+@example(glob="\\", keys=["\\"])
+@example(glob="[\\", keys=["\\", "["])
+@example(glob="[a\\-z]", keys=["-", "b", "z", "a"])
+@example(glob="é?", keys=["é1", "ét"])
+@example(glob="%d%", keys=["%d%", "1%"])
+def test_a_glob_means_to_us_what_it_means_to_redis(scratch, glob, keys):
+    scratch.flushall()
+    scratch.mset(dict.fromkeys(keys, ""))
+    theirs = set(scratch.scan_iter(match=glob, count=1000))
+    script = "local found = {} for _, key in ipairs(redis.call('KEYS', '*')) do if string.find(key, ARGV[1]) then"
+    ours = scratch.eval(f"{script} table.insert(found, key) end end return found", 0, lua_pattern(glob.encode()))
+    assert set(ours) == theirs
+
+
+REFUSED = [
+    ("SET", "a", "b"),
+    ("DEL", "a"),
+    ("UNLINK", "a"),
+    ("EXPIRE", "a", 1),
+    ("GETEX", "a", "EX", 1),
+    ("GETDEL", "a"),
+    ("EVAL", "return 1", 0),
+    ("EVALSHA", "x", 0),
+    ("FCALL", "f", 0),
+    ("SCRIPT", "FLUSH"),
+    ("FLUSHALL",),
+    ("FLUSHDB",),
+    ("PUBLISH", "a", "b"),
+    ("CONFIG", "SET", "maxmemory", "1"),
+    ("CONFIG SET", "maxmemory", "1"),
+    ("CONFIG RESETSTAT",),
+    ("CLIENT", "KILL", "ID", "1"),
+    ("CLIENT", "PAUSE", "1"),
+    ("ACL", "SETUSER", "x"),
+    ("ACL", "DELUSER", "x"),
+    ("MEMORY", "PURGE"),
+    ("CLUSTER", "FAILOVER"),
+    ("SLOWLOG", "RESET"),
+    ("SORT", "a", "STORE", "b"),
+    ("MULTI",),
+    ("EXEC",),
+    ("SHUTDOWN",),
+    ("DEBUG", "SLEEP", "1"),
+    (b"set", "a", "b"),
+    (" set", "a", "b"),
+    ("",),
+]
+
+
+@pytest.mark.parametrize("command", REFUSED, ids=lambda c: str(c[0]) or "empty")
+def test_the_wall_alone_refuses_whatever_may_write(raw, open_redis, command):
+    client = open_redis(writing=False)._main
+    raw.set("a", "before")
+    with pytest.raises(ReadOnly, match="nothing was sent"):
+        client.execute_command(*command)
+    pipeline = client.pipeline(transaction=False)
+    pipeline.get("a")
+    pipeline.execute_command(*command)
+    with pytest.raises(ReadOnly):
+        pipeline.execute()
+    connection = client.connection_pool.get_connection()
+    with pytest.raises(ReadOnly):
+        connection.pack_command(*command)
+    client.connection_pool.release(connection)
+    assert raw.get("a") == b"before"
+
+
+def test_the_wall_lets_reading_pass(raw, open_redis):
+    client = open_redis(writing=False)._main
+    raw.set("a", "b")
+    assert client.pipeline(transaction=False).get("a").ttl("a").execute() == [b"b", -1]
+    for command in (("CONFIG", "GET", "maxmemory"), ("CLIENT", "LIST"), ("MEMORY", "USAGE", "a"), ("ACL", "WHOAMI"), ("memory doctor",)):
+        client.execute_command(*command)
+    with pytest.raises(sdk.ResponseError, match="(?i)read"):
+        client.eval_ro("return redis.call('SET', 'a', 'c')", 0)
+    assert raw.get("a") == b"b"
+
+
+def test_tls_has_the_same_wall():
+    assert issubclass(ReadingTlsConnection, ReadingConnection)
+    with pytest.raises(ReadOnly):
+        ReadingTlsConnection(host="localhost").pack_command("SET", "a", "b")
+
+
+def test_unlink_is_refused_on_a_reading_one(open_redis):
+    with pytest.raises(ReadOnly, match="unlink writes"):
+        open_redis(writing=False).unlink(["*"], [], 0, LIFETIME, no_beat)
+
+
+def test_what_goes_wrong_is_told_without_the_password(world, raw, open_redis):
+    with pytest.raises(Unreachable, match="Nothing was sent"):
+        open_redis(writing=True, port=world_file.free_port()).unlink(["*"], [], 0, LIFETIME, no_beat)
+    for wrong in (None, Secret("not-the-password")):
+        with pytest.raises(CredentialsInvalid) as refused:
+            open_redis(writing=False, password=wrong).get("a")
+        assert "not-the-password" not in f"{refused.value!r} {refused.value.__cause__!r}"
+    raw.execute_command("ACL", "SETUSER", "default", "-unlink")
+    try:
+        raw.set("session:1", "")
+        with pytest.raises(Denied, match="unlink"):
+            open_redis(writing=True).unlink(["session:1"], [], now(raw), LIFETIME, no_beat)
+    finally:
+        raw.execute_command("ACL", "SETUSER", "default", "+unlink")
+
+
+class own_server:  # noqa: N801
+    """A Valkey of one test's own, without a password, on a free port."""
+
+    def __init__(self, *options):
+        self.options = options
+
+    def __enter__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+        port = world_file.free_port()
+        command = [binaries.valkey_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", *self.options]
+        self.process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = sdk.Redis(port=port)
+
+        def answers():
+            try:
+                return client.ping()
+            except sdk.ConnectionError:
+                return False
+
+        assert processes.wait_until(answers, 20)
+        return port, self.process
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.folder)
+
+
+def test_a_server_lost_in_the_middle_of_a_deletion_leaves_a_doubt():
+    with own_server() as (port, process):
+        writing = Redis("127.0.0.1", port, password=None, tls=False, writing=True)
+        reading = Redis("127.0.0.1", port, password=None, tls=False, writing=False)
+        sdk.Redis(port=port).eval("for i = 1, 10000 do redis.call('SET', 'session:' .. i, '') end", 0)
+        moment = reading.server_time_ms()
+
+        def killing(done, total=None, unit=""):
+            process.kill()
+            process.wait()
+
+        with pytest.raises(OutcomeUnknown, match="gone"):
+            writing.unlink(["session:*"], [], moment, LIFETIME, killing)
+        with pytest.raises(SystemFailed):
+            reading.count(["session:*"], [], moment, LIFETIME)
+
+
+def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr("opsctl.adapters.redis.ANSWER_SECONDS", 0.2)
+    with own_server() as (port, _):
+        redis = Redis("127.0.0.1", port, password=None, tls=False, writing=True)
+        moment = redis.server_time_ms()
+        other = sdk.Redis(port=port)
+        sleeping = threading.Thread(target=lambda: other.execute_command("CLIENT", "PAUSE", "1000", "WRITE"))
+        sleeping.start()
+        sleeping.join()
+        other.close()
+        with pytest.raises(OutcomeUnknown):
+            redis.unlink(["*"], [], moment, LIFETIME, no_beat)
+
+
+def test_every_primary_of_a_cluster_is_gone_through():
+    options = ("--cluster-enabled", "yes")
+    buses = [("--cluster-port", str(world_file.free_port())) for _ in range(2)]
+    with own_server(*options, *buses[0]) as (one, _), own_server(*options, *buses[1]) as (other, _):
+        nodes = [sdk.Redis(port=one), sdk.Redis(port=other)]
+        nodes[0].execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+        nodes[1].execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", other, buses[1][1])
+        together = processes.wait_until(lambda: all(node.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in nodes), 20)
+        assert together
+        cluster = sdk.RedisCluster(host="127.0.0.1", port=one)
+        for number in range(200):
+            cluster.set(f"session:{number}", str(number))
+        assert all(node.dbsize() > 0 for node in nodes)
+        reading = Redis("127.0.0.1", one, password=None, tls=False, writing=False)
+        assert [reading.get(f"session:{number}") for number in range(50)] == [str(number) for number in range(50)]
+        moment = reading.server_time_ms() + 1
+        assert reading.count(["session:*"], ["session:1?"], moment, LIFETIME) == 190
+        writing = Redis("127.0.0.1", other, password=None, tls=False, writing=True)
+        assert writing.unlink(["session:*"], ["session:1?"], moment, LIFETIME, no_beat) == 190
+        assert sum(node.dbsize() for node in nodes) == 10
+
+
+def test_endpoint_and_password_come_from_aws(systems, world, raw, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://203.0.113.1:1/0")
+    redis = systems(writing=False).redis
+    assert redis.info("server")["tcp_port"] == int(world["redis_port"])
+    # Seeded keys expire all the time.
+    before = len(list(raw.scan_iter("session:*")))
+    counted = redis.count(["session:*"], ["auth:revoked:*"], now(raw) + 1, LIFETIME)
+    assert before >= counted >= len(list(raw.scan_iter("session:*"))) > 0
+
+
+def test_the_sandbox_is_on_this_machine(systems):
+    class Elsewhere:
+        def endpoint(self, _):
+            return "safawinet-redis.abc.use1.cache.amazonaws.com", 6379
+
+    made = systems(writing=False)
+    made.__dict__["elasticache"] = Elsewhere()
+    with pytest.raises(WrongPlace, match="not on this machine"):
+        _ = made.redis

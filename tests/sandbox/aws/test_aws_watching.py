@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from stand_in import Aws
+
+Refused = Callable[..., str]
+WEST = "us-west-2"
+
+
+def cpu(aws: Aws, *dimensions: tuple[str, str]) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    answer = aws.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/ECS",
+        MetricName="CPUUtilization",
+        StartTime=now - timedelta(hours=1),
+        EndTime=now,
+        Period=600,
+        Statistics=["Average", "Maximum"],
+        ExtendedStatistics=["p95"],
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions],
+    )
+    return list(answer["Datapoints"])
+
+
+def test_dimensions_match_exactly(aws: Aws) -> None:
+    service, cluster = ("ServiceName", "safawinet-api-prod"), ("ClusterName", "safawinet-prod")
+    assert cpu(aws, service) == []
+    points = cpu(aws, cluster, service)
+    assert len(points) >= 5
+    for point in points:
+        assert point["Average"] <= point["ExtendedStatistics"]["p95"] <= point["Maximum"]
+
+
+def test_one_alarm_fires(aws: Aws) -> None:
+    alarms = aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert len(alarms) == 4
+    assert [each["AlarmName"] for each in alarms if each["StateValue"] == "ALARM"] == ["Safawinet-RDS-Connections"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("", {"a", "b", "c"}),
+        ('{ $.level = "ERROR" }', {"a"}),
+        ('{ $.level != "ERROR" }', {"b"}),
+        ("{ $.status >= 400 && $.path = /v1/* }", {"a", "b"}),
+        ('{ ($.status = 401) || ($.level = "ERROR") }', {"a", "b"}),
+        ("{ $.user.id = 7 }", {"b"}),
+        ("{ $.user.id EXISTS }", {"b"}),
+        ("?401 ?plain", {"b", "c"}),
+        ('plain -"other words"', {"c"}),
+        ("%status.: 4%", {"b"}),
+    ],
+)
+def test_filter_patterns(aws: Aws, pattern: str, expected: set[str]) -> None:
+    logs = aws.client("logs")
+    lines = {
+        "a": json.dumps({"level": "ERROR", "status": 500, "path": "/v1/profile"}),
+        "b": json.dumps({"level": "WARN", "status": 401, "path": "/v1/auth/login", "user": {"id": 7}}),
+        "c": "plain words",
+    }
+    logs.create_log_group(logGroupName="mine")
+    logs.create_log_stream(logGroupName="mine", logStreamName="one")
+    events = [{"timestamp": int(time.time() * 1000), "message": line} for line in lines.values()]
+    logs.put_log_events(logGroupName="mine", logStreamName="one", logEvents=events)
+    found = {event["message"] for event in logs.filter_log_events(logGroupName="mine", filterPattern=pattern)["events"]}
+    assert found == {lines[name] for name in expected}
+
+
+def test_a_pattern_that_is_none_is_refused(aws: Aws, refused: Refused) -> None:
+    logs = aws.client("logs")
+    asked = {"logGroupName": "/ecs/safawinet-api", "filterPattern": "{ $.level = }"}
+    assert refused(logs.filter_log_events, **asked) == "InvalidParameterException"
+
+
+def test_events_come_in_pages(aws: Aws) -> None:
+    pages = aws.client("logs").get_paginator("filter_log_events")
+    asked = {"logGroupName": "/ecs/safawinet-api", "PaginationConfig": {"PageSize": 250}}
+    found = [event["eventId"] for page in pages.paginate(**asked) for event in page["events"]]
+    assert len(found) == len(set(found)) == 600
+
+
+def test_other_parts_write_log_lines(aws: Aws) -> None:
+    aws.part.log("/ecs/safawinet-api", {"event": "canary"})
+    found = aws.client("logs").filter_log_events(logGroupName="/ecs/safawinet-api", filterPattern='{ $.event = "canary" }')
+    assert len(found["events"]) == 1
+
+
+def insights(aws: Aws, query: str) -> list[dict[str, str]]:
+    logs = aws.client("logs", WEST)
+    now = int(aws.clock())
+    asked = {"logGroupName": "/aws/lambda/hh-lease", "startTime": now - 86_400, "endTime": now + 60}
+    results = logs.get_query_results(queryId=logs.start_query(**asked, queryString=query)["queryId"])
+    assert results["status"] == "Complete"
+    return [{cell["field"]: cell["value"] for cell in row} for row in results["results"]]
+
+
+def test_insights_counts_outcomes(aws: Aws) -> None:
+    rows = insights(
+        aws,
+        """fields @timestamp, type, reason, contactId, email
+        | filter type in ["lease_ok", "lease_denied"]
+        | stats count() by type, reason""",
+    )
+    assert {row["type"] for row in rows} == {"lease_ok", "lease_denied"}
+    errors = insights(aws, 'filter type = "lease_error" | stats count(*) as failed')
+    assert sum(int(row["count()"]) for row in rows) + int(errors[0]["failed"]) == 300
+
+
+def test_insights_filters_sorts_and_limits(aws: Aws) -> None:
+    rows = insights(aws, "fields @timestamp, type | filter type like /denied|error/ | sort @timestamp asc | limit 5")
+    assert len(rows) == 5
+    assert [row["@timestamp"] for row in rows] == sorted(row["@timestamp"] for row in rows)
+    assert {row["type"] for row in rows} <= {"lease_denied", "lease_error"}
+
+
+@pytest.mark.parametrize("query", ["", "fliter type = 1", "filter type =", "stats frequency(x) by y", "limit many", "| |"])
+def test_a_malformed_query_is_refused(aws: Aws, refused: Refused, query: str) -> None:
+    asked = {"logGroupName": "/aws/lambda/hh-lease", "startTime": 1, "endTime": 2, "queryString": query}
+    assert refused(aws.client("logs", WEST).start_query, **asked) == "MalformedQueryException"
+
+
+def test_a_stale_revision_is_refused(aws: Aws, refused: Refused) -> None:
+    functions = aws.client("lambda", WEST)
+    before = functions.get_function_configuration(FunctionName="hh-authz")
+    variables = {**before["Environment"]["Variables"], "EDGE_SHARED_SECRET": "new"}
+    change = {
+        "FunctionName": "hh-authz",
+        "Environment": {"Variables": variables},
+        "RevisionId": before["RevisionId"],
+    }
+    begun = functions.update_function_configuration(**change)
+    assert begun["LastUpdateStatus"] == "InProgress"
+    assert begun["RevisionId"] != before["RevisionId"]
+    busy = {**change, "RevisionId": begun["RevisionId"]}
+    assert refused(functions.update_function_configuration, **busy) == "ResourceConflictException"
+    aws.clock.pass_by(2.5)
+    after = functions.get_function_configuration(FunctionName="hh-authz")
+    assert (after["LastUpdateStatus"], after["Environment"]["Variables"]) == ("Successful", variables)
+    assert refused(functions.update_function_configuration, **change) == "PreconditionFailedException"
+    stale = {"FunctionName": "hh-authz", "RevisionId": before["RevisionId"]}
+    assert refused(functions.publish_version, **stale) == "PreconditionFailedException"
+
+
+def test_an_environment_has_a_limit_and_reserved_names(aws: Aws, refused: Refused) -> None:
+    functions = aws.client("lambda", WEST)
+    for variables in ({"A": "x" * 5000}, {"AWS_REGION": "here"}):
+        change = {"FunctionName": "hh-lease", "Environment": {"Variables": variables}}
+        assert refused(functions.update_function_configuration, **change) == "InvalidParameterValueException"
