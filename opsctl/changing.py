@@ -39,9 +39,7 @@ DURATION = DurationType()
 def changing_options() -> list[click.Parameter]:
     """The options that every changing command shares."""
     return [
-        click.Option(
-            ["-n", "--dry-run"], is_flag=True, help="Show what would change; change nothing (exit 3 if something would)."
-        ),
+        click.Option(["-n", "--dry-run"], is_flag=True, help="Show what would change; change nothing (exit 3 if something would)."),
         click.Option(["--save"], type=click.Path(dir_okay=False, path_type=Path), help="With -n: keep the plan in this file."),
         click.Option(["--as-shell"], is_flag=True, help="With -n: print the nearest raw commands."),
         click.Option(["-y", "--yes"], is_flag=True, help="Don't ask; guards still stand."),

@@ -25,6 +25,11 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 class Duration(timedelta):
     """A time span, written `90s`, `5m`, `24h` or `7d`."""
 
+    def __str__(self) -> str:
+        seconds = int(self.total_seconds())
+        unit = next(u for u in "dhms" if seconds % UNITS[u] == 0)
+        return f"{seconds // UNITS[unit]}{unit}"
+
     @classmethod
     def parse(cls, text: str) -> Duration:
         """Raises ValueError for anything but digits and one of s, m, h, d."""
@@ -111,8 +116,6 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     name: str
     login: Reference
     reader: Reference
-    resource_arn: str | None = None
-    secret_arn: str | None = None
     tls: bool = True
 
 
@@ -224,9 +227,7 @@ class Environment(Struct, frozen=True):
         """Return a section, or raise ConfigurationError that names the file and the table to add."""
         found = getattr(self.settings, section)
         if found is None:
-            raise ConfigurationError(
-                f"{self.path} has no [{section}], which this command needs.", f"Add [{section}] to {self.path}."
-            )
+            raise ConfigurationError(f"{self.path} has no [{section}], which this command needs.", f"Add [{section}] to {self.path}.")
         return found
 
     def _named(self, section: str, word: str, name: str) -> Any:
@@ -317,9 +318,12 @@ def world() -> dict[str, str]:
     """The facts of the running sandbox; raises ConfigurationError when there is none."""
     path = Path(os.environ.get("OPSCTL_SANDBOX") or state_folder() / "sandbox") / "world.json"
     try:
-        facts: dict[str, str] = json.loads(path.read_bytes())["facts"]
+        held = json.loads(path.read_bytes())
+        facts: dict[str, str] = held["facts"] if held["ready"] else {}
     except (OSError, ValueError, KeyError) as cause:
         raise ConfigurationError("The sandbox is not running.", "Start it: opsctl sandbox up") from cause
+    if not facts:
+        raise ConfigurationError("The sandbox is down.", "Start it: opsctl sandbox up")
     return facts
 
 

@@ -1,7 +1,7 @@
 """The lazy set of adapters that commands and changes are handed: one set that can only read, and one that can write.
 
-An adapter is built, and its SDK imported, when it is first asked for. `place` is proven before the first answer: the caller's account is the
-environment's, and endpoints are those that AWS names.
+An adapter is built, and its SDK imported, when it is first asked for. The place is proven before the first answer: the caller's account is
+the environment's, and endpoints are those that AWS names.
 """
 
 from __future__ import annotations

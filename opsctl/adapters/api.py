@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http import Http
-from opsctl.errors import CredentialsInvalid, OpsctlError, OutcomeUnknown, SystemFailed
+from opsctl.errors import CredentialsInvalid, OutcomeUnknown, SystemFailed
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Api(Adapter):
         self._systems = systems
         self._config: ApiSettings = systems.environment.need("api")
         self._token: Secret | None = None
+        self._own_login: Secret | None = None
         self._http = Http(
             self._config.base,
             system="the API",
@@ -87,7 +89,12 @@ class Api(Adapter):
     def who(self, access: Secret) -> str | None:
         """The id of the user whom this access token is for, or None when the API refuses it."""
         answer = self._http.ask("GET", "/v1/auth/me", headers=_bearer(access), accept=(401,))
-        return None if answer.status_code == 401 else str(self._http.content(answer)["userId"])
+        if answer.status_code == 401:
+            return None
+        found = self._http.content(answer).get("userId")
+        if found is None:
+            raise SystemFailed("The API's answer at /v1/auth/me names no user.", "Check base in [api].")
+        return str(found)
 
     def end(self, access: Secret) -> None:
         """End the login of this access token; one that is refused has ended already."""
@@ -115,7 +122,10 @@ class Api(Adapter):
         return self.who(self._systems.resolve(self._config.token)) is not None
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, and a login of its own; that it can't be ended is no reason to fail."""
+        if self._own_login is not None:
+            with suppress(SystemFailed):
+                self.end(self._own_login)
         self._http.close()
 
     def revoked_since(self, who: str) -> datetime | None:
@@ -154,14 +164,15 @@ class Api(Adapter):
             self._token = self._renewed(refused)
         return self._as(self._token, path, body, key)
 
-    def _as(self, token: Secret, path: str, body: dict[str, Any], key: str) -> httpx.Response:
-        return self._http.ask("POST", path, json=body, headers={**_bearer(token), "Idempotency-Key": key})
-
-    def _renewed(self, refused: OpsctlError) -> Secret:
+    def _renewed(self, refused: CredentialsInvalid) -> Secret:
         login = self._config.login
         if login is None:
             return self._systems.person.secret("A new administrator's token for the API", refused.next)
-        return self.login(self._systems.resolve(login.email), self._systems.resolve(login.password)).access
+        self._own_login = self.login(self._systems.resolve(login.email), self._systems.resolve(login.password)).access
+        return self._own_login
+
+    def _as(self, token: Secret, path: str, body: dict[str, Any], key: str) -> httpx.Response:
+        return self._http.ask("POST", path, json=body, headers={**_bearer(token), "Idempotency-Key": key})
 
 
 def _bearer(token: Secret) -> dict[str, str]:

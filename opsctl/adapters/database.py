@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 SERVER_TIME = "SELECT clock_timestamp() AS now"
 
-READING_WORD = re.compile(r"\s*(?:SELECT|WITH|SHOW|VALUES|TABLE|EXPLAIN)\b", re.IGNORECASE)
+READING_WORD = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:SELECT|WITH|SHOW|VALUES|TABLE|EXPLAIN)\b", re.IGNORECASE | re.DOTALL)
 # A read-only transaction lets these through; a role can close some of them, and none can close pg_notify.
 EFFECT = re.compile(
     r"\b(pg_notify|pg_(?:terminate|cancel)_backend|pg_(?:try_)?advisory\w*|pg_reload_conf|pg_rotate_logfile|pg_switch_wal|pg_promote"
@@ -127,7 +127,8 @@ def only_reads(text: str) -> None:
 
 def reads(text: str) -> bool:
     """Tell whether a statement surely has no effect; one that begins with WITH may have."""
-    return bool(READING_WORD.match(text)) and not re.match(r"\s*(?:WITH|EXPLAIN)\b", text, re.IGNORECASE) and not EFFECT.search(text)
+    begun = READING_WORD.match(text)
+    return begun is not None and not begun[0].upper().endswith(("WITH", "EXPLAIN")) and not EFFECT.search(text)
 
 
 def _begin(text: str) -> str:
@@ -166,6 +167,11 @@ def lost(*, writing: bool, why: str) -> OpsctlError:
             "Resume the run, which looks first: opsctl runs resume ID",
         )
     return SystemFailed(f"The database did not answer in time or hung up: {why} Nothing was committed.", "Run it again.")
+
+
+def not_committed() -> SystemFailed:
+    """Return the error for a transaction that went on after one of its statements had failed: PostgreSQL rolls it back."""
+    return SystemFailed("A statement of the transaction had failed, so that all of it was rolled back.", "Run it again.")
 
 
 def unreachable(where: str, why: str) -> Unreachable:

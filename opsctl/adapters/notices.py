@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http import Http
-from opsctl.errors import ConfigurationError, SystemFailed
+from opsctl.errors import ConfigurationError, OutcomeUnknown, SystemFailed
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Statuspage(Adapter):
         """Open an incident, which tells the subscribers."""
         incident = {"name": name, "status": status, "body": body}
         answer = self._http.ask("POST", self._incidents, json={"incident": incident}, headers=self._headers)
-        return _incident(self._http.content(answer, effect=True))
+        return _incident(self._http.content(answer, effect=True), effect=True)
 
     @writes
     def update(self, id: str, status: Status, body: str) -> StatusIncident:
@@ -116,16 +116,21 @@ class Statuspage(Adapter):
         path = f"{self._incidents}/{quote(id, safe='')}"
         incident = {"status": status, "body": body}
         answer = self._http.ask("PATCH", path, json={"incident": incident}, headers=self._headers)
-        return _incident(self._http.content(answer, effect=True))
+        return _incident(self._http.content(answer, effect=True), effect=True)
 
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"OAuth {self._key.reveal()}"}
 
 
-def _incident(found: dict[str, str]) -> StatusIncident:
-    created = datetime.fromisoformat(found["created_at"]).astimezone(UTC)
-    return StatusIncident(found["id"], found["name"], found["status"], created)
+def _incident(found: dict[str, str], *, effect: bool = False) -> StatusIncident:
+    try:
+        created = datetime.fromisoformat(found["created_at"]).astimezone(UTC)
+        return StatusIncident(found["id"], found["name"], found["status"], created)
+    except (KeyError, TypeError, ValueError):
+        if effect:
+            raise OutcomeUnknown("Statuspage said yes in words that can't be read.", "Look at the status page.") from None
+        raise SystemFailed("Statuspage sent an incident that can't be read.", "Check status-base in [channels].") from None
 
 
 def _configured(reference: Reference | None, key: str) -> Reference:

@@ -1,4 +1,7 @@
-"""PostgreSQL over psycopg, at the endpoint that AWS names: nothing of libpq's variables or files is looked at."""
+"""PostgreSQL over psycopg, at the endpoint that AWS names: libpq's variables, service and password files are not looked at.
+
+Only a `~/.postgresql/root.crt` is, which libpq then holds the server's certificate against.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +130,9 @@ class Postgres(Adapter):
                 raise
             self._inside = False
             with self._translating(effect=self.writing):
-                connection.execute("COMMIT")
+                ended = connection.execute("COMMIT").statusmessage
+            if ended != "COMMIT":
+                raise database.not_committed()
 
     def server_time(self) -> datetime:
         """The server's clock, now."""

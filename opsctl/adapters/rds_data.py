@@ -35,8 +35,8 @@ REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
     "DatabaseResumingException": (Busy, "The database is waking up", "Run it again in a minute."),
     "DatabaseUnavailableException": (Unreachable, "The Data API finds no writer", "Wait for the failover, then run it again."),
     "DatabaseNotFoundException": (NotFound, "The Data API knows no such database", "Check name in [database]."),
-    "InvalidSecretException": (CredentialsInvalid, "The Data API can't log in", "Look at secret-arn in [database]."),
-    "SecretsErrorException": (CredentialsInvalid, "The Data API can't log in", "Look at secret-arn in [database]."),
+    "InvalidSecretException": (CredentialsInvalid, "The Data API can't log in", "Look at login and reader in [database]."),
+    "SecretsErrorException": (CredentialsInvalid, "The Data API can't log in", "Look at login and reader in [database]."),
     "ForbiddenException": (Denied, "AWS denied rds-data:ExecuteStatement", "Ask for that permission."),
     "HttpEndpointNotEnabledException": (SystemFailed, "The cluster has no Data API", "Enable it, or choose driver postgres."),
     "TransactionNotFoundException": (SystemFailed, "The Data API has dropped the transaction", "Run it again."),
@@ -60,18 +60,21 @@ class RdsData(Adapter):
         self._lock = threading.RLock()
         self._transaction: str | None = None
         self._inside = False
+        self._failed = False
 
     @classmethod
     def connect(cls, systems: Systems, config: DatabaseSettings) -> RdsData:
-        """Take cluster and login from the configuration; raises ConfigurationError where an ARN is missing."""
-        if not (config.resource_arn and config.secret_arn):
+        """Take the cluster's ARN from RDS, and the reader's or the writer's secret; raises ConfigurationError where that isn't one."""
+        login = config.login if systems.writing else config.reader
+        if login.aws is None:
             raise ConfigurationError(
-                "[database] with driver rds-data needs resource-arn and secret-arn.", f"Add them to {systems.environment.path}."
+                "[database] with driver rds-data logs in with a secret in AWS.",
+                f"Set login and reader to {{ aws = ... }} in {systems.environment.path}.",
             )
         made = cls(
             systems.aws.client("rds-data"),
-            resource_arn=config.resource_arn,
-            secret_arn=config.secret_arn,
+            resource_arn=systems.rds.cluster(config.cluster).arn,
+            secret_arn=login.aws,
             name=config.name,
             login=systems.config.aws.login,
             writing=systems.writing,
@@ -103,7 +106,7 @@ class RdsData(Adapter):
                 raise RuntimeError("a transaction is open already")
             if self.writing:
                 self._transaction = self._begin()
-            self._inside = True
+            self._inside, self._failed = True, False
             try:
                 yield
             except BaseException:
@@ -111,6 +114,9 @@ class RdsData(Adapter):
                 raise
             finally:
                 self._inside = False
+            if self._failed:
+                self.close()
+                raise database.not_committed()
             if self.writing:
                 identifier, self._transaction = self._transaction, None
                 self._call("CommitTransaction", effect=True, transactionId=identifier)
@@ -171,6 +177,7 @@ class RdsData(Adapter):
         try:
             answer: dict[str, Any] = getattr(self._client, method)(**{**self._where, **parameters})
         except (BotoCoreError, ClientError, ResponseParserError) as cause:
+            self._failed = True
             raise self._translated(cause, operation, effect) from cause
         return answer
 

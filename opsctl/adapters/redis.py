@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.place import only_here
-from opsctl.adapters.redis_keys import STEP, STEP_KEYS, lua_pattern
+from opsctl.adapters.redis_keys import STEP, STEP_KEYS, lua_pattern, user_of
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -57,12 +57,21 @@ class Redis(Adapter):
         password = systems.resolve(config.password) if config.password else None
         return cls(host, port, password=password, tls=config.tls, writing=systems.writing)
 
-    def count(self, patterns: Sequence[str], keep: Sequence[str], before_ms: int, lifetime_ms: int) -> int:
+    def count(
+        self,
+        patterns: Sequence[str],
+        keep: Sequence[str],
+        before_ms: int,
+        lifetime_ms: int,
+        users: Sequence[str] | None = None,
+        user_pattern: str = "",
+    ) -> int:
         """Count the keys that match a pattern, match no `keep`, and began before `before_ms` (epoch milliseconds).
 
+        With `users`, only theirs, as `user_pattern` (`session:{user}:*`) tells; `patterns` don't matter then.
         A key that moves while it is counted may be counted twice, as with SCAN.
         """
-        return sum(found for found in self._steps("EVAL_RO", patterns, keep, before_ms, lifetime_ms))
+        return sum(self._steps("EVAL_RO", patterns, keep, (before_ms, lifetime_ms, 0), users, user_pattern))
 
     @writes
     def unlink(
@@ -73,13 +82,15 @@ class Redis(Adapter):
         lifetime_ms: int,
         beat: Beat,
         total: int | None = None,
+        users: Sequence[str] | None = None,
+        user_pattern: str = "",
     ) -> int:
         """Delete what `count` counts and return how many; `beat` is called between steps, and may raise to stop.
 
         No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
         """
         done = 0
-        steps = self._steps("EVAL", patterns, keep, before_ms, lifetime_ms)
+        steps = self._steps("EVAL", patterns, keep, (before_ms, lifetime_ms, 1), users, user_pattern)
         while (found := self._next(steps, done)) is not None:
             done += found
             beat(done, total, "keys")
@@ -118,15 +129,26 @@ class Redis(Adapter):
             for client in found.values() if isinstance(found, dict) else [found] if found else []:
                 client.close()
 
-    def _steps(self, command: str, patterns: Sequence[str], keep: Sequence[str], before_ms: int, lifetime_ms: int) -> Iterator[int]:
+    def _steps(
+        self,
+        command: str,
+        patterns: Sequence[str],
+        keep: Sequence[str],
+        bounds: tuple[int, int, int],
+        users: Sequence[str] | None,
+        user_pattern: str,
+    ) -> Iterator[int]:
         """How many keys each step found. A key that matches several patterns is met with the first one only."""
         effect = command == "EVAL"
+        everybody, whose = user_of(user_pattern) if users is not None else ("", b"")
+        globs = [everybody] if users is not None else patterns
+        wanted = (whose, -1 if users is None else len(users), *(users or ()))
         for client in self._primaries:
-            for place, glob in enumerate(patterns):
-                spared = [lua_pattern(each.encode()) for each in (*keep, *patterns[:place])]
+            for place, glob in enumerate(globs):
+                spared = [lua_pattern(each.encode()) for each in (*keep, *globs[:place])]
                 cursor: bytes = b"0"
                 while True:
-                    arguments = (cursor, STEP_KEYS, glob, before_ms, lifetime_ms, int(effect), *spared)
+                    arguments = (cursor, STEP_KEYS, glob, *bounds, *wanted, *spared)
                     with self._translating(effect=effect):
                         cursor, found = client.execute_command(command, STEP, 0, *arguments)  # type: ignore[no-untyped-call]
                     yield int(found)

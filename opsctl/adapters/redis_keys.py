@@ -5,16 +5,19 @@ from __future__ import annotations
 STEP_KEYS = 2000
 """How many keys a step looks at: a few milliseconds, in which other clients wait."""
 
-# ARGV: cursor, COUNT, glob, cutoff and lifetime in milliseconds, 1 to unlink, then the Lua patterns to spare.
+# ARGV: cursor, COUNT, glob, cutoff and lifetime in milliseconds, 1 to unlink; the Lua pattern that finds a key's user, how many
+# users follow (-1: everybody's keys), the users; then the Lua patterns to spare.
 STEP = """
 local cutoff, lifetime, unlink = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local page = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2], 'MATCH', ARGV[3])
-local found = 0
+local found, count, wanted = 0, tonumber(ARGV[8]), {}
+for i = 9, 8 + count do wanted[ARGV[i]] = true end
+local first_spared = 9 + math.max(count, 0)
 for _, key in ipairs(page[2]) do
-  local spared = false
-  for i = 7, #ARGV do
+  local spared = count >= 0 and not wanted[string.match(key, ARGV[7]) or '']
+  for i = first_spared, #ARGV do
     if string.find(key, ARGV[i]) then spared = true break end
   end
   if not spared then
@@ -51,6 +54,12 @@ def lua_pattern(glob: bytes) -> bytes:
                 byte, at = glob[at], at + 1
             pieces.append(_literal(byte))
     return "".join([*pieces, "$"]).encode("latin-1")
+
+
+def user_of(pattern: str) -> tuple[str, bytes]:
+    """From `session:{user}:*`: the glob of everybody's keys, and the Lua pattern that finds whose a key is."""
+    before, _, after = pattern.partition("{user}")
+    return f"{before}*{after}", lua_pattern(before.encode())[:-1] + b"(.-)" + lua_pattern(after.encode())[1:]
 
 
 def _members(glob: bytes, at: int) -> tuple[frozenset[int], int]:

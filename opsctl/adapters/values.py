@@ -29,9 +29,7 @@ class Values:
             if source == "-" or source.startswith("file:"):
                 value = value.removesuffix(b"\n").removesuffix(b"\r")
             if not value.strip():
-                raise Refused(
-                    f"The value from {source} is empty; nothing was changed.", "Give a value that isn't empty."
-                )
+                raise Refused(f"The value from {source} is empty; nothing was changed.", "Give a value that isn't empty.")
             if b"\0" in value:
                 raise Refused(f"The value from {source} is binary; nothing was changed.", "Give text.")
             self._read[source] = Secret(value)
@@ -48,16 +46,12 @@ class Values:
             return sys.stdin.buffer.read()
         if kind == "env":
             if rest not in os.environ:
-                raise Waiting(
-                    f"The value is to come from the variable {rest}, which isn't set.", f"Set {rest} and run it again."
-                )
+                raise Waiting(f"The value is to come from the variable {rest}, which isn't set.", f"Set {rest} and run it again.")
             return os.environb[rest.encode()]
         try:
             return Path(rest).read_bytes()
         except OSError as cause:
-            raise Waiting(
-                f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again."
-            ) from cause
+            raise Waiting(f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again.") from cause
 
     def reference(self, reference: Reference) -> Secret:
         """Return the credential behind an `env` or `file` reference; raises ConfigurationError when it isn't there."""

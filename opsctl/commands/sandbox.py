@@ -66,7 +66,7 @@ def status(invocation: Invocation) -> list[dict[str, Any]]:
 def env(invocation: Invocation) -> Text:
     """Print shell exports, with which any client meets this world: eval "$(opsctl sandbox env)"."""
     exports: dict[str, str] = lifecycle().exports(folder())
-    lines = ["unset AWS_PROFILE AWS_SESSION_TOKEN AWS_DEFAULT_PROFILE"]
+    lines = [f"unset {' '.join(lifecycle().UNSET)}"]
     return Text("\n".join(lines + [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]), raw=True)
 
 

@@ -132,6 +132,7 @@ class Engine:
             self.watcher,
             wait=not options.no_wait,
             timeout=options.timeout,
+            limit=guards.limit(self.read, options),
             tempo=self.tempo,
         )
         try:
@@ -188,15 +189,11 @@ class Engine:
         step = next((s for s in self.ledger.steps(run.id) if s.seq == seq), None)
         if step is None or step.state not in ("unknown", "begun", "made"):
             state = f"is {step.state}" if step else "doesn't exist"
-            raise Refused(
-                f"Step {seq} of run {run.id} {state}; only an unknown outcome is settled.", f"opsctl runs show {run.id}"
-            )
+            raise Refused(f"Step {seq} of run {run.id} {state}; only an unknown outcome is settled.", f"opsctl runs show {run.id}")
         step.why = f"settled by {self.operator}: {reason}"
         if not happened:
             step.begun = None
-        self.ledger.put(
-            run.id, step, "applied" if happened else "pending", {"settled": happened, "reason": reason, "by": self.operator}
-        )
+        self.ledger.put(run.id, step, "applied" if happened else "pending", {"settled": happened, "reason": reason, "by": self.operator})
         return step
 
 

@@ -19,14 +19,19 @@ def stand(plan: Plan) -> None:
             raise Moved(f"{planned.change.target}: {planned.why}. Nothing was changed.", "Look again, then plan anew.")
 
 
+def limit(read: Systems, options: Options) -> int:
+    """How many of anything a command may affect: --max-affected, and never more than is configured."""
+    configured = read.config.limits.max_affected
+    return configured if options.max_affected is None else min(options.max_affected, configured)
+
+
 def bounded(plan: Plan, read: Systems, options: Options) -> None:
     """Raise Refused when the plan affects more of any unit than --max-affected or the configured limit allows."""
-    configured = read.config.limits.max_affected
-    limit = configured if options.max_affected is None else min(options.max_affected, configured)
+    most = limit(read, options)
     for unit, count in plan.impact.items():
-        if count > limit:
+        if count > most:
             raise Refused(
-                f"It would affect {count:,} {unit}, above the limit of {limit:,}; nothing was changed.",
+                f"It would affect {count:,} {unit}, above the limit of {most:,}; nothing was changed.",
                 "Narrow it, or raise --max-affected (never above max-affected in the configuration).",
             )
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from opsctl.changes.base import Done, Failed, Finding, Moved, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 WISH_EVERY = 1.0
+SLACK = 1.1
+SHORTEST_PAUSE = 0.01
+
+Turn = Literal["ended", "look again", "wait"]
 
 
 class Runner:
@@ -44,11 +48,13 @@ class Runner:
         *,
         wait: bool = True,
         timeout: timedelta | None = None,
+        limit: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         tempo: float = 1.0,
     ) -> None:
         self.ledger, self.run, self.read, self.write, self.watcher = ledger, run, read, write, watcher
         self.wait, self.timeout, self.monotonic, self.tempo = wait, timeout, monotonic, tempo
+        self.limit = read.config.limits.max_affected if limit is None else limit
         self.halt = threading.Event()
         self.unproven: list[Step] = []
         self._here = threading.local()
@@ -116,35 +122,40 @@ class Runner:
     def _until_true(self, step: Step, lease: Lease) -> None:
         limit = self.timeout.total_seconds() if self.timeout else step.change.timeout
         deadline = self.monotonic() + limit
-        while True:
-            match found := self._check(step):
-                case Done(why, at):
-                    step.at = at
-                    return self._end(step, "applied" if step.begun else "done", why, lease)
-                case Skipped(why):
-                    return self._end(step, "skipped", why, lease)
-                case Moved(why):
-                    self._end(step, "moved", why, lease)
-                    raise MovedError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
-                case Failed(why) if step.begun:
-                    self._end(step, "failed", why, lease)
-                    raise SystemFailed(f"{step.change.target}: {why}.", f"opsctl runs show {self.run.id}")
-                case Pending() | Failed() if not self._seen_later(step):
-                    self._make(step, lease, found)
-                    if step.state == "applied":
-                        return None
-                    if step.state == "made":
-                        continue
-                case Settling(note):
-                    self.watcher.note(step, note)
-                    if step.state == "begun":
-                        self._mark(step, "made", {"note": note}, lease)
-                case Pending():
-                    self.watcher.note(step, "made; waiting until it shows")
+        while (turn := self._turn(step, lease, self._check(step))) != "ended":
+            if turn == "look again":
+                continue
             if not self.wait:
                 self.unproven.append(step)
-                return None
+                return
             self._pause(step, deadline, limit)
+
+    def _turn(self, step: Step, lease: Lease, found: Finding) -> Turn:
+        """Act on one finding."""
+        match found:
+            case Done(why, at):
+                step.at = at
+                self._end(step, "applied" if step.begun else "done", why, lease)
+                return "ended"
+            case Skipped(why):
+                self._end(step, "skipped", why, lease)
+                return "ended"
+            case Moved(why):
+                self._end(step, "moved", why, lease)
+                raise MovedError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
+            case Failed(why) if step.begun:
+                self._end(step, "failed", why, lease)
+                raise SystemFailed(f"{step.change.target}: {why}.", f"opsctl runs show {self.run.id}")
+            case Pending() | Failed() if not self._seen_later(step):
+                self._make(step, lease, found)
+                return {"applied": "ended", "made": "look again"}.get(step.state, "wait")  # type: ignore[return-value]
+            case Settling(note):
+                self.watcher.note(step, note)
+                if step.state == "begun":
+                    self._mark(step, "made", {"note": note}, lease)
+            case _:
+                self.watcher.note(step, "made; waiting until it shows")
+        return "wait"
 
     def _check(self, step: Step) -> Finding:
         """A system that can't be asked while a made change settles is asked again; the deadline bounds it."""
@@ -168,7 +179,7 @@ class Runner:
                 f"{step.change.target} is not proven after {limit:.0f} s; it may still come true.",
                 f"opsctl runs resume {self.run.id}",
             )
-        self.halt.wait(step.change.poll * self.tempo)
+        self.halt.wait(max(step.change.poll * self.tempo, SHORTEST_PAUSE))
         self._heed()
 
     def _make(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
@@ -198,11 +209,20 @@ class Runner:
             return
         self._accepted(step, lease)
 
+    def _within(self, step: Step, found: Pending | Failed) -> None:
+        """Refuse what grew beyond what was reviewed, or beyond the limit where it couldn't be counted before."""
+        if step.count and found.count > step.count * SLACK and step.begun is None:
+            grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}, {step.count:,} were reviewed."
+            raise MovedError(grown, "Plan it anew.")
+        if found.count > self.limit:
+            beyond = f"{step.change.target}: it would affect {found.count:,} {found.unit}, above the limit of {self.limit:,}."
+            raise Refused(beyond, "Narrow it, or raise --max-affected (never above max-affected in the configuration).")
+
     def _accepted(self, step: Step, lease: Lease) -> None:
         if step.change.telling == "probe":
             return self._mark(step, "made", {"evidence": step.evidence}, lease)
-        at = (step.evidence or {}).get("at")
-        step.at = at if at is not None and not isinstance(at, str) else step.at
+        if at := (step.evidence or {}).get("at"):
+            step.at = datetime.fromisoformat(at)
         return self._end(step, "applied", "accepted", lease)
 
     def _token(self, step: Step) -> str:
@@ -236,9 +256,7 @@ class Runner:
         if wish:
             self.halt.set()
             word = {"pause": "paused", "cancel": "cancelled"}[wish]
-            raise Interrupted(
-                f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else ""
-            )
+            raise Interrupted(f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else "")
 
     def _beat(self, done: int, total: int | None = None, unit: str = "") -> None:
         self.watcher.beat(self._here.step, done, total, unit)

@@ -56,9 +56,7 @@ class Screen:
     def show(self, what: Any) -> None:
         """Print a command's result; raises CheckFailed for a verdict that isn't good."""
         if isinstance(what, Iterator):
-            for row in what:
-                self._print(msgspec.json.encode(row).decode() if self.json else _line(row))
-            return
+            return self._stream(what)
         if isinstance(what, Text):
             click.echo(what.text if what.raw else vault.redact(what.text))
         elif self.json:
@@ -68,6 +66,17 @@ class Screen:
         if isinstance(what, Verdict) and not what.good:
             bad = [c.name for c in what.checks if c.ok is False] or ["nothing could be asked"]
             raise CheckFailed(f"Not so: {', '.join(bad)}.", what.next)
+        return None
+
+    def _stream(self, rows: Iterator[Any]) -> None:
+        for row in rows:
+            if self.json:
+                self._print(msgspec.json.encode(_plain(row)).decode())
+            elif isinstance(row, Page):
+                click.clear()
+                self._print(_drawn(row))
+            else:
+                self._print(_line(row))
 
     def plan(self, plan: Plan, *, err: bool = True) -> None:
         """Draw a plan before it is applied; on standard error, since the outcome is the output."""

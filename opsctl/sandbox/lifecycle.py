@@ -207,7 +207,7 @@ EXPORTED = {
     "SENTRY_URL": "sentry",
 }
 """Environment variable -> fact."""
-UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "PGSERVICE", "PGSSLMODE", "PGOPTIONS")
+UNSET = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "PGSERVICE", "PGSSLMODE", "PGOPTIONS")
 """Variables that would lead those commands elsewhere."""
 
 

@@ -80,9 +80,7 @@ class Safawinet:
     @cached_property
     def _cache(self) -> redis.Redis:
         facts = self._world.facts
-        return redis.Redis(
-            host=facts["redis_host"], port=int(facts["redis_port"]), password=facts["redis_password"], socket_timeout=5
-        )
+        return redis.Redis(host=facts["redis_host"], port=int(facts["redis_port"]), password=facts["redis_password"], socket_timeout=5)
 
     @cached_property
     def _sessions(self) -> Sessions:

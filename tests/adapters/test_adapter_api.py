@@ -83,10 +83,13 @@ def test_a_refused_token_is_renewed_by_the_configured_login(systems, monkeypatch
     monkeypatch.setenv("OLD_TOKEN", "an-old-token")
     old = {'token = { aws = "safawinet/prod/admin-token", key = "token" }': 'token = { env = "OLD_TOKEN" }'}
     made = systems(writing=True, replace=old)
-    made.api.announce("Maintenance", "30m", "a")
-    made.api.force_logout_all("b")
-    # The renewed token was revoked with the others.
-    made.api.announce("Maintenance", "30m", "c")
+    began = made.database.server_time()
+    made.api.force_logout_all("a")
+    made.api.announce("Maintenance", "30m", "b")
+    made.api.close()
+    # The login for it was ended again.
+    open_logins = "SELECT count(*) AS n FROM refresh_sessions WHERE user_id = 1 AND created_at > %(at)s"
+    assert made.database.query(open_logins, at=began) == [{"n": 0}]
 
 
 def test_without_a_login_a_person_is_asked_for_a_token(systems, person, world, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -132,6 +133,33 @@ def test_a_failed_statement_takes_its_transaction_with_it(open_database):
     assert database.query("SELECT count(*) AS n FROM users WHERE bounce_count <> 9") == before
 
 
+def test_a_failure_that_is_swallowed_commits_nothing(open_database):
+    database = open_database(writing=True)
+
+    def go_on():
+        with database.transaction():
+            database.execute("DELETE FROM refresh_sessions")
+            with suppress(SystemFailed):
+                database.query("SELECT 1 / 0")
+
+    with pytest.raises(SystemFailed, match="rolled back"):
+        go_on()
+    assert database.query("SELECT count(*) > 0 AS there FROM refresh_sessions") == [{"there": True}]
+
+
+def test_transactions_do_not_nest(open_database):
+    database = open_database(writing=True)
+    with database.transaction(), pytest.raises(RuntimeError):
+        database.transaction().__enter__()
+
+
+def test_a_reading_transaction_reads(open_database):
+    database = open_database(writing=False)
+    with database.transaction():
+        assert database.query("-- how many\nSELECT count(*) > 0 AS there FROM users;") == [{"there": True}]
+    assert database.query("(SELECT 1 AS n) UNION SELECT 1") == [{"n": 1}]
+
+
 def test_the_server_tells_its_time(open_database):
     database = open_database(writing=False)
     first = database.server_time()
@@ -232,6 +260,8 @@ def test_a_text_is_text_to_both(open_database):
 
 
 def test_the_data_api_needs_its_arns(systems):
-    made = systems(writing=False, replace={'driver = "postgres"': 'driver = "rds-data"', 'secret-arn = "world:db_secret_arn"': ""})
-    with pytest.raises(ConfigurationError, match="secret-arn"):
+    made = systems(
+        writing=False, replace={'driver = "postgres"': 'driver = "rds-data"', '{ aws = "safawinet/prod/database-reader" }': '{ env = "X" }'}
+    )
+    with pytest.raises(ConfigurationError, match="a secret in AWS"):
         _ = made.database

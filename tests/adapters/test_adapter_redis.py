@@ -204,7 +204,7 @@ def test_the_wall_lets_reading_pass(raw, open_redis):
     assert client.pipeline(transaction=False).get("a").ttl("a").execute() == [b"b", -1]
     for command in (("CONFIG", "GET", "maxmemory"), ("CLIENT", "LIST"), ("MEMORY", "USAGE", "a"), ("ACL", "WHOAMI"), ("memory doctor",)):
         client.execute_command(*command)
-    with pytest.raises(sdk.ResponseError, match="(?i)read"):
+    with pytest.raises(sdk.ResponseError, match=r"(?i)read"):
         client.eval_ro("return redis.call('SET', 'a', 'c')", 0)
     assert raw.get("a") == b"b"
 

@@ -21,9 +21,7 @@ def client(tmp_path: Path) -> Client:
 
 def _token(client: Client, pat: str, scope: str = SCOPE) -> str:
     login = base64.b64encode(f"hh-partner:{pat}".encode()).decode()
-    answer = client.get(
-        "/token", query_string={"service": "ghcr.io", "scope": scope}, headers={"Authorization": f"Basic {login}"}
-    )
+    answer = client.get("/token", query_string={"service": "ghcr.io", "scope": scope}, headers={"Authorization": f"Basic {login}"})
     assert answer.status_code == 200
     return str(answer.get_json()["token"])
 

@@ -390,9 +390,7 @@ def test_a_refused_call_does_not_use_its_idempotency_key_up(rig: Rig) -> None:
 def test_a_call_that_is_still_running_is_not_begun_again(rig: Rig) -> None:
     admin = rig.login(ADMIN_ID)["accessToken"]
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        answers = list(
-            pool.map(lambda _: rig.post("/v1/auth/force-logout", {"userId": "5"}, admin, **{"Idempotency-Key": "k"}), range(6))
-        )
+        answers = list(pool.map(lambda _: rig.post("/v1/auth/force-logout", {"userId": "5"}, admin, **{"Idempotency-Key": "k"}), range(6)))
     assert {answer.status_code for answer in answers} <= {200, 409}
     assert len({answer.text for answer in answers if answer.status_code == 200}) == 1
 

@@ -74,9 +74,7 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
     if INVALID.search(code):
         return CredentialsInvalid(f"AWS does not accept these credentials ({code}): {call} was not done.", f"Log in: {login}")
     if THROTTLED.search(code) or status == 429:
-        return Throttled(
-            f"AWS asks to slow down ({code}), also after waiting: {call} was not done.", "Wait a minute, then run it again."
-        )
+        return Throttled(f"AWS asks to slow down ({code}), also after waiting: {call} was not done.", "Wait a minute, then run it again.")
     if DENIED.search(code):
         permission = found[1] if (found := PERMISSION.search(said)) else call
         return Denied(

@@ -154,8 +154,6 @@ def _member(raw: str | bytes, id: str, key: str) -> str:
         # Without the cause: a JSON error may quote the value.
         raise SystemFailed(f"Secret {id} is not a JSON object, so it has no key {key!r}.", "Take `key` out of the configuration.")
     if key not in members:
-        raise SystemFailed(
-            f"Secret {id} has no key {key!r}; it has: {', '.join(sorted(members))}.", "Correct `key` in the configuration."
-        )
+        raise SystemFailed(f"Secret {id} has no key {key!r}; it has: {', '.join(sorted(members))}.", "Correct `key` in the configuration.")
     member = members[key]
     return member if isinstance(member, str) else json.dumps(member)

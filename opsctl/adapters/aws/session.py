@@ -23,7 +23,7 @@ from opsctl.config import Aws
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
 
 CONNECT_SECONDS = 5
-READ_SECONDS = 30
+READ_SECONDS = 50  # The Data API itself gives a statement up after 45.
 ATTEMPTS = 4
 
 CREATION = "CreateClient"
@@ -126,9 +126,7 @@ class AwsSession:
         except (BotoCoreError, ClientError, ResponseParserError) as cause:
             effect = self.writing and operation != CREATION and not reads(service, operation)
             reach = f"Mend it: {self.config.login}" if self.sandbox else REACH
-            raise translate(
-                cause, effect=effect, service=service, operation=operation, login=self.config.login, reach=reach
-            ) from cause
+            raise translate(cause, effect=effect, service=service, operation=operation, login=self.config.login, reach=reach) from cause
 
     @property
     def caller(self) -> Caller:
@@ -159,9 +157,7 @@ class AwsSession:
         service, region = key
         with self._lock, self.calling(service, CREATION):
             if key not in self._clients:
-                self._clients[key] = self._botocore.create_client(
-                    service, region_name=region, config=self._settings, **self._where
-                )
+                self._clients[key] = self._botocore.create_client(service, region_name=region, config=self._settings, **self._where)
             return self._clients[key]
 
     @functools.cached_property

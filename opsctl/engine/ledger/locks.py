@@ -44,10 +44,9 @@ class Locks:
             self._bury(db)
             for held, holder, by, what, since in db.execute("SELECT target, run, operator, doing, since FROM locks"):
                 if nested(held, target):
-                    raise LockHeld(
-                        f"{held} is held by {by} since {since[:19].replace('T', ' ')} UTC: {what} (run {holder}). Nothing was changed here.",
-                        f"See it: opsctl runs show {holder}",
-                    )
+                    when = since[:19].replace("T", " ")
+                    told = f"{held} is held by {by} since {when} UTC: {what} (run {holder}). Nothing was changed here."
+                    raise LockHeld(told, f"See it: opsctl runs show {holder}")
             fence = 1 + int((db.execute("SELECT value FROM meta WHERE name = 'fence'").fetchone() or (0,))[0])
             db.execute("INSERT OR REPLACE INTO meta VALUES ('fence', ?)", (fence,))
             pid = os.getpid()

@@ -1,4 +1,4 @@
-"""Personal data kept beside the chain: an e-mail stands in it as a keyed digest, so that the text can be purged and the chain still holds."""
+"""Personal data beside the chain: an e-mail stands in it as a keyed digest, so that the text can be purged and the chain holds."""
 
 from __future__ import annotations
 

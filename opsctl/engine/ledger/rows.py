@@ -11,7 +11,7 @@ from msgspec import Struct
 from opsctl.changes.base import Change
 
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
-"""`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven. The rest are ends or beginnings."""
+"""`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven."""
 
 ENDED = frozenset(("done", "applied", "skipped"))
 

@@ -245,9 +245,7 @@ class Ledger:
         sql = "SELECT seq, change, state, why, at, count, unit, begun, evidence FROM steps WHERE run = ? ORDER BY seq"
         return [self._step(*row) for row in self.query(sql, run)]
 
-    def _step(
-        self, seq: int, change: str, state: State, why: str, at: Any, count: int, unit: str, begun: Any, evidence: Any
-    ) -> Step:
+    def _step(self, seq: int, change: str, state: State, why: str, at: Any, count: int, unit: str, begun: Any, evidence: Any) -> Step:
         return Step(
             seq=seq,
             change=self._decode(self.reveal(change).encode()),

@@ -38,9 +38,7 @@ def test_another_account_stops_every_client(fake, writing: bool) -> None:
     assert set(fake.seen) == {"sts"}
 
 
-@pytest.mark.parametrize(
-    "endpoint", [None, "https://ecs.us-east-1.amazonaws.com", "http://10.0.0.1:1", "http://127.evil.example"]
-)
+@pytest.mark.parametrize("endpoint", [None, "https://ecs.us-east-1.amazonaws.com", "http://10.0.0.1:1", "http://127.evil.example"])
 def test_the_sandbox_takes_no_endpoint_but_loopback(fake, endpoint: str | None) -> None:
     session = AwsSession(replace(fake.config, endpoint=endpoint), sandbox=True, writing=True)
     with pytest.raises(WrongPlace, match="not on this machine"):

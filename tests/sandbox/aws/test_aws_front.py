@@ -9,6 +9,7 @@ import pytest
 from stand_in import Aws
 
 from opsctl.sandbox import tokens
+from opsctl.sandbox.aws.wire import AwsError
 
 Refused = Callable[..., str]
 
@@ -103,6 +104,17 @@ def test_the_administrators_token_is_signed_with_the_seeded_key(aws: Aws) -> Non
     facts = aws.world.facts
     access = tokens.verify(facts["admin_token"], facts["jwt_secret"], time.time() + 29 * 86_400)
     assert (access.user_id, access.role) == (1, "admin")
+
+
+def test_other_parts_read_what_is_current(aws: Aws) -> None:
+    name = "/hh/prod/hubspot/token"
+    aws.client("secretsmanager", "us-west-2").put_secret_value(SecretId=name, SecretString='{"token": "new"}')
+    assert aws.part.secret("us-west-2", name) == '{"token": "new"}'
+    assert aws.part.function_environment("us-west-2", "hh-authz").keys() >= {"EDGE_SHARED_SECRET"}
+    with pytest.raises(AwsError):
+        aws.part.secret("us-west-2", "nobody")
+    with pytest.raises(AwsError):
+        aws.part.function_environment("us-west-2", "nobody")
 
 
 def test_the_seeded_rest_is_there(aws: Aws) -> None:

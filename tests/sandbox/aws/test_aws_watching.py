@@ -86,9 +86,12 @@ def test_events_come_in_pages(aws: Aws) -> None:
     assert len(found) == len(set(found)) == 600
 
 
-def test_other_parts_write_log_lines(aws: Aws) -> None:
-    aws.part.log("/ecs/safawinet-api", {"event": "canary"})
-    found = aws.client("logs").filter_log_events(logGroupName="/ecs/safawinet-api", filterPattern='{ $.event = "canary" }')
+@pytest.mark.parametrize(("region", "group"), [("us-east-1", "/ecs/safawinet-api"), (WEST, "/aws/lambda/hh-lease")])
+def test_other_parts_write_log_lines(aws: Aws, region: str, group: str) -> None:
+    aws.part.log(group, {"event": "canary"})
+    aws.part.log("/no/such/group", {"event": "canary"})
+    logs = aws.client("logs", region)
+    found = logs.filter_log_events(logGroupName=group, filterPattern='{ $.event = "canary" }')
     assert len(found["events"]) == 1
 
 

@@ -1,0 +1,104 @@
+"""`opsctl playbook`: procedures whose steps are commands and checklist items."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl.changing import changing_options, finish, refused, split
+from opsctl.cli import acts, group
+from opsctl.errors import OpsctlError
+from opsctl.render.shapes import Check, Text, Verdict
+
+if TYPE_CHECKING:
+    from opsctl.invocation import Invocation
+
+playbook = group("playbook")
+
+
+@playbook.command("list")
+@acts
+def list_(invocation: Invocation) -> list[dict[str, Any]]:
+    """List the playbooks there are, and where each was found."""
+    from opsctl.playbook.loader import inspect, names
+
+    rows = []
+    for name, path in names().items():
+        loaded, problems = inspect(path)
+        found = loaded.playbook if loaded else None
+        rows.append(
+            {
+                "name": name,
+                "title": found.title if found else "",
+                "steps": len(found.steps) if found else None,
+                "questions": sum(s.kind == "ask" for s in found.steps) if found else None,
+                "file": str(path),
+                "state": f"{len(problems)} problems: opsctl playbook lint {name}" if problems else "ok",
+            }
+        )
+    return rows
+
+
+@playbook.command()
+@click.argument("name")
+@acts
+def show(invocation: Invocation, name: str) -> Text | dict[str, Any]:
+    """Show a playbook as a checklist: its steps under their headings, with when, marks and commands."""
+    import msgspec
+
+    from opsctl.playbook import draw
+    from opsctl.playbook.loader import load
+
+    loaded = load(name)
+    if invocation.output == "json":
+        plain: dict[str, Any] = msgspec.to_builtins(loaded.playbook)
+        return {"name": loaded.name, "file": str(loaded.path), "digest": loaded.digest, **plain}
+    return Text(draw.checklist(loaded))
+
+
+@playbook.command("run")
+@click.argument("name")
+@click.argument("words", nargs=-1, metavar="KEY=VALUE...")
+@click.option("--assume-answers", is_flag=True, help="Pass questions without a person; in the sandbox only.")
+@acts
+def run_(invocation: Invocation, name: str, words: tuple[str, ...], assume_answers: bool, **shared: Any) -> None:
+    """Run a procedure: shown whole, agreed to once, then step by step; leave it and take it up with `runs resume`."""
+    from opsctl.playbook import parameters, runner
+
+    gc.enable()
+    options, _ = split(shared)
+    try:
+        outcome = runner.run(invocation, name, words, options, assume=assume_answers)
+    except OpsctlError as error:
+        pairs = dict(word.split("=", 1) for word in words if "=" in word)
+        finish(invocation, refused(invocation, parameters.command(name, pairs), options, error))
+    else:
+        finish(invocation, outcome)
+
+
+@playbook.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of playbooks, for editors.")
+@acts
+def lint(invocation: Invocation, names: tuple[str, ...], schema: bool) -> Verdict | Text:
+    """Check playbooks, all or those named, against their schema and the command tree (exit 1 with every problem)."""
+    import msgspec
+
+    from opsctl.playbook import loader
+    from opsctl.playbook.schema import json_schema
+
+    if schema:
+        return Text(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
+    paths = [loader.find(name) for name in names] or list(loader.names().values())
+    checks = []
+    for path in paths:
+        loaded, problems = loader.inspect(path)
+        checks += [Check(f"{path}:{p.line}", False, p.what) for p in problems]
+        if loaded and not problems:
+            checks.append(Check(str(path), True, f"{len(loaded.playbook.steps)} steps"))
+    return Verdict(checks, "Mend each line, then: opsctl playbook lint")
+
+
+run_.params.extend(changing_options())

@@ -1,0 +1,100 @@
+"""A playbook as text: the checklist as written, and the whole procedure as a dry run."""
+
+from __future__ import annotations
+
+import click
+
+from opsctl.engine.plan import Plan, Planned
+from opsctl.playbook import conditions
+from opsctl.playbook.loader import Loaded
+from opsctl.playbook.preview import Look, Preview
+from opsctl.playbook.schema import Step
+
+HERE = " " * 11
+
+
+def checklist(loaded: Loaded) -> str:
+    """The playbook as written: parameters, then every step under its heading."""
+    playbook = loaded.playbook
+    parts = [click.style(playbook.title, bold=True), playbook.description, playbook.about]
+    parameters = []
+    for name, parameter in playbook.parameters.items():
+        value = "|".join(parameter.choices) or "VALUE"
+        default = f" (default {parameter.default})" if parameter.default is not None else ""
+        parameters.append(f"  {name}={value}{default}  {parameter.help}".rstrip())
+    parts.append("\n".join(["Parameters", *parameters]) if parameters else "")
+    text, heading = "\n\n".join(part.strip("\n") for part in parts if part), ""
+    for number, step in enumerate(playbook.steps, 1):
+        heading, head = _heading(step, heading)
+        text += head + "\n" + "\n".join(_written(number, step))
+    return text
+
+
+def _heading(step: Step, former: str) -> tuple[str, str]:
+    heading = " · ".join(x for x in (step.section, step.mark) if x)
+    return heading, f"\n\n{click.style(heading, bold=True)}" if heading != former and heading else ""
+
+
+def _written(number: int, step: Step) -> list[str]:
+    found = [_title(number, step, step.text)]
+    if step.conditions:
+        found.append(f"{HERE}when {conditions.told(step)}")
+    if step.follows:
+        found.append(f"{HERE}follows {step.follows}")
+    found += [f"{HERE}[ ] {item}" for item in step.items]
+    return [*found, f"{HERE}{step.note}"] if step.note else found
+
+
+def _title(number: int, step: Step, text: str) -> str:
+    marks = [step.id or "", "/".join(step.choices), f"within {step.within}" if step.within else ""]
+    told = ", ".join(mark for mark in marks if mark)
+    box = "[ ] " if step.kind == "ask" else ""
+    return f"{number:>3} {step.kind:<7}{box}{text}{f'  ({told})' if told else ''}"
+
+
+def preview(shown: Preview) -> str:
+    """The whole procedure, each step with what it would change now."""
+    playbook, together = shown.loaded.playbook, shown.together
+    text = f"{click.style(playbook.title, bold=True)}: {shown.command}"
+    if together:
+        text += f"\nin {together.environment}, account {together.account}, as {together.caller}"
+    heading = ""
+    for look in shown.looks:
+        heading, head = _heading(look.step, heading)
+        text += head + "\n" + "\n".join(_looked(look))
+    return text + _totals(shown, together)
+
+
+def _looked(look: Look) -> list[str]:
+    title = _title(look.number, look.step, look.text)
+    if look.holds is False:
+        return [click.style(f"{title}: not needed, only when {conditions.told(look.step)}", fg="bright_black")]
+    found = [title]
+    if look.holds is None:
+        found.append(f"{HERE}only if {conditions.told(look.step)}; not answered yet")
+    if look.bound:
+        found.append(f"{HERE}bound when step {look.bound} is done; shown as if that were now")
+    if look.error:
+        found.append(click.style(f"{HERE}can't be planned now: {look.error.what}", fg="red"))
+    if look.plan:
+        found += [line for planned in look.plan.changes for line in _planned(planned)]
+    return found
+
+
+def _planned(planned: Planned) -> list[str]:
+    if not planned.pending:
+        word = "already so" if planned.state == "done" else planned.state
+        return [click.style(f"{HERE}= {planned.change.summary}: {word}{': ' if planned.why else ''}{planned.why}", fg="bright_black")]
+    impact = click.style(f"  {planned.count:,} {planned.unit}", bold=True) if planned.count else ""
+    found = [f"{HERE}{click.style('~', fg='yellow')} {planned.change.summary}{impact}"]
+    if planned.why:
+        found.append(f"{HERE}  {planned.why}")
+    return [*found, click.style(f"{HERE}  undo: {planned.undo}", fg="cyan" if planned.reversible else "red")]
+
+
+def _totals(shown: Preview, together: Plan | None) -> str:
+    steps = sum(look.would_change for look in shown.looks)
+    asks = sum(look.kind == "ask" and look.holds is not False for look in shown.looks)
+    impact = together.impact if together else {}
+    affects = ", ".join(f"{count:,} {unit}" for unit, count in impact.items() if count)
+    return f"\n\n{steps} of {len(shown.looks)} steps would change something{'; up to ' + affects if affects else ''}; {asks} questions."

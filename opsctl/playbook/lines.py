@@ -1,0 +1,73 @@
+"""A step's command line, parsed by the same tree as the terminal's, its placeholders filled after parsing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from opsctl import cli
+from opsctl.changing import split
+from opsctl.engine.options import Options
+from opsctl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from opsctl.engine.engine import Make
+    from opsctl.playbook.schema import Step
+    from opsctl.systems import Systems
+
+OWN = frozenset(("timeout", "max_affected", "again"))
+"""The shared options that a single step may say for itself."""
+
+
+def placeholders(text: str) -> list[str]:
+    """The names in braces, each once, in order."""
+    return list(dict.fromkeys(cli.PLACEHOLDER.findall(text)))
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """A question with its placeholders filled; only for showing."""
+    return str(cli.fill(text, dict(values)))
+
+
+def changing(parsed: cli.Parsed) -> bool:
+    """Whether a line is a changing command's."""
+    return isinstance(parsed.command.role, cli.changes)
+
+
+def strays(parsed: cli.Parsed) -> list[str]:
+    """The shared options that a line says though they belong to the playbook's run."""
+    said, _ = split({**parsed.params, "dry_run": True})
+    plain = Options(dry_run=True)
+    names = [n for n in Options.__struct_fields__ if n not in OWN and getattr(said, n) != getattr(plain, n)]
+    names += ["dry_run"] if parsed.params.get("dry_run") else []
+    return [f"--{name.replace('_', '-')}" for name in names]
+
+
+def parse(step: Step, values: Mapping[str, str]) -> cli.Parsed:
+    """Parse a step's line with its parameters' values; raises ConfigurationError for a value that its type refuses."""
+    try:
+        return cli.Parsed(step.text, dict(values))
+    except click.ClickException as wrong:
+        raise ConfigurationError(f"`{step.text}`: {wrong.format_message()}", "Mend the parameter's value.") from wrong
+
+
+def make(parsed: cli.Parsed) -> Make:
+    """The function that yields a changing line's changes."""
+    _, own = split(parsed.params)
+
+    def changes(systems: Systems) -> Any:
+        return parsed.command.role.function(systems, **own)
+
+    return changes
+
+
+def options(parsed: cli.Parsed, given: Options) -> Options:
+    """The run's options with what the line says for itself; of two bounds the narrower."""
+    said, _ = split(parsed.params)
+    bounds = [n for n in (said.max_affected, given.max_affected) if n is not None]
+    return msgspec.structs.replace(
+        given, timeout=said.timeout or given.timeout, max_affected=min(bounds, default=None), again=said.again or given.again
+    )

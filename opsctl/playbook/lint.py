@@ -1,0 +1,128 @@
+"""What can be wrong with a playbook that its schema allows: names that lead nowhere, and lines that the command tree refuses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import click
+
+from opsctl import cli
+from opsctl.playbook.lines import changing, placeholders, strays
+from opsctl.playbook.schema import Condition, Parameter, Playbook, Step, values
+from opsctl.playbook.source import Problem, Source
+
+SAMPLES = ("1", "1h", "2024-01-01", "name@example.com", "generate")
+"""Values that stand for one that is only known when the playbook is run: the first that the parameter's type takes is enough."""
+
+
+def lint(playbook: Playbook, source: Source) -> list[Problem]:
+    """Find every problem of a playbook, in the order of its lines."""
+    found: list[tuple[str, str]] = list(_parameters(playbook))
+    ids: dict[str, int] = {}
+    for number, step in enumerate(playbook.steps, 1):
+        path = f"$.steps[{number - 1}]"
+        found += [(path, what) for what in _step(playbook, step, ids)]
+        if step.id in ids or step.id in playbook.parameters:
+            taken = "a parameter" if step.id in playbook.parameters else f"step {ids[step.id or '']}"
+            found.append((f"{path}.id", f"id: {step.id!r} is {taken} already"))
+        elif step.id:
+            ids[step.id] = number
+    problems = [Problem(line=source.line(path), what=what) for path, what in found]
+    return sorted(problems, key=lambda p: p.line)
+
+
+def _parameters(playbook: Playbook) -> Iterator[tuple[str, str]]:
+    for name, parameter in playbook.parameters.items():
+        path = f"$.parameters.{name}"
+        if parameter.choices and parameter.default not in (None, *parameter.choices):
+            yield path, f"default: {parameter.default!r} is none of its choices"
+        if parameter.required_when and parameter.default is not None:
+            yield path, "required-when: one with a default is never missing"
+        for what in _condition(playbook, parameter.required_when, {}):
+            yield path, f"required-when: {what}"
+
+
+def _step(playbook: Playbook, step: Step, ids: Mapping[str, int]) -> Iterator[str]:
+    for condition in step.conditions:
+        for what in _condition(playbook, condition, ids):
+            yield f"when: {what}"
+    if step.follows:
+        before = playbook.steps[ids[step.follows] - 1] if step.follows in ids else None
+        if before is None:
+            yield f"follows: no earlier step has the id {step.follows!r}"
+        elif before.kind != "run":
+            yield f"follows: {step.follows!r} is no run"
+    unknown = [name for name in placeholders(step.text) if name not in playbook.parameters]
+    yield from (f"{{{name}}} is no parameter of this playbook" for name in unknown)
+    yield from (f"{{{name}}} {why}" for name, why in _unset(playbook, step))
+    if step.kind != "ask" and not unknown:
+        yield from _line(playbook, step)
+
+
+def _condition(playbook: Playbook, condition: Condition, ids: Mapping[str, int]) -> Iterator[str]:
+    for key, wanted in condition.items():
+        if key in playbook.parameters:
+            choices = playbook.parameters[key].choices
+        elif key in ids and playbook.steps[ids[key] - 1].choices:
+            choices = playbook.steps[ids[key] - 1].choices
+        else:
+            yield f"{key!r} is neither a parameter nor an earlier question with choices"
+            continue
+        yield from (
+            f"{key} is never {value!r}; it is one of {', '.join(choices)}" for value in values(wanted) if choices and value not in choices
+        )
+
+
+def _unset(playbook: Playbook, step: Step) -> Iterator[tuple[str, str]]:
+    """Placeholders that may have no value when the step is reached, since its `when` doesn't imply the parameter's `required-when`."""
+    for name in placeholders(step.text):
+        parameter = playbook.parameters.get(name)
+        if parameter is None or not parameter.required_when:
+            continue
+        if not step.conditions or not all(_implies(condition, parameter.required_when) for condition in step.conditions):
+            yield name, "may have no value here: the step's when must contain the parameter's required-when"
+
+
+def _implies(condition: Condition, other: Condition) -> bool:
+    return all(key in condition and set(values(condition[key])) <= set(values(wanted)) for key, wanted in other.items())
+
+
+def _line(playbook: Playbook, step: Step) -> Iterator[str]:
+    used = {name: playbook.parameters[name] for name in placeholders(step.text)}
+    for chosen in _product({name: p.choices for name, p in used.items() if p.choices}):
+        free = _product({name: _samples(p) for name, p in used.items() if not p.choices})
+        wrong = ""
+        for guessed in free:
+            wrong = _refusal(step, {**chosen, **guessed})
+            if not wrong:
+                break
+        if wrong:
+            yield f"{step.kind}: {wrong}"
+            return
+
+
+def _samples(parameter: Parameter) -> list[str]:
+    return [parameter.default] if parameter.default else list(SAMPLES)
+
+
+def _product(candidates: Mapping[str, list[str]]) -> Iterator[dict[str, str]]:
+    for combination in itertools.product(*candidates.values()):
+        yield dict(zip(candidates, combination, strict=True))
+
+
+def _refusal(step: Step, given: Mapping[str, str]) -> str:
+    """Why the command tree refuses the step's line with these values; empty when it takes it."""
+    try:
+        parsed = cli.Parsed(step.text, dict(given))
+    except (click.ClickException, ValueError) as wrong:
+        return wrong.format_message() if isinstance(wrong, click.ClickException) else f"{step.text!r}: {wrong}"
+    except click.exceptions.Exit:
+        return f"{step.text!r} only prints help"
+    if step.kind == "run" and not changing(parsed):
+        return f"{step.text!r} changes nothing; a step that looks is a verify"
+    if step.kind == "verify" and isinstance(parsed.command.role, cli.acts):
+        return f"{step.text!r} neither views nor changes anything"
+    if changing(parsed) and (named := strays(parsed)):
+        return f"{step.text!r} says {', '.join(named)}, which is said once, when the playbook is run"
+    return ""

@@ -1,0 +1,111 @@
+"""Finding playbooks, and reading one with everything that is wrong with it told at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from opsctl.config import shipped
+from opsctl.errors import ConfigurationError
+from opsctl.playbook.lint import lint
+from opsctl.playbook.schema import Playbook, Step
+from opsctl.playbook.source import Problem, Source
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """A playbook, its name, the file it came from and that file's digest."""
+
+    name: str
+    path: Path
+    digest: str
+    playbook: Playbook
+
+
+def folders() -> list[Path]:
+    """Where playbooks are looked for, best first: here, the user's, the system's, the shipped ones."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [Path("playbooks"), home / "opsctl" / "playbooks", Path("/etc/opsctl/playbooks"), shipped("playbooks")]
+
+
+def names() -> dict[str, Path]:
+    """Every playbook's name and file; a name found twice is the first folder's."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> Path:
+    """The file of playbook `name`; raises ConfigurationError that lists the playbooks there are."""
+    known = names()
+    if name not in known:
+        raise ConfigurationError(
+            f"There is no playbook {name!r} in {', '.join(str(f) for f in folders())}.",
+            f"Playbooks: {', '.join(known) or 'none'}.",
+        )
+    return known[name]
+
+
+def load(name: str) -> Loaded:
+    """Read playbook `name` and check it against the command tree; raises ConfigurationError that tells all its problems."""
+    path = find(name)
+    loaded, problems = inspect(path)
+    if loaded is None or problems:
+        told = "; ".join(f"line {p.line}: {p.what}" for p in problems)
+        raise ConfigurationError(f"{path} is no sound playbook: {told}", "See each on its line: opsctl playbook lint")
+    return loaded
+
+
+def inspect(path: Path) -> tuple[Loaded | None, list[Problem]]:
+    """Read a playbook and find everything that is wrong with it; None when it can't be read as one at all."""
+    try:
+        raw = path.read_bytes()
+        source = Source(raw.decode(), path.name)
+    except OSError as cause:
+        return None, [Problem(line=1, what=f"it can't be read: {cause.strerror}")]
+    except UnicodeDecodeError:
+        return None, [Problem(line=1, what="it isn't UTF-8 text")]
+    except ConfigurationError as cause:
+        return None, [Problem(line=_line(cause.what), what=cause.what)]
+    playbook, problems = convert(source)
+    if playbook is None:
+        return None, problems
+    loaded = Loaded(name=path.stem, path=path, digest=hashlib.sha256(raw).hexdigest(), playbook=playbook)
+    return loaded, [*problems, *lint(playbook, source)]
+
+
+def _line(text: str) -> int:
+    found = re.search(r"(?:line |:)(\d+)", text)
+    return int(found[1]) if found else 1
+
+
+def convert(source: Source) -> tuple[Playbook | None, list[Problem]]:
+    """Turn plain values into a playbook, each step on its own, so that one bad step doesn't hide the next."""
+    raw, problems = source.value, []
+    given = raw.get("steps") if isinstance(raw, dict) else None
+    if isinstance(given, list):
+        for index, item in enumerate(given):
+            _, wrong = _as(Step, item, source, f"$.steps[{index}]")
+            problems += wrong
+        good = {"ask": "nothing"}
+        raw = {**raw, "steps": given if not problems else [good] * len(given)}
+    playbook, wrong = _as(Playbook, raw, source, "$")
+    problems += wrong
+    return (None, problems) if problems else (playbook, [])
+
+
+def _as(kind: type[Any], value: Any, source: Source, path: str) -> tuple[Any, list[Problem]]:
+    try:
+        return msgspec.convert(value, kind), []
+    except msgspec.ValidationError as cause:
+        what, _, where = str(cause).partition(" - at ")
+        inner = where.strip("`").removeprefix("$").replace("[...]", "")
+        key = inner.lstrip(".")
+        return None, [Problem(line=source.line(path + inner), what=f"{key}: {what}" if key else what)]

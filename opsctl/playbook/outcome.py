@@ -1,0 +1,96 @@
+"""What came of a playbook's run, read from the ledger: every child's changes, and each step's state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import field
+
+from opsctl.engine import outcome as engines
+from opsctl.engine.outcome import Outcome
+from opsctl.playbook import lines
+
+if TYPE_CHECKING:
+    from opsctl.engine.ledger.rows import Result, Run
+    from opsctl.engine.ledger.sqlite import Ledger
+    from opsctl.errors import OpsctlError
+    from opsctl.playbook.history import History
+    from opsctl.playbook.preview import Preview
+
+SHOWN = ("answer", "who", "assumed", "overdue", "why", "reason", "found", "run", "recorded")
+
+
+class PlaybookOutcome(Outcome, kw_only=True):
+    """The outcome of all steps together; each change says its `step`, and `steps` says how each step stands."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The one object that `-o json` prints."""
+        return {**super().as_json(), "steps": self.steps}
+
+
+def told(ledger: Ledger, run: Run, history: History, word: Result, error: OpsctlError | None) -> PlaybookOutcome:
+    """The outcome of a run that is in the ledger."""
+    return PlaybookOutcome(
+        run=run.id,
+        environment=run.environment,
+        command=run.command,
+        result=word,
+        changes=_made(ledger, run, history),
+        error=error,
+        steps=[_step(history, number) for number in range(1, len(history.playbook.steps) + 1)],
+    )
+
+
+def _made(ledger: Ledger, run: Run, history: History) -> list[dict[str, Any]]:
+    """Every change that some step's run holds, in the order of the steps; those of a retried step's former run too."""
+    children = sorted(reversed(ledger.runs("parent = ?", run.id)), key=lambda child: child.item or 0)
+    return [{**engines.shown(step), "step": history.playbook.key(child.item or 1)} for child in children for step in ledger.steps(child.id)]
+
+
+def _step(history: History, number: int) -> dict[str, Any]:
+    step, detail = history.playbook.steps[number - 1], history.ended.get(number, {})
+    text = lines.filled(step.text, history.run.details["parameters"]) if step.kind == "ask" else step.text
+    state = detail.get("state") or ("begun" if history.children(number) else "pending")
+    told = {"step": history.playbook.key(number), "kind": step.kind, "text": text, "state": state}
+    return told | {name: detail[name] for name in SHOWN if name in detail}
+
+
+def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None) -> Result:
+    """Sum up a playbook's run in one word."""
+    states = {str(detail["state"]) for detail in history.ended.values()}
+    made = {step.state for child in ledger.runs("parent = ?", run.id) for step in ledger.steps(child.id)}
+    if error:
+        started = bool(made & {"applied", "begun", "made", "unknown"})
+        return "partial" if started and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
+    if states & {"partial", "skipped"}:
+        return "partial"
+    return "changed" if "applied" in made else "unchanged"
+
+
+def dry(preview: Preview, environment: str) -> PlaybookOutcome:
+    """The outcome of a dry run."""
+    error = preview.error
+    would: Result = "would-change" if any(look.would_change for look in preview.looks) else "unchanged"
+    return PlaybookOutcome(
+        run=None,
+        environment=environment,
+        command=preview.command,
+        dry_run=True,
+        result=error.result if error else would,  # type: ignore[arg-type]
+        changes=preview.changes,
+        error=error,
+        steps=[
+            {
+                "step": look.key,
+                "kind": look.kind,
+                "text": look.text,
+                "state": "not needed" if look.holds is False else "pending" if look.holds else "depends on an answer",
+                "impact": look.plan.impact if look.plan else {},
+                **({"bound": look.bound} if look.bound else {}),
+                **({"error": look.error.what} if look.error else {}),
+            }
+            for look in preview.looks
+        ],
+    )

@@ -1,0 +1,129 @@
+"""A whole procedure as a dry run: what each step would change now, and what is only known when it is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from opsctl.engine.plan import Plan
+from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
+from opsctl.playbook import conditions, lines
+from opsctl.playbook.loader import Loaded
+from opsctl.playbook.schema import Kind, Step
+
+if TYPE_CHECKING:
+    from opsctl.engine.engine import Engine
+    from opsctl.engine.options import Options
+
+
+class Look(Struct, kw_only=True):
+    """One step as of now.
+
+    `holds` is None while its `when` depends on an unanswered question. `bound` names the step whose outcome will bind it. `plan` is a
+    run's; `error` is why it can't be planned, or the guard that stands against it.
+    """
+
+    number: int
+    key: str
+    step: Step
+    text: str
+    holds: bool | None
+    bound: str = ""
+    plan: Plan | None = None
+    error: OpsctlError | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of step it is."""
+        return self.step.kind
+
+    @property
+    def would_change(self) -> bool:
+        """Whether reaching it would, or could, change something."""
+        return self.plan is not None and bool(self.plan.pending)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing may begin: what will surely be reached is refused, or names what isn't there."""
+        return self.holds is True and not self.bound and isinstance(self.error, Refused | ConfigurationError | NotFound)
+
+
+class Preview(Struct, kw_only=True):
+    """Every step as of now, and what they come to."""
+
+    loaded: Loaded
+    command: str
+    looks: list[Look]
+
+    @property
+    def error(self) -> OpsctlError | None:
+        """A refusal before any other error; None when every step could be planned."""
+        errors = [look.error for look in self.looks if look.error]
+        return next((e for e in errors if isinstance(e, Refused)), errors[0] if errors else None)
+
+    @property
+    def blocking(self) -> OpsctlError | None:
+        """What stands against beginning at all."""
+        return next((look.error for look in self.looks if look.blocks), None)
+
+    @property
+    def together(self) -> Plan | None:
+        """Every step's changes as one plan, to be approved at once; None when no step could be planned."""
+        plans = [look.plan for look in self.looks if look.plan]
+        if not plans:
+            return None
+        return msgspec.structs.replace(plans[0], command=self.command, changes=[c for plan in plans for c in plan.changes])
+
+    @property
+    def bounds(self) -> dict[str, dict[str, int]]:
+        """What was shown, by step number and unit: a step that affects more than this and a tenth asks again."""
+        return {str(look.number): look.plan.impact for look in self.looks if look.plan}
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        """Every change, as JSON output shows it."""
+        return [{**p.shown(), "step": look.key} for look in self.looks if look.plan for p in look.plan.changes]
+
+
+def look(engine: Engine, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:
+    """Plan every step as of now. An error of one step stays with that step; raises what keeps all of them from being planned."""
+    _ = engine.read.caller
+    known, looks = dict(parameters), dict[str, Look]()
+    for number, step in enumerate(loaded.playbook.steps, 1):
+        key = loaded.playbook.key(number)
+        found = Look(number=number, key=key, step=step, text=_text(step, parameters), holds=conditions.holds(step, known))
+        if step.kind == "ask" and found.holds is False:
+            known[key] = ""
+        if step.kind == "run" and found.holds is not False:
+            _plan(engine, found, looks, parameters, options)
+        looks[key] = found
+    return Preview(loaded=loaded, command=command, looks=list(looks.values()))
+
+
+def _text(step: Step, parameters: Mapping[str, str]) -> str:
+    return lines.filled(step.text, parameters) if step.kind == "ask" else step.text
+
+
+def _plan(engine: Engine, found: Look, earlier: Mapping[str, Look], parameters: Mapping[str, str], options: Options) -> None:
+    try:
+        parsed = lines.parse(found.step, parameters)
+        found.text = parsed.text
+        own = lines.options(parsed, options)
+        follows, found.bound = _follows(engine, earlier.get(found.step.follows or ""))
+        found.plan = engine.plan(parsed.text, lines.make(parsed), own, follows=follows)
+        engine.guard(found.plan, own)
+    except OpsctlError as error:
+        found.error = error
+
+
+def _follows(engine: Engine, before: Look | None) -> tuple[datetime | None, str]:
+    """The moment to plan with, and the step that will bind it: now stands for an outcome that is yet to come."""
+    if before is None or before.holds is False:
+        return None, ""
+    if before.plan and not before.would_change and before.holds and not before.bound:
+        return max((p.at for p in before.plan.changes if p.at), default=engine.read.now()), ""
+    return engine.read.now(), before.key

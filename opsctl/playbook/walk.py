@@ -1,0 +1,212 @@
+"""Going through a playbook's steps in order: asking, running, verifying; each step's end is recorded before the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import islice
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from opsctl.config import Duration
+from opsctl.errors import CheckFailed, Interrupted, OpsctlError, Waiting
+from opsctl.playbook import conditions, lines
+from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about, finished
+from opsctl.render.shapes import Verdict
+
+if TYPE_CHECKING:
+    from opsctl.engine.ledger.rows import Run
+    from opsctl.engine.options import Options
+    from opsctl.engine.outcome import Outcome
+    from opsctl.engine.plan import Plan
+    from opsctl.invocation import Invocation
+    from opsctl.playbook.history import History
+    from opsctl.playbook.schema import Step
+
+MARGIN = 1.1
+ROWS = 1000
+
+
+class Walk:
+    """Drives one playbook's run in this process.
+
+    `bounds` are the impacts that were approved, by step number. `fresh` says that the options' yes and confirmation were given after the
+    step now reached was shown, as when a waiting run is taken up: then they count for it, and for no later one.
+    """
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        run: Run,
+        history: History,
+        options: Options,
+        bounds: dict[str, dict[str, int]],
+        *,
+        fresh: bool = False,
+    ) -> None:
+        self.invocation, self.run, self.history, self.options = invocation, run, history, options
+        self.engine, self.ledger, self.watcher = invocation.engine, invocation.engine.ledger, invocation.watcher
+        self.playbook, self.parameters = history.playbook, dict(run.details["parameters"])
+        self._bounds, self._fresh, self._section = bounds, fresh, ""
+
+    def go(self) -> None:
+        """Take every step that hasn't ended; raises the error that ends the run here, with the way to take it up again."""
+        try:
+            for number, step in enumerate(self.playbook.steps, 1):
+                if number not in self.history.ended:
+                    self._heed()
+                    self._take(number, step)
+        except KeyboardInterrupt:
+            raise Interrupted("Interrupted; what was done so far is in the ledger.", self._resume) from None
+        except OpsctlError as error:
+            error.next = self._next(error)
+            raise
+
+    @property
+    def _resume(self) -> str:
+        return f"opsctl runs resume {self.run.id}"
+
+    def _next(self, error: OpsctlError) -> str:
+        """What to type next: a child's run is taken up through its playbook's."""
+        if not error.next and isinstance(error, Interrupted):
+            return ""
+        if isinstance(error, Interrupted) or "runs resume" in error.next:
+            return self._resume
+        if isinstance(error, Waiting) or not error.next:
+            return f"{self._resume} (in a terminal)" if isinstance(error, Waiting) else self._resume
+        return error.next if self._resume in error.next else f"{error.next}; then: {self._resume}"
+
+    def _heed(self) -> None:
+        wish = self.ledger.wished(self.run.id)
+        if wish == "cancel":
+            raise Interrupted(f"Run {self.run.id} was cancelled by request.")
+        if wish:
+            raise Interrupted(f"Run {self.run.id} was paused by request.", self._resume)
+
+    def _take(self, number: int, step: Step) -> None:
+        if not conditions.holds(step, self.history.known()):
+            self.history.record(STEP_ENDED, number, "not needed", why=f"only when {conditions.told(step)}")
+            return
+        self._announce(number, step)
+        take: dict[str, Callable[[int, Step], None]] = {"ask": self._ask, "run": self._run, "verify": self._verify}
+        take[step.kind](number, step)
+
+    def _announce(self, number: int, step: Step) -> None:
+        heading = " · ".join(x for x in (step.section, step.mark) if x)
+        if heading != self._section:
+            self._section = heading
+            self.watcher.says(f"\n{heading}")
+        name = f" [{step.id}]" if step.id else ""
+        self.watcher.says(f"Step {number} of {len(self.playbook.steps)}{name}: {step.kind} {lines.filled(step.text, self.parameters)}")
+        if step.note and step.kind == "ask":
+            self.watcher.says(f"  {step.note}")
+
+    def _ask(self, number: int, step: Step) -> None:
+        """Ask, and keep the answer before anything else is done."""
+        person, question = self.invocation.person, lines.filled(step.text, self.parameters)
+        prompt = question if step.choices else f"{question} (done, or a word on it)"
+        answer = person.choose(prompt, step.choices, self._resume)
+        detail: dict[str, Any] = {"question": question, "answer": answer, "who": self.invocation.operator, "assumed": person.assume}
+        if (late := self._overdue(step)) > 0:
+            detail["overdue"] = f"{late} s"
+            self.watcher.says(f"  answered {late} s after the {step.within} it was to be done within")
+        if person.assume:
+            self.watcher.says(f"  answer assumed{f': {answer}' if step.choices else ''}")
+        self.history.record(ANSWERED, number, "answered", **detail)
+
+    def _overdue(self, step: Step) -> int:
+        if not step.within:
+            return 0
+        due = self.run.opened + Duration.parse(step.within)
+        return ceil((self.ledger.now() - due).total_seconds())
+
+    def _run(self, number: int, step: Step) -> None:
+        """Plan and perform, or take up the child that is there."""
+        parsed = lines.parse(step, self.parameters)
+        options = lines.options(parsed, self.options)
+        child = next(iter(self.history.children(number)), None)
+        if child is None:
+            plan = self.engine.plan(parsed.text, lines.make(parsed), options, follows=self._follows(step))
+            outcome = self._perform(number, plan, options)
+        elif finished(self.ledger, child):
+            outcome = None
+        else:
+            outcome = self.engine.resume(child, options)
+        if outcome and outcome.error:
+            self._failed(number, outcome)
+        self._fresh = False
+        self._ended(number)
+
+    def _follows(self, step: Step) -> datetime | None:
+        number = self.playbook.number(step.follows) if step.follows else None
+        return self.history.moment(number) if number else None
+
+    def _perform(self, number: int, plan: Plan, options: Options) -> Outcome:
+        over = self._beyond(number, plan)
+        for planned in plan.changes:
+            if not planned.pending:
+                self.watcher.says(f"  {'already so' if planned.state == 'done' else planned.state:<10} {planned.change.summary}")
+        if over and not self._fresh:
+            options = msgspec.structs.replace(options, yes=False, confirm=None)
+        if over:
+            self.watcher.says(f"  this is beyond what was shown: {over}")
+            self.invocation.screen.plan(plan)
+        return self.engine.perform(plan, options, parent=(self.run.id, number), agreed=not over)
+
+    def _beyond(self, number: int, plan: Plan) -> str:
+        """What the step would affect beyond the impact that was approved and a tenth; empty when it stays within."""
+        if str(number) not in self._bounds:
+            return "it couldn't be planned before" if plan.pending else ""
+        shown = self._bounds[str(number)]
+        over = {unit: count for unit, count in plan.impact.items() if count > ceil(shown.get(unit, 0) * MARGIN)}
+        return ", ".join(f"{count:,} {unit} now, {shown.get(unit, 0):,} then" for unit, count in over.items())
+
+    def _failed(self, number: int, outcome: Outcome) -> None:
+        error = outcome.error
+        if error is None:
+            return
+        if outcome.result in ("failed", "refused") or type(error).result in ("failed", "refused"):
+            key = self.playbook.key(number)
+            error.next = f"{error.next or f'opsctl runs show {outcome.run}'}; then: {self._resume} --retry {key} --reason WHY"
+        raise error
+
+    def _ended(self, number: int) -> None:
+        child = self.history.children(number)[0]
+        state = child.result if child.result in ("changed", "unchanged", "partial") else "changed"
+        at = came_about(self.ledger, child).isoformat()
+        self.history.record(STEP_ENDED, number, state, run=child.id, at=at)
+
+    def _verify(self, number: int, step: Step) -> None:
+        """Look, over systems that can only read, and stop unless it is as it must be."""
+        parsed = lines.parse(step, self.parameters)
+        if lines.changing(parsed):
+            plan = self.engine.plan(parsed.text, lines.make(parsed), lines.options(parsed, self.options), follows=self._follows(step))
+            wrong = [f"{p.change.summary} ({p.why or p.state})" for p in plan.changes if p.state != "done"]
+            found: Any = [{"target": p.change.target, "state": p.state, "why": p.why} for p in plan.changes]
+        else:
+            found, wrong = self._looked(parsed)
+        if wrong:
+            key = self.playbook.key(number)
+            why = f"Verification {key} (`{parsed.text}`) found it not so: {'; '.join(wrong)}."
+            raise CheckFailed(why, f"Mend it, then: {self._resume} (or --skip {key} --reason WHY)")
+        self.history.record(STEP_ENDED, number, "verified", found=found)
+
+    def _looked(self, parsed: Any) -> tuple[Any, list[str]]:
+        """What a viewing command returns, as plain values, and what is wrong with it; only a verdict can be wrong."""
+        read = self.invocation.read
+        read.follows = None
+        found = parsed.command.role.function(read, **parsed.params)
+        if isinstance(found, Iterator):
+            found = list(islice(found, ROWS))
+        screen = self.invocation.screen
+        if isinstance(found, Verdict):
+            for check in found.checks:
+                word = {True: "so", False: "not so", None: "couldn't be asked"}[check.ok]
+                self.watcher.says(f"  {word:<10} {check.name}{': ' if check.detail else ''}{check.detail}")
+            wrong = [f"{c.name}: {c.detail}" if c.detail else c.name for c in found.checks if c.ok is False]
+            return found.checks, wrong or ([] if found.good else ["nothing could be asked"])
+        if not screen.json:
+            screen.show(found)
+        return {"rows": len(found)} if isinstance(found, list) else {}, []

@@ -1,0 +1,54 @@
+"""Fixtures that any test may ask for: a clean environment, a running sandbox, and the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from terminal import Terminal
+from world import Rehearsal, World
+
+FOREIGN = ("AWS_", "PG", "REDIS", "OPSCTL_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine on which nobody has set anything up, with a ledger of its own; returns its home."""
+    for name in os.environ:
+        if name.upper().startswith(FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("OPSCTL_ENV", "sandbox")
+    monkeypatch.setenv("OPSCTL_TEMPO", "0")
+    return tmp_path
+
+
+@pytest.fixture
+def opsctl(machine: Path) -> Terminal:
+    """Runs a command line: `opsctl("service", "scale", "api", "3")`; asks for no world by itself."""
+    return Terminal()
+
+
+@pytest.fixture(scope="session")
+def rehearsal() -> Iterator[Rehearsal]:
+    """The sandbox of this test process."""
+    made = Rehearsal()
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def world(rehearsal: Rehearsal, opsctl: Terminal, machine: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A sandbox as seeded, without faults, which the command line of this test meets."""
+    monkeypatch.setenv("OPSCTL_SANDBOX", str(rehearsal.folder))
+    rehearsal.reset()
+    found = World(rehearsal, opsctl, machine)
+    found.configure()
+    monkeypatch.setenv("OPSCTL_CONFIG", str(found.config))
+    return found

@@ -1,0 +1,311 @@
+"""A running sandbox as the tests hold it: put back, hurt, configured, and compared as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import psycopg
+import redis
+from botocore.config import Config
+from terminal import Result, Terminal
+
+from opsctl.sandbox import lifecycle
+from opsctl.sandbox.faults import Rule
+
+ROOT = Path(lifecycle.__file__).parents[2]
+CLUSTER = "safawinet-prod"
+SERVICES = {"api": "safawinet-api-prod", "worker": "safawinet-worker-prod"}
+REGIONS = ("us-east-1", "us-west-2")
+TABLES = ("users", "refresh_sessions")
+GUARDIAN = """
+import shutil, sys
+from pathlib import Path
+from opsctl.sandbox import lifecycle
+sys.stdin.read()
+lifecycle.down(Path(sys.argv[1]))
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+
+Snapshot = dict[str, Any]
+
+# What any command might change: (service, operation, key of the answer, region).
+LOOKS = [
+    ("rds", "describe_db_clusters", "DBClusters", REGIONS[0]),
+    ("rds", "describe_db_instances", "DBInstances", REGIONS[0]),
+    ("rds", "describe_db_cluster_snapshots", "DBClusterSnapshots", REGIONS[0]),
+    ("cloudwatch", "describe_alarms", "MetricAlarms", REGIONS[0]),
+    ("iam", "list_users", "Users", REGIONS[0]),
+    ("lambda", "list_functions", "Functions", REGIONS[1]),
+    ("sqs", "list_queues", "QueueUrls", REGIONS[0]),
+]
+
+KEYS = """
+local groups, marks, names = {}, {}, redis.call('KEYS', '*')
+table.sort(names)
+for _, name in ipairs(names) do
+    local kind = redis.call('TYPE', name)['ok']
+    local value = kind == 'string' and redis.call('GET', name) or kind
+    local group = string.match(name, '^[^:]*')
+    if group == 'auth' or group == 'idempotency' then
+        marks[name] = value
+    else
+        groups[group] = groups[group] or {0, ''}
+        groups[group] = {groups[group][1] + 1, redis.sha1hex(groups[group][2] .. name .. '=' .. value)}
+    end
+end
+return cjson.encode({groups, marks})
+"""
+
+
+class Rehearsal:
+    """One sandbox in a short folder, for a whole test process; it ends with that process, however that ends."""
+
+    def __init__(self, users: int = 10_000, sessions: int = 50_000) -> None:
+        # A short path: a unix socket's has 107 bytes at most.
+        self.folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+        self.users, self.sessions = users, sessions
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-c", GUARDIAN, str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+
+    def up(self) -> None:
+        """Start it, or mend what of it has died."""
+        self.facts = lifecycle.up(self.folder, tempo=0.0, users=self.users, sessions=self.sessions)
+
+    def reset(self) -> None:
+        """Put the seeded data back, and take every fault away."""
+        lifecycle.reset(self.folder)
+
+    def down(self) -> None:
+        """Stop it, and leave nothing behind."""
+        lifecycle.down(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        assert self._guardian.stdin is not None
+        self._guardian.stdin.close()
+        self._guardian.wait(30)
+
+    @cached_property
+    def _session(self) -> Any:
+        return botocore.session.Session(session_vars={"config_file": (None, None, os.devnull, None)})
+
+    def aws(self, service: str, region: str = REGIONS[0]) -> Any:
+        """A client of the sandbox's AWS that has nothing to do with opsctl's own."""
+        key = f"{service} {region}"
+        if key not in self._clients:
+            self._clients[key] = self._session.create_client(
+                service,
+                region_name=region,
+                endpoint_url=self.facts["aws"],
+                aws_access_key_id=self.facts["access_key_id"],
+                aws_secret_access_key=self.facts["secret_access_key"],
+                config=Config(retries={"total_max_attempts": 1}, proxies={}, ignore_configured_endpoint_urls=True),
+            )
+        return self._clients[key]
+
+    @cached_property
+    def _clients(self) -> dict[str, Any]:
+        return {}
+
+
+class World:
+    """The sandbox of one test, with the configuration (`config/sandbox.toml`) and the ledger that its commands use."""
+
+    def __init__(self, rehearsal: Rehearsal, opsctl: Terminal, home: Path) -> None:
+        self.rehearsal, self.opsctl, self.home = rehearsal, opsctl, home
+        self.facts, self.aws = rehearsal.facts, rehearsal.aws
+        self.config = home / "config"
+        self.ledger = home / "state" / "opsctl" / "ledger.db"
+
+    def configure(self, replace: dict[str, str] | None = None, add: str = "", name: str = "sandbox") -> None:
+        """Write the environment's file: the shipped sandbox, with text replaced or added at its end."""
+        text = (ROOT / "config" / "sandbox.toml").read_text()
+        for old, new in (replace or {}).items():
+            assert old in text, f"the sandbox's configuration has no {old!r}"
+            text = text.replace(old, new)
+        self.config.mkdir(exist_ok=True)
+        (self.config / f"{name}.toml").write_text(f"{text}\n{add}\n")
+
+    def again(self) -> None:
+        """Begin anew: the seeded data, and an empty ledger."""
+        self.rehearsal.reset()
+        shutil.rmtree(self.ledger.parent, ignore_errors=True)
+
+    def fault(self, part: str, operation: str, action: str, seconds: float = 0.0, times: int = 1) -> None:
+        """Hurt calls to a part."""
+        lifecycle.set_fault(self.rehearsal.folder, Rule(part, operation, action, seconds, 0, times))
+
+    def heal(self) -> None:
+        """Take every fault away."""
+        lifecycle.clear_faults(self.rehearsal.folder)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The ledger's runs, the newest first."""
+        found: list[dict[str, Any]] = self.opsctl("-o", "json", "runs", "list", check=0).json
+        return found
+
+    def undo(self, run: str) -> Result:
+        """Take a run back."""
+        return self.opsctl("-o", "json", "runs", "undo", run, "-y")
+
+    def database(self) -> psycopg.Connection[Any]:
+        """A connection as the application."""
+        facts = self.facts
+        return psycopg.connect(
+            host=facts["pg_host"], port=facts["pg_port"], user=facts["pg_user"], password=facts["pg_password"], dbname=facts["database"]
+        )
+
+    def cache(self) -> redis.Redis:
+        """A client of Valkey."""
+        return redis.Redis(host=self.facts["redis_host"], port=int(self.facts["redis_port"]), password=self.facts["redis_password"])
+
+    def count(self, sql: str) -> int:
+        """The one number that a query gives."""
+        with self.database() as connection:
+            row = connection.execute(sql).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def secret(self, id: str, key: str | None = None, version: str | None = None) -> str:
+        """A secret's value: the current one, or a version's; with `key`, a member of it."""
+        which = {"VersionId": version} if version else {}
+        text: str = self.aws("secretsmanager").get_secret_value(SecretId=id, **which)["SecretString"]
+        return json.loads(text)[key] if key else text
+
+    def rotate(self, id: str, key: str, value: str) -> None:
+        """Somebody else rotates a secret."""
+        held = json.loads(self.secret(id))
+        self.aws("secretsmanager").put_secret_value(SecretId=id, SecretString=json.dumps({**held, key: value}))
+
+    def service(self, name: str) -> dict[str, Any]:
+        """An ECS service as AWS describes it."""
+        found: dict[str, Any] = self.aws("ecs").describe_services(cluster=CLUSTER, services=[SERVICES[name]])["services"][0]
+        return found
+
+    def bounds(self) -> tuple[int, int]:
+        """The api service's scaling bounds."""
+        found = self.aws("application-autoscaling").describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"][0]
+        return found["MinCapacity"], found["MaxCapacity"]
+
+    def sent(self) -> dict[str, list[dict[str, Any]]]:
+        """What reached Slack, PagerDuty and the status page."""
+        with urllib.request.urlopen(f"{self.facts['notices']}/sent") as answer:
+            found: dict[str, list[dict[str, Any]]] = json.load(answer)
+        return found
+
+    def secrets(self) -> dict[str, dict[str, Any]]:
+        """Every version of every secret: its stages, and its value's digest."""
+        found: dict[str, dict[str, Any]] = {}
+        for region in REGIONS:
+            client = self.aws("secretsmanager", region)
+            for secret in client.list_secrets(MaxResults=100)["SecretList"]:
+                name = secret["Name"]
+                versions = client.list_secret_version_ids(SecretId=name, IncludeDeprecated=True)["Versions"]
+                found[name] = {v["VersionId"]: [sorted(v.get("VersionStages", [])), _value(client, name, v["VersionId"])] for v in versions}
+        return found
+
+    def snapshot(self) -> Snapshot:
+        """All of it, so that two snapshots are equal only if nothing was changed between; times to live aside."""
+        services = {name: _plain(self.service(name)) for name in SERVICES}
+        tasks = {n: sorted(self.aws("ecs").list_tasks(cluster=CLUSTER, serviceName=s)["taskArns"]) for n, s in SERVICES.items()}
+        looks = {f"{s} {operation}": _plain(getattr(self.aws(s, region), operation)().get(key)) for s, operation, key, region in LOOKS}
+        groups, marks = json.loads(self.cache().eval(KEYS, 0))  # type: ignore[arg-type]
+        with self.database() as connection:
+            query = "SELECT count(*), bit_xor(hashtextextended(t::text, 0)) FROM {} AS t"
+            tables = {table: connection.execute(query.format(table)).fetchone() for table in TABLES}  # type: ignore[arg-type]
+        return {
+            "secrets": self.secrets(),
+            "services": services,
+            "tasks": tasks,
+            "bounds": self.bounds(),
+            "tables": tables,
+            "keys": groups,
+            "marks": marks or {},
+            "notices": self.sent(),
+            **looks,
+        }
+
+
+def _value(client: Any, name: str, version: str) -> str:
+    found = client.get_secret_value(SecretId=name, VersionId=version)
+    raw = found["SecretString"].encode() if "SecretString" in found else found["SecretBinary"]
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _plain(found: Any) -> Any:
+    return json.loads(json.dumps(found, default=str, sort_keys=True))
+
+
+def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
+    """What was done to the world, without the ids, the generated values and the moments: equal for equal effects, once each."""
+    changed: dict[str, Any] = {
+        "secrets": {n: _versions(before["secrets"][n], v) for n, v in after["secrets"].items() if v != before["secrets"][n]},
+        "services": {n: _service(before, after, n) for n in SERVICES},
+        "bounds": after["bounds"],
+        "tables": {n: "as it was" if found == before["tables"][n] else found[0] for n, found in after["tables"].items()},
+        "keys": {n: "as it was" if found == before["keys"].get(n) else found[0] for n, found in after["keys"].items()},
+        "marks": Counter(_nameless(mark) for mark in after["marks"] if after["marks"][mark] != before["marks"].get(mark)),
+        "slack": Counter(sent["message"]["text"] for sent in after["notices"]["slack"]),
+        "alerts": sorted({(sent["dedup_key"], sent["event_action"]) for sent in after["notices"]["pagerduty"]}),
+        "incidents": [(i["name"], [(u["status"], u["body"]) for u in i["incident_updates"]]) for i in after["notices"]["statuspage"]],
+    }
+    rest = {name for name in before if " " in name and before[name] != after[name]}
+    return {**changed, "rest": rest}
+
+
+def _versions(before: dict[str, Any], after: dict[str, Any]) -> list[Any]:
+    return sorted([stages, "as it was" if version in before else "new"] for version, (stages, _) in after.items())
+
+
+def _service(before: Snapshot, after: Snapshot, name: str) -> dict[str, Any]:
+    known = {event["id"] for event in before["services"][name]["events"]}
+    found = after["services"][name]
+    return {
+        "desired": found["desiredCount"],
+        "running": found["runningCount"],
+        "events": Counter(_nameless(e["message"]) for e in found["events"] if e["id"] not in known),
+        "kept tasks": len(set(before["tasks"][name]) & set(after["tasks"][name])),
+    }
+
+
+def _nameless(text: str) -> str:
+    return re.sub(r"[0-9a-f]{32}|ecs-svc/\d+|idempotency:[^:]+-(?=\d)", "ID", text)
+
+
+def standing(snapshot: Snapshot) -> dict[str, Any]:
+    """What stands, whichever way it came about: what undo has to put back."""
+    alerts: dict[str, str] = {sent["dedup_key"]: sent["event_action"] for sent in snapshot["notices"]["pagerduty"]}
+    return {
+        "secrets": {n: _staged(v) for n, v in snapshot["secrets"].items()},
+        "desired": {n: snapshot["services"][n]["desiredCount"] for n in SERVICES},
+        "bounds": snapshot["bounds"],
+        "tables": snapshot["tables"],
+        "keys": snapshot["keys"],
+        "marks": snapshot["marks"],
+        "slack": snapshot["notices"]["slack"],
+        "alerts": {key for key, action in alerts.items() if action == "trigger"},
+        "incidents": {i["name"] for i in snapshot["notices"]["statuspage"] if i["status"] != "resolved"},
+    }
+
+
+def _staged(versions: dict[str, Any]) -> dict[str, Any]:
+    """AWS itself moves AWSPREVIOUS whenever AWSCURRENT moves, so that it isn't looked at."""
+    stages = ("AWSCURRENT", "AWSPENDING")
+    return {stage: (v, value) for v, (labels, value) in versions.items() for stage in stages if stage in labels}
