@@ -66,9 +66,10 @@ class Line(click.Command):
 
 
 class Group(click.Group):
-    """A group whose commands are `Line`s."""
+    """A group whose commands are `Line`s, and whose groups are such groups."""
 
     command_class = Line
+    group_class = type
 
 
 class Root(Group):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import subprocess
@@ -24,7 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import opsctl
 from opsctl import cli
+from opsctl.adapters.aws import session
 from opsctl.redaction import vault
 
 PATIENCE = 60.0
@@ -33,6 +38,13 @@ ROOT = Path(cli.__file__).parents[1]
 
 def nothing() -> None:
     """Change nothing in the child."""
+
+
+def warm() -> None:
+    """Import all of opsctl, so that no child has to."""
+    for module in pkgutil.walk_packages(opsctl.__path__, "opsctl."):
+        if not module.name.startswith(("opsctl.sandbox", "opsctl.main")):
+            importlib.import_module(module.name)
 
 
 @dataclass(frozen=True)
@@ -64,8 +76,7 @@ class Child:
         self._master, slave = os.openpty() if typed is not None else (-1, -1)
         if typed is not None:
             os.write(self._master, typed.encode())
-        alive, self._ended = os.pipe()
-        alive, self._ended = self._ended, alive
+        self._ended, alive = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
@@ -77,6 +88,8 @@ class Child:
 
     def _become(self, env: dict[str, str], slave: int, before: Callable[[], None]) -> None:
         code = 70
+        gc.freeze()
+        gc.disable()
         try:
             os.setsid()
             if slave >= 0:
@@ -90,6 +103,7 @@ class Child:
                 signal.signal(number, signal.default_int_handler)
             # A fresh process knows no secret yet; this one may not hide what an earlier one read.
             vault.__init__()  # type: ignore[misc]
+            session._callers.clear()
             before()
             code = cli.run(list(self.args))
             sys.stdout.flush()

@@ -20,14 +20,16 @@ import botocore.session
 import psycopg
 import redis
 from botocore.config import Config
-from terminal import Result, Terminal
+from terminal import Result, Terminal, warm
 
+from opsctl.adapters.aws import session
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
 ROOT = Path(lifecycle.__file__).parents[2]
 CLUSTER = "safawinet-prod"
 SERVICES = {"api": "safawinet-api-prod", "worker": "safawinet-worker-prod"}
+MODELS = ("sts", "ecs", "secretsmanager", "rds", "rds-data", "elasticache", "application-autoscaling", "ecr", "cloudwatch", "logs")
 REGIONS = ("us-east-1", "us-west-2")
 TABLES = ("users", "refresh_sessions")
 GUARDIAN = """
@@ -52,18 +54,19 @@ LOOKS = [
     ("sqs", "list_queues", "QueueUrls", REGIONS[0]),
 ]
 
+# A group's digest is a sum, so that the order of the keys doesn't matter.
 KEYS = """
-local groups, marks, names = {}, {}, redis.call('KEYS', '*')
-table.sort(names)
-for _, name in ipairs(names) do
-    local kind = redis.call('TYPE', name)['ok']
-    local value = kind == 'string' and redis.call('GET', name) or kind
+local groups, marks = {}, {}
+for _, name in ipairs(redis.call('KEYS', '*')) do
+    local value = redis.pcall('GET', name)
+    if type(value) == 'table' then value = 'no string' end
     local group = string.match(name, '^[^:]*')
     if group == 'auth' or group == 'idempotency' then
         marks[name] = value
     else
-        groups[group] = groups[group] or {0, ''}
-        groups[group] = {groups[group][1] + 1, redis.sha1hex(groups[group][2] .. name .. '=' .. value)}
+        local sum = tonumber(string.sub(redis.sha1hex(name .. '=' .. value), 1, 9), 16)
+        groups[group] = groups[group] or {0, 0}
+        groups[group] = {groups[group][1] + 1, groups[group][2] + sum}
     end
 end
 return cjson.encode({groups, marks})
@@ -89,6 +92,9 @@ class Rehearsal:
     def up(self) -> None:
         """Start it, or mend what of it has died."""
         self.facts = lifecycle.up(self.folder, tempo=0.0, users=self.users, sessions=self.sessions)
+        warm()
+        for service in MODELS:
+            self.aws(service)
 
     def reset(self) -> None:
         """Put the seeded data back, and take every fault away."""
@@ -104,7 +110,10 @@ class Rehearsal:
 
     @cached_property
     def _session(self) -> Any:
-        return botocore.session.Session(session_vars={"config_file": (None, None, os.devnull, None)})
+        found = botocore.session.Session(session_vars={"config_file": (None, None, os.devnull, None)})
+        # Its loader is opsctl's, so that a forked child finds AWS's models in memory.
+        found.register_component("data_loader", session._loader())
+        return found
 
     def aws(self, service: str, region: str = REGIONS[0]) -> Any:
         """A client of the sandbox's AWS that has nothing to do with opsctl's own."""

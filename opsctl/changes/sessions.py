@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psycopg import sql
 
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
+from opsctl.changes.deletion import begin, delete_locked, delete_pages
 
 if TYPE_CHECKING:
     from opsctl.config import Environment, SessionSettings
     from opsctl.systems import Systems
-
-PAGES = 200
-SMALL = 2_000
-LOCK_TRIES = 20
-LOCKED_FOR = timedelta(milliseconds=8)
 
 
 class SessionChange(Change, frozen=True, kw_only=True):
@@ -45,7 +41,10 @@ class SessionChange(Change, frozen=True, kw_only=True):
 
 
 class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
-    """No row of the sessions' table that matches began before the cutoff."""
+    """No row of the sessions' table that matches began before the cutoff.
+
+    What began since is ended too: a session that was refreshed a moment ago can't be told from a new one.
+    """
 
     permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"})
     repeats: ClassVar[bool] = True
@@ -54,92 +53,56 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says whose, and which."""
-        return f"delete refresh sessions of {self.whose} begun before {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
+        return f"delete refresh sessions of {self.whose}, until none is left that began before {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
     def check(self, read: Systems) -> Finding:
-        """Count the rows that match."""
+        """Count the rows that began before the cutoff, and all that would be ended with them."""
         settings: SessionSettings = read.environment.need("sessions")
-        query = sql.SQL("SELECT count(*) AS n FROM {} WHERE {}").format(sql.Identifier(settings.table), self._where(settings))
-        found = int(read.database.query(query, **self._values(settings))[0]["n"])
-        if not found:
+        query = sql.SQL("SELECT count(*) FILTER (WHERE {}) AS old, count(*) AS live FROM {} WHERE {}").format(
+            self._old(settings), sql.Identifier(settings.table), self._whose(settings)
+        )
+        found = read.database.query(query, **self._cutoff(settings), **self._users(settings))[0]
+        if not found["old"]:
             return Done("no such session is in the database", self.cutoff)
         ttl = int(settings.access_ttl.total_seconds() // 60)
-        return Pending(
-            found,
-            "sessions",
-            f"access tokens live up to {ttl} min longer, unless {settings.signing_secret or 'the key'} is rotated",
-        )
+        note = f"access tokens live up to {ttl} min longer, unless {settings.signing_secret or 'the key'} is rotated"
+        return Pending(int(found["live"]), "sessions", note)
 
-    def _where(self, settings: SessionSettings) -> sql.Composed:
+    def _old(self, settings: SessionSettings) -> sql.Composed:
         if settings.created_column:
-            began = sql.SQL("{} < %(cutoff)s").format(sql.Identifier(settings.created_column))
-        else:
-            began = sql.SQL("{} < %(expiry)s").format(sql.Identifier(settings.expires_column))
-        if self.users is None:
-            return sql.Composed([began])
-        user, table = sql.Identifier(settings.user_column), sql.Identifier(settings.table)
-        typed = sql.SQL("{} IN (SELECT {} FROM jsonb_populate_recordset(NULL::{}, %(users)s::jsonb)) AND {}")
-        return typed.format(user, user, table, began)
+            return sql.SQL("{} < %(cutoff)s").format(sql.Identifier(settings.created_column))
+        return sql.SQL("{} < %(cutoff)s").format(sql.Identifier(settings.expires_column))
 
-    def _values(self, settings: SessionSettings) -> dict[str, Any]:
-        """The bound parameters; users travel as JSON, so that the table's own types cast them and both drivers can carry them."""
-        values: dict[str, Any] = {"cutoff": self.cutoff} if settings.created_column else {"expiry": self.cutoff + settings.lifetime}
-        if self.users is not None:
-            values["users"] = json.dumps([{settings.user_column: user} for user in self.users])
-        return values
+    def _cutoff(self, settings: SessionSettings) -> dict[str, Any]:
+        return {"cutoff": self.cutoff if settings.created_column else self.cutoff + settings.lifetime}
+
+    def _whose(self, settings: SessionSettings) -> sql.Composable:
+        """The users travel as JSON, so that the table's own types cast them and both drivers can carry them."""
+        if self.users is None:
+            return sql.SQL("true")
+        user, table = sql.Identifier(settings.user_column), sql.Identifier(settings.table)
+        typed = sql.SQL("{} IN (SELECT {} FROM jsonb_populate_recordset(NULL::{}, %(users)s::jsonb))")
+        return typed.format(user, user, table)
+
+    def _users(self, settings: SessionSettings) -> dict[str, Any]:
+        if self.users is None:
+            return {}
+        return {"users": json.dumps([{settings.user_column: user} for user in self.users])}
 
     def apply(self, write: Systems, token: str) -> Evidence:
-        """Delete in batches that keep nobody waiting, then once more under a lock, so that a refresh can't slip through."""
+        """Delete in batches that keep nobody waiting, then what came since under a lock, so that no refresh slips through."""
         settings: SessionSettings = write.environment.need("sessions")
-        pages = self._pages(write, settings)
-        deleted = self._in_batches(write, settings, pages) if self.users is None else 0
-        first = 0 if self.users is not None or pages < SMALL else max(pages - PAGES, 0)
-        locked = self._under_lock(write, settings, first)
-        return {"deleted": deleted + (locked or 0), "locked_pass": locked is not None}
-
-    def _pages(self, write: Systems, settings: SessionSettings) -> int:
-        query = "SELECT pg_relation_size(%(table)s::regclass) / current_setting('block_size')::bigint AS pages"
-        return int(write.database.query(query, table=settings.table)[0]["pages"])
-
-    def _delete(self, settings: SessionSettings, pages: bool) -> sql.Composed:
-        within = sql.SQL("ctid >= %(first)s::tid AND ctid < %(last)s::tid AND ") if pages else sql.SQL("")
-        return sql.SQL("DELETE FROM {} WHERE {}{}").format(sql.Identifier(settings.table), within, self._where(settings))
-
-    def _in_batches(self, write: Systems, settings: SessionSettings, pages: int) -> int:
-        statement, values, deleted = self._delete(settings, pages=True), self._values(settings), 0
-        for first in range(0, pages + 1, PAGES):
-            deleted += write.database.execute(statement, first=f"({first},0)", last=f"({first + PAGES},0)", **values)
-            write.beat(deleted, None, "sessions deleted")
-        return deleted
-
-    def _under_lock(self, write: Systems, settings: SessionSettings, first: int) -> int | None:
-        """Delete what came behind the batches while no refresh can commit; None when no lock was to be had in time."""
-        from opsctl.adapters.database import Busy
-
-        table = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(settings.table))
-        limit = f"{int(LOCKED_FOR.total_seconds() * 1000)}ms"
-        for _ in range(LOCK_TRIES):
-            try:
-                with write.database.transaction():
-                    settle = "SELECT set_config('lock_timeout', %(limit)s, true), set_config('statement_timeout', %(limit)s, true)"
-                    write.database.execute(settle, limit=limit)
-                    write.database.execute(table)
-                    values = self._values(settings)
-                    if not first:
-                        return write.database.execute(self._delete(settings, pages=False), **values)
-                    return write.database.execute(self._delete(settings, pages=True), first=f"({first},0)", last="(4294967295,0)", **values)
-            except Busy:
-                write.beat(0, None, "waiting for a quiet moment")
-        return None
+        if self.users is not None:
+            return {"deleted": delete_locked(write, settings, self._whose(settings), self._users(settings))}
+        start = begin(write, settings)
+        deleted = delete_pages(write, settings, start.pages)
+        return {"deleted": deleted + delete_locked(write, settings, *start.since(settings))}
 
     def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's line (Safawinet 1.2, 2.2, 2.3), bounded by the cutoff."""
+        """The runbook's line (Safawinet 1.2, 2.2, 2.3)."""
         settings: SessionSettings = environment.need("sessions")
-        where = f"{settings.created_column} < '{self.cutoff:%Y-%m-%d %H:%M:%S+00}'"
-        if not settings.created_column:
-            where = f"{settings.expires_column} < '{self.cutoff + settings.lifetime:%Y-%m-%d %H:%M:%S+00}'"
-        who = f"{settings.user_column} IN ({', '.join(shlex.quote(u) for u in self.users)}) AND " if self.users is not None else ""
-        return [f"psql -c {shlex.quote(f'DELETE FROM {settings.table} WHERE {who}{where}')}"]
+        where = f" WHERE {settings.user_column} IN ({', '.join(_quoted(u) for u in self.users)})" if self.users is not None else ""
+        return [f"psql -c {shlex.quote(f'DELETE FROM {settings.table}{where}')}"]
 
 
 class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
@@ -157,19 +120,20 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says whose, and which."""
-        return f"unlink cached sessions of {self.whose} begun before {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
+        return f"unlink cached sessions of {self.whose}, until none is left that began before {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
     def check(self, read: Systems) -> Finding:
-        """Count the keys that match."""
-        found = read.redis.count(**self._which(read))
-        return Pending(found, "cached sessions") if found else Done("no such session is in Redis", self.cutoff)
+        """Count the keys that began before the cutoff, and all that would be ended with them."""
+        if not read.redis.count(**self._which(read, int(self.cutoff.timestamp() * 1000))):
+            return Done("no such session is in Redis", self.cutoff)
+        return Pending(read.redis.count(**self._which(read, read.redis.server_time_ms())), "cached sessions")
 
-    def _which(self, systems: Systems) -> dict[str, Any]:
+    def _which(self, systems: Systems, before_ms: int) -> dict[str, Any]:
         settings: SessionSettings = systems.environment.need("sessions")
         return {
             "patterns": settings.redis_patterns,
             "keep": settings.keep,
-            "before_ms": int(self.cutoff.timestamp() * 1000),
+            "before_ms": before_ms,
             "lifetime_ms": int(settings.redis_lifetime.total_seconds() * 1000),
             "users": self.users,
             "user_pattern": settings.redis_user_pattern,
@@ -177,7 +141,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """SCAN and UNLINK in short steps."""
-        return {"unlinked": write.redis.unlink(**self._which(write), beat=write.beat)}
+        return {"unlinked": write.redis.unlink(**self._which(write, write.redis.server_time_ms()), beat=write.beat)}
 
     def as_shell(self, environment: Environment) -> list[str]:
         """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too."""
@@ -241,3 +205,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
             return [f"curl -fsS -X POST {base}/v1/auth/force-logout-all {auth}"]
         bodies = [shlex.quote(json.dumps({"userId": user})) for user in self.users]
         return [f"curl -fsS -X POST {base}/v1/auth/force-logout {auth} -d {body}" for body in bodies]
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -139,6 +139,8 @@ class Engine:
             runner.go(steps)
         except OpsctlError as error:
             return error
+        finally:
+            self.watcher.rests()
         return None
 
     def _told(self, run: Run, word: Result, steps: list[Step], error: OpsctlError | None = None) -> Outcome:

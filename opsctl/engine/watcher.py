@@ -22,6 +22,9 @@ class Watcher(Protocol):
     def ends(self, step: Step) -> None:
         """A step has reached its `state`."""
 
+    def rests(self) -> None:
+        """Nothing goes on for now."""
+
     def says(self, line: str) -> None:
         """Anything else that a person should know."""
 
@@ -39,6 +42,9 @@ class Silent:
         """Say nothing."""
 
     def ends(self, step: Step) -> None:
+        """Say nothing."""
+
+    def rests(self) -> None:
         """Say nothing."""
 
     def says(self, line: str) -> None:

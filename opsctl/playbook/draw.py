@@ -9,6 +9,7 @@ from opsctl.playbook import conditions
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.preview import Look, Preview
 from opsctl.playbook.schema import Step
+from opsctl.render.screen import counted
 
 HERE = " " * 11
 
@@ -85,7 +86,7 @@ def _planned(planned: Planned) -> list[str]:
     if not planned.pending:
         word = "already so" if planned.state == "done" else planned.state
         return [click.style(f"{HERE}= {planned.change.summary}: {word}{': ' if planned.why else ''}{planned.why}", fg="bright_black")]
-    impact = click.style(f"  {planned.count:,} {planned.unit}", bold=True) if planned.count else ""
+    impact = click.style(f"  {counted(planned.count, planned.unit)}", bold=True) if planned.count else ""
     found = [f"{HERE}{click.style('~', fg='yellow')} {planned.change.summary}{impact}"]
     if planned.why:
         found.append(f"{HERE}  {planned.why}")
@@ -96,5 +97,5 @@ def _totals(shown: Preview, together: Plan | None) -> str:
     steps = sum(look.would_change for look in shown.looks)
     asks = sum(look.kind == "ask" and look.holds is not False for look in shown.looks)
     impact = together.impact if together else {}
-    affects = ", ".join(f"{count:,} {unit}" for unit, count in impact.items() if count)
-    return f"\n\n{steps} of {len(shown.looks)} steps would change something{'; up to ' + affects if affects else ''}; {asks} questions."
+    affects = ", ".join(counted(count, unit) for unit, count in impact.items() if count)
+    return f"\n\n{steps} of {len(shown.looks)} steps would change something{'; up to ' + affects if affects else ''}; {counted(asks, 'questions')}."

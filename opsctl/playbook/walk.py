@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from opsctl.config import Duration
-from opsctl.errors import CheckFailed, Interrupted, OpsctlError, Waiting
+from opsctl.errors import CheckFailed, Interrupted, OpsctlError
 from opsctl.playbook import conditions, lines
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about, finished
 from opsctl.render.shapes import Verdict
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opsctl.playbook.history import History
     from opsctl.playbook.schema import Step
 
-MARGIN = 1.1
+MARGIN = 0.1
 ROWS = 1000
 
 
@@ -69,14 +69,12 @@ class Walk:
         return f"opsctl runs resume {self.run.id}"
 
     def _next(self, error: OpsctlError) -> str:
-        """What to type next: a child's run is taken up through its playbook's."""
-        if not error.next and isinstance(error, Interrupted):
-            return ""
-        if isinstance(error, Interrupted) or "runs resume" in error.next:
+        """What to type next: a child's run is taken up through its playbook's; nothing after a cancelling."""
+        if self._resume in error.next or (isinstance(error, Interrupted) and not error.next):
+            return error.next
+        if isinstance(error, Interrupted) or "runs resume" in error.next or not error.next:
             return self._resume
-        if isinstance(error, Waiting) or not error.next:
-            return f"{self._resume} (in a terminal)" if isinstance(error, Waiting) else self._resume
-        return error.next if self._resume in error.next else f"{error.next}; then: {self._resume}"
+        return f"{error.next.rstrip('.')}; then: {self._resume}"
 
     def _heed(self) -> None:
         wish = self.ledger.wished(self.run.id)
@@ -160,16 +158,17 @@ class Walk:
         if str(number) not in self._bounds:
             return "it couldn't be planned before" if plan.pending else ""
         shown = self._bounds[str(number)]
-        over = {unit: count for unit, count in plan.impact.items() if count > ceil(shown.get(unit, 0) * MARGIN)}
+        over = {u: n for u, n in plan.impact.items() if n > shown.get(u, 0) + ceil(shown.get(u, 0) * MARGIN)}
         return ", ".join(f"{count:,} {unit} now, {shown.get(unit, 0):,} then" for unit, count in over.items())
 
     def _failed(self, number: int, outcome: Outcome) -> None:
         error = outcome.error
         if error is None:
             return
-        if outcome.result in ("failed", "refused") or type(error).result in ("failed", "refused"):
+        if outcome.result in ("failed", "refused") or error.result in ("failed", "refused"):
             key = self.playbook.key(number)
-            error.next = f"{error.next or f'opsctl runs show {outcome.run}'}; then: {self._resume} --retry {key} --reason WHY"
+            look = error.next.rstrip(".") or f"opsctl runs show {outcome.run}"
+            error.next = f"{look}; then: {self._resume} --retry {key} --reason WHY"
         raise error
 
     def _ended(self, number: int) -> None:

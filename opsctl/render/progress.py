@@ -49,6 +49,13 @@ class Progress:
         words = {"applied": "done", "done": "already so"}
         self._line(f"  {words.get(step.state, step.state):<10} {step.change.summary} ({self._elapsed(step):.1f} s)")
 
+    def rests(self) -> None:
+        """Take the live line away."""
+        with self._mutex:
+            if self._width:
+                click.echo(f"\r{'':<{self._width}}\r", nl=False, err=True)
+                self._width = 0
+
     def says(self, line: str) -> None:
         """Show a line of its own."""
         self._line(line)
@@ -66,7 +73,7 @@ class Progress:
             if not self.live and (quiet or (not due and text == self._noted)):
                 return
             self._drawn, self._noted = now, text
-            line = vault.redact(f"  … {step.change.summary}: {text} ({self._elapsed(step):.0f} s)")
+            line = vault.redact(f"  … {step.change.target}: {text} ({self._elapsed(step):.0f} s)")
             if not self.live:
                 click.echo(line, err=True)
                 return

@@ -16,7 +16,7 @@ from opsctl.errors import OpsctlError
 if TYPE_CHECKING:
     from opsctl.playbook.schema import Condition, Playbook, Step
 
-WIDTH = 108
+WIDTH = 120
 
 EXIT = {
     0: "done, or already so",

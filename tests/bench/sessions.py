@@ -32,7 +32,7 @@ FULL, WORK = "bench_full", "bench_work"
 INDEXES = "refresh_sessions_token_hash_key", "refresh_sessions_user_id"
 FILL = """
 INSERT INTO refresh_sessions (user_id, token_hash, created_at, expires_at)
-SELECT 1 + n * 7919 %% 10000, 'bench-' || n, now() - interval '1 day', now() + interval '29 days' FROM generate_series(1, %s) AS n
+SELECT 1 + (n::bigint * 7919) %% 10000, 'bench-' || n, now() - interval '1 day', now() + interval '29 days' FROM generate_series(1, %s) AS n
 """
 
 

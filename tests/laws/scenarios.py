@@ -1,0 +1,266 @@
+"""One rehearsal or more for every changing command. A command without one fails `test_every_command_is_rehearsed`, by its name."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from commands import changing
+from terminal import Child, Result
+from world import CLUSTER, SERVICES, World
+
+CANARY = "canary-7f3a9c51e0d84b26a5c1f09e3d7b6482"
+TITLE = "Sign-in trouble"
+CHANNELS = """
+[channels]
+slack = { env = "SLACK_WEBHOOK" }
+page = { env = "PAGER_KEY" }
+page-base = "world:pagerduty"
+status-page = "sandbox"
+status-key = { env = "STATUS_KEY" }
+status-base = "world:statuspage"
+"""
+MAIL_KEY = "safawinet/prod/mail-key"
+JWT = "safawinet/prod/jwt"
+
+
+def nothing(world: World) -> None:
+    """Prepare nothing."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One line of a command and what is known about it.
+
+    `so` tells from the world itself whether what the line wants is so. `meddle` is somebody else who changes what the line is about,
+    where a change of it has a value before. `reversible`: undo puts the world back. `typed` is what a person answers.
+    """
+
+    line: str
+    so: Callable[[World], bool]
+    prepare: Callable[[World], None] = nothing
+    meddle: Callable[[World], None] | None = None
+    reversible: bool = False
+    config: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    stdin: str = ""
+    typed: str | None = None
+    blind: bool = False
+
+    @property
+    def target(self) -> str:
+        """The target of the gravest change, as it is typed."""
+        return TARGETS[self.line]
+
+
+def rotate_before(world: World) -> None:
+    """Somebody rotates the signing key, so that the tasks are older than it."""
+    world.rotate(JWT, "secret", "f" * 64)
+
+
+def rotated(world: World) -> None:
+    """We rotated the mail key a while ago."""
+    told = {"FORMER": "the-key-that-a-rollback-takes-back"}
+    world.opsctl("secrets", "rotate", "mail-key", "--value-from", "env:FORMER", "-y", env=told, check=0)
+
+
+def write_users(world: World) -> None:
+    """A file of users, as a person keeps it."""
+    (world.home / "users.txt").write_text("# who asked for it\n11\nuser12@example.com\n13\n")
+
+
+def set_count(count: int) -> Callable[[World], None]:
+    """Somebody else scales the api."""
+
+    def meddle(world: World) -> None:
+        world.aws("ecs").update_service(cluster=CLUSTER, service=SERVICES["api"], desiredCount=count)
+
+    return meddle
+
+
+def foreign_rotation(id: str, key: str) -> Callable[[World], None]:
+    """Somebody else rotates the same secret."""
+    return lambda world: world.rotate(id, key, "somebody-else-chose-this-one-0123456789")
+
+
+def no_session_of(*users: int) -> Callable[[World], bool]:
+    """Whether these users have no session left, all others have theirs, and the API refuses their tokens."""
+
+    def so(world: World) -> bool:
+        names = ", ".join(map(str, users))
+        left = world.count(f"SELECT count(*) FROM refresh_sessions WHERE user_id IN ({names})")
+        others = world.count("SELECT count(*) FROM refresh_sessions")
+        cache = world.cache()
+        cached = [key for user in users for key in cache.scan_iter(f"session:{user}:*", count=10_000)]
+        marked = all(cache.exists(f"auth:revoked:user:{user}") for user in users)
+        return left == 0 and others > 49_000 and not cached and marked
+
+    return so
+
+
+def no_session(world: World) -> bool:
+    """Whether nobody has a session, other keys are there, and the API refuses every token."""
+    cache = world.cache()
+    cached = next(iter(cache.scan_iter("session:*", count=50_000)), None)
+    foreign = int(cache.dbsize())  # type: ignore[arg-type]
+    rows = world.count("SELECT count(*) FROM refresh_sessions")
+    return rows == 0 and cached is None and foreign >= 5_000 and bool(cache.exists("auth:revoked:all"))
+
+
+def new_key(world: World) -> bool:
+    """Whether the signing key is a new one of 64 hex digits."""
+    now = world.secret(JWT, "secret")
+    return len(now) == 64 and now != world.facts["jwt_secret"]
+
+
+def compromised_gone(world: World) -> bool:
+    """Whether the key is new, and the old one has no label left."""
+    stages = [label for labels, _ in world.secrets()[JWT].values() for label in labels]
+    return new_key(world) and "AWSPREVIOUS" not in stages
+
+
+def canary_is_current(world: World) -> bool:
+    """Whether the mail key is the given one."""
+    return world.secret(MAIL_KEY, "key") == CANARY
+
+
+def said(channel: str, text: str, times: int = 1) -> Callable[[World], bool]:
+    """Whether a channel has it exactly so many times."""
+    return lambda world: str(world.sent()[channel]).count(text) == times
+
+
+def redeployed(*names: str) -> Callable[[World], bool]:
+    """Whether services have a completed deployment that is younger than the signing key."""
+
+    def so(world: World) -> bool:
+        versions = world.aws("secretsmanager").list_secret_version_ids(SecretId=JWT)["Versions"]
+        since = next(v["CreatedDate"] for v in versions if "AWSCURRENT" in v["VersionStages"])
+        newest = [world.service(name)["deployments"][0] for name in names]
+        return all(d["rolloutState"] == "COMPLETED" and d["createdAt"] >= since for d in newest)
+
+    return so
+
+
+def scaled(count: int, least: int) -> Callable[[World], bool]:
+    """Whether the api runs so many tasks, and its scaling lets it."""
+    return lambda world: world.service("api")["runningCount"] == count and world.bounds() == (least, 10)
+
+
+def always(world: World) -> bool:
+    """What only a person can tell."""
+    return True
+
+
+GENERATE = "--value-from generate"
+SCENARIOS: dict[str, list[Scenario]] = {
+    "service scale": [
+        Scenario("service scale api 3", scaled(3, 3), meddle=set_count(5), reversible=True),
+        Scenario("service scale api 1", scaled(1, 1), meddle=set_count(5), reversible=True),
+    ],
+    "service redeploy": [Scenario("service redeploy api worker", redeployed("api", "worker"), prepare=rotate_before)],
+    "secrets rotate": [
+        Scenario(f"secrets rotate jwt {GENERATE}", new_key, meddle=foreign_rotation(JWT, "secret"), reversible=True),
+        Scenario(f"secrets rotate jwt {GENERATE} --compromised", compromised_gone, meddle=foreign_rotation(JWT, "secret")),
+        Scenario(
+            "secrets rotate mail-key --value-from env:NEW_KEY",
+            canary_is_current,
+            meddle=foreign_rotation(MAIL_KEY, "key"),
+            reversible=True,
+            env={"NEW_KEY": CANARY},
+        ),
+        Scenario(
+            "secrets rotate mail-key --value-from -",
+            canary_is_current,
+            meddle=foreign_rotation(MAIL_KEY, "key"),
+            reversible=True,
+            stdin=f"{CANARY}\n",
+        ),
+    ],
+    "secrets rollback": [
+        Scenario(
+            "secrets rollback mail-key",
+            lambda world: not world.secret(MAIL_KEY, "key").startswith("the-key"),
+            prepare=rotated,
+            meddle=foreign_rotation(MAIL_KEY, "key"),
+            reversible=True,
+        )
+    ],
+    "logout user": [Scenario("logout user 5 user7@example.com", no_session_of(5, 7))],
+    "logout bulk": [Scenario("logout bulk --users-from {home}/users.txt", no_session_of(11, 12, 13), prepare=write_users)],
+    "logout all": [Scenario("logout all", no_session)],
+    "notify slack": [
+        Scenario("notify slack --message trouble", said("slack", "trouble"), config=CHANNELS, blind=True),
+        Scenario("notify slack --message 'tell them'", always, typed="done\n" * 5),
+    ],
+    "notify page": [Scenario("notify page --message 'come quickly'", said("pagerduty", "come quickly"), config=CHANNELS, reversible=True)],
+    "notify status": [
+        Scenario(
+            f"notify status --title '{TITLE}' --message 'we look into it'",
+            said("statuspage", "we look into it"),
+            config=CHANNELS,
+            reversible=True,
+        ),
+    ],
+}
+
+TARGETS = {
+    "service redeploy api worker": "service/api",
+    f"secrets rotate jwt {GENERATE} --compromised": "secret/jwt/AWSCURRENT",
+    "logout all": "sessions",
+}
+
+
+def rehearsed() -> Iterator[tuple[str, Scenario]]:
+    """Every scenario of every command that is there."""
+    for words in changing():
+        for scenario in SCENARIOS.get(words, []):
+            yield words, scenario
+
+
+def every(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.MarkDecorator:
+    """Parametrise a law over the scenarios of all changing commands, or of those that are such."""
+    found = [pytest.param(scenario, id=scenario.line.replace("/", ":")) for _, scenario in rehearsed() if such(scenario)]
+    return pytest.mark.parametrize("scenario", found)
+
+
+class Rehearsed:
+    """A scenario in a world: prepared, and ready to be run."""
+
+    def __init__(self, scenario: Scenario, world: World) -> None:
+        self.scenario, self.world = scenario, world
+        world.configure(add=scenario.config)
+        self.env = {
+            "SLACK_WEBHOOK": f"{world.facts['slack']}/services/T/B/{world.facts['slack_key']}",
+            "PAGER_KEY": world.facts["pagerduty_key"],
+            "STATUS_KEY": world.facts["statuspage_key"],
+            **scenario.env,
+        }
+        scenario.prepare(world)
+        self.words = shlex.split(scenario.line.format(home=world.home))
+        self.before = world.snapshot()
+
+    def start(self, *args: str, **how: Any) -> Child:
+        """Begin a command line with the scenario's values at hand."""
+        how = {"input": self.scenario.stdin, "typed": self.scenario.typed, "env": self.env, **how}
+        return self.world.opsctl.start("-o", "json", *args, **how)
+
+    def say(self, *args: str, check: int | None = None, **how: Any) -> Result:
+        """Run one to its end; with `check`, it has to leave with that exit code."""
+        result = self.start(*args, **how).wait()
+        assert check is None or result.code == check, f"opsctl {' '.join(args)}: expected exit {check}\n{result}"
+        return result
+
+    def dry(self, *options: str, **how: Any) -> Result:
+        """A dry run."""
+        return self.say(*self.words, "-n", *options, **how)
+
+    def run(self, *options: str, **how: Any) -> Result:
+        """The line itself, agreed to."""
+        return self.say(*self.words, "-y", *options, **how)
+
+    def untouched(self) -> None:
+        """Nothing has changed."""
+        assert self.world.snapshot() == self.before

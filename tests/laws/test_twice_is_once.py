@@ -1,0 +1,35 @@
+"""Law 2: twice is once. After a successful run the same command changes nothing, and says why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scenarios import Rehearsed, every
+
+
+def said_why(changes: list[dict[str, Any]]) -> None:
+    """Every change was found to be so, and it is said since when or by whom."""
+    assert changes
+    assert {(change["state"], bool(change["why"])) for change in changes} == {("done", True)}, changes
+
+
+@every()
+def test_the_same_command_again_changes_nothing(it: Rehearsed) -> None:
+    it.run(check=0)
+    after = it.world.snapshot()
+    planned = it.dry(check=0).json
+    assert planned["result"] == "unchanged"
+    said_why(planned["changes"])
+    again = it.run(check=0).json
+    assert again["result"] == "unchanged"
+    said_why(again["changes"])
+    assert it.world.snapshot() == after
+    assert it.scenario.so(it.world)
+
+
+@every()
+def test_a_finished_run_resumed_changes_nothing(it: Rehearsed) -> None:
+    run = it.run(check=0).json["run"]
+    after = it.world.snapshot()
+    assert it.say("runs", "resume", run, check=0).json["result"] == "changed"
+    assert it.world.snapshot() == after

@@ -1,0 +1,3 @@
+from playbook_world import house, tree
+
+__all__ = ["house", "tree"]

@@ -1,0 +1,252 @@
+"""A world in memory for playbooks: three kinds of change, a group of commands of its own, and a person who answers from a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import click
+import msgspec
+import pytest
+
+from opsctl import cli
+from opsctl.adapters.person import Person
+from opsctl.changes.base import Change, Done, Never, Pending, Telling
+from opsctl.config import Aws, Environment, Limits, Settings
+from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.options import Options
+from opsctl.engine.watcher import Silent
+from opsctl.errors import SystemFailed, Waiting
+from opsctl.invocation import Invocation
+from opsctl.render.shapes import Check, Verdict
+from opsctl.systems import Systems
+
+EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+LATER = timedelta(minutes=10)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after it is done or recorded."""
+
+
+class World:
+    """Values by name, since when each is there on this world's own clock, and every effect in order."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.since: dict[str, datetime] = {}
+        self.effects: list[str] = []
+        self.sizes: dict[str, int] = {}
+        self.broken: set[str] = set()
+        self.good = True
+        self.die_before: str | None = None
+        self.die_after: str | None = None
+
+    def now(self) -> datetime:
+        """Ten minutes ahead of everybody else, so that a binding shows whose clock it took."""
+        return datetime.now(UTC) + LATER
+
+    def write(self, name: str, value: str) -> None:
+        if name in self.broken:
+            raise SystemFailed(f"{name} is broken.", "Mend it.")
+        if self.die_before == name:
+            raise Killed
+        self.values[name], self.since[name] = value, self.now()
+        self.effects.append(f"{name}={value}")
+        if self.die_after == name:
+            raise Killed
+
+
+WORLDS: dict[str, World] = {}
+
+
+def world(systems: Systems) -> World:
+    return WORLDS[str(systems.environment.path)]
+
+
+class Put(Change, frozen=True, kw_only=True, tag="test-put"):
+    """`name` is `value`, not written before `after`."""
+
+    poll: ClassVar[float] = 0
+
+    name: str
+    value: str
+    after: datetime
+
+    @property
+    def target(self) -> str:
+        return f"name/{self.name}"
+
+    @property
+    def summary(self) -> str:
+        return f"put {self.name}={self.value}"
+
+    def check(self, read: Systems) -> Done | Pending:
+        here = world(read)
+        if here.values.get(self.name) == self.value and here.since[self.name] > self.after:
+            return Done("it is there", here.since[self.name])
+        return Pending(here.sizes.get(self.name, 1), "things")
+
+    def apply(self, write: Systems, token: str) -> dict[str, Any]:
+        world(write).write(self.name, self.value)
+        return {}
+
+    def inverse(self) -> Never:
+        return Never("a test")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        return [f"put {self.name}"]
+
+
+class Send(Change, frozen=True, kw_only=True, tag="test-send"):
+    """A message is sent; nobody can tell whether it was."""
+
+    telling: ClassVar[Telling] = "blind"
+
+    text: str
+
+    @property
+    def target(self) -> str:
+        return "channel"
+
+    @property
+    def summary(self) -> str:
+        return f"send {self.text}"
+
+    def check(self, read: Systems) -> Pending:
+        return Pending(1, "messages")
+
+    def apply(self, write: Systems, token: str) -> dict[str, Any]:
+        world(write).write("sent", self.text)
+        return {}
+
+    def inverse(self) -> Never:
+        return Never("a test")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        return [f"send {self.text}"]
+
+
+decode: Callable[[bytes], Change] = msgspec.json.Decoder(Put | Send).decode
+
+
+def commands() -> cli.Group:
+    """A tree of commands over that world."""
+    root = cli.Group("opsctl")
+
+    @root.command()
+    @click.argument("name")
+    @click.argument("value")
+    @click.option("--times", type=int, default=1)
+    @cli.changes
+    def put(systems: Systems, name: str, value: str, times: int) -> Iterator[Change]:
+        yield Put(name=name, value=value, after=systems.follows or EPOCH)
+
+    @root.command()
+    @click.argument("text")
+    @cli.changes
+    def send(systems: Systems, text: str) -> Iterator[Change]:
+        yield Send(text=text)
+
+    @root.command()
+    @click.argument("why", required=False)
+    @cli.views
+    def healthy(systems: Systems, why: str | None) -> Verdict:
+        return Verdict([Check("healthy", world(systems).good)], "Heal it.")
+
+    @root.command()
+    @cli.views
+    def rows(systems: Systems) -> list[dict[str, str]]:
+        return [{"name": n, "value": v} for n, v in world(systems).values.items()]
+
+    @root.command()
+    @cli.acts
+    def business(invocation: Invocation) -> None:
+        return None
+
+    return root
+
+
+class Answers(Person):
+    """Answers from a list; when it is empty, nobody is here. An answer that is an exception is raised."""
+
+    def __init__(self, answers: Sequence[str | type[BaseException]] = ()) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    def text(self, question: str, otherwise: str) -> str:
+        self.asked.append(question)
+        if not self.answers:
+            raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+        answer = self.answers.pop(0)
+        if not isinstance(answer, str):
+            raise answer
+        return answer
+
+
+class Watch(Silent):
+    """Keeps every line that it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def says(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class House:
+    """One machine: a ledger, a world, and as many processes as are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.world = WORLDS[str(folder)] = World()
+        self.protected, self.sandbox, self.digest = False, True, "c0ffee"
+        self.limit = 100_000
+
+    def write(self, text: str, name: str = "drill") -> Path:
+        path = self.folder / "playbooks" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def process(self, *answers: str | type[BaseException], output: str = "table") -> Invocation:
+        """Another process on this machine: everything new but the ledger's file and the world."""
+        limits = Limits(max_affected=self.limit)
+        aws = Aws(account="123456789012", region="us-east-1")
+        settings = Settings(title="test", protected=self.protected, sandbox=self.sandbox, aws=aws, limits=limits)
+        invocation = Invocation(name="test", output=output)
+        person = Answers(answers)
+        environment = Environment("test", self.folder, self.digest, settings)
+        caller = SimpleNamespace(account="123456789012", arn="arn:aws:iam::123456789012:user/oncall")
+        ledger = Ledger(self.folder / "state" / "ledger.db", decode)
+        invocation.__dict__.update(environment=environment, person=person, ledger=ledger, watcher=Watch())
+        for name, writing in (("read", False), ("write", True)):
+            systems = Systems(environment, writing=writing, person=person, values=None, memory=invocation.memory)  # type: ignore[arg-type]
+            systems.__dict__["aws"] = SimpleNamespace(caller=caller)
+            invocation.__dict__[name] = systems
+        return invocation
+
+
+@pytest.fixture
+def tree(monkeypatch: pytest.MonkeyPatch) -> cli.Group:
+    """The tree of commands, in place of opsctl's own."""
+    root = commands()
+    monkeypatch.setattr(cli, "root", root)
+    monkeypatch.setattr(cli.Parsed, "PARENT", click.Context(root, info_name="opsctl"))
+    return root
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: cli.Group) -> House:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nobody"))
+    monkeypatch.setenv("OPSCTL_TEMPO", "0")
+    return House(tmp_path)
+
+
+YES = Options(yes=True)
+DRY = Options(dry_run=True)

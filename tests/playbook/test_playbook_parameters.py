@@ -1,0 +1,52 @@
+import shlex
+
+import click
+import pytest
+
+from opsctl.playbook import parameters
+from opsctl.playbook.schema import Parameter, Playbook, Step
+
+PLAYBOOK = Playbook(
+    title="t",
+    parameters={
+        "scope": Parameter(choices=["single", "widespread"], default="widespread"),
+        "user": Parameter(required_when={"scope": "single"}),
+        "note": Parameter(default=""),
+    },
+    steps=[Step(ask="q")],
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ([], {"scope": "widespread", "note": ""}),
+        (["scope=single", "user=a=b"], {"scope": "single", "user": "a=b", "note": ""}),
+        (["user=", "scope=single"], {"scope": "single", "user": "", "note": ""}),
+    ],
+)
+def test_words_become_values(words: list[str], values: dict[str, str]) -> None:
+    assert parameters.check(PLAYBOOK, words) == values
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (["scope"], "sets no parameter"),
+        (["colour=red"], "sets no parameter"),
+        (["scope=some"], "one of single, widespread"),
+        (["scope=single"], "user=VALUE is missing when scope is single"),
+        (["scope=single", "user=1", "user=2"], "given twice"),
+        (["user=1"], "user counts only when scope is single"),
+    ],
+)
+def test_wrong_words_are_usage_errors(words: list[str], wrong: str) -> None:
+    with pytest.raises(click.UsageError, match=wrong):
+        parameters.check(PLAYBOOK, words)
+
+
+def test_the_command_reads_back_as_it_was_given() -> None:
+    given = {"scope": "single", "user": "a b'c"}
+    words = shlex.split(parameters.command("drill", given))
+    assert words[:3] == ["playbook", "run", "drill"]
+    assert parameters.check(PLAYBOOK, words[3:]) == {**given, "note": ""}
