@@ -120,15 +120,15 @@ def make(command: str, changes: Iterable[Change], read: Systems, remembered: Run
         created=now,
         expires=now + LIFETIME,
         follows=read.follows,
-        changes=list(_look(changes, read, remembered)),
+        changes=_recalled(list(_look(changes, read)), remembered),
     )
 
 
-def _look(changes: Iterable[Change], read: Systems, remembered: Run | None) -> Iterator[Planned]:
+def _look(changes: Iterable[Change], read: Systems) -> Iterator[Planned]:
     ahead: dict[str, int] = {}
     for seq, change in enumerate(changes, 1):
         after = min((ahead[t] for t in change.uses if t in ahead), default=None)
-        planned = _planned(seq, change, change.check(read), remembered if change.remembered else None)
+        planned = _planned(seq, change, change.check(read))
         if after is not None and not planned.pending:
             planned = Planned(seq=seq, change=change, state="pending")
         if planned.pending:
@@ -137,11 +137,8 @@ def _look(changes: Iterable[Change], read: Systems, remembered: Run | None) -> I
         yield planned
 
 
-def _planned(seq: int, change: Change, found: Finding, remembered: Run | None) -> Planned:
+def _planned(seq: int, change: Change, found: Finding) -> Planned:
     match found:
-        case Pending() if remembered:
-            why = f"done by run {remembered.id} moments ago; --again asks for another"
-            return Planned(seq=seq, change=change, state="done", why=why, at=remembered.closed)
         case Pending(count, unit, note):
             return Planned(seq=seq, change=change, state="pending", why=note, count=count, unit=unit)
         case Done(why, at):
@@ -154,6 +151,14 @@ def _planned(seq: int, change: Change, found: Finding, remembered: Run | None) -
             return Planned(seq=seq, change=change, state="pending", why=f"tried before: {why}", count=count, unit=unit)
         case Moved(why):
             return Planned(seq=seq, change=change, state="moved", why=why)
+
+
+def _recalled(planned: list[Planned], run: Run | None) -> list[Planned]:
+    """Let our own memory speak for what no state can tell, unless something that state can tell is to be changed."""
+    if run is None or any(p.pending and not p.change.remembered for p in planned):
+        return planned
+    why = f"done by run {run.id} moments ago; --again asks for another"
+    return [Planned(seq=p.seq, change=p.change, state="done", why=why, at=run.closed) if p.pending else p for p in planned]
 
 
 def digest(plan: Plan) -> str:

@@ -98,4 +98,5 @@ def _totals(shown: Preview, together: Plan | None) -> str:
     asks = sum(look.kind == "ask" and look.holds is not False for look in shown.looks)
     impact = together.impact if together else {}
     affects = ", ".join(counted(count, unit) for unit, count in impact.items() if count)
-    return f"\n\n{steps} of {len(shown.looks)} steps would change something{'; up to ' + affects if affects else ''}; {counted(asks, 'questions')}."
+    reach = f"; up to {affects}" if affects else ""
+    return f"\n\n{steps} of {len(shown.looks)} steps would change something{reach}; {counted(asks, 'questions')}."

@@ -113,7 +113,7 @@ def test_a_dry_run_shows_the_whole_and_touches_nothing(house: House, capsys: pyt
         "only if rain is yes",
         "not needed, only when scope is one",
         "bound when step door is done",
-        "1 things",
+        "  1 thing",
     ):
         assert line in shown
     assert house.world.effects == []
