@@ -173,7 +173,9 @@ class Terminal:
         """Run one in a fresh interpreter, as a shell does."""
         told = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
         command = [sys.executable, "-m", "opsctl.main", *args]
-        done = subprocess.run(command, input=input or "", capture_output=True, text=True, env=told, timeout=PATIENCE, start_new_session=True)
+        done = subprocess.run(
+            command, input=input or "", capture_output=True, text=True, env=told, timeout=PATIENCE, start_new_session=True
+        )
         return Result(done.returncode, done.stdout, done.stderr)
 
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from opsctl.config import Environment, SecretSettings
     from opsctl.systems import Systems
 
-Stage = Literal["AWSCURRENT", "AWSPREVIOUS", "AWSPENDING"]
+Stage = Literal["AWSCURRENT", "AWSPREVIOUS", "OPSCTL"]
 CURRENT: Stage = "AWSCURRENT"
 PREVIOUS: Stage = "AWSPREVIOUS"
-PENDING: Stage = "AWSPENDING"
+STAGED: Stage = "OPSCTL"
+"""The label of what opsctl staged last; AWSPENDING belongs to Secrets Manager's own rotations."""
+
 SHORTEST_KEY = 32
 
 
@@ -59,8 +61,8 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """`secret/NAME/AWSPENDING`."""
-        return f"secret/{self.name}/{PENDING}"
+        """`secret/NAME/OPSCTL`."""
+        return f"secret/{self.name}/{STAGED}"
 
     @property
     def remembered(self) -> bool:
@@ -86,8 +88,8 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
             return Done("the current value is the given one", state.versions[state.current].created)
         if state.pending not in (None, state.current):
             raise Refused(
-                f"{self.name} has a version in {PENDING} that isn't this run's ({state.pending}): another rotation is under way.",
-                "Let it end, resume or undo the run that began it (opsctl runs list), or take the label away.",
+                f"{self.name} has a version in AWSPENDING ({state.pending}): a rotation of Secrets Manager is under way.",
+                "Let it end, or take the label off: aws secretsmanager update-secret-version-stage --version-stage AWSPENDING",
             )
         if state.rotation_enabled:
             raise Refused(f"{self.name} rotates by itself in Secrets Manager.", 'Set kind = "managed" for it in the configuration.')
@@ -96,14 +98,14 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         return Pending(1, "secrets")
 
     def apply(self, write: Systems, token: str) -> Evidence:
-        """PutSecretValue under the pinned version id, labelled AWSPENDING."""
+        """PutSecretValue under the pinned version id."""
         value = generate(self.recipe) if self.source == "generate" else write.values.read(self.source)
         if self.fingerprint and write.memory.fingerprint(value.raw()) != self.fingerprint:
             raise Refused(
                 f"The value from {self.source} isn't the one that was reviewed; nothing was changed.",
                 "Give the same value again.",
             )
-        write.secrets.stage(self.id, self.version, self._merged(write, value), self.region)
+        write.secrets.stage(self.id, self.version, self._merged(write, value), STAGED, self.region)
         return {"version": self.version}
 
     def _merged(self, write: Systems, value: Secret) -> Secret:
@@ -114,13 +116,13 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
 
     def inverse(self) -> MoveSecretStage:
         """Take the label away; a version without labels is unused."""
-        return MoveSecretStage(name=self.name, id=self.id, region=self.region, stage=PENDING, before=self.version, after=None)
+        return MoveSecretStage(name=self.name, id=self.id, region=self.region, stage=STAGED, before=self.version, after=None)
 
     def as_shell(self, environment: Environment) -> list[str]:
         """The runbook's line (HH, Rotate secrets), the value from a file rather than the command line."""
         merge = f"jq --rawfile v NEW_VALUE '.{self.key} = $v' OLD.json > NEW.json" if self.key else "cp NEW_VALUE NEW.json"
         get = self._aws(environment, "get-secret-value --query SecretString --output text") + " > OLD.json"
-        words = f"put-secret-value --client-request-token {self.version} --version-stages {PENDING} --secret-string file://NEW.json"
+        words = f"put-secret-value --client-request-token {self.version} --version-stages {STAGED} --secret-string file://NEW.json"
         return [get, merge, self._aws(environment, words)]
 
 
@@ -148,7 +150,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     @property
     def uses(self) -> frozenset[str]:
         """A label moves after the version was staged, and AWSPREVIOUS after AWSCURRENT."""
-        order = [PENDING, CURRENT, PREVIOUS]
+        order = [STAGED, CURRENT, PREVIOUS]
         return frozenset(f"secret/{self.name}/{s}" for s in order[: order.index(self.stage)])
 
     @property

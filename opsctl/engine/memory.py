@@ -41,10 +41,11 @@ class LedgerMemory:
         for run in self._ledger.runs(where, *values, limit=20):
             steps = self._ledger.steps(run.id)
             if any(s.state == "applied" for s in steps):
-                return None if self._disturbed(run, {t for s in steps for t in s.change.uses}) else run
+                return None if self._disturbed(run, {t for s in steps for t in (s.change.target, *s.change.uses)}) else run
         return None
 
-    def _disturbed(self, run: Run, uses: set[str]) -> bool:
+    def _disturbed(self, run: Run, targets: set[str]) -> bool:
+        """Whether another run has since changed anything that this one changed or rests on."""
         sql = "SELECT 1 FROM steps WHERE run <> ? AND target = ? AND state = 'applied' AND ended > ?"
         closed = run.closed.isoformat() if run.closed else ""
-        return any(self._ledger.query(sql, run.id, target, closed) for target in uses)
+        return any(self._ledger.query(sql, run.id, target, closed) for target in targets)

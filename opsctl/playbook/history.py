@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from opsctl.engine.ledger.rows import ENDED
-
 if TYPE_CHECKING:
     from opsctl.engine.ledger.rows import Run
     from opsctl.engine.ledger.sqlite import Ledger
@@ -45,6 +43,10 @@ class History:
         self.ledger.event(self.run.id, what, detail)
         self.replay(what, {**detail, "recorded": self.ledger.now().isoformat()})
 
+    def text(self, number: int) -> str:
+        """A step's question or command line as it was shown and approved, its parameters filled."""
+        return str(self.run.details["steps"][number - 1][self.playbook.steps[number - 1].kind])
+
     def children(self, number: int) -> list[Run]:
         """The runs that a step made, the newest first, those before a retry left out."""
         found = self.ledger.runs("parent = ?", self.run.id)
@@ -62,11 +64,6 @@ class History:
         """When a step's outcome came about, for one that follows it; None when it wasn't done."""
         at = self.ended.get(number, {}).get("at")
         return datetime.fromisoformat(at) if at else None
-
-
-def finished(ledger: Ledger, run: Run) -> bool:
-    """Whether every change of a child has come to its end."""
-    return all(step.state in ENDED for step in ledger.steps(run.id))
 
 
 def came_about(ledger: Ledger, run: Run) -> datetime:

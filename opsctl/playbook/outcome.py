@@ -8,7 +8,6 @@ from msgspec import field
 
 from opsctl.engine import outcome as engines
 from opsctl.engine.outcome import Outcome
-from opsctl.playbook import lines
 
 if TYPE_CHECKING:
     from opsctl.engine.ledger.rows import Result, Run
@@ -51,9 +50,8 @@ def _made(ledger: Ledger, run: Run, history: History) -> list[dict[str, Any]]:
 
 def _step(history: History, number: int) -> dict[str, Any]:
     step, detail = history.playbook.steps[number - 1], history.ended.get(number, {})
-    text = lines.filled(step.text, history.run.details["parameters"]) if step.kind == "ask" else step.text
     state = detail.get("state") or ("begun" if history.children(number) else "pending")
-    told = {"step": history.playbook.key(number), "kind": step.kind, "text": text, "state": state}
+    told = {"step": history.playbook.key(number), "kind": step.kind, "text": history.text(number), "state": state}
     return told | {name: detail[name] for name in SHOWN if name in detail}
 
 

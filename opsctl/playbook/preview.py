@@ -98,7 +98,7 @@ def look(engine: Engine, loaded: Loaded, command: str, parameters: Mapping[str, 
         found = Look(number=number, key=key, step=step, text=_text(step, parameters), holds=conditions.holds(step, known))
         if step.kind == "ask" and found.holds is False:
             known[key] = ""
-        if step.kind == "run" and found.holds is not False:
+        if step.kind != "ask" and found.holds is not False:
             _plan(engine, found, looks, parameters, options)
         looks[key] = found
     return Preview(loaded=loaded, command=command, looks=list(looks.values()))
@@ -112,6 +112,8 @@ def _plan(engine: Engine, found: Look, earlier: Mapping[str, Look], parameters: 
     try:
         parsed = lines.parse(found.step, parameters)
         found.text = parsed.text
+        if found.kind == "verify":
+            return
         own = lines.options(parsed, options)
         follows, found.bound = _follows(engine, earlier.get(found.step.follows or ""))
         found.plan = engine.plan(parsed.text, lines.make(parsed), own, follows=follows)

@@ -13,7 +13,7 @@ import msgspec
 from opsctl.config import Duration
 from opsctl.errors import CheckFailed, Interrupted, OpsctlError
 from opsctl.playbook import conditions, lines
-from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about, finished
+from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about
 from opsctl.render.shapes import Verdict
 
 if TYPE_CHECKING:
@@ -97,13 +97,15 @@ class Walk:
             self._section = heading
             self.watcher.says(f"\n{heading}")
         name = f" [{step.id}]" if step.id else ""
-        self.watcher.says(f"Step {number} of {len(self.playbook.steps)}{name}: {step.kind} {lines.filled(step.text, self.parameters)}")
+        # A question that is put to somebody says itself.
+        told = "" if step.kind == "ask" and not self.invocation.person.assume else f" {self.history.text(number)}"
+        self.watcher.says(f"Step {number} of {len(self.playbook.steps)}{name}: {step.kind}{told}")
         if step.note and step.kind == "ask":
             self.watcher.says(f"  {step.note}")
 
     def _ask(self, number: int, step: Step) -> None:
         """Ask, and keep the answer before anything else is done."""
-        person, question = self.invocation.person, lines.filled(step.text, self.parameters)
+        person, question = self.invocation.person, self.history.text(number)
         prompt = question if step.choices else f"{question} (done, or a word on it)"
         answer = person.choose(prompt, step.choices, self._resume)
         detail: dict[str, Any] = {"question": question, "answer": answer, "who": self.invocation.operator, "assumed": person.assume}
@@ -128,14 +130,13 @@ class Walk:
         if child is None:
             plan = self.engine.plan(parsed.text, lines.make(parsed), options, follows=self._follows(step))
             outcome = self._perform(number, plan, options)
-        elif finished(self.ledger, child):
-            outcome = None
         else:
             outcome = self.engine.resume(child, options)
-        if outcome and outcome.error:
-            self._failed(number, outcome)
+        if outcome.error:
+            raise self._failed(number, outcome, outcome.error)
         self._fresh = False
-        self._ended(number)
+        child = self.history.children(number)[0]
+        self.history.record(STEP_ENDED, number, outcome.result, run=child.id, at=came_about(self.ledger, child).isoformat())
 
     def _follows(self, step: Step) -> datetime | None:
         number = self.playbook.number(step.follows) if step.follows else None
@@ -161,21 +162,12 @@ class Walk:
         over = {u: n for u, n in plan.impact.items() if n > shown.get(u, 0) + ceil(shown.get(u, 0) * MARGIN)}
         return ", ".join(f"{count:,} {unit} now, {shown.get(unit, 0):,} then" for unit, count in over.items())
 
-    def _failed(self, number: int, outcome: Outcome) -> None:
-        error = outcome.error
-        if error is None:
-            return
-        if outcome.result in ("failed", "refused") or error.result in ("failed", "refused"):
-            key = self.playbook.key(number)
+    def _failed(self, number: int, outcome: Outcome, error: OpsctlError) -> OpsctlError:
+        """The error with the way on: taking the same plan up again would find the same failure, so it is planned anew."""
+        if error.result in ("failed", "refused"):
             look = error.next.rstrip(".") or f"opsctl runs show {outcome.run}"
-            error.next = f"{look}; then: {self._resume} --retry {key} --reason WHY"
-        raise error
-
-    def _ended(self, number: int) -> None:
-        child = self.history.children(number)[0]
-        state = child.result if child.result in ("changed", "unchanged", "partial") else "changed"
-        at = came_about(self.ledger, child).isoformat()
-        self.history.record(STEP_ENDED, number, state, run=child.id, at=at)
+            error.next = f"{look}; then: {self._resume} --retry {self.playbook.key(number)} --reason WHY"
+        return error
 
     def _verify(self, number: int, step: Step) -> None:
         """Look, over systems that can only read, and stop unless it is as it must be."""

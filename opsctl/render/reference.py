@@ -79,7 +79,7 @@ def _options(ctx: click.Context, parameters: Sequence[click.Parameter]) -> list[
 
 def index(root: click.Group) -> str:
     """Every command with its first line of help, linked to its anchor."""
-    rows = [(f"[`opsctl {words}`](#{anchor(words)})", command.get_short_help_str(200)) for words, command in leaves(root)]
+    rows = [(f"[`{words}`](#{anchor(words)})", command.get_short_help_str(200)) for words, command in leaves(root)]
     return _table(("command", "what it does"), rows)
 
 

@@ -7,6 +7,7 @@ from scenarios import SCENARIOS, Rehearsed, every
 
 from opsctl.cli import acts, changes, views
 
+
 def test_every_command_is_one_of_changes_views_and_acts() -> None:
     roles = {words: type(line.role) for words, line in lines().items()}
     assert len(roles) > 20

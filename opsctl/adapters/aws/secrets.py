@@ -101,8 +101,8 @@ class Secrets(Adapter):
         return self.value(id, key, version, region).reveal()
 
     @writes
-    def stage(self, id: str, version: str, value: Secret, region: str | None = None) -> str:
-        """Store `value` as the pending version `version` (32 to 64 characters), leaving the current one; returns its id.
+    def stage(self, id: str, version: str, value: Secret, label: str, region: str | None = None) -> str:
+        """Store `value` as version `version`, labelled `label` (32 to 64 characters), leaving the current one; returns its id.
 
         Sent again with the same id and value, it has no second effect; with another value AWS refuses it (SystemFailed).
         """
@@ -117,7 +117,7 @@ class Secrets(Adapter):
             region=region,
             SecretId=id,
             ClientRequestToken=version,
-            VersionStages=[PENDING],
+            VersionStages=[label],
             **content,
         )
         return str(answer["VersionId"])

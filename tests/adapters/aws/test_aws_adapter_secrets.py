@@ -27,7 +27,7 @@ def version() -> str:
 def test_a_version_is_staged_then_made_current(reading: AwsSession, writing: AwsSession, stored: str) -> None:
     read, write = Secrets(reading), Secrets(writing)
     old, new = read.describe(stored).current, version()
-    assert write.stage(stored, new, Secret("new-value")) == new
+    assert write.stage(stored, new, Secret("new-value"), "AWSPENDING") == new
     state = read.describe(stored)
     assert (state.id, state.current, state.pending) == (NAME, old, new)
     assert read.value(stored, version=new) == Secret("new-value")
@@ -41,7 +41,7 @@ def test_a_version_is_staged_then_made_current(reading: AwsSession, writing: Aws
 def test_staging_the_same_version_twice_has_one_effect(reading: AwsSession, writing: AwsSession, stored: str) -> None:
     new = version()
     for _ in range(2):
-        Secrets(writing).stage(stored, new, Secret("new-value"))
+        Secrets(writing).stage(stored, new, Secret("new-value"), "AWSPENDING")
     assert len(Secrets(reading).describe(stored).versions) == 2
 
 
@@ -69,7 +69,7 @@ def test_a_binary_value_is_bytes(reading: AwsSession, writing: AwsSession) -> No
     with pytest.raises(Refused):
         Secrets(reading).text("pin")
     new = version()
-    Secrets(writing).stage("pin", new, Secret(b"\xff\x01"))
+    Secrets(writing).stage("pin", new, Secret(b"\xff\x01"), "AWSPENDING")
     assert Secrets(reading).value("pin", version=new).raw() == b"\xff\x01"
 
 
@@ -106,7 +106,7 @@ def test_a_managed_rotation_carries_its_token(fake) -> None:
 def test_reading_refuses_to_write(reading: AwsSession, stored: str) -> None:
     secrets = Secrets(reading)
     with pytest.raises(ReadOnly):
-        secrets.stage(stored, version(), Secret("new-value"))
+        secrets.stage(stored, version(), Secret("new-value"), "AWSPENDING")
     with pytest.raises(ReadOnly):
         secrets.move(stored, "AWSCURRENT", "a", "b")
     with pytest.raises(ReadOnly):

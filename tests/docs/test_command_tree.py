@@ -1,0 +1,69 @@
+"""The command tree as a whole: complete, explained, marked, and cheap to ask for help."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from opsctl import commands
+from opsctl.cli import GROUPS, Line, Role, root
+from opsctl.render import reference
+
+COMMANDS = dict(reference.leaves(root))
+HEAVY = ("boto3", "botocore", "httpx", "psycopg", "redis", "tabulate", "yaml")
+MODULES = "import json, sys; from opsctl.cli import run; code = run(sys.argv[1:]); json.dump([code, list(sys.modules)], sys.stderr)"
+
+
+def loaded(*args: str, folder: Path) -> tuple[int, set[str]]:
+    """The exit code of a command line in a process of its own, and the packages that it has imported."""
+    surroundings = {**os.environ, "OPSCTL_SANDBOX": str(folder), "XDG_STATE_HOME": str(folder)}
+    done = subprocess.run([sys.executable, "-c", MODULES, *args], env=surroundings, capture_output=True, text=True, check=True, timeout=60)
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    return code, {name.partition(".")[0] for name in modules}
+
+
+def test_the_table_of_groups_is_the_folder_of_commands():
+    files = {path.stem for path in Path(commands.__path__[0]).glob("*.py")} - {"__init__"}
+    assert set(GROUPS) == files
+    assert all(line.endswith(".") for line in GROUPS.values())
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_is_what_its_file_calls_by_its_name(name):
+    found = root.get_command(click.Context(root), name)
+    assert found is not None
+    assert found.name == name
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_is_marked_as_changing_viewing_or_acting(words):
+    assert isinstance(COMMANDS[words], Line)
+    assert isinstance(COMMANDS[words].role, Role)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_says_in_one_line_what_it_does(words):
+    told = (COMMANDS[words].help or "").strip()
+    assert told.endswith(".")
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_option_says_what_it_is_for(words):
+    assert [p.name for p in COMMANDS[words].params if isinstance(p, click.Option) and not p.help] == []
+
+
+def test_help_imports_no_vendor_and_draws_no_table(tmp_path):
+    code, packages = loaded("--help", folder=tmp_path)
+    assert code == 0
+    assert packages.isdisjoint(HEAVY)
+
+
+def test_looking_at_services_imports_neither_database_nor_cache_nor_http(tmp_path):
+    code, packages = loaded("--env", "sandbox", "service", "status", folder=tmp_path)
+    assert code == 2, "there is no sandbox in that folder"
+    assert packages.isdisjoint(("psycopg", "httpx", "redis"))

@@ -1,0 +1,162 @@
+"""RUNBOOK.md and README.md can't drift: their sections, links, command lines and generated parts are those of the code."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from opsctl.cli import GROUPS, Parsed, root
+from opsctl.errors import OpsctlError
+from opsctl.playbook import loader
+from opsctl.render import reference
+
+HOUSE = Path(__file__).parents[2]
+RUNBOOK = (HOUSE / "RUNBOOK.md").read_text()
+README = (HOUSE / "README.md").read_text()
+DOCUMENTS = {"RUNBOOK.md": RUNBOOK, "README.md": README}
+COMMANDS = dict(reference.leaves(root))
+PREFIXES = {" ".join(words.split()[:length]) for words in COMMANDS for length in (1, 2)}
+PLAYBOOKS = sorted((HOUSE / "playbooks").glob("*.yaml"))
+FILES = ("plan.json", "users.txt", "head.txt")
+"""The files that the documents' lines name; some commands want theirs to exist."""
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
+MENTION = re.compile(r"\bopsctl ([a-z]+)(?: ([a-z]+))?(?: ([a-z]+))?")
+
+
+def shell_lines(text: str) -> Iterator[str]:
+    """What a reader would type: the lines of shell blocks, those after `$` in a console's, and code in the running text."""
+    for kind, body in FENCED.findall(text):
+        if kind == "bash":
+            yield from body.splitlines()
+        elif kind == "console":
+            yield from (line.removeprefix("$ ") for line in body.splitlines() if line.startswith("$ "))
+    yield from re.findall(r"`([^`\n]*\bopsctl [^`\n]*)`", FENCED.sub("", text))
+
+
+def typed(line: str) -> Iterator[list[str]]:
+    """The words after each `opsctl` of a shell line, whatever it is piped from, substituted into or given as environment."""
+    for inner in re.findall(r"\$\(([^)]*)\)", line):
+        yield from typed(inner)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if set(word) <= set(";|&"):
+            while words and re.fullmatch(r"\w+=.*", words[0]):
+                words.pop(0)
+            if words[:1] == ["opsctl"]:
+                yield words[1:]
+            words = []
+        else:
+            words.append(word)
+
+
+def refusal(words: list[str]) -> str:
+    """Why opsctl doesn't understand these words; empty when it does. `--help` is understood everywhere."""
+    try:
+        root.make_context("opsctl", list(words))
+        first = next((number for number, word in enumerate(words) if word in GROUPS), len(words))
+        Parsed(shlex.join(words[first:]), {})
+    except click.exceptions.Exit:
+        return ""
+    except click.ClickException as wrong:
+        return wrong.format_message()
+    return ""
+
+
+def leads_nowhere(text: str) -> list[str]:
+    """The commands that a text mentions and that don't exist."""
+    wrong = []
+    for words in (tuple(word for word in found if word) for found in MENTION.findall(text)):
+        known = " ".join(words) in PREFIXES or any(" ".join(words[:length]) in COMMANDS for length in (1, 2, 3))
+        if words[0] in GROUPS and not known:
+            wrong.append(" ".join(words))
+    return wrong
+
+
+def test_every_command_and_playbook_has_its_anchor_and_every_anchor_is_one_of_theirs():
+    expected = [reference.anchor(words) for words in COMMANDS]
+    for path in PLAYBOOKS:
+        expected += [f"playbook-{path.stem}", loader.load(path.stem).playbook.runbook]
+    assert sorted(ANCHOR.findall(RUNBOOK)) == sorted(filter(None, expected))
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_is_shown_and_explained_under_its_anchor(words):
+    section = RUNBOOK.split(f'<a id="{reference.anchor(words)}"></a>')[1].split('<a id="')[0]
+    assert f'<!-- [[[cog command("{words}") ]]] -->' in section
+    assert any(used[: len(words.split())] == words.split() for line in shell_lines(section) for used in map(_without_root, typed(line)))
+
+
+def _without_root(words: list[str]) -> list[str]:
+    return words[next((number for number, word in enumerate(words) if word in GROUPS), 0) :]
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+def test_a_playbook_is_sound_and_its_checklist_is_in_the_runbook(path):
+    _, problems = loader.inspect(path)
+    assert not problems
+    assert f'<!-- [[[cog checklist("{path.stem}") ]]] -->' in RUNBOOK
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_line_that_a_reader_would_type_is_understood(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in FILES:
+        Path(file).touch()
+    lines = [(line, words) for line in shell_lines(DOCUMENTS[name]) for words in typed(line)]
+    assert len(lines) > 10
+    assert {line: why for line, words in lines if (why := refusal(words))} == {}
+
+
+@pytest.mark.parametrize("line", ["opsctl service scale api", "opsctl -x status", "cat f | opsctl nothing", 'eval "$(opsctl sandbox en)"'])
+def test_a_line_that_is_wrong_would_be_found(line):
+    assert [refusal(words) for words in typed(line)] != [""]
+
+
+def test_help_and_playbooks_mention_only_commands_that_exist():
+    texts = [command.help or "" for command in COMMANDS.values()]
+    texts += [option.help or "" for command in COMMANDS.values() for option in command.params if isinstance(option, click.Option)]
+    texts += [path.read_text() for path in PLAYBOOKS]
+    assert [wrong for text in texts for wrong in leads_nowhere(text)] == []
+
+
+def test_what_an_error_says_to_type_next_exists():
+    kinds = {kind.__name__ for kind in (OpsctlError, *reference.errors())}
+    wrong = []
+    for path in sorted((HOUSE / "opsctl").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
+                said = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+                wrong += [f"{path.name}:{node.lineno}: {found}" for found in leads_nowhere(" ".join(said))]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_somewhere(name):
+    text = DOCUMENTS[name]
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    places = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(ANCHOR.findall(text))
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert targets
+    assert [t for t in targets if t.startswith("#") and t[1:] not in places] == []
+    assert [t for t in targets if not t.startswith(("#", "http")) and not (HOUSE / t).exists()] == []
+
+
+def test_every_exit_code_of_an_error_is_explained():
+    assert {kind.exit_code for kind in (OpsctlError, *reference.errors())} <= set(reference.EXIT)
+
+
+def test_the_generated_parts_are_fresh():
+    done = subprocess.run(
+        [sys.executable, "-m", "cogapp", "--check", *DOCUMENTS], cwd=HOUSE, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, f"make docs: {done.stdout}{done.stderr}"
