@@ -95,7 +95,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
             raise Refused(f"{self.name} rotates by itself in Secrets Manager.", 'Set kind = "managed" for it in the configuration.')
         if state.current != self.before:
             return Moved(f"the current version is {state.current}, not {self.before} as reviewed")
-        return Pending(1, "secrets")
+        return Pending(1, "versions")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """PutSecretValue under the pinned version id."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from opsctl.engine.outcome import Outcome
     from opsctl.invocation import Invocation
 
+ENDED = ("changed", "unchanged", "refused", "cancelled")
+
 runs = group("runs")
 
 
@@ -29,11 +31,11 @@ def list_(invocation: Invocation, active: bool, limit: int) -> list[dict[str, An
     """List runs, the newest first."""
     driven = invocation.ledger.locks.driven()
     rows = [_row(run, driven) for run in invocation.ledger.runs(limit=1000 if active else limit)]
-    return [row for row in rows if not active or row["state"] not in ("changed", "unchanged", "cancelled")][:limit]
+    return [row for row in rows if not active or row["state"] not in ENDED][:limit]
 
 
 def _row(run: Run, driven: set[str]) -> dict[str, Any]:
-    state = "running" if run.id in driven else run.result or "interrupted"
+    state = "running" if run.id in driven else "cancelled" if run.wish == "cancel" else run.result or "interrupted"
     return {
         "run": run.id,
         "environment": run.environment,

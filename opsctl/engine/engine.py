@@ -167,7 +167,7 @@ class Engine:
                 f"Run {run.id} belongs to {run.environment} (account {run.account}); nothing was changed.",
                 f"Use --env {run.environment}.",
             )
-        if cancelled(self.ledger, run):
+        if run.wish == "cancel":
             raise Refused(f"Run {run.id} was cancelled; it is not taken up again.", f"Start anew: opsctl {run.command}")
 
     def undo_plan(self, run: Run) -> tuple[Plan, list[str]]:
@@ -197,8 +197,3 @@ class Engine:
             step.begun = None
         self.ledger.put(run.id, step, "applied" if happened else "pending", {"settled": happened, "reason": reason, "by": self.operator})
         return step
-
-
-def cancelled(ledger: Ledger, run: Run) -> bool:
-    """Whether somebody gave up on a run for good."""
-    return any(e.what in ("asked to cancel", "cancelled") for e in ledger.events(run.id))

@@ -183,16 +183,22 @@ def load(path: Path, decode: Callable[[bytes], Change]) -> Plan:
     """Read a saved plan back; raises ConfigurationError for what is no plan, PlanStale for one that was edited."""
     try:
         raw: dict[str, Any] = msgspec.json.decode(path.read_bytes())
-        for planned in raw["changes"]:
-            planned["change"] = decode(msgspec.json.encode(planned["change"]))
-        plan = msgspec.convert(raw, Plan)
+        changes = [_read_back(planned, decode) for planned in raw.pop("changes")]
+        plan = msgspec.convert({**raw, "changes": []}, Plan)
+        plan.changes = changes
     except OSError as cause:
         raise ConfigurationError(f"The plan {path} can't be read: {cause.strerror}.", "Check the path.") from cause
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as cause:
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as cause:
         raise ConfigurationError(f"{path} is no plan of this opsctl: {cause}.", "Make one: opsctl ... -n --save FILE") from cause
     if plan.digest != digest(plan):
         raise PlanStale(f"{path} was edited after it was made; nothing was changed.", "Make it again: -n --save FILE")
     return plan
+
+
+def _read_back(raw: dict[str, Any], decode: Callable[[bytes], Change]) -> Planned:
+    change = decode(msgspec.json.encode(raw.pop("change")))
+    at = datetime.fromisoformat(raw["at"]) if raw["at"] else None
+    return Planned(**{**raw, "change": change, "at": at})
 
 
 def fresh(plan: Plan, read: Systems) -> None:

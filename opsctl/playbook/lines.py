@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,11 +55,14 @@ def parse(step: Step, values: Mapping[str, str]) -> cli.Parsed:
 
 
 def make(parsed: cli.Parsed) -> Make:
-    """The function that yields a changing line's changes."""
+    """The function that yields a changing line's changes; a usage error of the command itself becomes a ConfigurationError."""
     _, own = split(parsed.params)
 
-    def changes(systems: Systems) -> Any:
-        return parsed.command.role.function(systems, **own)
+    def changes(systems: Systems) -> Iterator[Any]:
+        try:
+            yield from parsed.command.role.function(systems, **own)
+        except click.UsageError as wrong:
+            raise ConfigurationError(f"`{parsed.text}`: {wrong.format_message()}", "Mend the playbook or its parameters.") from wrong
 
     return changes
 

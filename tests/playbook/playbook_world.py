@@ -152,6 +152,12 @@ def commands() -> cli.Group:
         yield Send(text=text)
 
     @root.command()
+    @cli.changes
+    def fussy(systems: Systems) -> Iterator[Change]:
+        raise click.UsageError("Say more.")
+        yield
+
+    @root.command()
     @click.argument("why", required=False)
     @cli.views
     def healthy(systems: Systems, why: str | None) -> Verdict:

@@ -135,6 +135,16 @@ def test_one_step_that_cannot_be_planned_hides_no_other(house: House, monkeypatc
     assert [c["step"] for c in outcome.changes] == ["roof", "lamp"]
 
 
+def test_a_command_that_is_used_wrongly_is_told_at_its_step(house: House) -> None:
+    house.write("title: t\nsteps:\n  - run: fussy\n  - run: put a b\n")
+    outcome = run(house.process(output="json"), options=DRY)
+    assert [s.get("error") for s in outcome.steps] == ["`fussy`: Say more.", None]
+    here = house.process()
+    with pytest.raises(ConfigurationError, match="Say more"):
+        run(here)
+    assert here.ledger.runs() == []
+
+
 @pytest.mark.parametrize("error", [Refused("no"), NotFound("no such door"), ConfigurationError("no")])
 def test_what_will_surely_be_refused_stops_the_run_before_it_begins(
     house: House, monkeypatch: pytest.MonkeyPatch, error: OpsctlError

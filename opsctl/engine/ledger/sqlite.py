@@ -199,7 +199,7 @@ class Ledger:
         """End a run, or a stretch of one that will be resumed: `waiting`, `partial`, `unknown` and `failed` may go on later."""
         with self.transaction() as db:
             self._event(run, "closed", None, {"result": result, **detail})
-            db.execute("UPDATE runs SET closed = ?, result = ?, wish = NULL WHERE id = ?", (self._stamp(), result, run))
+            db.execute("UPDATE runs SET closed = ?, result = ?, wish = nullif(wish, 'pause') WHERE id = ?", (self._stamp(), result, run))
             self._log(run, "closed", db.execute("SELECT head FROM runs WHERE id = ?", (run,)).fetchone()[0])
 
     def reopen(self, run: str, detail: dict[str, Any]) -> None:
