@@ -68,7 +68,6 @@ class Systems:
         follows: datetime | None = None,
         again: bool = False,
         beat: Beat = no_beat,
-        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.environment = environment
         self.config = environment.settings
@@ -80,7 +79,6 @@ class Systems:
         self.follows = follows
         self.again = again
         self.beat = beat
-        self.tell = tell
 
     @cached_property
     def aws(self) -> AwsSession:

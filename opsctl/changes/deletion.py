@@ -87,7 +87,7 @@ def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any]) 
 
     lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(settings.table))
     limits = sql.SQL("SET LOCAL lock_timeout = {ms}; SET LOCAL statement_timeout = {ms}").format(ms=sql.Literal(LOCKED_MS))
-    for _ in range(TRIES):
+    for tried in range(1, TRIES + 1):
         try:
             with write.database.transaction():
                 for limit in limits.as_string().split(";"):
@@ -95,7 +95,7 @@ def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any]) 
                 write.database.execute(lock)
                 return work()
         except Busy:
-            write.beat(0, None, "sessions deleted under the lock: waiting for a quiet moment")
+            write.beat(tried, TRIES, "tries to have the table alone")
     raise SystemFailed(
         f"{settings.table} could not be had for {LOCKED_MS} ms in {TRIES} tries, so a refresh may have slipped through.",
         "Look for long transactions on it, then resume the run.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,8 +24,8 @@ class Ask(Change, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """`person`."""
-        return "person"
+        """`question/DIGEST`."""
+        return f"question/{hashlib.sha256(self.question.encode()).hexdigest()[:8]}"
 
     @property
     def remembered(self) -> bool:

@@ -183,11 +183,13 @@ class Ledger:
             self._event(run, what, seq, detail)
 
     def _event(self, run: str, what: str, seq: int | None, detail: dict[str, Any]) -> None:
-        head, number = self._db.execute("SELECT head, events FROM runs WHERE id = ?", (run,)).fetchone()
+        head, number, closed = self._db.execute("SELECT head, events, closed FROM runs WHERE id = ?", (run,)).fetchone()
         text, stamp = self.conceal(detail), self._stamp()
         digest = link(head, [run, number, stamp, what, seq, text])
         self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", (run, number, stamp, what, seq, text, digest))
         self._db.execute("UPDATE runs SET head = ?, events = ? WHERE id = ?", (digest, number + 1, run))
+        if closed:
+            self._log(run, "closed", digest)
 
     def _log(self, run: str, what: str, head: str) -> None:
         last = self._db.execute("SELECT number, hash FROM log ORDER BY number DESC LIMIT 1").fetchone() or (0, START)
