@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,7 +16,10 @@ from opsctl.errors import ConfigurationError, OpsctlError
 if TYPE_CHECKING:
     from opsctl.engine.engine import Make
     from opsctl.engine.outcome import Outcome
+    from opsctl.engine.plan import Plan
     from opsctl.invocation import Invocation
+
+F = TypeVar("F")
 
 
 class DurationType(click.ParamType[Duration]):
@@ -62,31 +66,41 @@ def split(params: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
     return options, {k: v for k, v in params.items() if k not in names}
 
 
+def changing(function: F) -> F:
+    """Give a command that acts the options that changing commands share."""
+    given = getattr(function, "__click_params__", [])
+    function.__click_params__ = [*reversed(changing_options()), *given]  # type: ignore[attr-defined]
+    return function
+
+
 def run_changes(invocation: Invocation, line: str, make: Make, options: Options) -> None:
     """Plan a command and, unless it is a dry run, apply it; show the outcome and leave with its exit code."""
-    gc.enable()
-    try:
-        found = _outcome(invocation, line, make, options)
-    except OpsctlError as error:
-        finish(invocation, refused(invocation, line, options, error))
-    else:
-        finish(invocation, found)
+    conclude(invocation, line, options, lambda: carry_out(invocation, invocation.engine.plan(line, make, options), options))
 
 
-def _outcome(invocation: Invocation, line: str, make: Make, options: Options) -> Outcome:
+def carry_out(invocation: Invocation, plan: Plan, options: Options) -> Outcome:
+    """Show a plan and apply it; of a dry run, only find out what stands against it, and keep it where --save says."""
     from opsctl.engine import plan as plans
 
-    engine = invocation.engine
-    plan = engine.plan(line, make, options)
     if not options.dry_run:
         invocation.screen.plan(plan)
-        return engine.perform(plan, options)
-    preview = engine.preview(plan, options)
+        return invocation.engine.perform(plan, options)
+    preview = invocation.engine.preview(plan, options)
     if options.save and not preview.error:
         plans.save(plan, options.save)
     if options.as_shell:
         invocation.screen.shell(plan, invocation.environment)
     return preview
+
+
+def conclude(invocation: Invocation, line: str, options: Options, work: Callable[[], Outcome]) -> None:
+    """Do the work, show its outcome, or that of the error which ended it, and leave with the exit code."""
+    gc.enable()
+    try:
+        outcome = work()
+    except OpsctlError as error:
+        outcome = refused(invocation, line, options, error)
+    finish(invocation, outcome)
 
 
 def refused(invocation: Invocation, line: str, options: Options, error: OpsctlError) -> Outcome:

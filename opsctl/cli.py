@@ -213,20 +213,23 @@ def line_of(ctx: click.Context, command: Line) -> str:
     shared = {p.name for p in command.role.options()}
     words = [w for w in ctx.command_path.split() if w != "opsctl"]
     words = words[1:] if ctx.find_root().info_name not in (None, "opsctl") else words
+    arguments: list[str] = []
     options: list[str] = []
     for param in command.params:
         value = ctx.params.get(param.name or "")
         if param.name in shared or value is None or value == ():
             continue
         if isinstance(param, click.Argument):
-            words += [_plain(v) for v in (value if isinstance(value, tuple) else [value])]
+            arguments += [_plain(v) for v in (value if isinstance(value, tuple) else [value])]
         elif not isinstance(param, click.Option):
             continue
         elif param.is_flag:
             options += [param.opts[-1]] if value else []
         else:
             options += [w for v in (value if param.multiple else [value]) for w in (param.opts[-1], _plain(v))]
-    return shlex.join([*words, *options])
+    if any(argument.startswith("-") for argument in arguments):
+        return shlex.join([*words, *options, "--", *arguments])
+    return shlex.join([*words, *arguments, *options])
 
 
 def _plain(value: Any) -> str:

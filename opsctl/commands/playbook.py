@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changing import changing_options, finish, refused, split
+from opsctl.changing import changing, conclude, split
 from opsctl.cli import acts, group
-from opsctl.errors import OpsctlError
 from opsctl.render.shapes import Check, Text, Verdict
 
 if TYPE_CHECKING:
@@ -62,20 +60,15 @@ def show(invocation: Invocation, name: str) -> Text | dict[str, Any]:
 @click.argument("name")
 @click.argument("words", nargs=-1, metavar="KEY=VALUE...")
 @click.option("--assume-answers", is_flag=True, help="Pass questions without a person; in the sandbox only.")
+@changing
 @acts
 def run_(invocation: Invocation, name: str, words: tuple[str, ...], assume_answers: bool, **shared: Any) -> None:
     """Run a procedure: shown whole, agreed to once, then step by step; leave it and take it up with `runs resume`."""
     from opsctl.playbook import parameters, runner
 
-    gc.enable()
     options, _ = split(shared)
-    try:
-        outcome = runner.run(invocation, name, words, options, assume=assume_answers)
-    except OpsctlError as error:
-        pairs = dict(word.split("=", 1) for word in words if "=" in word)
-        finish(invocation, refused(invocation, parameters.command(name, pairs), options, error))
-    else:
-        finish(invocation, outcome)
+    line = parameters.command(name, dict(word.split("=", 1) for word in words if "=" in word))
+    conclude(invocation, line, options, lambda: runner.run(invocation, name, words, options, assume=assume_answers))
 
 
 @playbook.command()
@@ -99,6 +92,3 @@ def lint(invocation: Invocation, names: tuple[str, ...], schema: bool) -> Verdic
         if loaded and not problems:
             checks.append(Check(str(path), True, f"{len(loaded.playbook.steps)} steps"))
     return Verdict(checks, "Mend each line, then: opsctl playbook lint")
-
-
-run_.params.extend(changing_options())

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changing import DURATION, changing_options, finish, refused, split
+from opsctl.changing import DURATION, carry_out, changing, conclude, split
 from opsctl.cli import acts, group
-from opsctl.errors import ConfigurationError, LedgerBroken, OpsctlError, Refused
+from opsctl.errors import ConfigurationError, LedgerBroken, Refused
 from opsctl.render.shapes import Page
 
 if TYPE_CHECKING:
     from opsctl.engine.ledger.rows import Run
+    from opsctl.engine.options import Options
     from opsctl.engine.outcome import Outcome
     from opsctl.invocation import Invocation
 
@@ -83,6 +84,7 @@ def _brief(detail: dict[str, Any] | None) -> str:
 @click.option("--retry", metavar="STEP", help="Do this step of a playbook once more.")
 @click.option("--jump", metavar="STEP", help="Go on at this step of a playbook.")
 @click.option("--assume-answers", is_flag=True, help="Pass questions without a person; in the sandbox only.")
+@changing
 @acts
 def resume(
     invocation: Invocation, run: str, skip: str | None, retry: str | None, jump: str | None, assume_answers: bool, **shared: Any
@@ -99,16 +101,16 @@ def resume(
         raise click.UsageError("--skip, --retry and --jump need a --reason, which is kept.")
     if special and found.kind != "playbook":
         raise click.UsageError(f"Run {found.id} is no playbook: it has no steps to skip, retry or jump to.")
-    try:
-        outcome = _resumed(invocation, found, options, skip=skip, retry=retry, jump=jump)
-    except OpsctlError as error:
-        outcome = refused(invocation, found.command, options, error)
-    finish(invocation, outcome)
+    conclude(invocation, found.command, options, lambda: _resumed(invocation, found, options, skip=skip, retry=retry, jump=jump))
 
 
-def _resumed(invocation: Invocation, run: Run, options: Any, **special: str | None) -> Outcome:
+def _resumed(invocation: Invocation, run: Run, options: Options, **special: str | None) -> Outcome:
+    if run.kind != "playbook" and options.dry_run:
+        return carry_out(invocation, invocation.engine.remaining(run), options)
     if run.kind != "playbook":
         return invocation.engine.resume(run, options)
+    if options.dry_run:
+        raise Refused("A playbook's steps are planned when they are reached; nothing was run.", f"What is left: opsctl runs show {run.id}")
     from opsctl.playbook import runner
 
     return runner.resume(invocation, run, options, **special, reason=options.reason)
@@ -132,28 +134,24 @@ def settle(invocation: Invocation, run: str, seq: int, happened: bool | None, re
 
 @runs.command()
 @click.argument("run")
+@changing
 @acts
 def undo(invocation: Invocation, run: str, **shared: Any) -> None:
     """Take a run's changes back, the newest first, where there is a way back; says which have none."""
     options, _ = split(shared)
     found = invocation.ledger.run(run)
     invocation.name = invocation.name or found.environment
-    command = f"runs undo {found.id}"
-    try:
-        invocation.engine.same_place(found)
-        plan, nevers = invocation.engine.undo_plan(found)
-        for never in nevers:
-            invocation.watcher.says(f"  no way back: {never}")
-        if not plan.changes and nevers:
-            raise Refused(f"Nothing of run {found.id} can be taken back.", f"opsctl runs show {found.id}")
-        if options.dry_run:
-            outcome = invocation.engine.preview(plan, options)
-        else:
-            invocation.screen.plan(plan)
-            outcome = invocation.engine.perform(plan, options)
-    except OpsctlError as error:
-        outcome = refused(invocation, command, options, error)
-    finish(invocation, outcome)
+    conclude(invocation, f"runs undo {found.id}", options, lambda: _undone(invocation, found, options))
+
+
+def _undone(invocation: Invocation, run: Run, options: Options) -> Outcome:
+    invocation.engine.same_place(run)
+    plan, nevers = invocation.engine.undo_plan(run)
+    for never in nevers:
+        invocation.watcher.says(f"  no way back: {never}")
+    if not plan.changes and nevers:
+        raise Refused(f"Nothing of run {run.id} can be taken back.", f"opsctl runs show {run.id}")
+    return carry_out(invocation, plan, options)
 
 
 @runs.command()
@@ -220,7 +218,3 @@ def seal(invocation: Invocation, to: Path | None) -> dict[str, Any]:
 def purge(invocation: Invocation, older_than: timedelta) -> dict[str, Any]:
     """Forget personal data (e-mails) in the ledger; its chains still hold."""
     return {"forgotten": invocation.ledger.purge(invocation.ledger.now() - older_than)}
-
-
-for command in (resume, undo):
-    command.params.extend(changing_options())

@@ -12,7 +12,7 @@ from opsctl.changes.base import Change, Never
 from opsctl.config import Environment
 from opsctl.engine import guards, outcome
 from opsctl.engine import plan as plans
-from opsctl.engine.ledger.rows import Result, Run, Step
+from opsctl.engine.ledger.rows import ENDED, Result, Run, Step
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.memory import LedgerMemory
 from opsctl.engine.options import Options
@@ -159,6 +159,12 @@ class Engine:
         if run.result in ("changed", "unchanged"):
             return self._told(run, run.result, self.ledger.steps(run.id))
         return self._drive(run, options, resumed=True)
+
+    def remaining(self, run: Run) -> Plan:
+        """What taking a command's run up again would change."""
+        self.same_place(run)
+        left = [step.change for step in self.ledger.steps(run.id) if step.state not in ENDED]
+        return self.plan(run.command, lambda read: left, Options(again=True))
 
     def same_place(self, run: Run) -> None:
         """Raise Refused unless `run` belongs to this environment and account and wasn't cancelled."""
