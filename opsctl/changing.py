@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from opsctl.config import Duration
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError, OpsctlError
+from opsctl.settings import Duration
 
 if TYPE_CHECKING:
     from opsctl.engine.engine import Make

@@ -10,209 +10,14 @@ import json
 import os
 import re
 import tomllib
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct, field
 
 from opsctl.errors import ConfigurationError
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Duration(timedelta):
-    """A time span, written `90s`, `5m`, `24h` or `7d`."""
-
-    def __str__(self) -> str:
-        seconds = int(self.total_seconds())
-        unit = next(u for u in "dhms" if seconds % UNITS[u] == 0)
-        return f"{seconds // UNITS[unit]}{unit}"
-
-    @classmethod
-    def parse(cls, text: str) -> Duration:
-        """Raises ValueError for anything but digits and one of s, m, h, d."""
-        match = re.fullmatch(r"(\d+)([smhd])", text.strip())
-        if not match:
-            raise ValueError(f"expected a duration such as 90s, 5m, 24h or 7d, got {text!r}")
-        return cls(seconds=int(match[1]) * UNITS[match[2]])
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
-    """A table of the configuration; an unknown key in it is an error."""
-
-
-class Reference(Section, frozen=True, kw_only=True):
-    """Where a credential is: an AWS secret (with the JSON key in it), an environment variable or a file. Exactly one."""
-
-    aws: str | None = None
-    key: str | None = None
-    env: str | None = None
-    file: str | None = None
-
-    def __post_init__(self) -> None:
-        if sum(x is not None for x in (self.aws, self.env, self.file)) != 1:
-            raise ValueError("expected exactly one of aws, env, file")
-
-    def __str__(self) -> str:
-        return f"secret {self.aws}" if self.aws else f"variable {self.env}" if self.env else f"file {self.file}"
-
-
-class Aws(Section, frozen=True, kw_only=True):
-    """The account that this environment is, and how to reach it."""
-
-    account: str
-    region: str
-    login: str = "aws sso login"
-    endpoint: str | None = None
-    access_key_id: str | None = None
-    secret_access_key: str | None = None
-
-
-class Limits(Section, frozen=True, kw_only=True):
-    """Bounds of a run: `max_affected` refuses, `large` asks to type, `recently` is how far memory reaches."""
-
-    max_affected: int = 100_000
-    large: int = 1_000
-    recently: Duration = Duration(seconds=120)
-    lock_wait: Duration = Duration(seconds=10)
-    pool_share: float = 0.8
-
-
-class SecretSettings(Section, frozen=True, kw_only=True):
-    """One secret: where it lives, what proves it, who caches it.
-
-    `kind`: `generic` (opsctl writes it), `managed` (RotateSecret does), or `database` and `redis`, which opsctl refuses with the procedure.
-    """
-
-    id: str
-    key: str | None = None
-    region: str | None = None
-    kind: Literal["generic", "managed", "database", "redis"] = "generic"
-    consumers: list[str] = []
-    signs: str = ""
-    generate: str = "hex:32"
-    proof: Literal["none", "jwt"] = "none"
-    procedure: str = ""
-    note: str = ""
-
-
-class ServiceSettings(Section, frozen=True, kw_only=True):
-    """One ECS service; `pool_size` is the database connections that each of its tasks may hold."""
-
-    cluster: str
-    service: str
-    pool_size: int = 0
-    health: str | None = None
-    scale_max: int = 100
-
-
-class DatabaseSettings(Section, frozen=True, kw_only=True):
-    """The database: found through AWS by cluster, logged into with `login` to write and `reader` to read."""
-
-    driver: Literal["postgres", "rds-data"] = "postgres"
-    cluster: str
-    name: str
-    login: Reference
-    reader: Reference
-    tls: bool = True
-
-
-class RedisSettings(Section, frozen=True, kw_only=True):
-    """The cache: found through AWS by its ElastiCache id."""
-
-    cluster: str
-    password: Reference | None = None
-    tls: bool = True
-
-
-class SessionSettings(Section, frozen=True, kw_only=True):
-    """Where sessions are kept, in the database and in Redis.
-
-    `created_column` tells when a session began; without one, `expires_column` and `lifetime` do. Redis keys' beginning follows from their
-    remaining time and `redis_lifetime`. `redis_user_pattern` holds `{user}`. `keep` patterns are never deleted.
-    """
-
-    table: str
-    id_column: str = "id"
-    user_column: str
-    created_column: str | None = None
-    expires_column: str = "expires_at"
-    lifetime: Duration = Duration(days=30)
-    users_table: str
-    users_id_column: str = "id"
-    users_email_column: str = "email"
-    last_login_column: str = "last_login_at"
-    redis_patterns: list[str] = []
-    redis_user_pattern: str = ""
-    redis_lifetime: Duration = Duration(minutes=15)
-    keep: list[str] = []
-    access_ttl: Duration = Duration(minutes=15)
-    signing_secret: str | None = None
-
-
-class Login(Section, frozen=True, kw_only=True):
-    """An e-mail and password, both references."""
-
-    email: Reference
-    password: Reference
-
-
-class ApiSettings(Section, frozen=True, kw_only=True):
-    """The application's API; `signed_by` names the secret whose rotation makes `token` useless, `login` how a new one is had.
-
-    `revocations` is where the API keeps its marks in Redis: `{who}` becomes `all` or `user:ID`, the value is epoch milliseconds.
-    """
-
-    base: str
-    token: Reference
-    signed_by: str | None = None
-    login: Login | None = None
-    test: Login | None = None
-    revocations: str | None = None
-
-
-class ChannelSettings(Section, frozen=True, kw_only=True):
-    """Where notices go; a channel left out becomes a question to a person."""
-
-    slack: Reference | None = None
-    page: Reference | None = None
-    page_base: str = "https://events.pagerduty.com"
-    status_page: str | None = None
-    status_key: Reference | None = None
-    status_base: str = "https://api.statuspage.io"
-
-
-class Contact(Section, frozen=True, kw_only=True):
-    """Somebody to call."""
-
-    role: str
-    name: str = ""
-    phone: str = ""
-    email: str = ""
-    url: str = ""
-
-
-class Settings(Section, frozen=True, kw_only=True):
-    """What one TOML file says."""
-
-    title: str
-    protected: bool = True
-    sandbox: bool = False
-    aws: Aws
-    limits: Limits = Limits()
-    secrets: dict[str, SecretSettings] = {}
-    services: dict[str, ServiceSettings] = {}
-    database: DatabaseSettings | None = None
-    redis: RedisSettings | None = None
-    sessions: SessionSettings | None = None
-    api: ApiSettings | None = None
-    channels: ChannelSettings = ChannelSettings()
-    alarms: list[str] = []
-    people: list[Contact] = []
-    links: dict[str, str] = {}
-    log_groups: dict[str, str] = {}
+from opsctl.settings import Duration, FunctionSettings, SecretSettings, ServiceSettings, Settings
 
 
 class Environment(Struct, frozen=True):
@@ -242,6 +47,11 @@ class Environment(Struct, frozen=True):
     def service(self, name: str) -> ServiceSettings:
         """Raises ConfigurationError for a name that the file doesn't have."""
         found: ServiceSettings = self._named("services", "service", name)
+        return found
+
+    def function(self, name: str) -> FunctionSettings:
+        """Raises ConfigurationError for a name that the file doesn't have."""
+        found: FunctionSettings = self._named("functions", "function", name)
         return found
 
     def secret(self, name: str) -> SecretSettings:
@@ -328,14 +138,14 @@ def world() -> dict[str, str]:
 
 
 def fill(value: Any, facts: dict[str, str]) -> Any:
-    """Replace every string `world:KEY` by that fact of the sandbox."""
+    """Replace every string `world:KEY`, or the beginning `world:KEY/`, by that fact of the sandbox."""
     if isinstance(value, dict):
         return {k: fill(v, facts) for k, v in value.items()}
     if isinstance(value, list):
         return [fill(v, facts) for v in value]
     if isinstance(value, str) and value.startswith("world:"):
-        key = value.removeprefix("world:")
+        key, slash, path = value.removeprefix("world:").partition("/")
         if key not in facts:
             raise ConfigurationError(f"The running sandbox has no {key!r}.", "Renew it: opsctl sandbox up")
-        return facts[key]
+        return facts[key] + slash + path
     return value

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from opsctl.config import Environment, Reference
+from opsctl.config import Environment
+from opsctl.settings import Reference
 
 if TYPE_CHECKING:
     from opsctl.adapters.api import Api
@@ -194,7 +195,7 @@ class Systems:
         """Read the credential that `reference` names; raises ConfigurationError or NotFound when it isn't there."""
         if reference.aws is None:
             return self.values.reference(reference)
-        return self.secrets.value(reference.aws, key=reference.key)
+        return self.secrets.value(reference.aws, key=reference.key, region=reference.region)
 
     def shut(self) -> None:
         """End the connections that were opened."""

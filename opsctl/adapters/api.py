@@ -16,7 +16,7 @@ from opsctl.redaction import Secret
 if TYPE_CHECKING:
     import httpx
 
-    from opsctl.config import ApiSettings
+    from opsctl.settings import ApiSettings
     from opsctl.systems import Systems
 
 LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"

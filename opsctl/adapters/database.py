@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from opsctl.config import DatabaseSettings, Reference
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -26,6 +25,7 @@ from opsctl.errors import (
     Unreachable,
 )
 from opsctl.redaction import Secret, vault
+from opsctl.settings import DatabaseSettings, Reference
 
 if TYPE_CHECKING:
     from psycopg import sql

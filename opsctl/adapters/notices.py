@@ -17,7 +17,7 @@ from opsctl.errors import ConfigurationError, OutcomeUnknown, SystemFailed
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
-    from opsctl.config import Reference
+    from opsctl.settings import Reference
     from opsctl.systems import Systems
 
 Severity = Literal["critical", "error", "warning", "info"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from opsctl.adapters.database import Statement
-    from opsctl.config import DatabaseSettings
+    from opsctl.settings import DatabaseSettings
     from opsctl.systems import Systems
 
 CONNECT_SECONDS = 5

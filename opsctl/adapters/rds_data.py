@@ -24,7 +24,7 @@ from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFou
 
 if TYPE_CHECKING:
     from opsctl.adapters.database import Statement
-    from opsctl.config import DatabaseSettings
+    from opsctl.settings import DatabaseSettings
     from opsctl.systems import Systems
 
 PLACEHOLDER = re.compile(r"%%|%\((\w+)\)s|%")

@@ -25,7 +25,7 @@ from opsctl.redaction import Secret, vault
 if TYPE_CHECKING:
     import redis
 
-    from opsctl.config import RedisSettings
+    from opsctl.settings import RedisSettings
     from opsctl.systems import Beat, Systems
 
 CONNECT_SECONDS = 5

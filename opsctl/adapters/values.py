@@ -11,9 +11,9 @@ import secrets
 import sys
 from pathlib import Path
 
-from opsctl.config import Reference
 from opsctl.errors import ConfigurationError, Refused, Waiting
 from opsctl.redaction import Secret as Secret
+from opsctl.settings import Reference
 
 
 class Values:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from opsctl.config import SessionSettings
+    from opsctl.settings import SessionSettings
     from opsctl.systems import Systems
 
 PAGES = 200

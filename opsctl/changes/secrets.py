@@ -13,7 +13,8 @@ from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.secrets import SecretState
-    from opsctl.config import Environment, SecretSettings
+    from opsctl.config import Environment
+    from opsctl.settings import SecretSettings
     from opsctl.systems import Systems
 
 Stage = Literal["AWSCURRENT", "AWSPREVIOUS", "OPSCTL"]

@@ -13,7 +13,8 @@ from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending,
 from opsctl.changes.deletion import begin, delete_locked, delete_pages
 
 if TYPE_CHECKING:
-    from opsctl.config import Environment, SessionSettings
+    from opsctl.config import Environment
+    from opsctl.settings import SessionSettings
     from opsctl.systems import Systems
 
 

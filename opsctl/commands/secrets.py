@@ -25,7 +25,7 @@ from opsctl.errors import OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.config import SecretSettings
+    from opsctl.settings import SecretSettings
     from opsctl.systems import Systems
 
 secrets = group("secrets")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from opsctl.config import Duration
 from opsctl.errors import CheckFailed, Interrupted, OpsctlError
 from opsctl.playbook import conditions, lines
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about
 from opsctl.render.shapes import Verdict
+from opsctl.settings import Duration
 
 if TYPE_CHECKING:
     from opsctl.engine.ledger.rows import Run

@@ -13,9 +13,9 @@ from typing import ClassVar
 import msgspec
 
 from opsctl import config
-from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
 from opsctl.adapters.person import Person
 from opsctl.adapters.values import Values
+from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
 from opsctl.engine.engine import Engine
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.memory import LedgerMemory

@@ -81,6 +81,16 @@ def set_count(count: int) -> Callable[[World], None]:
     return meddle
 
 
+def set_bounds(world: World) -> None:
+    """Somebody else moves the api's scaling bounds."""
+    where = {
+        "ServiceNamespace": "ecs",
+        "ResourceId": f"service/{CLUSTER}/{SERVICES['api']}",
+        "ScalableDimension": "ecs:service:DesiredCount",
+    }
+    world.aws("application-autoscaling").register_scalable_target(**where, MinCapacity=2, MaxCapacity=7)
+
+
 def foreign_rotation(id: str, key: str) -> Callable[[World], None]:
     """Somebody else rotates the same secret."""
     return lambda world: world.rotate(id, key, "somebody-else-chose-this-one-0123456789")
@@ -158,7 +168,7 @@ GENERATE = "--value-from generate"
 SCENARIOS: dict[str, list[Scenario]] = {
     "service scale": [
         Scenario("service scale api 3", scaled(3, 3), meddle=set_count(5), reversible=True),
-        Scenario("service scale api 1", scaled(1, 1), meddle=set_count(5), reversible=True),
+        Scenario("service scale api 1", scaled(1, 1), meddle=set_bounds, reversible=True),
     ],
     "service redeploy": [Scenario("service redeploy api worker", redeployed("api", "worker"), prepare=rotate_before)],
     "secrets rotate": [

@@ -15,13 +15,14 @@ import pytest
 from opsctl import cli
 from opsctl.adapters.person import Person
 from opsctl.changes.base import Change, Done, Never, Pending, Telling
-from opsctl.config import Aws, Environment, Limits, Settings
+from opsctl.config import Environment
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.options import Options
 from opsctl.engine.watcher import Silent
 from opsctl.errors import SystemFailed, Waiting
 from opsctl.invocation import Invocation
 from opsctl.render.shapes import Check, Verdict
+from opsctl.settings import Aws, Limits, Settings
 from opsctl.systems import Systems
 
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)

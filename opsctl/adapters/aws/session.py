@@ -19,8 +19,8 @@ from msgspec import Struct
 from opsctl.adapters.aws.failures import REACH, translate
 from opsctl.adapters.aws.wall import guard, reads
 from opsctl.adapters.place import only_here
-from opsctl.config import Aws
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
+from opsctl.settings import Aws
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 50  # The Data API itself gives a statement up after 45.

@@ -11,7 +11,7 @@ from moto import mock_aws
 
 from opsctl.adapters.aws import session as module
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.config import Aws
+from opsctl.settings import Aws
 
 ACCOUNT = "123456789012"
 CONFIG = Aws(account=ACCOUNT, region="us-east-1", login="aws sso login --profile oncall")

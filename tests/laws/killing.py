@@ -1,0 +1,69 @@
+"""Kills a command at its Nth boundary, for real: after each commit to the ledger, after each effect and before its record, and between
+the batches of one. What a process does between two boundaries leaves no trace, so that these are all the places where it can die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from opsctl.changes import all_kinds
+from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.runner import Runner
+
+
+def dying(passed: Path, at: int = 0) -> Callable[[], None]:
+    """What makes a child write each boundary to `passed`, and kill itself at number `at` (0: never)."""
+
+    def arm() -> None:
+        file = os.open(passed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        count = 0
+
+        def boundary(name: str) -> None:
+            nonlocal count
+            count += 1
+            os.write(file, f"{name}\n".encode())
+            if count == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        _watch_commits(boundary)
+        _watch_effects(boundary)
+
+    return arm
+
+
+def _watch_commits(boundary: Callable[[str], None]) -> None:
+    transaction = Ledger.transaction
+
+    @contextlib.contextmanager
+    def committed(self: Ledger) -> Iterator[Any]:
+        with transaction(self) as database:
+            before = database.total_changes
+            yield database
+            written = database.total_changes > before
+        if written and not self.query("SELECT 1 FROM runs LIMIT 1"):
+            return
+        if written:
+            boundary("commit")
+
+    Ledger.transaction = committed  # type: ignore[method-assign]
+
+
+def _watch_effects(boundary: Callable[[str], None]) -> None:
+    for kind in all_kinds():
+        _watch(kind, "apply", boundary)
+    _watch(Runner, "_beat", boundary)
+
+
+def _watch(owner: Any, name: str, boundary: Callable[[str], None]) -> None:
+    method = getattr(owner, name)
+
+    def watched(self: Any, *args: Any, **how: Any) -> Any:
+        found = method(self, *args, **how)
+        boundary(f"{name} {type(self).__name__}")
+        return found
+
+    setattr(owner, name, watched)
