@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 DOCUMENTS := RUNBOOK.md README.md
-QUIET := --quiet --disable-pip-version-check --no-input
+QUIET := -qq --disable-pip-version-check --no-input
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -38,11 +38,12 @@ clean:  ## Remove everything that was set up or built
 
 # The first Python that is new enough and can make a virtual environment.
 .venv/.python:
-	@for python in "$$PYTHON" python3.13 python3.12 python3.11 python3 python3.14; do \
+	@for python in $(BIN)/python "$$PYTHON" python3.13 python3.12 python3.11 python3 python3.14; do \
 	  [ -n "$$python" ] || continue; \
 	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
-	  echo "Setting up .venv with $$python ..."; \
-	  "$$python" -m venv .venv && touch $@ && exit 0; \
+	  [ "$$python" = $(BIN)/python ] || echo "Setting up .venv with $$python ..."; \
+	  [ "$$python" = $(BIN)/python ] || "$$python" -m venv .venv || continue; \
+	  touch $@ && exit 0; \
 	done; \
 	echo "No Python >= 3.11 with venv was found. Install one (Debian, Ubuntu: python3 python3-venv), or name it: make PYTHON=/path/to/python3" >&2; \
 	exit 1

@@ -40,6 +40,24 @@ class DurationType(click.ParamType[Duration]):
 DURATION = DurationType()
 
 
+class SourceType(click.ParamType[str]):
+    """Where a secret value comes from; the refusal doesn't repeat what was typed, which may be the value itself."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises a usage error for a value that is no source."""
+        from opsctl.adapters.values import check_source
+
+        try:
+            return check_source(value)
+        except ValueError as cause:
+            self.fail(str(cause), param, ctx)
+
+
+SOURCE = SourceType()
+
+
 def changing_options() -> list[click.Parameter]:
     """The options that every changing command shares."""
     return [

@@ -24,6 +24,7 @@ from opsctl.invocation import Invocation
 GROUPS = {
     "apply": "Apply a saved plan, exactly as it was reviewed.",
     "auth": "Prove that signing in works, and that old tokens don't.",
+    "lease": "Check a customer's download as the customer would.",
     "logout": "End sessions: one user's, many users', or all.",
     "notify": "Tell people: the status page, Slack, the pager.",
     "people": "Who to call.",

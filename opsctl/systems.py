@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.aws.secrets import Secrets
     from opsctl.adapters.aws.session import AwsSession, Caller
     from opsctl.adapters.database import Database
+    from opsctl.adapters.lease import Lease
     from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
     from opsctl.adapters.person import Person
     from opsctl.adapters.redis import Redis
@@ -171,6 +172,13 @@ class Systems:
         return Api(self)
 
     @cached_property
+    def lease(self) -> Lease:
+        """HH's lease endpoint."""
+        from opsctl.adapters.lease import Lease
+
+        return Lease(self)
+
+    @cached_property
     def slack(self) -> Slack:
         """The configured Slack channel."""
         from opsctl.adapters.notices import Slack
@@ -199,6 +207,6 @@ class Systems:
 
     def shut(self) -> None:
         """End the connections that were opened."""
-        for name in ("database", "redis", "api"):
+        for name in ("database", "redis", "api", "lease"):
             if name in self.__dict__:
                 self.__dict__[name].close()

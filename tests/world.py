@@ -230,26 +230,31 @@ class World:
                 found[name] = {v["VersionId"]: [sorted(v.get("VersionStages", [])), _value(client, name, v["VersionId"])] for v in versions}
         return found
 
-    def snapshot(self) -> Snapshot:
-        """All of it, so that two snapshots are equal only if nothing was changed between; times to live aside."""
+    def snapshot(self, *, sessions: bool = True) -> Snapshot:
+        """All of it, so that two snapshots are equal only if nothing was changed between; times to live aside.
+
+        Counting users, sessions and keys takes as long as all the rest: without `sessions` they are left out.
+        """
         services = {name: _plain(self.service(name)) for name in SERVICES}
         tasks = {n: sorted(self.aws("ecs").list_tasks(cluster=CLUSTER, serviceName=s)["taskArns"]) for n, s in SERVICES.items()}
         looks = {f"{s} {operation}": _plain(getattr(self.aws(s, region), operation)().get(key)) for s, operation, key, region in LOOKS}
-        groups, marks = json.loads(self.cache().eval(KEYS, 0))  # type: ignore[arg-type]
-        with self.database() as connection:
-            query = "SELECT count(*), bit_xor(hashtextextended(t::text, 0)) FROM {} AS t"
-            tables = {table: connection.execute(query.format(table)).fetchone() for table in TABLES}  # type: ignore[arg-type]
+        groups, marks = json.loads(self.cache().eval(KEYS, 0)) if sessions else ({}, {})  # type: ignore[arg-type]
         return {
             "secrets": self.secrets(),
             "services": services,
             "tasks": tasks,
             "bounds": self.bounds(),
-            "tables": tables,
+            "tables": self._tables() if sessions else {},
             "keys": groups,
             "marks": marks or {},
             "notices": self.sent(),
             **looks,
         }
+
+    def _tables(self) -> dict[str, Any]:
+        query = "SELECT count(*), bit_xor(hashtextextended(t::text, 0)) FROM {} AS t"
+        with self.database() as connection:
+            return {table: connection.execute(query.format(table)).fetchone() for table in TABLES}  # type: ignore[arg-type]
 
 
 def _value(client: Any, name: str, version: str) -> str:
@@ -273,7 +278,7 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "secrets": {n: _versions(before["secrets"][n], v) for n, v in after["secrets"].items() if v != before["secrets"][n]},
         "services": {n: _service(before, after, n) for n in SERVICES},
         "bounds": after["bounds"],
-        "tables": {n: "as it was" if found == before["tables"][n] else found[0] for n, found in after["tables"].items()},
+        "tables": {n: "as it was" if found == before["tables"].get(n) else found[0] for n, found in after["tables"].items()},
         "keys": {n: "as it was" if found == before["keys"].get(n) else found[0] for n, found in after["keys"].items()},
         "marks": Counter(_nameless(mark) for mark in after["marks"] if after["marks"][mark] != before["marks"].get(mark)),
         "slack": Counter(sent["message"]["text"] for sent in after["notices"]["slack"]),

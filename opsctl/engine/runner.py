@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from opsctl.changes.base import Done, Failed, Finding, Moved, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
 from opsctl.engine.watcher import Watcher
-from opsctl.errors import Interrupted, LockHeld, OpsctlError, OutcomeUnknown, Refused, SystemFailed, Waiting
+from opsctl.errors import CheckFailed, Interrupted, LockHeld, OpsctlError, OutcomeUnknown, Refused, SystemFailed, Waiting
 from opsctl.errors import Moved as MovedError
 from opsctl.redaction import vault
 
@@ -198,7 +198,7 @@ class Runner:
             step.begun = None if before == "pending" else step.begun
             self._mark(step, before, {"not made": refused.what}, lease)
             raise
-        except SystemFailed as no:
+        except (SystemFailed, CheckFailed) as no:
             self._end(step, "failed", no.what, lease)
             raise
         except OutcomeUnknown as cause:
@@ -223,7 +223,7 @@ class Runner:
             return self._mark(step, "made", {"evidence": step.evidence}, lease)
         if at := (step.evidence or {}).get("at"):
             step.at = datetime.fromisoformat(at)
-        return self._end(step, "applied", "accepted", lease)
+        return self._end(step, "applied", str((step.evidence or {}).get("why", "accepted")), lease)
 
     def _token(self, step: Step) -> str:
         return f"{self.run.id}-{step.seq}"

@@ -21,9 +21,10 @@ def uptime() -> float:
 
 
 def started(pid: int) -> str:
-    """When process `pid` began, in the system's own ticks; empty when there is no such process or no telling."""
+    """When process `pid` began, in the system's own ticks; empty when there is no such process, it has died, or no telling."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 

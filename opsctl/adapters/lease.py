@@ -1,0 +1,65 @@
+"""HH's lease endpoint, which trades a pairing token for a download (HH runbook, HTTP Response Codes)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.http import Http
+
+if TYPE_CHECKING:
+    import httpx
+
+    from opsctl.redaction import Secret
+    from opsctl.settings import LeaseSettings
+    from opsctl.systems import Systems
+
+HEADER = "X-Edge-Auth"
+ANY_STATUS = range(300, 600)
+
+
+class LeaseAnswer(Struct, frozen=True):
+    """The endpoint's status, and the reason that a refusal gives (`invalid-token`, `disabled`...)."""
+
+    status: int
+    reason: str = ""
+
+
+class Lease(Adapter):
+    """The configured endpoint. A lease that is granted is an effect, so that only a writing adapter asks with a token."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=systems.writing)
+        config: LeaseSettings = systems.environment.need("lease")
+        parts = urlsplit(config.url)
+        self._path = parts.path or "/"
+        self._http = Http(
+            f"{parts.scheme}://{parts.netloc}", system="the lease endpoint", writing=systems.writing, sandbox=systems.config.sandbox
+        )
+
+    @writes
+    def take(self, token: Secret, edge_auth: Secret) -> LeaseAnswer:
+        """Ask for a lease with a pairing token; every status is an answer."""
+        headers = {HEADER: edge_auth.reveal(), "Authorization": f"Bearer {token.reveal()}"}
+        answer = self._http.ask("POST", self._path, json={}, headers=headers, accept=ANY_STATUS)
+        return LeaseAnswer(answer.status_code, "" if answer.is_success else _reason(answer))
+
+    def authorized(self, edge_auth: Secret) -> bool:
+        """Whether the authorizer lets this X-Edge-Auth pass; asked without a token, so that no lease can be granted."""
+        answer = self._http.ask("GET", self._path, headers={HEADER: edge_auth.reveal()}, accept=ANY_STATUS)
+        return answer.status_code != 401
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._http.close()
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        found = answer.json()
+    except ValueError:
+        return ""
+    return str(found.get("error") or found.get("message") or "") if isinstance(found, dict) else ""

@@ -1,0 +1,28 @@
+"""`opsctl lease`: verify a user's report against the lease endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from opsctl.changes.base import Change
+from opsctl.changes.lease import TakeLease
+from opsctl.changing import SOURCE
+from opsctl.cli import changes, group
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+lease = group("lease")
+
+
+@lease.command()
+@click.argument("contact")
+@click.option("--code-from", type=SOURCE, metavar="-|env:VAR|file:PATH", help="Where the customer's code is; HubSpot's by default.")
+@click.option("--expect", type=click.IntRange(100, 599), metavar="STATUS", help="Fail unless the endpoint answers this.")
+@changes
+def verify(systems: Systems, contact: str, code_from: str | None, expect: int | None) -> Iterator[Change]:
+    """Ask the lease endpoint as a customer would, and say what its answer means; a granted lease is an effect."""
+    yield TakeLease(contact=systems.hubspot.contact(contact, ()).id, source=code_from, expect=expect)

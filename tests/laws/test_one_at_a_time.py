@@ -1,0 +1,183 @@
+"""Law 6: one at a time. Two runs that share a target exclude each other, and a lock that is lost, dead or old is told from a living one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scenarios import Rehearsed, every
+from terminal import Child, until
+from world import World
+
+from opsctl.changes import decode
+from opsctl.engine.ledger import process
+from opsctl.engine.ledger.locks import LEASE, Locks
+from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.errors import LockHeld
+
+IMPATIENT = {"[limits]": '[limits]\nlock-wait = "0s"'}
+
+
+def locked(world: World) -> list[str]:
+    """The targets that are locked, as the ledger's file says."""
+    if not world.ledger.exists():
+        return []
+    with sqlite3.connect(world.ledger) as ledger:
+        return [target for (target,) in ledger.execute("SELECT target FROM locks WHERE target NOT LIKE 'run/%'")]
+
+
+@contextmanager
+def holding(world: World, target: str, *args: str) -> Iterator[Child]:
+    """A command that sits in a step and holds its lock, until the block ends."""
+    child = world.opsctl.start(*args, "-y")
+    until(lambda: target in locked(world))
+    try:
+        yield child
+    finally:
+        world.heal()
+
+
+@pytest.fixture
+def slow_ecs(world: World) -> World:
+    world.configure(replace=IMPATIENT)
+    world.rotate("safawinet/prod/jwt", "secret", "e" * 64)
+    world.fault("aws", "ecs.UpdateService", "slow", seconds=25)
+    return world
+
+
+@pytest.mark.parametrize("line", ["service redeploy api", "service scale api 3"])
+def test_the_second_stops_and_says_who_since_when_and_what(slow_ecs: World, line: str) -> None:
+    world = slow_ecs
+    with holding(world, "service/api", "service", "redeploy", "api") as first:
+        second = world.opsctl("-o", "json", *line.split(), "-y", check=5)
+        assert second.json["result"] == "refused"
+        assert {change["state"] for change in second.json["changes"]} <= {"pending", "done"}
+        for told in ("service/api is held by", "@", f"since {datetime.now(UTC):%Y-%m-%d}", "service redeploy api", "next: opsctl runs show"):
+            assert told in second.err
+    assert first.wait().code == 0
+
+
+def test_other_targets_go_on(slow_ecs: World) -> None:
+    world = slow_ecs
+    with holding(world, "service/api", "service", "redeploy", "api") as first:
+        world.opsctl("secrets", "rotate", "mail-key", "--value-from", "generate", "-y", check=0)
+    assert first.wait().code == 0
+
+
+def test_the_second_waits_as_long_as_it_may(world: World) -> None:
+    world.rotate("safawinet/prod/jwt", "secret", "e" * 64)
+    world.fault("aws", "ecs.UpdateService", "slow", seconds=25)
+    with holding(world, "service/api", "service", "redeploy", "api") as first:
+        second = world.opsctl.start("service", "redeploy", "api", "-y")
+        until(lambda: "is held by" in second._said(2))
+    assert first.wait().code == 0
+    done = second.wait()
+    assert done.code == 0
+    assert "already so" in done.err + done.out
+
+
+@pytest.mark.parametrize(("held", "line"), [("logout all", "logout user 5"), ("logout user 5", "logout all")])
+def test_targets_nest(world: World, held: str, line: str) -> None:
+    world.configure(replace=IMPATIENT)
+    target = "sessions" if held == "logout all" else "sessions/5"
+    with world.database() as connection:
+        # Reading goes on, and deleting waits.
+        connection.execute("LOCK TABLE refresh_sessions IN SHARE MODE")
+        child = world.opsctl.start(*held.split(), "-y")
+        until(lambda: target in locked(world))
+        second = world.opsctl("-o", "json", *line.split(), "-y", check=5)
+        assert f"{target} is held by" in second.err
+        assert second.json["result"] == "refused"
+    assert child.wait().code == 0
+
+
+def test_one_users_sessions_are_not_anothers(world: World) -> None:
+    world.configure(replace=IMPATIENT)
+    world.fault("api", "POST /v1/auth/force-logout", "slow", seconds=25)
+    with holding(world, "tokens/5", "logout", "user", "5") as first:
+        assert "tokens/5" in locked(world)
+        world.opsctl("logout", "user", "6", "-y", check=0)
+    assert first.wait().code == 0
+
+
+def test_a_dead_holders_lock_is_void_at_once(slow_ecs: World) -> None:
+    world = slow_ecs
+    with holding(world, "service/api", "service", "redeploy", "api") as first:
+        first.kill()
+        assert "service/api" in locked(world)
+        world.heal()
+        world.opsctl("service", "redeploy", "api", "-y", check=0)
+    assert locked(world) == []
+
+
+def test_a_holder_who_is_dead_and_not_yet_buried_holds_nothing(tmp_path: Path) -> None:
+    """A killed child that its parent hasn't asked after is still listed by the system."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    began = process.started(pid)
+    assert process.alive(pid, began)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not process.alive(pid, began))
+    os.waitpid(pid, 0)
+
+
+def ledger(path: Path, ahead: timedelta = timedelta(0)) -> Ledger:
+    return Ledger(path / "ledger.db", decode, lambda: datetime.now(UTC) + ahead)
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=9), timedelta(hours=-9), timedelta(days=400)])
+def test_a_clock_that_jumps_neither_voids_nor_keeps_a_lock(tmp_path: Path, jump: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = ledger(tmp_path), ledger(tmp_path, jump)
+    lease = one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    with pytest.raises(LockHeld):
+        other.locks.take("service/api/count", "run-2", "al", "service scale api 3")
+    later = process.uptime() + LEASE + 1
+    monkeypatch.setattr(process, "uptime", lambda: later)
+    taken = other.locks.take("service/api", "run-2", "al", "service redeploy api")
+    assert taken.fence > lease.fence
+
+
+def test_who_lost_a_lock_can_neither_write_nor_give_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = ledger(tmp_path), ledger(tmp_path)
+    lease = one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    later = process.uptime() + LEASE + 1
+    monkeypatch.setattr(process, "uptime", lambda: later)
+    taken = other.locks.take("service/api", "run-2", "al", "service redeploy api")
+    with pytest.raises(LockHeld, match="was lost"), one.transaction():
+        one.locks.fence(lease)
+    one.locks.release(lease)
+    with other.transaction():
+        other.locks.fence(taken)
+
+
+def losing(path: Path) -> Callable[[], None]:
+    """What makes a child lose every step's lock right after taking it."""
+
+    def arm() -> None:
+        take = Locks.take
+
+        def lost(self: Locks, target: str, *rest: Any) -> Any:
+            lease = take(self, target, *rest)
+            if not target.startswith("run/"):
+                with sqlite3.connect(path) as stranger:
+                    stranger.execute("DELETE FROM locks WHERE target = ?", (target,))
+            return lease
+
+        Locks.take = lost  # type: ignore[method-assign]
+
+    return arm
+
+
+@every()
+def test_a_lost_lock_stops_before_the_effect(it: Rehearsed) -> None:
+    stopped = it.run(check=5, before=losing(it.world.ledger))
+    assert "was lost to another run" in stopped.err
+    it.untouched()

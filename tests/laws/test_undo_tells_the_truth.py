@@ -1,0 +1,83 @@
+"""Law 5: undo tells the truth. What was shown as reversible is put back, what was not is refused with the reason, and nothing that
+somebody else has since done is overwritten."""
+
+from __future__ import annotations
+
+import pytest
+from scenarios import Rehearsed, every
+from world import World, standing
+
+
+@every(lambda scenario: scenario.reversible)
+def test_undone_every_before_is_back(it: Rehearsed) -> None:
+    shown = it.dry(check=3).json["changes"]
+    assert all(change["reversible"] and "no way back" not in change["undo"] for change in shown)
+    run = it.run(check=0).json["run"]
+    assert standing(it.world.snapshot()) != standing(it.before)
+    undone = it.say("runs", "undo", run, "-y", check=0).json
+    assert undone["result"] == "changed"
+    assert standing(it.world.snapshot()) == standing(it.before)
+    for change, back in zip(shown, reversed(undone["changes"]), strict=True):
+        assert change["target"] == back["target"]
+        if change["before"] is not None:
+            assert (change["before"], change["after"]) == (back["after"], back["before"])
+
+
+@every(lambda scenario: scenario.reversible)
+def test_undone_twice_is_undone_once(it: Rehearsed) -> None:
+    run = it.run(check=0).json["run"]
+    it.say("runs", "undo", run, "-y", check=0)
+    after = it.world.snapshot()
+    assert it.say("runs", "undo", run, "-y", check=0).json["result"] == "unchanged"
+    assert it.world.snapshot() == after
+
+
+@every(lambda scenario: scenario.reversible)
+def test_an_undo_can_be_rehearsed(it: Rehearsed) -> None:
+    run = it.run(check=0).json["run"]
+    after = it.world.snapshot()
+    assert it.say("runs", "undo", run, "-n", check=3).json["result"] == "would-change"
+    assert it.world.snapshot() == after
+
+
+@every(lambda scenario: not scenario.reversible)
+def test_what_has_no_way_back_says_why(it: Rehearsed) -> None:
+    shown = it.dry(check=3).json["changes"]
+    nevers = [change["undo"].removeprefix("no way back: ") for change in shown if not change["reversible"]]
+    assert nevers
+    assert all(nevers)
+    run = it.run(check=0).json["run"]
+    after = it.world.snapshot()
+    refused = it.say("runs", "undo", run, "-y")
+    assert all(never in refused.err for never in nevers)
+    if len(nevers) == len(shown):
+        assert refused.code == 4
+        assert it.world.snapshot() == after
+
+
+@every(lambda scenario: scenario.reversible and scenario.meddle)
+def test_what_somebody_else_did_since_is_not_overwritten(it: Rehearsed) -> None:
+    run = it.run(check=0).json["run"]
+    it.scenario.meddle(it.world)
+    theirs = it.world.snapshot()
+    refused = it.say("runs", "undo", run, "-y", check=4)
+    assert refused.json["result"] == "refused"
+    assert it.world.snapshot() == theirs
+
+
+def test_only_what_a_run_changed_is_put_back(world: World) -> None:
+    """The bounds were so before the run: undo leaves them."""
+    client = world.aws("application-autoscaling")
+    where = {"ServiceNamespace": "ecs", "ResourceId": "service/safawinet-prod/safawinet-api-prod"}
+    client.register_scalable_target(**where, ScalableDimension="ecs:service:DesiredCount", MinCapacity=1, MaxCapacity=10)
+    run = world.opsctl("-o", "json", "service", "scale", "api", "1", "-y", check=0).json
+    assert {change["kind"]: change["state"] for change in run["changes"]} == {"set-bounds": "done", "set-desired-count": "applied"}
+    world.undo(run["run"])
+    assert (world.service("api")["desiredCount"], world.bounds()) == (2, (1, 10))
+
+
+@pytest.mark.parametrize("run", ["no-such-run", ""])
+def test_an_unknown_run_is_named(world: World, run: str) -> None:
+    refused = world.undo(run)
+    assert refused.code == 2
+    assert "runs list" in refused.err
