@@ -25,6 +25,7 @@ GROUPS = {
     "apply": "Apply a saved plan, exactly as it was reviewed.",
     "auth": "Prove that signing in works, and that old tokens don't.",
     "lease": "Check a customer's download as the customer would.",
+    "logs": "Watch log groups, and query them.",
     "logout": "End sessions: one user's, many users', or all.",
     "notify": "Tell people: the status page, Slack, the pager.",
     "people": "Who to call.",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.aws.ecr import Ecr
     from opsctl.adapters.aws.ecs import Ecs
     from opsctl.adapters.aws.elasticache import ElastiCache
+    from opsctl.adapters.aws.insights import Insights
     from opsctl.adapters.aws.logs import Logs
     from opsctl.adapters.aws.rds import Rds
     from opsctl.adapters.aws.secrets import Secrets
@@ -149,6 +150,13 @@ class Systems:
         from opsctl.adapters.aws.logs import Logs
 
         return Logs(self.aws)
+
+    @cached_property
+    def insights(self) -> Insights:
+        """CloudWatch Logs Insights."""
+        from opsctl.adapters.aws.insights import Insights
+
+        return Insights(self.aws)
 
     @cached_property
     def database(self) -> Database:

@@ -12,7 +12,8 @@ import msgspec
 
 from opsctl.errors import CheckFailed
 from opsctl.redaction import vault
-from opsctl.render.shapes import Check, Page, Text, Verdict
+from opsctl.render.plots import bars
+from opsctl.render.shapes import Check, Page, Series, Text, Verdict
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -157,7 +158,7 @@ def _plain(what: Any) -> Any:
         return {"good": what.good, "checks": what.checks}
     if isinstance(what, Page):
         return dict(what.sections)
-    return what
+    return what.rows if isinstance(what, Series) else what
 
 
 def _drawn(what: Any) -> str:
@@ -165,6 +166,9 @@ def _drawn(what: Any) -> str:
         return "\n".join(_check(c) for c in what.checks)
     if isinstance(what, Page):
         return "\n\n".join(f"{click.style(head, bold=True)}\n{_drawn(part)}" for head, part in what.sections)
+    if isinstance(what, Series):
+        drawn = bars(what.rows, what.plot) if what.plot and sys.stdout.isatty() else ""
+        return "\n\n".join(part for part in (_table(what.rows), drawn) if part)
     if isinstance(what, Sequence) and not isinstance(what, str):
         return _table(what)
     return _record(msgspec.to_builtins(what) if not isinstance(what, dict) else what)

@@ -39,3 +39,10 @@ class Text(Struct, frozen=True):
 
     text: str
     raw: bool = False
+
+
+class Series(Struct, frozen=True):
+    """Rows of which a terminal also draws the column `plot`, a bar each."""
+
+    rows: list[dict[str, Any]]
+    plot: str | None = None

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import heapq
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
+
+POLL = 2.0
+LATE = timedelta(seconds=30)
+"""How late a line may still come in behind newer ones."""
 
 
 class Line(Struct, frozen=True):
@@ -32,11 +38,25 @@ class Logs(Adapter):
         `pattern` is CloudWatch's filter pattern. Every page since then is read, as AWS gives the oldest first; raises
         NotFound for an unknown group.
         """
+        lines = (line for _, line in self._events(group, since, pattern, region))
+        return sorted(heapq.nlargest(limit, lines, key=lambda line: line.at), key=lambda line: line.at)
+
+    def follow(self, group: str, since: datetime, pattern: str = "", region: str | None = None, poll: float = POLL) -> Iterator[Line]:
+        """Give the lines since then, and new ones as they come in, each once, until the caller stops asking."""
+        shown: dict[str, datetime] = {}
+        while True:
+            for event, line in sorted(self._events(group, since, pattern, region), key=lambda found: found[1].at):
+                if event not in shown:
+                    shown[event] = line.at
+                    yield line
+            since = max([since, *(at - LATE for at in shown.values())])
+            shown = {event: at for event, at in shown.items() if at >= since}
+            time.sleep(poll)
+
+    def _events(self, group: str, since: datetime, pattern: str, region: str | None) -> Iterator[tuple[str, Line]]:
         only = {"filterPattern": pattern} if pattern else {}
         start = int(since.timestamp() * 1000)
-        lines = (
-            Line(datetime.fromtimestamp(raw["timestamp"] / 1000, UTC), raw["logStreamName"], raw["message"].rstrip("\n"))
-            for page in self._aws.pages("logs", "filter_log_events", region=region, logGroupName=group, startTime=start, **only)
-            for raw in page["events"]
-        )
-        return sorted(heapq.nlargest(limit, lines, key=lambda line: line.at), key=lambda line: line.at)
+        for page in self._aws.pages("logs", "filter_log_events", region=region, logGroupName=group, startTime=start, **only):
+            for raw in page["events"]:
+                at = datetime.fromtimestamp(raw["timestamp"] / 1000, UTC)
+                yield raw["eventId"], Line(at, raw["logStreamName"], raw["message"].rstrip("\n"))

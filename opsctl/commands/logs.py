@@ -1,0 +1,73 @@
+"""`opsctl logs`: watch log groups, and query them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl import queries
+from opsctl.changing import DURATION
+from opsctl.cli import group, views
+from opsctl.redaction import masked
+from opsctl.render.shapes import Series
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.logs import Line
+    from opsctl.systems import Systems
+
+MOST = 1_000
+
+logs = group("logs")
+
+
+@logs.command()
+@click.argument("group")
+@click.option("--follow", is_flag=True, help="Go on as new lines come in, until interrupted.")
+@click.option("--since", type=DURATION, default="10m", show_default=True, help="How far back to begin.")
+@click.option("--filter", "pattern", default="", help="A CloudWatch filter pattern: lease_denied, '{ $.type = \"lease_error\" }'.")
+@views
+def tail(systems: Systems, group: str, follow: bool, since: timedelta, pattern: str) -> Iterator[dict[str, Any]]:
+    """Show a log group's lines, JSON made readable, secrets hidden; GROUP is a configured name or a full one."""
+    name, region = queries.group(systems.environment, group)
+    start = systems.now() - since
+    if follow:
+        return map(readable, systems.logs.follow(name, start, pattern, region))
+    return map(readable, systems.logs.recent(name, start, MOST, pattern, region))
+
+
+def readable(line: Line) -> dict[str, Any]:
+    """A line as its time and its words; a JSON object's fields as key=value, its type first."""
+    text = masked(line.message)
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        kind = str(found.pop("type", found.pop("level", "")))
+        text = " ".join([kind, *(f"{key}={value}" for key, value in found.items())]).strip()
+    return {"at": line.at, "line": text}
+
+
+@logs.command()
+@click.argument("name")
+@click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back to look.")
+@views
+def query(systems: Systems, name: str, since: timedelta) -> Series:
+    """Run a query of config/queries with CloudWatch Logs Insights."""
+    asked = queries.load(systems.environment, name)
+    now = systems.now()
+    rows: list[dict[str, Any]] = []
+    for region in sorted({region for _, region in asked.groups}, key=str):
+        names = [group for group, where in asked.groups if where == region]
+        rows += systems.insights.rows(asked.text, names, now - since, now, region)
+    return Series([{key: _cell(key, value) for key, value in row.items()} for row in rows], asked.plot)
+
+
+def _cell(key: str, value: str) -> Any:
+    if key == "@timestamp":
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return int(value) if value.isdigit() else masked(value)

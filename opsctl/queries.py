@@ -1,0 +1,61 @@
+"""config/queries/NAME.txt: CloudWatch Logs Insights queries, each with a heading of `# key: value` lines.
+
+`title` says what it is for, `functions` and `log-groups` name what configuration calls them, `plot` is the column that a terminal draws.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from msgspec import Struct
+
+from opsctl.config import Environment, shipped
+from opsctl.errors import ConfigurationError
+
+HEADING = re.compile(r"#\s*([\w-]+):\s*(.*)")
+
+
+class Query(Struct, frozen=True):
+    """A query as it is sent, and where."""
+
+    name: str
+    title: str
+    text: str
+    groups: list[tuple[str, str | None]]
+    plot: str | None
+
+
+def folders(environment: Environment) -> list[Path]:
+    """Beside the environment's own file, then the shipped ones."""
+    return [environment.path.parent / "queries", shipped("config") / "queries"]
+
+
+def load(environment: Environment, name: str) -> Query:
+    """Read a query; raises ConfigurationError for an unknown one, or one that names what configuration doesn't have."""
+    known = {path.stem: path for folder in reversed(folders(environment)) for path in folder.glob("*.txt")}
+    if name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise ConfigurationError(f"There is no query {name!r}; there are: {names}.", f"Queries are files in {folders(environment)[0]}.")
+    lines = known[name].read_text().splitlines()
+    heading = dict(match.groups() for line in lines if (match := HEADING.fullmatch(line.strip())))
+    text = "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    functions = [environment.function(each) for each in heading.get("functions", "").split()]
+    groups = [(function.log_group, function.region) for function in functions]
+    groups += [group(environment, each) for each in heading.get("log-groups", "").split()]
+    if not groups:
+        raise ConfigurationError(f"{known[name]} names no log group.", "Add a line: # functions: NAME, or # log-groups: NAME")
+    return Query(name, heading.get("title", name), text, groups, heading.get("plot"))
+
+
+def group(environment: Environment, name: str) -> tuple[str, str | None]:
+    """The log group, and its region, that configuration calls `name`; a name that begins with a slash is one itself."""
+    settings = environment.settings
+    if name in settings.functions:
+        return settings.functions[name].log_group, settings.functions[name].region
+    regions = {function.log_group: function.region for function in settings.functions.values()}
+    found = settings.log_groups.get(name, name if name.startswith("/") else None)
+    if found is None:
+        names = ", ".join(sorted({*settings.functions, *settings.log_groups})) or "none"
+        raise ConfigurationError(f"{environment.name} knows no log group {name!r}; it knows: {names}.", "A group's full name works too.")
+    return found, regions.get(found)

@@ -1,0 +1,213 @@
+"""Law 10: the log can't be edited quietly. Whatever row is changed, taken away or moved, `runs verify` names it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from terminal import Terminal
+from world import World
+
+from opsctl.changes import decode
+from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.ledger.verify import head, verify
+
+KEYS = {"events": ("run", "number"), "log": ("number",), "runs": ("id",), "steps": ("run", "seq")}
+EMAIL = "user7@example.com"
+# What is no history: a wish is gone when it was heeded.
+UNCHAINED = {("runs", "wish")}
+
+
+@pytest.fixture
+def history(world: World) -> Path:
+    """A ledger with a few runs in it, as one file."""
+    world.opsctl("service", "scale", "api", "3", "-y", "--reason", "more load", check=0)
+    world.opsctl("service", "scale", "api", "3", "-y", check=0)
+    world.opsctl("logout", "user", EMAIL, "-y", "--reason", f"asked by {EMAIL}", check=0)
+    (world.home / "seal").write_text(world.opsctl("-o", "json", "runs", "seal", check=0).json["head"])
+    world.opsctl("secrets", "rotate", "mail-key", "--value-from", "generate", "-y", check=0)
+    world.opsctl("runs", "verify", check=0)
+    return world.ledger
+
+
+def rows(path: Path, table: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    with closing(sqlite3.connect(path)) as db:
+        found = db.execute(f"SELECT * FROM {table} ORDER BY {', '.join(KEYS[table])}")
+        return [column[0] for column in found.description], found.fetchall()
+
+
+class Edited:
+    """A copy of the ledger that somebody edits with sqlite3."""
+
+    def __init__(self, history: Path) -> None:
+        self._history, self._path = history, history.with_name("edited.db")
+
+    def __call__(self, *statements: tuple[str, tuple[Any, ...]]) -> list[str]:
+        """Edit a fresh copy, and return what is then found wrong."""
+        for path in self._path.parent.glob("edited.db*"):
+            path.unlink()
+        shutil.copy(self._history, self._path)
+        with closing(sqlite3.connect(self._path)) as db, db:
+            for sql, values in statements:
+                db.execute(sql, values)
+        ledger = Ledger(self._path, decode)
+        try:
+            return verify(ledger)
+        finally:
+            ledger.shut()
+
+
+@pytest.fixture
+def edited(history: Path) -> Edited:
+    with closing(sqlite3.connect(history)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return Edited(history)
+
+
+def where(table: str) -> str:
+    return " AND ".join(f"{key} = ?" for key in KEYS[table])
+
+
+def keys(table: str, columns: list[str], row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(row[columns.index(key)] for key in KEYS[table])
+
+
+def named(table: str, columns: list[str], row: tuple[Any, ...], wrong: list[str]) -> bool:
+    """Whether what is found wrong names the row's run, or for the log its entry."""
+    if table == "log":
+        return any(f"entry {row[columns.index('number')]} " in line or "missing" in line or str(row[2]) in line for line in wrong)
+    run = str(row[columns.index("id" if table == "runs" else "run")])
+    return any(run in line for line in wrong)
+
+
+def another(value: Any) -> Any:
+    """Some other value of the same kind."""
+    if value is None:
+        return "something"
+    if isinstance(value, int):
+        return value + 1
+    return f"{value}0" if not value.startswith("2") else value.replace("2", "3", 1)
+
+
+@pytest.mark.parametrize("table", ["events", "log", "runs", "steps"])
+def test_any_changed_value_shows(edited: Edited, history: Path, table: str) -> None:
+    columns, found = rows(history, table)
+    missed = []
+    for row in found:
+        for column, value in zip(columns, row, strict=True):
+            if (table, column) in UNCHAINED:
+                continue
+            sql = f"UPDATE {table} SET {column} = ? WHERE {where(table)}"
+            wrong = edited((sql, (another(value), *keys(table, columns, row))))
+            if not named(table, columns, row, wrong):
+                missed.append(f"{column} of {keys(table, columns, row)}: {wrong}")
+    assert missed == []
+
+
+@pytest.mark.parametrize("table", ["events", "log", "runs", "steps"])
+def test_any_missing_row_shows(edited: Edited, history: Path, table: str) -> None:
+    columns, found = rows(history, table)
+    # That the log's very last entry is gone, only a closing that was never logged and a sealed head can tell.
+    missed = [keys(table, columns, r) for r in found if not edited((f"DELETE FROM {table} WHERE {where(table)}", keys(table, columns, r)))]
+    assert missed == []
+
+
+@pytest.mark.parametrize("table", ["events", "log"])
+def test_rows_that_changed_places_show(edited: Edited, history: Path, table: str) -> None:
+    columns, found = rows(history, table)
+    place = columns.index("number")
+    for one, other in zip(found, found[1:], strict=False):
+        if table == "events" and one[0] != other[0]:
+            continue
+        move = f"UPDATE {table} SET number = ? WHERE number = ?" + (" AND run = ?" if table == "events" else "")
+        run = (one[0],) if table == "events" else ()
+        steps = [(-1, one[place]), (one[place], other[place]), (other[place], -1)]
+        assert edited(*[(move, (*step, *run)) for step in steps]), f"{one[place]} and {other[place]} of {table}"
+
+
+def test_an_event_put_in_shows(edited: Edited, history: Path) -> None:
+    columns, found = rows(history, "events")
+    last = max(found, key=lambda row: row[columns.index("number")])
+    fake = tuple(last[n] + 1 if column == "number" else last[n] for n, column in enumerate(columns))
+    assert edited((f"INSERT INTO events VALUES ({', '.join('?' * len(columns))})", fake))
+
+
+def test_a_whole_run_taken_out_shows(edited: Edited, history: Path) -> None:
+    _, found = rows(history, "runs")
+    for run in (row[0] for row in found):
+        gone = [(f"DELETE FROM {t} WHERE {c} = ?", (run,)) for t, c in (("runs", "id"), ("events", "run"), ("steps", "run"))]
+        assert any(run in line for line in edited(*gone))
+
+
+def test_a_cut_tail_shows_against_a_sealed_head(world: World, history: Path, opsctl: Terminal) -> None:
+    """All of the newest run is taken away, log entries too: the chains are whole, and the seal is not in them."""
+    seal = world.home / "seal"
+    opsctl("runs", "verify", "--seal", str(seal), check=0)
+    newest = opsctl("-o", "json", "runs", "seal", check=0).json["head"]
+    columns, found = rows(history, "runs")
+    run = max(found, key=lambda row: row[columns.index("opened")])[0]
+    with closing(sqlite3.connect(history)) as db, db:
+        for table, column in (("runs", "id"), ("events", "run"), ("steps", "run"), ("log", "run")):
+            db.execute(f"DELETE FROM {table} WHERE {column} = ?", (run,))
+    opsctl("runs", "verify", check=0)
+    opsctl("runs", "verify", "--seal", str(seal), check=0)
+    seal.write_text(newest)
+    cut = opsctl("runs", "verify", "--seal", str(seal), check=1)
+    assert "tail was cut" in cut.err
+
+
+def test_verify_names_the_row_and_leaves_with_1(world: World, history: Path, opsctl: Terminal) -> None:
+    run = world.runs()[0]["run"]
+    with closing(sqlite3.connect(history)) as db, db:
+        db.execute("UPDATE events SET detail = '{}' WHERE run = ? AND number = 2", (run,))
+    broken = opsctl("runs", "verify", check=1)
+    assert f"run {run}: event 2" in broken.err
+    assert "next:" in broken.err
+
+
+def in_the_file(history: Path, text: str) -> list[Path]:
+    return [path for path in history.parent.glob("ledger.db*") if text.encode() in path.read_bytes()]
+
+
+def test_an_email_is_beside_the_chain_and_can_be_forgotten(world: World, history: Path, opsctl: Terminal) -> None:
+    for table in ("events", "log", "runs", "steps"):
+        assert EMAIL not in str(rows(history, table)[1]), table
+    run = next(run for run in world.runs() if run["command"].startswith("logout"))
+    assert EMAIL in run["command"]
+    assert opsctl("-o", "json", "runs", "purge", "--older-than", "0s", check=0).json["forgotten"] >= 1
+    opsctl("runs", "verify", check=0)
+    shown = opsctl("runs", "show", run["run"], check=0)
+    assert EMAIL not in shown.out
+    assert re.search(r"personal:[0-9a-f]{24}", shown.out)
+    with closing(sqlite3.connect(history)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert in_the_file(history, EMAIL) == []
+
+
+def test_runs_of_before_and_after_a_purge_chain(world: World, history: Path, opsctl: Terminal) -> None:
+    opsctl("runs", "purge", "--older-than", "0s", check=0)
+    opsctl("logout", "user", EMAIL, "-y", "--again", check=0)
+    opsctl("runs", "verify", check=0)
+
+
+def test_the_head_of_an_empty_ledger_is_the_beginning(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db", decode)
+    assert verify(ledger) == []
+    assert head(ledger) == "0" * 64
+    ledger.shut()
+
+
+def test_a_killed_writer_leaves_the_chain_whole(world: World, opsctl: Terminal) -> None:
+    from killing import dying
+
+    for number in (2, 5, 8):
+        opsctl.start("service", "scale", "api", str(number), "-y", before=dying(world.home / "passed", number)).wait()
+        opsctl("runs", "verify", check=0)
+
+

@@ -1,0 +1,86 @@
+"""Law 8: the right place. The account, the endpoints and the environment are the configured ones, or nothing runs."""
+
+from __future__ import annotations
+
+import pytest
+from scenarios import Rehearsed, every
+from world import World
+
+from opsctl.adapters.aws.session import AwsSession
+from opsctl.config import Aws
+
+ELSEWHERE = "203.0.113.9"
+STRAYS = {
+    "AWS_ENDPOINT_URL": f"http://{ELSEWHERE}:1",
+    "AWS_ENDPOINT_URL_ECS": f"http://{ELSEWHERE}:1",
+    "AWS_PROFILE": "production",
+    "AWS_ACCESS_KEY_ID": "AKIAPRODUCTION",
+    "AWS_SECRET_ACCESS_KEY": "not-ours",
+    "AWS_SESSION_TOKEN": "not-ours",
+    "AWS_REGION": "eu-central-1",
+    "PGHOST": ELSEWHERE,
+    "PGPORT": "1",
+    "PGUSER": "somebody",
+    "PGDATABASE": "elsewhere",
+    "PGSERVICE": "production",
+    "PGOPTIONS": "-c search_path=elsewhere",
+    "REDIS_URL": f"redis://{ELSEWHERE}:1/0",
+    "HTTP_PROXY": f"http://{ELSEWHERE}:1",
+    "HTTPS_PROXY": f"http://{ELSEWHERE}:1",
+    "ALL_PROXY": f"http://{ELSEWHERE}:1",
+}
+
+
+@every()
+def test_in_another_account_nothing_runs(it: Rehearsed) -> None:
+    it.world.configure(replace={"123456789012": "999999999999"}, add=it.scenario.config)
+    for refused in (it.dry(check=4), it.run(check=4)):
+        assert refused.json["result"] == "refused"
+        assert "999999999999" in refused.err
+        assert "123456789012" in refused.err
+    it.untouched()
+    assert it.world.runs() == [] or all(run["state"] != "changed" for run in it.world.runs()[:1]) or it.scenario.line == "secrets rollback mail-key"
+
+
+@every()
+def test_a_sandbox_beyond_this_machine_is_refused(it: Rehearsed) -> None:
+    it.world.configure(replace={'"world:aws"': f'"http://{ELSEWHERE}:4566"'}, add=it.scenario.config)
+    for refused in (it.dry(check=4), it.run(check=4)):
+        assert "not on this machine" in refused.err
+    it.untouched()
+
+
+def test_an_api_beyond_this_machine_is_refused(world: World) -> None:
+    world.configure(replace={'base = "world:api"': f'base = "https://{ELSEWHERE}"'})
+    before = world.snapshot()
+    assert "not on this machine" in world.opsctl("logout", "all", "-y", check=4).err
+    assert world.snapshot() == before
+
+
+@every()
+def test_stray_variables_lead_nowhere_else(it: Rehearsed) -> None:
+    it.env.update(STRAYS)
+    it.run(check=0)
+    assert it.scenario.so(it.world)
+
+
+def test_production_ignores_stray_endpoints(machine: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in STRAYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE")
+    session = AwsSession(Aws(account="123456789012", region="us-east-1"), sandbox=False, writing=False)
+    for service in ("sts", "ecs", "secretsmanager"):
+        client = session._made((service, "us-east-1"))
+        assert client.meta.endpoint_url == f"https://{service}.us-east-1.amazonaws.com"
+
+
+def test_no_environment_is_the_default(world: World) -> None:
+    refused = world.opsctl("service", "scale", "api", "3", "-y", env={"OPSCTL_ENV": ""})
+    assert refused.code == 2
+    assert "--env NAME" in refused.err
+
+
+def test_an_unknown_environment_names_those_there_are(world: World) -> None:
+    refused = world.opsctl("-e", "prodd", "service", "scale", "api", "3", "-y")
+    assert refused.code == 2
+    assert "sandbox" in refused.err
