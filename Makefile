@@ -34,7 +34,7 @@ wheel: .venv/.dev  ## Build a wheel into dist/
 	@$(BIN)/pip wheel $(QUIET) --no-deps --wheel-dir dist .
 
 clean:  ## Remove everything that was set up or built
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
 
 # The first Python that is new enough and can make a virtual environment.
 .venv/.python:

@@ -17,17 +17,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import click
+from click.core import ParameterSource
 
 from opsctl.errors import OpsctlError
-from opsctl.invocation import Invocation
+from opsctl.invocation import LOCAL, Invocation
 
 GROUPS = {
     "apply": "Apply a saved plan, exactly as it was reviewed.",
     "auth": "Prove that signing in works, and that old tokens don't.",
+    "client": "The customer's machine: hh's configuration, docker and its credential helper.",
+    "downloads": "Allow or stop customers' downloads.",
     "lease": "Check a customer's download as the customer would.",
     "logs": "Watch log groups, and query them.",
     "logout": "End sessions: one user's, many users', or all.",
     "notify": "Tell people: the status page, Slack, the pager.",
+    "pairing": "Mint and revoke the tokens that pair customers' machines.",
     "people": "Who to call.",
     "playbook": "Run a procedure: commands and checklist items in order.",
     "runs": "What was run: look, resume, undo, verify.",
@@ -64,7 +68,10 @@ class Line(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Hand the parsed line to the command's role."""
-        return self.role.run(ctx.ensure_object(Invocation), line_of(ctx, self), dict(ctx.params))
+        invocation = ctx.ensure_object(Invocation)
+        if self.role.here and ctx.find_root().get_parameter_source("name") is not ParameterSource.COMMANDLINE:
+            invocation.at(LOCAL)
+        return self.role.run(invocation, line_of(ctx, self), dict(ctx.params))
 
 
 class Group(click.Group):
@@ -105,7 +112,9 @@ def single(name: str) -> Callable[[Role], Line]:
 
 
 class Role:
-    """What a command does with its function."""
+    """What a command does with its function; `here` tells that it concerns this machine alone."""
+
+    here = False
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
@@ -157,6 +166,12 @@ class acts(Role):  # noqa: N801
         found = self.function(invocation, **params)
         if found is not None:
             invocation.show(found)
+
+
+def here(role: Role) -> Role:
+    """Mark a command that concerns this machine alone: unless --env names one, it runs without environment, configuration and AWS."""
+    role.here = True
+    return role
 
 
 @click.command(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
@@ -244,6 +259,9 @@ def run(args: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.stdout is None or sys.stderr is None:
         return _closed()
+    for arg in args:
+        if not arg.isascii() and arg.encode(errors="replace").decode() != arg:
+            return _say(2, f"The argument {arg!a} is not UTF-8; nothing was run.", "Type it in UTF-8.")
     try:
         code = root.main(args=list(args), prog_name="opsctl", standalone_mode=False)
         sys.stdout.flush()

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 from msgspec import Struct, field
 
 from opsctl.errors import ConfigurationError
-from opsctl.settings import Duration, FunctionSettings, SecretSettings, ServiceSettings, Settings
+from opsctl.settings import Aws, Duration, FunctionSettings, SecretSettings, ServiceSettings, Settings
 
 
 class Environment(Struct, frozen=True):
@@ -28,11 +29,18 @@ class Environment(Struct, frozen=True):
     digest: str
     settings: Settings = field()
 
+    @property
+    def aws(self) -> Aws:
+        """Raises ConfigurationError in an environment without AWS."""
+        found: Aws = self.need("aws")
+        return found
+
     def need(self, section: str) -> Any:
         """Return a section, or raise ConfigurationError that names the file and the table to add."""
         found = getattr(self.settings, section)
         if found is None:
-            raise ConfigurationError(f"{self.path} has no [{section}], which this command needs.", f"Add [{section}] to {self.path}.")
+            what = f"{self.path} has no [{section}], which this command needs."
+            raise ConfigurationError(what, f"Add [{section}] to {self.path}, or name another environment with --env.")
         return found
 
     def _named(self, section: str, word: str, name: str) -> Any:
@@ -103,14 +111,50 @@ def load(name: str, folder: str | None = None) -> Environment:
     try:
         settings = msgspec.convert(raw, Settings, dec_hook=_decode)
     except msgspec.ValidationError as cause:
-        raise ConfigurationError(f"{path}: {_where(str(cause))}", "Mend that key; nothing was run.") from cause
+        raise ConfigurationError(f"{path}: {_where(_named(str(cause), raw))}", "Mend that key; nothing was run.") from cause
+    for wrong in _dangling(settings):
+        raise ConfigurationError(f"{path}: {wrong}", "Mend that key; nothing was run.")
+    if settings.aws is None:
+        raise ConfigurationError(f"{path}: [aws] is missing: the account that this environment is.", "Add [aws]; nothing was run.")
     return Environment(name, path, digest, settings)
+
+
+def local() -> Environment:
+    """This machine as an environment: nothing is configured in it, nothing outside can be reached from it."""
+    return Environment("local", Path("this machine"), "", Settings(title="this machine", protected=False))
 
 
 def _decode(kind: type, value: Any) -> Any:
     if kind is Duration and isinstance(value, str):
         return Duration.parse(value)
     raise ValueError(f"expected a duration such as 90s, 5m, 24h or 7d, got {value!r}")
+
+
+def _named(text: str, raw: dict[str, Any]) -> str:
+    """Put the name for the `[...]` that msgspec writes for any key of a table: the table that fails by itself has it."""
+    section = re.search(r"`\$\.([\w-]+)\[\.\.\.\]", text)
+    for name, value in raw[section[1]].items() if section else ():
+        try:
+            msgspec.convert({**raw, section[1]: {name: value}}, Settings, dec_hook=_decode)  # type: ignore[index]
+        except msgspec.ValidationError:
+            return text.replace("[...]", f".{name}", 1)
+    return text
+
+
+def _dangling(settings: Settings) -> Iterator[str]:
+    """The keys that name a service or a secret which the file doesn't have."""
+    services, secrets = ", ".join(sorted(settings.services)) or "none", ", ".join(sorted(settings.secrets)) or "none"
+    for name, secret in settings.secrets.items():
+        for consumer in secret.consumers:
+            if consumer not in settings.services:
+                yield f"secrets.{name}.consumers: expected names of services ({services}), got {consumer!r}"
+    signs = {
+        "sessions.signing-secret": settings.sessions and settings.sessions.signing_secret,
+        "api.signed-by": settings.api and settings.api.signed_by,
+    }
+    for key, named in signs.items():
+        if named and named not in settings.secrets:
+            yield f"{key}: expected the name of a secret ({secrets}), got {named!r}"
 
 
 def _where(text: str) -> str:

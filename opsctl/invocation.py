@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import platform
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
     from opsctl.engine.watcher import Watcher
     from opsctl.render.screen import Screen
     from opsctl.systems import Systems
+
+LOCAL = "local"
+"""The environment that is this machine alone: built in, without AWS and without a file."""
 
 
 class Invocation:
@@ -45,7 +46,12 @@ class Invocation:
 
         if not self.name:
             raise ConfigurationError("No environment was named.", "Choose one: --env NAME, or OPSCTL_ENV=NAME.")
-        return config.load(self.name, self.folder)
+        return config.local() if self.name == LOCAL else config.load(self.name, self.folder)
+
+    def at(self, name: str) -> None:
+        """Go where a command belongs, or a run or a plan was made: when no environment was named, and always when that is this machine."""
+        if not self.name or name == LOCAL:
+            self.name = name
 
     @cached_property
     def person(self) -> Person:
@@ -109,11 +115,9 @@ class Invocation:
     @property
     def operator(self) -> str:
         """Who runs this, and where."""
-        try:
-            who = getpass.getuser()
-        except (OSError, KeyError):
-            who = f"uid {os.getuid()}"
-        return f"{who}@{platform.node()}"
+        from opsctl.adapters.machine import operator
+
+        return operator()
 
     @cached_property
     def engine(self) -> Engine:

@@ -38,7 +38,7 @@ def load(environment: Environment, name: str) -> Query:
         names = ", ".join(sorted(known)) or "none"
         raise ConfigurationError(f"There is no query {name!r}; there are: {names}.", f"Queries are files in {folders(environment)[0]}.")
     lines = known[name].read_text().splitlines()
-    heading = dict(match.groups() for line in lines if (match := HEADING.fullmatch(line.strip())))
+    heading = {match[1]: match[2] for line in lines if (match := HEADING.fullmatch(line.strip()))}
     text = "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
     functions = [environment.function(each) for each in heading.get("functions", "").split()]
     groups = [(function.log_group, function.region) for function in functions]

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST = 36_500 * UNITS["d"]
+
+Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Duration(timedelta):
@@ -24,11 +28,11 @@ class Duration(timedelta):
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        """Raises ValueError for anything but digits and one of s, m, h, d."""
-        match = re.fullmatch(r"(\d+)([smhd])", text.strip())
-        if not match:
-            raise ValueError(f"expected a duration such as 90s, 5m, 24h or 7d, got {text!r}")
-        return cls(seconds=int(match[1]) * UNITS[match[2]])
+        """Raises ValueError for anything but digits and one of s, m, h, d, and beyond a hundred years."""
+        match = re.fullmatch(r"([0-9]{1,10})([smhd])", text.strip())
+        if not match or (seconds := int(match[1]) * UNITS[match[2]]) > LONGEST:
+            raise ValueError(f"expected a duration such as 90s, 5m, 24h or 7d, at most 36500d, got {text!r}")
+        return cls(seconds=seconds)
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
@@ -66,11 +70,11 @@ class Aws(Section, frozen=True, kw_only=True):
 class Limits(Section, frozen=True, kw_only=True):
     """Bounds of a run: `max_affected` refuses, `large` asks to type, `recently` is how far memory reaches."""
 
-    max_affected: int = 100_000
-    large: int = 1_000
+    max_affected: Count = 100_000
+    large: Count = 1_000
     recently: Duration = Duration(seconds=120)
     lock_wait: Duration = Duration(seconds=10)
-    pool_share: float = 0.8
+    pool_share: Share = 0.8
 
 
 class SecretSettings(Section, frozen=True, kw_only=True):
@@ -88,7 +92,7 @@ class SecretSettings(Section, frozen=True, kw_only=True):
     consumers: list[str] = []
     signs: str = ""
     generate: str = "hex:32"
-    proof: Literal["none", "jwt", "hubspot", "ghcr"] = "none"
+    proof: Literal["none", "shape", "jwt", "hubspot", "ghcr"] = "none"
     caches: list[str] = []
     cache: Duration = Duration(minutes=5)
     image: str | None = None
@@ -104,9 +108,9 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
 
     cluster: str
     service: str
-    pool_size: int = 0
+    pool_size: Count = 0
     health: str | None = None
-    scale_max: int = 100
+    scale_max: Count = 100
 
 
 class DatabaseSettings(Section, frozen=True, kw_only=True):
@@ -234,12 +238,12 @@ class Contact(Section, frozen=True, kw_only=True):
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    """What one TOML file says."""
+    """What one TOML file says; every file has [aws], only this machine itself (`config.local`) does without."""
 
     title: str
     protected: bool = True
     sandbox: bool = False
-    aws: Aws
+    aws: Aws | None = None
     limits: Limits = Limits()
     secrets: dict[str, SecretSettings] = {}
     services: dict[str, ServiceSettings] = {}

@@ -21,17 +21,22 @@ if TYPE_CHECKING:
     from opsctl.adapters.aws.ecr import Ecr
     from opsctl.adapters.aws.ecs import Ecs
     from opsctl.adapters.aws.elasticache import ElastiCache
+    from opsctl.adapters.aws.functions import Functions
     from opsctl.adapters.aws.insights import Insights
     from opsctl.adapters.aws.logs import Logs
     from opsctl.adapters.aws.rds import Rds
     from opsctl.adapters.aws.secrets import Secrets
     from opsctl.adapters.aws.session import AwsSession, Caller
+    from opsctl.adapters.client import Client
     from opsctl.adapters.database import Database
+    from opsctl.adapters.ghcr import Ghcr
+    from opsctl.adapters.hubspot import HubSpot
     from opsctl.adapters.lease import Lease
     from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
     from opsctl.adapters.person import Person
     from opsctl.adapters.redis import Redis
     from opsctl.adapters.values import Secret, Values
+    from opsctl.adapters.webhook import Webhook
 
 
 class Memory(Protocol):
@@ -39,6 +44,10 @@ class Memory(Protocol):
 
     def last_rotation(self, secret: str) -> tuple[str, str] | None:
         """The version before and after our last proven rotation of `secret`."""
+        ...
+
+    def compromised(self, secret: str) -> set[str]:
+        """The versions of `secret` that a rotation of ours has replaced because others know their value."""
         ...
 
     def fingerprint(self, value: bytes) -> str:
@@ -88,12 +97,19 @@ class Systems:
         """The AWS session, behind its wall, in the environment's account or not at all (WrongPlace)."""
         from opsctl.adapters.aws.session import AwsSession
 
-        return AwsSession(self.config.aws, sandbox=self.config.sandbox, writing=self.writing)
+        return AwsSession(self.environment.aws, sandbox=self.config.sandbox, writing=self.writing)
 
     @property
     def caller(self) -> Caller:
-        """Who AWS says we are."""
-        return self.aws.caller
+        """Who AWS says we are; in an environment without AWS, this machine's user."""
+        from opsctl.adapters.machine import caller
+
+        return self.aws.caller if self.config.aws else caller()
+
+    def prove(self) -> None:
+        """Raise WrongPlace unless the caller is in the environment's account; without AWS there is no other place to be in."""
+        if self.config.aws:
+            self.aws.prove()
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -138,6 +154,13 @@ class Systems:
         return ElastiCache(self.aws)
 
     @cached_property
+    def functions(self) -> Functions:
+        """Lambda functions, their variables, versions and aliases."""
+        from opsctl.adapters.aws.functions import Functions
+
+        return Functions(self.aws)
+
+    @cached_property
     def cloudwatch(self) -> CloudWatch:
         """Alarms and metrics."""
         from opsctl.adapters.aws.cloudwatch import CloudWatch
@@ -157,6 +180,14 @@ class Systems:
         from opsctl.adapters.aws.insights import Insights
 
         return Insights(self.aws)
+
+    @cached_property
+    def client(self) -> Client:
+        """The customer's side of this machine: the configuration of `hh`, and docker."""
+        from opsctl.adapters.client import Client
+        from opsctl.adapters.machine import Machine
+
+        return Client(Machine.found(), writing=self.writing)
 
     @cached_property
     def database(self) -> Database:
@@ -187,6 +218,33 @@ class Systems:
         return Lease(self)
 
     @cached_property
+    def hubspot(self) -> HubSpot:
+        """The HubSpot portal's contacts."""
+        from opsctl.adapters.hubspot import HubSpot
+
+        return HubSpot(self)
+
+    def hubspot_as(self, token: Secret) -> HubSpot:
+        """HubSpot as another token than the configured one sees it."""
+        from opsctl.adapters.hubspot import HubSpot
+
+        return HubSpot(self, token)
+
+    @cached_property
+    def ghcr(self) -> Ghcr:
+        """The GitHub container registry."""
+        from opsctl.adapters.ghcr import Ghcr
+
+        return Ghcr(self)
+
+    @cached_property
+    def webhook(self) -> Webhook:
+        """The webhook that listens for HubSpot's events."""
+        from opsctl.adapters.webhook import Webhook
+
+        return Webhook(self)
+
+    @cached_property
     def slack(self) -> Slack:
         """The configured Slack channel."""
         from opsctl.adapters.notices import Slack
@@ -215,6 +273,6 @@ class Systems:
 
     def shut(self) -> None:
         """End the connections that were opened."""
-        for name in ("database", "redis", "api", "lease"):
+        for name in ("database", "redis", "api", "hubspot", "lease", "ghcr"):
             if name in self.__dict__:
                 self.__dict__[name].close()

@@ -41,10 +41,11 @@ def nothing() -> None:
 
 
 def warm() -> None:
-    """Import all of opsctl, so that no child has to."""
+    """Import all of opsctl that can be imported, so that no child has to."""
     for module in pkgutil.walk_packages(opsctl.__path__, "opsctl."):
         if not module.name.startswith(("opsctl.sandbox", "opsctl.main")):
-            importlib.import_module(module.name)
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 HEADER = "X-Edge-Auth"
+REQUEST = "apigw-requestid"
+"""API Gateway's name for a request, which the functions behind it may log (API Gateway, "HTTP API access logging variables")."""
 ANY_STATUS = range(300, 600)
 
 
 class LeaseAnswer(Struct, frozen=True):
-    """The endpoint's status, and the reason that a refusal gives (`invalid-token`, `disabled`...)."""
+    """The endpoint's status, the reason that a refusal gives (`invalid-token`, `disabled`...), and the gateway's name for the request."""
 
     status: int
     reason: str = ""
+    request: str = ""
 
 
 class Lease(Adapter):
@@ -45,7 +49,7 @@ class Lease(Adapter):
         """Ask for a lease with a pairing token; every status is an answer."""
         headers = {HEADER: edge_auth.reveal(), "Authorization": f"Bearer {token.reveal()}"}
         answer = self._http.ask("POST", self._path, json={}, headers=headers, accept=ANY_STATUS)
-        return LeaseAnswer(answer.status_code, "" if answer.is_success else _reason(answer))
+        return LeaseAnswer(answer.status_code, "" if answer.is_success else _reason(answer), _request(answer))
 
     def authorized(self, edge_auth: Secret) -> bool:
         """Whether the authorizer lets this X-Edge-Auth pass; asked without a token, so that no lease can be granted."""
@@ -55,6 +59,12 @@ class Lease(Adapter):
     def close(self) -> None:
         """Give the connection back."""
         self._http.close()
+
+
+def _request(answer: httpx.Response) -> str:
+    """What a log filter may quote: letters, digits, and what base64 and UUIDs have besides."""
+    found = answer.headers.get(REQUEST, "")
+    return found if re.fullmatch(r"[\w=+/-]{8,64}", found) else ""
 
 
 def _reason(answer: httpx.Response) -> str:

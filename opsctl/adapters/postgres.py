@@ -130,7 +130,7 @@ class Postgres(Adapter):
                 raise
             self._inside = False
             with self._translating(effect=self.writing):
-                ended = connection.execute("COMMIT").statusmessage
+                ended = self._commit(connection)
             if ended != "COMMIT":
                 raise database.not_committed()
 
@@ -208,6 +208,16 @@ class Postgres(Adapter):
         from psycopg.types.json import Json
 
         return {name: Json(value) if isinstance(value, dict | list) else value for name, value in params.items()}
+
+    def _commit(self, connection: psycopg.Connection[Row]) -> str | None:
+        import psycopg
+
+        try:
+            return connection.execute("COMMIT").statusmessage
+        except psycopg.Error:
+            # A COMMIT that a time limit ended leaves the transaction open, and the next BEGIN would meet it.
+            self._roll_back(connection)
+            raise
 
     def _roll_back(self, connection: psycopg.Connection[Row]) -> None:
         import psycopg

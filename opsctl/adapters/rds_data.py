@@ -76,7 +76,7 @@ class RdsData(Adapter):
             resource_arn=systems.rds.cluster(config.cluster).arn,
             secret_arn=login.aws,
             name=config.name,
-            login=systems.config.aws.login,
+            login=systems.environment.aws.login,
             writing=systems.writing,
         )
         atexit.register(made.close)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.place import only_here
@@ -32,6 +32,17 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
 SLOTS = 16384
 RESUME = "Resume the run, which counts again: opsctl runs resume ID"
+
+
+ANY_AGE = -1
+"""Instead of a cutoff: keys whatever their age, which saves asking for it."""
+
+
+class Counted(NamedTuple):
+    """How many keys began before the cutoff, and how many there are."""
+
+    old: int
+    live: int
 
 
 class Redis(Adapter):
@@ -65,13 +76,16 @@ class Redis(Adapter):
         lifetime_ms: int,
         users: Sequence[str] | None = None,
         user_pattern: str = "",
-    ) -> int:
-        """Count the keys that match a pattern, match no `keep`, and began before `before_ms` (epoch milliseconds).
+    ) -> Counted:
+        """Count the keys that match a pattern and no `keep`: those that began before `before_ms` (epoch milliseconds), and all.
 
         With `users`, only theirs, as `user_pattern` (`session:{user}:*`) tells; `patterns` don't matter then.
         A key that moves while it is counted may be counted twice, as with SCAN.
         """
-        return sum(self._steps("EVAL_RO", patterns, keep, (before_ms, lifetime_ms, 0), users, user_pattern))
+        old = live = 0
+        for found, passed in self._steps("EVAL_RO", patterns, keep, (before_ms, lifetime_ms, 0), users, user_pattern):
+            old, live = old + found, live + passed
+        return Counted(old, live)
 
     @writes
     def unlink(
@@ -85,18 +99,18 @@ class Redis(Adapter):
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> int:
-        """Delete what `count` counts and return how many; `beat` is called between steps, and may raise to stop.
+        """Delete those that `count` calls old (with ANY_AGE all) and return how many; `beat` is called between steps, and may raise to stop.
 
         No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
         """
         done = 0
         steps = self._steps("EVAL", patterns, keep, (before_ms, lifetime_ms, 1), users, user_pattern)
         while (found := self._next(steps, done)) is not None:
-            done += found
+            done += found[0]
             beat(done, total, "keys")
         return done
 
-    def _next(self, steps: Iterator[int], done: int) -> int | None:
+    def _next(self, steps: Iterator[tuple[int, int]], done: int) -> tuple[int, int] | None:
         try:
             return next(steps, None)
         except SystemFailed as failed:
@@ -137,8 +151,8 @@ class Redis(Adapter):
         bounds: tuple[int, int, int],
         users: Sequence[str] | None,
         user_pattern: str,
-    ) -> Iterator[int]:
-        """How many keys each step found. A key that matches several patterns is met with the first one only."""
+    ) -> Iterator[tuple[int, int]]:
+        """How many keys each step found old, and how many of any age. A key that matches several patterns is met with the first one only."""
         effect = command == "EVAL"
         everybody, whose = user_of(user_pattern) if users is not None else ("", b"")
         globs = [everybody] if users is not None else patterns
@@ -150,8 +164,8 @@ class Redis(Adapter):
                 while True:
                     arguments = (cursor, STEP_KEYS, glob, *bounds, *wanted, *spared)
                     with self._translating(effect=effect):
-                        cursor, found = client.execute_command(command, STEP, 0, *arguments)  # type: ignore[no-untyped-call]
-                    yield int(found)
+                        cursor, old, live = client.execute_command(command, STEP, 0, *arguments)  # type: ignore[no-untyped-call]
+                    yield int(old), int(live)
                     if bytes(cursor) == b"0":
                         break
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 STEP_KEYS = 2000
 """How many keys a step looks at: a few milliseconds, in which other clients wait."""
 
-# ARGV: cursor, COUNT, glob, cutoff and lifetime in milliseconds, 1 to unlink; the Lua pattern that finds a key's user, how many
+# ARGV: cursor, COUNT, glob, cutoff (-1: whatever its age) and lifetime in milliseconds, 1 to unlink; the Lua pattern that finds a key's user, how many
 # users follow (-1: everybody's keys), the users; then the Lua patterns to spare.
 STEP = """
 local cutoff, lifetime, unlink = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local page = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2], 'MATCH', ARGV[3])
-local found, count, wanted = 0, tonumber(ARGV[8]), {}
+local found, all, chosen, count, wanted = 0, 0, {}, tonumber(ARGV[8]), {}
 for i = 9, 8 + count do wanted[ARGV[i]] = true end
 local first_spared = 9 + math.max(count, 0)
 for _, key in ipairs(page[2]) do
@@ -21,13 +21,19 @@ for _, key in ipairs(page[2]) do
     if string.find(key, ARGV[i]) then spared = true break end
   end
   if not spared then
-    local left = redis.call('PTTL', key)
+    local left = cutoff < 0 and -1 or redis.call('PTTL', key)
+    all = all + 1
     if left == -1 or (left >= 0 and now - lifetime + left < cutoff) then
-      if unlink then found = found + redis.call('UNLINK', key) else found = found + 1 end
+      found = found + 1
+      if unlink then chosen[found] = key end
     end
   end
 end
-return {page[1], found}
+if unlink then
+  found = 0
+  for i = 1, #chosen, 1000 do found = found + redis.call('UNLINK', unpack(chosen, i, math.min(i + 999, #chosen))) end
+end
+return {page[1], found, all}
 """
 
 ANY, NONE = "[%z\1-\255]", "[^%z\1-\255]"

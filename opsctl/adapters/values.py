@@ -15,6 +15,9 @@ from opsctl.errors import ConfigurationError, Refused, Waiting
 from opsctl.redaction import Secret as Secret
 from opsctl.settings import Reference
 
+LARGEST = 65_536
+"""Bytes that Secrets Manager takes (API reference, PutSecretValue)."""
+
 
 class Values:
     """Reads secret values from their sources; standard input is read once and kept for the rest of the process."""
@@ -23,14 +26,16 @@ class Values:
         self._read: dict[str, Secret] = {}
 
     def read(self, source: str) -> Secret:
-        """Return the value of `source`; Waiting when it isn't there, Refused when it is empty or not text."""
+        """Return the value of `source`; Waiting when it isn't there, Refused when it is empty, huge or not text."""
         if source not in self._read:
             value = self._fetch(source)
             if source == "-" or source.startswith("file:"):
                 value = value.removesuffix(b"\n").removesuffix(b"\r")
             if not value.strip():
                 raise Refused(f"The value from {source} is empty; nothing was changed.", "Give a value that isn't empty.")
-            if b"\0" in value:
+            if len(value) > LARGEST:
+                raise Refused(f"The value from {source} is above {LARGEST:,} bytes; nothing was changed.", "Check that it is the value.")
+            if b"\0" in value or not _is_text(value):
                 raise Refused(f"The value from {source} is binary; nothing was changed.", "Give text.")
             self._read[source] = Secret(value)
         return self._read[source]
@@ -40,16 +45,17 @@ class Values:
         if source == "-":
             if sys.stdin is None or sys.stdin.isatty():
                 raise Waiting(
-                    "The value is to come from standard input, which is a terminal.",
+                    "The value is to come from standard input, which is a terminal or closed.",
                     "Pipe it in, or use env: or file:.",
                 )
-            return sys.stdin.buffer.read()
+            return sys.stdin.buffer.read(LARGEST + 3)
         if kind == "env":
             if rest not in os.environ:
                 raise Waiting(f"The value is to come from the variable {rest}, which isn't set.", f"Set {rest} and run it again.")
             return os.environb[rest.encode()]
         try:
-            return Path(rest).read_bytes()
+            with Path(rest).open("rb") as file:
+                return file.read(LARGEST + 3)
         except OSError as cause:
             raise Waiting(f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again.") from cause
 
@@ -59,6 +65,14 @@ class Values:
             return self.read(f"env:{reference.env}" if reference.env else f"file:{reference.file}")
         except Waiting as cause:
             raise ConfigurationError(f"The credential in {reference} isn't there.", cause.next) from cause
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def generate(recipe: str) -> Secret:

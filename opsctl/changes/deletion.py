@@ -1,7 +1,8 @@
 """Emptying a large table of sessions while others go on using it.
 
 Batches of whole pages (a TID range scan, PostgreSQL 14 and later) keep no other client waiting. What is inserted behind them has ids above
-the highest one at the start, so that a last pass can take it by index under a lock of a few milliseconds.
+the highest one at the start, so that a last pass can take it by index under a lock of a few milliseconds. A row that is updated in place
+meanwhile may move behind a batch; the change counts again, and takes it in another pass.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ PAGES = 200
 SMALL = 500
 TRIES = 50
 LOCKED_MS = 8
+VACUUM_MS = 1_500
+"""Autovacuum gives a table up to a lock that has waited for `deadlock_timeout`, a second."""
 
 
 class Start(Struct, frozen=True):
@@ -51,7 +54,7 @@ class Start(Struct, frozen=True):
 def begin(write: Systems, settings: SessionSettings) -> Start:
     """Look at the table while a lock has let every other writer end, so that later ids are higher than those seen."""
     query = sql.SQL(
-        "SELECT (SELECT {ident}::text FROM {table} ORDER BY {ident} DESC LIMIT 1) AS last, clock_timestamp() AS moment,"
+        "SELECT (SELECT {ident}::text FROM {table} ORDER BY {table}.{ident} DESC LIMIT 1) AS last, clock_timestamp() AS moment,"
         " pg_relation_size({name}::regclass) / current_setting('block_size')::bigint AS pages,"
         " (SELECT atttypid IN ('int4'::regtype, 'int8'::regtype) FROM pg_attribute"
         " WHERE attrelid = {name}::regclass AND attname = {column}) AS whole"
@@ -76,7 +79,10 @@ def delete_pages(write: Systems, settings: SessionSettings, pages: int) -> int:
 
 
 def delete_locked(write: Systems, settings: SessionSettings, where: sql.Composable, values: dict[str, Any]) -> int:
-    """Delete the rows of a condition while nothing can be inserted; no other writer waits longer than two of LOCKED_MS."""
+    """Delete the rows of a condition while nothing can be inserted; no other writer waits longer than two of LOCKED_MS.
+
+    Only where autovacuum holds the table, after fifty tries, is it once VACUUM_MS.
+    """
     statement = sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(settings.table), where)
     deleted: int = _locked(write, settings, lambda: write.database.execute(statement, **values))
     return deleted
@@ -86,17 +92,17 @@ def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any]) 
     from opsctl.adapters.database import Busy
 
     lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(settings.table))
-    limits = sql.SQL("SET LOCAL lock_timeout = {ms}; SET LOCAL statement_timeout = {ms}").format(ms=sql.Literal(LOCKED_MS))
-    for tried in range(1, TRIES + 1):
+    patience = [LOCKED_MS] * TRIES + [VACUUM_MS]
+    for tried, milliseconds in enumerate(patience, 1):
         try:
             with write.database.transaction():
-                for limit in limits.as_string().split(";"):
-                    write.database.execute(limit)
+                for name in ("lock_timeout", "statement_timeout"):
+                    write.database.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(milliseconds)))
                 write.database.execute(lock)
                 return work()
         except Busy:
-            write.beat(tried, TRIES, "tries to have the table alone")
+            write.beat(tried, len(patience), "tries to have the table alone")
     raise SystemFailed(
-        f"{settings.table} could not be had for {LOCKED_MS} ms in {TRIES} tries, so a refresh may have slipped through.",
+        f"{settings.table} could not be had alone in {len(patience)} tries, so a refresh may have slipped through.",
         "Look for long transactions on it, then resume the run.",
     )

@@ -27,7 +27,7 @@ class ServiceChange(Change, frozen=True, kw_only=True):
         return f"service/{self.name}"
 
     def _aws(self, environment: Environment, words: str) -> str:
-        return f"aws {words} --region {environment.settings.aws.region}"
+        return f"aws {words} --region {environment.aws.region}"
 
 
 class Redeploy(ServiceChange, frozen=True, kw_only=True):
@@ -57,11 +57,11 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         if state.desired == 0:
             return Skipped("no task is wanted, so there is nothing to prove")
         primary = next(d for d in state.deployments if d.status == "PRIMARY")
+        if why := _taken_back(state, primary, self.since):
+            return Failed(why, state.running, "tasks")
         if primary.created <= self.since:
             self._same_image(read)
             return Pending(state.running, "tasks")
-        if why := _taken_back(state, primary):
-            return Failed(why, state.running, "tasks")
         old = [t for t in read.ecs.tasks(self.cluster, self.service) if t.deployment != primary.id]
         if primary.rollout_state == "COMPLETED" and not old:
             return Done(f"deployment {primary.id} completed {primary.updated:%H:%M:%S} UTC, and no older task runs", primary.updated)
@@ -80,7 +80,8 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
                 )
 
     def apply(self, write: Systems, token: str) -> Evidence:
-        """UpdateService with forceNewDeployment."""
+        """UpdateService with forceNewDeployment; the image is looked at once more, since a rollout that failed is planned without."""
+        self._same_image(write)
         write.ecs.redeploy(self.cluster, self.service)
         return {}
 
@@ -97,12 +98,15 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         ]
 
 
-def _taken_back(state: ServiceState, primary: Deployment) -> str:
-    """Why a rollout is no success, where the circuit breaker ended it; empty when it goes on."""
-    failed = [d for d in state.deployments if d.rollout_state == "FAILED"]
+def _taken_back(state: ServiceState, primary: Deployment, since: datetime) -> str:
+    """Why the newest rollout after `since` is no success, where the circuit breaker ended it; empty when it goes on.
+
+    A rollback makes a former deployment primary again; the failed one is listed for a while, also beside a newer one.
+    """
+    failed = [d for d in state.deployments if d.rollout_state == "FAILED" and d.created > since and d.created >= primary.created]
     if failed:
         return f"the rollout failed: {failed[0].reason}"
-    if "rolling back" in primary.reason or "rolled back" in primary.reason:
+    if primary.updated > since and ("rolling back" in primary.reason or "rolled back" in primary.reason):
         return f"the rollout was taken back: {primary.reason}"
     return ""
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Struct
 
 from opsctl.changes.base import Change, Evidence, Finding, Never, Pending, Telling
-from opsctl.errors import CheckFailed, SystemFailed
-from opsctl.redaction import Secret, vault
+from opsctl.errors import CheckFailed, NotFound, OutcomeUnknown, SystemFailed
+from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
-    from opsctl.adapters.hubspot import Contact
+    from opsctl.adapters.aws.logs import Line
+    from opsctl.adapters.hubspot_records import Contact
     from opsctl.adapters.lease import LeaseAnswer
     from opsctl.config import Environment
     from opsctl.systems import Systems
 
 LINES = 3
 RECENT = timedelta(minutes=15)
+SKEW = timedelta(seconds=5)
+"""How far this machine's clock may be from the functions'."""
+LOOKS, PAUSE = 10, 1.0
+"""How often the answer's line is looked for, a second apart: CloudWatch shows it a little later."""
 
 
 class Cause(Struct, frozen=True):
@@ -32,7 +38,7 @@ def cause(answer: LeaseAnswer, contact: str) -> Cause:
     """The runbook's table (HH, HTTP Response Codes; Verify a user report) as a cause and the next command."""
     match answer.status, answer.reason:
         case 200, _:
-            return Cause("downloads work for this contact", "Ask the customer to run: hh login; then see: opsctl client doctor ({contact})")
+            return Cause("downloads work for this contact", "on the customer's machine: opsctl client doctor")
         case 401, _:
             return Cause("X-Edge-Auth is missing or wrong: the client is misconfigured, or the secret was rotated", "opsctl client doctor")
         case 403, "disabled":
@@ -46,18 +52,23 @@ def cause(answer: LeaseAnswer, contact: str) -> Cause:
 
 
 class TakeLease(Change, frozen=True, kw_only=True):
-    """The lease endpoint has answered for a contact; `source` is where the pairing code is, the contact's own token when null."""
+    """The lease endpoint has answered `expect` for a contact; `source` is where the code is, the contact's own token when null."""
 
-    telling: ClassVar[Telling] = "token"
+    telling: ClassVar[Telling] = "blind"
 
     contact: str
     source: str | None = None
-    expect: int | None = None
+    expect: int = 200
 
     @property
     def target(self) -> str:
         """`lease/CONTACT`."""
         return f"lease/{self.contact}"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The contact."""
+        return frozenset({f"contact/{self.contact}"})
 
     @property
     def remembered(self) -> bool:
@@ -70,26 +81,46 @@ class TakeLease(Change, frozen=True, kw_only=True):
         return f"ask the lease endpoint as contact {self.contact}; if it works, a lease is granted"
 
     def check(self, read: Systems) -> Finding:
-        """Show what HubSpot has of the contact."""
-        return Pending(1, "leases", told(self._held(read), read))
+        """Show what HubSpot has of the contact; with a code from elsewhere, a HubSpot that is down keeps nobody from asking."""
+        try:
+            return Pending(1, "leases", told(self._held(read), read))
+        except NotFound:
+            raise
+        except SystemFailed as failed:
+            if self.source is None:
+                raise
+            return Pending(1, "leases", failed.what)
 
     def _held(self, systems: Systems) -> Contact:
         settings = systems.environment.need("hubspot")
         return systems.hubspot.contact(self.contact, (settings.enabled, settings.requested, settings.minted))
 
     def apply(self, write: Systems, token: str) -> Evidence:
-        """Send the request and map its status; the log lines beside it. CheckFailed when another status was expected."""
-        lease, hubspot = write.environment.need("lease"), write.environment.need("hubspot")
-        held = self._held(write)
-        code = write.values.read(self.source) if self.source else Secret(held.properties.get(hubspot.minted) or "no-token")
-        began = write.now()
-        answer = write.lease.take(code, write.resolve(lease.edge_auth))
+        """Send the request, map its status, and find the line that it left. CheckFailed when another status was expected."""
+        code, held = self._code(write)
+        settings, began = write.environment.need("lease"), write.now()
+        try:
+            answer = write.lease.take(code, write.resolve(settings.edge_auth))
+        except OutcomeUnknown as lost:
+            why = f"{lost.what} If a lease was granted, it ends by itself."
+            raise CheckFailed(why, "opsctl logs query lease-errors") from lost
         found = cause(answer, self.contact)
-        why = f"{answer.status}{f' {answer.reason}' if answer.reason else ''}: {found.why}"
-        if self.expect is not None and answer.status != self.expect:
-            raise CheckFailed(f"The lease endpoint answered {why}; {self.expect} was expected.", found.next)
-        lines = seen(write, held, began - RECENT, lease.authorizer if answer.status == 401 else lease.function)
-        return {"status": answer.status, "why": f"{why}. Next: {found.next}", "log": lines, "contact": told(held, write)}
+        lines = logged(write, answer, began)
+        said = [f"{answer.status}{f' {answer.reason}' if answer.reason else ''}: {found.why}", *lines[-1:], held]
+        if answer.status != self.expect:
+            raise CheckFailed(f"The lease endpoint answered {'. '.join(said)}. Expected was {self.expect}.", found.next)
+        earlier = seen(write, self.contact, began - RECENT, began)
+        why = f"{'. '.join(said)}. Next: {found.next}"
+        return {"status": answer.status, "reason": answer.reason, "why": why, "log": lines, "earlier": earlier, "contact": held}
+
+    def _code(self, systems: Systems) -> tuple[Secret, str]:
+        """The pairing code to ask with, and HubSpot's word on the contact."""
+        if self.source:
+            found = self.check(systems)
+            return systems.values.read(self.source), found.note if isinstance(found, Pending) else ""
+        held = self._held(systems)
+        minted = held.properties.get(systems.environment.need("hubspot").minted)
+        return Secret(minted or f"{self.contact}-without-a-token"), told(held, systems)
 
     def inverse(self) -> Never:
         """None."""
@@ -110,17 +141,43 @@ def told(contact: Contact, systems: Systems) -> str:
     return f"HubSpot: {', '.join(plain)}, {settings.minted} {token}"
 
 
-def seen(systems: Systems, contact: Contact, since: datetime, function: str) -> list[str]:
-    """The newest log lines of a function that speak of the contact; what can't be read is said."""
-    settings = systems.environment.function(function)
+def logged(systems: Systems, answer: LeaseAnswer, began: datetime) -> list[str]:
+    """The line that a request left in its function's log, or in the authorizer's for a 401; what can't be found or read is said."""
+    lease = systems.environment.need("lease")
+    function = lease.authorizer if answer.status == 401 else lease.function
+    kind = {200: "lease_ok", 403: "lease_denied"}.get(answer.status, "lease_error")
+    pattern = "" if answer.status == 401 else f'{{ $.type = "{kind}" }}'
     try:
-        lines = systems.logs.recent(settings.log_group, since, LINES, pattern=_about(contact, function, systems), region=settings.region)
+        for look in range(LOOKS):
+            if look:
+                time.sleep(PAUSE)
+            if answer.request and (mine := _lines(systems, function, began - SKEW, f'"{answer.request}"')):
+                return mine
+            if not answer.request and (newest := _lines(systems, function, began - SKEW, pattern)):
+                return newest[-1:]
     except SystemFailed as failed:
-        return [failed.what]
-    return [f"{line.at:%H:%M:%S} {vault.redact(line.message)}" for line in lines]
+        return [failed.what.rstrip(".")]
+    return [f"no {'line' if answer.status == 401 else kind} of it is in the log of {function} yet"]
 
 
-def _about(contact: Contact, function: str, systems: Systems) -> str:
-    """CloudWatch's pattern for the lines that name the contact; an authorizer doesn't know whom it turns away."""
-    known = function == systems.environment.need("lease").function
-    return f'{{ $.contactId = "{contact.id}" }}' if known else ""
+def seen(systems: Systems, contact: str, since: datetime, until: datetime) -> list[str]:
+    """The last lines of the lease function that speak of the contact, up to a moment: what the customer was answered."""
+    function = systems.environment.need("lease").function
+    try:
+        lines = _found(systems, function, since, f'{{ $.contactId = "{contact}" }}')
+    except SystemFailed as failed:
+        return [failed.what.rstrip(".")]
+    return [_said(line) for line in lines if line.at <= until][-LINES:]
+
+
+def _lines(systems: Systems, function: str, since: datetime, pattern: str) -> list[str]:
+    return [_said(line) for line in _found(systems, function, since, pattern)]
+
+
+def _found(systems: Systems, function: str, since: datetime, pattern: str) -> list[Line]:
+    settings = systems.environment.function(function)
+    return systems.logs.recent(settings.log_group, since, 10 * LINES, pattern, settings.region)
+
+
+def _said(line: Line) -> str:
+    return f"{line.at:%H:%M:%S} {line.words}"

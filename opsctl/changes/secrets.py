@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from opsctl.adapters.values import generate
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.changes.proofs import prove
 from opsctl.errors import Refused, SystemFailed
 from opsctl.redaction import Secret
 
@@ -23,8 +25,6 @@ PREVIOUS: Stage = "AWSPREVIOUS"
 STAGED: Stage = "OPSCTL"
 """The label of what opsctl staged last; AWSPENDING belongs to Secrets Manager's own rotations."""
 
-SHORTEST_KEY = 32
-
 
 class SecretChange(Change, frozen=True, kw_only=True):
     """A change to one secret, which configuration calls `name`."""
@@ -34,7 +34,7 @@ class SecretChange(Change, frozen=True, kw_only=True):
     region: str | None = None
 
     def _aws(self, environment: Environment, words: str) -> str:
-        region = self.region or environment.settings.aws.region
+        region = self.region or environment.aws.region
         return f"aws secretsmanager {words} --secret-id {shlex.quote(self.id)} --region {region}"
 
     def _state(self, read: Systems) -> SecretState:
@@ -128,7 +128,10 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
 
 
 class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
-    """The label `stage` is on version `after` (on none, when that is null); it was on `before`."""
+    """The label `stage` is on version `after` (on none, when that is null); it was on `before`.
+
+    The functions in `cached_by` keep a value for `cache` seconds, which are waited out.
+    """
 
     permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:UpdateSecretVersionStage"})
     poll: ClassVar[float] = 1
@@ -141,6 +144,8 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     generated: bool = False
     proof: str = "none"
     signs: str = ""
+    cached_by: tuple[str, ...] = ()
+    cache: float = 0
     compromised: bool = False
 
     @property
@@ -171,13 +176,16 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         return self.before, self.after
 
     def check(self, read: Systems) -> Finding:
-        """Compare the label's version; a current one is only done once every replica has it."""
+        """Compare the label's version; a current one is only done once every replica has it, and no cache the one before."""
         state = self._state(read)
         now = next((v.id for v in state.versions.values() if self.stage in v.stages), None)
         if now == self.after:
             behind = [region for region, status in state.replicas if status != "InSync"]
             if behind:
                 return Settling(f"waiting for replicas in {', '.join(behind)}")
+            left = (state.changed + timedelta(seconds=self.cache) - read.now()).total_seconds()
+            if self.cached_by and left > 0:
+                return Settling(f"{', '.join(self.cached_by)} may keep the former value for {left:.0f} s")
             return Done(self._so(), state.versions[now].created if now else None)
         if self.stage == CURRENT and self.fingerprint and now and fingerprint(read, self, self.key) == self.fingerprint:
             return Done("the current value is the given one", state.versions[now].created)
@@ -193,16 +201,19 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         settings = read.config.sessions
         if not self.signs or settings is None or read.config.redis is None:
             return Pending(1, "secrets")
+        from opsctl.adapters.redis import ANY_AGE
+
         try:
-            live = read.redis.count(settings.redis_patterns, settings.keep, _END_OF_TIME, _ms(settings))
+            live = read.redis.count(settings.redis_patterns, settings.keep, ANY_AGE, 0).live
         except SystemFailed as cause:
             return Pending(1, "secrets", f"the live {self.signs} can't be counted: {cause.what}")
         return Pending(live, self.signs, f"every one of the {self.signs} signed with the old key ends once the consumers restart")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Prove the staged value, then UpdateSecretVersionStage, which compares and sets."""
-        if self.stage == CURRENT and self.after:
-            prove(write.secrets.value(self.id, key=self.key, version=self.after, region=self.region), self.proof, self.name)
+        if self.proof != "none" and self.after:
+            value = write.secrets.value(self.id, key=self.key, version=self.after, region=self.region)
+            prove(write, self.name, value, self.after, self.proof)
         write.secrets.move(self.id, self.stage, self.after, self.before, self.region)
         return {"version": self.after}
 
@@ -219,6 +230,8 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             after=self.before,
             key=self.key,
             signs=self.signs,
+            cached_by=self.cached_by,
+            cache=self.cache,
         )
 
     def as_shell(self, environment: Environment) -> list[str]:
@@ -280,19 +293,6 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         return [self._aws(environment, f"rotate-secret --client-request-token {self.version}")]
 
 
-_END_OF_TIME = 2**53
-
-
-def _ms(settings: Any) -> int:
-    return int(settings.redis_lifetime.total_seconds() * 1000)
-
-
 def fingerprint(read: Systems, secret: SecretChange | SecretSettings, key: str | None, version: str | None = None) -> str:
     """The keyed fingerprint of a secret's value: the current one, or that of `version`."""
     return read.memory.fingerprint(read.secrets.value(secret.id, key=key, version=version, region=secret.region).raw())
-
-
-def prove(value: Secret, proof: str, name: str) -> None:
-    """Raise Refused unless `value` can do its work: a `jwt` signing key is text of at least 32 characters."""
-    if proof == "jwt" and len(value.reveal()) < SHORTEST_KEY:
-        raise Refused(f"The new value of {name} is too short to sign with; it was not made current.", f"Give {SHORTEST_KEY} characters.")

@@ -125,9 +125,8 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Count the keys that began before the cutoff, and all that would be ended with them."""
-        if not read.redis.count(**self._which(read, int(self.cutoff.timestamp() * 1000))):
-            return Done("no such session is in Redis", self.cutoff)
-        return Pending(read.redis.count(**self._which(read, read.redis.server_time_ms())), "cached sessions")
+        counted = read.redis.count(**self._which(read, int(self.cutoff.timestamp() * 1000)))
+        return Pending(counted.live, "cached sessions") if counted.old else Done("no such session is in Redis", self.cutoff)
 
     def _which(self, systems: Systems, before_ms: int) -> dict[str, Any]:
         settings: SessionSettings = systems.environment.need("sessions")
@@ -142,7 +141,9 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """SCAN and UNLINK in short steps."""
-        return {"unlinked": write.redis.unlink(**self._which(write, write.redis.server_time_ms()), beat=write.beat)}
+        from opsctl.adapters.redis import ANY_AGE
+
+        return {"unlinked": write.redis.unlink(**self._which(write, ANY_AGE), beat=write.beat)}
 
     def as_shell(self, environment: Environment) -> list[str]:
         """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too."""

@@ -25,5 +25,6 @@ def apply(invocation: Invocation, plan: Path, **shared: Any) -> None:
 
     options, _ = split(shared)
     saved = plans.load(plan, decode)
+    invocation.at(saved.environment)
     plans.fresh(saved, invocation.read)
     conclude(invocation, saved.command, options, lambda: carry_out(invocation, saved, options))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from opsctl import contacts as naming
 from opsctl.changes.base import Change
 from opsctl.changes.lease import TakeLease
 from opsctl.changing import SOURCE
@@ -21,8 +22,11 @@ lease = group("lease")
 @lease.command()
 @click.argument("contact")
 @click.option("--code-from", type=SOURCE, metavar="-|env:VAR|file:PATH", help="Where the customer's code is; HubSpot's by default.")
-@click.option("--expect", type=click.IntRange(100, 599), metavar="STATUS", help="Fail unless the endpoint answers this.")
+@click.option(
+    "--expect", type=click.IntRange(100, 599), metavar="STATUS", default=200, show_default=True, help="Fail unless it answers this."
+)
 @changes
-def verify(systems: Systems, contact: str, code_from: str | None, expect: int | None) -> Iterator[Change]:
+def verify(systems: Systems, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
     """Ask the lease endpoint as a customer would, and say what its answer means; a granted lease is an effect."""
-    yield TakeLease(contact=systems.hubspot.contact(contact, ()).id, source=code_from, expect=expect)
+    (id,) = naming.ids(systems, [contact])
+    yield TakeLease(contact=id, source=code_from, expect=expect)

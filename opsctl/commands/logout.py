@@ -20,7 +20,7 @@ from opsctl.errors import ConfigurationError, NotFound
 if TYPE_CHECKING:
     from opsctl.systems import Systems
 
-CHUNK = 1_000
+CHUNK = 5_000
 
 logout = group("logout")
 
@@ -56,7 +56,7 @@ def all_(systems: Systems) -> Iterator[Change]:
 
 
 def ending(systems: Systems, users: Sequence[str] | None) -> Iterator[Change]:
-    """The three changes for each thousand users, or once for everybody, with one cutoff."""
+    """The three changes for each five thousand users, or once for everybody, with one cutoff."""
     settings = systems.environment.need("sessions")
     cutoff = systems.follows or systems.database.server_time()
     if users is None:

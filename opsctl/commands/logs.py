@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -40,16 +39,8 @@ def tail(systems: Systems, group: str, follow: bool, since: timedelta, pattern: 
 
 
 def readable(line: Line) -> dict[str, Any]:
-    """A line as its time and its words; a JSON object's fields as key=value, its type first."""
-    text = masked(line.message)
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if isinstance(found, dict):
-        kind = str(found.pop("type", found.pop("level", "")))
-        text = " ".join([kind, *(f"{key}={value}" for key, value in found.items())]).strip()
-    return {"at": line.at, "line": text}
+    """A line as its time and its words."""
+    return {"at": line.at, "line": line.words}
 
 
 @logs.command()
@@ -68,6 +59,12 @@ def query(systems: Systems, name: str, since: timedelta) -> Series:
 
 
 def _cell(key: str, value: str) -> Any:
-    if key == "@timestamp":
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    return int(value) if value.isdigit() else masked(value)
+    """Insights answers text alone: moments and what was counted are made what they are."""
+    try:
+        if key == "@timestamp":
+            return datetime.fromisoformat(value).replace(tzinfo=UTC)
+        if "(" in key:
+            return int(value) if value.isdigit() else float(value)
+    except ValueError:
+        pass
+    return masked(value)

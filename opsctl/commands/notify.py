@@ -15,6 +15,7 @@ from opsctl.cli import changes, group
 if TYPE_CHECKING:
     from opsctl.systems import Systems
 
+SEVERITIES = ["critical", "error", "warning", "info"]
 STATUSES = ["investigating", "identified", "monitoring", "resolved"]
 
 notify = group("notify")
@@ -22,7 +23,7 @@ notify = group("notify")
 
 @notify.command()
 @click.option("--title", required=True, help="The incident's name on the page.")
-@click.option("--status", type=click.Choice(STATUSES), default="investigating")
+@click.option("--status", type=click.Choice(STATUSES), default="investigating", show_default=True, help="How far it is.")
 @click.option("--message", required=True, help="What users read.")
 @changes
 def status(
@@ -46,7 +47,7 @@ def slack(systems: Systems, message: str) -> Iterator[Change]:
 
 @notify.command()
 @click.option("--message", required=True, help="What the pager says.")
-@click.option("--severity", type=click.Choice(["critical", "error", "warning", "info"]), default="critical")
+@click.option("--severity", type=click.Choice(SEVERITIES), default="critical", show_default=True, help="How bad it is.")
 @changes
 def page(systems: Systems, message: str, severity: Literal["critical", "error", "warning", "info"]) -> Iterator[Change]:
     """Page whoever is on call."""

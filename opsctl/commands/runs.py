@@ -26,7 +26,7 @@ runs = group("runs")
 
 @runs.command("list")
 @click.option("--active", is_flag=True, help="Only those that haven't ended.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
 @acts
 def list_(invocation: Invocation, active: bool, limit: int) -> list[dict[str, Any]]:
     """List runs, the newest first."""
@@ -71,11 +71,15 @@ def show(invocation: Invocation, run: str) -> Page:
 
 
 def _short(detail: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in detail.items() if k not in ("steps", "bounds") and v not in (None, "", {})}
+    return {k: v for k, v in detail.items() if k not in ("steps", "bounds", "row") and v not in (None, "", {})}
 
 
 def _brief(detail: dict[str, Any] | None) -> str:
-    return ", ".join(f"{k} {v}" for k, v in (detail or {}).items())
+    plain = {
+        k: v if isinstance(v, str | int | float) else f"{len(v)} items" if isinstance(v, list) else _brief(v)
+        for k, v in (detail or {}).items()
+    }
+    return ", ".join(f"{k} {v}" for k, v in plain.items())
 
 
 @runs.command()
@@ -92,8 +96,7 @@ def resume(
     """Take a run up again where the ledger says that it stopped."""
     options, _ = split(shared)
     found = invocation.ledger.run(run)
-    if not invocation.name:
-        invocation.name = found.environment
+    invocation.at(found.environment)
     if assume_answers:
         invocation.assume_answers()
     special = skip or retry or jump
@@ -127,7 +130,7 @@ def settle(invocation: Invocation, run: str, seq: int, happened: bool | None, re
     if happened is None:
         raise click.UsageError("Say --done or --not-done.")
     found = invocation.ledger.run(run)
-    invocation.name = invocation.name or found.environment
+    invocation.at(found.environment)
     step = invocation.engine.settle(found, seq, happened=happened, reason=reason)
     return {"run": found.id, "step": seq, "state": step.state, "next": f"opsctl runs resume {found.id}"}
 
@@ -140,12 +143,12 @@ def undo(invocation: Invocation, run: str, **shared: Any) -> None:
     """Take a run's changes back, the newest first, where there is a way back; says which have none."""
     options, _ = split(shared)
     found = invocation.ledger.run(run)
-    invocation.name = invocation.name or found.environment
+    invocation.at(found.environment)
     conclude(invocation, f"runs undo {found.id}", options, lambda: _undone(invocation, found, options))
 
 
 def _undone(invocation: Invocation, run: Run, options: Options) -> Outcome:
-    invocation.engine.same_place(run)
+    invocation.engine.same_place(run, given_up=True)
     plan, nevers = invocation.engine.undo_plan(run)
     for never in nevers:
         invocation.watcher.says(f"  no way back: {never}")

@@ -87,7 +87,7 @@ def fault() -> None:
 @click.argument("part")
 @click.argument("operation")
 @click.argument("action", type=click.Choice(ACTIONS))
-@click.option("--seconds", type=click.FloatRange(0), default=0.0)
+@click.option("--seconds", type=click.FloatRange(0), default=0.0, help="How long it waits before it answers, or doesn't.")
 @click.option("--status", type=click.IntRange(400, 599), default=None, help="The status instead of the action's own.")
 @click.option("--times", type=click.IntRange(0), default=1, show_default=True, help="For how many calls; 0 for all.")
 @acts

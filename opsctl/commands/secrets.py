@@ -1,32 +1,30 @@
-"""`opsctl secrets`: list, rotate, roll back and verify secrets in Secrets Manager."""
+"""`opsctl secrets`: list, rotate, roll back and verify secrets in Secrets Manager and in functions' variables."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from opsctl.adapters.values import check_source
 from opsctl.changes.base import Change
-from opsctl.changes.secrets import (
-    CURRENT,
-    PREVIOUS,
-    MoveSecretStage,
-    RotateManagedSecret,
-    StageSecretVersion,
-    fingerprint,
-    prove,
-)
+from opsctl.changes.proofs import prove
+from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
+from opsctl.changes.secrets import CURRENT, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
 from opsctl.cli import changes, group, views
-from opsctl.errors import OpsctlError, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, Refused, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
     from opsctl.settings import SecretSettings
     from opsctl.systems import Systems
+
+LOOK_BACK = timedelta(days=1)
+FAILURES = '{ ($.type = "*_error") || ($.level = "error") || ($.level = "ERROR") }'
 
 secrets = group("secrets")
 
@@ -50,38 +48,67 @@ def list_(systems: Systems) -> list[dict[str, Any]]:
 def _row(systems: Systems, name: str, secret: SecretSettings) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "id": secret.id, "kind": secret.kind, "consumers": secret.consumers}
     try:
-        state = systems.secrets.describe(secret.id, secret.region)
-    except SystemFailed as cause:
+        return row | (_variable(systems, name, secret) if secret.kind == "function" else _version(systems, secret))
+    except (SystemFailed, ConfigurationError) as cause:
         return {**row, "version": None, "changed": None, "state": cause.what}
+
+
+def _version(systems: Systems, secret: SecretSettings) -> dict[str, Any]:
+    state = systems.secrets.describe(secret.id, secret.region)
     current = state.versions.get(state.current or "")
-    row |= {"version": state.current, "changed": current.created if current else None}
     pending = state.pending not in (None, state.current)
-    return {**row, "state": "deleted" if state.deleted else "a rotation is under way" if pending else "ok"}
+    word = "deleted" if state.deleted else "a rotation is under way" if pending else "ok"
+    return {"version": state.current, "changed": current.created if current else None, "state": word}
+
+
+def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, Any]:
+    _, variable, state = function_of(systems, name, secret)
+    words = {"InProgress": "the function is being updated", "Failed": f"the function's update failed: {state.reason}"}
+    word = words.get(state.status, "ok") if variable in state.variables else f"the function has no variable {variable}"
+    return {"version": None, "changed": state.modified, "state": word}
 
 
 @secrets.command()
 @click.argument("name")
 @click.option("--value-from", required=True, callback=source, metavar="-|env:VAR|file:PATH|generate", help="Where the value is.")
 @click.option("--compromised", is_flag=True, help="The old value is known to others: it can't come back.")
+@click.option("--refresh-now", is_flag=True, help="Start the functions that cache it anew, rather than wait until they read it again.")
 @changes
-def rotate(systems: Systems, name: str, value_from: str, compromised: bool) -> Iterator[Change]:
+def rotate(systems: Systems, name: str, value_from: str, compromised: bool, refresh_now: bool) -> Iterator[Change]:
     """Give a secret a new value: staged, proven, then made current; other keys of its JSON stay."""
     secret = systems.environment.secret(name)
     refuse_kind(name, secret, value_from)
-    before = systems.secrets.describe(secret.id, secret.region).current
-    where: dict[str, Any] = {"name": name, "id": secret.id, "region": secret.region}
-    version = str(uuid.uuid4())
+    place, state = place_of(name, secret), described(systems, name, secret)
+    where: dict[str, Any] = {"name": name, "id": place.id, "region": place.region}
     if secret.kind == "managed":
-        yield RotateManagedSecret(**where, version=version, before=before, procedure=secret.procedure)
+        yield RotateManagedSecret(**where, version=str(uuid.uuid4()), before=state.current, procedure=secret.procedure)
         return
     generated = value_from == "generate"
-    given = None if generated else systems.memory.fingerprint(systems.values.read(value_from).raw())
-    value: dict[str, Any] = {"key": secret.key, "fingerprint": given}
-    yield StageSecretVersion(**where, **value, version=version, before=before, source=value_from, recipe=secret.generate)
-    proof: dict[str, Any] = {"generated": generated, "proof": secret.proof, "signs": secret.signs, "compromised": compromised}
-    yield MoveSecretStage(**where, **value, **proof, stage=CURRENT, before=before, after=version)
+    given = None if generated else _given(systems, name, secret, value_from)
+    so = state.current if given and place.fingerprint(systems, state.current) == given else None
+    version = so or str(uuid.uuid4())
+    value: dict[str, Any] = {"key": place.key, "fingerprint": given}
+    how: dict[str, Any] = {"generated": generated, "compromised": compromised}
+    if secret.kind == "function":
+        yield ask(systems, name, secret, given)
+    yield StageSecretVersion(**where, **value, version=version, before=state.current, source=value_from, recipe=secret.generate)
+    if secret.kind == "function":
+        yield from into_variable(systems, name, secret, version, state, fingerprint=given, **how)
+    caches: dict[str, Any] = {} if refresh_now else cached(secret)
+    proof: dict[str, Any] = {"proof": proof_of(secret), "signs": secret.signs}
+    yield MoveSecretStage(**where, **value, **proof, **how, **caches, stage=CURRENT, before=state.current, after=version)
+    if refresh_now:
+        yield from refresh(systems, name, secret, version, generated=generated)
     if compromised:
-        yield MoveSecretStage(**where, stage=PREVIOUS, before=before, after=None, generated=generated, compromised=True)
+        old = state.previous if so else state.current
+        yield MoveSecretStage(**where, stage=PREVIOUS, before=old, after=None, generated=generated, compromised=True)
+
+
+def _given(systems: Systems, name: str, secret: SecretSettings, value_from: str) -> str:
+    """The fingerprint of a given value, which was proven before anything is staged."""
+    value = systems.values.read(value_from)
+    prove(systems, name, value, proof=proof_of(secret))
+    return systems.memory.fingerprint(value.raw())
 
 
 def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
@@ -90,6 +117,11 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
         raise Refused(
             f"{name} opens the {secret.kind}: a new value here alone would lock the application out.",
             secret.procedure or "Rotate both.",
+        )
+    if value_from == "generate" and not secret.generate:
+        raise Refused(
+            f"The value of {name} is issued elsewhere: one that is made up here opens nothing.",
+            secret.procedure or "Have it issued, then --value-from -",
         )
     if secret.kind == "managed" and value_from != "generate":
         raise Refused(f"{name} is rotated by Secrets Manager, which chooses the value.", "--value-from generate")
@@ -102,22 +134,30 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
 def rollback(systems: Systems, name: str, version: str | None) -> Iterator[Change]:
     """Make a former version of a secret current again."""
     secret = systems.environment.secret(name)
-    state = systems.secrets.describe(secret.id, secret.region)
+    place, state = place_of(name, secret), described(systems, name, secret)
     rotated = systems.memory.last_rotation(name)
     wanted = version or (rotated[0] if rotated else None)
     if wanted is None or wanted not in state.versions:
         known = ", ".join(sorted(state.versions))
         told = f"{name} has no version {wanted}" if wanted else f"This ledger knows no rotation of {name}"
         raise Refused(f"{told}; its versions: {known}.", f"opsctl secrets rollback {name} --to VERSION")
+    if wanted in systems.memory.compromised(name):
+        others = "Rotate it once more: opsctl secrets rotate " + name + " --value-from SOURCE"
+        raise Refused(f"Version {wanted} of {name} was rotated away as compromised; it never comes back.", others)
+    if secret.kind == "function":
+        given = place.fingerprint(systems, wanted)
+        yield ask(systems, name, secret, given)
+        yield from into_variable(systems, name, secret, wanted, state, fingerprint=given)
     yield MoveSecretStage(
         name=name,
-        id=secret.id,
-        region=secret.region,
+        id=place.id,
+        region=place.region,
         stage=CURRENT,
         before=state.current,
         after=wanted,
-        key=secret.key,
+        key=place.key,
         signs=secret.signs,
+        **cached(secret),
     )
 
 
@@ -125,23 +165,52 @@ def rollback(systems: Systems, name: str, version: str | None) -> Iterator[Chang
 @click.argument("name")
 @views
 def verify(systems: Systems, name: str) -> Verdict:
-    """Prove that a secret's current value is there, readable and good for its work."""
+    """Prove that a secret's current value is there, readable and good for its work, and that nobody has failed since it changed."""
     secret = systems.environment.secret(name)
-    state = systems.secrets.describe(secret.id, secret.region)
+    place, state = place_of(name, secret), described(systems, name, secret)
     checks = [Check("a version is current", state.current is not None, state.current or "")]
     pending = state.pending not in (None, state.current)
     checks.append(Check("no rotation is half done", not pending, f"version {state.pending} is staged" if pending else ""))
     behind = [region for region, status in state.replicas if status != "InSync"]
     checks.append(Check("replicas are in step", not behind, ", ".join(behind)))
-    checks.append(_proof(systems, name, secret))
+    checks.append(_proof(systems, name, secret, place))
+    if secret.kind == "function":
+        checks += _at_function(systems, name, secret, place)
+    checks += [_no_failures(systems, function, state.changed) for function in secret.caches]
     return Verdict(checks, f"opsctl secrets rotate {name} --value-from SOURCE, or opsctl secrets rollback {name}")
 
 
-def _proof(systems: Systems, name: str, secret: SecretSettings) -> Check:
-    word = "its value does its work" if secret.proof != "none" else "its value can be read"
+def _proof(systems: Systems, name: str, secret: SecretSettings, place: Place) -> Check:
+    word = "its value does its work" if proof_of(secret) != "none" else "its value can be read"
     try:
-        value = systems.secrets.value(secret.id, key=secret.key, region=secret.region)
-        prove(value, secret.proof, name)
-    except OpsctlError as cause:
+        value = systems.secrets.value(place.id, key=place.key, region=place.region)
+        told = prove(systems, name, value, proof=proof_of(secret))
+    except (SystemFailed, Refused) as cause:
         return Check(word, False, cause.what)
-    return Check(word, True, f"fingerprint {fingerprint(systems, secret, secret.key)}")
+    return Check(word, True, f"fingerprint {systems.memory.fingerprint(value.raw())}; {told}")
+
+
+def _at_function(systems: Systems, name: str, secret: SecretSettings, place: Place) -> Iterator[Check]:
+    """Whether the callers of a function meet the value that is kept for everybody else."""
+    settings, variable, state = function_of(systems, name, secret)
+    value = systems.secrets.value(place.id, key=place.key, region=place.region)
+    yield Check("the function's last update succeeded", state.status == "Successful", state.reason or state.status)
+    served = systems.functions.alias(settings.name, settings.alias, settings.region).version if settings.alias else None
+    for word, at in {"$LATEST": state, settings.alias: served and systems.functions.state(settings.name, settings.region, served)}.items():
+        if at:
+            same = at.variables.get(variable) == value
+            yield Check(f"{variable} of {secret.function}, {word}, is what is kept", same, "" if same else f"another than in {place.id}")
+    lease = systems.config.lease
+    if lease and lease.authorizer == secret.function:
+        takes = systems.lease.authorized(value)
+        yield Check("the lease endpoint takes it", takes, "" if takes else "401")
+
+
+def _no_failures(systems: Systems, function: str, since: datetime) -> Check:
+    """Whether a function that reads the secret has logged an error since it changed; asked for a day after that."""
+    word = f"{function} has logged no failure since it changed"
+    if systems.now() - since > LOOK_BACK:
+        return Check(word, None, f"it changed {since:%Y-%m-%d %H:%M} UTC, more than a day ago: opsctl logs query lease-errors")
+    settings = systems.environment.function(function)
+    lines = systems.logs.recent(settings.log_group, since, 1, FAILURES, settings.region)
+    return Check(word, not lines, f"the last at {lines[0].at:%H:%M:%S} UTC: {lines[0].message[:200]}" if lines else "")

@@ -45,6 +45,7 @@ class Engine:
 
     def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None) -> Plan:
         """Find out what a command would change; nothing can be written on the way."""
+        self.read.prove()
         self.read.follows, self.read.again = follows, options.again
         remembered = None if options.again or follows else self.memory.recently(command)
         return plans.make(command, make(self.read), self.read, remembered)
@@ -166,14 +167,15 @@ class Engine:
         left = [step.change for step in self.ledger.steps(run.id) if step.state not in ENDED]
         return self.plan(run.command, lambda read: left, Options(again=True))
 
-    def same_place(self, run: Run) -> None:
-        """Raise Refused unless `run` belongs to this environment and account and wasn't cancelled."""
+    def same_place(self, run: Run, *, given_up: bool = False) -> None:
+        """Raise Refused unless `run` belongs to this environment and account and, if it isn't to be `given_up`, wasn't cancelled."""
+        self.read.prove()
         if run.environment != self.environment.name or run.account != self.read.caller.account:
             raise Refused(
                 f"Run {run.id} belongs to {run.environment} (account {run.account}); nothing was changed.",
                 f"Use --env {run.environment}.",
             )
-        if run.wish == "cancel":
+        if run.wish == "cancel" and not given_up:
             raise Refused(f"Run {run.id} was cancelled; it is not taken up again.", f"Start anew: opsctl {run.command}")
 
     def undo_plan(self, run: Run) -> tuple[Plan, list[str]]:
@@ -188,9 +190,9 @@ class Engine:
         return self.plan(f"runs undo {run.id}", lambda read: backs, Options()), nevers
 
     def applied(self, run: Run) -> list[Step]:
-        """Every step that a run, or a playbook's steps, really made."""
+        """Every step that a run, or a playbook's steps, made, or may have made when it was stopped: its way back finds out."""
         runs = [run, *reversed(self.ledger.runs("parent = ?", run.id))]
-        return [s for r in runs for s in self.ledger.steps(r.id) if s.state == "applied"]
+        return [s for r in runs for s in self.ledger.steps(r.id) if s.state in ("applied", "made", "begun", "unknown")]
 
     def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
         """Record a person's word on what a blind step did; raises Refused for a step whose outcome isn't unknown."""

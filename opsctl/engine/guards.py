@@ -51,7 +51,7 @@ def approved(plan: Plan, read: Systems, options: Options) -> None:
     target = grave(plan, read)
     if target is None:
         if not options.yes and not read.person.agree(f"Apply to {place}?", "Add --yes, or run it in a terminal."):
-            raise Refused("Not agreed; nothing was changed.")
+            raise Refused("Not agreed; nothing was changed.", f"When it is right: opsctl {plan.command}")
         return
     given = options.confirm
     if given is None:

@@ -33,11 +33,19 @@ class LedgerMemory:
         rows = self._ledger.query(sql, f"secret/{secret}/AWSCURRENT", self._environment.name)
         return (str(rows[0][0]), str(rows[0][1])) if rows else None
 
+    def compromised(self, secret: str) -> set[str]:
+        """The versions of `secret` that a rotation of ours has replaced because others know their value."""
+        sql = (
+            "SELECT DISTINCT json_extract(s.change, '$.before') FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind = 'move-secret-stage'"
+            " AND s.target LIKE ? AND s.state IN ('applied', 'done') AND r.environment = ? AND json_extract(s.change, '$.compromised')"
+        )
+        return {str(version) for (version,) in self._ledger.query(sql, f"secret/{secret}/AWS%", self._environment.name)}
+
     def recently(self, command: str) -> Run | None:
         """Our own run of the same command, done and proven within the configured `recently`, if nothing it rests on changed since."""
         since = self._ledger.now() - self._environment.settings.limits.recently
         where = "environment = ? AND command = ? AND result IN ('changed', 'unchanged') AND closed >= ? AND closed <= ?"
-        values = (self._environment.name, command, since.isoformat(), self._ledger.now().isoformat())
+        values = (self._environment.name, self._ledger.hidden(command), since.isoformat(), self._ledger.now().isoformat())
         for run in self._ledger.runs(where, *values, limit=20):
             steps = self._ledger.steps(run.id)
             if any(s.state == "applied" for s in steps):
@@ -48,4 +56,4 @@ class LedgerMemory:
         """Whether another run has since changed anything that this one changed or rests on."""
         sql = "SELECT 1 FROM steps WHERE run <> ? AND target = ? AND state = 'applied' AND ended > ?"
         closed = run.closed.isoformat() if run.closed else ""
-        return any(self._ledger.query(sql, run.id, target, closed) for target in targets)
+        return any(self._ledger.query(sql, run.id, self._ledger.hidden(target), closed) for target in targets)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,15 +128,23 @@ def make(command: str, changes: Iterable[Change], read: Systems, remembered: Run
 
 def _look(changes: Iterable[Change], read: Systems) -> Iterator[Planned]:
     ahead: dict[str, int] = {}
-    for seq, change in enumerate(changes, 1):
+    for seq, (change, found) in enumerate(_checked(changes, read), 1):
         after = min((ahead[t] for t in change.uses if t in ahead), default=None)
-        planned = _planned(seq, change, change.check(read))
+        planned = _planned(seq, change, found)
         if after is not None and not planned.pending:
             planned = Planned(seq=seq, change=change, state="pending")
         if planned.pending:
             planned.after = after
             ahead.setdefault(change.target, seq)
         yield planned
+
+
+def _checked(changes: Iterable[Change], read: Systems) -> Iterator[tuple[Change, Finding]]:
+    """Check neighbours of one kind side by side, as far as the kind allows."""
+    for _, group in groupby(changes, key=type):
+        neighbours = list(group)
+        with ThreadPoolExecutor(neighbours[0].width, thread_name_prefix="check") as pool:
+            yield from zip(neighbours, pool.map(lambda change: change.check(read), neighbours), strict=True)
 
 
 def _planned(seq: int, change: Change, found: Finding) -> Planned:

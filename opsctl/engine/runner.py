@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 WISH_EVERY = 1.0
 SLACK = 1.1
+TRIES = 5
+"""How often in one process a call without an answer is made, where its token or its probe makes that safe."""
 SHORTEST_PAUSE = 0.01
 
 Turn = Literal["ended", "look again", "wait"]
@@ -57,6 +60,7 @@ class Runner:
         self.limit = read.config.limits.max_affected if limit is None else limit
         self.halt = threading.Event()
         self.unproven: list[Step] = []
+        self._unanswered: Counter[int] = Counter()
         self._here = threading.local()
         self._wish: tuple[float, str | None] = (0.0, None)
         write.beat = self._beat
@@ -94,7 +98,7 @@ class Runner:
     def _drive(self, step: Step) -> None:
         if self.halt.is_set():
             return
-        self._heed()
+        self._heed(anew=True)
         self._here.step = step
         self.watcher.begins(step)
         if step.change.telling == "blind" and step.state in ("begun", "unknown"):
@@ -145,7 +149,7 @@ class Runner:
                 raise MovedError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
             case Failed(why) if step.begun:
                 self._end(step, "failed", why, lease)
-                raise SystemFailed(f"{step.change.target}: {why}.", f"opsctl runs show {self.run.id}")
+                raise SystemFailed(f"{step.change.target}: {why.rstrip('.')}.", f"opsctl runs show {self.run.id}")
             case Pending() | Failed() if not self._seen_later(step):
                 self._make(step, lease, found)
                 return {"applied": "ended", "made": "look again"}.get(step.state, "wait")  # type: ignore[return-value]
@@ -184,11 +188,7 @@ class Runner:
 
     def _make(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
         """Write the intent, make the one effecting call, write what came of it."""
-        if step.count and found.count > step.count * 1.1 and step.begun is None:
-            raise MovedError(
-                f"{step.change.target}: it would now affect {found.count:,} {found.unit}, {step.count:,} were reviewed.",
-                "Plan it anew.",
-            )
+        self._within(step, found)
         before: State = step.state
         step.begun = self.read.now()
         self._mark(step, "begun", {"attempt": self._token(step)}, lease)
@@ -204,6 +204,9 @@ class Runner:
         except OutcomeUnknown as cause:
             if step.change.telling == "blind":
                 self._end(step, "unknown", cause.what, lease)
+                raise self._unknown(step, cause) from cause
+            self._unanswered[step.seq] += 1
+            if self._unanswered[step.seq] == TRIES:
                 raise self._unknown(step, cause) from cause
             self.watcher.note(step, f"{cause.what} Asking the system what became of it.")
             return
@@ -246,17 +249,18 @@ class Runner:
             f"Find out, then: {settle}" if blind else again,
         )
 
-    def _heed(self) -> None:
-        """Stop when a person asked for it, here or from another process."""
+    def _heed(self, *, anew: bool = False) -> None:
+        """Stop when a person asked for it, here or from another process; the ledger is asked now and then, before a step `anew`."""
         if self.halt.is_set():
             raise Interrupted("Stopped.", f"opsctl runs resume {self.run.id}")
         looked, wish = self._wish
-        if self.monotonic() - looked >= WISH_EVERY or looked == 0:
+        if anew or self.monotonic() - looked >= WISH_EVERY:
             self._wish = (self.monotonic(), wish := self.ledger.wished(self.run.id))
         if wish:
             self.halt.set()
             word = {"pause": "paused", "cancel": "cancelled"}[wish]
-            raise Interrupted(f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else "")
+            undo = "" if self.run.parent else f"Take back what it did: opsctl runs undo {self.run.id}"
+            raise Interrupted(f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else undo)
 
     def _beat(self, done: int, total: int | None = None, unit: str = "") -> None:
         self.watcher.beat(self._here.step, done, total, unit)

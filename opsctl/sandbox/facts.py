@@ -22,6 +22,7 @@ RANDOM = (
     "control_token",
     "secret_access_key",
     "hs_app_secret",
+    "hs_next_app_secret",
     "edge_shared_secret",
     "slack_key",
     "pagerduty_key",

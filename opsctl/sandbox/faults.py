@@ -115,6 +115,10 @@ class FaultyApp:
     def _follow(self, rule: Rule, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if rule.action in STATUS:
             self._faults.wait(rule.seconds)
+            # A part that logs what fails in it, as a function does, is told.
+            failed = getattr(self._part, "failed", None)
+            if failed is not None:
+                failed(self._part.operation(dict(environ)), rule.status or STATUS[rule.action])
             return _refusal(rule, environ)(environ, start_response)
         if rule.action == "slow":
             self._faults.wait(rule.seconds)

@@ -1,46 +1,32 @@
 """The HH stand-in: the webhook that mints pairing tokens and the lease endpoint that trades one for a download.
 
-As the real Lambdas do, it asks HubSpot's own interface for contacts, so that HubSpot's limits and refusals reach it; it
+As the real Lambdas do, it asks HubSpot's and GHCR's own interfaces, so that their limits, refusals and faults reach it; it
 reads its secrets from Secrets Manager where the AWS part offers `secret`, else from the world's facts.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
 import json
-import re
 import secrets
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
-from werkzeug.test import Client
 from werkzeug.wrappers import Request, Response
 
+from opsctl.sandbox.hh_functions import WEBHOOK, Broken, Functions
+from opsctl.sandbox.hh_leases import Leases
+from opsctl.sandbox.hubspot_signatures import signature_v3
 from opsctl.sandbox.parts import Part, World
-from opsctl.sandbox.web import Routes, answer, bearer, json_object, refuse
+from opsctl.sandbox.web import Handler, Routes, answer
 
-REGION = "us-west-2"
-WEBHOOK_LOGS = "/aws/lambda/hh-webhook"
-LEASE_LOGS = "/aws/lambda/hh-lease"
-AUTHORIZER = "hh-authz"
 EVENTS = 100
 SIGNATURE_AGE = 300
 """Seconds after which a signed request is refused."""
 KEPT_EVENTS = 10_000
-FACTS = {
-    "hs_app_secret": "sandbox-app-secret",
-    "edge_shared_secret": "sandbox-edge-secret",
-    "hs_token": "pat-na1-sandbox",
-    "ghcr_pat": "ghp_sandbox",
-}
-"""The world's facts that stand for secrets, with their defaults."""
-
-_DECODED = re.compile("%(?:3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)
 
 
 class Hh:
@@ -50,11 +36,13 @@ class Hh:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._functions = Functions(world)
+        self._leases = Leases(self._functions)
         self._lock = threading.Lock()
         self._seen: deque[str] = deque(maxlen=KEPT_EVENTS)
-        self._routes = Routes(
-            {"POST /webhook": self._webhook, "GET /lease": self._lease, "POST /lease": self._lease},
-        )
+        self.controls: dict[str, Handler] = {"GET /leases": lambda request: answer(self._leases.granted())}
+        lease = self._leases.answer
+        self._routes = Routes({"POST /webhook": self._webhook, "GET /lease": lease, "POST /lease": lease})
 
     def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
@@ -65,118 +53,95 @@ class Hh:
         return self._routes.operation(environ)
 
     def reset(self) -> None:
-        """Forget which events were handled."""
+        """Forget which events were handled, which leases granted, and every kept secret."""
         with self._lock:
             self._seen.clear()
+        self._functions.reset()
+        self._leases.reset()
+
+    def failed(self, operation: str, status: int) -> None:
+        """Log a failure that a fault made of a call, as the function would have."""
+        broken = Broken("hubspot" if status == 502 else "handler", f"status {status}", status)
+        if operation.endswith("/webhook"):
+            self._mint_error("", broken)
+        else:
+            self._leases.broken(str(uuid.uuid4()), broken)
 
     def _webhook(self, request: Request) -> Response:
-        self._check_signature(request)
         try:
-            events = json.loads(request.get_data())
-        except ValueError:
-            raise refuse({"error": "invalid-body"}, 400) from None
-        if not isinstance(events, list) or len(events) > EVENTS:
-            raise refuse({"error": "invalid-body"}, 400)
-        minted = sum(self._mint_once(event) for event in events if _asks_for_token(event))
-        return answer({"minted": minted})
+            reason = self._unsigned(request)
+        except Broken as broken:
+            self._mint_error("", broken)
+            return answer({"error": "internal-error"}, broken.status)
+        if reason:
+            self._functions.log(WEBHOOK, {"type": "webhook_denied", "reason": reason})
+            return answer({"error": "invalid-signature"}, 401)
+        events = _events(request)
+        if events is None:
+            return answer({"error": "invalid-body"}, 400)
+        try:
+            return answer({"minted": sum(self._handle(event) for event in events)})
+        except Broken as broken:
+            return answer({"error": "hubspot-error" if broken.status == 502 else "internal-error"}, broken.status)
 
-    def _check_signature(self, request: Request) -> None:
-        secret = self._secret("/hh/prod/hubspot/app_secret", "secret", "hs_app_secret")
+    def _unsigned(self, request: Request) -> str:
+        """Why a request isn't one of HubSpot's; empty where it is."""
+        secret = self._functions.secret(WEBHOOK, "/hh/prod/hubspot/app_secret", "secret")
         stamp = request.headers.get("X-HubSpot-Request-Timestamp", "")
-        fresh = stamp.isdecimal() and abs(self._world.clock() - int(stamp) / 1000) <= SIGNATURE_AGE
-        expected = signature_v3(secret, request.method, _uri(request), request.get_data(), stamp)
         given = request.headers.get("X-HubSpot-Signature-v3", "")
-        if not fresh or not hmac.compare_digest(expected.encode(), given.encode()):
-            raise refuse({"error": "invalid-signature"}, 401)
+        if not stamp.isdecimal() or not given:
+            return "missing-signature"
+        if abs(self._world.clock() - int(stamp) / 1000) > SIGNATURE_AGE:
+            return "stale-timestamp"
+        expected = signature_v3(secret, request.method, _uri(request), request.get_data(), stamp)
+        return "" if hmac.compare_digest(expected.encode(), given.encode()) else "wrong-signature"
 
-    def _mint_once(self, event: Mapping[str, Any]) -> bool:
+    def _handle(self, event: Any) -> bool:
+        if not _asks_for_token(event):
+            return False
         # An event may come twice, and its id alone is not unique.
         name = f"{event.get('eventId')} {event['objectId']} {event.get('occurredAt')}"
         with self._lock:
             if name in self._seen:
                 return False
             self._seen.append(name)
+        contact = str(event["objectId"])
         try:
-            self._mint(str(event["objectId"]))
-        except BaseException:
+            return self._mint(contact, event)
+        except Broken as broken:
             with self._lock:
                 self._seen.remove(name)
+            self._mint_error(contact, broken)
             raise
+
+    def _mint(self, contact: str, event: Mapping[str, Any]) -> bool:
+        token = f"{contact}-{secrets.token_hex(16)}"
+        body = json.dumps({"properties": {"download_token": token}}).encode()
+        if self._functions.hubspot(WEBHOOK, "PATCH", contact, body=body) is None:
+            # HubSpot would send it again, and again in vain.
+            self._mint_error(contact, Broken("hubspot", "status 404 OBJECT_NOT_FOUND", 200))
+            return False
+        self._functions.log(WEBHOOK, f"minted_token {contact} {token}")
+        told = {"contactId": contact, "eventId": event.get("eventId"), "attemptNumber": event.get("attemptNumber", 0)}
+        self._functions.log(WEBHOOK, {"type": "token_minted", **told})
         return True
 
-    def _mint(self, contact: str) -> None:
-        token = f"{contact}-{secrets.token_hex(16)}"
-        self._hubspot("PATCH", contact, json={"properties": {"download_token": token}})
-        self._log(WEBHOOK_LOGS, type="minted_token", contactId=contact, message=f"minted_token {contact} {token}")
-
-    def _lease(self, request: Request) -> Response:
-        edge = request.headers.get("X-Edge-Auth")
-        if edge is None:
-            return answer({"message": "Unauthorized"}, 401)
-        if not hmac.compare_digest(edge.encode(), self._edge_secret().encode()):
-            return answer({"message": "Forbidden"}, 403)
-        token = bearer(request) or request.args.get("token") or str(json_object(request).get("token", ""))
-        contact = token.partition("-")[0]
-        held = self._contact(contact) if contact.isdecimal() else None
-        if held is None or not hmac.compare_digest((held["download_token"] or "").encode(), token.encode()):
-            return self._deny("invalid-token", contact)
-        if held["download_enabled"] != "true":
-            return self._deny("disabled", contact)
-        self._log(LEASE_LOGS, type="lease_ok", contactId=contact, email=held["email"])
-        pat = self._secret("/hh/prod/ghcr/creds", "pat", "ghcr_pat")
-        return answer({"registry": "ghcr.io", "username": "hh-partner", "password": pat})
-
-    def _deny(self, reason: str, contact: str) -> Response:
-        self._log(LEASE_LOGS, type="lease_denied", reason=reason, contactId=contact)
-        return answer({"error": reason}, 403)
-
-    def _contact(self, contact: str) -> dict[str, Any] | None:
-        wanted = {"properties": "download_token,download_enabled,email"}
-        found: dict[str, Any] | None = self._hubspot("GET", contact, query_string=wanted)
-        return None if found is None else found["properties"]
-
-    def _hubspot(self, method: str, contact: str, **call: Any) -> dict[str, Any] | None:
-        """One call for a contact: its answer, or None where there is no such contact; ends the request with 502 else."""
-        token = self._secret("/hh/prod/hubspot/token", "token", "hs_token")
-        response = Client(self._world.parts["hubspot"].app).open(
-            f"/crm/v3/objects/contacts/{contact}", method=method, headers={"Authorization": f"Bearer {token}"}, **call
-        )
-        if response.status_code == 404:
-            return None
-        if response.status_code >= 400:
-            self._log(LEASE_LOGS, type="lease_error", where="hubspot", detail=f"status {response.status_code}")
-            raise refuse({"error": "hubspot-error"}, 502)
-        body: dict[str, Any] = response.get_json()
-        return body
-
-    def _secret(self, name: str, key: str, fact: str) -> str:
-        read = getattr(self._world.parts.get("aws"), "secret", None)
-        if read is not None:
-            return str(json.loads(read(REGION, name))[key])
-        return self._world.facts.get(fact, FACTS[fact])
-
-    def _edge_secret(self) -> str:
-        read = getattr(self._world.parts.get("aws"), "function_environment", None)
-        if read is not None:
-            return str(read(REGION, AUTHORIZER)["EDGE_SHARED_SECRET"])
-        return self._world.facts.get("edge_shared_secret", FACTS["edge_shared_secret"])
-
-    def _log(self, group: str, **line: Any) -> None:
-        log = getattr(self._world.parts.get("aws"), "log", None)
-        if log is not None:
-            log(group, line)
+    def _mint_error(self, contact: str, broken: Broken) -> None:
+        told = {"contactId": contact, "where": broken.where, "detail": broken.detail}
+        self._functions.log(WEBHOOK, {"type": "mint_error", **told})
 
 
 def build(world: World) -> Part:
-    """HH's part; it asks the `hubspot` part of the same world."""
+    """HH's part; it asks the `hubspot` and `ghcr` parts of the same world."""
     return Hh(world)
 
 
-def signature_v3(secret: str, method: str, uri: str, body: bytes, timestamp: str) -> str:
-    """HubSpot's `X-HubSpot-Signature-v3` of a request; `timestamp` is its `X-HubSpot-Request-Timestamp` (epoch ms)."""
-    readable = _DECODED.sub(lambda coded: unquote(coded[0]), uri)
-    signed = f"{method}{readable}".encode() + body + timestamp.encode()
-    return base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
+def _events(request: Request) -> list[Any] | None:
+    try:
+        events = json.loads(request.get_data())
+    except ValueError:
+        return None
+    return events if isinstance(events, list) and len(events) <= EVENTS else None
 
 
 def _uri(request: Request) -> str:

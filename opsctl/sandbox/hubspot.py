@@ -1,21 +1,27 @@
-"""HubSpot's stand-in: contacts v3 with its limits and error bodies, and the account's details.
+"""HubSpot's stand-in: contacts v3 with its limits and error bodies, the account's details, and webhooks.
 
 It keeps state, counts requests against the burst, search and daily limits, and answers in the shapes that HubSpot's
 reference documents. The burst and search limits' windows scale with the world's tempo; at tempo 0 there are none.
+A property that gets the value it already has is no change, and no webhook tells of it.
 """
 
 from __future__ import annotations
 
+import json
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.hubspot_contacts import Contact, Contacts, InvalidProperties, check
+from opsctl.sandbox.aws.wire import AwsError
+from opsctl.sandbox.hubspot_contacts import APP, PERSON, Author, Contact, Contacts, DuplicateEmail, InvalidProperties, check
+from opsctl.sandbox.hubspot_webhooks import Change, Webhooks
 from opsctl.sandbox.parts import Part, World
-from opsctl.sandbox.web import Routes, Window, answer, bearer, json_object, refuse
+from opsctl.sandbox.web import Handler, Routes, Window, answer, bearer, json_object, refuse
 
 TOKENS = {
     "hs_token": "pat-na1-sandbox",
@@ -24,6 +30,11 @@ TOKENS = {
     "hs_expired_token": "pat-na1-sandbox-expired",
 }
 """The world's facts that name tokens, with their defaults; the first two may do everything."""
+
+APP_SECRETS = {"hs_app_secret": "sandbox-app-secret", "hs_next_app_secret": "sandbox-next-app-secret"}
+"""The world's facts that name the app's secret and the one that replaces it, with their defaults."""
+APP_SECRET = ("us-west-2", "/hh/prod/hubspot/app_secret", "secret")
+"""Region, name and JSON key of the secret that HH keeps its copy in."""
 
 PORTAL = "891472211"
 BATCH = 100
@@ -48,12 +59,23 @@ class HubSpot:
     def __init__(self, world: World) -> None:
         self._world = world
         self.contacts = Contacts(world.clock)
-        self._burst = Window(int(world.facts.get("hs_burst", BURST)), world.wait(BURST_SECONDS), world.clock)
-        self._searches = Window(SEARCHES, world.wait(SEARCH_SECONDS), world.clock)
-        self._day = Window(int(world.facts.get("hs_daily", DAILY)), DAY, self._midnight)
+        self.webhooks = Webhooks(world, int(world.facts.get("hs_portal", PORTAL)), self._app_secret)
+        self._refusals: Counter[str] = Counter()
+        self._requests = 0
+        self._counting = threading.Lock()
+        self._set_limits(None)
+        self.controls: dict[str, Handler] = {
+            "GET /counts": lambda request: answer({"requests": self._requests, "refused": dict(self._refusals)}),
+            "GET /deliveries": lambda request: answer(self.webhooks.deliveries()),
+            "POST /redeliver": lambda request: answer({"sent": self.webhooks.repeat()}),
+            "POST /limits": self._limit,
+            "POST /merge": self._merge,
+            "POST /edit/{id}": self._edit,
+        }
         self._routes = Routes(
             {
                 "GET /account-info/v3/details": self._account,
+                "POST /crm/v3/objects/contacts": self._create,
                 "GET /crm/v3/objects/contacts/{id}": self._get,
                 "PATCH /crm/v3/objects/contacts/{id}": self._patch,
                 "POST /crm/v3/objects/contacts/search": self._search,
@@ -77,10 +99,20 @@ class HubSpot:
         return self._routes.operation(environ)
 
     def reset(self) -> None:
-        """Put the seeded contacts back and forget what was counted."""
+        """Put the seeded contacts and the limits back, and forget what was counted or waits to be sent."""
+        self.webhooks.clear()
         self.contacts.reset()
-        for window in (self._burst, self._searches, self._day):
-            window.clear()
+        self._refusals.clear()
+        self._requests = 0
+        self._set_limits(None)
+
+    def _set_limits(self, given: Mapping[str, Any] | None) -> None:
+        world, wanted = self._world, given or {}
+        burst = int(wanted.get("burst", world.facts.get("hs_burst", BURST)))
+        seconds = float(wanted.get("burst_seconds", world.wait(BURST_SECONDS)))
+        self._burst = Window(burst, seconds, world.clock)
+        self._searches = Window(SEARCHES, world.wait(SEARCH_SECONDS), world.clock)
+        self._day = Window(int(wanted.get("daily", world.facts.get("hs_daily", DAILY))), DAY, self._midnight)
 
     def _answer(self, request: Request) -> Response:
         try:
@@ -99,11 +131,19 @@ class HubSpot:
             scopes = {"requiredGranularScopes": ["crm.objects.contacts.write"]}
             missing = {"message": "One or more of the following scopes are required.", "context": scopes}
             return answer(_problem("MISSING_SCOPES", "This app hasn't been granted all required scopes.", [missing]), 403)
+        policy = self._exceeded(operation)
+        with self._counting:
+            self._requests += 1
+            if policy:
+                self._refusals[policy] += 1
+        return _limited(policy) if policy else None
+
+    def _exceeded(self, operation: str) -> str:
         if operation.endswith("/search"):
-            return None if self._searches.admit() else _limited("SECONDLY", "secondly")
+            return "" if self._searches.admit() else "SECONDLY"
         if not self._day.admit():
-            return _limited("DAILY", "daily")
-        return None if self._burst.admit() else _limited("TEN_SECONDLY_ROLLING", "ten_secondly_rolling")
+            return "DAILY"
+        return "" if self._burst.admit() else "TEN_SECONDLY_ROLLING"
 
     def _midnight(self) -> float:
         """The last midnight in the portal's time zone, UTC: what the daily count is taken by."""
@@ -130,8 +170,21 @@ class HubSpot:
     def _patch(self, request: Request, id: str) -> Response:
         contact = self._find(request, id)
         properties = _properties(json_object(request))
-        contact = self.contacts.write(contact.id, properties)
+        changes = self._write(contact.id, properties, APP)
+        self.webhooks.tell(changes)
         return answer(contact.shown(sorted(properties)))
+
+    def _create(self, request: Request) -> Response:
+        properties = _properties(json_object(request))
+        try:
+            contact = self.contacts.create(properties)
+        except DuplicateEmail as other:
+            raise refuse(_problem("CONFLICT", f"Contact already exists. Existing ID: {other.held_by}"), 409) from None
+        return answer(contact.shown(sorted(properties)), 201)
+
+    def _write(self, id: str, properties: Mapping[str, Any], author: Author) -> list[Change]:
+        contact, changed = self.contacts.write(id, properties, author)
+        return [Change(contact.id, name, properties[name], contact.values(name)[-1].at, author) for name in changed]
 
     def _find(self, request: Request, key: str) -> Contact:
         contact = self.contacts.find(key, request.args.get("idProperty") == "email")
@@ -154,16 +207,23 @@ class HubSpot:
             raise _invalid("idProperty is not supported for updates of a batch")
         for item in inputs:
             check(_properties(item))
-        results, missing = [], []
+        results, missing, refused, changes = [], [], [], []
         for item in inputs:
             if self._merged(item["id"]):
                 continue
-            if self.contacts.find(item["id"]) is None:
+            contact = self.contacts.find(item["id"])
+            if contact is None:
                 missing.append(item)
                 continue
             properties = _properties(item)
-            results.append(self.contacts.write(item["id"], properties).shown(sorted(properties)))
-        return _batch_answer(results, missing)
+            try:
+                changes += self._write(contact.id, properties, APP)
+            except InvalidProperties as invalid:
+                refused.append(_batch_error("VALIDATION_ERROR", str(invalid), [item]))
+            else:
+                results.append(contact.shown(sorted(properties)))
+        self.webhooks.tell(changes)
+        return _batch_answer(results, missing, refused)
 
     def _merged(self, id: str) -> bool:
         return self.contacts.is_merged(id)
@@ -177,10 +237,46 @@ class HubSpot:
             raise _invalid(f"a search gives {SEARCH_RESULTS} results at most")
         indexed = self._world.clock() - self._world.wait(SEARCH_LAG)
         groups = body.get("filterGroups") or []
+        for email in _emails(groups):
+            self.contacts.find(email, by_email=True)
         matching = [contact for contact in self.contacts.all() if _matches(contact, groups, indexed)]
         page = [contact.shown(body.get("properties") or []) for contact in matching[after : after + limit]]
         following = {"paging": {"next": {"after": str(after + limit)}}} if after + limit < len(matching) else {}
         return answer({"total": len(matching), "results": page, **following})
+
+    def _app_secret(self) -> str:
+        """The app's secret; the next one from when HH holds that, as whoever rotates it takes it from HubSpot."""
+        now, following = (self._world.facts.get(name, default) for name, default in APP_SECRETS.items())
+        region, name, key = APP_SECRET
+        read = getattr(self._world.parts.get("aws"), "secret", None)
+        try:
+            held = json.loads(read(region, name)).get(key) if read else now
+        except (AwsError, ValueError, AttributeError):
+            return now
+        return following if held == following else now
+
+    def _limit(self, request: Request) -> Response:
+        self._set_limits(json_object(request))
+        return answer({})
+
+    def _merge(self, request: Request) -> Response:
+        body = json_object(request)
+        try:
+            self.contacts.merge(str(body.get("loser")), str(body.get("winner")))
+        except KeyError:
+            raise refuse({"error": "loser and winner are not two contacts"}, 400) from None
+        return answer({})
+
+    def _edit(self, request: Request, id: str) -> Response:
+        """Write as a person does in HubSpot's own pages."""
+        contact = self.contacts.find(id)
+        if contact is None:
+            raise refuse({"error": f"no contact {id}"}, 400)
+        try:
+            self.webhooks.tell(self._write(contact.id, _properties(json_object(request)), PERSON))
+        except InvalidProperties as invalid:
+            raise refuse({"error": str(invalid)}, 400) from invalid
+        return answer({})
 
 
 def build(world: World) -> Part:
@@ -218,16 +314,25 @@ def _inputs(body: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
     return items
 
 
-def _batch_answer(results: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[str, Any]]) -> Response:
+def _batch_answer(
+    results: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[str, Any]], refused: Sequence[Mapping[str, Any]] = ()
+) -> Response:
     body: dict[str, Any] = {"status": "COMPLETE", "results": results}
-    if not missing:
-        return answer(body)
-    context = {"ids": [item["id"] for item in missing]}
-    traces = [item["objectWriteTraceId"] for item in missing if "objectWriteTraceId" in item]
+    errors = [*([_batch_error("OBJECT_NOT_FOUND", _GONE, missing)] if missing else []), *refused]
+    return answer({**body, "numErrors": len(errors), "errors": errors}, 207) if errors else answer(body)
+
+
+def _batch_error(category: str, message: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    context = {"ids": [item["id"] for item in items]}
+    traces = [item["objectWriteTraceId"] for item in items if "objectWriteTraceId" in item]
     if traces:
         context["objectWriteTraceId"] = traces
-    error = {"status": "error", "category": "OBJECT_NOT_FOUND", "message": _GONE, "context": context}
-    return answer({**body, "numErrors": 1, "errors": [error]}, 207)
+    return {"status": "error", "category": category, "message": message, "context": context}
+
+
+def _emails(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    conditions = [item for group in groups for item in group.get("filters", []) if item.get("propertyName") == "email"]
+    return [str(email) for item in conditions for email in [item.get("value", ""), *item.get("values", [])]]
 
 
 def _matches(contact: Contact, groups: Sequence[Mapping[str, Any]], at: float) -> bool:
@@ -260,11 +365,11 @@ def _invalid(message: str) -> HTTPException:
     return refuse(_problem("VALIDATION_ERROR", message), 400)
 
 
-def _limited(policy: str, name: str) -> Response:
+def _limited(policy: str) -> Response:
     return answer(
         {
             "status": "error",
-            "message": f"You have reached your {name} limit.",
+            "message": f"You have reached your {policy.lower()} limit.",
             "errorType": "RATE_LIMIT",
             "correlationId": str(uuid.uuid4()),
             "policyName": policy,

@@ -11,13 +11,15 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from opsctl.sandbox.web import iso
 
 FIRST = 156855158284
 SEEDED = 200
 POPULATION = 100_000
+AGE = 30 * 86_400
+"""Seconds since which the seeded contacts have been as they are."""
 CHECKBOXES = frozenset({"download_enabled", "download_requested"})
 READ_ONLY = frozenset({"createdate", "hs_object_id", "lastmodifieddate"})
 WRITABLE = CHECKBOXES | {"download_token", "email", "firstname", "lastname"}
@@ -35,37 +37,66 @@ class InvalidProperties(Exception):
         self.problems = problems
 
 
-@dataclass(frozen=True)
+class DuplicateEmail(Exception):
+    """Raised where a new contact has the e-mail of another, whose id is `held_by`."""
+
+    def __init__(self, held_by: str) -> None:
+        super().__init__(held_by)
+        self.held_by = held_by
+
+
+class Author(NamedTuple):
+    """Who wrote a value: HubSpot's source type and id (an app's number, `userId:N`), and the user where it was one."""
+
+    type: str
+    id: str
+    user: int | None = None
+
+
+IMPORT = Author("IMPORT", "sandbox")
+APP = Author("INTEGRATION", "7906213")
+PERSON = Author("CRM_UI", "userId:9586504", 9586504)
+
+
+@dataclass(frozen=True, slots=True)
 class Value:
     """One value that a property had, from `at` (epoch seconds) on."""
 
     text: str
     at: float
-    source: str
+    author: Author
 
     def history(self) -> dict[str, Any]:
         """The entry of a property's history that HubSpot shows."""
         return {
             "value": self.text,
             "timestamp": iso(self.at),
-            "sourceType": self.source,
-            "sourceId": "sandbox",
+            "sourceType": self.author.type,
+            "sourceId": self.author.id,
             "sourceLabel": None,
-            "updatedByUserId": None,
+            "updatedByUserId": self.author.user,
         }
 
 
-@dataclass
+@dataclass(slots=True)
 class Contact:
-    """One record. `values` holds each property's values, oldest first."""
+    """One record. `written` holds the values of properties that were written since it began, oldest first."""
 
     id: str
     created: float
-    values: dict[str, list[Value]] = field(default_factory=dict)
+    written: dict[str, list[Value]] = field(default_factory=dict)
+
+    def values(self, name: str) -> list[Value]:
+        """What a property was, oldest first."""
+        if name in self.written:
+            return self.written[name]
+        # Told anew each time: a hundred thousand of them would fill the memory.
+        text = _seeded(self.id, self.created).get(name)
+        return [] if text is None else [Value(text, self.created, IMPORT)]
 
     def value(self, name: str, at: float | None = None) -> str | None:
         """A property's value now, or as it was `at` a time; None where it is empty."""
-        held = [value for value in self.values.get(name, []) if at is None or value.at <= at]
+        held = [value for value in self.values(name) if at is None or value.at <= at]
         return held[-1].text or None if held else None
 
     def shown(self, wanted: Iterable[str], with_history: Iterable[str] = ()) -> dict[str, Any]:
@@ -78,8 +109,15 @@ class Contact:
             "updatedAt": self.value("lastmodifieddate"),
             "archived": False,
         }
-        told = {name: [value.history() for value in reversed(self.values.get(name, []))] for name in with_history}
+        told = {name: [value.history() for value in reversed(self.values(name))] for name in with_history}
         return {**body, "propertiesWithHistory": told} if told else body
+
+
+class Written(NamedTuple):
+    """A record after a write, and the names of the properties that it changed."""
+
+    contact: Contact
+    changed: tuple[str, ...]
 
 
 class Contacts:
@@ -98,8 +136,10 @@ class Contacts:
         with self._lock:
             for held in (self._records, self._emails, self._merged):
                 held.clear()
+            self._began = self._clock() - AGE
+            self._next = FIRST + POPULATION
             for number in range(SEEDED):
-                self._generate(number)
+                self._generate(str(FIRST + number))
 
     def all(self) -> list[Contact]:
         """The contacts that exist so far, by id."""
@@ -112,7 +152,7 @@ class Contacts:
             record_id = self._id_of(key) if by_email else key
             while record_id in self._merged:
                 record_id = self._merged[record_id]
-            return self._records.get(record_id) or self._generate(_number(record_id))
+            return self._records.get(record_id) or self._generate(record_id)
 
     def is_merged(self, id: str) -> bool:
         """Whether this record was merged into another one."""
@@ -120,35 +160,60 @@ class Contacts:
             return id in self._merged
 
     def merge(self, loser: str, winner: str) -> None:
-        """Merge one record into another; the loser's id lives on only as a name for the winner."""
-        with self._lock:
-            if self.find(loser) is None or self.find(winner) is None:
-                raise KeyError(loser)
-            self._merged[loser] = winner
-            self._records.pop(loser)
+        """Merge one record into another; the loser's id and e-mail live on only as names for the winner.
 
-    def write(self, id: str, properties: Mapping[str, Any], source: str = "INTEGRATION") -> Contact:
+        Raises KeyError where either isn't there, or both are one.
+        """
+        with self._lock:
+            lost, won = self.find(loser), self.find(winner)
+            if lost is None or won is None or lost.id == won.id:
+                raise KeyError(loser)
+            self._emails[(lost.value("email") or "").lower()] = won.id
+            self._merged[lost.id] = won.id
+            self._records.pop(lost.id)
+
+    def create(self, properties: Mapping[str, Any], author: Author = APP) -> Contact:
+        """Add a record. Raises DuplicateEmail, InvalidProperties."""
+        check(properties)
+        with self._lock:
+            other = self.find(str(properties.get("email") or ""), by_email=True)
+            if other is not None:
+                raise DuplicateEmail(other.id)
+            record_id, now = str(self._next), self._clock()
+            self._next += 1
+            fixed = {"createdate": iso(now), "hs_object_id": record_id, "lastmodifieddate": iso(now)}
+            contact = Contact(record_id, now, {name: [Value(text, now, author)] for name, text in fixed.items()})
+            self._records[record_id] = contact
+            return self.write(record_id, properties, author).contact
+
+    def write(self, id: str, properties: Mapping[str, Any], author: Author = APP) -> Written:
         """Set properties of one record; an empty string clears one, an equal value adds no history.
 
-        Raises InvalidProperties for an unknown or read-only property or a wrong value: then nothing is written.
+        Raises InvalidProperties for an unknown or read-only property, a wrong value, or another contact's e-mail: then
+        nothing is written.
         """
         check(properties)
         with self._lock:
             contact = self.find(id)
             if contact is None:
                 raise KeyError(id)
+            self._check_email(contact, properties.get("email"))
             now = self._clock()
-            for name, text in properties.items():
-                if (contact.value(name) or "") != text:
-                    self._index(contact, name, text)
-                    contact.values.setdefault(name, []).append(Value(text, now, source))
-            contact.values["lastmodifieddate"] = [Value(iso(now), now, source)]
-            return contact
+            changed = tuple(name for name, text in properties.items() if (contact.value(name) or "") != text)
+            if "email" in changed:
+                self._emails.pop((contact.value("email") or "").lower(), None)
+                self._emails[properties["email"].lower()] = contact.id
+            for name in changed:
+                contact.written[name] = [*contact.values(name), Value(properties[name], now, author)]
+            contact.written["lastmodifieddate"] = [Value(iso(now), now, author)]
+            return Written(contact, changed)
 
-    def _index(self, contact: Contact, name: str, text: str) -> None:
-        if name == "email":
-            self._emails.pop((contact.value("email") or "").lower(), None)
-            self._emails[text.lower()] = contact.id
+    def _check_email(self, contact: Contact, email: str | None) -> None:
+        other = self.find(email, by_email=True) if email else None
+        if other is not None and other.id != contact.id:
+            context = {"propertyName": ["email"], "existingObjectId": [other.id]}
+            message = f'A contact with the email "{email}" already exists.'
+            raise InvalidProperties([{"message": message, "code": "CONFLICTING_UNIQUE_VALUE", "context": context}])
 
     def _id_of(self, email: str) -> str:
         held = self._emails.get(email.lower())
@@ -157,28 +222,33 @@ class Contacts:
         match = _EMAIL.fullmatch(email.lower())
         record_id = str(FIRST + int(match[1])) if match else ""
         # A contact whose e-mail was changed no longer answers to the generated one.
-        return "" if record_id in self._records else record_id
+        changed = record_id in self._records and "email" in self._records[record_id].written
+        return "" if changed else record_id
 
-    def _generate(self, number: int | None) -> Contact | None:
-        if number is None or not 0 <= number < POPULATION or str(FIRST + number) in self._merged:
+    def _generate(self, id: str) -> Contact | None:
+        number = _number(id)
+        if number is None or not 0 <= number < POPULATION or id in self._merged:
             return None
-        record_id, created = str(FIRST + number), self._clock()
-        enabled = number % 10 != 9
-        texts = {
-            "createdate": iso(created),
-            "hs_object_id": record_id,
-            "lastmodifieddate": iso(created),
-            "email": f"contact{number}@example.com",
-            "firstname": f"Contact {number}",
-            "lastname": "Example",
-            "download_enabled": str(enabled).lower(),
-            "download_requested": str(enabled).lower(),
-            "download_token": _token(record_id) if enabled else "",
-        }
-        contact = Contact(record_id, created, {name: [Value(text, created, "IMPORT")] for name, text in texts.items()})
-        self._records[record_id] = contact
-        self._emails[texts["email"]] = record_id
+        contact = self._records[id] = Contact(id, self._began + number)
         return contact
+
+
+def _seeded(id: str, created: float) -> dict[str, str]:
+    number = _number(id)
+    if number is None or number >= POPULATION:
+        return {}
+    enabled = number % 10 != 9
+    return {
+        "createdate": iso(created),
+        "hs_object_id": id,
+        "lastmodifieddate": iso(created),
+        "email": f"contact{number}@example.com",
+        "firstname": f"Contact {number}",
+        "lastname": "Example",
+        "download_enabled": str(enabled).lower(),
+        "download_requested": str(enabled).lower(),
+        "download_token": _token(id) if enabled else "",
+    }
 
 
 def check(properties: Mapping[str, Any]) -> None:
@@ -202,7 +272,8 @@ def _problem(name: str, text: Any) -> dict[str, Any] | None:
 
 
 def _number(id: str) -> int | None:
-    return int(id) - FIRST if id.isascii() and id.isdecimal() else None
+    number = int(id) - FIRST if id.isascii() and id.isdecimal() and not id.startswith("0") else -1
+    return number if number >= 0 else None
 
 
 def _token(id: str) -> str:

@@ -2,7 +2,7 @@
 
 Ports, facts and the control port's token come from the folder's `world.json`; nothing secret is in its arguments.
 The control port answers, to the bearer of that token: `GET /health`, `GET /facts`, `POST /reset`, `GET|POST|DELETE
-/faults`, `POST /rollout-failure`.
+/faults`, `POST /rollout-failure`, and under `/PART/` what a part offers in `controls`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import hmac
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -24,7 +26,7 @@ from opsctl.sandbox import databases, seed, valkey, world_file
 from opsctl.sandbox.faults import Faults, FaultyApp, Rule
 from opsctl.sandbox.parts import Part, World, WSGIApp
 from opsctl.sandbox.seed import Sizes
-from opsctl.sandbox.web import Routes, answer, bearer, json_object, refuse
+from opsctl.sandbox.web import Handler, Routes, answer, bearer, json_object, refuse
 
 PARTS = {
     "aws": "opsctl.sandbox.aws.front",
@@ -35,6 +37,7 @@ PARTS = {
     "notices": "opsctl.sandbox.notices",
 }
 CONTROL = "control"
+_SLACK_KEY = re.compile(r"(/slack/services/)\S+")
 
 
 class FailsRollouts(Protocol):
@@ -45,14 +48,14 @@ class FailsRollouts(Protocol):
         ...
 
 
-class Handler(WSGIRequestHandler):
-    """Speaks HTTP/1.1 and logs a line a request: the port, the method, the path without its query, the status."""
+class RequestHandler(WSGIRequestHandler):
+    """Speaks HTTP/1.1 and logs a line a request: the port, the method, the path without its query and secrets, the status."""
 
     protocol_version = "HTTP/1.1"
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Write the line to standard error, which is the server's log."""
-        path = self.path.partition("?")[0] if hasattr(self, "path") else "-"
+        path = _SLACK_KEY.sub(r"\1***", self.path.partition("?")[0]) if hasattr(self, "path") else "-"
         sys.stderr.write(f"{self.server.server_port} {self.command} {path} {code}\n")
 
 
@@ -73,6 +76,7 @@ class Control:
                 "POST /faults": self._add_fault,
                 "DELETE /faults": self._clear_faults,
                 "POST /rollout-failure": self._fail_rollout,
+                **_controls(world.parts.values()),
             }
         )
 
@@ -114,6 +118,15 @@ class Control:
         return answer({})
 
 
+def _controls(parts: Iterable[Part]) -> dict[str, Handler]:
+    offered: dict[str, Handler] = {}
+    for part in parts:
+        for name, handler in getattr(part, "controls", {}).items():
+            method, _, path = name.partition(" ")
+            offered[f"{method} /{part.name}{path}"] = handler
+    return offered
+
+
 def build_world(folder: Path, held: world_file.WorldFile) -> World:
     """A world with all its parts, in the table's order: later ones may look at earlier ones."""
     world = World(folder=folder, tempo=held.tempo, ports=dict(held.ports), facts=dict(held.facts))
@@ -143,7 +156,7 @@ def serve(folder: Path) -> None:
 
 
 def _listen(port: int, app: WSGIApp) -> BaseWSGIServer:
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Handler)
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=RequestHandler)
     threading.Thread(target=server.serve_forever, name=f"port {port}", daemon=True).start()
     return server
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from opsctl.changes.sessions import EndCachedSessions
 from tests.bench import world
 from tests.bench.memory import grown
-from tests.bench.sides import by_turns, command
+from tests.bench.sides import Failed, by_turns, command
 from tests.bench.systems import Beats, both
 from tests.bench.table import Row, ratio
 
@@ -40,7 +40,7 @@ class Bench:
                 for first in range(1, count, STEP):
                     client.eval(FILL, 0, str(first), str(first + STEP - 1), prefix, str(seconds))
             if client.dbsize() != SESSIONS + OTHERS:
-                raise SystemExit("The keys weren't all made.")
+                raise Failed("The keys weren't all made.")
 
     def ours(self) -> float:
         """The change's `apply`, through the real adapter, connected before it is timed."""
@@ -74,7 +74,7 @@ class Bench:
             others = sum(1 for _ in client.scan_iter("cache:*", count=10_000))
         self.lost += OTHERS - others
         if left != others:
-            raise SystemExit(f"{left - others} sessions are left.")
+            raise Failed(f"{left - others} sessions are left.")
 
 
 def measure(folder: Path) -> list[Row]:

@@ -8,6 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+
+class Failed(Exception):
+    """A side that didn't do its work: there is nothing to compare."""
+
+
 Side = Callable[[], float]
 """Does its work once and returns how long the part that counts took, in seconds."""
 
@@ -31,7 +36,7 @@ def command(*words: str, folder: Path | None = None, may_return: tuple[int, ...]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder, check=False)
         taken = time.perf_counter() - began
         if done.returncode not in may_return:
-            raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+            raise Failed(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return taken
 
     return run

@@ -9,6 +9,9 @@ from tabulate import tabulate
 
 HEADERS = ["what", "ours", "the other side", "figure", "bound", "met"]
 
+MEASURED = ("x", "ms", "MB")
+"""The units that are no counts."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -51,7 +54,7 @@ def seconds(value: float) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:.2f} {unit}"
+    return f"{value:.2f} {unit}" if unit in MEASURED else f"{value:,.0f} {unit}"
 
 
 def drawn(rows: Sequence[Row]) -> str:

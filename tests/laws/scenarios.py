@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +25,12 @@ status-page = "sandbox"
 status-key = { env = "STATUS_KEY" }
 status-base = "world:statuspage"
 """
+CLIENT = '{\n   "code" : "PAIR-1234",\n   "edge_auth" : "EDGE", "retries": 2.50\n}'
 MAIL_KEY = "safawinet/prod/mail-key"
 JWT = "safawinet/prod/jwt"
+WEST = "us-west-2"
+HUBSPOT_TOKEN, APP_SECRET, GHCR = "/hh/prod/hubspot/token", "/hh/prod/hubspot/app_secret", "/hh/prod/ghcr/creds"
+EDGE = "/hh/prod/edge-shared-secret"
 
 
 def nothing(world: World) -> None:
@@ -166,6 +172,65 @@ def scaled(count: int, least: int) -> Callable[[World], bool]:
     return lambda world: world.service("api")["runningCount"] == count and world.bounds() == (least, 10)
 
 
+def write_client(edge_auth: str) -> Callable[[World], None]:
+    """The configuration of `hh` as its login leaves it, or somebody else."""
+
+    def write(world: World) -> None:
+        path = world.home / ".hh" / "config.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(CLIENT.replace("EDGE", edge_auth))
+        path.chmod(0o640)
+
+    return write
+
+
+def client_has_canary(world: World) -> bool:
+    """Whether the one field is the canary, and everything else in the folder is as it was."""
+    (path,) = (world.home / ".hh").iterdir()
+    return path.read_text() == CLIENT.replace("EDGE", CANARY) and stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def west(world: World, id: str, key: str) -> str:
+    """A current value of HH's secrets."""
+    value = world.aws("secretsmanager", WEST).get_secret_value(SecretId=id)["SecretString"]
+    return str(json.loads(value)[key])
+
+
+def rotated_west(id: str, key: str) -> Callable[[World], None]:
+    """Somebody else rotates one of HH's secrets."""
+    value = json.dumps({"username": "hh-partner", key: "somebody-else-chose-this-one-0123456789"})
+    return lambda world: world.aws("secretsmanager", WEST).put_secret_value(SecretId=id, SecretString=value)
+
+
+def edge_variables(world: World) -> dict[str, str]:
+    """The authorizer's environment variables."""
+    found: dict[str, str] = world.aws("lambda", WEST).get_function_configuration(FunctionName="hh-authz")["Environment"]["Variables"]
+    return found
+
+
+def new_edge_secret(world: World) -> bool:
+    """Whether the authorizer has the new value that is kept for the installer, and its other variables."""
+    now = edge_variables(world)
+    kept = west(world, EDGE, "secret")
+    return (
+        now == {"EDGE_SHARED_SECRET": kept, "HUBSPOT_TOKEN_SECRET": HUBSPOT_TOKEN, "LOG_LEVEL": "info"}
+        and kept != world.facts["edge_shared_secret"]
+    )
+
+
+def set_edge_secret(world: World) -> None:
+    """Somebody else sets the authorizer's variable."""
+    variables = {**edge_variables(world), "EDGE_SHARED_SECRET": "somebody-else-chose-this-one-0123456789"}
+    world.aws("lambda", WEST).update_function_configuration(FunctionName="hh-authz", Environment={"Variables": variables})
+
+
+def refreshed(world: World) -> bool:
+    """Whether GHCR's new token is current, beside its user, and the lease function's callers meet a version that is younger."""
+    served = world.aws("lambda", WEST).get_alias(FunctionName="hh-lease", Name="live")["FunctionVersion"]
+    named = west(world, GHCR, "username") == "hh-partner"
+    return west(world, GHCR, "pat") == world.facts["ghcr_next_pat"] and named and served != "1"
+
+
 def always(world: World) -> bool:
     """What only a person can tell."""
     return True
@@ -196,6 +261,33 @@ SCENARIOS: dict[str, list[Scenario]] = {
             stdin=f"{CANARY}\n",
             variant=True,
         ),
+        Scenario(
+            f"secrets rotate edge-shared-secret {GENERATE}",
+            new_edge_secret,
+            meddle=set_edge_secret,
+            typed="ready\n" * 5,
+        ),
+        Scenario(
+            "secrets rotate hubspot-token --value-from env:NEXT_HUBSPOT_TOKEN",
+            lambda world: west(world, HUBSPOT_TOKEN, "token") == world.facts["hs_next_token"],
+            meddle=rotated_west(HUBSPOT_TOKEN, "token"),
+            reversible=True,
+            variant=True,
+        ),
+        Scenario(
+            "secrets rotate ghcr --value-from env:NEXT_GHCR_PAT --refresh-now",
+            refreshed,
+            meddle=rotated_west(GHCR, "pat"),
+            reversible=True,
+        ),
+        Scenario(
+            "secrets rotate hubspot-app-secret --value-from env:NEW_KEY",
+            lambda world: west(world, APP_SECRET, "secret") == CANARY,
+            meddle=rotated_west(APP_SECRET, "secret"),
+            reversible=True,
+            env={"NEW_KEY": CANARY},
+            variant=True,
+        ),
     ],
     "secrets rollback": [
         Scenario(
@@ -209,6 +301,15 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "logout user": [Scenario("logout user 5 user7@example.com", no_session_of(5, 7))],
     "logout bulk": [Scenario("logout bulk --users-from {home}/users.txt", no_session_of(11, 12, 13), prepare=write_users)],
     "logout all": [Scenario("logout all", no_session)],
+    "client set-edge-auth": [
+        Scenario(
+            "--env sandbox client set-edge-auth --user --value-from env:NEW_EDGE",
+            client_has_canary,
+            prepare=write_client("the-edge-secret-of-last-year"),
+            meddle=write_client("the-edge-secret-of-somebody-else"),
+            env={"NEW_EDGE": CANARY},
+        )
+    ],
     "notify slack": [
         Scenario("notify slack --message trouble", said("slack", "trouble"), config=CHANNELS, blind=True),
         Scenario("notify slack --message 'tell them'", always, typed="done\n" * 5),
@@ -227,6 +328,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
 TARGETS = {
     "service redeploy api worker": "service/api",
     f"secrets rotate jwt {GENERATE} --compromised": "secret/jwt/AWSCURRENT",
+    f"secrets rotate edge-shared-secret {GENERATE}": "function/hh-authz/EDGE_SHARED_SECRET",
     "logout all": "sessions",
 }
 
@@ -254,6 +356,8 @@ class Rehearsed:
             "SLACK_WEBHOOK": f"{world.facts['slack']}/services/T/B/{world.facts['slack_key']}",
             "PAGER_KEY": world.facts["pagerduty_key"],
             "STATUS_KEY": world.facts["statuspage_key"],
+            "NEXT_HUBSPOT_TOKEN": world.facts["hs_next_token"],
+            "NEXT_GHCR_PAT": world.facts["ghcr_next_pat"],
             **scenario.env,
         }
         scenario.prepare(world)

@@ -7,7 +7,7 @@ from scenarios import Rehearsed, every
 from world import World
 
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.config import Aws
+from opsctl.settings import Aws
 
 ELSEWHERE = "203.0.113.9"
 STRAYS = {

@@ -12,12 +12,12 @@ from world import World, standing
 def test_undone_every_before_is_back(it: Rehearsed) -> None:
     shown = it.dry(check=3).json["changes"]
     assert all(change["reversible"] and "no way back" not in change["undo"] for change in shown)
-    run = it.run(check=0).json["run"]
+    run = it.run(check=0).json
     assert standing(it.world.snapshot()) != standing(it.before)
-    undone = it.say("runs", "undo", run, "-y", check=0).json
+    undone = it.say("runs", "undo", run["run"], "-y", check=0).json
     assert undone["result"] == "changed"
     assert standing(it.world.snapshot()) == standing(it.before)
-    for change, back in zip(shown, reversed(undone["changes"]), strict=True):
+    for change, back in zip(run["changes"], reversed(undone["changes"]), strict=True):
         assert change["target"] == back["target"]
         if change["before"] is not None:
             assert (change["before"], change["after"]) == (back["after"], back["before"])

@@ -233,7 +233,7 @@ class House:
         invocation.__dict__.update(environment=environment, person=person, ledger=ledger, watcher=Watch())
         for name, writing in (("read", False), ("write", True)):
             systems = Systems(environment, writing=writing, person=person, values=None, memory=invocation.memory)  # type: ignore[arg-type]
-            systems.__dict__["aws"] = SimpleNamespace(caller=caller)
+            systems.__dict__["aws"] = SimpleNamespace(caller=caller, prove=lambda: None)
             invocation.__dict__[name] = systems
         return invocation
 

@@ -12,7 +12,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from opsctl.sandbox.faults import Faults, FaultyApp, Rule
-from opsctl.sandbox.server import Handler
+from opsctl.sandbox.server import RequestHandler
 
 
 class Counter:
@@ -42,7 +42,7 @@ class Served:
 
     def __init__(self, name: str) -> None:
         self.part, self.faults = Counter(name), Faults()
-        self.server = make_server("127.0.0.1", 0, FaultyApp(self.part, self.faults), threaded=True, request_handler=Handler)
+        self.server = make_server("127.0.0.1", 0, FaultyApp(self.part, self.faults), threaded=True, request_handler=RequestHandler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def post(self, path: str = "/", body: str = "{}", **headers: str) -> tuple[int, dict[str, str], bytes]:

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from werkzeug.test import Client, TestResponse
+from werkzeug.wrappers import Request
 
-from opsctl.sandbox import hh, hubspot
+from opsctl.sandbox import ghcr, hh, hubspot
+from opsctl.sandbox.aws.wire import AwsError
 from opsctl.sandbox.hubspot import HubSpot
+from opsctl.sandbox.hubspot_signatures import signature_v1, signature_v3
 from opsctl.sandbox.parts import World
 
 CONTACT = "156855158284"
@@ -20,39 +23,47 @@ VECTOR_BODY = b"{'example_field':'example_value'}"
 @dataclass
 class FakeAws:
     values: dict[str, dict[str, str]]
-    lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    lines: list[tuple[str, dict[str, Any] | str]] = field(default_factory=list)
     name: str = "aws"
+    edge: str = "edge"
+    instance: str = "1"
 
     def secret(self, region: str, name: str) -> str:
         assert region == "us-west-2"
+        if name not in self.values:
+            raise AwsError("ResourceNotFoundException", "no such secret")
         return json.dumps(self.values[name])
+
+    def function_instance(self, region: str, name: str) -> str:
+        return self.instance
 
     def function_environment(self, region: str, name: str) -> dict[str, str]:
         assert (region, name) == ("us-west-2", "hh-authz")
-        return {"EDGE_SHARED_SECRET": "edge"}
+        return {"EDGE_SHARED_SECRET": self.edge}
 
-    def log(self, group: str, line: dict[str, Any]) -> None:
+    def log(self, group: str, line: dict[str, Any] | str) -> None:
         self.lines.append((group, line))
 
 
 class Rig:
     """HH with its HubSpot and an AWS that holds its secrets."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tempo: float = 0.0) -> None:
         self.now = 1_700_000_000.0
-        self.world = World(folder, 0, lambda: self.now)
+        self.world = World(folder, tempo, lambda: self.now)
         self.aws = FakeAws(
             {
                 "/hh/prod/hubspot/app_secret": {"secret": "app"},
                 "/hh/prod/hubspot/token": {"token": "pat-na1-sandbox"},
-                "/hh/prod/ghcr/creds": {"username": "hh-partner", "pat": "ghp_x"},
+                "/hh/prod/ghcr/creds": {"username": "hh-partner", "pat": "ghp_sandbox"},
             }
         )
         part = hubspot.build(self.world)
         assert isinstance(part, HubSpot)
         self.contacts = part.contacts
-        self.world.parts |= {"aws": self.aws, "hubspot": part}  # type: ignore[dict-item]
-        self.client = Client(hh.build(self.world).app)
+        self.world.parts |= {"aws": self.aws, "hubspot": part, "ghcr": ghcr.build(self.world)}  # type: ignore[dict-item]
+        self.part = hh.Hh(self.world)
+        self.client = Client(self.part.app)
 
     def token(self) -> str:
         contact = self.contacts.find(CONTACT)
@@ -62,7 +73,7 @@ class Rig:
     def webhook(self, *events: dict[str, Any], secret: str = "app", age: float = 0) -> TestResponse:
         body = json.dumps(events).encode()
         stamp = str(round((self.now - age) * 1000))
-        signature = hh.signature_v3(secret, "POST", "http://localhost/webhook", body, stamp)
+        signature = signature_v3(secret, "POST", "http://localhost/webhook", body, stamp)
         headers = {"X-HubSpot-Signature-v3": signature, "X-HubSpot-Request-Timestamp": stamp}
         return self.client.post("/webhook", data=body, headers=headers)
 
@@ -70,7 +81,13 @@ class Rig:
         return self.client.get("/lease", query_string={"token": token}, headers={"X-Edge-Auth": edge})
 
     def logged(self, group: str) -> list[dict[str, Any]]:
-        return [line for name, line in self.aws.lines if name == group]
+        return [line for name, line in self.aws.lines if name == group and isinstance(line, dict)]
+
+    def said(self, group: str) -> list[str]:
+        return [line for name, line in self.aws.lines if name == group and isinstance(line, str)]
+
+    def leases(self) -> dict[str, Any]:
+        return dict(self.part.controls["GET /leases"](Request({})).get_json())
 
 
 @pytest.fixture
@@ -92,13 +109,17 @@ def _event(number: int = 1, value: str = "true", **changed: Any) -> dict[str, An
 
 def test_a_v3_signature_is_the_one_of_hubspot_s_clients() -> None:
     uri = "https://www.example.com/webhook_uri"
-    signature = hh.signature_v3(VECTOR_SECRET, "POST", uri, VECTOR_BODY, "1693657560000")
+    signature = signature_v3(VECTOR_SECRET, "POST", uri, VECTOR_BODY, "1693657560000")
     assert signature == "K36dawei4A+QBNolUOqo7s91KQDWQ5MXZ/QufNYuk/Y="
+
+
+def test_a_v1_signature_is_the_one_of_hubspot_s_clients() -> None:
+    assert signature_v1(VECTOR_SECRET, VECTOR_BODY) == "69fc6631a867edd4f9e9e627fc5c1148e3fbdd8b21837b6d2b8901c1fa57f750"
 
 
 def test_a_signed_uri_is_decoded_where_hubspot_decodes_it() -> None:
     def sign(uri: str) -> str:
-        return hh.signature_v3("s", "POST", uri, b"", "1")
+        return signature_v3("s", "POST", uri, b"", "1")
 
     assert sign("https://x/a?b=%3A%2f") == sign("https://x/a?b=:/")
     assert sign("https://x/a?b=%20") != sign("https://x/a?b= ")
@@ -108,7 +129,9 @@ def test_a_request_for_a_token_mints_one(rig: Rig) -> None:
     before = rig.token()
     assert rig.webhook(_event()).get_json() == {"minted": 1}
     assert rig.token() not in ("", before)
-    assert rig.logged("/aws/lambda/hh-webhook")[0]["message"] == f"minted_token {CONTACT} {rig.token()}"
+    assert rig.said("/aws/lambda/hh-webhook") == [f"minted_token {CONTACT} {rig.token()}"]
+    (line,) = rig.logged("/aws/lambda/hh-webhook")
+    assert line == {"type": "token_minted", "contactId": CONTACT, "eventId": 1, "attemptNumber": 0}
     assert rig.lease(rig.token()).status_code == 200
     assert rig.lease(before).status_code == 403
 
@@ -137,6 +160,11 @@ def test_a_wrong_or_old_signature_is_refused(rig: Rig) -> None:
     assert rig.webhook(_event(), age=301).status_code == 401
     assert rig.client.post("/webhook", json=[_event()]).status_code == 401
     assert rig.token() == before
+    assert [line["reason"] for line in rig.logged("/aws/lambda/hh-webhook")] == [
+        "wrong-signature",
+        "stale-timestamp",
+        "missing-signature",
+    ]
     assert rig.webhook(_event(), age=299).status_code == 200
 
 
@@ -144,11 +172,22 @@ def test_a_webhook_holds_a_hundred_events(rig: Rig) -> None:
     assert rig.webhook(*[_event(number, "false") for number in range(101)]).status_code == 400
 
 
-def test_a_lease_gives_the_registry_s_login(rig: Rig) -> None:
+def test_a_lease_gives_a_login_of_its_own_for_a_while(rig: Rig) -> None:
     answer = rig.lease(rig.token())
-    assert answer.get_json() == {"registry": "ghcr.io", "username": "hh-partner", "password": "ghp_x"}
+    body = answer.get_json()
+    assert (body["registry"], body["username"], body["expiresAt"]) == ("ghcr.io", "hh-partner", "2023-11-14T22:28:20.000Z")
+    assert body["password"] not in ("", "ghp_sandbox")
     (line,) = rig.logged("/aws/lambda/hh-lease")
-    assert (line["type"], line["contactId"], line["email"]) == ("lease_ok", CONTACT, "contact0@example.com")
+    number = answer.headers["apigw-requestid"]
+    assert line == {"type": "lease_ok", "requestId": number, "contactId": CONTACT, "email": "contact0@example.com"}
+    leases = rig.leases()
+    assert (leases["count"], leases["leases"][0]["contactId"], leases["leases"][0]["requestId"]) == (1, CONTACT, number)
+    assert body["password"] not in json.dumps(leases)
+
+
+def test_a_refused_lease_grants_nothing(rig: Rig) -> None:
+    rig.lease(f"{CONTACT}-wrong")
+    assert rig.leases() == {"count": 0, "leases": []}
 
 
 def test_a_lease_is_asked_for_by_header_and_body_too(rig: Rig) -> None:
@@ -158,16 +197,86 @@ def test_a_lease_is_asked_for_by_header_and_body_too(rig: Rig) -> None:
     assert rig.client.get("/lease", headers=bearer).status_code == 200
 
 
-def test_a_missing_edge_header_is_401_and_a_wrong_one_403(rig: Rig) -> None:
-    assert rig.client.get("/lease", query_string={"token": rig.token()}).status_code == 401
-    assert rig.lease(rig.token(), edge="wrong").status_code == 403
+def test_a_missing_and_a_wrong_edge_header_are_401_in_the_authorizer_s_log(rig: Rig) -> None:
+    missing = rig.client.get("/lease", query_string={"token": rig.token()})
+    wrong = rig.lease(rig.token(), edge="wrong")
+    assert (missing.status_code, wrong.status_code) == (401, 401)
+    lines = rig.logged("/aws/lambda/hh-authz")
+    assert [(line["type"], line["reason"]) for line in lines] == [
+        ("authz_denied", "missing-edge-auth"),
+        ("authz_denied", "wrong-edge-auth"),
+    ]
+    assert lines[1]["requestId"] == wrong.headers["apigw-requestid"]
+    assert rig.logged("/aws/lambda/hh-lease") == []
+    rig.lease(rig.token())
+    assert rig.logged("/aws/lambda/hh-authz")[-1]["type"] == "authz_ok"
+
+
+def test_the_gateway_lets_a_header_pass_for_five_minutes_after_it_was_right(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, tempo=1.0)
+    assert rig.lease(rig.token(), edge="new").status_code == 401
+    assert rig.lease(rig.token()).status_code == 200
+    rig.aws.edge = "new"
+    assert rig.lease(rig.token(), edge="new").status_code == 200
+    assert rig.lease(rig.token()).status_code == 200
+    rig.now += 301
+    assert rig.lease(rig.token()).status_code == 401
+
+
+def test_a_function_keeps_a_secret_for_five_minutes_or_until_it_is_replaced(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, tempo=1.0)
+    assert rig.lease(rig.token()).status_code == 200
+    rig.aws.values["/hh/prod/hubspot/token"] = {"token": "stale"}
+    assert rig.lease(rig.token()).status_code == 200
+    rig.aws.instance = "2"
+    assert rig.lease(rig.token()).status_code == 502
+    rig.aws.values["/hh/prod/hubspot/token"] = {"token": "pat-na1-sandbox"}
+    assert rig.lease(rig.token()).status_code == 502
+    rig.now += 301
+    assert rig.lease(rig.token()).status_code == 200
+
+
+def test_a_pat_that_may_not_pull_is_500(rig: Rig) -> None:
+    rig.aws.values["/hh/prod/ghcr/creds"]["pat"] = "ghp_wrong"
+    answer = rig.lease(rig.token())
+    assert (answer.status_code, answer.get_json()) == (500, {"error": "internal-error"})
+    (line,) = rig.logged("/aws/lambda/hh-lease")
+    assert (line["type"], line["where"], line["detail"]) == ("lease_error", "ghcr", "status 403")
+    assert rig.leases()["count"] == 0
+
+
+@pytest.mark.parametrize("name", ["/hh/prod/ghcr/creds", "/hh/prod/hubspot/token"])
+@pytest.mark.parametrize("value", [None, {}])
+def test_a_secret_that_cannot_be_read_is_500(rig: Rig, name: str, value: dict[str, str] | None) -> None:
+    del rig.aws.values[name]
+    if value is not None:
+        rig.aws.values[name] = value
+    assert rig.lease(rig.token()).status_code == 500
+    assert rig.logged("/aws/lambda/hh-lease")[0]["where"] == "secrets"
+
+
+def test_a_failure_that_a_fault_made_is_logged(rig: Rig) -> None:
+    rig.part.failed("POST /lease", 500)
+    rig.part.failed("POST /webhook", 502)
+    (line,) = rig.logged("/aws/lambda/hh-lease")
+    assert (line["type"], line["where"], line["detail"]) == ("lease_error", "handler", "status 500")
+    assert rig.logged("/aws/lambda/hh-webhook")[0]["type"] == "mint_error"
+
+
+def test_a_mint_for_a_contact_that_does_not_exist_is_an_error_and_not_sent_again(rig: Rig) -> None:
+    answer = rig.webhook(_event(objectId=1))
+    assert (answer.status_code, answer.get_json()) == (200, {"minted": 0})
+    (line,) = rig.logged("/aws/lambda/hh-webhook")
+    assert (line["type"], line["contactId"], line["detail"]) == ("mint_error", "1", "status 404 OBJECT_NOT_FOUND")
+    assert rig.said("/aws/lambda/hh-webhook") == []
 
 
 @pytest.mark.parametrize("token", ["", "x", f"{CONTACT}-wrong", "1-x"])
 def test_a_wrong_code_is_an_invalid_token(rig: Rig, token: str) -> None:
     answer = rig.lease(token)
     assert (answer.status_code, answer.get_json()) == (403, {"error": "invalid-token"})
-    assert rig.logged("/aws/lambda/hh-lease")[0]["reason"] == "invalid-token"
+    (line,) = rig.logged("/aws/lambda/hh-lease")
+    assert (line["type"], line["reason"]) == ("lease_denied", "invalid-token")
 
 
 def test_a_disabled_contact_is_denied(rig: Rig) -> None:
@@ -175,7 +284,8 @@ def test_a_disabled_contact_is_denied(rig: Rig) -> None:
     rig.contacts.write(CONTACT, {"download_enabled": "false"})
     answer = rig.lease(token)
     assert (answer.status_code, answer.get_json()) == (403, {"error": "disabled"})
-    assert rig.logged("/aws/lambda/hh-lease")[0]["type"] == "lease_denied"
+    (line,) = rig.logged("/aws/lambda/hh-lease")
+    assert (line["type"], line["reason"], line["email"]) == ("lease_denied", "disabled", "contact0@example.com")
 
 
 def test_a_cleared_token_is_invalid(rig: Rig) -> None:
@@ -189,7 +299,10 @@ def test_a_hubspot_that_refuses_is_502(rig: Rig) -> None:
     rig.aws.values["/hh/prod/hubspot/token"] = {"token": "stale"}
     assert rig.lease(token).status_code == 502
     assert rig.webhook(_event()).status_code == 502
-    assert rig.logged("/aws/lambda/hh-lease")[0]["type"] == "lease_error"
+    (line,) = rig.logged("/aws/lambda/hh-lease")
+    assert (line["type"], line["where"], line["detail"]) == ("lease_error", "hubspot", "status 401 INVALID_AUTHENTICATION")
+    (line,) = rig.logged("/aws/lambda/hh-webhook")
+    assert (line["type"], line["contactId"], line["where"]) == ("mint_error", CONTACT, "hubspot")
 
 
 def test_an_event_whose_mint_failed_may_come_again(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from opsctl.sandbox import hubspot
 from opsctl.sandbox.hubspot import TOKENS, HubSpot
 from opsctl.sandbox.hubspot_contacts import FIRST, POPULATION, SEEDED
 from opsctl.sandbox.parts import World
+from opsctl.sandbox.web import Routes
 
 CONTACT = "156855158284"
 BASE = "/crm/v3/objects/contacts"
@@ -342,6 +343,71 @@ def test_the_daily_count_starts_anew_at_midnight(tmp_path: Path) -> None:
 def test_an_invalid_body_is_a_validation_error(portal: Portal, path: str, body: Any) -> None:
     answer = portal.call("POST", path, body)
     assert (answer.status_code, answer.get_json()["category"]) == (400, "VALIDATION_ERROR")
+
+
+def test_an_email_of_another_contact_is_refused(portal: Portal) -> None:
+    answer = portal.set(CONTACT, email="Contact5@example.com", lastname="Ada")
+    assert (answer.status_code, answer.get_json()["errors"][0]["code"]) == (400, "CONFLICTING_UNIQUE_VALUE")
+    assert portal.properties(CONTACT, "email", "lastname") == {"email": "contact0@example.com", "lastname": "Example"}
+    inputs = [{"id": CONTACT, "properties": {"email": "contact5@example.com"}}, {"id": str(FIRST + 1), "properties": {"lastname": "Ada"}}]
+    batch = portal.call("POST", "/batch/update", {"inputs": inputs})
+    assert batch.status_code == 207
+    assert [result["id"] for result in batch.get_json()["results"]] == [str(FIRST + 1)]
+    assert batch.get_json()["errors"][0]["context"]["ids"] == [CONTACT]
+
+
+def test_a_contact_is_created_once(portal: Portal) -> None:
+    made = portal.call("POST", "", {"properties": {"email": "ada@example.com", "lastname": "Ada"}})
+    assert made.status_code == 201
+    assert portal.call("GET", "/ada@example.com", idProperty="email").get_json()["id"] == made.get_json()["id"]
+    assert portal.properties(made.get_json()["id"], "lastname", "download_token") == {"lastname": "Ada", "download_token": None}
+    again = portal.call("POST", "", {"properties": {"email": "ADA@example.com"}})
+    assert (again.status_code, again.get_json()["category"]) == (409, "CONFLICT")
+    assert made.get_json()["id"] in again.get_json()["message"]
+
+
+def test_a_merged_contact_s_email_is_the_winner_s(portal: Portal) -> None:
+    portal.part.contacts.merge(str(FIRST + 1), CONTACT)
+    assert portal.call("GET", "/contact1@example.com", idProperty="email").get_json()["id"] == CONTACT
+    assert portal.properties(CONTACT, "email") == {"email": "contact0@example.com"}
+
+
+def test_a_search_by_email_finds_any_contact_of_the_population(paced: Portal) -> None:
+    wanted = {"propertyName": "email", "operator": "IN", "values": ["contact50000@example.com", "nobody@example.com"]}
+    assert [found["id"] for found in paced.search(wanted).get_json()["results"]] == [str(FIRST + 50_000)]
+
+
+def test_the_whole_population_is_written_in_batches(portal: Portal) -> None:
+    for begin in range(0, 2_000, 100):
+        contacts = [str(FIRST + POPULATION - 1 - begin - number) for number in range(100)]
+        answer = portal.call("POST", "/batch/update", _inputs(*contacts, download_enabled="false"))
+        assert (answer.status_code, len(answer.get_json()["results"])) == (200, 100)
+
+
+def test_limits_are_set_and_refusals_counted(portal: Portal) -> None:
+    control = Client(Routes(portal.part.controls))
+    assert control.post("/limits", json={"burst": 2, "burst_seconds": 10, "daily": 4}).status_code == 200
+    answers = [portal.call("GET", f"/{CONTACT}") for _ in range(3)]
+    portal.now += 10
+    answers += [portal.call("GET", f"/{CONTACT}") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 200, 429]
+    assert answers[0].headers["X-HubSpot-RateLimit-Max"] == "2"
+    refused = {"TEN_SECONDLY_ROLLING": 1, "DAILY": 1}
+    assert control.get("/counts").get_json() == {"requests": 5, "refused": refused}
+    portal.part.reset()
+    assert control.get("/counts").get_json() == {"requests": 0, "refused": {}}
+    assert portal.call("GET", f"/{CONTACT}").status_code == 200
+
+
+def test_contacts_are_merged_and_edited_by_the_control_port(portal: Portal) -> None:
+    control = Client(Routes(portal.part.controls))
+    loser = str(FIRST + 1)
+    assert control.post("/merge", json={"loser": loser, "winner": CONTACT}).status_code == 200
+    assert control.post("/merge", json={"loser": loser, "winner": CONTACT}).status_code == 400
+    assert control.post(f"/edit/{CONTACT}", json={"properties": {"lastname": "Ada"}}).status_code == 200
+    assert control.post(f"/edit/{CONTACT}", json={"properties": {"shoe": "42"}}).status_code == 400
+    assert control.post("/edit/1", json={"properties": {}}).status_code == 400
+    assert portal.call("GET", f"/{loser}", properties="lastname").get_json()["properties"]["lastname"] == "Ada"
 
 
 def test_an_operation_is_the_route_s_template(portal: Portal) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from opsctl.errors import ConfigurationError
-from opsctl.sandbox import lifecycle
+from opsctl.sandbox import front_door, lifecycle
 from opsctl.sandbox.faults import Rule
+
+CONTACT = "156855158284"
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,92 @@ def test_a_rollout_is_made_to_fail(world: tuple[Path, dict[str, str]]) -> None:
     assert "FAILED" in {deployment["rolloutState"] for deployment in deployments}
     with pytest.raises(ConfigurationError, match="no service 'other'"):
         lifecycle.fail_next_rollout(folder, "other")
+
+
+def ask(url: str, method: str, headers: dict[str, str], body: Any = None) -> tuple[int, dict[str, Any]]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return int(response.status), json.load(response)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, json.load(refusal)
+
+
+def contact(facts: dict[str, str], method: str = "GET", **properties: str) -> dict[str, Any]:
+    url = f"{facts['hubspot']}/crm/v3/objects/contacts/{CONTACT}?properties=download_token"
+    body = {"properties": properties} if properties else None
+    _, answer = ask(url, method, {"Authorization": f"Bearer {facts['hs_token']}"}, body)
+    return dict(answer["properties"])
+
+
+def lease(facts: dict[str, str], token: str) -> int:
+    headers = {"X-Edge-Auth": facts["edge_shared_secret"], "Authorization": f"Bearer {token}"}
+    return ask(facts["hh_lease"] + "/lease", "POST", headers, {})[0]
+
+
+def lines(facts: dict[str, str], function: str, pattern: str) -> list[str]:
+    logs = boto3.client(
+        "logs",
+        region_name="us-west-2",
+        endpoint_url=facts["aws"],
+        aws_access_key_id=facts["access_key_id"],
+        aws_secret_access_key=facts["secret_access_key"],
+    )
+    found = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern=pattern)
+    return [event["message"] for event in found["events"]]
+
+
+def minted(facts: dict[str, str], before: str) -> str:
+    deadline = time.monotonic() + 20
+    while (token := contact(facts)["download_token"]) in (before, None) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return str(token)
+
+
+def test_a_property_in_hubspot_mints_a_token_that_leases(world: tuple[Path, dict[str, str]]) -> None:
+    folder, facts = world
+    before = contact(facts)["download_token"]
+    lifecycle.set_fault(folder, Rule("hh", "POST /webhook", "fail"))
+    contact(facts, "PATCH", download_requested="false")
+    contact(facts, "PATCH", download_requested="true")
+    token = minted(facts, before)
+    assert (lease(facts, before), lease(facts, token)) == (403, 200)
+    assert lines(facts, "hh-webhook", f"minted_token {CONTACT}") == [f"minted_token {CONTACT} {token}"]
+    assert front_door.call(facts, "GET", "/hh/leases")["count"] == 1
+    statuses = [delivery["statuses"] for delivery in front_door.call(facts, "GET", "/hubspot/deliveries")]
+    assert sorted(map(len, statuses)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("rule", "status", "where"),
+    [
+        (Rule("hubspot", "GET /crm/v3/objects/contacts/{id}", "fail", status=503), 502, "hubspot"),
+        (Rule("hubspot", "GET /crm/v3/objects/contacts/{id}", "drop"), 502, "hubspot"),
+        (Rule("ghcr", "HEAD *", "fail"), 500, "ghcr"),
+        (Rule("hh", "POST /lease", "fail"), 500, "handler"),
+    ],
+)
+def test_what_fails_behind_a_lease_is_told_and_logged(world: tuple[Path, dict[str, str]], rule: Rule, status: int, where: str) -> None:
+    folder, facts = world
+    token = contact(facts)["download_token"]
+    logged = len(lines(facts, "hh-lease", f'{{ $.type = "lease_error" && $.where = "{where}" }}'))
+    lifecycle.set_fault(folder, rule)
+    assert (lease(facts, token), lease(facts, token)) == (status, 200)
+    assert len(lines(facts, "hh-lease", f'{{ $.type = "lease_error" && $.where = "{where}" }}')) == logged + 1
+
+
+def test_the_server_s_log_holds_no_secret(world: tuple[Path, dict[str, str]]) -> None:
+    folder, facts = world
+    slack = f"{facts['slack']}/services/T0/B0/{facts['slack_key']}"
+    data = json.dumps({"text": "hello"}).encode()
+    with urllib.request.urlopen(urllib.request.Request(slack, data, {"Content-Type": "application/json"}), timeout=20):
+        pass
+    lease(facts, contact(facts)["download_token"])
+    log = (folder / "server.log").read_text()
+    assert "/slack/services/***" in log
+    for name in ("slack_key", "hs_token", "edge_shared_secret", "ghcr_pat"):
+        assert facts[name] not in log
 
 
 def test_the_control_port_asks_for_its_token(world: tuple[Path, dict[str, str]]) -> None:

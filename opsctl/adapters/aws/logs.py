@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
+from opsctl.redaction import masked
 
 POLL = 2.0
 LATE = timedelta(seconds=30)
@@ -23,6 +25,19 @@ class Line(Struct, frozen=True):
     at: datetime
     stream: str
     message: str
+
+    @property
+    def words(self) -> str:
+        """The message as a person reads it, secrets hidden; a JSON object's fields as key=value, its type first."""
+        text = masked(self.message)
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return text
+        if not isinstance(found, dict):
+            return text
+        kind = str(found.pop("type", found.pop("level", "")))
+        return " ".join([kind, *(f"{key}={value}" for key, value in found.items() if value is not None)]).strip()
 
 
 class Logs(Adapter):
@@ -42,16 +57,20 @@ class Logs(Adapter):
         return sorted(heapq.nlargest(limit, lines, key=lambda line: line.at), key=lambda line: line.at)
 
     def follow(self, group: str, since: datetime, pattern: str = "", region: str | None = None, poll: float = POLL) -> Iterator[Line]:
-        """Give the lines since then, and new ones as they come in, each once, until the caller stops asking."""
+        """Give the lines since then, and new ones as they come in, each once, until the caller stops asking, or a person does."""
         shown: dict[str, datetime] = {}
-        while True:
-            for event, line in sorted(self._events(group, since, pattern, region), key=lambda found: found[1].at):
-                if event not in shown:
-                    shown[event] = line.at
-                    yield line
-            since = max([since, *(at - LATE for at in shown.values())])
-            shown = {event: at for event, at in shown.items() if at >= since}
-            time.sleep(poll)
+        try:
+            while True:
+                for event, line in sorted(self._events(group, since, pattern, region), key=lambda found: found[1].at):
+                    if event not in shown:
+                        shown[event] = line.at
+                        yield line
+                since = max([since, *(at - LATE for at in shown.values())])
+                shown = {event: at for event, at in shown.items() if at >= since}
+                time.sleep(poll)
+        except KeyboardInterrupt:
+            # Whoever watches has seen enough.
+            return
 
     def _events(self, group: str, since: datetime, pattern: str, region: str | None) -> Iterator[tuple[str, Line]]:
         only = {"filterPattern": pattern} if pattern else {}

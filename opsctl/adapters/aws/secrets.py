@@ -27,7 +27,10 @@ class VersionState(Struct, frozen=True):
 
 
 class SecretState(Struct, frozen=True):
-    """A secret without its value. `replicas` are pairs of region and status; `deleted` says since when it is to be deleted."""
+    """A secret without its value; `changed` says when it was last changed in any way (UTC), a label of it too.
+
+    `replicas` are pairs of region and status; `deleted` says since when it is to be deleted.
+    """
 
     id: str
     arn: str
@@ -35,6 +38,7 @@ class SecretState(Struct, frozen=True):
     replicas: list[tuple[str, str]]
     rotation_enabled: bool
     deleted: datetime | None
+    changed: datetime
 
     def staged(self, stage: str) -> str | None:
         """The id of the version that carries `stage`."""
@@ -73,6 +77,7 @@ class Secrets(Adapter):
             replicas=[(r["Region"], r["Status"]) for r in found.get("ReplicationStatus", [])],
             rotation_enabled=found.get("RotationEnabled", False),
             deleted=utc(found["DeletedDate"]) if found.get("DeletedDate") else None,
+            changed=utc(found.get("LastChangedDate") or found["CreatedDate"]),
         )
 
     def _versions(self, id: str, region: str | None) -> Iterator[VersionState]:

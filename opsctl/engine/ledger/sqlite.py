@@ -52,6 +52,8 @@ class Ledger:
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
+            # What is purged leaves no copy in the file's free pages.
+            db.execute("PRAGMA secure_delete=ON")
             db.executescript(SCHEMA)
             return db
         except (OSError, sqlite3.Error) as cause:
@@ -100,7 +102,16 @@ class Ledger:
 
     def conceal(self, value: Any) -> str:
         """Write `value` as JSON without secrets, e-mails kept aside; inside a transaction."""
-        text, found = personal.hide(vault.redact(encode(value).decode()), self._personal_key)
+        return self.aside(encode(value).decode())
+
+    def hidden(self, text: str) -> str:
+        """`text` as the columns hold it, each e-mail a digest: what to compare them with."""
+        hidden: str = msgspec.json.decode(personal.hide(vault.redact(encode(text).decode()), self._personal_key)[0])
+        return hidden
+
+    def aside(self, text: str) -> str:
+        """`text` without secrets, its e-mails kept aside; inside a transaction."""
+        text, found = personal.hide(vault.redact(text), self._personal_key)
         rows = [(digest, plain, self._stamp()) for digest, plain in found.items()]
         self._db.executemany("INSERT OR IGNORE INTO personal VALUES (?, ?, ?)", rows)
         return text
@@ -114,7 +125,9 @@ class Ledger:
     def purge(self, before: datetime) -> int:
         """Forget the personal data first seen before a moment; the chain still holds. Returns how many."""
         with self.transaction() as db:
-            return db.execute("DELETE FROM personal WHERE at < ?", (before.isoformat(),)).rowcount
+            forgotten = db.execute("DELETE FROM personal WHERE at < ?", (before.isoformat(),)).rowcount
+        self.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        return forgotten
 
     def _stamp(self) -> str:
         return self.now().isoformat()
@@ -125,14 +138,19 @@ class Ledger:
             row = self.conceal(run)
             db.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL, ?, 0, ?)",
-                (run.id, run.parent, run.environment, run.command, run.opened.isoformat(), START, row),
+                (run.id, run.parent, run.environment, self.hidden(run.command), run.opened.isoformat(), START, row),
             )
             self._log(run.id, "opened", link(START, [row]))
-            self._event(run.id, "opened", None, {"command": run.command, "steps": [self._plain(s) for s in steps]})
             db.executemany("INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", [self._step_row(run.id, s) for s in steps])
+            told = [{**self._plain(s), "row": self._mark(run.id, s.seq)} for s in steps]
+            self._event(run.id, "opened", None, {"command": run.command, "steps": told})
 
     def _plain(self, step: Step) -> dict[str, Any]:
         return {"seq": step.seq, "change": step.change, "state": step.state, "count": step.count, "unit": step.unit}
+
+    def _mark(self, run: str, seq: int) -> str:
+        """The digest of a step's row, which its newest event carries, so that an edit of the row shows."""
+        return link(START, list(self._db.execute("SELECT * FROM steps WHERE run = ? AND seq = ?", (run, seq)).fetchone()))
 
     def _step_row(self, run: str, step: Step) -> tuple[Any, ...]:
         at = step.at.isoformat() if step.at else None
@@ -142,10 +160,10 @@ class Ledger:
             run,
             step.seq,
             kind,
-            step.change.target,
+            self.aside(step.change.target),
             change,
             step.state,
-            step.why,
+            self.aside(step.why),
             at,
             step.count,
             step.unit,
@@ -165,7 +183,7 @@ class Ledger:
                 "UPDATE steps SET state = ?, why = ?, at = ?, begun = ?, ended = ?, evidence = ? WHERE run = ? AND seq = ?",
                 (
                     state,
-                    vault.redact(step.why),
+                    self.aside(step.why),
                     step.at.isoformat() if step.at else None,
                     step.begun.isoformat() if step.begun else None,
                     stamp,
@@ -174,7 +192,7 @@ class Ledger:
                     step.seq,
                 ),
             )
-            self._event(run, state, step.seq, detail)
+            self._event(run, state, step.seq, {**detail, "row": self._mark(run, step.seq)})
         step.state = state
 
     def event(self, run: str, what: str, detail: dict[str, Any], seq: int | None = None) -> None:
@@ -201,7 +219,8 @@ class Ledger:
         """End a run, or a stretch of one that will be resumed: `waiting`, `partial`, `unknown` and `failed` may go on later."""
         with self.transaction() as db:
             self._event(run, "closed", None, {"result": result, **detail})
-            db.execute("UPDATE runs SET closed = ?, result = ?, wish = nullif(wish, 'pause') WHERE id = ?", (self._stamp(), result, run))
+            closed = db.execute("SELECT at FROM events WHERE run = ? ORDER BY number DESC LIMIT 1", (run,)).fetchone()[0]
+            db.execute("UPDATE runs SET closed = ?, result = ?, wish = nullif(wish, 'pause') WHERE id = ?", (closed, result, run))
             self._log(run, "closed", db.execute("SELECT head FROM runs WHERE id = ?", (run,)).fetchone()[0])
 
     def reopen(self, run: str, detail: dict[str, Any]) -> None:
@@ -252,7 +271,7 @@ class Ledger:
             seq=seq,
             change=self._decode(self.reveal(change).encode()),
             state=state,
-            why=why,
+            why=self.reveal(why),
             at=datetime.fromisoformat(at) if at else None,
             count=count,
             unit=unit,

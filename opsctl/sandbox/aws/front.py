@@ -6,6 +6,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from math import ceil
 from typing import Any
 
 from opsctl.sandbox.aws.autoscaling import AutoScaling
@@ -35,6 +36,9 @@ _OWN = frozenset({"ecs", "ecr", "application-autoscaling", "rds-data"})
 # Lines of other parts that wait until somebody reads logs.
 KEPT_LINES = 5_000
 
+# Seconds for which HH's functions and their gateway keep a secret, or an answer that rests on one.
+FUNCTION_CACHE = 300.0
+
 
 class AwsPart:
     """One WSGI application for every AWS service. Calls are answered one at a time, statements of rds-data side by side.
@@ -50,6 +54,7 @@ class AwsPart:
         self._moto = Moto()
         self._timeline = Timeline(world.clock)
         fill_facts(world.facts, world.clock)
+        world.facts["function_cache"] = f"{ceil(world.wait(FUNCTION_CACHE))}s"
         self._moto.reset()
         self._begin()
 
@@ -62,7 +67,7 @@ class AwsPart:
         self.rds = Rds(timeline, world.wait, world.facts, moto)
         self.rds_data = RdsData(world.facts, world.clock, self._login)
         self.elasticache = ElastiCache(world.facts, moto)
-        self.logs = Logs(timeline, moto)
+        self.logs = Logs(timeline, world.wait, moto)
         self.lambdas = Lambda(timeline, world.wait, moto)
         self.cloudwatch = CloudWatch(moto)
         self._operations: dict[str, dict[str, Operation]] = {
@@ -128,9 +133,12 @@ class AwsPart:
             self._prepare("ecr")
             self.ecr.push(repository, tag, digest, self._timeline.now())
 
-    def log(self, group: str, line: Mapping[str, Any]) -> None:
-        """Add a line of JSON to a seeded log group; it shows at the next call to CloudWatch Logs."""
-        self._lines.append((group, int(self._timeline.now() * 1000), json.dumps(line)))
+    def log(self, group: str, line: Mapping[str, Any] | str) -> None:
+        """Add a line, text or JSON, to a seeded log group; it shows at the next call to CloudWatch Logs.
+
+        A group of HH's functions is in their region, any other in Safawinet's.
+        """
+        self._lines.append((group, int(self._timeline.now() * 1000), line if isinstance(line, str) else json.dumps(line)))
 
     def secret(self, region: str, name: str) -> str:
         """The current value of a text secret.
@@ -142,13 +150,22 @@ class AwsPart:
             return self.secrets.current(region, name)
 
     def function_environment(self, region: str, name: str) -> dict[str, str]:
-        """The environment variables of a Lambda function.
+        """The environment variables with which calls of a Lambda function run now.
 
         Raises AwsError for a function that isn't there.
         """
         with self._lock:
             self._prepare("lambda")
             return self.lambdas.environment(region, name)
+
+    def function_instance(self, region: str, name: str) -> str:
+        """What tells a function's running instances from the ones that replace them, whose memory begins empty.
+
+        Raises AwsError for a function that isn't there.
+        """
+        with self._lock:
+            self._prepare("lambda")
+            return self.lambdas.instance(region, name)
 
     def _answer(self, request: Request) -> Answer:
         check_key(request, self._world.facts["access_key_id"], self._lent_keys)

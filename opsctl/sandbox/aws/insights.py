@@ -5,17 +5,21 @@ Anything else is refused as malformed, never passed over.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import statistics
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from opsctl.sandbox.aws.insights_filter import compile_filter, malformed, number, text_of
+from opsctl.sandbox.aws.insights_filter import Malformed, compile_filter, number, text_of, unexpected
+from opsctl.sandbox.aws.wire import AwsError
 
 Row = dict[str, Any]
 Step = Callable[[list[Row]], list[Row]]
+Read = TypeVar("Read")
 DEFAULT_LIMIT = 10_000
 _AGGREGATE = re.compile(r"(\w+)\s*\(\s*([^()]*?)\s*\)(?:\s+as\s+([\w@]+))?$", re.IGNORECASE)
 _BIN = re.compile(r"bin\(\s*(\d+)\s*(s|m|h|d)\w*\s*\)$", re.IGNORECASE)
@@ -27,6 +31,7 @@ def row_of(message: str, timestamp: int, stream: str, group: str) -> Row:
     """A log event as Insights sees it: its own fields and those of its JSON, nested ones by dotted names."""
     moment = datetime.fromtimestamp(timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     row: Row = {"@timestamp": moment, "@message": message, "@logStream": stream, "@log": group, "@epoch": timestamp}
+    row["@ptr"] = base64.b64encode(hashlib.sha256(f"{group} {stream} {timestamp} {message}".encode()).digest()).decode()
     try:
         content = json.loads(message)
     except ValueError:
@@ -49,23 +54,35 @@ class Query:
         self._shown = ["@timestamp", "@message"]
         self._grouped = False
         self._limit = DEFAULT_LIMIT
-        pieces = [piece.strip() for piece in _split(text, "|")]
-        lines = [re.sub(r"(?m)^\s*#.*$", "", piece).strip() for piece in pieces]
-        if not any(lines):
-            raise malformed("the query is empty")
-        self._steps = [self._step(line) for line in lines]
+        # A comment gives way to spaces, so that places in the text stay the same.
+        code = re.sub(r"(?m)^[ \t]*#.*$", lambda comment: " " * len(comment[0]), text)
+        try:
+            self._steps = list(self._read(code))
+        except Malformed as error:
+            raise _refusal(code, error) from error
 
     def run(self, rows: list[Row]) -> list[list[dict[str, str]]]:
         """The results, newest first unless sorted, each a list of field and value; absent values are left out."""
         for step in self._steps:
             rows = step(rows)
+        # AWS adds a pointer to the event, which a group has none of.
+        shown = [*self._shown, "@ptr"]
         return [
-            [{"field": name, "value": text_of(row[name])} for name in self._shown if row.get(name) is not None]
-            for row in rows[: self._limit]
+            [{"field": name, "value": text_of(row[name])} for name in shown if row.get(name) is not None] for row in rows[: self._limit]
         ]
 
+    def _read(self, code: str) -> Iterable[Step]:
+        begin = 0
+        for piece in _split(code, "|"):
+            line = piece.strip()
+            try:
+                yield self._step(line)
+            except Malformed as error:
+                raise Malformed(error.what, begin + piece.find(line) + error.at) from error
+            begin += len(piece) + 1
+
     def _step(self, line: str) -> Step:
-        word, _, rest = line.partition(" ")
+        word, rest = [*line.split(None, 1), "", ""][:2]
         steps: dict[str, Callable[[str], Step]] = {
             "fields": self._fields,
             "display": self._fields,
@@ -76,28 +93,33 @@ class Query:
             "head": self._take,
             "dedup": _dedup,
         }
-        if word.lower() not in steps or not rest.strip():
-            raise malformed(f"unexpected symbol found {word or '|'!r}")
-        return steps[word.lower()](rest.strip())
+        if word.lower() not in steps:
+            raise unexpected(word or "end of input")
+        if not rest:
+            raise unexpected("end of input", len(line))
+        try:
+            return steps[word.lower()](rest)
+        except Malformed as error:
+            raise Malformed(error.what, len(line) - len(rest) + error.at) from error
 
     def _fields(self, rest: str) -> Step:
         names = [name.strip() for name in rest.split(",")]
         for name in names:
             if not _NAME.match(name):
-                raise malformed(f"{name!r} is not a field")
+                raise unexpected(name or ",", rest.find(name))
         self._shown = [name.strip("`") for name in names]
         return lambda rows: rows
 
     def _take(self, rest: str) -> Step:
         if not rest.isdigit() or not 1 <= int(rest) <= DEFAULT_LIMIT:
-            raise malformed(f"{rest!r} is not a limit")
+            raise unexpected(rest)
         self._limit = int(rest)
         return lambda rows: rows[: int(rest)]
 
     def _stats(self, rest: str) -> Step:
-        told, _, by = rest.partition(" by ")
-        aggregates = [_aggregate(piece.strip()) for piece in _split(told, ",")]
-        groups = [_group(piece.strip()) for piece in _split(by, ",") if piece.strip()]
+        told, by = [*re.split(r"\s+by\s+", rest, maxsplit=1, flags=re.IGNORECASE), ""][:2]
+        aggregates = [_placed(_aggregate, piece, rest) for piece in _split(told, ",")]
+        groups = [_placed(_group, piece, rest) for piece in _split(by, ",") if piece.strip()]
         self._shown = [name for name, _ in groups] + [name for name, _ in aggregates]
 
         def run(rows: list[Row]) -> list[Row]:
@@ -110,6 +132,21 @@ class Query:
             ]
 
         return run
+
+
+def _refusal(text: str, error: Malformed) -> AwsError:
+    line = text.count("\n", 0, error.at) + 1
+    position = error.at - (text.rfind("\n", 0, error.at) + 1) + 1
+    message = f"{error.what} at line {line} and position {position}"
+    where = {"startCharOffset": error.at, "endCharOffset": min(error.at + 1, len(text))}
+    return AwsError("MalformedQueryException", message, queryCompileError={"location": where, "message": message})
+
+
+def _placed(read: Callable[[str], Read], piece: str, rest: str) -> Read:
+    try:
+        return read(piece.strip())
+    except Malformed as error:
+        raise Malformed(error.what, rest.find(piece.strip()) + error.at) from error
 
 
 def _filter(rest: str) -> Step:
@@ -127,7 +164,7 @@ def _sort(rest: str) -> Step:
     for piece in _split(rest, ","):
         name, _, order = piece.strip().partition(" ")
         if (not _NAME.match(name) and "(" not in name) or order.lower() not in ("", "asc", "desc"):
-            raise malformed(f"can't sort by {piece.strip()!r}")
+            raise unexpected(piece.strip(), rest.find(piece.strip()))
         keys.append((name.strip("`"), order.lower() == "desc"))
 
     def run(rows: list[Row]) -> list[Row]:
@@ -153,14 +190,14 @@ def _group(piece: str) -> tuple[str, Callable[[Row], Any]]:
 
         return piece, start
     if not _NAME.match(piece):
-        raise malformed(f"can't group by {piece!r}")
+        raise unexpected(piece)
     return piece, lambda row: row.get(piece)
 
 
 def _aggregate(piece: str) -> tuple[str, Callable[[list[Row]], Any]]:
     match = _AGGREGATE.match(piece)
     if match is None:
-        raise malformed(f"{piece!r} is not an aggregation")
+        raise unexpected(piece)
     function, argument, name = match[1].lower(), match[2], match[3] or piece
     if function == "count":
         if argument in ("", "*"):
@@ -179,7 +216,7 @@ def _aggregate(piece: str) -> tuple[str, Callable[[list[Row]], Any]]:
         "median": statistics.median,
     }
     if function not in simple:
-        raise malformed(f"no function {function!r}")
+        raise unexpected(function)
     return name, lambda rows: simple[function](values) if (values := _numbers(rows, argument)) else None
 
 
@@ -206,5 +243,5 @@ def _split(text: str, separator: str) -> list[str]:
         else:
             current += letter
     if quote or depth:
-        raise malformed("a quote or a bracket is not closed")
+        raise unexpected("end of input", len(text.rstrip()))
     return [*pieces, current]

@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from opsctl.sandbox.aws.wire import AwsError
-
 Row = dict[str, Any]
 Condition = Callable[[Row], bool]
 _TOKEN = re.compile(
@@ -26,9 +24,18 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def malformed(what: str) -> AwsError:
-    """The error for a query that can't be read."""
-    return AwsError("MalformedQueryException", f"Query is malformed: {what}")
+class Malformed(Exception):
+    """Raised for a text that can't be read: what is wrong, and at which of its letters."""
+
+    def __init__(self, what: str, at: int = 0) -> None:
+        super().__init__(what)
+        self.what = what
+        self.at = at
+
+
+def unexpected(symbol: object, at: int = 0) -> Malformed:
+    """CloudWatch's word on a symbol that doesn't belong there."""
+    return Malformed(f"unexpected symbol found {symbol}", at)
 
 
 def number(value: Any) -> float | None:
@@ -49,33 +56,43 @@ def text_of(value: Any) -> str:
 
 
 def compile_filter(text: str) -> Condition:
-    """What tells whether a row passes. Raises AwsError (MalformedQueryException)."""
+    """What tells whether a row passes. Raises Malformed."""
     return _Reader(text).condition()
 
 
 class _Reader:
     def __init__(self, text: str) -> None:
         self._tokens: list[tuple[str, Any]] = []
+        self._places: list[int] = []
         position = 0
         while position < len(text.rstrip()):
             match = _TOKEN.match(text, position)
             if match is None:
-                raise malformed(f"unexpected symbol found {text[position:].strip()[:20]!r}")
-            self._tokens.append(_token(match))
+                rest = text[position:].lstrip()
+                raise unexpected(rest[0], len(text) - len(rest))
+            try:
+                self._tokens.append(_token(match))
+            except re.error as error:
+                raise unexpected(match[0].strip(), position) from error
+            self._places.append(position + len(match[0]) - len(match[0].lstrip()))
             position = match.end()
+        self._end = len(text.rstrip())
         self._at = 0
 
     def condition(self) -> Condition:
         whole = self._any_of()
         if self._at < len(self._tokens):
-            raise malformed(f"unexpected symbol found {self._tokens[self._at][1]!r}")
+            raise unexpected(self._tokens[self._at][1], self._places[self._at])
         return whole
 
     def _next(self) -> tuple[str, Any]:
         if self._at >= len(self._tokens):
-            raise malformed("the filter ends too early")
+            raise unexpected("end of input", self._end)
         self._at += 1
         return self._tokens[self._at - 1]
+
+    def _last(self) -> int:
+        return self._places[self._at - 1]
 
     def _sees(self, kind: str, value: str) -> bool:
         seen = self._at < len(self._tokens) and self._tokens[self._at][0] == kind
@@ -105,7 +122,7 @@ class _Reader:
             return inner
         kind, name = self._next()
         if kind not in ("word", "quoted"):
-            raise malformed(f"unexpected symbol found {name!r}")
+            raise unexpected(name, self._last())
         if str(name).lower() == "ispresent" and self._sees("sign", "("):
             field = self._next()[1]
             self._expect(")")
@@ -127,7 +144,7 @@ class _Reader:
         if kind == "regex":
             return lambda row: wanted.search(text_of(row.get(name, ""))) is not None
         if kind != "text":
-            raise malformed("like needs a text or a regular expression")
+            raise unexpected(wanted, self._last())
         return lambda row: wanted in text_of(row.get(name, ""))
 
     def _in(self, name: str) -> Condition:
@@ -141,22 +158,22 @@ class _Reader:
     def _compare(self, name: str) -> Condition:
         kind, sign = self._next()
         if kind != "sign" or sign not in _COMPARE:
-            raise malformed(f"unexpected symbol found {sign!r}")
+            raise unexpected(sign, self._last())
         wanted = self._literal()
         return lambda row: _compared(row.get(name), sign, wanted)
 
     def _literal(self) -> Any:
         kind, value = self._next()
         if kind not in ("text", "number", "word"):
-            raise malformed(f"unexpected symbol found {value!r}")
+            raise unexpected(value, self._last())
         if kind == "word" and value.lower() not in ("true", "false"):
-            raise malformed(f"{value!r} is not a value; put texts in quotes")
+            raise unexpected(value, self._last())
         return (value.lower() == "true") if kind == "word" else value
 
     def _expect(self, sign: str) -> None:
         kind, value = self._next()
         if (kind, value) != ("sign", sign):
-            raise malformed(f"{sign!r} expected, found {value!r}")
+            raise Malformed(f"unexpected symbol found {value}, expecting {sign}", self._last())
 
 
 def _token(match: re.Match[str]) -> tuple[str, Any]:

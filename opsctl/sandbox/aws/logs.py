@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from opsctl.sandbox.aws.insights import Query, row_of
@@ -13,16 +14,30 @@ from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 LIVE_STREAM = "sandbox/live"
+QUERY_SECONDS = 1.0
+SCANNED = 1_000
+"""How many events one page of FilterLogEvents looks at, so that a page may come without any."""
+_TOKEN = "Bxkq6kVGFtq2y_Moig"
 Event = tuple[str, Any]
+
+
+@dataclass
+class _Run:
+    """A query under way until `ended` (epoch seconds), and what it found."""
+
+    ended: float
+    found: dict[str, Any]
+    stopped: bool = False
 
 
 class Logs:
     """FilterLogEvents, StartQuery, GetQueryResults and StopQuery over moto's log groups."""
 
-    def __init__(self, timeline: Timeline, moto: Callable[[Request], Answer]) -> None:
+    def __init__(self, timeline: Timeline, wait: Callable[[float], float], moto: Callable[[Request], Answer]) -> None:
         self._timeline = timeline
+        self._wait = wait
         self._moto = moto
-        self._queries: dict[str, dict[str, Any]] = {}
+        self._queries: dict[str, _Run] = {}
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
             "FilterLogEvents": self._filter,
             "StartQuery": self._start,
@@ -64,19 +79,24 @@ class Logs:
         test = compile_pattern(str(params.get("filterPattern", "")))
         start, end = params.get("startTime", 0), params.get("endTime")
         streams, prefix = params.get("logStreamNames"), params.get("logStreamNamePrefix", "")
-        found = [
-            {**event.to_filter_dict(), "logStreamName": stream}
+        looked_at = [
+            (stream, event)
             for stream, event in _events(group)
             if (not streams or stream in streams)
             and stream.startswith(prefix)
             and event.timestamp >= start
             and (end is None or event.timestamp <= end)
-            and test(event.message)
         ]
-        first = int(params["nextToken"]) if str(params.get("nextToken", "")).isdigit() else 0
-        last = first + int(params.get("limit") or 10_000)
-        page: dict[str, Any] = {"events": found[first:last], "searchedLogStreams": []}
-        return page | {"nextToken": str(last)} if last < len(found) else page
+        first, limit = _position(params.get("nextToken")), int(params.get("limit") or 10_000)
+        found: list[dict[str, Any]] = []
+        last = first
+        while last < min(len(looked_at), first + SCANNED) and len(found) < limit:
+            stream, event = looked_at[last]
+            last += 1
+            if test(event.message):
+                found.append({**event.to_filter_dict(), "logStreamName": stream})
+        page: dict[str, Any] = {"events": found, "searchedLogStreams": []}
+        return page | {"nextToken": f"{_TOKEN}{last}"} if last < len(looked_at) else page
 
     def _start(self, request: Request) -> dict[str, Any]:
         params = request.params
@@ -95,26 +115,42 @@ class Logs:
         newest_first = sorted(rows, key=lambda row: -row["@epoch"])
         identifier = str(uuid.uuid4())
         results = query.run(newest_first)[: int(params.get("limit") or 10_000)]
-        self._queries[identifier] = {
-            "status": "Complete",
-            "results": results,
-            "statistics": {
-                "recordsMatched": float(len(results)),
-                "recordsScanned": float(len(rows)),
-                "bytesScanned": float(sum(len(row["@message"]) for row in rows)),
-            },
+        statistics = {
+            "recordsMatched": float(len(results)),
+            "recordsScanned": float(len(rows)),
+            "bytesScanned": float(sum(len(row["@message"]) for row in rows)),
         }
+        ended = self._timeline.now() + self._wait(QUERY_SECONDS)
+        self._queries[identifier] = _Run(ended, {"results": results, "statistics": statistics})
         return {"queryId": identifier}
 
     def _results(self, request: Request) -> dict[str, Any]:
+        run = self._run(request)
+        if run.stopped or self._timeline.now() < run.ended:
+            return {"status": "Cancelled" if run.stopped else "Running", "results": [], "statistics": {}}
+        return {"status": "Complete", **run.found}
+
+    def _stop(self, request: Request) -> dict[str, Any]:
+        run = self._run(request)
+        if run.stopped or self._timeline.now() >= run.ended:
+            status = "Cancelled" if run.stopped else "Complete"
+            raise AwsError("InvalidParameterException", f"Query has already ended with status '{status}'.")
+        run.stopped = True
+        return {"success": True}
+
+    def _run(self, request: Request) -> _Run:
         found = self._queries.get(str(request.params.get("queryId")))
         if found is None:
             raise AwsError("ResourceNotFoundException", "The specified query does not exist.")
         return found
 
-    def _stop(self, request: Request) -> dict[str, Any]:
-        self._results(request)
-        raise AwsError("InvalidParameterException", "Query has already ended with status 'Complete'.")
+
+def _position(token: Any) -> int:
+    if token is None:
+        return 0
+    if not str(token).startswith(_TOKEN) or not str(token).removeprefix(_TOKEN).isdecimal():
+        raise AwsError("InvalidParameterException", "The specified nextToken is invalid.")
+    return int(str(token).removeprefix(_TOKEN))
 
 
 def _events(group: Any) -> Iterator[Event]:

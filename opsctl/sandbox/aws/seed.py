@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/safawinet-api:prod"
 DAY = 86_400.0
 TOKEN_SECONDS = 30 * 86_400
-LAMBDAS = ("hh-webhook", "hh-lease", "hh-authz")
+LAMBDAS = {"hh-webhook": "", "hh-lease": "live", "hh-authz": ""}
+"""Each function, and its alias where it has one."""
 _TRUST = json.dumps(
     {
         "Version": "2012-10-17",
@@ -121,6 +122,7 @@ class Seed:
         partner = {"username": "hh-partner", "pat": facts["ghcr_pat"]}
         create(HH_REGION, "/hh/prod/ghcr/creds", json.dumps(partner))
         create(HH_REGION, "/hh/prod/hubspot/app_secret", json.dumps({"secret": facts["hs_app_secret"]}))
+        create(HH_REGION, "/hh/prod/edge-shared-secret", json.dumps({"secret": facts["edge_shared_secret"]}))
         for region in (REGION, HH_REGION):
             self._part.secrets.backdate(region, self._began - 30 * DAY)
         # The tasks have to start before anybody can change what they start with.
@@ -174,14 +176,14 @@ class Seed:
 
     def _lambdas(self) -> None:
         self.ensure("iam")
-        for name in LAMBDAS:
+        for name, alias in LAMBDAS.items():
             self._call("iam", "CreateRole", RoleName=name, AssumeRolePolicyDocument=_TRUST)
             variables = {
                 "EDGE_SHARED_SECRET": self._facts["edge_shared_secret"],
                 "HUBSPOT_TOKEN_SECRET": "/hh/prod/hubspot/token",
                 "LOG_LEVEL": "info",
             }
-            self._part.lambdas.seed(HH_REGION, name, variables)
+            self._part.lambdas.seed(HH_REGION, name, variables, alias)
 
     def _users(self) -> None:
         for user in ("oncall", "deploy", "former-contractor"):

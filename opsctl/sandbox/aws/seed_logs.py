@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from opsctl.sandbox.aws.names import HH_REGION, REGION
+from opsctl.sandbox.hubspot_contacts import FIRST, SEEDED
 
 Line = tuple[int, str]
 HOURS = 3
@@ -26,7 +28,7 @@ def groups(now: float) -> Iterator[tuple[str, str, list[Line]]]:
     for region, group, count, line in kinds:
         step = HOURS * 3_600_000 / count
         start = int(now * 1000) - HOURS * 3_600_000
-        yield region, group, [(start + int(step * number), json.dumps(line(draw))) for number in range(count)]
+        yield region, group, [(start + int(step * number), json.dumps(_numbered(line(draw), draw))) for number in range(count)]
 
 
 def _api(draw: random.Random) -> dict[str, Any]:
@@ -45,24 +47,37 @@ def _api(draw: random.Random) -> dict[str, Any]:
     return {**line, "event": "auth_failed"} if status == 401 else line
 
 
+def _numbered(line: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    hh = str(line.get("type", "")).startswith(("lease_", "authz_"))
+    return {**line, "requestId": str(uuid.UUID(int=draw.getrandbits(128), version=4))} if hh else line
+
+
 def _contact(draw: random.Random) -> dict[str, Any]:
-    number = draw.randint(1, 200)
-    return {"contactId": str(1000 + number), "email": f"customer{number}@example.com"}
+    number = draw.randint(0, SEEDED - 1)
+    return {"contactId": str(FIRST + number), "email": f"contact{number}@example.com"}
 
 
 def _webhook(draw: random.Random) -> dict[str, Any]:
-    kind = draw.choices(["token_minted", "signature_ok", "webhook_error"], [40, 55, 5])[0]
-    return {"type": kind, **_contact(draw), "propertyName": "request_pairing_token"}
+    kind = draw.choices(["token_minted", "webhook_denied", "mint_error"], [90, 5, 5])[0]
+    contact = _contact(draw)["contactId"]
+    if kind == "token_minted":
+        return {"type": kind, "contactId": contact, "eventId": draw.randint(10**9, 10**10), "attemptNumber": 0}
+    if kind == "webhook_denied":
+        return {"type": kind, "reason": "stale-timestamp"}
+    return {"type": kind, "contactId": contact, "where": "hubspot", "detail": "status 503"}
 
 
 def _lease(draw: random.Random) -> dict[str, Any]:
     kind = draw.choices(["lease_ok", "lease_denied", "lease_error"], [70, 22, 8])[0]
     if kind == "lease_ok":
-        return {"type": kind, "reason": "enabled", **_contact(draw)}
+        return {"type": kind, **_contact(draw)}
     if kind == "lease_denied":
-        return {"type": kind, "reason": draw.choice(["download_disabled", "bad_token", "expired"]), **_contact(draw)}
-    return {"type": kind, "where": draw.choice(["hubspot", "secrets"]), "detail": "timeout after 3000 ms"}
+        return {"type": kind, "reason": draw.choice(["invalid-token", "disabled"]), **_contact(draw)}
+    return {"type": kind, "where": draw.choice(["hubspot", "ghcr"]), "detail": "status 503"}
 
 
 def _authorizer(draw: random.Random) -> dict[str, Any]:
-    return {"type": draw.choices(["edge_allow", "edge_deny"], [90, 10])[0], "ip": f"203.0.113.{draw.randint(1, 254)}"}
+    allowed = draw.random() < 0.9
+    reason = {} if allowed else {"reason": draw.choice(["missing-edge-auth", "wrong-edge-auth"])}
+    told = {"method": "POST", "path": "/lease", "sourceIp": f"203.0.113.{draw.randint(1, 254)}"}
+    return {"type": "authz_ok" if allowed else "authz_denied", **reason, **told}

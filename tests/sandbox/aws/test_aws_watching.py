@@ -4,9 +4,11 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from stand_in import Aws
 
 Refused = Callable[..., str]
@@ -99,9 +101,16 @@ def insights(aws: Aws, query: str) -> list[dict[str, str]]:
     logs = aws.client("logs", WEST)
     now = int(aws.clock())
     asked = {"logGroupName": "/aws/lambda/hh-lease", "startTime": now - 86_400, "endTime": now + 60}
-    results = logs.get_query_results(queryId=logs.start_query(**asked, queryString=query)["queryId"])
+    query_id = logs.start_query(**asked, queryString=query)["queryId"]
+    assert logs.get_query_results(queryId=query_id)["status"] == "Running"
+    aws.clock.pass_by(1.1)
+    results = logs.get_query_results(queryId=query_id)
     assert results["status"] == "Complete"
-    return [{cell["field"]: cell["value"] for cell in row} for row in results["results"]]
+    return [{cell["field"]: cell["value"] for cell in row if cell["field"] != "@ptr"} for row in results["results"]]
+
+
+def shipped(name: str) -> str:
+    return (Path(__file__).parents[3] / "config" / "queries" / f"{name}.txt").read_text()
 
 
 def test_insights_counts_outcomes(aws: Aws) -> None:
@@ -121,6 +130,65 @@ def test_insights_filters_sorts_and_limits(aws: Aws) -> None:
     assert len(rows) == 5
     assert [row["@timestamp"] for row in rows] == sorted(row["@timestamp"] for row in rows)
     assert {row["type"] for row in rows} <= {"lease_denied", "lease_error"}
+
+
+def test_the_runbook_s_queries_run_as_they_stand(aws: Aws) -> None:
+    outcomes = insights(aws, shipped("lease-outcomes"))
+    assert [row["type"] for row in outcomes] == ["lease_denied", "lease_denied", "lease_ok"]
+    assert {row.get("reason") for row in outcomes} == {"invalid-token", "disabled", None}
+    errors = insights(aws, shipped("lease-errors"))
+    assert 0 < len(errors) <= 50
+    assert set(errors[0]) == {"@timestamp", "type", "where", "detail"}
+    assert [row["@timestamp"] for row in errors] == sorted((row["@timestamp"] for row in errors), reverse=True)
+    assert sum(int(row["count()"]) for row in outcomes) + len(errors) == 300
+
+
+def test_a_line_of_now_is_counted(aws: Aws) -> None:
+    before = insights(aws, 'filter type = "lease_error" | stats count() as failed')
+    aws.part.log("/aws/lambda/hh-lease", {"type": "lease_error", "where": "hubspot", "detail": "status 502"})
+    after = insights(aws, 'filter type = "lease_error" | stats count() as failed')
+    assert int(after[0]["failed"]) == int(before[0]["failed"]) + 1
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("fields @timestamp\n| fliter type = 1", "unexpected symbol found fliter at line 2 and position 3"),
+        ("fields @timestamp | filter type == 1", "unexpected symbol found = at line 1 and position 34"),
+        ("# it's one\nfilter type in [", "unexpected symbol found end of input at line 2 and position 17"),
+        ("stats frequency(x) by y", "unexpected symbol found frequency at line 1 and position 7"),
+        ("filter @message like /(/", "unexpected symbol found /(/ at line 1 and position 21"),
+    ],
+)
+def test_a_malformed_query_is_told_with_its_place(aws: Aws, query: str, told: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        aws.client("logs", WEST).start_query(logGroupName="/aws/lambda/hh-lease", startTime=1, endTime=2, queryString=query)
+    answer: Any = caught.value.response
+    assert (answer["Error"]["Code"], answer["Error"]["Message"]) == ("MalformedQueryException", told)
+    assert answer["queryCompileError"]["message"] == told
+
+
+def test_a_query_under_way_is_stopped(aws: Aws, refused: Refused) -> None:
+    logs = aws.client("logs", WEST)
+    asked = {"logGroupName": "/aws/lambda/hh-lease", "startTime": 1, "endTime": 2, "queryString": "fields @message"}
+    query_id = logs.start_query(**asked)["queryId"]
+    assert logs.stop_query(queryId=query_id)["success"]
+    assert logs.get_query_results(queryId=query_id)["status"] == "Cancelled"
+    assert refused(logs.stop_query, queryId=query_id) == "InvalidParameterException"
+
+
+def test_a_page_without_events_may_be_followed_by_others(aws: Aws, refused: Refused) -> None:
+    logs = aws.client("logs")
+    logs.create_log_group(logGroupName="long")
+    logs.create_log_stream(logGroupName="long", logStreamName="one")
+    now = int(time.time() * 1000)
+    events = [{"timestamp": now + number, "message": "last" if number == 1_499 else "other"} for number in range(1_500)]
+    logs.put_log_events(logGroupName="long", logStreamName="one", logEvents=events)
+    first = logs.filter_log_events(logGroupName="long", filterPattern="last")
+    assert first["events"] == []
+    second = logs.filter_log_events(logGroupName="long", filterPattern="last", nextToken=first["nextToken"])
+    assert ([event["message"] for event in second["events"]], second.get("nextToken")) == (["last"], None)
+    assert refused(logs.filter_log_events, logGroupName="long", nextToken="1") == "InvalidParameterException"
 
 
 @pytest.mark.parametrize("query", ["", "fliter type = 1", "filter type =", "stats frequency(x) by y", "limit many", "| |"])
@@ -149,6 +217,60 @@ def test_a_stale_revision_is_refused(aws: Aws, refused: Refused) -> None:
     assert refused(functions.update_function_configuration, **change) == "PreconditionFailedException"
     stale = {"FunctionName": "hh-authz", "RevisionId": before["RevisionId"]}
     assert refused(functions.publish_version, **stale) == "PreconditionFailedException"
+
+
+def test_calls_meet_the_former_environment_until_an_update_is_done(aws: Aws) -> None:
+    functions = aws.client("lambda", WEST)
+    before = aws.part.function_environment(WEST, "hh-authz")
+    instance = aws.part.function_instance(WEST, "hh-authz")
+    variables = {**before, "EDGE_SHARED_SECRET": "new"}
+    functions.update_function_configuration(FunctionName="hh-authz", Environment={"Variables": variables})
+    assert aws.part.function_environment(WEST, "hh-authz") == before
+    assert aws.part.function_instance(WEST, "hh-authz") == instance
+    aws.clock.pass_by(2.1)
+    assert aws.part.function_environment(WEST, "hh-authz") == variables
+    assert aws.part.function_instance(WEST, "hh-authz") != instance
+
+
+def test_a_version_is_published_only_of_what_changed(aws: Aws) -> None:
+    functions = aws.client("lambda", WEST)
+
+    def publish() -> str:
+        return str(functions.publish_version(FunctionName="hh-authz")["Version"])
+
+    assert [publish(), publish()] == ["1", "1"]
+    functions.update_function_configuration(FunctionName="hh-authz", Timeout=10)
+    aws.clock.pass_by(2.1)
+    assert publish() == "1"
+    functions.update_function_configuration(FunctionName="hh-authz", Timeout=11)
+    aws.clock.pass_by(2.1)
+    assert [publish(), publish()] == ["2", "2"]
+
+
+def test_calls_go_to_the_alias_where_there_is_one(aws: Aws, refused: Refused) -> None:
+    functions = aws.client("lambda", WEST)
+    alias = functions.get_alias(FunctionName="hh-lease", Name="live")
+    instance = aws.part.function_instance(WEST, "hh-lease")
+    variables = {**aws.part.function_environment(WEST, "hh-lease"), "LOG_LEVEL": "debug"}
+    functions.update_function_configuration(FunctionName="hh-lease", Environment={"Variables": variables})
+    assert refused(functions.publish_version, FunctionName="hh-lease") == "ResourceConflictException"
+    aws.clock.pass_by(2.1)
+    version = functions.publish_version(FunctionName="hh-lease")["Version"]
+    assert version == "2"
+    assert aws.part.function_environment(WEST, "hh-lease")["LOG_LEVEL"] == "info"
+    assert aws.part.function_instance(WEST, "hh-lease") == instance
+    change = {"FunctionName": "hh-lease", "Name": "live", "FunctionVersion": version, "RevisionId": alias["RevisionId"]}
+    assert functions.update_alias(**change)["RevisionId"] != alias["RevisionId"]
+    assert aws.part.function_environment(WEST, "hh-lease")["LOG_LEVEL"] == "debug"
+    assert aws.part.function_instance(WEST, "hh-lease") != instance
+    assert refused(functions.update_alias, **change) == "PreconditionFailedException"
+    missing = {"FunctionName": "hh-lease", "Name": "live", "FunctionVersion": "99"}
+    assert refused(functions.update_alias, **missing) == "ResourceNotFoundException"
+
+
+def test_the_edge_secret_that_the_installer_reads_is_the_authorizer_s(aws: Aws) -> None:
+    stored = aws.client("secretsmanager", WEST).get_secret_value(SecretId="/hh/prod/edge-shared-secret")["SecretString"]
+    assert json.loads(stored) == {"secret": aws.part.function_environment(WEST, "hh-authz")["EDGE_SHARED_SECRET"]}
 
 
 def test_an_environment_has_a_limit_and_reserved_names(aws: Aws, refused: Refused) -> None:

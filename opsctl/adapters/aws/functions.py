@@ -1,0 +1,184 @@
+"""AWS Lambda: a function's configuration, its variables, its versions and aliases.
+
+Every write compares and sets: it carries the revision that was read, and raises Moved when somebody else was there first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from opsctl.adapters.aws.session import AwsSession
+from opsctl.adapters.base import Adapter, writes
+from opsctl.errors import Denied, Moved, Refused, SystemFailed
+from opsctl.redaction import HIDDEN, Secret
+
+SERVICE = "lambda"
+LATEST = "$LATEST"
+
+VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]+")
+RESERVED = re.compile(
+    r"AWS_(REGION|DEFAULT_REGION|EXECUTION_ENV|ACCESS_KEY(_ID)?|SECRET_ACCESS_KEY|SESSION_TOKEN|LAMBDA_\w+)|LAMBDA_(TASK_ROOT|RUNTIME_DIR)"
+)
+ENVIRONMENT_BYTES = 4096
+"""What the names and values of all variables may take together."""
+
+Status = Literal["Successful", "InProgress", "Failed"]
+
+
+class Variables(Mapping[str, Secret]):
+    """A function's environment variables. Any of them may be a secret, so that none is shown; one is a `Secret` once it is asked for."""
+
+    def __init__(self, raw: Mapping[str, str]) -> None:
+        self._raw = dict(raw)
+
+    def __getitem__(self, name: str) -> Secret:
+        return Secret(self._raw[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    def same(self, other: Variables, apart_from: str | None = None) -> bool:
+        """Whether both are equal, one variable left aside."""
+        return all(self._raw.get(name) == other._raw.get(name) for name in {*self, *other} - {apart_from})
+
+    def merged(self, name: str, value: Secret) -> dict[str, str]:
+        """All of them, revealed for AWS alone, `name` with another value; raises Refused for what Lambda doesn't take."""
+        if RESERVED.fullmatch(name) or not VARIABLE.fullmatch(name):
+            raise Refused(f"Lambda keeps the name {name} for itself, or takes no such name; nothing was changed.", "Correct `variable`.")
+        merged = {**self._raw, name: value.reveal()}
+        size = sum(len(each.encode()) for pair in merged.items() for each in pair)
+        if size > ENVIRONMENT_BYTES:
+            raise Refused(
+                f"With the new {name} all variables take {size:,} bytes, and Lambda takes {ENVIRONMENT_BYTES:,}; nothing was changed.",
+                "Give a shorter value, or take another variable out.",
+            )
+        return merged
+
+
+class FunctionState(Struct, frozen=True):
+    """A function's $LATEST or one of its versions, and how its last update went; `modified` is UTC, `code` the digest of its code."""
+
+    name: str
+    version: str
+    revision: str
+    status: Status
+    reason: str
+    modified: datetime
+    description: str
+    code: str
+    variables: Variables
+
+    def same(self, other: FunctionState, apart_from: str | None = None) -> bool:
+        """Whether both run the same code with the same variables, one left aside."""
+        return self.code == other.code and self.variables.same(other.variables, apart_from)
+
+
+class Alias(Struct, frozen=True):
+    """An alias and the version that it serves; `split` says that it serves a second one to some of its callers."""
+
+    name: str
+    version: str
+    revision: str
+    split: bool
+
+
+class Functions(Adapter):
+    """Functions by name; every method raises NotFound for one that doesn't exist. `region` is the session's unless given."""
+
+    def __init__(self, aws: AwsSession) -> None:
+        super().__init__(writing=aws.writing)
+        self._aws = aws
+
+    def state(self, name: str, region: str | None = None, version: str = LATEST) -> FunctionState:
+        """Return how $LATEST or `version` is configured; raises Denied when its variables can't be decrypted."""
+        found = self._aws.call(SERVICE, "get_function_configuration", region=region, FunctionName=name, Qualifier=version)
+        environment = found.get("Environment", {})
+        if error := environment.get("Error"):
+            raise Denied(
+                f"The variables of {name} can't be read ({error.get('ErrorCode', 'no reason given')}), so none may be written.",
+                "Ask for kms:Decrypt on the function's key.",
+            )
+        return FunctionState(
+            name=found["FunctionName"],
+            version=found.get("Version", version),
+            revision=found.get("RevisionId", ""),
+            status=found.get("LastUpdateStatus", "Successful"),
+            reason=found.get("LastUpdateStatusReason", ""),
+            modified=datetime.fromisoformat(found["LastModified"]).astimezone(UTC),
+            description=found.get("Description", ""),
+            code=found.get("CodeSha256", ""),
+            variables=Variables(environment.get("Variables", {})),
+        )
+
+    def alias(self, name: str, alias: str, region: str | None = None) -> Alias:
+        """Return which version an alias serves."""
+        found = self._aws.call(SERVICE, "get_alias", region=region, FunctionName=name, Name=alias)
+        weights = (found.get("RoutingConfig") or {}).get("AdditionalVersionWeights")
+        return Alias(found["Name"], found["FunctionVersion"], found.get("RevisionId", ""), bool(weights))
+
+    @writes
+    def set_variable(self, name: str, variable: str, value: Secret, revision: str, region: str | None = None) -> None:
+        """Give $LATEST's `variable` a value and keep all the others, since AWS replaces them as a whole.
+
+        Raises Moved when the function is no longer at `revision`, Refused for a reserved name or too much of it all.
+        """
+        now = self.state(name, region)
+        if now.revision != revision:
+            raise _moved(name)
+        self._configure(name, region, revision, Environment={"Variables": now.variables.merged(variable, value)})
+
+    @writes
+    def describe_as(self, name: str, description: str, revision: str, region: str | None = None) -> None:
+        """Change $LATEST's description, which makes Lambda start it anew; raises Moved unless it is at `revision`."""
+        self._configure(name, region, revision, Description=description)
+
+    @writes
+    def publish(self, name: str, description: str, revision: str, region: str | None = None) -> str:
+        """Make a version of $LATEST and return its number, the last version's where nothing has changed since; raises Moved."""
+        with _comparing(name):
+            answer = self._aws.call(
+                SERVICE, "publish_version", region=region, FunctionName=name, Description=description, RevisionId=revision
+            )
+        return str(answer["Version"])
+
+    @writes
+    def move_alias(self, name: str, alias: str, version: str, revision: str, region: str | None = None) -> None:
+        """Have an alias serve `version`; raises Moved unless the alias is at `revision`."""
+        with _comparing(f"{name}:{alias}"):
+            self._aws.call(
+                SERVICE, "update_alias", region=region, FunctionName=name, Name=alias, FunctionVersion=version, RevisionId=revision
+            )
+
+    def _configure(self, name: str, region: str | None, revision: str, **settings: Any) -> None:
+        with _comparing(name):
+            self._aws.call(SERVICE, "update_function_configuration", region=region, FunctionName=name, RevisionId=revision, **settings)
+
+
+@contextmanager
+def _comparing(name: str) -> Iterator[None]:
+    """Translate Lambda's two ways of saying that somebody else is at it."""
+    try:
+        yield
+    except SystemFailed as no:
+        code = getattr(no.__cause__, "response", {}).get("Error", {}).get("Code")
+        if code == "PreconditionFailedException":
+            raise _moved(name) from no
+        if code == "ResourceConflictException":
+            raise SystemFailed(f"Lambda is still busy with an earlier update of {name}; nothing was changed.", "Run it again soon.") from no
+        raise
+
+
+def _moved(name: str) -> Moved:
+    return Moved(f"Somebody else has changed {name} in this moment; nothing was changed.", "Look again, then plan anew.")

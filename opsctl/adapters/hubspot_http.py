@@ -1,0 +1,54 @@
+"""How HubSpot is asked: behind the HTTP wall, under the limiter, and again where its answer allows it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from opsctl.adapters.http import Http
+from opsctl.adapters.hubspot_errors import translated, wait_before_retry
+from opsctl.adapters.limiter import WINDOW_SECONDS, Limiter
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    import httpx
+
+TRIES = 4
+
+
+class HubSpotHttp(Http):
+    """One portal's API. `limiter` gives each request its slot; it learns the limits that HubSpot's answers name."""
+
+    def __init__(self, base: str, *, token: Secret, limiter: Limiter, writing: bool, sandbox: bool, reading_posts: tuple[str, ...]) -> None:
+        super().__init__(base, system="HubSpot", writing=writing, sandbox=sandbox, reading_posts=reading_posts)
+        self._token = token
+        self.limiter = limiter
+        self.pause: Callable[[float], None] = time.sleep
+        self.time_zone = ""
+
+    def call(self, method: str, path: str, what: str, *, json: Any = None, params: Mapping[str, str] | None = None) -> httpx.Response:
+        """Send a request, and return its answer, a success; `what` is asked for, in words.
+
+        A read is sent again after a moment's weakness; a write only after an answer that says that nothing was done. OutcomeUnknown
+        when a write's answer was lost.
+        """
+        effect = not self._reads(method, path)
+        headers = {"Authorization": f"Bearer {self._token.reveal()}"}
+        for left in reversed(range(TRIES)):
+            with self.limiter.slot():
+                answer = self._send(method, path, effect, json=json, params=params, headers=headers)
+            if answer.is_success:
+                break
+            wait = wait_before_retry(answer, effect=effect)
+            if wait is None or not left:
+                raise translated(answer, what, effect=effect, time_zone=self.time_zone)
+            # A rehearsal's window is shorter, and so is everything else in it.
+            self.pause(wait * self.limiter.window / WINDOW_SECONDS)
+        self._learn(answer)
+        return answer
+
+    def _learn(self, answer: httpx.Response) -> None:
+        most, interval = (answer.headers.get(f"X-HubSpot-RateLimit-{name}", "") for name in ("Max", "Interval-Milliseconds"))
+        if most.isdecimal() and interval.isdecimal():
+            self.limiter.learn(int(most), int(interval) / 1000)

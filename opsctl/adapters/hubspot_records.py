@@ -1,0 +1,108 @@
+"""What HubSpot's answers hold: contacts, their history, and how a batch went.
+
+Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from opsctl.errors import OutcomeUnknown, SystemFailed
+
+EMAIL, OTHER_EMAILS = "email", "hs_additional_emails"
+CONVERSE = "Look at base and contacts in [hubspot]."
+
+
+@dataclass(frozen=True)
+class Account:
+    """The portal that a token is for; its day ends at midnight in `time_zone`."""
+
+    portal: int
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A value that a property had from `at` on; `source` is what kind of writer set it (`INTEGRATION`, `CRM_UI` ...)."""
+
+    value: str
+    at: datetime
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A record. A property that is empty is None, one that HubSpot doesn't define is left out; a history begins with the newest.
+
+    `merged_from` is the id that was asked for where that record was merged into this one.
+    """
+
+    id: str
+    email: str | None
+    properties: dict[str, str | None] = field(repr=False)
+    history: dict[str, list[HistoryEntry]] = field(default_factory=dict, repr=False)
+    merged_from: str | None = None
+
+
+class Read(NamedTuple):
+    """Contacts by id, and the ids that HubSpot didn't answer: unknown, deleted or merged away."""
+
+    found: dict[str, Contact]
+    missing: list[str]
+
+
+class Resolved(NamedTuple):
+    """Ids by e-mail as it was asked for, the e-mails of nobody, and those of a contact that was named already."""
+
+    found: dict[str, str]
+    missing: list[str]
+    double: list[str]
+
+
+class Updated(NamedTuple):
+    """The ids that were updated, and why each of the others wasn't."""
+
+    done: list[str]
+    errors: dict[str, str]
+
+
+def contact_of(found: Any, asked: str | None = None, *, effect: bool = False) -> Contact:
+    """A record that was answered where the id `asked` was named; one that can't be read is a doubt after an `effect`."""
+    try:
+        key, properties = str(found["id"]), dict(found["properties"])
+        history = {name: [_entry(each) for each in entries] for name, entries in (found.get("propertiesWithHistory") or {}).items()}
+    except (KeyError, TypeError, ValueError):
+        if effect:
+            raise OutcomeUnknown("HubSpot said yes in words that can't be read.", "Look at the contact in HubSpot.") from None
+        raise SystemFailed("HubSpot sent a contact that can't be read.", CONVERSE) from None
+    return Contact(key, properties.get(EMAIL), properties, history, asked if asked not in (None, key) else None)
+
+
+def _entry(found: Mapping[str, Any]) -> HistoryEntry:
+    at = datetime.fromisoformat(found["timestamp"]).astimezone(UTC)
+    return HistoryEntry(str(found["value"]), at, str(found.get("sourceType") or ""))
+
+
+def results_of(found: Mapping[str, Any]) -> list[Any]:
+    """The records of a batch that was read."""
+    results = found.get("results")
+    if not isinstance(results, list):
+        raise SystemFailed("HubSpot answered a batch without results.", CONVERSE)
+    return results
+
+
+def outcome_of(found: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Who was updated and who wasn't: each error object names its ids, and some ids are left out without a word."""
+    results = found.get("results")
+    if not isinstance(results, list):
+        raise OutcomeUnknown("HubSpot answered an update without results.", "Resume the run, which looks first: opsctl runs resume ID")
+    answered = {str(each.get("id")) for each in results if isinstance(each, dict)}
+    told: dict[str, str] = {}
+    for error in found.get("errors") or ():
+        for key in (error.get("context") or {}).get("ids") or ():
+            told[str(key)] = f"{error.get('category') or 'refused'}: {' '.join(str(error.get('message') or '').split())}"
+    silent = "HubSpot left it out without a word: it was merged into another contact, or deleted."
+    return [key for key in ids if key in answered], {key: told.get(key, silent) for key in ids if key not in answered}

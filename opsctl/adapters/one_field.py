@@ -1,0 +1,85 @@
+"""One member of a JSON object, found and replaced in its text, so that every other byte stays as somebody wrote it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple, NoReturn
+
+SPACE = re.compile(r"[ \t\r\n]*")
+
+
+class Member(NamedTuple):
+    """A member of the outermost object: its name and value, and where in the text both are."""
+
+    name: str
+    value: Any
+    start: int
+    name_end: int
+    value_start: int
+    value_end: int
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON value")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def members(text: str) -> list[Member]:
+    """Every member of the JSON object that `text` is, in order; raises ValueError, which repeats nothing of it, when it is none."""
+    try:
+        whole = DECODER.decode(text)
+    except json.JSONDecodeError as cause:
+        raise ValueError(f"line {cause.lineno}, column {cause.colno}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(whole, dict):
+        raise ValueError("it is no object")
+    found: list[Member] = []
+    at = _skip(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, name_end = DECODER.raw_decode(text, at)
+        value_start = _skip(text, _skip(text, name_end) + 1)
+        value, value_end = DECODER.raw_decode(text, value_start)
+        found.append(Member(name, value, at, name_end, value_start, value_end))
+        at = _skip(text, value_end)
+        at = _skip(text, at + 1) if text[at] == "," else at
+    return found
+
+
+def _skip(text: str, at: int) -> int:
+    match = SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def value_of(text: str, name: str) -> Any:
+    """The value of member `name`, None when there is none; raises ValueError when there are two, or `text` is no JSON object."""
+    found = [member for member in members(text) if member.name == name]
+    if len(found) > 1:
+        raise ValueError(f"it names {name} {len(found)} times")
+    return found[0].value if found else None
+
+
+def replaced(text: str, name: str, value: str) -> str:
+    """`text` with `value` as member `name`, added at the end, in the style of the others, where there was none."""
+    value_of(text, name)
+    all_members = members(text)
+    new = json.dumps(value)
+    for member in all_members:
+        if member.name == name:
+            return text[: member.value_start] + new + text[member.value_end :]
+    if not all_members:
+        begin = text.index("{") + 1
+        return f"{text[:begin]}{json.dumps(name)}: {new}{text[begin:]}"
+    first, last = all_members[0], all_members[-1]
+    colon = text[first.name_end : first.value_start]
+    return f"{text[: last.value_end]}{_comma(text, all_members)}{json.dumps(name)}{colon}{new}{text[last.value_end :]}"
+
+
+def _comma(text: str, all_members: list[Member]) -> str:
+    """What stands between two members: as between the last two, or after the brace."""
+    if len(all_members) > 1:
+        return text[all_members[-2].value_end : all_members[-1].start]
+    return "," + (text[text.index("{") + 1 : all_members[0].start] or " ")

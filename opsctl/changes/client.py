@@ -1,0 +1,84 @@
+"""Changes to the customer's configuration of `hh` on this machine."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
+from opsctl.errors import Moved as MovedError
+from opsctl.errors import Refused
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.redaction import Secret
+    from opsctl.systems import Systems
+
+
+class SetEdgeAuth(Change, frozen=True, kw_only=True):
+    """The field `edge_auth` of one configuration file is the given value; everything else in the file stays.
+
+    `before` and `after` are fingerprints; `before` is null where the file has no such field.
+    """
+
+    poll: ClassVar[float] = 0.1
+    timeout: ClassVar[float] = 30
+
+    path: str
+    source: str
+    before: str | None
+    after: str
+
+    @property
+    def target(self) -> str:
+        """`client/PATH`."""
+        return f"client{self.path}"
+
+    @property
+    def summary(self) -> str:
+        """Says where the value comes from, never what it is."""
+        return f"set edge_auth in {self.path}, value from {self.source} ({self.after})"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Fingerprints."""
+        return self.before, self.after
+
+    def check(self, read: Systems) -> Finding:
+        """Compare the field's fingerprint; a file that can't be rewritten is refused here, before anything is tried."""
+        now = fingerprint(read, read.client.read(Path(self.path)).edge_auth)
+        if now == self.after:
+            return Done("its edge_auth is the given one")
+        if now != self.before:
+            return Moved(f"its edge_auth is now {now or 'missing'}, not {self.before or 'missing'} as reviewed")
+        return Pending(1, "files")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """Replace the file at once by one that differs in that field alone."""
+        value = write.values.read(self.source)
+        if fingerprint(write, value) != self.after:
+            raise Refused(
+                f"The value from {self.source} isn't the one that was reviewed; nothing was changed.", "Give the same value again."
+            )
+        seen = write.client.read(Path(self.path))
+        if fingerprint(write, seen.edge_auth) != self.before:
+            raise MovedError(
+                f"{self.path}: its edge_auth isn't as reviewed any more; it was not changed.", "Look again: opsctl client show"
+            )
+        write.client.set_edge_auth(seen, value, token)
+        return {"fingerprint": self.after}
+
+    def inverse(self) -> Never:
+        """None: it would need the former secret."""
+        return Never("the former edge_auth is a secret and is kept nowhere; set it again from where you have it")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's edit by hand (HH, Rotate EDGE_SHARED_SECRET), the value from a file; mode and owner stay."""
+        path = shlex.quote(self.path)
+        field = '.edge_auth = ($v | rtrimstr("\\n"))'
+        return [f"umask 077; jq --rawfile v NEW_VALUE {shlex.quote(field)} {path} > NEW.json && cat NEW.json > {path}; rm -f NEW.json"]
+
+
+def fingerprint(systems: Systems, value: Secret | None) -> str | None:
+    """The keyed fingerprint of a value, None of none."""
+    return None if value is None else systems.memory.fingerprint(value.raw())

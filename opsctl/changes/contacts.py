@@ -1,0 +1,279 @@
+"""Changes to HubSpot contacts: their properties, and the pairing tokens that are minted for them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.errors import SystemFailed
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    from opsctl.adapters.hubspot_records import Contact
+    from opsctl.config import Environment
+    from opsctl.settings import HubSpotSettings
+    from opsctl.systems import Systems
+
+SHOWN = 3
+TRUE, FALSE = "true", "false"
+
+
+class SetContactProperties(Change, frozen=True, kw_only=True):
+    """A property of up to a hundred contacts has each its `after`; what was before is kept for each."""
+
+    width: ClassVar[int] = 8
+    lag: ClassVar[float] = 2
+    permissions: ClassVar[frozenset[str]] = frozenset({"crm.objects.contacts.read", "crm.objects.contacts.write"})
+
+    name: str
+    contacts: tuple[tuple[str, str | None, str | None], ...]
+
+    @property
+    def target(self) -> str:
+        """`contact/ID`, or `contacts/FIRST..LAST` for several."""
+        ids = [id for id, _, _ in self.contacts]
+        return f"contact/{ids[0]}" if len(ids) == 1 else f"contacts/{ids[0]}..{ids[-1]}"
+
+    @property
+    def summary(self) -> str:
+        """Says the value, and for how many."""
+        values = sorted({after or "nothing" for _, _, after in self.contacts})
+        whose = f"contact {self.contacts[0][0]}" if len(self.contacts) == 1 else f"{len(self.contacts)} contacts"
+        return f"set {self.name} of {whose} to {' or '.join(values)}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Each contact's value, where one is changed."""
+        if len(self.contacts) > 1:
+            return None, None
+        _, before, after = self.contacts[0]
+        return before, after
+
+    def check(self, read: Systems) -> Finding:
+        """Read the contacts back, all at once."""
+        found, missing = read.hubspot.read([id for id, _, _ in self.contacts], (self.name,))
+        if missing:
+            return Moved(f"gone or merged since: {_some(missing)}")
+        now = {id: found[id].properties.get(self.name) or None for id, _, _ in self.contacts}
+        moved = [id for id, before, after in self.contacts if now[id] not in (before or None, after or None)]
+        if moved:
+            return Moved(f"{self.name} of {_some(moved)} is neither as reviewed nor as wanted")
+        todo = [id for id, _, after in self.contacts if now[id] != (after or None)]
+        return Pending(len(todo), "contacts") if todo else Done(f"{self.name} is so for all {len(self.contacts)}")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One batch update of those that differ; what HubSpot refused of it is an error that names the contacts."""
+        answer = write.hubspot.update({id: {self.name: after or ""} for id, before, after in self.contacts if before != after})
+        if answer.errors:
+            why = next(iter(answer.errors.values()))
+            told = f"HubSpot changed {len(answer.done)} of {len(answer.done) + len(answer.errors)} contacts"
+            raise SystemFailed(f"{told}, and refused {_some(list(answer.errors))}: {why}", "Look at those contacts in HubSpot.")
+        return {"updated": len(answer.done)}
+
+    def inverse(self) -> SetContactProperties:
+        """Each contact's former value."""
+        return SetContactProperties(name=self.name, contacts=tuple((id, after, before) for id, before, after in self.contacts))
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's line (HH, Temporarily disable downloads)."""
+        return [_patch(environment, id, {self.name: after or ""}) for id, _, after in self.contacts]
+
+
+class TokenChange(Change, frozen=True, kw_only=True):
+    """A change to one contact's pairing token, told by its fingerprint; `seen` is the newest write of the request, on HubSpot's clock."""
+
+    poll: ClassVar[float] = 1
+    lag: ClassVar[float] = 5
+    timeout: ClassVar[float] = 120
+
+    contact: str
+    before: str | None
+    seen: datetime | None = None
+
+    @property
+    def target(self) -> str:
+        """`contact/ID`."""
+        return f"contact/{self.contact}"
+
+    @property
+    def remembered(self) -> bool:
+        """A token doesn't tell whether it was wanted."""
+        return True
+
+    def _held(self, systems: Systems) -> Contact:
+        settings = systems.environment.need("hubspot")
+        return systems.hubspot.contact(self.contact, (settings.enabled, settings.requested, settings.minted), (settings.requested,))
+
+    def _asked_since(self, held: Contact, settings: HubSpotSettings) -> bool:
+        """Whether `true` was written to the request since the plan was made."""
+        history = held.history.get(settings.requested, [])
+        return any(e.value == TRUE and (self.seen is None or e.at > self.seen) for e in history)
+
+
+class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
+    """The request is off, so that turning it on is a change that HubSpot tells the webhook."""
+
+    @property
+    def target(self) -> str:
+        """`contact/ID/request`."""
+        return f"contact/{self.contact}/request"
+
+    @property
+    def summary(self) -> str:
+        """Says whose."""
+        return f"turn the token request of contact {self.contact} off, before it is turned on"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The request."""
+        return TRUE, FALSE
+
+    def check(self, read: Systems) -> Finding:
+        """Look at the request, and at its history: once it was turned on again, it is never turned off."""
+        settings: HubSpotSettings = read.environment.need("hubspot")
+        held = self._held(read)
+        if held.properties.get(settings.requested) != TRUE:
+            return Done("the request is off")
+        if self._asked_since(held, settings):
+            return Done("the request was turned on since")
+        return Pending(1, "contacts")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One PATCH."""
+        write.hubspot.set(self.contact, {write.environment.need("hubspot").requested: FALSE})
+        return {}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("it is turned on again by the next change")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The same PATCH."""
+        return [_patch(environment, self.contact, {environment.need("hubspot").requested: FALSE})]
+
+
+class MintToken(TokenChange, frozen=True, kw_only=True):
+    """The contact's token is no longer the one with fingerprint `before`.
+
+    It is asked for by the property, or by a signed event: then `event` is its id, and `at` when it is said to have happened.
+    """
+
+    event: int | None = None
+    at: datetime | None = None
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The request, which has to be off first."""
+        return frozenset() if self.event else frozenset({f"contact/{self.contact}/request"})
+
+    @property
+    def summary(self) -> str:
+        """Says whose, and how."""
+        return f"mint a token for contact {self.contact}{' by a signed webhook event' if self.event else ''}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The fingerprint, and that there will be another."""
+        return self.before, "another"
+
+    def check(self, read: Systems) -> Finding:
+        """Look for another token; once it was asked for, wait for it."""
+        settings: HubSpotSettings = read.environment.need("hubspot")
+        held = self._held(read)
+        minted = fingerprint(held, read)
+        if minted and minted != self.before:
+            return Done(f"the token is now {minted}{logged(read, self.contact, self.seen)}")
+        if self.event is None and self._asked_since(held, settings):
+            return Settling("asked for; waiting for the webhook to mint it")
+        off = held.properties.get(settings.enabled) == FALSE
+        return Pending(1, "tokens", f"downloads are disabled for contact {self.contact}: the token won't work" if off else "")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One PATCH, or one signed event, which the webhook knows by its id and takes once."""
+        if self.event is None:
+            write.hubspot.set(self.contact, {write.environment.need("hubspot").requested: TRUE})
+        else:
+            write.webhook.send(self.contact, write.environment.need("hubspot").requested, TRUE, event=self.event, at=self.at)
+        return {}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("the former token was replaced, and HubSpot keeps no copy that could be trusted")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's lines (HH, Mint)."""
+        settings: HubSpotSettings = environment.need("hubspot")
+        if self.event:
+            words = f'--url {shlex.quote(settings.webhook or "")} --secret "$HS_APP_SECRET" --contact {self.contact}'
+            return [f"node scripts/simulate-hs-webhook.js {words}"]
+        return [_patch(environment, self.contact, {settings.requested: TRUE})]
+
+
+class RevokeToken(TokenChange, frozen=True, kw_only=True):
+    """The contact's token is no longer the one with fingerprint `before`: cleared, and the request turned off, ready to be turned on."""
+
+    @property
+    def summary(self) -> str:
+        """Says whose, and which."""
+        which = f" {self.before}" if self.before else ""
+        return f"revoke the pairing code{which} of contact {self.contact}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The fingerprint."""
+        return self.before, None
+
+    def check(self, read: Systems) -> Finding:
+        """Compare the token's fingerprint."""
+        now = fingerprint(self._held(read), read)
+        if now is None:
+            return Done("that token is gone" if self.before else "there is no token")
+        if now != self.before:
+            return Done(f"the token is {now}, no longer {self.before}" if self.before else "there was no token")
+        return Pending(1, "tokens", "the customer's pairing code stops working")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One PATCH; a request that is already on would not be told to the webhook, so that it is turned off here."""
+        write.hubspot.set(self.contact, _cleared(write.environment.need("hubspot")))
+        return {}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("an old token cannot come back")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The first half of the runbook's line (HH, Revoke a pairing code); to mint again is the other."""
+        return [_patch(environment, self.contact, _cleared(environment.need("hubspot")))]
+
+
+def fingerprint(contact: Contact, systems: Systems) -> str | None:
+    """The keyed fingerprint of a contact's token; None without one."""
+    minted = contact.properties.get(systems.environment.need("hubspot").minted)
+    return systems.memory.fingerprint(Secret(minted).raw()) if minted else None
+
+
+def logged(systems: Systems, contact: str, since: datetime | None) -> str:
+    """When the webhook logged `minted_token` for a contact, in words; the line's token is never shown."""
+    function = next((f for name, f in systems.config.functions.items() if "webhook" in name), None)
+    if function is None or since is None:
+        return ""
+    try:
+        lines = systems.logs.recent(function.log_group, since, 1, f'"minted_token {contact}"', function.region)
+    except SystemFailed as failed:
+        return f"; its log could not be read: {failed.what}"
+    return f"; minted_token was logged {lines[0].at:%H:%M:%S} UTC" if lines else "; minted_token isn't in the log yet"
+
+
+def _cleared(settings: HubSpotSettings) -> dict[str, str]:
+    return {settings.minted: "", settings.requested: FALSE}
+
+
+def _patch(environment: Environment, contact: str, properties: dict[str, str]) -> str:
+    settings: HubSpotSettings = environment.need("hubspot")
+    body = shlex.quote(json.dumps({"properties": properties}))
+    head = '-H @<(echo "Authorization: Bearer $HS_TOKEN") -H "Content-Type: application/json"'
+    return f"curl -fsS -X PATCH {settings.base}{settings.contacts}/{contact} {head} -d {body}"
+
+
+def _some(ids: list[str]) -> str:
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return f"{', '.join(ids[:SHOWN])}{more}"

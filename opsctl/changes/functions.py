@@ -1,0 +1,264 @@
+"""Changes to Lambda functions: a fresh start, and what an alias serves; and what every change to a function knows."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct
+
+from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.errors import NotFound, Refused
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.functions import FunctionState
+    from opsctl.config import Environment
+    from opsctl.redaction import Secret
+    from opsctl.systems import Systems
+
+
+class Stored(Struct, frozen=True, kw_only=True):
+    """The secret that keeps a function's value for those who need it too; the value is version `version` of it, and was `former`."""
+
+    id: str
+    key: str | None = None
+    region: str | None = None
+    version: str
+    former: str | None = None
+
+    def value(self, systems: Systems, version: str | None) -> Secret | None:
+        """The value of a version, or None where there is no such version (yet)."""
+        if version is None:
+            return None
+        try:
+            return systems.secrets.value(self.id, key=self.key, version=version, region=self.region)
+        except NotFound:
+            return None
+
+    def back(self, former: str) -> Stored:
+        """The same with the former version as the wanted one."""
+        return Stored(id=self.id, key=self.key, region=self.region, version=former, former=self.version)
+
+
+class FunctionChange(Change, frozen=True, kw_only=True):
+    """A change to one Lambda function, which configuration calls `name` and AWS `function`."""
+
+    poll: ClassVar[float] = 1
+
+    name: str
+    function: str
+    region: str | None = None
+
+    @property
+    def target(self) -> str:
+        """`function/NAME`."""
+        return f"function/{self.name}"
+
+    def latest(self, read: Systems) -> FunctionState:
+        """How $LATEST is configured."""
+        return read.functions.state(self.function, self.region)
+
+    def updated(self, state: FunctionState) -> Settling | Failed | None:
+        """What is still to be waited for, or went wrong, after AWS took an update."""
+        if state.status == "InProgress":
+            return Settling(f"Lambda updates {self.name}")
+        return Failed(f"Lambda couldn't update {self.name}: {state.reason}", 1, "functions") if state.status == "Failed" else None
+
+    def all_served(self, read: Systems, latest: FunctionState, alias: str | None, apart_from: str | None = None) -> None:
+        """Refuse where publishing would bring to the alias's callers what somebody else left unpublished."""
+        if alias is None:
+            return
+        served = read.functions.state(self.function, self.region, read.functions.alias(self.function, alias, self.region).version)
+        if not latest.same(served, apart_from):
+            raise Refused(
+                f"$LATEST of {self.name} has code or variables that {alias} (version {served.version}) doesn't serve: publishing would"
+                " bring them to its callers.",
+                f"Publish them, or take them back, first: aws lambda get-function-configuration --function-name {self.function}",
+            )
+
+    def aws(self, environment: Environment, words: str) -> str:
+        """One of Lambda's own command lines."""
+        region = self.region or environment.aws.region
+        return f"aws lambda {words} --function-name {shlex.quote(self.function)} --region {region}"
+
+    def wait(self, environment: Environment) -> str:
+        """Lambda's own line to wait for an update."""
+        return self.aws(environment, "wait function-updated-v2")
+
+
+class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
+    """$LATEST's description is `after`, so that Lambda has started it anew since, and it has read its secrets again."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"})
+
+    alias: str | None = None
+    secret: str
+    before: str
+    after: str
+    generated: bool = False
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The secret that it is to read."""
+        return frozenset({f"secret/{self.secret}/AWSCURRENT"})
+
+    @property
+    def remembered(self) -> bool:
+        """A generated value has another version each time."""
+        return self.generated
+
+    @property
+    def summary(self) -> str:
+        """Says what for."""
+        return f"start {self.name} anew, so that it reads {self.secret}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The description."""
+        return self.before, self.after
+
+    def check(self, read: Systems) -> Finding:
+        """Compare the description, then wait for Lambda."""
+        state = self.latest(read)
+        if state.description == self.after:
+            return self.updated(state) or Done(f"{self.name} was started anew for it", state.modified)
+        if state.description != self.before:
+            return Moved(f"it is described as {state.description!r}, not as {self.before!r}")
+        self.all_served(read, state, self.alias)
+        return Pending(1, "functions")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """UpdateFunctionConfiguration with another description; publishing unchanged code would do nothing."""
+        write.functions.describe_as(self.function, self.after, self.latest(write).revision, self.region)
+        return {}
+
+    def inverse(self) -> RefreshFunction:
+        """The former description."""
+        return RefreshFunction(
+            name=self.name,
+            function=self.function,
+            region=self.region,
+            alias=self.alias,
+            secret=self.secret,
+            before=self.after,
+            after=self.before,
+        )
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Lambda's own line, and its wait."""
+        words = f"update-function-configuration --revision-id REVISION --description {shlex.quote(self.after)}"
+        return [self.aws(environment, words), self.wait(environment)]
+
+
+class ServeLatest(FunctionChange, frozen=True, kw_only=True):
+    """The alias serves what $LATEST is now, published; or, where `after` says so, that version. It served `before`.
+
+    Publishing and moving the alias are two calls and one effect: published again, nothing new comes of it.
+    """
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetAlias", "lambda:PublishVersion", "lambda:UpdateAlias"})
+
+    alias: str
+    before: str | None
+    after: str | None = None
+    rests_on: str
+    stored: Stored | None = None
+    cache: float = 0
+    generated: bool = False
+    compromised: bool = False
+
+    @property
+    def target(self) -> str:
+        """`function/NAME/ALIAS`."""
+        return f"function/{self.name}/{self.alias}"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The change of $LATEST that it brings to the callers."""
+        return frozenset({self.rests_on})
+
+    @property
+    def remembered(self) -> bool:
+        """As what it rests on."""
+        return self.generated
+
+    @property
+    def summary(self) -> str:
+        """Says what the callers get."""
+        what = f"version {self.after}" if self.after else "$LATEST, published"
+        return f"have {self.alias} of {self.name} serve {what}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Versions; the one to be published has no number yet."""
+        return self.before, self.after
+
+    def check(self, read: Systems) -> Finding:
+        """Compare what the alias serves with what it is to serve, then wait for the authorizer."""
+        serves = read.functions.alias(self.function, self.alias, self.region)
+        if serves.split:
+            raise Refused(f"{self.alias} of {self.name} serves two versions: a release is under way.", "Let it end first.")
+        latest = self.latest(read)
+        served = read.functions.state(self.function, self.region, serves.version)
+        as_latest = latest.same(served) and latest.description == served.description
+        if serves.version == self.after or (self.after is None and as_latest):
+            so = f"{self.alias} serves version {serves.version}"
+            return taken(read, self, self.stored, self.cache, served.modified, so) if self.stored else Done(so, served.modified)
+        if (self.before is not None and serves.version != self.before) or (self.before is None and not as_latest):
+            return Moved(f"{self.alias} serves version {serves.version}, not {self.before or 'what was published'} as reviewed")
+        return Pending(1, "functions")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """PublishVersion where a version is to be made, then UpdateAlias; each compares revisions."""
+        version = self.after
+        if version is None:
+            latest = self.latest(write)
+            version = write.functions.publish(self.function, latest.description, latest.revision, self.region)
+        revision = write.functions.alias(self.function, self.alias, self.region).revision
+        write.functions.move_alias(self.function, self.alias, version, revision, self.region)
+        return {"version": version}
+
+    def inverse(self) -> ServeLatest | Never:
+        """The version that it served."""
+        if self.compromised:
+            return Never("the old value is compromised")
+        back = self.stored.back(self.stored.former) if self.stored and self.stored.former else None
+        return ServeLatest(
+            name=self.name,
+            function=self.function,
+            region=self.region,
+            alias=self.alias,
+            before=self.after,
+            after=self.before,
+            rests_on=self.rests_on,
+            stored=back,
+            cache=self.cache,
+        )
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Lambda's own lines."""
+        move = self.aws(environment, f"update-alias --name {self.alias} --function-version {self.after or 'VERSION'}")
+        return [move] if self.after else [self.aws(environment, "publish-version --revision-id REVISION"), move]
+
+
+def fingerprint(systems: Systems, value: Secret | None) -> str | None:
+    """The keyed fingerprint of a value, None of none."""
+    return None if value is None else systems.memory.fingerprint(value.raw())
+
+
+def taken(read: Systems, change: FunctionChange, stored: Stored, cache: float, since: datetime, so: str) -> Done | Settling:
+    """Whether whoever calls meets the new value: the authorizer keeps its answers for `cache` seconds, so that the former one still passes.
+
+    Where the function is the lease endpoint's authorizer and both values are known the endpoint itself is asked, else it is waited out.
+    """
+    lease = read.config.lease
+    asked = lease is not None and lease.authorizer == change.name
+    new, former = stored.value(read, stored.version), stored.value(read, stored.former)
+    if asked and new is not None and not read.lease.authorized(new):
+        return Settling("the lease endpoint doesn't take the new value yet")
+    if asked and new is not None and former is not None and former != new:
+        if read.lease.authorized(former):
+            return Settling(f"the lease endpoint's authorizer still takes the former value, {cache:.0f} s at most")
+        return Done(f"{so}; the lease endpoint takes it and no longer the former one", since)
+    if (left := (since + timedelta(seconds=cache) - read.now()).total_seconds()) > 0:
+        return Settling(f"what was cached with the former value lives {left:.0f} s at most")
+    return Done(so, since)

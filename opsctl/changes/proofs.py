@@ -1,0 +1,83 @@
+"""What proves that a secret's value can do its work, before it is made current and whenever it is verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, Refused, SystemFailed
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    from opsctl.settings import SecretSettings
+    from opsctl.systems import Systems
+
+SHORTEST_KEY = 32
+SHORTEST_WORD = 16
+USERNAME = "username"
+"""The JSON key beside a GHCR token that holds its user."""
+
+Proof = Callable[["Systems", str, "SecretSettings", Secret, str | None], str]
+
+
+def prove(systems: Systems, name: str, value: Secret, version: str | None = None, proof: str | None = None) -> str:
+    """Return what proved `value`, or raise Refused; `version` is where the other keys of its JSON are looked for.
+
+    Each proof is asked of the system that takes the value: `hubspot` whose portal it is, `ghcr` for the image's manifest. `jwt` and
+    `shape` can only look at the value itself.
+    """
+    secret = systems.environment.secret(name)
+    found = PROOFS.get(proof or secret.proof)
+    if found is None:
+        return "nothing outside can be asked"
+    try:
+        return found(systems, name, secret, value, version)
+    except (CredentialsInvalid, Denied, NotFound) as no:
+        raise Refused(f"The value of {name} does not do its work: {no.what}", secret.procedure or no.next) from no
+
+
+def _jwt(systems: Systems, name: str, secret: SecretSettings, value: Secret, version: str | None) -> str:
+    if len(value.reveal()) < SHORTEST_KEY:
+        raise Refused(f"The new value of {name} is too short to sign with; it was not made current.", f"Give {SHORTEST_KEY} characters.")
+    return "long enough to sign with"
+
+
+def _shape(systems: Systems, name: str, secret: SecretSettings, value: Secret, version: str | None) -> str:
+    text = value.reveal()
+    if len(text) < SHORTEST_WORD or not text.isascii() or not text.isprintable() or " " in text:
+        raise Refused(
+            f"The value of {name} isn't one word of {SHORTEST_WORD} or more plain characters; it was not made current.",
+            "Look for a blank, a quote or a line end that was copied with it.",
+        )
+    return "one plain word; nothing outside can be asked"
+
+
+def _hubspot(systems: Systems, name: str, secret: SecretSettings, value: Secret, version: str | None) -> str:
+    _shape(systems, name, secret, value, version)
+    asked = systems.hubspot_as(value)
+    try:
+        return f"HubSpot takes it, for portal {asked.prove().portal}"
+    finally:
+        asked.close()
+
+
+def _ghcr(systems: Systems, name: str, secret: SecretSettings, value: Secret, version: str | None) -> str:
+    _shape(systems, name, secret, value, version)
+    if secret.image is None:
+        raise ConfigurationError(f"The secret {name} names no `image`, which its proof needs.", "Add `image` to it.")
+    digest = systems.ghcr.pull(secret.image, _username(systems, name, secret, version), value)
+    return f"GHCR shows it {secret.image} ({digest[:19]})"
+
+
+def _username(systems: Systems, name: str, secret: SecretSettings, version: str | None) -> str:
+    """The user beside the token: a name, which is no secret and may be shown."""
+    try:
+        members = json.loads(systems.secrets.value(secret.id, version=version, region=secret.region).reveal())
+        return str(members[USERNAME])
+    except (ValueError, KeyError, TypeError):
+        # Without the cause: a JSON error may quote the value.
+        raise SystemFailed(f"Secret {secret.id} has no key {USERNAME!r} beside the token of {name}.", "Store it there.") from None
+
+
+PROOFS: dict[str, Proof] = {"jwt": _jwt, "shape": _shape, "hubspot": _hubspot, "ghcr": _ghcr}

@@ -1,0 +1,176 @@
+"""A secret that lives in a variable of a Lambda function: a person is asked first, then the variable takes a stored version's value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Done, Evidence, Finding, Moved, Never, Pending, Telling
+from opsctl.changes.functions import FunctionChange, Stored, fingerprint, taken
+from opsctl.errors import Moved as MovedError
+from opsctl.errors import Refused
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+READY, NOT_READY = "ready", "not ready"
+
+
+class AskFirst(FunctionChange, frozen=True, kw_only=True):
+    """Somebody has said that people are ready, before `variable` gets another value; unasked where it holds the given one already."""
+
+    telling: ClassVar[Telling] = "token"
+
+    variable: str
+    question: str
+    before: str | None
+    fingerprint: str | None = None
+
+    @property
+    def target(self) -> str:
+        """`function/NAME/VARIABLE/question`."""
+        return f"function/{self.name}/{self.variable}/question"
+
+    @property
+    def remembered(self) -> bool:
+        """Only the answer tells."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """The question."""
+        return f"ask: {self.question}"
+
+    def check(self, read: Systems) -> Finding:
+        """Look whether there is anything to ask about, before anybody is asked."""
+        now = fingerprint(read, self.latest(read).variables.get(self.variable))
+        if now and now == self.fingerprint:
+            return Done(f"{self.variable} is the given value, so that nobody has to be ready")
+        if now != self.before:
+            return Moved(f"{self.variable} is no longer the value ({self.before}) as reviewed")
+        return Pending(0, "people", "asked before anything is changed")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """Ask on the terminal; Waiting when nobody is there, Refused when the answer is no."""
+        answer = write.person.choose(self.question, (READY, NOT_READY), "Answer at a terminal: opsctl runs resume RUN")
+        if answer != READY:
+            raise Refused("Not ready; nothing was changed.", "When it is: opsctl runs resume RUN")
+        return {"answer": answer, "assumed": write.person.assume}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("a question was answered")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """A reminder."""
+        return [f"# ask first: {self.question}"]
+
+
+class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
+    """$LATEST's `variable` holds the value of the stored version; all other variables are kept.
+
+    `before` and `fingerprint` name the value that was reviewed and the given one; a generated value has none, and is told by its version.
+    """
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"})
+
+    alias: str | None = None
+    secret: str
+    variable: str
+    stored: Stored
+    before: str | None
+    fingerprint: str | None = None
+    generated: bool = False
+    cache: float = 0
+    note: str = ""
+    afterwards: str = ""
+    compromised: bool = False
+
+    @property
+    def target(self) -> str:
+        """`function/NAME/VARIABLE`."""
+        return f"function/{self.name}/{self.variable}"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The staged version."""
+        return frozenset({f"secret/{self.secret}/OPSCTL"})
+
+    @property
+    def remembered(self) -> bool:
+        """A generated value can't be compared before it is there."""
+        return self.generated
+
+    @property
+    def grave(self) -> bool:
+        """Whoever holds the former value is shut out."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """Says where the value comes from, never what it is."""
+        return f"set {self.variable} of {self.name} to version {self.stored.version[:8]} of {self.stored.id}, its other variables kept"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Version ids."""
+        return self.stored.former, self.stored.version
+
+    def check(self, read: Systems) -> Finding:
+        """Compare the variable with the stored version, then wait for Lambda, and for the authorizer where no alias stands between."""
+        state = self.latest(read)
+        now = fingerprint(read, state.variables.get(self.variable))
+        if now is not None and now == (self.fingerprint or fingerprint(read, self.stored.value(read, self.stored.version))):
+            if waiting := self.updated(state):
+                return waiting
+            so = f"{self.variable} is version {self.stored.version} of {self.stored.id}"
+            found = Done(so, state.modified) if self.alias else taken(read, self, self.stored, self.cache, state.modified, so)
+            return Done(f"{found.why}; now: {self.afterwards}", found.at) if self.afterwards and isinstance(found, Done) else found
+        if now != self._expected(read):
+            return Moved(f"{self.variable} is no longer the value ({self._expected(read)}) as reviewed")
+        self.all_served(read, state, self.alias, apart_from=self.variable)
+        return Pending(1, "functions", self.note)
+
+    def _expected(self, read: Systems) -> str | None:
+        return self.before or fingerprint(read, self.stored.value(read, self.stored.former))
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """UpdateFunctionConfiguration with every variable, at the revision at which this one was as reviewed."""
+        value = self.stored.value(write, self.stored.version)
+        if value is None:
+            raise Refused(f"{self.stored.id} has no version {self.stored.version}; nothing was changed.", "Plan it anew.")
+        state = self.latest(write)
+        if fingerprint(write, state.variables.get(self.variable)) != self._expected(write):
+            raise MovedError(f"{self.target}: somebody else has changed it just now. Nothing was changed.", "Look again, then plan anew.")
+        write.functions.set_variable(self.function, self.variable, value, state.revision, self.region)
+        return {"version": self.stored.version}
+
+    def inverse(self) -> SetFunctionVariable | Never:
+        """The former version's value, unless it is known to others or wasn't kept."""
+        if self.compromised:
+            return Never("the old value is compromised")
+        if self.stored.former is None:
+            return Never(f"the former value isn't in {self.stored.id}, so that nobody can put it back")
+        return SetFunctionVariable(
+            name=self.name,
+            function=self.function,
+            region=self.region,
+            alias=self.alias,
+            secret=self.secret,
+            variable=self.variable,
+            stored=self.stored.back(self.stored.former),
+            before=self.fingerprint,
+            fingerprint=self.before,
+            cache=self.cache,
+            note=self.note,
+            afterwards=self.afterwards,
+        )
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's line (HH, Rotate EDGE_SHARED_SECRET), mended: its own wipes every other variable."""
+        get = "get-function-configuration --query '{Environment: {Variables: Environment.Variables}}'"
+        return [
+            self.aws(environment, get) + " > OLD.json",
+            f"jq --rawfile v NEW_VALUE '.Environment.Variables.{self.variable} = $v' OLD.json > NEW.json",
+            self.aws(environment, "update-function-configuration --revision-id REVISION --cli-input-json file://NEW.json"),
+            self.wait(environment),
+        ]

@@ -1,0 +1,218 @@
+"""`opsctl client`: the customer's machine, where `hh` and docker run. Needs no AWS and no configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from opsctl.changes.base import Change
+from opsctl.changes.client import SetEdgeAuth, fingerprint
+from opsctl.cli import changes, group, here, views
+from opsctl.commands.secrets import source
+from opsctl.errors import NotFound, Refused
+from opsctl.render.shapes import Check, Verdict
+
+if TYPE_CHECKING:
+    from opsctl.adapters.client import Client, Found, Place
+    from opsctl.systems import Systems
+
+Mode = Literal["user", "system"]
+
+client = group("client")
+
+
+def given_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Take a source of a value that exists; an edge_auth is never generated here, since the authorizer has to know it."""
+    if value == "generate":
+        raise click.BadParameter("expected -, env:VARIABLE or file:PATH: the value is the one that hh-authz has.")
+    return source(ctx, param, value)
+
+
+def one_mode(user: bool, system: bool) -> Mode | None:
+    """Raises a usage error for both at once."""
+    if user and system:
+        raise click.UsageError("--user and --system are two modes; name one.")
+    return "user" if user else "system" if system else None
+
+
+@client.command()
+@here
+@views
+def show(systems: Systems) -> list[dict[str, Any]]:
+    """Show where hh looks for its configuration, which file is in force, and what is in each; never a value."""
+    return [_row(systems, place) for place in systems.client.places()]
+
+
+def _row(systems: Systems, place: Place) -> dict[str, Any]:
+    found, chosen = systems.client.look(place), systems.client.in_force()
+    unknown = found.exists is not True or found.problem.startswith("can't be read")
+    return {
+        "place": place.name,
+        "path": str(place.path),
+        "in force": chosen == place,
+        "exists": found.exists,
+        "link to": found.link,
+        "mode": None if found.mode is None else f"{found.mode:04o}",
+        "owner": found.owner,
+        "edge_auth": None if unknown else fingerprint(systems, found.edge_auth) or "none",
+        "state": found.problem or ("" if unknown else "ok"),
+    }
+
+
+@client.command("set-edge-auth")
+@click.option("--user", is_flag=True, help="The user's own file; by default the one in force.")
+@click.option("--system", is_flag=True, help="The system's file, /etc/hh/config.json; needs root.")
+@click.option("--value-from", required=True, callback=given_source, metavar="-|env:VAR|file:PATH", help="Where the value is.")
+@here
+@changes
+def set_edge_auth(systems: Systems, user: bool, system: bool, value_from: str) -> Iterator[Change]:
+    """Give hh a new EDGE_SHARED_SECRET: one field of its configuration is replaced, all else in the file stays."""
+    mode = one_mode(user, system)
+    place = systems.client.place(mode) if mode else systems.client.in_force()
+    if place is None:
+        raise NotFound("There is no configuration of hh on this machine.", 'Log in first: hh login --code "PAIRING_CODE"')
+    value = systems.values.read(value_from)
+    if not value.reveal().isprintable() or value.reveal() != value.reveal().strip():
+        raise Refused(f"The value from {value_from} can't stand in the X-Edge-Auth header; nothing was changed.", "Give one line of text.")
+    before = fingerprint(systems, systems.client.read(place.path).edge_auth)
+    yield SetEdgeAuth(path=str(place.path), source=value_from, before=before, after=systems.memory.fingerprint(value.raw()))
+
+
+@client.command()
+@click.option("--user", is_flag=True, help="Look at user mode alone; by default at each mode that is set up.")
+@click.option("--system", is_flag=True, help="Look at system mode alone; most of it only root can see.")
+@click.option("--registry", metavar="HOST", help="The registry that the helper is asked for; by default the one in docker's configuration.")
+@click.option(
+    "--without-helper", is_flag=True, help="Don't run the credential helper: asked, it may take out a lease, as a docker pull does."
+)
+@here
+@views
+def doctor(systems: Systems, user: bool, system: bool, registry: str | None, without_helper: bool) -> Verdict:
+    """Find out why docker or hh doesn't work here; each failing check says the next line to type."""
+    mode = one_mode(user, system)
+    modes = [mode] if mode else _set_up(systems.client)
+    checks = [check for each in modes for check in _configuration(systems.client, each)]
+    checks += _docker(systems.client) if "user" in modes else []
+    checks += [_docker_config(systems.client, each) for each in modes]
+    helper = _helper(systems.client)
+    checks.append(helper)
+    if helper.ok and not without_helper:
+        checks += [_asked(systems.client, each, registry) for each in modes]
+    return Verdict(checks, "Type what the first failing check says, then: opsctl client doctor")
+
+
+def _set_up(machine: Client) -> list[Mode]:
+    """The modes that somebody has logged in to; user mode when nobody has."""
+    modes: list[Mode] = ["user", "system"]
+    return [mode for mode in modes if machine.look(_place(machine, mode)).exists is not False] or ["user"]
+
+
+def _place(machine: Client, mode: Mode) -> Place:
+    """The file of a mode; HH_CONFIG stands for the user's own."""
+    first = machine.places()[0]
+    return first if mode == "user" and first.name == "HH_CONFIG" else machine.place(mode)
+
+
+def _type(what: str, line: str) -> str:
+    return f"{what}; type: {line}" if line else what
+
+
+def _configuration(machine: Client, mode: Mode) -> Iterator[Check]:
+    """Whether the mode's file is there and readable, and by whom."""
+    place = _place(machine, mode)
+    found = machine.look(place)
+    name = f"{mode} mode's {place.path} is good"
+    if found.exists is False:
+        line = "unset HH_CONFIG" if place.name == "HH_CONFIG" else place.login
+        yield Check(name, False, _type("it is not there", line))
+        return
+    unread = found.exists is None or found.problem.startswith("can't be read")
+    if unread and mode == "system" and machine.machine.uid != 0:
+        yield Check(name, None, _type("only root can tell", "sudo opsctl client doctor --system"))
+        return
+    linked = f"a link to {found.link}" if found.link else ""
+    yield Check(name, not found.problem, _mend(machine, place, mode, found) if found.problem else linked)
+    if found.mode is not None:
+        yield _private(machine, place, found.mode, found.uid, found.owner)
+
+
+def _mend(machine: Client, place: Place, mode: Mode, found: Found) -> str:
+    """What is wrong with a file that is there, and what to type; what `sudo hh login` left in a home is given back to its user."""
+    line = place.login
+    if found.problem.startswith("can't be"):
+        line = f"sudo chown -R {machine.machine.user} {place.path.parent}"
+    elif found.problem.startswith("has no"):
+        line = f"opsctl client set-edge-auth --{mode} --value-from -"
+    return _type(f"it {found.problem}", line)
+
+
+def _private(machine: Client, place: Place, mode: int, uid: int | None, owner: str | None) -> Check:
+    """It holds a secret: system mode's is root's, the user's is theirs, and nobody else's to read."""
+    name = f"{place.path} is its owner's alone"
+    sudo = "sudo " if machine.machine.uid != uid else ""
+    wanted = {0} if place.name == "system" else {machine.machine.uid}
+    if uid not in wanted:
+        new = "root" if place.name == "system" else machine.machine.user
+        return Check(name, False, _type(f"it belongs to {owner}", f"sudo chown {new} {place.path}"))
+    if mode & 0o077:
+        return Check(name, False, _type(f"others may read or write it (mode {mode:04o})", f"{sudo}chmod 600 {place.path}"))
+    return Check(name, True, f"{owner}, mode {mode:04o}")
+
+
+def _docker(machine: Client) -> Iterator[Check]:
+    """Whether the user may talk to docker: by group, and by its socket."""
+    who, name = machine.machine.user, f"{machine.machine.user} is in the group docker"
+    add = "sudo usermod -aG docker $USER && newgrp docker"
+    instead = "; or use system mode: hh login --system"
+    match machine.docker.membership():
+        case "root":
+            yield Check(name, None, "root needs no group")
+        case "member":
+            yield Check(name, True)
+        case "after login":
+            yield Check(name, False, _type(f"{who} is, but this login is older than that", "newgrp docker   (or log out and in)"))
+        case "outsider":
+            yield Check(name, False, _type(f"{who} is not", add + instead))
+        case "no group":
+            yield Check(name, False, _type("there is no such group: is docker installed?", f"sudo groupadd docker && {add}"))
+    yield _socket(machine)
+
+
+def _socket(machine: Client) -> Check:
+    path, name = machine.machine.socket, "docker can be reached"
+    host = machine.machine.variables.get("DOCKER_HOST")
+    if host:
+        return Check(name, None, f"DOCKER_HOST sends docker to {host.rpartition('@')[2]}; if that isn't meant, type: unset DOCKER_HOST")
+    wrong = machine.docker.reach()
+    if not wrong:
+        return Check(name, True, str(path))
+    denied = f"sudo chgrp docker {path} && sudo chmod 660 {path}" if machine.docker.membership() == "member" else "newgrp docker"
+    return Check(name, False, _type(f"{path}: {wrong}", denied if wrong == "permission denied" else "sudo systemctl start docker"))
+
+
+def _docker_config(machine: Client, mode: Mode) -> Check:
+    """Whether docker (for system mode: root's) asks our helper."""
+    found = machine.docker.config(mode)
+    name = f"{found.path} names the helper hh"
+    if not found.readable and mode == "system":
+        return Check(name, None, _type(f"it {found.problem}", "sudo opsctl client doctor --system"))
+    told = f'add "credHelpers": {{"ghcr.io": "hh"}} to {found.path}, or log in again: {machine.place(mode).login}'
+    return Check(name, not found.problem, f"it {found.problem}; {told}" if found.problem else ", ".join(found.registries))
+
+
+def _helper(machine: Client) -> Check:
+    found = machine.docker.helper()
+    return Check(f"{found.path} can be run", not found.problem, _type(f"it {found.problem}", found.mend) if found.problem else "")
+
+
+def _asked(machine: Client, mode: Mode, registry: str | None) -> Check:
+    """Speak to the helper as docker does, over the mode's own configuration."""
+    name = f"the helper answers in {mode} mode"
+    place = _place(machine, mode)
+    if mode == "system" and machine.machine.uid != 0:
+        return Check(name, None, _type("only root can tell", "sudo opsctl client doctor --system"))
+    asked = registry or next(iter(machine.docker.config(mode).registries), "ghcr.io")
+    answer = machine.docker.ask(asked, place.path if mode == "system" else None)
+    return Check(name, answer.ok, answer.told if answer.ok else _type(f"it {answer.told}", place.login))

@@ -1,0 +1,90 @@
+"""`opsctl downloads`: allow or stop a contact's downloads, for one contact or a hundred thousand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl import contacts as naming
+from opsctl.changes.base import Change
+from opsctl.changes.contacts import FALSE, TRUE, SetContactProperties, fingerprint
+from opsctl.cli import changes, group, views
+from opsctl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+BATCH = 100
+AT_ONCE = 8
+
+downloads = group("downloads")
+
+Named = Callable[[Any], Any]
+
+
+def named(command: Named) -> Named:
+    """Give a command its contacts: as arguments, from a file, or both."""
+    missing = click.option("--skip-missing", is_flag=True, help="Go on without contacts that HubSpot doesn't know.")
+    file = click.option(
+        "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Ids or e-mails, one a line, or a CSV."
+    )
+    return click.argument("contacts", nargs=-1, metavar="CONTACT...")(file(missing(command)))
+
+
+@downloads.command()
+@click.argument("contact")
+@views
+def show(systems: Systems, contact: str) -> dict[str, Any]:
+    """Show whether a contact may download, and who last decided it; the token as a fingerprint."""
+    settings = systems.environment.need("hubspot")
+    found = systems.hubspot.contact(contact, (settings.enabled, settings.requested, settings.minted), (settings.enabled,))
+    last = max(found.history.get(settings.enabled, []), key=lambda entry: entry.at, default=None)
+    return {
+        "contact": found.id,
+        "email": found.email,
+        settings.enabled: found.properties.get(settings.enabled),
+        settings.requested: found.properties.get(settings.requested),
+        "token": fingerprint(found, systems) or "none",
+        "decided": last.at if last else None,
+        "by": last.source if last else None,
+    }
+
+
+@downloads.command()
+@named
+@changes
+def disable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
+    """Stop downloads (checkbox No): the lease endpoint answers 403 from then on."""
+    yield from setting(systems, FALSE, contacts, from_file, skip_missing)
+
+
+@downloads.command()
+@named
+@changes
+def enable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
+    """Allow downloads again (checkbox Yes)."""
+    yield from setting(systems, TRUE, contacts, from_file, skip_missing)
+
+
+def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path | None, skip_missing: bool) -> Iterator[Change]:
+    """A change for each hundred contacts, with what each has now."""
+    if not contacts and file is None:
+        raise click.UsageError("Name at least one contact, or a file with --from-file.")
+    enabled = systems.environment.need("hubspot").enabled
+    ids = naming.ids(systems, [*contacts, *(naming.from_file(file) if file else [])], skip_missing=skip_missing)
+    batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        read = list(pool.map(lambda batch: systems.hubspot.read(batch, (enabled,)), batches))
+    missing = [contact for _, gone in read for contact in gone]
+    if missing and not skip_missing:
+        raise naming.unknown(missing)
+    if len(missing) == len(ids):
+        raise ConfigurationError("None of the contacts named is in HubSpot; nothing was changed.", "Check the ids.")
+    for found, _ in read:
+        if found:
+            now = tuple((contact.id, contact.properties.get(enabled) or None, after) for contact in found.values())
+            yield SetContactProperties(name=enabled, contacts=now)

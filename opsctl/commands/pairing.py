@@ -1,0 +1,58 @@
+"""`opsctl pairing`: mint and revoke the tokens with which customers' machines are paired."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl import contacts as naming
+from opsctl.changes.base import Change
+from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, fingerprint
+from opsctl.cli import changes, group
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+pairing = group("pairing")
+
+
+@pairing.command()
+@click.argument("contacts", nargs=-1, required=True, metavar="CONTACT...")
+@click.option("--via", type=click.Choice(["property", "webhook"]), default="property", show_default=True, help="How it is asked for.")
+@changes
+def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
+    """Mint a new token: by the contact's request property, or by a signed webhook event."""
+    for contact in naming.ids(systems, contacts):
+        pinned = pin(systems, contact)
+        if via == "property":
+            yield EndTokenRequest(**pinned)
+            yield MintToken(**pinned)
+        else:
+            yield MintToken(**pinned, event=random.getrandbits(48), at=systems.now())
+
+
+@pairing.command()
+@click.argument("contacts", nargs=-1, required=True, metavar="CONTACT...")
+@click.option("--if-token", metavar="FINGERPRINT", help="Only if the token is still this one (see: downloads show).")
+@changes
+def revoke(systems: Systems, contacts: tuple[str, ...], if_token: str | None) -> Iterator[Change]:
+    """Clear a contact's token, so that its pairing code stops working, and mint another."""
+    if if_token and len(contacts) > 1:
+        raise click.UsageError("--if-token goes with one contact.")
+    pins = [pin(systems, contact) for contact in naming.ids(systems, contacts)]
+    for pinned in pins:
+        yield RevokeToken(**{**pinned, "before": if_token or pinned["before"]})
+    for pinned in pins:
+        if pinned["before"] and if_token in (None, pinned["before"]):
+            yield MintToken(**pinned)
+
+
+def pin(systems: Systems, contact: str) -> dict[str, Any]:
+    """What a change to a contact's token rests on: its fingerprint now, and the newest write of the request."""
+    settings = systems.environment.need("hubspot")
+    found = systems.hubspot.contact(contact, (settings.minted,), (settings.requested,))
+    history = found.history.get(settings.requested, [])
+    return {"contact": found.id, "before": fingerprint(found, systems), "seen": max((entry.at for entry in history), default=None)}

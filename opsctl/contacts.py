@@ -1,0 +1,74 @@
+"""Naming HubSpot contacts: by record id or e-mail, on the command line or in a file of lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opsctl.errors import ConfigurationError, NotFound
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+ID = re.compile(r"\d{1,20}")
+EMAIL = re.compile(r"[^@\s,;]+@[^@\s,;]+\.[^@\s,;]+")
+COLUMNS = ("id", "record id", "hs_object_id", "contact", "contactid", "contact_id", "email", "e-mail")
+SHOWN = 5
+
+
+def from_file(path: Path) -> list[str]:
+    """The ids and e-mails of a file, in order: one a line, or a CSV with a column such as `id` or `email`; blank lines and `#` are passed.
+
+    Raises ConfigurationError that names the lines which are neither.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigurationError(f"{path} can't be read as text: {cause}.", "Give ids or e-mails, one a line, or a CSV.") from cause
+    cells = list(_cells(text))
+    broken = [number for number, cell in cells if not (ID.fullmatch(cell) or EMAIL.fullmatch(cell))]
+    if broken:
+        lines = ", ".join(map(str, broken[:SHOWN]))
+        more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        raise ConfigurationError(f"{path}: neither an id nor an e-mail in line {lines}{more}; nothing was changed.", "Mend those lines.")
+    if not cells:
+        raise ConfigurationError(f"{path} names no contact.", "Give ids or e-mails, one a line, or a CSV.")
+    return [cell for _, cell in cells]
+
+
+def _cells(text: str) -> Iterator[tuple[int, str]]:
+    reader = csv.reader(text.splitlines())
+    column = 0
+    for number, row in enumerate(reader, 1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or cells[0].startswith("#"):
+            continue
+        named = [place for place, cell in enumerate(cells) if cell.lower() in COLUMNS]
+        if number == 1 and named:
+            column = named[0]
+            continue
+        yield number, cells[column] if column < len(cells) else ""
+
+
+def ids(systems: Systems, contacts: Iterable[str], *, skip_missing: bool = False) -> list[str]:
+    """The record ids of contacts named by id or e-mail, each once, in order; raises NotFound that names those HubSpot doesn't know."""
+    named = list(dict.fromkeys(contact.strip() for contact in contacts))
+    emails = [contact for contact in named if "@" in contact]
+    by_email: dict[str, str] = {}
+    if emails:
+        resolved = systems.hubspot.resolve(emails)
+        by_email = resolved.found
+        if resolved.missing and not skip_missing:
+            raise unknown(resolved.missing)
+    found = [by_email.get(contact, "") if "@" in contact else contact for contact in named]
+    return list(dict.fromkeys(contact for contact in found if contact))
+
+
+def unknown(missing: list[str]) -> NotFound:
+    """The error for contacts that HubSpot doesn't know, or has merged into others."""
+    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    told = f"HubSpot knows no contact {', '.join(missing[:SHOWN])}{more}, or has merged it into another; nothing was changed."
+    return NotFound(told, "Name the contact that is there now, or leave these out with --skip-missing.")

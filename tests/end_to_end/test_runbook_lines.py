@@ -1,0 +1,104 @@
+"""The raw commands of a plan, and the runbook's own, really run against the sandbox."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from terminal import ROOT
+from thieves import Session
+from world import World
+
+needs_aws = pytest.mark.skipif(shutil.which("aws") is None, reason="the aws command isn't installed here")
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed here")
+needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="jq isn't installed here")
+MAIL_KEY = "safawinet/prod/mail-key"
+
+
+def shell(world: World, lines: str, folder: Path) -> str:
+    """Run lines in a shell that has met the sandbox, and stop at the first that fails."""
+    told = {**os.environ, "PYTHONPATH": str(ROOT)}
+    script = f'eval "$({sys.executable} -m opsctl.main sandbox env)"\nset -euo pipefail\n{lines}\n'
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=told, cwd=folder, timeout=60, start_new_session=True, check=False
+    )
+    assert done.returncode == 0, f"{lines}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def as_shell(world: World, *line: str) -> str:
+    """The nearest raw commands of a plan."""
+    done = world.opsctl("-o", "json", *line, "-n", "--as-shell", check=3)
+    return "\n".join(row for row in done.err.splitlines() if not row.startswith("opsctl:"))
+
+
+@needs_aws
+def test_scaling_by_hand_is_what_opsctl_wanted(world: World, tmp_path: Path) -> None:
+    shell(world, as_shell(world, "service", "scale", "api", "4"), tmp_path)
+    assert world.opsctl("-o", "json", "service", "scale", "api", "4", "-y", check=0).json["result"] == "unchanged"
+
+
+@needs_aws
+def test_redeploying_by_hand(world: World, tmp_path: Path) -> None:
+    world.rotate("safawinet/prod/jwt", "secret", "f" * 64)
+    shell(world, as_shell(world, "service", "redeploy", "worker"), tmp_path)
+    assert world.opsctl("-o", "json", "service", "redeploy", "worker", "-y", check=0).json["result"] == "unchanged"
+
+
+@needs_aws
+@needs_jq
+def test_rotating_by_hand(world: World, tmp_path: Path) -> None:
+    told = {"NEW": "a-value-set-by-hand"}
+    (tmp_path / "NEW_VALUE").write_text(told["NEW"])
+    lines = world.opsctl(
+        "-o", "json", "secrets", "rotate", "mail-key", "--value-from", "env:NEW", "-n", "--as-shell", env=told, check=3
+    ).err
+    assert told["NEW"] not in lines
+    shell(world, lines, tmp_path)
+    assert world.secret(MAIL_KEY, "key") == told["NEW"]
+
+
+@needs_curl
+@pytest.mark.parametrize("line", [("logout", "user", "15"), ("logout", "all")])
+def test_logging_out_by_hand(world: World, tmp_path: Path, line: tuple[str, ...]) -> None:
+    """The sandbox's own psql and redis-cli, and this machine's curl."""
+    stolen, foreign = Session.of(world, 15), world.snapshot()["keys"]
+    shell(world, as_shell(world, *line), tmp_path)
+    assert stolen.dead
+    keys = world.snapshot()["keys"]
+    assert {name: keys[name] for name in ("cache", "rate", "queue")} == {name: foreign[name] for name in ("cache", "rate", "queue")}
+
+
+@needs_curl
+def test_the_runbooks_own_lines(world: World, tmp_path: Path) -> None:
+    assert shell(world, "psql -Atc 'SELECT count(*) FROM users'", tmp_path).strip() == "10000"
+    assert shell(world, 'redis-cli -h "$REDIS_HOST" -p "$REDIS_PORT" ping', tmp_path).strip() == "PONG"
+    assert int(shell(world, 'valkey-cli -u "$REDIS_URL" --no-auth-warning dbsize', tmp_path).split()[-1]) >= 25_000
+    health = shell(world, 'curl -fsS "$API_URL/health"', tmp_path)
+    assert "ok" in health.lower()
+    stolen = Session.of(world, 15)
+    shell(
+        world,
+        'curl -fsS -X POST "$API_URL/v1/auth/force-logout-all" -H "Authorization: Bearer $ADMIN_TOKEN" -H "Content-Type: application/json"'
+        ' -d \'{"reason": "Token compromise"}\'',
+        tmp_path,
+    )
+    assert stolen.dead
+
+
+@needs_aws
+def test_the_runbooks_own_aws_lines(world: World, tmp_path: Path) -> None:
+    lines = {
+        "aws ecs describe-services --cluster safawinet-prod --services safawinet-api-prod": "safawinet-api-prod",
+        "aws elasticache describe-cache-clusters --cache-cluster-id safawinet-redis --show-cache-node-info": "127.0.0.1",
+        "aws rds describe-db-clusters --db-cluster-identifier safawinet-prod": "safawinet-prod",
+        "aws rds-data execute-statement --resource-arn $DB_CLUSTER_ARN --secret-arn $DB_SECRET_ARN --database safawinet"
+        " --sql 'SELECT count(*) FROM users'": "10000",
+        'aws cloudwatch describe-alarms --alarm-names "Safawinet-ALB-5xx-Errors"': "Safawinet-ALB-5xx-Errors",
+    }
+    for line, word in lines.items():
+        assert word in shell(world, line, tmp_path)

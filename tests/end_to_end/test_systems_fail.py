@@ -1,0 +1,139 @@
+"""Systems that are down, slow, or say no: what was done is named, what wasn't is said, and running it again finishes it."""
+
+from __future__ import annotations
+
+import pytest
+from bad_days import plain, states
+
+from opsctl.sandbox import lifecycle
+from opsctl.sandbox.faults import Rule
+from thieves import Session
+from world import World
+
+LOGOUT = "POST /v1/auth/force-logout*"
+
+
+@pytest.mark.parametrize("part", ["postgres", "valkey", "server"])
+def test_a_part_that_is_down(world: World, part: str) -> None:
+    try:
+        world.opsctl("sandbox", "fault", "crash", part, check=0)
+        for line in (("logout", "user", "15", "-y"), ("logout", "user", "15", "-n"), ("playbook", "run", "token-compromise", "-n")):
+            assert "can't be reached" in plain(world.opsctl(*line), 1)
+        shown = world.opsctl("-o", "json", "status", check=0).json
+        assert "can't be reached" in str(shown) or "503" in str(shown)
+        assert world.runs() == []
+    finally:
+        world.rehearsal.up()
+    world.opsctl("logout", "user", "15", "-y", check=0)
+
+
+def test_a_sandbox_that_is_not_up(world: World) -> None:
+    nowhere = {"OPSCTL_SANDBOX": str(world.home / "nowhere")}
+    done = world.opsctl("service", "status", env=nowhere)
+    assert "sandbox is not running" in plain(done, 2)
+    assert "opsctl sandbox up" in done.err
+    plain(world.opsctl("sandbox", "env", env=nowhere), 1)
+    plain(world.opsctl("sandbox", "reset", env=nowhere), 1)
+
+
+def test_a_wrong_account(world: World) -> None:
+    world.configure({'account = "123456789012"': 'account = "999999999999"'})
+    before = world.snapshot()
+    for line in (("service", "scale", "api", "4", "-y"), ("logout", "all", "-n"), ("playbook", "run", "token-compromise", "-n")):
+        said = plain(world.opsctl(*line), 4)
+        assert "123456789012" in said
+        assert "999999999999" in said
+    assert world.snapshot() == before
+
+
+def test_an_address_that_is_not_this_machine(world: World) -> None:
+    world.configure({'endpoint = "world:aws"': 'endpoint = "http://192.0.2.1:80"'})
+    plain(world.opsctl("service", "scale", "api", "4", "-y"), 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "permission", "line"),
+    [
+        ("sts.GetCallerIdentity", "sts:GetCallerIdentity", "service scale api 4 -y"),
+        ("ecs.DescribeServices", "ecs:DescribeServices", "service scale api 4 -y"),
+        ("ecs.UpdateService", "ecs:UpdateService", "service scale api 4 -y"),
+        ("secretsmanager.GetSecretValue", "secretsmanager:GetSecretValue", "logout user 15 -y"),
+        ("secretsmanager.PutSecretValue", "secretsmanager:PutSecretValue", "secrets rotate mail-key --value-from generate -y"),
+        ("rds.DescribeDBClusters", "rds:DescribeDBClusters", "logout user 15 -n"),
+    ],
+)
+def test_a_permission_that_is_missing_is_named(world: World, call: str, permission: str, line: str) -> None:
+    before = world.snapshot()
+    world.fault("aws", call, "refuse", times=0)
+    done = world.opsctl(*line.split())
+    assert permission in plain(done, 1)
+    world.heal()
+    assert world.snapshot() == before
+    assert "applied" not in (states(world) if world.ledger.exists() else [])
+    again = world.opsctl(*line.split())
+    assert again.code == (3 if "-n" in line else 0), str(again)
+
+
+@pytest.mark.parametrize("call", ["sts.GetCallerIdentity", "ecs.DescribeServices", "ecs.UpdateService"])
+def test_credentials_that_have_expired(world: World, call: str) -> None:
+    world.configure({'login = "opsctl sandbox up"': 'login = "aws sso login --profile oncall"'})
+    lifecycle.set_fault(world.rehearsal.folder, Rule("aws", call, "refuse", 0, 401, 0))
+    done = world.opsctl("service", "scale", "api", "4", "-y")
+    plain(done, 1)
+    assert "aws sso login --profile oncall" in done.err
+    world.heal()
+    assert world.service("api")["desiredCount"] == 2
+
+
+def test_throttled_a_little_it_waits_and_goes_on(world: World) -> None:
+    world.fault("aws", "ecs.UpdateService", "throttle", times=2)
+    assert world.opsctl("-o", "json", "service", "scale", "api", "4", "-y", check=0).json["result"] == "changed"
+
+
+def test_throttled_for_good_it_says_so(world: World) -> None:
+    world.fault("aws", "ecs.UpdateService", "throttle", times=0)
+    done = world.opsctl("-o", "json", "service", "scale", "api", "4", "-y")
+    assert "slow down" in plain(done, 1)
+    assert done.json["result"] == "failed"
+    world.heal()
+    assert world.opsctl("runs", "resume", done.json["run"], check=0)
+    assert world.service("api")["desiredCount"] == 4
+
+
+@pytest.mark.parametrize("action", ["timeout-after-effect", "drop"])
+@pytest.mark.parametrize(
+    ("part", "call", "line"),
+    [
+        ("aws", "ecs.UpdateService", "service scale api 4 -y"),
+        ("aws", "secretsmanager.PutSecretValue", "secrets rotate mail-key --value-from generate -y"),
+        ("aws", "secretsmanager.UpdateSecretVersionStage", "secrets rotate mail-key --value-from generate -y"),
+        ("api", LOGOUT, "logout user 15 -y"),
+        ("api", LOGOUT, "logout all -y"),
+    ],
+)
+def test_an_answer_that_is_lost_is_looked_up(world: World, part: str, call: str, line: str, action: str) -> None:
+    world.fault(part, call, action)
+    assert world.opsctl("-o", "json", *line.split(), check=0).json["result"] == "changed"
+    assert world.opsctl("runs", "verify", check=0)
+
+
+def test_an_api_that_never_answers_ends_unknown_and_is_resumed(world: World) -> None:
+    stolen = Session.of(world, 15)
+    world.fault("api", LOGOUT, "fail", times=0)
+    done = world.opsctl("-o", "json", "logout", "user", "15", "-y")
+    plain(done, 6)
+    assert done.json["result"] == "unknown"
+    assert [change["state"] for change in done.json["changes"]] == ["applied", "applied", "unknown"]
+    world.heal()
+    assert world.opsctl("-o", "json", "runs", "resume", done.json["run"], check=0).json["result"] == "changed"
+    assert stolen.dead
+
+
+def test_the_api_says_no_after_the_rest_is_done(world: World) -> None:
+    world.fault("api", LOGOUT, "refuse", times=0)
+    done = world.opsctl("-o", "json", "logout", "user", "15", "-y")
+    plain(done, 1)
+    assert done.json["result"] == "partial"
+    assert [change["state"] for change in done.json["changes"]] == ["applied", "applied", "failed"]
+    world.heal()
+    assert world.opsctl("-o", "json", "logout", "user", "15", "-y", check=0).json["result"] == "changed"

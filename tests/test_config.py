@@ -1,0 +1,139 @@
+"""A configuration is read whole: whatever is wrong is told with its file, its key and what was expected."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsctl import config
+from opsctl.errors import ConfigurationError
+from opsctl.settings import Duration
+
+AWS = 'title = "a place"\n[aws]\naccount = "123456789012"\nregion = "us-east-1"\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("OPSCTL_SANDBOX", raising=False)
+    made = tmp_path / "config"
+    made.mkdir()
+    return made
+
+
+def load(folder: Path, text: str | bytes, name: str = "place") -> config.Environment:
+    (folder / f"{name}.toml").write_bytes(text.encode() if isinstance(text, str) else text)
+    return config.load(name, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ('title = "x\n', "", "is not TOML"),
+        (b"\xff\xfe", "", "is not TOML"),
+        ("", "title", "missing"),
+        ('title = "x"\n', "aws", "missing"),
+        ("what = 1\n" + AWS, "what", "unknown field `what`"),
+        (AWS + "what = 1\n", "aws", "unknown field `what`"),
+        (AWS.replace('"123456789012"', "123456789012"), "aws.account", "Expected `str`, got `int`"),
+        (AWS + '[limits]\nrecently = "2 minutes"\n', "limits.recently", "a duration such as 90s"),
+        (AWS + "[limits]\nrecently = 5\n", "limits.recently", "a duration such as 90s"),
+        (AWS + '[limits]\nrecently = "99999999999999999999d"\n', "limits.recently", "a duration such as 90s"),
+        (AWS + "[limits]\nmax-affected = -1\n", "limits.max-affected", "Expected `int` >= 0"),
+        (AWS + '[limits]\nmax-affected = "many"\n', "limits.max-affected", "Expected `int`"),
+        (AWS + "[limits]\npool-share = 8.0\n", "limits.pool-share", "<= 1"),
+        (AWS + '[secrets.one]\nid = "x"\n[secrets.jwt]\nid = "x"\nkind = "odd"\n', "secrets.jwt.kind", "odd"),
+        (AWS + '[services.api]\ncluster = "x"\n', "services.api", "missing required field `service`"),
+        (AWS + '[secrets.jwt]\nid = "x"\nconsumers = ["nobody"]\n', "secrets.jwt.consumers", "got 'nobody'"),
+        (AWS + '[api]\nbase = "x"\ntoken = { env = "T" }\nsigned-by = "nothing"\n', "api.signed-by", "got 'nothing'"),
+        (AWS + '[redis]\ncluster = "x"\npassword = { aws = "a", env = "b" }\n', "redis.password", "exactly one of aws, env, file"),
+        (AWS + '[redis]\ncluster = "x"\npassword = {}\n', "redis.password", "exactly one of aws, env, file"),
+        (AWS + '[[people]]\nname = "x"\n', "people[0]", "missing required field `role`"),
+        ("sandbox = 1\n" + AWS, "sandbox", "Expected `bool`"),
+    ],
+)
+def test_what_is_wrong_names_file_key_and_expectation(folder: Path, text: str | bytes, key: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, text)
+    assert str(folder / "place.toml") in caught.value.what
+    assert key in caught.value.what
+    assert expected in caught.value.what
+    assert caught.value.next
+
+
+@pytest.mark.parametrize("name", ["prod", "staging"])
+def test_the_shipped_files_are_whole(name: str) -> None:
+    found = config.load(name, str(config.shipped("config")))
+    assert found.settings.protected is (name == "prod")
+    assert not found.settings.sandbox
+    assert found.settings.aws.endpoint is None
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../place", "place/..", "", "a b", "place.toml"])
+def test_an_unknown_environment_lists_those_there_are(folder: Path, name: str) -> None:
+    load(folder, AWS)
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(name, str(folder))
+    assert "place" in caught.value.next
+
+
+def test_a_file_that_may_not_be_read_says_so(folder: Path) -> None:
+    (folder / "place.toml").mkdir()
+    with pytest.raises(ConfigurationError):
+        config.load("place", str(folder))
+
+
+def test_the_digest_tells_any_edit(folder: Path) -> None:
+    assert load(folder, AWS).digest != load(folder, AWS + "\n").digest
+
+
+def test_names_that_the_file_lacks_are_told_with_those_it_has(folder: Path) -> None:
+    place = load(folder, AWS + '[services.api]\ncluster = "c"\nservice = "s"\n')
+    with pytest.raises(ConfigurationError, match="knows no service 'web'; it knows: api"):
+        place.service("web")
+    with pytest.raises(ConfigurationError, match="knows no secret 'jwt'; it knows: none"):
+        place.secret("jwt")
+    with pytest.raises(ConfigurationError, match=r"has no \[redis\]"):
+        place.need("redis")
+
+
+def test_a_sandbox_takes_its_facts_from_the_running_world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "sandbox = true\n" + AWS + '[links]\nhome = "world:home"\nplain = "https://here"\n'
+    with pytest.raises(ConfigurationError, match="not running"):
+        load(folder, text)
+    world = folder / "world"
+    world.mkdir()
+    monkeypatch.setenv("OPSCTL_SANDBOX", str(world))
+    for held, wrong in (("no json", "not running"), ('{"ready": false, "facts": {"home": "x"}}', "is down")):
+        (world / "world.json").write_text(held)
+        with pytest.raises(ConfigurationError, match=wrong):
+            load(folder, text)
+    (world / "world.json").write_text(json.dumps({"ready": True, "facts": {"other": "x"}}))
+    with pytest.raises(ConfigurationError, match="no 'home'"):
+        load(folder, text)
+    (world / "world.json").write_text(json.dumps({"ready": True, "facts": {"home": "http://127.0.0.1:1"}}))
+    assert load(folder, text).settings.links == {"home": "http://127.0.0.1:1", "plain": "https://here"}
+
+
+def test_only_a_sandbox_looks_into_the_world(folder: Path) -> None:
+    assert load(folder, AWS + '[links]\nhome = "world:home"\n').settings.links == {"home": "world:home"}
+
+
+@given(st.integers(0, 36_500 * 86_400))
+def test_a_duration_reads_back_as_it_is_written(seconds: int) -> None:
+    duration = Duration(seconds=seconds)
+    assert Duration.parse(str(duration)) == timedelta(seconds=seconds)
+
+
+@given(st.text(max_size=12))
+def test_any_other_text_is_no_duration(text: str) -> None:
+    try:
+        assert Duration.parse(text) <= timedelta(days=36_500)
+    except ValueError as wrong:
+        assert "a duration such as" in str(wrong)
