@@ -15,7 +15,9 @@ SHORTEST = 6
 
 
 FOREIGN = re.compile(
-    r"""(?P<head>minted_token\s+\S+\s+|[Bb]earer\s+|"(?:\w*(?:token|secret|password|authorization|edge_auth|pat))"\s*:\s*")(?P<value>[^\s"]+)"""
+    r"""(?P<head>minted_token\s+\S+\s+"""
+    r"""|"[\w-]*(?:token|secret|password|authorization|edge[_-]auth|pat)\\?"\s*:\s*\\?"(?:(?:bearer|basic)\s+)?"""
+    r"""|\bbearer\s+|\b(?:x-edge-auth|authorization):\s*(?:(?:bearer|basic)\s+)?)(?P<value>[^\s"\\]+)"""
     r"""|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*|gh[pousr]_\w{16,}|pat-[a-z]{2}\d-[\w-]{8,}|AKIA[A-Z0-9]{16}""",
     re.IGNORECASE,
 )

@@ -71,7 +71,7 @@ class Child:
 
     def __init__(self, args: tuple[str, ...], stdin: bytes, env: dict[str, str], typed: str | None, before: Callable[[], None]) -> None:
         self.args = args
-        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(3)]
+        self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
         self._files[0].write(stdin)
         self._files[0].seek(0)
         self._master, slave = os.openpty() if typed is not None else (-1, -1)
@@ -108,7 +108,7 @@ class Child:
             before()
             code = cli.run(list(self.args))
             sys.stdout.flush()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
             traceback.print_exc()
         finally:
             with contextlib.suppress(OSError, ValueError):

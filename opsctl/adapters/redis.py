@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.place import only_here
-from opsctl.adapters.redis_keys import STEP, STEP_KEYS, lua_pattern, user_of
+from opsctl.adapters.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS, lua_pattern, user_of
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -99,12 +99,14 @@ class Redis(Adapter):
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> int:
-        """Delete those that `count` calls old (with ANY_AGE all) and return how many; `beat` is called between steps, and may raise to stop.
+        """Delete those that `count` calls old (with ANY_AGE all) and return how many; `beat` is called between steps, and may stop it.
 
         No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
         """
         done = 0
-        steps = self._steps("EVAL", patterns, keep, (before_ms, lifetime_ms, 1), users, user_pattern)
+        steps = self._steps(
+            "EVAL", patterns, keep, (before_ms, lifetime_ms, UNLINK_KEYS if len(self._nodes) == 1 else 1), users, user_pattern
+        )
         while (found := self._next(steps, done)) is not None:
             done += found[0]
             beat(done, total, "keys")
@@ -152,7 +154,7 @@ class Redis(Adapter):
         users: Sequence[str] | None,
         user_pattern: str,
     ) -> Iterator[tuple[int, int]]:
-        """How many keys each step found old, and how many of any age. A key that matches several patterns is met with the first one only."""
+        """How many keys each step found old, and of any age. A key that matches several patterns is met with the first one only."""
         effect = command == "EVAL"
         everybody, whose = user_of(user_pattern) if users is not None else ("", b"")
         globs = [everybody] if users is not None else patterns

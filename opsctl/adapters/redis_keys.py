@@ -5,10 +5,13 @@ from __future__ import annotations
 STEP_KEYS = 2000
 """How many keys a step looks at: a few milliseconds, in which other clients wait."""
 
-# ARGV: cursor, COUNT, glob, cutoff (-1: whatever its age) and lifetime in milliseconds, 1 to unlink; the Lua pattern that finds a key's user, how many
-# users follow (-1: everybody's keys), the users; then the Lua patterns to spare.
+UNLINK_KEYS = 1000
+"""How many keys one UNLINK names; in a cluster one, since keys of several slots can't be named together."""
+
+# ARGV: cursor, COUNT, glob, cutoff (-1: whatever its age) and lifetime in milliseconds, how many to unlink at once (0: none); the Lua
+# pattern that finds a key's user, how many users follow (-1: everybody's keys), the users; then the Lua patterns to spare.
 STEP = """
-local cutoff, lifetime, unlink = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local cutoff, lifetime, batch = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local page = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2], 'MATCH', ARGV[3])
@@ -25,13 +28,13 @@ for _, key in ipairs(page[2]) do
     all = all + 1
     if left == -1 or (left >= 0 and now - lifetime + left < cutoff) then
       found = found + 1
-      if unlink then chosen[found] = key end
+      if batch > 0 then chosen[found] = key end
     end
   end
 end
-if unlink then
+if batch > 0 then
   found = 0
-  for i = 1, #chosen, 1000 do found = found + redis.call('UNLINK', unpack(chosen, i, math.min(i + 999, #chosen))) end
+  for i = 1, #chosen, batch do found = found + redis.call('UNLINK', unpack(chosen, i, math.min(i + batch - 1, #chosen))) end
 end
 return {page[1], found, all}
 """

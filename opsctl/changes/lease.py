@@ -89,7 +89,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
         except SystemFailed as failed:
             if self.source is None:
                 raise
-            return Pending(1, "leases", failed.what)
+            return Pending(1, "leases", failed.what.rstrip("."))
 
     def _held(self, systems: Systems) -> Contact:
         settings = systems.environment.need("hubspot")

@@ -25,8 +25,7 @@ pairing = group("pairing")
 @changes
 def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
     """Mint a new token: by the contact's request property, or by a signed webhook event."""
-    for contact in naming.ids(systems, contacts):
-        pinned = pin(systems, contact)
+    for pinned in pins(systems, contacts):
         if via == "property":
             yield EndTokenRequest(**pinned)
             yield MintToken(**pinned)
@@ -42,12 +41,18 @@ def revoke(systems: Systems, contacts: tuple[str, ...], if_token: str | None) ->
     """Clear a contact's token, so that its pairing code stops working, and mint another."""
     if if_token and len(contacts) > 1:
         raise click.UsageError("--if-token goes with one contact.")
-    pins = [pin(systems, contact) for contact in naming.ids(systems, contacts)]
-    for pinned in pins:
+    pinned_all = pins(systems, contacts)
+    for pinned in pinned_all:
         yield RevokeToken(**{**pinned, "before": if_token or pinned["before"]})
-    for pinned in pins:
+    for pinned in pinned_all:
         if pinned["before"] and if_token in (None, pinned["before"]):
             yield MintToken(**pinned)
+
+
+def pins(systems: Systems, contacts: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What each contact's change rests on; an id that was merged away is the contact that lives on, once."""
+    found = [pin(systems, contact) for contact in naming.ids(systems, contacts)]
+    return list({pinned["contact"]: pinned for pinned in found}.values())
 
 
 def pin(systems: Systems, contact: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -232,5 +231,3 @@ def test_a_killed_writer_leaves_the_chain_whole(world: World, opsctl: Terminal) 
     for number in (2, 5, 8):
         opsctl.start("service", "scale", "api", str(number), "-y", before=dying(world.home / "passed", number)).wait()
         opsctl("runs", "verify", check=0)
-
-

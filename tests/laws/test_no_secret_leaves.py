@@ -25,7 +25,9 @@ SECRET_WORDS = ("password", "secret", "token", "_key", "_pat")
 
 def known(world: World) -> set[str]:
     """Every secret value of the world: what it was made with, and every version of every secret."""
-    facts = {v for k, v in world.facts.items() if k not in SHOWN and any(word in k for word in SECRET_WORDS) and "arn" not in k and "id" not in k}
+    facts = {
+        v for k, v in world.facts.items() if k not in SHOWN and any(word in k for word in SECRET_WORDS) and "arn" not in k and "id" not in k
+    }
     client = world.aws("secretsmanager")
     for name, versions in world.secrets().items():
         if name.startswith("safawinet/") and name != "safawinet/prod/tls-pin":
@@ -154,7 +156,9 @@ def test_a_rejected_value_shows_nowhere(world: World) -> None:
     assert {place for place, text in traces(it, refused).items() if short in text} == set()
 
 
-@pytest.mark.parametrize("view", ["secrets list", "secrets verify jwt", "status", "service status", "auth verify", "sessions list --user 5"])
+@pytest.mark.parametrize(
+    "view", ["secrets list", "secrets verify jwt", "status", "service status", "auth verify", "sessions list --user 5"]
+)
 def test_looking_shows_no_secret(world: World, view: str) -> None:
     it = Rehearsed(Scenario(view, lambda world: True), world)
     world.opsctl("runs", "list", check=0)

@@ -17,6 +17,7 @@ from terminal import Child, until
 from world import World
 
 from opsctl.changes import decode
+from opsctl.changes.sessions import EndDatabaseSessions
 from opsctl.engine.ledger import process
 from opsctl.engine.ledger.locks import LEASE, Locks
 from opsctl.engine.ledger.sqlite import Ledger
@@ -85,19 +86,33 @@ def test_the_second_waits_as_long_as_it_may(world: World) -> None:
     assert "already so" in done.err + done.out
 
 
+def sitting(release: Path) -> Callable[[], None]:
+    """What makes a child sit in the deletion of sessions until a file is there."""
+
+    def arm() -> None:
+        apply = EndDatabaseSessions.apply
+
+        def wait(self: EndDatabaseSessions, write: Any, token: str) -> Any:
+            until(release.exists)
+            return apply(self, write, token)
+
+        EndDatabaseSessions.apply = wait  # type: ignore[method-assign]
+
+    return arm
+
+
 @pytest.mark.parametrize(("held", "line"), [("logout all", "logout user 5"), ("logout user 5", "logout all")])
 def test_targets_nest(world: World, held: str, line: str) -> None:
     world.configure(replace=IMPATIENT)
     target = "sessions" if held == "logout all" else "sessions/5"
-    with world.database() as connection:
-        # Reading goes on, and deleting waits.
-        connection.execute("LOCK TABLE refresh_sessions IN SHARE MODE")
-        child = world.opsctl.start(*held.split(), "-y")
-        until(lambda: target in locked(world))
-        second = world.opsctl("-o", "json", *line.split(), "-y", check=5)
-        assert f"{target} is held by" in second.err
-        assert second.json["result"] == "refused"
-    assert child.wait().code == 0
+    release = world.home / "release"
+    first = world.opsctl.start(*held.split(), "-y", before=sitting(release))
+    until(lambda: target in locked(world))
+    second = world.opsctl("-o", "json", *line.split(), "-y", check=5)
+    assert f"{target} is held by" in second.err
+    assert second.json["result"] == "refused"
+    release.touch()
+    assert first.wait().code == 0
 
 
 def test_one_users_sessions_are_not_anothers(world: World) -> None:

@@ -9,6 +9,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -51,8 +52,8 @@ class Lambda:
             "UpdateAlias": self._update_alias,
         }
 
-    def seed(self, region: str, name: str, variables: Mapping[str, str], alias: str = "") -> None:
-        """Make a function with environment variables; an alias means its version 1."""
+    def seed(self, region: str, name: str, variables: Mapping[str, str], modified: float, alias: str = "") -> None:
+        """Make a function with environment variables, last modified then (epoch seconds); an alias means its version 1."""
         body = {
             "FunctionName": name,
             "Runtime": "nodejs22.x",
@@ -65,8 +66,10 @@ class Lambda:
         }
         functions = "/2015-03-31/functions"
         self._moto.rest("lambda", region, functions, body)
+        function = self._function((region, name))
+        function.last_modified = _moment(modified)
         if alias:
-            self._published[region, name] = _fingerprint(self._function((region, name)))
+            self._published[region, name] = _fingerprint(function)
             self._moto.rest("lambda", region, f"{functions}/{name}/versions", {})
             self._moto.rest("lambda", region, f"{functions}/{name}/aliases", {"Name": alias, "FunctionVersion": "1"})
 
@@ -104,12 +107,17 @@ class Lambda:
         key = self._check(request)
         self._check_settled(key)
         _check_variables(request.params.get("Environment", {}).get("Variables", {}))
-        before = dict(self._function(key).environment_vars)
+        function = self._function(key)
+        before, modified = dict(function.environment_vars), function.last_modified
+        # moto never changes it.
+        function.last_modified = _moment(self._timeline.now())
         answer = self._moto(request)
         if answer.status < 300:
             self._renew(key)
             self._before[key] = before
             self._timeline.at(self._timeline.now() + self._wait(UPDATE_SECONDS), partial(self._finish, key))
+        else:
+            function.last_modified = modified
         return self._marked(key, answer)
 
     def _finish(self, key: Key, due: float) -> None:
@@ -196,6 +204,10 @@ def _alias(key: Key, name: str) -> Any:
         return _backend(key[0]).get_alias(name, key[1])
     except (UnknownAliasException, UnknownFunctionException):
         return None
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"
 
 
 def _fingerprint(function: Any) -> str:

@@ -183,7 +183,7 @@ class Seed:
                 "HUBSPOT_TOKEN_SECRET": "/hh/prod/hubspot/token",
                 "LOG_LEVEL": "info",
             }
-            self._part.lambdas.seed(HH_REGION, name, variables, alias)
+            self._part.lambdas.seed(HH_REGION, name, variables, self._began - 30 * DAY, alias)
 
     def _users(self) -> None:
         for user in ("oncall", "deploy", "former-contractor"):

@@ -224,7 +224,11 @@ def test_calls_meet_the_former_environment_until_an_update_is_done(aws: Aws) -> 
     before = aws.part.function_environment(WEST, "hh-authz")
     instance = aws.part.function_instance(WEST, "hh-authz")
     variables = {**before, "EDGE_SHARED_SECRET": "new"}
+    seeded = functions.get_function_configuration(FunctionName="hh-authz")["LastModified"]
+    assert datetime.fromisoformat(seeded).timestamp() < aws.clock() - 86_400
     functions.update_function_configuration(FunctionName="hh-authz", Environment={"Variables": variables})
+    updated = functions.get_function_configuration(FunctionName="hh-authz")["LastModified"]
+    assert datetime.fromisoformat(updated).timestamp() > aws.clock() - 60
     assert aws.part.function_environment(WEST, "hh-authz") == before
     assert aws.part.function_instance(WEST, "hh-authz") == instance
     aws.clock.pass_by(2.1)
