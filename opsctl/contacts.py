@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,7 +29,10 @@ def from_file(path: Path) -> list[str]:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigurationError(f"{path} can't be read as text: {cause}.", "Give ids or e-mails, one a line, or a CSV.") from cause
-    cells = list(_cells(text))
+    try:
+        cells = list(_cells(text))
+    except csv.Error as cause:
+        raise ConfigurationError(f"{path} is no CSV: {cause}.", "Give ids or e-mails, one a line, or a CSV.") from cause
     broken = [number for number, cell in cells if not (ID.fullmatch(cell) or EMAIL.fullmatch(cell))]
     if broken:
         lines = ", ".join(map(str, broken[:SHOWN]))
@@ -40,17 +44,19 @@ def from_file(path: Path) -> list[str]:
 
 
 def _cells(text: str) -> Iterator[tuple[int, str]]:
-    reader = csv.reader(text.splitlines())
-    column = 0
-    for number, row in enumerate(reader, 1):
+    reader = csv.reader(io.StringIO(text, newline=""))
+    column, first, line = 0, True, 1
+    for row in reader:
+        number, line = line, reader.line_num + 1
         cells = [cell.strip() for cell in row]
         if not any(cells) or cells[0].startswith("#"):
             continue
         named = [place for place, cell in enumerate(cells) if cell.lower() in COLUMNS]
-        if number == 1 and named:
+        if first and named:
             column = named[0]
-            continue
-        yield number, cells[column] if column < len(cells) else ""
+        else:
+            yield number, cells[column] if column < len(cells) else ""
+        first = False
 
 
 def ids(systems: Systems, contacts: Iterable[str], *, skip_missing: bool = False) -> list[str]:

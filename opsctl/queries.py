@@ -43,6 +43,8 @@ def load(environment: Environment, name: str) -> Query:
     functions = [environment.function(each) for each in heading.get("functions", "").split()]
     groups = [(function.log_group, function.region) for function in functions]
     groups += [group(environment, each) for each in heading.get("log-groups", "").split()]
+    if not text:
+        raise ConfigurationError(f"{known[name]} has no query in it.", "Write one below its heading.")
     if not groups:
         raise ConfigurationError(f"{known[name]} names no log group.", "Add a line: # functions: NAME, or # log-groups: NAME")
     return Query(name, heading.get("title", name), text, groups, heading.get("plot"))

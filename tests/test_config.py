@@ -131,9 +131,7 @@ def test_a_duration_reads_back_as_it_is_written(seconds: int) -> None:
     assert Duration.parse(str(duration)) == timedelta(seconds=seconds)
 
 
-@given(st.text(max_size=12))
+@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "5.5m", "5M", "5w", "٣m", "36501d", "99999999999999999999s", "5m\n5m"])
 def test_any_other_text_is_no_duration(text: str) -> None:
-    try:
-        assert Duration.parse(text) <= timedelta(days=36_500)
-    except ValueError as wrong:
-        assert "a duration such as" in str(wrong)
+    with pytest.raises(ValueError, match="a duration such as"):
+        Duration.parse(text)

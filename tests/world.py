@@ -7,11 +7,13 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import urllib.request
 from collections import Counter
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ SERVICES = {"api": "safawinet-api-prod", "worker": "safawinet-worker-prod"}
 MODELS = ("sts", "ecs", "secretsmanager", "rds", "rds-data", "elasticache", "application-autoscaling", "ecr", "cloudwatch", "logs")
 REGIONS = ("us-east-1", "us-west-2")
 TABLES = ("users", "refresh_sessions")
+DOWNLOADS = ["download_enabled", "download_requested", "download_token"]
 GUARDIAN = """
 import shutil, sys
 from pathlib import Path
@@ -165,10 +168,13 @@ class World:
         """Take every fault away."""
         lifecycle.clear_faults(self.rehearsal.folder)
 
-    def runs(self) -> list[dict[str, Any]]:
-        """The ledger's runs, the newest first."""
-        found: list[dict[str, Any]] = self.opsctl("-o", "json", "runs", "list", check=0).json
-        return found
+    def runs(self) -> set[str]:
+        """The ids of the ledger's runs."""
+        if not self.ledger.exists():
+            return set()
+        with closing(sqlite3.connect(self.ledger)) as ledger:
+            tables = ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall()
+            return {run for (run,) in ledger.execute("SELECT id FROM runs")} if tables else set()
 
     def undo(self, run: str) -> Result:
         """Take a run back."""
@@ -219,6 +225,28 @@ class World:
             found: dict[str, list[dict[str, Any]]] = json.load(answer)
         return found
 
+    def control(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the sandbox's control port: `GET /hubspot/counts`."""
+        return _ask(method, self.facts["control"] + path, self.facts["control_token"], body)
+
+    def hubspot(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask HubSpot's stand-in about contacts: `GET /156855158284?properties=email`."""
+        return _ask(method, f"{self.facts['hubspot']}/crm/v3/objects/contacts{path}", self.facts["hs_token"], body)
+
+    def contact(self, id: str) -> dict[str, str]:
+        """What HubSpot has of a contact's downloads, empty texts for nothing."""
+        held = self.hubspot("GET", f"/{id}?properties={','.join(DOWNLOADS)}")["properties"]
+        return {name: held[name] or "" for name in DOWNLOADS}
+
+    def contacts(self) -> dict[str, list[str]]:
+        """The seeded contacts' downloads."""
+        found = self.hubspot("POST", "/search", {"limit": 200, "properties": DOWNLOADS})["results"]
+        return {each["id"]: [each["properties"][name] or "" for name in DOWNLOADS] for each in found}
+
+    def leases(self) -> int:
+        """How many leases were granted."""
+        return int(self.control("GET", "/hh/leases")["count"])
+
     def secrets(self) -> dict[str, dict[str, Any]]:
         """Every version of every secret: its stages, and its value's digest."""
         found: dict[str, dict[str, Any]] = {}
@@ -249,6 +277,8 @@ class World:
             "marks": marks or {},
             "notices": self.sent(),
             "client": self._client(),
+            "contacts": self.contacts(),
+            "leases": self.leases(),
             **looks,
         }
 
@@ -261,6 +291,13 @@ class World:
         query = "SELECT count(*), bit_xor(hashtextextended(t::text, 0)) FROM {} AS t"
         with self.database() as connection:
             return {table: connection.execute(query.format(table)).fetchone() for table in TABLES}  # type: ignore[arg-type]
+
+
+def _ask(method: str, url: str, token: str, body: Any) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method)) as answer:
+        return json.load(answer)
 
 
 def _value(client: Any, name: str, version: str) -> str:
@@ -290,6 +327,10 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "slack": Counter(sent["message"]["text"] for sent in after["notices"]["slack"]),
         "alerts": sorted({(sent["dedup_key"], sent["event_action"]) for sent in after["notices"]["pagerduty"]}),
         "client": after["client"],
+        "contacts": {
+            id: _contact(before["contacts"][id], held) for id, held in after["contacts"].items() if held != before["contacts"][id]
+        },
+        "leases": after["leases"] - before["leases"],
         "incidents": [(i["name"], [(u["status"], u["body"]) for u in i["incident_updates"]]) for i in after["notices"]["statuspage"]],
     }
     rest = {name for name in before if " " in name and before[name] != after[name]}
@@ -311,6 +352,11 @@ def _service(before: Snapshot, after: Snapshot, name: str) -> dict[str, Any]:
     }
 
 
+def _contact(before: list[str], after: list[str]) -> list[str]:
+    *plain, token = after
+    return [*plain, "as it was" if token == before[-1] else "another" if token else "none"]
+
+
 def _nameless(text: str) -> str:
     return re.sub(r"[0-9a-f]{32}|ecs-svc/\d+|idempotency:[^:]+-(?=\d)", "ID", text)
 
@@ -326,6 +372,7 @@ def standing(snapshot: Snapshot) -> dict[str, Any]:
         "keys": snapshot["keys"],
         "marks": snapshot["marks"],
         "slack": snapshot["notices"]["slack"],
+        "contacts": snapshot["contacts"],
         "alerts": {key for key, action in alerts.items() if action == "trigger"},
         "incidents": {i["name"] for i in snapshot["notices"]["statuspage"] if i["status"] != "resolved"},
     }

@@ -99,14 +99,14 @@ class HubSpot(Adapter):
         if by_email:
             params["idProperty"] = EMAIL
         answer = self._http.call("GET", self._path(id_or_email), f"contact {id_or_email}", params=params)
-        return self._guarded(contact_of(self._http.content(answer), None if by_email else id_or_email))
+        return self._guarded(contact_of(self._http.content(answer), properties, None if by_email else id_or_email))
 
     def read(self, ids: Iterable[str], properties: Sequence[str] = ()) -> Read:
         """Read many contacts by record id, a hundred a call; an id that is named twice is read once."""
         wanted = list(dict.fromkeys(ids))
         found: dict[str, Contact] = {}
         for some in _hundreds(wanted):
-            found |= {contact.id: contact for contact in self._batch(some, (EMAIL, *properties), {})}
+            found |= {contact.id: contact for contact in self._batch(some, properties, {})}
         return Read({key: found[key] for key in wanted if key in found}, [key for key in wanted if key not in found])
 
     def resolve(self, emails: Iterable[str]) -> Resolved:
@@ -148,7 +148,7 @@ class HubSpot(Adapter):
         """Set properties of one contact, and return them as HubSpot has them now; NotFound where there is none."""
         self.prove()
         answer = self._http.call("PATCH", self._path(id), f"the change of contact {id}", json={"properties": dict(properties)})
-        return self._guarded(contact_of(self._http.content(answer, effect=True), id, effect=True))
+        return self._guarded(contact_of(self._http.content(answer, effect=True), properties, id, effect=True))
 
     def close(self) -> None:
         """Give every connection back."""
@@ -159,9 +159,9 @@ class HubSpot(Adapter):
 
     def _batch(self, keys: Sequence[str], properties: Sequence[str], how: Mapping[str, Any]) -> list[Contact]:
         self.prove()
-        body = {"inputs": [{"id": key} for key in keys], "properties": list(dict.fromkeys(properties)), **how}
+        body = {"inputs": [{"id": key} for key in keys], "properties": list(dict.fromkeys((EMAIL, *properties))), **how}
         found = self._http.content(self._http.call("POST", self._read, f"{len(keys)} contacts", json=body))
-        return [self._guarded(contact_of(each)) for each in results_of(found)]
+        return [self._guarded(contact_of(each, properties)) for each in results_of(found)]
 
     def _guarded(self, contact: Contact) -> Contact:
         """The same contact, its pairing tokens hidden from now on wherever text leaves."""
@@ -174,7 +174,7 @@ class HubSpot(Adapter):
     def _resolved(self, asked: Mapping[str, str], double: list[str]) -> Resolved:
         ids: dict[str, str] = {}
         for some in _hundreds(list(asked)):
-            for contact in self._batch(some, (EMAIL, OTHER_EMAILS), {"idProperty": EMAIL}):
+            for contact in self._batch(some, (OTHER_EMAILS,), {"idProperty": EMAIL}):
                 others = (contact.properties.get(OTHER_EMAILS) or "").split(";")
                 ids |= {_folded(email): contact.id for email in (contact.email or "", *others) if email}
         found: dict[str, str] = {}

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.http import Http
-from opsctl.adapters.hubspot_errors import translated, wait_before_retry
+from opsctl.adapters.hubspot_errors import FEW_SECONDS, translated, wait_before_retry
 from opsctl.adapters.limiter import WINDOW_SECONDS, Limiter
+from opsctl.errors import SystemFailed, Unreachable
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -30,25 +31,41 @@ class HubSpotHttp(Http):
     def call(self, method: str, path: str, what: str, *, json: Any = None, params: Mapping[str, str] | None = None) -> httpx.Response:
         """Send a request, and return its answer, a success; `what` is asked for, in words.
 
-        A read is sent again after a moment's weakness; a write only after an answer that says that nothing was done. OutcomeUnknown
+        A read is sent again after a moment's weakness or a lost connection; a write only after an answer that says that nothing was done. OutcomeUnknown
         when a write's answer was lost.
         """
         effect = not self._reads(method, path)
         headers = {"Authorization": f"Bearer {self._token.reveal()}"}
         for left in reversed(range(TRIES)):
-            with self.limiter.slot():
-                answer = self._send(method, path, effect, json=json, params=params, headers=headers)
+            try:
+                with self.limiter.slot():
+                    answer = self._send(method, path, effect, json=json, params=params, headers=headers)
+            except SystemFailed as failed:
+                if not left or not _hung_up(failed):
+                    raise
+                self._rest(FEW_SECONDS)
+                continue
+            self._learn(answer)
             if answer.is_success:
-                break
+                return answer
             wait = wait_before_retry(answer, effect=effect)
             if wait is None or not left:
-                raise translated(answer, what, effect=effect, time_zone=self.time_zone)
-            # A rehearsal's window is shorter, and so is everything else in it.
-            self.pause(wait * self.limiter.window / WINDOW_SECONDS)
-        self._learn(answer)
-        return answer
+                break
+            self._rest(wait)
+        raise translated(answer, what, effect=effect, time_zone=self.time_zone)
+
+    def _rest(self, seconds: float) -> None:
+        # A rehearsal's window is shorter, and so is everything else in it.
+        self.pause(seconds * self.limiter.window / WINDOW_SECONDS)
 
     def _learn(self, answer: httpx.Response) -> None:
         most, interval = (answer.headers.get(f"X-HubSpot-RateLimit-{name}", "") for name in ("Max", "Interval-Milliseconds"))
         if most.isdecimal() and interval.isdecimal():
             self.limiter.learn(int(most), int(interval) / 1000)
+
+
+def _hung_up(failed: SystemFailed) -> bool:
+    """Whether a connection was lost under a read, as happens to one that was kept open too long."""
+    import httpx
+
+    return isinstance(failed.__cause__, httpx.NetworkError | httpx.RemoteProtocolError) and not isinstance(failed, Unreachable)

@@ -5,9 +5,11 @@ Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from opsctl.errors import OutcomeUnknown, SystemFailed
@@ -33,6 +35,9 @@ class HistoryEntry:
     source: str
 
 
+NO_HISTORY: Mapping[str, list[HistoryEntry]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Contact:
     """A record. A property that is empty is None, one that HubSpot doesn't define is left out; a history begins with the newest.
@@ -43,7 +48,7 @@ class Contact:
     id: str
     email: str | None
     properties: dict[str, str | None] = field(repr=False)
-    history: dict[str, list[HistoryEntry]] = field(default_factory=dict, repr=False)
+    history: Mapping[str, list[HistoryEntry]] = field(default_factory=lambda: NO_HISTORY, repr=False)
     merged_from: str | None = None
 
 
@@ -69,16 +74,24 @@ class Updated(NamedTuple):
     errors: dict[str, str]
 
 
-def contact_of(found: Any, asked: str | None = None, *, effect: bool = False) -> Contact:
-    """A record that was answered where the id `asked` was named; one that can't be read is a doubt after an `effect`."""
+def contact_of(found: Any, wanted: Collection[str], asked: str | None = None, *, effect: bool = False) -> Contact:
+    """A record that was answered where the id `asked` was named, with the properties that were wanted.
+
+    One that can't be read is a doubt after an `effect`. Of a hundred thousand contacts few values differ, so that each is kept once.
+    """
     try:
-        key, properties = str(found["id"]), dict(found["properties"])
+        key, given = str(found["id"]), dict(found["properties"])
+        properties = {name: _kept(given[name]) for name in wanted if name in given}
         history = {name: [_entry(each) for each in entries] for name, entries in (found.get("propertiesWithHistory") or {}).items()}
     except (KeyError, TypeError, ValueError):
         if effect:
             raise OutcomeUnknown("HubSpot said yes in words that can't be read.", "Look at the contact in HubSpot.") from None
         raise SystemFailed("HubSpot sent a contact that can't be read.", CONVERSE) from None
-    return Contact(key, properties.get(EMAIL), properties, history, asked if asked not in (None, key) else None)
+    return Contact(key, given.get(EMAIL), properties, history or NO_HISTORY, asked if asked not in (None, key) else None)
+
+
+def _kept(value: str | None) -> str | None:
+    return value if value is None else sys.intern(value)
 
 
 def _entry(found: Mapping[str, Any]) -> HistoryEntry:

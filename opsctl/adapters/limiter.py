@@ -4,8 +4,8 @@ A slot is taken before a request is sent and is free again one window after its 
 side counted it, whenever that was. A holder that died gives its slot back by a lease. Requests are spaced evenly.
 
 Slots lie in a sorted set of the environment's Redis, on Redis' own clock, so that every opsctl on every machine shares them; without a
-Redis that answers, in this process. The first few requests of a process, a fiftieth of the rate that is kept back for them, are counted
-here alone: so few contacts cost no connection.
+Redis that answers, in this process. The first few requests of a process, an eightieth of the rate that is kept back for them, are counted
+here alone: so a look at one contact costs no connection.
 
 A reading system counts there too, or else three plans of 100,000 contacts made at once would starve the leases that HubSpot has to
 answer. That key is opsctl's own note of what it has sent, says nothing of any system and is gone a minute later; its connection can do
@@ -24,6 +24,8 @@ from typing import Protocol
 WINDOW_SECONDS = 10.0
 LEASE_SECONDS = 40.0
 """Longer than any request may take."""
+MARGIN_SECONDS = 0.005
+"""Added to a window, since two clocks don't run alike."""
 LONGEST_PAUSE = 1.0
 SHORTEST_PAUSE = 0.001
 
@@ -92,7 +94,7 @@ class Limiter:
     @property
     def reserve(self) -> int:
         """How many requests of a process are sent before it asks for slots; they are kept back from the rate."""
-        return max(1, self.rate // 50)
+        return self.rate // 80
 
     def learn(self, rate: int, window: float) -> None:
         """Take over the other side's own figures: the lower rate of theirs and ours, and the window in seconds (0: no limit)."""
@@ -125,7 +127,7 @@ class Limiter:
             self._slots = slots = self._find_shared() or LocalSlots(self._clock)
             told = dict(self._alone)
         for each, answered in told.items():
-            left = LEASE_SECONDS if answered is None else answered + self.window - self._clock()
+            left = LEASE_SECONDS if answered is None else answered + self.window + MARGIN_SECONDS - self._clock()
             if left > 0:
                 self._hold(slots, each, left)
         return True
@@ -149,7 +151,7 @@ class Limiter:
             # Those that were asked may have been lost, or first been asked, since.
             slots = self._slots
         if slots is not None:
-            self._hold(slots, name, self.window)
+            self._hold(slots, name, self.window + MARGIN_SECONDS)
 
     def _hold(self, slots: Slots, name: str, seconds: float) -> None:
         try:

@@ -34,10 +34,6 @@ SLOTS = 16384
 RESUME = "Resume the run, which counts again: opsctl runs resume ID"
 
 
-ANY_AGE = -1
-"""Instead of a cutoff: keys whatever their age, which saves asking for it."""
-
-
 class Counted(NamedTuple):
     """How many keys began before the cutoff, and how many there are."""
 
@@ -72,7 +68,7 @@ class Redis(Adapter):
         self,
         patterns: Sequence[str],
         keep: Sequence[str],
-        before_ms: int,
+        before_ms: int | None,
         lifetime_ms: int,
         users: Sequence[str] | None = None,
         user_pattern: str = "",
@@ -83,7 +79,7 @@ class Redis(Adapter):
         A key that moves while it is counted may be counted twice, as with SCAN.
         """
         old = live = 0
-        for found, passed in self._steps("EVAL_RO", patterns, keep, (before_ms, lifetime_ms, 0), users, user_pattern):
+        for found, passed in self._steps("EVAL_RO", patterns, keep, (_cutoff(before_ms), lifetime_ms, 0), users, user_pattern):
             old, live = old + found, live + passed
         return Counted(old, live)
 
@@ -92,20 +88,20 @@ class Redis(Adapter):
         self,
         patterns: Sequence[str],
         keep: Sequence[str],
-        before_ms: int,
+        before_ms: int | None,
         lifetime_ms: int,
         beat: Beat,
         total: int | None = None,
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> int:
-        """Delete those that `count` calls old (with ANY_AGE all) and return how many; `beat` is called between steps, and may stop it.
+        """Delete those that `count` calls old (without a cutoff all) and return how many; `beat` is called between steps, and may stop it.
 
         No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
         """
         done = 0
         steps = self._steps(
-            "EVAL", patterns, keep, (before_ms, lifetime_ms, UNLINK_KEYS if len(self._nodes) == 1 else 1), users, user_pattern
+            "EVAL", patterns, keep, (_cutoff(before_ms), lifetime_ms, UNLINK_KEYS if len(self._nodes) == 1 else 1), users, user_pattern
         )
         while (found := self._next(steps, done)) is not None:
             done += found[0]
@@ -277,3 +273,7 @@ def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str,
 
 def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+def _cutoff(before_ms: int | None) -> int:
+    return -1 if before_ms is None else before_ms

@@ -163,7 +163,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
     after: str | None = None
     rests_on: str
     stored: Stored | None = None
-    cache: float = 0
+    cache: float = 0.0
     generated: bool = False
     compromised: bool = False
 

@@ -145,7 +145,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     proof: str = "none"
     signs: str = ""
     cached_by: tuple[str, ...] = ()
-    cache: float = 0
+    cache: float = 0.0
     compromised: bool = False
 
     @property
@@ -201,10 +201,8 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         settings = read.config.sessions
         if not self.signs or settings is None or read.config.redis is None:
             return Pending(1, "secrets")
-        from opsctl.adapters.redis import ANY_AGE
-
         try:
-            live = read.redis.count(settings.redis_patterns, settings.keep, ANY_AGE, 0).live
+            live = read.redis.count(settings.redis_patterns, settings.keep, None, 0).live
         except SystemFailed as cause:
             return Pending(1, "secrets", f"the live {self.signs} can't be counted: {cause.what}")
         return Pending(live, self.signs, f"every one of the {self.signs} signed with the old key ends once the consumers restart")

@@ -128,7 +128,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         counted = read.redis.count(**self._which(read, int(self.cutoff.timestamp() * 1000)))
         return Pending(counted.live, "cached sessions") if counted.old else Done("no such session is in Redis", self.cutoff)
 
-    def _which(self, systems: Systems, before_ms: int) -> dict[str, Any]:
+    def _which(self, systems: Systems, before_ms: int | None) -> dict[str, Any]:
         settings: SessionSettings = systems.environment.need("sessions")
         return {
             "patterns": settings.redis_patterns,
@@ -141,9 +141,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """SCAN and UNLINK in short steps."""
-        from opsctl.adapters.redis import ANY_AGE
-
-        return {"unlinked": write.redis.unlink(**self._which(write, ANY_AGE), beat=write.beat)}
+        return {"unlinked": write.redis.unlink(**self._which(write, None), beat=write.beat)}
 
     def as_shell(self, environment: Environment) -> list[str]:
         """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too."""

@@ -81,7 +81,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     before: str | None
     fingerprint: str | None = None
     generated: bool = False
-    cache: float = 0
+    cache: float = 0.0
     note: str = ""
     afterwards: str = ""
     compromised: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,7 +79,7 @@ def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path 
     ids = naming.ids(systems, [*contacts, *(naming.from_file(file) if file else [])], skip_missing=skip_missing)
     batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        read = list(pool.map(lambda batch: systems.hubspot.read(batch, (enabled,)), batches))
+        read = list(pool.map(lambda batch: now(systems, enabled, batch), batches))
     missing = [contact for _, gone in read for contact in gone]
     if missing and not skip_missing:
         raise naming.unknown(missing)
@@ -86,5 +87,11 @@ def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path 
         raise ConfigurationError("None of the contacts named is in HubSpot; nothing was changed.", "Check the ids.")
     for found, _ in read:
         if found:
-            now = tuple((contact.id, contact.properties.get(enabled) or None, after) for contact in found.values())
-            yield SetContactProperties(name=enabled, contacts=now)
+            yield SetContactProperties(name=enabled, contacts=tuple((contact, before, after) for contact, before in found))
+
+
+def now(systems: Systems, name: str, batch: list[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
+    """What a property is for each of up to a hundred contacts, and nothing else of them, as there may be many; and who is missing."""
+    found, missing = systems.hubspot.read(batch, (name,))
+    values = ((contact.id, contact.properties.get(name)) for contact in found.values())
+    return [(contact, sys.intern(value) if value else None) for contact, value in values], missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 WIDE = 40
@@ -23,6 +24,7 @@ def _label(row: dict[str, Any], column: str) -> str:
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value)
+        found = float(value)
     except (TypeError, ValueError):
         return None
+    return found if math.isfinite(found) else None

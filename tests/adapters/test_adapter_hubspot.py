@@ -243,6 +243,20 @@ def test_a_moments_weakness_is_no_failure_of_a_read(portal, reading, status):
     assert reading.read([FIRST]).missing == []
 
 
+def test_a_connection_that_is_lost_under_a_read_is_no_failure(portal, reading):
+    portal.fault("GET /crm*", "drop", times=2)
+    assert reading.contact(FIRST).id == FIRST
+
+
+def test_a_read_that_is_not_answered_in_time_is_not_asked_again(portal, reading):
+    reading.prove()
+    reading._http.client.timeout = 0.05
+    portal.fault("GET /crm*", "slow", seconds=2, times=0)
+    with pytest.raises(SystemFailed, match="in time"):
+        reading.contact(FIRST)
+    assert len(portal.sent("GET /details")) == 1
+
+
 @pytest.mark.parametrize("status", [500, 522, 525, 526])
 def test_what_lasts_is_not_asked_again(portal, reading, status):
     portal.fault("GET /crm*", "fail", status=status, times=0)

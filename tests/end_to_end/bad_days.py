@@ -8,9 +8,10 @@ import select
 import signal
 import sqlite3
 
-from opsctl.sandbox import lifecycle
 from terminal import Child, Result, until
 from world import World
+
+from opsctl.sandbox import lifecycle
 
 
 def plain(result: Result, code: int) -> str:

@@ -91,7 +91,15 @@ def test_looking_changes_nothing(world: World) -> None:
     assert told(world, "playbook", "lint")["good"] is True
     sessions = world.opsctl("-o", "json", "sessions", "list", "--user", "user15@example.com", check=0).out.splitlines()
     assert {json.loads(line)["user"] for line in sessions} == {"15"}
-    for words in ("status", "people", "secrets list", "playbook show token-compromise", "sandbox status", "runs list", "sessions list --user 15"):
+    for words in (
+        "status",
+        "people",
+        "secrets list",
+        "playbook show token-compromise",
+        "sandbox status",
+        "runs list",
+        "sessions list --user 15",
+    ):
         assert world.opsctl(*words.split(), check=0).out.strip()
     assert world.snapshot() == before
 

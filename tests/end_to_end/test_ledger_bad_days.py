@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_made(world: World, state: str) -> None:
 def broken(world: World) -> Iterator[Path]:
     """Where the ledger will be, with one run in it."""
     world.opsctl("service", "scale", "api", "3", "-y", check=0)
-    yield world.ledger
+    return world.ledger
 
 
 @pytest.mark.parametrize("damage", ["garbage", "cut", "folder", "empty table"])

@@ -77,7 +77,7 @@ def test_logging_out_by_hand(world: World, tmp_path: Path, line: tuple[str, ...]
 def test_the_runbooks_own_lines(world: World, tmp_path: Path) -> None:
     assert shell(world, "psql -Atc 'SELECT count(*) FROM users'", tmp_path).strip() == "10000"
     assert shell(world, 'redis-cli -h "$REDIS_HOST" -p "$REDIS_PORT" ping', tmp_path).strip() == "PONG"
-    assert int(shell(world, 'valkey-cli -u "$REDIS_URL" --no-auth-warning dbsize', tmp_path).split()[-1]) >= 25_000
+    assert int(shell(world, 'valkey-cli -h "$REDIS_HOST" -p "$REDIS_PORT" dbsize', tmp_path).split()[-1]) >= 25_000
     health = shell(world, 'curl -fsS "$API_URL/health"', tmp_path)
     assert "ok" in health.lower()
     stolen = Session.of(world, 15)
@@ -95,7 +95,7 @@ def test_the_runbooks_own_aws_lines(world: World, tmp_path: Path) -> None:
     lines = {
         "aws ecs describe-services --cluster safawinet-prod --services safawinet-api-prod": "safawinet-api-prod",
         "aws elasticache describe-cache-clusters --cache-cluster-id safawinet-redis --show-cache-node-info": "127.0.0.1",
-        "aws rds describe-db-clusters --db-cluster-identifier safawinet-prod": "safawinet-prod",
+        'aws rds describe-db-clusters --db-cluster-identifier safawinet-prod --endpoint-url "$AWS_ENDPOINT_URL"': "safawinet-prod",
         "aws rds-data execute-statement --resource-arn $DB_CLUSTER_ARN --secret-arn $DB_SECRET_ARN --database safawinet"
         " --sql 'SELECT count(*) FROM users'": "10000",
         'aws cloudwatch describe-alarms --alarm-names "Safawinet-ALB-5xx-Errors"': "Safawinet-ALB-5xx-Errors",

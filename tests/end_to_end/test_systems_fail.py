@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from bad_days import plain, states
+from thieves import Session
+from world import World
 
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
-from thieves import Session
-from world import World
 
 LOGOUT = "POST /v1/auth/force-logout*"
 

@@ -74,7 +74,13 @@ def test_a_locale_without_letters(world: World, locale: dict[str, str]) -> None:
 
 
 def test_a_terminal_of_twenty_columns(world: World) -> None:
-    for line in (("--help",), ("service", "status"), ("status",), ("service", "scale", "api", "4", "-n"), ("playbook", "show", "token-compromise")):
+    for line in (
+        ("--help",),
+        ("service", "status"),
+        ("status",),
+        ("service", "scale", "api", "4", "-n"),
+        ("playbook", "show", "token-compromise"),
+    ):
         done = world.opsctl(*line, env={"COLUMNS": "20", "LINES": "5"})
         assert done.code in (0, 3), str(done)
         assert "Traceback" not in done.err

@@ -236,6 +236,33 @@ def always(world: World) -> bool:
     return True
 
 
+def enabled(value: str, *contacts: str) -> Callable[[World], bool]:
+    """Whether downloads are so for these contacts."""
+    return lambda world: all(world.contact(contact)["download_enabled"] == value for contact in contacts)
+
+
+def set_enabled(contact: str, value: str) -> Callable[[World], None]:
+    """Somebody else decides about a contact's downloads."""
+    return lambda world: world.hubspot("PATCH", f"/{contact}", {"properties": {"download_enabled": value}})
+
+
+def another_token(contact: str) -> Callable[[World], bool]:
+    """Whether a contact has a token that it wasn't seeded with."""
+
+    def so(world: World) -> bool:
+        history = world.hubspot("GET", f"/{contact}?propertiesWithHistory=download_token")["propertiesWithHistory"]["download_token"]
+        return bool(history[0]["value"]) and history[0]["value"] != history[-1]["value"]
+
+    return so
+
+
+def write_contacts(world: World) -> None:
+    """A file of contacts as HubSpot exports it."""
+    rows = [f"{PAIRED},one@example.com", f"{ALSO_PAIRED},two@example.com", f"{UNPAIRED},three@example.com"]
+    (world.home / "contacts.csv").write_text("\n".join(["\ufeffRecord ID,Email", *rows]))
+
+
+PAIRED, ALSO_PAIRED, UNPAIRED = "156855158284", "156855158285", "156855158293"
 GENERATE = "--value-from generate"
 SCENARIOS: dict[str, list[Scenario]] = {
     "service scale": [
@@ -310,6 +337,26 @@ SCENARIOS: dict[str, list[Scenario]] = {
             env={"NEW_EDGE": CANARY},
         )
     ],
+    "downloads disable": [
+        Scenario(f"downloads disable {PAIRED}", enabled("false", PAIRED), meddle=set_enabled(PAIRED, ""), reversible=True),
+        Scenario(
+            "downloads disable contact3@example.com --from-file {home}/contacts.csv",
+            enabled("false", PAIRED, ALSO_PAIRED, UNPAIRED),
+            prepare=write_contacts,
+            meddle=set_enabled(PAIRED, ""),
+            reversible=True,
+            variant=True,
+        ),
+    ],
+    "downloads enable": [
+        Scenario(f"downloads enable {UNPAIRED}", enabled("true", UNPAIRED), meddle=set_enabled(UNPAIRED, ""), reversible=True)
+    ],
+    "pairing mint": [
+        Scenario(f"pairing mint {PAIRED}", another_token(PAIRED)),
+        Scenario(f"pairing mint {UNPAIRED} --via webhook", another_token(UNPAIRED)),
+    ],
+    "pairing revoke": [Scenario(f"pairing revoke {PAIRED}", another_token(PAIRED))],
+    "lease verify": [Scenario(f"lease verify {PAIRED}", lambda world: world.leases() == 1, blind=True)],
     "notify slack": [
         Scenario("notify slack --message trouble", said("slack", "trouble"), config=CHANNELS, blind=True),
         Scenario("notify slack --message 'tell them'", always, typed="done\n" * 5),

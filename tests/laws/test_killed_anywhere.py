@@ -29,7 +29,7 @@ def places(boundaries: list[str]) -> Iterator[tuple[int, str]]:
 
 def take_up(it: Rehearsed, known: set[str]) -> None:
     """Do what a person does who finds the run half done; ask them what only they can know."""
-    runs = [run["run"] for run in it.world.runs() if run["run"] not in known]
+    runs = it.world.runs() - known
     if not runs:
         it.run(check=0)
         return
@@ -52,7 +52,7 @@ def test_killed_anywhere_it_ends_as_if_undisturbed(it: Rehearsed) -> None:
         where = f"killed at boundary {number} of {len(boundaries)}, {name}"
         it.world.again()
         it = Rehearsed(it.scenario, it.world, sessions=sessions)
-        known = {run["run"] for run in it.world.runs()} if it.world.ledger.exists() else set()
+        known = it.world.runs()
         killed = it.run(before=dying(it.world.home / "again", number))
         assert killed.code == -signal.SIGKILL, f"{where}: {killed}"
         take_up(it, known)

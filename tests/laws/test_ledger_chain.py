@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import sqlite3
@@ -144,7 +145,7 @@ def test_any_missing_row_shows(edited: Edited, history: Path, table: str) -> Non
 def test_rows_that_changed_places_show(edited: Edited, history: Path, table: str) -> None:
     columns, found = rows(history, table)
     place = columns.index("number")
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in itertools.pairwise(found):
         if table == "events" and one[0] != other[0]:
             continue
         move = f"UPDATE {table} SET number = ? WHERE number = ?" + (" AND run = ?" if table == "events" else "")

@@ -39,11 +39,6 @@ def test_in_another_account_nothing_runs(it: Rehearsed) -> None:
         assert "999999999999" in refused.err
         assert "123456789012" in refused.err
     it.untouched()
-    assert (
-        it.world.runs() == []
-        or all(run["state"] != "changed" for run in it.world.runs()[:1])
-        or it.scenario.line == "secrets rollback mail-key"
-    )
 
 
 @every()

@@ -1,0 +1,98 @@
+"""The grammar: parsing without running, one spelling of a line, placeholders that stay values, and how an error is shown."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsctl import cli
+from opsctl.errors import OpsctlError, Refused
+
+WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=12)
+
+
+@pytest.fixture(autouse=True)
+def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line takes SIGTERM; this process keeps its own way with it."""
+    monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
+
+
+@pytest.mark.parametrize(
+    ("line", "spelling"),
+    [
+        ("service scale api 4", "service scale api 4"),
+        ("service scale api 4 -y --reason 'because of it'", "service scale api 4"),
+        ("service scale --dry-run api 4", "service scale api 4"),
+        ("logout user 'a b' c", "logout user 'a b' c"),
+        ("logout user -- -5", "logout user -- -5"),
+        ("secrets rotate jwt --compromised --value-from generate", "secrets rotate jwt --value-from generate --compromised"),
+        ("logout bulk --inactive-for 90d", "logout bulk --inactive-for 90d"),
+    ],
+)
+def test_a_line_has_one_spelling_which_reads_back(line: str, spelling: str) -> None:
+    assert cli.Parsed(line, {}).text == spelling
+    assert cli.Parsed(spelling, {}).text == spelling
+
+
+@given(st.lists(WORDS, min_size=1, max_size=3))
+def test_any_arguments_read_back(words: list[str]) -> None:
+    parsed = cli.Parsed(shlex.join(["logout", "user", "--", *words]), {})
+    assert parsed.params["users"] == tuple(words)
+    assert cli.Parsed(parsed.text, {}).params["users"] == tuple(words)
+
+
+@given(WORDS)
+def test_a_placeholder_becomes_one_argument_whatever_is_in_it(value: str) -> None:
+    assert cli.Parsed("logout user {user}", {"user": value}).params["users"] == (value,)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "nope", "service", "service nope", "service scale", "service scale api x", "service scale api 4 --nope"]
+)
+def test_what_is_no_line_is_a_usage_error(line: str) -> None:
+    with pytest.raises(click.UsageError):
+        cli.Parsed(line, {})
+
+
+def test_every_group_has_its_help_without_being_imported() -> None:
+    ctx = click.Context(cli.root, info_name="opsctl")
+    for name in cli.root.list_commands(ctx):
+        command = cli.root.get_command(ctx, name)
+        assert command is not None
+        assert cli.GROUPS[name]
+        assert command.get_short_help_str()
+
+
+def test_an_error_is_one_line_and_a_next(capsys: pytest.CaptureFixture[str]) -> None:
+    error = Refused("it is\n  not   to be", "do another thing")
+    error.__cause__ = OSError("the disk is gone")
+    cli.show(error)
+    assert capsys.readouterr().err == "opsctl: it is not to be\n  next: do another thing\n"
+    cli.show(error, verbose=True)
+    assert "caused by OSError: the disk is gone" in capsys.readouterr().err
+
+
+def test_a_defect_is_told_as_one_and_without_a_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("it divides")
+
+    monkeypatch.setattr(cli.root, "main", broken)
+    assert cli.run(["status"]) == 1
+    said = capsys.readouterr().err
+    assert "defect in opsctl (ZeroDivisionError: it divides)" in said
+    assert "Traceback" not in said
+    assert cli.run(["-v", "status"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 6), (click.Abort(), 6), (OpsctlError("x"), 1), (Refused("x"), 4)])
+def test_what_ends_a_command_gives_its_exit_code(raised: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(*args: object, **kwargs: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(cli.root, "main", ends)
+    assert cli.run(["status"]) == code
