@@ -83,20 +83,21 @@ class Invocation:
 
         return LedgerMemory(lambda: self.ledger, self.environment)
 
-    def _systems(self, *, writing: bool) -> Systems:
+    def _systems(self, *, beside: Systems | None = None) -> Systems:
         from opsctl.systems import Systems
 
-        return Systems(self.environment, writing=writing, person=self.person, values=self.values, memory=self.memory)
+        writing = beside is not None
+        return Systems(self.environment, writing=writing, person=self.person, values=self.values, memory=self.memory, beside=beside)
 
     @cached_property
     def read(self) -> Systems:
         """The systems that can only read."""
-        return self._systems(writing=False)
+        return self._systems()
 
     @cached_property
     def write(self) -> Systems:
         """The systems that can write; only a change's `apply` is handed them."""
-        return self._systems(writing=True)
+        return self._systems(beside=self.read)
 
     @cached_property
     def screen(self) -> Screen:

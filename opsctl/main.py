@@ -6,7 +6,7 @@ import gc
 import sys
 
 gc.disable()
-# Once a run turns it on again, what it imports must not set it off: that alone would cost a tenth of a second.
+# Once a run turns it on again, what it imports must not set it off.
 gc.set_threshold(50_000, 20, 20)
 
 

@@ -66,7 +66,10 @@ def no_beat(done: int, total: int | None = None, unit: str = "") -> None:
 
 
 class Systems:
-    """Every outside system of one environment, either reading or writing."""
+    """Every outside system of one environment, either reading or writing.
+
+    `beside` is the reading set of a writing one: looking up an endpoint or a credential is reading, so that it is left to that set.
+    """
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class Systems:
         follows: datetime | None = None,
         again: bool = False,
         beat: Beat = no_beat,
+        beside: Systems | None = None,
     ) -> None:
         self.environment = environment
         self.config = environment.settings
@@ -91,6 +95,7 @@ class Systems:
         self.follows = follows
         self.again = again
         self.beat = beat
+        self.found_by = beside or self
 
     @cached_property
     def aws(self) -> AwsSession:
@@ -269,7 +274,7 @@ class Systems:
         """Read the credential that `reference` names; raises ConfigurationError or NotFound when it isn't there."""
         if reference.aws is None:
             return self.values.reference(reference)
-        return self.secrets.value(reference.aws, key=reference.key, region=reference.region)
+        return self.found_by.secrets.value(reference.aws, key=reference.key, region=reference.region)
 
     def shut(self) -> None:
         """End the connections that were opened."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator
@@ -59,13 +60,11 @@ def test_a_csv_column_comes_back_in_order(
 
 @given(text=st.text(max_size=200))
 def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    try:
-        found = parsed(tmp_path_factory.getbasetemp() / "any.txt", text.encode())
-    except ConfigurationError as refused:
-        assert refused.next
-    else:
+    found: list[str] = []
+    with contextlib.suppress(ConfigurationError):
+        found = parsed(tmp_path_factory.getbasetemp() / "any.txt", text)
         assert found
-        assert all(contacts.ID.fullmatch(each) or contacts.EMAIL.fullmatch(each) for each in found)
+    assert all(contacts.ID.fullmatch(each) or contacts.EMAIL.fullmatch(each) for each in found)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nobody\n", "\ufeff", "email\n", "Record ID,Email\n\n"])
@@ -90,7 +89,7 @@ def test_a_file_that_is_no_text(file: Path, raw: bytes) -> None:
         parsed(file, raw)
 
 
-@pytest.mark.parametrize("text", ['"1\n', "1\0\n", "a" * 200_000])
+@pytest.mark.parametrize("text", ['"1\n2\n', "1\0\n", "٣٤\n", "a" * 200_000])
 def test_a_file_that_is_no_csv(file: Path, text: str) -> None:
     with pytest.raises(ConfigurationError):
         parsed(file, text)
@@ -112,7 +111,7 @@ def test_a_contact_named_by_id_and_by_email_is_one(portal: Portal) -> None:
 def test_an_email_of_nobody_is_named(portal: Portal) -> None:
     systems = portal.systems(writing=False)
     named = ["contact2@example.com", "nobody@example.com"]
-    with pytest.raises(NotFound, match="no contact nobody@example.com") as raised:
+    with pytest.raises(NotFound, match=r"no contact nobody@example\.com") as raised:
         contacts.ids(systems, named)
     assert "--skip-missing" in raised.value.next
     assert contacts.ids(systems, named, skip_missing=True) == [contact_id(2)]

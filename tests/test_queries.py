@@ -50,7 +50,7 @@ def test_one_beside_the_environments_file_comes_first(environment: Environment) 
 
 
 def test_an_unknown_name_tells_the_known_ones(environment: Environment) -> None:
-    with pytest.raises(ConfigurationError, match="no query 'nope'; there are: .*lease-errors, lease-outcomes"):
+    with pytest.raises(ConfigurationError, match=r"no query 'nope'; there are: .*lease-errors, lease-outcomes"):
         queries.load(environment, "nope")
 
 

@@ -31,15 +31,15 @@ class HubSpotHttp(Http):
     def call(self, method: str, path: str, what: str, *, json: Any = None, params: Mapping[str, str] | None = None) -> httpx.Response:
         """Send a request, and return its answer, a success; `what` is asked for, in words.
 
-        A read is sent again after a moment's weakness or a lost connection; a write only after an answer that says that nothing was done. OutcomeUnknown
-        when a write's answer was lost.
+        A read is sent again after a moment's weakness or a lost connection; a write only after an answer that says that nothing was
+        done. OutcomeUnknown when a write's answer was lost.
         """
         effect = not self._reads(method, path)
         headers = {"Authorization": f"Bearer {self._token.reveal()}"}
         for left in reversed(range(TRIES)):
             try:
                 with self.limiter.slot():
-                    answer = self._send(method, path, effect, json=json, params=params, headers=headers)
+                    answer = _light(self._send(method, path, effect, json=json, params=params, headers=headers))
             except SystemFailed as failed:
                 if not left or not _hung_up(failed):
                     raise
@@ -62,6 +62,14 @@ class HubSpotHttp(Http):
         most, interval = (answer.headers.get(f"X-HubSpot-RateLimit-{name}", "") for name in ("Max", "Interval-Milliseconds"))
         if most.isdecimal() and interval.isdecimal():
             self.limiter.learn(int(most), int(interval) / 1000)
+
+
+def _light(answer: httpx.Response) -> httpx.Response:
+    """The same answer, without the stream that it was read from: each holds the other, and thousands would wait for the collector."""
+    import httpx
+
+    answer.stream = httpx.ByteStream(b"")
+    return answer
 
 
 def _hung_up(failed: SystemFailed) -> bool:

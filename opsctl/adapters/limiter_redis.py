@@ -140,7 +140,7 @@ def slots(systems: Systems, name: str) -> Slots | None:
     """
     config: RedisSettings = systems.environment.need("redis")
     try:
-        host, port = systems.elasticache.endpoint(config.cluster)
+        host, port = systems.found_by.elasticache.endpoint(config.cluster)
         password = systems.resolve(config.password) if config.password else None
     except WrongPlace:
         raise

@@ -89,11 +89,11 @@ class Postgres(Adapter):
     @classmethod
     def connect(cls, systems: Systems, config: DatabaseSettings) -> Postgres:
         """Take endpoint and port from RDS, the login from its secret; raises WrongPlace in a sandbox beyond this machine."""
-        cluster = systems.rds.cluster(config.cluster)
+        host, port = systems.found_by.rds.endpoint(config.cluster)
         if systems.config.sandbox:
-            only_here("database", cluster.endpoint)
+            only_here("database", host)
         user, password = database.login(systems, config.login if systems.writing else config.reader)
-        endpoint = Endpoint(cluster.endpoint, cluster.port, config.name, user, password, config.tls)
+        endpoint = Endpoint(host, port, config.name, user, password, config.tls)
         return cls(endpoint, writing=systems.writing)
 
     def query(self, statement: Statement, /, **params: Any) -> list[Row]:

@@ -73,7 +73,7 @@ class RdsData(Adapter):
             )
         made = cls(
             systems.aws.client("rds-data"),
-            resource_arn=systems.rds.cluster(config.cluster).arn,
+            resource_arn=systems.found_by.rds.arn(config.cluster),
             secret_arn=login.aws,
             name=config.name,
             login=systems.environment.aws.login,

@@ -58,7 +58,7 @@ class Redis(Adapter):
     def connect(cls, systems: Systems) -> Redis:
         """Take the endpoint from ElastiCache; it connects at the first question. WrongPlace in a sandbox beyond this machine."""
         config: RedisSettings = systems.environment.need("redis")
-        host, port = systems.elasticache.endpoint(config.cluster)
+        host, port = systems.found_by.elasticache.endpoint(config.cluster)
         if systems.config.sandbox:
             only_here("Redis", host)
         password = systems.resolve(config.password) if config.password else None

@@ -71,11 +71,12 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
     def _same_image(self, read: Systems) -> None:
         if self.accept_new_image:
             return
-        for task in read.ecs.tasks(self.cluster, self.service):
-            now = read.ecr.digest(task.image)
-            if now and task.image_digest and now != task.image_digest:
+        tasks = read.ecs.tasks(self.cluster, self.service)
+        for image, runs in dict.fromkeys((task.image, task.image_digest) for task in tasks):
+            now = read.ecr.digest(image)
+            if now and runs and now != runs:
                 raise Refused(
-                    f"{task.image} now means {now[:19]}, and {self.name} runs {task.image_digest[:19]}: redeploying would bring new code.",
+                    f"{image} now means {now[:19]}, and {self.name} runs {runs[:19]}: redeploying would bring new code.",
                     "If that is wanted, add --accept-new-image; else point the tag back.",
                 )
 

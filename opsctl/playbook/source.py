@@ -9,6 +9,9 @@ from msgspec import Struct
 
 from opsctl.errors import ConfigurationError
 
+LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+"""libyaml's, where PyYAML was built with it: ten times faster."""
+
 
 class Problem(Struct, frozen=True, kw_only=True):
     """One thing that is wrong with a playbook, and the line where it is."""
@@ -27,9 +30,9 @@ class Source:
         self._lines: dict[str, int] = {}
         self._name = name
         try:
-            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader)):
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=LOADER)):
                 raise ConfigurationError(f"{name} uses a YAML alias, which a playbook doesn't know.", "Write it out.")
-            node = yaml.compose(text, Loader=yaml.BaseLoader)
+            node = yaml.compose(text, Loader=LOADER)
         except yaml.YAMLError as cause:
             raise ConfigurationError(f"{name} is not YAML: {' '.join(str(cause).split())}.", "Mend that line.") from cause
         self.value: Any = self._build(node, "$") if node is not None else {}

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sqlite3
+from typing import Any
 
 from terminal import Child, Result, until
 from world import World
@@ -36,6 +37,12 @@ def stopped(world: World, child: Child, *signals: signal.Signals) -> Result:
     for number in signals:
         os.kill(child.pid, number)
     return child.wait(30)
+
+
+def runs(world: World) -> list[dict[str, Any]]:
+    """The ledger's runs, the newest first."""
+    found: list[dict[str, Any]] = world.opsctl("-o", "json", "runs", "list", check=0).json
+    return found
 
 
 def states(world: World) -> list[str]:

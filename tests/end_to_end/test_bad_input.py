@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bad_days import plain
+from bad_days import plain, runs
 from world import World
 
 MAIL_KEY = "safawinet/prod/mail-key"
@@ -74,7 +74,7 @@ def test_a_value_that_is_no_value(world: World, source: str, value: str | bytes,
     done = world.opsctl("secrets", "rotate", "mail-key", "--value-from", source, "-y", env=env, input=piped)
 
     assert said in plain(done, code)
-    assert world.runs() == []
+    assert runs(world) == []
     assert world.snapshot() == before
 
 
@@ -144,7 +144,7 @@ def test_no_at_the_question_changes_nothing(world: World) -> None:
     before = world.snapshot()
     done = world.opsctl("service", "scale", "api", "4", typed="n\n")
     assert "Not agreed" in plain(done, 4)
-    assert world.runs() == []
+    assert runs(world) == []
     assert world.snapshot() == before
 
 

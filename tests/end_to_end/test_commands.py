@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_days import plain, taken
+from bad_days import plain, runs, taken
 from terminal import until
 from thieves import Session
 from world import CLUSTER, SERVICES, World
@@ -295,7 +295,7 @@ def test_what_is_driven_can_be_cancelled(world: World) -> None:
     world.fault("aws", "ecs.UpdateService", "slow", seconds=3)
     child = world.opsctl.start("-o", "json", "service", "scale", "api", "4", "-y")
     until(lambda: taken(world))
-    run = world.runs()[0]["run"]
+    run = runs(world)[0]["run"]
     told(world, "runs", "cancel", run)
     world.heal()
     assert "cancelled" in plain(child.wait(), 6)
@@ -310,7 +310,7 @@ def test_what_was_begun_and_killed_is_taken_back_too(world: World) -> None:
     until(lambda: world.service("api")["desiredCount"] == 4)
     child.kill()
     world.heal()
-    run = world.runs()[0]["run"]
+    run = runs(world)[0]["run"]
     assert told(world, "runs", "undo", run, "-y")["result"] == "changed"
     assert (world.service("api")["desiredCount"], world.bounds()) == (2, (2, 10))
 

@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from bad_days import asked, plain, states, stopped, taken
+from bad_days import asked, plain, runs, states, stopped, taken
 from terminal import until
 from world import World
 
@@ -22,7 +22,7 @@ def test_while_planning_nothing_is_changed_and_no_run_is_opened(world: World, st
     done = stopped(world, world.opsctl.start("service", "scale", "api", "4", "-y"), stop)
 
     plain(done, 6)
-    assert world.runs() == []
+    assert runs(world) == []
     assert world.snapshot() == before
 
 
@@ -34,7 +34,7 @@ def test_at_the_question_nothing_is_changed(world: World) -> None:
     done = child.wait()
 
     plain(done, 6)
-    assert world.runs() == []
+    assert runs(world) == []
     assert world.snapshot() == before
 
 
@@ -45,7 +45,7 @@ def test_in_an_effect_it_is_let_finish_and_resumed(world: World, signals: tuple[
     done = stopped(world, world.opsctl.start("service", "scale", "api", "4", "-y"), *signals)
 
     plain(done, 6)
-    run = world.runs()[0]["run"]
+    run = runs(world)[0]["run"]
     resumed = world.opsctl("-o", "json", "runs", "resume", run, check=0)
     assert resumed.json["result"] == "changed"
     assert world.service("api")["desiredCount"] == 4
@@ -65,7 +65,7 @@ def test_while_a_rollout_settles(world: World) -> None:
     world.heal()
 
     plain(done, 6)
-    run = world.runs()[0]
+    run = runs(world)[0]
     assert f"runs resume {run['run']}" in done.err
     assert world.opsctl("-o", "json", "runs", "resume", run["run"], check=0).json["result"] == "changed"
     assert world.opsctl("-o", "json", "service", "redeploy", "api", "-y", check=0).json["result"] == "unchanged"
@@ -85,7 +85,7 @@ def test_in_the_middle_of_a_big_delete(world: World, signals: tuple[signal.Signa
     done = child.wait()
 
     plain(done, 6)
-    run = world.runs()[0]["run"]
+    run = runs(world)[0]["run"]
     assert world.opsctl("-o", "json", "runs", "resume", run, check=0).json["result"] == "changed"
     assert world.count("SELECT count(*) FROM refresh_sessions") == 0
     assert world.opsctl("runs", "verify", check=0)

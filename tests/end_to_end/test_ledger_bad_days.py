@@ -6,13 +6,13 @@ import contextlib
 import os
 import resource
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_days import plain, taken
+from bad_days import plain, runs, taken
 from terminal import until
 from world import World
 
@@ -47,7 +47,7 @@ def test_a_full_disk_before_the_first_effect(world: World) -> None:
     said = plain(done, 1)
     assert "can't be written" in said
     assert done.json["result"] == "failed"
-    assert world.runs() == []
+    assert runs(world) == []
     assert world.snapshot() == before
 
 
@@ -70,7 +70,7 @@ def test_a_full_disk_between_effects(world: World, calls: int) -> None:
 
 def test_a_full_disk_when_a_run_closes(world: World) -> None:
     plain(world.opsctl(*SCALE, before=full_after("close", 0)), 1)
-    run = world.runs()[0]["run"]
+    run = runs(world)[0]["run"]
     assert world.opsctl("-o", "json", "runs", "resume", run, check=0).json["result"] == "changed"
     assert world.opsctl("runs", "verify", check=0)
 
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_made(world: World, state: str) -> None:
 
 
 @pytest.fixture
-def broken(world: World) -> Iterator[Path]:
+def broken(world: World) -> Path:
     """Where the ledger will be, with one run in it."""
     world.opsctl("service", "scale", "api", "3", "-y", check=0)
     return world.ledger
@@ -194,7 +194,7 @@ def test_two_at_once(world: World) -> None:
     assert first.wait().code == 0
 
     said = plain(second, 5)
-    run = world.runs()[-1]["run"]
+    run = runs(world)[-1]["run"]
     for word in ("held by", "since", "UTC", "logout all", run):
         assert word in said
     assert second.json["result"] in ("refused", "partial")
@@ -205,7 +205,7 @@ def test_a_run_is_driven_by_one_process(world: World) -> None:
     world.fault("aws", "ecs.UpdateService", "slow", seconds=5)
     child = world.opsctl.start(*SCALE)
     until(lambda: taken(world))
-    run = world.runs()[0]
+    run = runs(world)[0]
     assert run["state"] == "running"
     assert "held by" in plain(world.opsctl("runs", "resume", run["run"]), 5)
     world.heal()
@@ -216,7 +216,7 @@ def test_paused_taken_up_cancelled(world: World) -> None:
     world.fault("aws", "ecs.UpdateService", "slow", seconds=3)
     child = world.opsctl.start(*SCALE)
     until(lambda: taken(world))
-    run = world.runs()[0]["run"]
+    run = runs(world)[0]["run"]
     assert world.opsctl("-o", "json", "runs", "pause", run, check=0).json["asked"] == "pause"
     world.heal()
     paused = child.wait()

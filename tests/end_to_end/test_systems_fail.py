@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bad_days import plain, states
+from bad_days import plain, runs, states
 from thieves import Session
 from world import World
 
@@ -21,7 +21,7 @@ def test_a_part_that_is_down(world: World, part: str) -> None:
             assert "can't be reached" in plain(world.opsctl(*line), 1)
         shown = world.opsctl("-o", "json", "status", check=0).json
         assert "can't be reached" in str(shown) or "503" in str(shown)
-        assert world.runs() == []
+        assert runs(world) == []
     finally:
         world.rehearsal.up()
     world.opsctl("logout", "user", "15", "-y", check=0)

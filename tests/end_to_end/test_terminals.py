@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from bad_days import plain
+from bad_days import plain, runs
 from terminal import ROOT
 from world import World
 
@@ -35,7 +35,7 @@ def test_with_a_closed_output_nothing_is_run(world: World, closed: str) -> None:
     told = said(done)
     assert not told or "nothing was run" in told
     assert world.service("api")["desiredCount"] == 2
-    assert world.runs() == []
+    assert runs(world) == []
 
 
 def test_a_full_disk_for_the_output_loses_no_effect(world: World) -> None:
@@ -43,7 +43,7 @@ def test_a_full_disk_for_the_output_loses_no_effect(world: World) -> None:
     assert done.returncode == 1
     assert "couldn't be printed" in said(done)
     assert "opsctl runs list" in done.stderr
-    assert world.runs()[0]["state"] == "changed"
+    assert runs(world)[0]["state"] == "changed"
     assert world.service("api")["desiredCount"] == 4
     assert world.opsctl("runs", "verify", check=0)
 
@@ -52,7 +52,7 @@ def test_a_full_disk_for_everything_changes_nothing_unrecorded(world: World) -> 
     done = shell(f"$OPSCTL {' '.join(SCALE)} >/dev/full 2>/dev/full")
     assert done.returncode == 1
     active = world.opsctl("-o", "json", "runs", "list", "--active", check=0).json
-    assert (world.service("api")["desiredCount"] == 2) or active or world.runs()
+    assert (world.service("api")["desiredCount"] == 2) or active or runs(world)
     for run in active:
         world.opsctl("runs", "resume", run["run"], check=0)
 

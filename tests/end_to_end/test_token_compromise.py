@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from bad_days import plain, taken
+from bad_days import plain, runs, taken
 from terminal import until
 from thieves import Refresher, Session
 from world import World
@@ -141,7 +141,7 @@ def test_killed_in_the_middle_another_process_ends_the_same(world: World, call: 
     until(lambda: taken(world))
     child.kill()
 
-    run = world.runs()[0]
+    run = runs(world)[0]
     assert run["state"] == "interrupted"
     done = world.opsctl("-o", "json", "runs", "resume", run["run"], check=0)
 

@@ -40,6 +40,9 @@ class Variables(Mapping[str, Secret]):
     def __getitem__(self, name: str) -> Secret:
         return Secret(self._raw[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._raw
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
 

@@ -47,12 +47,19 @@ class Rds(Adapter):
         super().__init__(writing=aws.writing)
         self._aws = aws
 
+    def endpoint(self, id: str) -> tuple[str, int]:
+        """Return host and port of the writer; raises NotFound for a cluster that doesn't exist."""
+        found = self._described(id)
+        return found.get("Endpoint", ""), found.get("Port", 0)
+
+    def arn(self, id: str) -> str:
+        """The cluster's ARN; raises NotFound for a cluster that doesn't exist."""
+        arn: str = self._described(id)["DBClusterArn"]
+        return arn
+
     def cluster(self, id: str) -> Cluster:
         """Raises NotFound for a cluster that doesn't exist."""
-        answer = self._aws.call("rds", "describe_db_clusters", DBClusterIdentifier=id)
-        if not answer["DBClusters"]:
-            raise NotFound(f"There is no database cluster {id}.", "Correct `cluster` in the configuration.")
-        found = answer["DBClusters"][0]
+        found = self._described(id)
         return Cluster(
             id=found["DBClusterIdentifier"],
             arn=found["DBClusterArn"],
@@ -63,6 +70,13 @@ class Rds(Adapter):
             port=found.get("Port", 0),
             members=self._members(found),
         )
+
+    def _described(self, id: str) -> dict[str, Any]:
+        answer = self._aws.call("rds", "describe_db_clusters", DBClusterIdentifier=id)
+        if not answer["DBClusters"]:
+            raise NotFound(f"There is no database cluster {id}.", "Correct `cluster` in the configuration.")
+        found: dict[str, Any] = answer["DBClusters"][0]
+        return found
 
     def _members(self, cluster: dict[str, Any]) -> list[Member]:
         """The members, the writer first; which one writes is told by the cluster, the rest by the instances."""

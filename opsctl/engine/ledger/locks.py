@@ -1,6 +1,7 @@
 """Locks on targets: leases with a fencing token, renewed while a step lasts, void the moment their process is gone.
 
-Targets are paths, and locks nest: `sessions` excludes `sessions/42`, and the other way round.
+Targets are paths, and locks nest: `sessions` excludes `sessions/42`, and the other way round. They need no sync of the disk: processes
+see each other's writes without it, and no holder outlives the power.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Locks:
 
     def take(self, target: str, run: str, operator: str, doing: str) -> Lease:
         """Take a lock, or raise LockHeld that says who has it, since when, and doing what."""
-        with self._ledger.transaction() as db:
+        with self._ledger.passing() as db:
             self._bury(db)
             for held, holder, by, what, since in db.execute("SELECT target, run, operator, doing, since FROM locks"):
                 if nested(held, target):
@@ -77,7 +78,7 @@ class Locks:
     def release(self, lease: Lease) -> None:
         """Give a lock back; one that was lost already is no error."""
         self._held.pop(lease.fence, None)
-        with self._ledger.transaction() as db:
+        with self._ledger.passing() as db:
             db.execute("DELETE FROM locks WHERE target = ? AND fence = ?", (lease.target, lease.fence))
 
     @contextmanager
@@ -91,7 +92,7 @@ class Locks:
 
     def driven(self) -> set[str]:
         """The runs that some living process drives."""
-        with self._ledger.transaction() as db:
+        with self._ledger.passing() as db:
             self._bury(db)
             return {str(run) for (run,) in db.execute("SELECT run FROM locks")}
 
@@ -103,7 +104,7 @@ class Locks:
     def _renew(self) -> None:
         while not self._idle.wait(RENEW):
             if held := list(self._held.values()):
-                with self._ledger.transaction() as db:
+                with self._ledger.passing() as db:
                     until = process.uptime() + LEASE
                     rows = [(until, lease.target, lease.fence) for lease in held]
                     db.executemany("UPDATE locks SET expires = ? WHERE target = ? AND fence = ?", rows)

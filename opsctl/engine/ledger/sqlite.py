@@ -1,4 +1,4 @@
-"""The ledger in SQLite: one file, WAL, synchronous FULL, mode 0600; every write is one durable transaction.
+"""The ledger in SQLite: one file, WAL, synchronous FULL, mode 0600; every write is one durable transaction, but for the locks'.
 
 State in `steps` and `runs` is what the newest event says; the events are the truth and form the chain.
 """
@@ -80,6 +80,17 @@ class Ledger:
                     f"The ledger {self.path} can't be written: {cause}. opsctl makes no change that it can't record.",
                     "Free space on its disk, then: opsctl runs list --active",
                 ) from cause
+
+    @contextmanager
+    def passing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that all processes see at once, and that a loss of power may take."""
+        with self._mutex:
+            self.query("PRAGMA synchronous=NORMAL")
+            try:
+                with self.transaction() as db:
+                    yield db
+            finally:
+                self.query("PRAGMA synchronous=FULL")
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read rows, seeing every committed write."""

@@ -1,0 +1,115 @@
+"""What the lease endpoint's answers mean, and the line that each leaves in a log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from opsctl.adapters.aws.logs import Line
+from opsctl.adapters.lease import LeaseAnswer
+from opsctl.changes import lease as changes
+from opsctl.changes.base import Never
+from opsctl.changes.lease import TakeLease, cause, logged, seen
+from opsctl.errors import Denied
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "why", "next"),
+    [
+        (200, "", "downloads work", "opsctl client doctor"),
+        (401, "Unauthorized", "X-Edge-Auth is missing or wrong", "opsctl client doctor"),
+        (403, "disabled", "the checkbox is No", "opsctl downloads enable 7"),
+        (403, "invalid-token", "wrong, expired or revoked", "opsctl pairing mint 7"),
+        (403, "", "wrong, expired or revoked", "opsctl pairing mint 7"),
+        (500, "internal-error", "the function failed", "opsctl logs query lease-errors"),
+        (502, "hubspot-error", "HubSpot answered the function with an error", "opsctl secrets verify hubspot-token"),
+        (504, "", "the function failed", "opsctl logs query lease-errors"),
+    ],
+)
+def test_each_status_has_a_cause_and_a_next_command(status: int, reason: str, why: str, next: str) -> None:
+    found = cause(LeaseAnswer(status, reason), "7")
+    assert why in found.why
+    assert next in found.next
+
+
+class Logs:
+    """Shows `lines` from the `late`th look on; keeps what was asked."""
+
+    def __init__(self, lines: list[Line], late: int = 0) -> None:
+        self.lines, self.late = lines, late
+        self.asked: list[tuple[str, str, str | None]] = []
+
+    def recent(self, group: str, since: datetime, limit: int, pattern: str = "", region: str | None = None) -> list[Line]:
+        self.asked.append((group, pattern, region))
+        return self.lines if len(self.asked) > self.late else []
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "PAUSE", 0.0)
+
+
+def systems(logs: Any) -> Any:
+    groups = {name: SimpleNamespace(log_group=f"/aws/lambda/{name}", region="us-west-2") for name in ("hh-lease", "hh-authz")}
+    needs = {"lease": SimpleNamespace(function="hh-lease", authorizer="hh-authz")}
+    return SimpleNamespace(environment=SimpleNamespace(need=needs.__getitem__, function=groups.__getitem__), logs=logs)
+
+
+def line(text: str, second: int = 5) -> Line:
+    return Line(NOW.replace(second=second), "stream", text)
+
+
+def test_the_line_is_found_by_the_gateways_name_for_the_request() -> None:
+    logs = Logs([line('{"type":"lease_ok","requestId":"abcdef-1234"}')], late=2)
+    assert logged(systems(logs), LeaseAnswer(200, "", "abcdef-1234"), NOW) == ["03:04:05 lease_ok requestId=abcdef-1234"]
+    assert logs.asked == [("/aws/lambda/hh-lease", '"abcdef-1234"', "us-west-2")] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "group", "pattern"),
+    [
+        (200, "/aws/lambda/hh-lease", '{ $.type = "lease_ok" }'),
+        (403, "/aws/lambda/hh-lease", '{ $.type = "lease_denied" }'),
+        (500, "/aws/lambda/hh-lease", '{ $.type = "lease_error" }'),
+        (502, "/aws/lambda/hh-lease", '{ $.type = "lease_error" }'),
+        (401, "/aws/lambda/hh-authz", ""),
+    ],
+)
+def test_without_one_the_newest_of_its_kind_is_taken(status: int, group: str, pattern: str) -> None:
+    logs = Logs([line("older", 4), line("newer")])
+    assert logged(systems(logs), LeaseAnswer(status), NOW) == ["03:04:05 newer"]
+    assert logs.asked == [(group, pattern, "us-west-2")]
+
+
+def test_a_line_that_does_not_come_is_said() -> None:
+    assert logged(systems(Logs([])), LeaseAnswer(403, "disabled", "abcdef-1234"), NOW) == [
+        "no lease_denied of it is in the log of hh-lease yet"
+    ]
+
+
+def test_a_log_that_may_not_be_read_is_said() -> None:
+    def refuse(*_: Any) -> Any:
+        raise Denied("logs:FilterLogEvents is missing.")
+
+    denied = systems(SimpleNamespace(recent=refuse))
+    assert logged(denied, LeaseAnswer(403, "disabled"), NOW) == ["logs:FilterLogEvents is missing"]
+    assert seen(denied, "7", NOW, NOW) == ["logs:FilterLogEvents is missing"]
+
+
+def test_what_the_customer_was_answered_before_is_shown_without_secrets() -> None:
+    said = [line(f"minted_token 7 the-token-{n}", n) for n in range(6)]
+    logs = Logs(said)
+    assert seen(systems(logs), "7", NOW, NOW.replace(second=4)) == [f"03:04:0{n} minted_token 7 [secret]" for n in (2, 3, 4)]
+    assert logs.asked[0][1] == '{ $.contactId = "7" }'
+
+
+def test_an_answer_leaves_no_state_and_a_lease_no_way_back() -> None:
+    change = TakeLease(contact="7")
+    assert (change.telling, change.remembered, change.target) == ("blind", True, "lease/7")
+    assert change.uses == {"contact/7"}
+    assert isinstance(change.inverse(), Never)

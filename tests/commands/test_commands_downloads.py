@@ -1,0 +1,85 @@
+"""`opsctl downloads`: one contact or a file of them, in good files and bad ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from customers import DISABLED, ONE, TWO, refusal, told
+from world import World
+
+
+def write(world: World, text: str) -> str:
+    path = world.home / "contacts.txt"
+    path.write_text(text)
+    return str(path)
+
+
+def test_show_tells_who_decided_and_never_the_token(world: World) -> None:
+    done = world.opsctl("-o", "json", "downloads", "show", "CONTACT1@example.com", check=0)
+    shown = done.json
+    assert (shown["contact"], shown["email"], shown["download_enabled"], shown["by"]) == (ONE, "contact1@example.com", "true", "IMPORT")
+    assert len(shown["token"]) == 12
+    assert world.contact(ONE)["download_token"] not in done.out
+    assert told(world, "downloads", "show", DISABLED)["token"] == "none"
+
+
+def test_disabled_and_enabled_again_with_what_was_before(world: World) -> None:
+    dry = world.opsctl("downloads", "disable", ONE, "-n", check=3)
+    assert "true -> false" in dry.out
+    changed = told(world, "downloads", "disable", ONE, DISABLED, "-y")
+    assert changed["changes"][0]["impact"] == {"count": 1, "unit": "contacts"}
+    assert changed["changes"][0]["evidence"] == {"updated": 1}
+    assert world.contact(ONE)["download_enabled"] == "false"
+    assert told(world, "downloads", "show", ONE)["by"] == "INTEGRATION"
+    assert told(world, "downloads", "disable", ONE, "-y")["result"] == "unchanged"
+    told(world, "runs", "undo", changed["run"], "-y")
+    assert world.contact(ONE)["download_enabled"] == "true"
+    assert world.contact(DISABLED)["download_enabled"] == "false"
+    assert told(world, "downloads", "enable", DISABLED, "-y")["result"] == "changed"
+
+
+def test_one_contact_named_twice_is_one(world: World) -> None:
+    file = write(world, f"\ufeffName,Record ID\nAnn,{ONE}\n\nBob,contact1@example.com\n")
+    shown = told(world, "downloads", "disable", ONE, "Contact1@Example.com", "--from-file", file, "-y")
+    assert [(c["target"], c["impact"]["count"]) for c in shown["changes"]] == [(f"contact/{ONE}", 1)]
+
+
+@pytest.mark.parametrize(
+    ("named", "said"), [("nobody@example.com", "nobody@example.com"), ("4711", "4711"), (TWO, TWO), ("no-such-name", "no-such-name")]
+)
+def test_a_contact_that_is_not_there_is_named_and_nothing_is_changed(world: World, named: str, said: str) -> None:
+    world.control("POST", "/hubspot/merge", {"loser": TWO, "winner": ONE})
+    before = world.snapshot(sessions=False)
+    assert f"no contact {said}" in refusal(world.opsctl("downloads", "disable", named, DISABLED, ONE, "-y"), 1)
+    assert world.snapshot(sessions=False) == before
+    shown = told(world, "downloads", "disable", named, ONE, "--skip-missing", "-y")
+    assert shown["changes"][0]["target"] == f"contact/{ONE}"
+
+
+def test_nobody_left_is_refused(world: World) -> None:
+    assert "no contact" in refusal(world.opsctl("downloads", "disable", "4711", "-y"), 1)
+    assert "None of the contacts" in refusal(world.opsctl("downloads", "disable", "4711", "nobody@example.com", "--skip-missing", "-y"), 2)
+    assert world.opsctl("downloads", "disable").code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "names no contact"), ("\n\n# nobody\n", "names no contact"), (f"{ONE}\nbroken\n{TWO}\n", "in line 2;")]
+)
+def test_a_file_that_is_no_list_changes_nothing(world: World, text: str, said: str) -> None:
+    assert said in refusal(world.opsctl("downloads", "disable", "--from-file", write(world, text), "-y"), 2)
+    assert world.contact(ONE)["download_enabled"] == "true"
+
+
+def test_a_token_without_the_scope_is_told_which(world: World) -> None:
+    world.configure({'token = { aws = "/hh/prod/hubspot/token", key = "token", region = "us-west-2" }': 'token = { env = "READING" }'})
+    env = {"READING": world.facts["hs_reading_token"]}
+    done = world.opsctl("downloads", "disable", ONE, "-y", env=env)
+    assert "crm.objects.contacts.write" in refusal(done, 1)
+    assert "Grant crm.objects.contacts.write" in done.err
+    assert world.facts["hs_reading_token"] not in done.out + done.err
+
+
+def test_a_file_that_is_a_folder_or_missing_is_a_usage_error(world: World, tmp_path: Path) -> None:
+    for name in (tmp_path, tmp_path / "nowhere"):
+        assert world.opsctl("downloads", "disable", "--from-file", str(name), "-y").code == 2
