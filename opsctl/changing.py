@@ -118,7 +118,7 @@ def conclude(invocation: Invocation, line: str, options: Options, work: Callable
         outcome = work()
     except OpsctlError as error:
         outcome = refused(invocation, line, options, error)
-    finish(invocation, outcome)
+    finish(invocation, outcome, aside=options.as_shell)
 
 
 def refused(invocation: Invocation, line: str, options: Options, error: OpsctlError) -> Outcome:
@@ -129,11 +129,11 @@ def refused(invocation: Invocation, line: str, options: Options, error: OpsctlEr
     return Outcome(run=None, environment=name, command=line, dry_run=options.dry_run, result=error.result, error=error)  # type: ignore[arg-type]
 
 
-def finish(invocation: Invocation, outcome: Outcome) -> None:
-    """Show an outcome, then its error, and leave with its exit code."""
+def finish(invocation: Invocation, outcome: Outcome, *, aside: bool = False) -> None:
+    """Show an outcome (`aside`: on standard error, where a shell reads the output), then its error, and leave with its exit code."""
     if outcome.error and isinstance(outcome.error, ConfigurationError):
         raise outcome.error
-    invocation.screen.outcome(outcome)
+    invocation.screen.outcome(outcome, aside=aside)
     if outcome.error:
         raise outcome.error
     if outcome.exit_code:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.place import only_here
-from opsctl.adapters.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS, lua_pattern, user_of
+from opsctl.adapters.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS, disjoint, lua_pattern, user_of
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -157,7 +157,7 @@ class Redis(Adapter):
         wanted = (whose, -1 if users is None else len(users), *(users or ()))
         for client in self._primaries:
             for place, glob in enumerate(globs):
-                spared = [lua_pattern(each.encode()) for each in (*keep, *globs[:place])]
+                spared = [lua_pattern(each.encode()) for each in (*keep, *globs[:place]) if not disjoint(each, glob)]
                 cursor: bytes = b"0"
                 while True:
                     arguments = (cursor, STEP_KEYS, glob, *bounds, *wanted, *spared)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 STEP_KEYS = 2000
 """How many keys a step looks at: a few milliseconds, in which other clients wait."""
 
@@ -18,7 +20,11 @@ local page = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2], 'MATCH', ARGV[3])
 local found, all, chosen, count, wanted = 0, 0, {}, tonumber(ARGV[8]), {}
 for i = 9, 8 + count do wanted[ARGV[i]] = true end
 local first_spared = 9 + math.max(count, 0)
-for _, key in ipairs(page[2]) do
+local keys = page[2]
+if cutoff < 0 and count < 0 and first_spared > #ARGV then
+  found, all, chosen, keys = #keys, #keys, keys, {}
+end
+for _, key in ipairs(keys) do
   local spared = count >= 0 and not wanted[string.match(key, ARGV[7]) or '']
   for i = first_spared, #ARGV do
     if string.find(key, ARGV[i]) then spared = true break end
@@ -41,6 +47,7 @@ return {page[1], found, all}
 
 ANY, NONE = "[%z\1-\255]", "[^%z\1-\255]"
 BYTES = frozenset(range(256))
+SPECIAL = re.compile(r"[*?\[\\]")
 
 
 def lua_pattern(glob: bytes) -> bytes:
@@ -63,6 +70,12 @@ def lua_pattern(glob: bytes) -> bytes:
                 byte, at = glob[at], at + 1
             pieces.append(_literal(byte))
     return "".join([*pieces, "$"]).encode("latin-1")
+
+
+def disjoint(glob: str, other: str) -> bool:
+    """Whether surely no key matches both: what each begins with, up to its first special character, tells them apart."""
+    one, two = SPECIAL.split(glob, maxsplit=1)[0], SPECIAL.split(other, maxsplit=1)[0]
+    return not one.startswith(two) and not two.startswith(one)
 
 
 def user_of(pattern: str) -> tuple[str, bytes]:

@@ -31,7 +31,10 @@ def status(systems: Systems, name: str | None) -> list[dict[str, Any]]:
     for one in names:
         systems.environment.service(one)
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda one: row(systems, one), names))
+        rows = list(pool.map(lambda one: row(systems, one), names))
+    if rows and all(each["desired"] is None for each in rows):
+        raise SystemFailed(f"No service could be asked: {rows[0]['deployment']}", "What else is up: opsctl status")
+    return rows
 
 
 def row(systems: Systems, name: str) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def run(invocation: Invocation, name: str, words: Sequence[str], options: Option
 
 
 def _dry(invocation: Invocation, shown: Preview, options: Options) -> PlaybookOutcome:
-    if not invocation.screen.json:
+    if options.as_shell:
+        invocation.watcher.says(draw.preview(shown))
+    elif not invocation.screen.json:
         invocation.show(Text(draw.preview(shown)))
     if options.as_shell:
         for look in shown.looks:

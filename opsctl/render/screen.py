@@ -95,18 +95,18 @@ class Screen:
             lines += [f"# {planned.seq}. {planned.change.summary}", *planned.change.as_shell(environment)]
         self._print("\n".join(lines) if lines else "# nothing to do", err=self.json)
 
-    def outcome(self, outcome: Outcome) -> None:
-        """Print what came of a command."""
+    def outcome(self, outcome: Outcome, *, aside: bool = False) -> None:
+        """Print what came of a command; `aside`, on standard error, where the output itself is for a shell."""
         if self.json:
             return self._print(self._encode(outcome.as_json()))
         if outcome.dry_run and outcome.plan:
-            self.plan(outcome.plan, err=False)
+            self.plan(outcome.plan, err=aside)
         elif outcome.run and not (sys.stdout.isatty() and sys.stderr.isatty()):
             for change in outcome.changes:
                 self._print(_changed(change))
         if not outcome.error:
             told = f"  opsctl runs show {outcome.run}" if outcome.run else ""
-            self._print(f"{WORDS[outcome.result]}{told}")
+            self._print(f"{WORDS[outcome.result]}{told}", err=aside)
         return None
 
 

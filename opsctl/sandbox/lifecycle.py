@@ -270,7 +270,7 @@ def _store_facts(folder: Path, world: WorldFile) -> dict[str, str]:
         "pg_socket": str(homes.home(folder, postgres.PART)),
         "redis_port": redis_port,
         "redis_socket": str(homes.home(folder, valkey.PART) / valkey.SOCKET),
-        "redis_url": f"redis://:{world.facts['redis_password']}@127.0.0.1:{redis_port}/0",
+        "redis_url": f"redis://default:{world.facts['redis_password']}@127.0.0.1:{redis_port}/0",
     }
 
 
@@ -322,6 +322,14 @@ def _remove_homes(folder: Path) -> None:
         homes.remove(folder, part)
 
 
+AWS = """#!/bin/sh
+# aws-cli 1 asks the real AWS for RDS in us-east-1, whatever AWS_ENDPOINT_URL says; --endpoint-url it heeds.
+here=$(cd "$(dirname "$0")" && pwd)
+PATH=$(printf %s "$PATH" | tr : '\\n' | grep -vxF "$here" | paste -s -d : -)
+exec aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"
+"""
+
+
 def _link_clients(folder: Path) -> None:
     links = folder / "bin"
     links.mkdir(exist_ok=True)
@@ -329,3 +337,5 @@ def _link_clients(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             (links / name).unlink()
         (links / name).symlink_to(program)
+    (links / "aws").write_text(AWS)
+    (links / "aws").chmod(0o755)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from opsctl.adapters.redis import Redis
-from opsctl.adapters.redis_keys import lua_pattern
+from opsctl.adapters.redis_keys import disjoint, lua_pattern
 from opsctl.adapters.redis_wall import ReadingConnection, ReadingTlsConnection
 from opsctl.errors import CredentialsInvalid, Denied, Interrupted, OutcomeUnknown, ReadOnly, SystemFailed, Unreachable, WrongPlace
 from opsctl.redaction import Secret
@@ -80,6 +80,21 @@ def test_kept_patterns_are_never_touched(empty, open_redis):
     assert redis.count(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME).old == 1
     assert redis.unlink(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME, no_beat) == 1
     assert sorted(empty.keys()) == [b"auth:revoked:all", b"auth:revoked:user:7", b"auth:session:8"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ("session:*", "auth:revoked:*", True),
+        ("session:*", "session:1:*", False),
+        ("session:*", "*:1", False),
+        ("s?ssion", "session", False),
+        ("session:1", "session:[12]", False),
+        ("a\\*", "ab", False),
+    ],
+)
+def test_patterns_are_only_called_apart_when_no_key_can_match_both(one, other, apart):
+    assert disjoint(one, other) is disjoint(other, one) is apart
 
 
 def test_a_key_that_matches_two_patterns_is_one_key(empty, open_redis):

@@ -39,7 +39,7 @@ def shell_lines(text: str) -> Iterator[str]:
             yield from body.splitlines()
         elif kind == "console":
             yield from (line.removeprefix("$ ") for line in body.splitlines() if line.startswith("$ "))
-    yield from re.findall(r"`([^`\n]*\bopsctl [^`\n]*)`", FENCED.sub("", text))
+    yield from (code for code in re.findall(r"`([^`\n]+)`", FENCED.sub("", text)) if re.search(r"\bopsctl ", code))
 
 
 def typed(line: str) -> Iterator[list[str]]:

@@ -113,10 +113,19 @@ def test_a_leaked_code_that_is_at_hand_is_tried_after_it_was_revoked() -> None:
     assert done.index("pairing revoke {contact}") < done.index("lease verify {contact} --code-from {code} --expect 403")
 
 
-@pytest.mark.parametrize(("refresh", "more"), [("wait", ""), ("now", " --refresh-now")])
+@pytest.mark.parametrize(
+    ("why", "refresh", "more"),
+    [
+        ("due", "wait", ""),
+        ("due", "now", " --refresh-now"),
+        ("leaked", "wait", " --compromised --refresh-now"),
+        ("leaked", "now", " --compromised --refresh-now"),
+    ],
+)
 @pytest.mark.parametrize("which", ["hubspot-token", "ghcr", "hubspot-app-secret"])
-def test_a_secret_is_issued_then_rotated_once_then_proven_then_revoked_at_its_issuer(which: str, refresh: str, more: str) -> None:
-    taken = [s for s in playbook("rotate-hh-secrets").steps if conditions.holds(s, {"which": which, "refresh": refresh})]
+def test_a_secret_is_issued_then_rotated_once_then_proven_then_revoked(which: str, why: str, refresh: str, more: str) -> None:
+    known = {"which": which, "why": why, "refresh": refresh}
+    taken = [s for s in playbook("rotate-hh-secrets").steps if conditions.holds(s, known)]
     assert [s.text for s in taken if s.kind == "run"] == [f"secrets rotate {{which}} --value-from {{from}}{more}"]
     assert next(s.section for s in taken if s.kind == "ask") == "Have it issued"
     assert taken[-1].text.startswith("Revoke the old value")
@@ -124,9 +133,11 @@ def test_a_secret_is_issued_then_rotated_once_then_proven_then_revoked_at_its_is
     assert kinds.index("run") < kinds.index("verify") < len(kinds) - 1
 
 
-def test_the_installer_is_asked_about_before_the_edge_secret_changes() -> None:
-    steps = playbook("rotate-edge-secret").steps
-    rotated = next(number for number, step in enumerate(steps) if step.kind == "run")
+@pytest.mark.parametrize("why", ["due", "leaked"])
+def test_the_installer_is_asked_about_before_the_edge_secret_changes_once(why: str) -> None:
+    steps = [s for s in playbook("rotate-edge-secret").steps if conditions.holds(s, {"why": why})]
+    (rotated,) = (number for number, step in enumerate(steps) if step.kind == "run")
+    assert ("--compromised" in steps[rotated].text) == (why == "leaked")
     assert steps[0].kind == "ask"
     assert "installer" in steps[0].text
     assert "hh login" in " ".join(step.text for step in steps[rotated:])
