@@ -198,6 +198,14 @@ class FunctionSettings(Section, frozen=True, kw_only=True):
     log_group: str
 
 
+class WafSettings(Section, frozen=True, kw_only=True):
+    """A web ACL whose rate limiting is worth a look; `rule` is the metric name of one rule, ALL for all of them."""
+
+    acl: str
+    rule: str = "ALL"
+    region: str | None = None
+
+
 class HubSpotSettings(Section, frozen=True, kw_only=True):
     """The HubSpot portal that gates downloads; `rate` is the requests that may be sent in any 10 s.
 
@@ -252,6 +260,7 @@ class Settings(Section, frozen=True, kw_only=True):
     sessions: SessionSettings | None = None
     api: ApiSettings | None = None
     ghcr: str = "https://ghcr.io"
+    waf: dict[str, WafSettings] = {}
     hubspot: HubSpotSettings | None = None
     lease: LeaseSettings | None = None
     functions: dict[str, FunctionSettings] = {}

@@ -26,6 +26,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     width: ClassVar[int] = 8
     lag: ClassVar[float] = 2
+    timeout: ClassVar[float] = 60
     permissions: ClassVar[frozenset[str]] = frozenset({"crm.objects.contacts.read", "crm.objects.contacts.write"})
 
     name: str

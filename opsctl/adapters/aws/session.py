@@ -91,11 +91,11 @@ class AwsSession:
         key = (service, region or self.config.region)
         if service == "sts":
             return self._made(key)
-        if self._proven or key in self._clients:
+        # The access key is found here, because the thread must not wait for the lock that the next client is made under.
+        if self._proven or key in self._clients or (self.config.endpoint, self._access_key) in _callers:
             self.prove()
             return self._made(key)
         self._made(("sts", self.config.region))
-        _ = self._access_key  # Here, because the thread must not wait for the lock that the next client is made under.
         with ThreadPoolExecutor(1) as aside:
             proof = aside.submit(self.prove)
             found = self._made(key)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from opsctl.sandbox.aws.moto_app import Moto
-from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER, REGION
+from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER, HH_REGION, REGION
 from opsctl.sandbox.aws.wire import Answer, Request
 
 Datum = Any
@@ -30,7 +31,7 @@ class CloudWatch:
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {"GetMetricStatistics": self._statistics}
 
     def seed(self, now: float) -> None:
-        """Make the four alarms, and three hours of CPU figures of both services until `now`."""
+        """Make the four alarms, and three hours of figures of services, functions and the WAF until `now`."""
         for name, namespace, metric, threshold, state in _ALARMS:
             self._moto.query(
                 "monitoring",
@@ -49,30 +50,49 @@ class CloudWatch:
             fields = {"AlarmName": name, "StateValue": state, "StateReason": reason}
             self._moto.query("monitoring", REGION, "SetAlarmState", **fields)
         for service, level in (("safawinet-api-prod", 35.0), ("safawinet-worker-prod", 20.0)):
-            self._put_cpu(service, level, now)
-
-    def _put_cpu(self, service: str, level: float, now: float) -> None:
-        from moto.cloudwatch.models import cloudwatch_backends
-
-        pairs = [{"Name": "ClusterName", "Value": CLUSTER}, {"Name": "ServiceName", "Value": service}]
-        first = now // 60 * 60 - MINUTES * 60
-        data = [
-            {
-                "MetricName": "CPUUtilization",
-                "Value": level + 10 * math.sin(minute / 20),
-                "Unit": "Percent",
-                "Dimensions": pairs,
-                "Timestamp": datetime.fromtimestamp(first + minute * 60, UTC).replace(tzinfo=None),
-            }
-            for minute in range(MINUTES)
-        ]
-        cloudwatch_backends[ACCOUNT][REGION].put_metric_data("AWS/ECS", data)
+            here = {"ClusterName": CLUSTER, "ServiceName": service}
+            _put(REGION, "AWS/ECS", "CPUUtilization", here, now, partial(_wave, level), "Percent")
+        for function, runs in (("hh-webhook", 2), ("hh-lease", 30), ("hh-authz", 31)):
+            here = {"FunctionName": function}
+            _put(HH_REGION, "AWS/Lambda", "Invocations", here, now, partial(_always, runs))
+            _put(HH_REGION, "AWS/Lambda", "Errors", here, now, lambda minute: int(minute % 45 == 0))
+        here = {"WebACL": "hh-prod", "Rule": "ALL", "Region": HH_REGION}
+        _put(HH_REGION, "AWS/WAFV2", "AllowedRequests", here, now, lambda minute: 31)
+        _put(HH_REGION, "AWS/WAFV2", "BlockedRequests", here, now, lambda minute: int(minute % 10 == 0))
 
     def _statistics(self, request: Request) -> Answer:
         from moto.cloudwatch.responses import CloudWatchResponse
 
         setattr(CloudWatchResponse, "get_metric_statistics", _get_metric_statistics)  # noqa: B010
         return self._moto(request)
+
+
+def _wave(level: float, minute: int) -> float:
+    return level + 10 * math.sin(minute / 20)
+
+
+def _always(value: float, minute: int) -> float:
+    return value
+
+
+def _put(
+    region: str, namespace: str, metric: str, dimensions: Mapping[str, str], now: float, value: Callable[[int], float], unit: str = "Count"
+) -> None:
+    """Put a value for each minute of the last three hours."""
+    from moto.cloudwatch.models import cloudwatch_backends
+
+    first = now // 60 * 60 - MINUTES * 60
+    data = [
+        {
+            "MetricName": metric,
+            "Value": value(minute),
+            "Unit": unit,
+            "Dimensions": [{"Name": name, "Value": word} for name, word in dimensions.items()],
+            "Timestamp": datetime.fromtimestamp(first + minute * 60, UTC).replace(tzinfo=None),
+        }
+        for minute in range(MINUTES)
+    ]
+    cloudwatch_backends[ACCOUNT][region].put_metric_data(namespace, data)
 
 
 def _get_metric_statistics(response: Any) -> Any:
