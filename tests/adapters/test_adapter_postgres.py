@@ -225,10 +225,8 @@ def test_a_lost_read_is_a_plain_failure(reading, endpoint, superuser):
 
 def test_the_sandbox_is_on_this_machine(systems, monkeypatch):
     class Elsewhere:
-        endpoint, port = "safawinet-prod.cluster-x.us-east-1.rds.amazonaws.com", 5432
-
-        def cluster(self, _):
-            return self
+        def endpoint(self, _):
+            return "safawinet-prod.cluster-x.us-east-1.rds.amazonaws.com", 5432
 
     made = systems(writing=False)
     made.__dict__["rds"] = Elsewhere()

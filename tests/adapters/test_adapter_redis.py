@@ -343,6 +343,15 @@ def test_endpoint_and_password_come_from_aws(systems, world, raw, monkeypatch):
     assert before >= counted >= len(list(raw.scan_iter("session:*"))) > 0
 
 
+def test_the_writing_set_finds_its_way_over_the_reading_one(systems):
+    reading, writing = systems(writing=False), systems(writing=True)
+    writing.found_by = reading
+    assert writing.redis.writing
+    assert writing.redis.get("nothing") is None
+    assert "aws" in reading.__dict__
+    assert "aws" not in writing.__dict__
+
+
 def test_the_sandbox_is_on_this_machine(systems):
     class Elsewhere:
         def endpoint(self, _):

@@ -162,6 +162,12 @@ def test_a_clock_that_jumps_neither_voids_nor_keeps_a_lock(tmp_path: Path, jump:
     assert taken.fence > lease.fence
 
 
+def test_what_follows_a_lock_is_durable(tmp_path: Path) -> None:
+    one = ledger(tmp_path)
+    one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    assert one.query("PRAGMA synchronous") == [(2,)]
+
+
 def test_who_lost_a_lock_can_neither_write_nor_give_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = ledger(tmp_path), ledger(tmp_path)
     lease = one.locks.take("service/api", "run-1", "jo", "service redeploy api")

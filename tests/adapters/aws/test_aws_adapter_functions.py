@@ -99,9 +99,9 @@ def test_names_that_lambda_keeps_are_refused(name: str) -> None:
 
 def test_more_than_lambda_takes_is_refused_without_the_value() -> None:
     almost = Variables({"OTHER": "x" * 4080})
-    assert almost.merged("EDGE", Secret("1234567"))["EDGE"] == "1234567"
+    assert almost.merged("EDGE", Secret("fitting"))["EDGE"] == "fitting"
     with pytest.raises(Refused, match=r"4,097 bytes"):
-        almost.merged("EDGE", Secret("12345678"))
+        almost.merged("EDGE", Secret("too-long"))
 
 
 def test_an_alias_serves_what_was_published(writing: AwsSession, function: str) -> None:
