@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from scenarios import Rehearsed, Scenario, every
+from scenarios import Rehearsed, Scenario, every, some
 from world import World
 
 PROTECTED = {"protected = false": "protected = true"}
@@ -21,14 +21,14 @@ def test_beyond_the_bound_nothing_is_done(it: Rehearsed) -> None:
     it.untouched()
 
 
-@every()
+@some()
 def test_the_configured_bound_holds_too(it: Rehearsed) -> None:
     it.world.configure(replace={"max-affected = 6_000_000": "max-affected = 0"}, add=it.scenario.config)
     assert "above the limit" in it.run("--max-affected", "6000000", check=4).err
     it.untouched()
 
 
-@every()
+@some()
 def test_without_a_yes_and_without_a_terminal_it_waits(it: Rehearsed) -> None:
     waiting = it.say(*it.words, typed=None, check=7)
     assert waiting.json["result"] == "waiting"
@@ -36,7 +36,7 @@ def test_without_a_yes_and_without_a_terminal_it_waits(it: Rehearsed) -> None:
     it.untouched()
 
 
-@every()
+@some()
 def test_a_no_changes_nothing(it: Rehearsed) -> None:
     refused = it.say(*it.words, typed="no\n", check=4)
     assert "123456789012" in refused.screen
@@ -44,7 +44,7 @@ def test_a_no_changes_nothing(it: Rehearsed) -> None:
     it.untouched()
 
 
-@every(lambda scenario: scenario.typed is None)
+@some(lambda scenario: scenario.typed is None)
 def test_a_yes_is_enough_for_what_is_small_or_unprotected(it: Rehearsed) -> None:
     it.say(*it.words, typed="yes\n", check=0)
     assert it.scenario.so(it.world)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenarios import Rehearsed, every
+from scenarios import Rehearsed, every, some
 from terminal import Child, until
 from world import World
 
@@ -199,7 +199,7 @@ def losing(path: Path) -> Callable[[], None]:
     return arm
 
 
-@every()
+@some()
 def test_a_lost_lock_stops_before_the_effect(it: Rehearsed) -> None:
     stopped = it.run(check=5, before=losing(it.world.ledger))
     assert "was lost to another run" in stopped.err

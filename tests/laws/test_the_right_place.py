@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scenarios import Rehearsed, every
+from scenarios import Rehearsed, every, some
 from world import World
 
 from opsctl.adapters.aws.session import AwsSession
@@ -41,7 +41,7 @@ def test_in_another_account_nothing_runs(it: Rehearsed) -> None:
     it.untouched()
 
 
-@every()
+@some()
 def test_a_sandbox_beyond_this_machine_is_refused(it: Rehearsed) -> None:
     it.world.configure(replace={'"world:aws"': f'"http://{ELSEWHERE}:4566"'}, add=it.scenario.config)
     for refused in (it.dry(check=4), it.run(check=4)):
@@ -56,7 +56,7 @@ def test_an_api_beyond_this_machine_is_refused(world: World) -> None:
     assert world.snapshot() == before
 
 
-@every()
+@some()
 def test_stray_variables_lead_nowhere_else(it: Rehearsed) -> None:
     it.env.update(STRAYS)
     it.run(check=0)

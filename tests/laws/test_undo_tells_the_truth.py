@@ -4,7 +4,7 @@ somebody else has since done is overwritten."""
 from __future__ import annotations
 
 import pytest
-from scenarios import Rehearsed, every
+from scenarios import Rehearsed, every, some
 from world import World, standing
 
 
@@ -32,7 +32,7 @@ def test_undone_twice_is_undone_once(it: Rehearsed) -> None:
     assert it.world.snapshot() == after
 
 
-@every(lambda scenario: scenario.reversible)
+@some(lambda scenario: scenario.reversible)
 def test_an_undo_can_be_rehearsed(it: Rehearsed) -> None:
     run = it.run(check=0).json["run"]
     after = it.world.snapshot()
