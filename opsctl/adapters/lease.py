@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HEADER = "X-Edge-Auth"
 REQUEST = "apigw-requestid"
 """API Gateway's name for a request, which the functions behind it may log (API Gateway, "HTTP API access logging variables")."""
+GATEWAY = "Forbidden"
+"""What API Gateway answers with 403 where an authorizer's policy denies."""
+
 ANY_STATUS = range(300, 600)
 
 
@@ -54,7 +57,7 @@ class Lease(Adapter):
     def authorized(self, edge_auth: Secret) -> bool:
         """Whether the authorizer lets this X-Edge-Auth pass; asked without a token, so that no lease can be granted."""
         answer = self._http.ask("GET", self._path, headers={HEADER: edge_auth.reveal()}, accept=ANY_STATUS)
-        return answer.status_code != 401
+        return answer.status_code != 401 and not (answer.status_code == 403 and _reason(answer) == GATEWAY)
 
     def close(self) -> None:
         """Give the connection back."""

@@ -45,7 +45,7 @@ end
 return {page[1], found, all}
 """
 
-ANY, NONE = "[%z\1-\255]", "[^%z\1-\255]"
+ANY, NONE = "[%z\x01-\xff]", "[^%z\x01-\xff]"
 BYTES = frozenset(range(256))
 SPECIAL = re.compile(r"[*?\[\\]")
 

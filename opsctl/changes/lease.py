@@ -39,7 +39,7 @@ def cause(answer: LeaseAnswer, contact: str) -> Cause:
     match answer.status, answer.reason:
         case 200, _:
             return Cause("downloads work for this contact", "on the customer's machine: opsctl client doctor")
-        case 401, _:
+        case (401, _) | (403, "Forbidden"):
             return Cause("X-Edge-Auth is missing or wrong: the client is misconfigured, or the secret was rotated", "opsctl client doctor")
         case 403, "disabled":
             return Cause("the checkbox is No: download_enabled is false", f"opsctl downloads enable {contact}")

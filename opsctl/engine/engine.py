@@ -139,6 +139,8 @@ class Engine:
         try:
             runner.go(steps)
         except OpsctlError as error:
+            # An adapter says how to go on, and knows no run.
+            error.next = error.next.replace("runs resume ID", f"runs resume {run.id}")
             return error
         finally:
             self.watcher.rests()

@@ -151,13 +151,17 @@ def scratch():
 @example(glob="[a\\-z]", keys=["-", "b", "z", "a"])
 @example(glob="é?", keys=["é1", "ét"])
 @example(glob="%d%", keys=["%d%", "1%"])
+@example(glob="[.-é", keys=["1"])
+@example(glob="[]*", keys=["é"])
+@example(glob="[^]", keys=["é"])
 def test_a_glob_means_to_us_what_it_means_to_redis(scratch, glob, keys):
     scratch.flushall()
     scratch.mset(dict.fromkeys(keys, ""))
     theirs = set(scratch.scan_iter(match=glob, count=1000))
     script = "local found = {} for _, key in ipairs(redis.call('KEYS', '*')) do if string.find(key, ARGV[1]) then"
     ours = scratch.eval(f"{script} table.insert(found, key) end end return found", 0, lua_pattern(glob.encode()))
-    assert set(ours) == theirs
+    # Whether a byte beyond ASCII comes before or after ASCII in a range depends on the server's compiler: more is spared then, never less.
+    assert set(ours) >= theirs if "[" in glob and not glob.isascii() else set(ours) == theirs
 
 
 REFUSED = [

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenarios import Rehearsed, every, some
+from scenarios import Rehearsed, some
 from terminal import Child, until
 from world import World
 
