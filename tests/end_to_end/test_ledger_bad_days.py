@@ -172,8 +172,8 @@ def test_a_clock_that_is_wrong_logs_out_by_the_databases(world: World, hours: in
     def wrong() -> None:
         inner = invocations.Invocation._systems
 
-        def systems(self: invocations.Invocation, *, writing: bool) -> Any:
-            found = inner(self, writing=writing)
+        def systems(self: invocations.Invocation, **how: Any) -> Any:
+            found = inner(self, **how)
             found.now = lambda: datetime.now(UTC) + timedelta(hours=hours)
             return found
 

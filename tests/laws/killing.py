@@ -1,5 +1,5 @@
-"""Kills a command at its Nth boundary, for real: after each commit to the ledger, after each effect and before its record, and between
-the batches of one. What a process does between two boundaries leaves no trace, so that these are all the places where it can die."""
+"""Kills a command at its Nth boundary, for real: after each event that is committed to the ledger, after each effect and before its
+record, and between the batches of one. What a process does between two boundaries leaves no trace, so that these are all the places where it can die."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 from opsctl.changes import all_kinds
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.runner import Runner
+
+EVENTS = "SELECT count(*) FROM events"
 
 
 def dying(passed: Path, at: int = 0) -> Callable[[], None]:
@@ -40,13 +42,10 @@ def _watch_commits(boundary: Callable[[str], None]) -> None:
 
     @contextlib.contextmanager
     def committed(self: Ledger) -> Iterator[Any]:
+        before = self.query(EVENTS)
         with transaction(self) as database:
-            before = database.total_changes
             yield database
-            written = database.total_changes > before
-        if written and not self.query("SELECT 1 FROM runs LIMIT 1"):
-            return
-        if written:
+        if self.query(EVENTS) != before:
             boundary("commit")
 
     Ledger.transaction = committed  # type: ignore[method-assign]
