@@ -1,5 +1,8 @@
 """Kills a command at its Nth boundary, for real: after each event that is committed to the ledger, after each effect and before its
-record, and between the batches of one. What a process does between two boundaries leaves no trace, so that these are all the places where it can die."""
+record, and between the batches of one.
+
+What a process does between two boundaries leaves no trace, so that these are all the places where it can die.
+"""
 
 from __future__ import annotations
 
