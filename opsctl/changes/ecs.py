@@ -82,7 +82,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """UpdateService with forceNewDeployment; the image is looked at once more, since a rollout that failed is planned without."""
-        self._same_image(write)
+        self._same_image(write.found_by)
         write.ecs.redeploy(self.cluster, self.service)
         return {}
 

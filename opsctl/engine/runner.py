@@ -175,7 +175,7 @@ class Runner:
     def _seen_later(self, step: Step) -> bool:
         if step.state == "made":
             return not step.change.repeats
-        return step.begun is not None and self.read.now() - step.begun < timedelta(seconds=step.change.lag)
+        return step.begun is not None and abs(self.read.now() - step.begun) < timedelta(seconds=step.change.lag)
 
     def _pause(self, step: Step, deadline: float, limit: float) -> None:
         if self.monotonic() >= deadline:
