@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import click
 from click.core import ParameterSource
@@ -292,10 +292,21 @@ def show(error: OpsctlError, verbose: bool = False) -> None:
 def _say(code: int, what: str, next: str = "") -> int:
     from opsctl.redaction import vault
 
-    click.echo(vault.redact(f"opsctl: {' '.join(what.split())}"), err=True)
-    if next:
-        click.echo(vault.redact(f"  next: {next}"), err=True)
+    try:
+        click.echo(vault.redact(f"opsctl: {' '.join(what.split())}"), err=True)
+        if next:
+            click.echo(vault.redact(f"  next: {next}"), err=True)
+    except OSError:
+        # Nobody can be told; the exit code and the ledger are what is left.
+        sys.stderr = _nowhere(2)
     return code
+
+
+def _nowhere(number: int) -> IO[str]:
+    """Send a file descriptor that can't be written to nowhere, so that what is left in its buffer can be let go."""
+    nowhere = open(os.devnull, "w")  # noqa: SIM115
+    os.dup2(nowhere.fileno(), number)
+    return nowhere
 
 
 def _closed() -> int:
@@ -308,8 +319,7 @@ def _closed() -> int:
 
 
 def _unwritable(cause: OSError) -> int:
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    os.dup2(sys.stdout.fileno(), 1)
+    sys.stdout = _nowhere(1)
     return _say(1, f"The result couldn't be printed: {cause.strerror}. What was done is in the ledger.", "opsctl runs list")
 
 

@@ -45,10 +45,11 @@ def _watch_commits(boundary: Callable[[str], None]) -> None:
 
     @contextlib.contextmanager
     def committed(self: Ledger) -> Iterator[Any]:
-        before = self.query(EVENTS)
         with transaction(self) as database:
+            before = database.execute(EVENTS).fetchone()
             yield database
-        if self.query(EVENTS) != before:
+            written = database.execute(EVENTS).fetchone() != before
+        if written:
             boundary("commit")
 
     Ledger.transaction = committed  # type: ignore[method-assign]
