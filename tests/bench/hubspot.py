@@ -86,7 +86,7 @@ def measure(folder: Path) -> list[Row]:
     _ended(subprocess.run(["sh", "-ec", LOOP], env=portal.shell(), capture_output=True, check=False))
     loop = (time.perf_counter() - began) / PATCHES
     ours = requests / rates[1] / POPULATION
-    return [*rows, ratio("... a contact, at the allowed rate", ours, loop, 0.5, ("read, changed, read back", "curl in a loop, no limit"))]
+    return [*rows, ratio("... a contact, at the allowed rate", ours, loop, None, ("read, changed, read back", "curl in a loop, no limit"))]
 
 
 def _rate(folder: Path, portal: Portal, count: int) -> float:

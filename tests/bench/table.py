@@ -43,7 +43,7 @@ class Row:
         ]
 
 
-def ratio(what: str, ours: float, other: float, bound: float, names: tuple[str, str]) -> Row:
+def ratio(what: str, ours: float, other: float, bound: float | None, names: tuple[str, str]) -> Row:
     """A row of two medians, in seconds, and their ratio; `names` are the two sides."""
     return Row(what, ours / other, bound, ours=f"{names[0]}: {seconds(ours)}", other=f"{names[1]}: {seconds(other)}")
 
