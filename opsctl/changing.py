@@ -45,17 +45,24 @@ class SourceType(click.ParamType[str]):
 
     name = "source"
 
+    def __init__(self, *, generated: bool) -> None:
+        self.generated = generated
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Raises a usage error for a value that is no source."""
         from opsctl.adapters.values import check_source
 
+        if value == "generate" and not self.generated:
+            self.fail("expected -, env:VARIABLE or file:PATH: the value is one that somebody else has.", param, ctx)
         try:
             return check_source(value)
         except ValueError as cause:
             self.fail(str(cause), param, ctx)
 
 
-SOURCE = SourceType()
+SOURCE = SourceType(generated=True)
+GIVEN = SourceType(generated=False)
+"""Where a value is that exists already, so that none is made up."""
 
 
 def changing_options() -> list[click.Parameter]:

@@ -278,6 +278,6 @@ class Systems:
 
     def shut(self) -> None:
         """End the connections that were opened."""
-        for name in ("database", "redis", "api", "hubspot", "lease", "ghcr"):
+        for name in ("database", "redis", "api", "hubspot", "webhook", "lease", "ghcr"):
             if name in self.__dict__:
                 self.__dict__[name].close()

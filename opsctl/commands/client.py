@@ -9,8 +9,8 @@ import click
 
 from opsctl.changes.base import Change
 from opsctl.changes.client import SetEdgeAuth, fingerprint
+from opsctl.changing import GIVEN
 from opsctl.cli import changes, group, here, views
-from opsctl.commands.secrets import source
 from opsctl.errors import NotFound, Refused
 from opsctl.render.shapes import Check, Verdict
 
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 Mode = Literal["user", "system"]
 
 client = group("client")
-
-
-def given_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Take a source of a value that exists; an edge_auth is never generated here, since the authorizer has to know it."""
-    if value == "generate":
-        raise click.BadParameter("expected -, env:VARIABLE or file:PATH: the value is the one that hh-authz has.")
-    return source(ctx, param, value)
 
 
 def one_mode(user: bool, system: bool) -> Mode | None:
@@ -64,7 +57,7 @@ def _row(systems: Systems, place: Place) -> dict[str, Any]:
 @client.command("set-edge-auth")
 @click.option("--user", is_flag=True, help="The user's own file; by default the one in force.")
 @click.option("--system", is_flag=True, help="The system's file, /etc/hh/config.json; needs root.")
-@click.option("--value-from", required=True, callback=given_source, metavar="-|env:VAR|file:PATH", help="Where the value is.")
+@click.option("--value-from", required=True, type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the value is.")
 @here
 @changes
 def set_edge_auth(systems: Systems, user: bool, system: bool, value_from: str) -> Iterator[Change]:

@@ -10,7 +10,7 @@ import click
 from opsctl import contacts as naming
 from opsctl.changes.base import Change
 from opsctl.changes.lease import TakeLease
-from opsctl.changing import SOURCE
+from opsctl.changing import GIVEN
 from opsctl.cli import changes, group
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ lease = group("lease")
 
 @lease.command()
 @click.argument("contact")
-@click.option("--code-from", type=SOURCE, metavar="-|env:VAR|file:PATH", help="Where the customer's code is; HubSpot's by default.")
+@click.option("--code-from", type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the customer's code is; HubSpot's by default.")
 @click.option(
     "--expect", type=click.IntRange(100, 599), metavar="STATUS", default=200, show_default=True, help="Fail unless it answers this."
 )

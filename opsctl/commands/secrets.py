@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.adapters.values import check_source
 from opsctl.changes.base import Change
 from opsctl.changes.proofs import prove
 from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
 from opsctl.changes.secrets import CURRENT, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
+from opsctl.changing import SOURCE
 from opsctl.cli import changes, group, views
 from opsctl.errors import ConfigurationError, Refused, SystemFailed
 from opsctl.render.shapes import Check, Verdict
@@ -27,14 +27,6 @@ LOOK_BACK = timedelta(days=1)
 FAILURES = '{ ($.type = "*_error") || ($.level = "error") || ($.level = "ERROR") }'
 
 secrets = group("secrets")
-
-
-def source(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Take a source and never a value; the refusal doesn't repeat what was typed."""
-    try:
-        return check_source(value)
-    except ValueError as cause:
-        raise click.BadParameter(str(cause)) from None
 
 
 @secrets.command("list")
@@ -70,7 +62,7 @@ def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, 
 
 @secrets.command()
 @click.argument("name")
-@click.option("--value-from", required=True, callback=source, metavar="-|env:VAR|file:PATH|generate", help="Where the value is.")
+@click.option("--value-from", required=True, type=SOURCE, metavar="-|env:VAR|file:PATH|generate", help="Where the value is.")
 @click.option("--compromised", is_flag=True, help="The old value is known to others: it can't come back.")
 @click.option("--refresh-now", is_flag=True, help="Start the functions that cache it anew, rather than wait until they read it again.")
 @changes
