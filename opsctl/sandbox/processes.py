@@ -33,7 +33,7 @@ class Process:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, or None where there is none (a zombie counts as none)."""
+    """When a process started, or None where there is none (a zombie counts as none, once all its threads have ended)."""
     if pid <= 0:
         return None
     for child in list(_children):
@@ -49,10 +49,12 @@ def start_time(pid: int) -> str | None:
 def _start_time_from_proc(pid: int) -> str | None:
     try:
         fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        threads = len(os.listdir(PROC / str(pid) / "task"))
     except OSError:
         return None
-    # proc(5): the state is field 3, the start time field 22; the command name before them may hold anything.
-    return None if fields[0] in "ZX" else fields[19]
+    # proc(5): the state is field 3, the start time field 22; the command name before them may hold anything. A killed
+    # process is a zombie while its last threads still end, and holds its ports until then.
+    return None if fields[0] in "ZX" and threads <= 1 else fields[19]
 
 
 def is_alive(process: Process | None) -> bool:
