@@ -11,7 +11,7 @@ The map of this house, from the door inwards:
     systems.py    the lazy set of adapters, reading or writing
     adapters/     the outside world, one file a system: the only imports of a vendor's SDK
     render/       tables, JSON, progress: told what to draw
-    config.py     config/<environment>.toml, read and checked whole
+    config.py     config/<environment>.toml, read and checked whole; settings/ says what may stand in it
     errors.py     every error, and its exit code
     redaction.py  the type of a secret, and the list of what must never leave
     sandbox/      the rehearsal world

@@ -23,22 +23,29 @@ from opsctl.errors import OpsctlError
 from opsctl.invocation import LOCAL, Invocation
 
 GROUPS = {
+    "access": "Who may do what, what they did, and how it is taken away.",
+    "alarms": "What fires, against its real source, and who looks after it.",
     "apply": "Apply a saved plan, exactly as it was reviewed.",
     "auth": "Prove that signing in works, and that old tokens don't.",
+    "bounces": "Mail that came back: count it, mark it, act on it.",
     "client": "The customer's machine: hh's configuration, docker and its credential helper.",
+    "database": "The database: state, connections, queries, failover.",
     "downloads": "Allow or stop customers' downloads.",
     "lease": "Check a customer's download as the customer would.",
     "logs": "Watch log groups, and query them.",
     "logout": "End sessions: one user's, many users', or all.",
+    "maintenance": "Tell users of maintenance ahead.",
     "notify": "Tell people: the status page, Slack, the pager.",
     "pairing": "Mint and revoke the tokens that pair customers' machines.",
     "people": "Who to call.",
     "playbook": "Run a procedure: commands and checklist items in order.",
+    "protection": "What stands between the service and the internet: Shield, and the firewall's rules.",
     "runs": "What was run: look, resume, undo, verify.",
     "sandbox": "The rehearsal world on this machine.",
     "secrets": "List, rotate, roll back and verify secrets.",
     "service": "Look at, scale and redeploy services.",
     "sessions": "Who is signed in.",
+    "snapshots": "Snapshots of the database: make, restore, prune.",
     "status": "One page: what is up and what is not.",
 }
 """Every file of commands/, and its line in --help: read without importing any of them."""

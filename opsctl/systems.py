@@ -17,16 +17,24 @@ from opsctl.settings import Reference
 if TYPE_CHECKING:
     from opsctl.adapters.api import Api
     from opsctl.adapters.aws.autoscaling import Autoscaling
+    from opsctl.adapters.aws.cloudtrail import CloudTrail
     from opsctl.adapters.aws.cloudwatch import CloudWatch
     from opsctl.adapters.aws.ecr import Ecr
     from opsctl.adapters.aws.ecs import Ecs
     from opsctl.adapters.aws.elasticache import ElastiCache
     from opsctl.adapters.aws.functions import Functions
+    from opsctl.adapters.aws.iam import Iam
     from opsctl.adapters.aws.insights import Insights
     from opsctl.adapters.aws.logs import Logs
+    from opsctl.adapters.aws.performance import Performance
     from opsctl.adapters.aws.rds import Rds
     from opsctl.adapters.aws.secrets import Secrets
+    from opsctl.adapters.aws.ses import Ses
     from opsctl.adapters.aws.session import AwsSession, Caller
+    from opsctl.adapters.aws.shield import Shield
+    from opsctl.adapters.aws.snapshots import Snapshots
+    from opsctl.adapters.aws.sqs import Sqs
+    from opsctl.adapters.aws.waf import Waf
     from opsctl.adapters.client import Client
     from opsctl.adapters.database import Database
     from opsctl.adapters.ghcr import Ghcr
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
     from opsctl.adapters.person import Person
     from opsctl.adapters.redis import Redis
+    from opsctl.adapters.sentry import Sentry
     from opsctl.adapters.values import Secret, Values
     from opsctl.adapters.webhook import Webhook
 
@@ -187,6 +196,62 @@ class Systems:
         return Insights(self.aws)
 
     @cached_property
+    def ses(self) -> Ses:
+        """Amazon SES."""
+        from opsctl.adapters.aws.ses import Ses
+
+        return Ses(self.aws)
+
+    @cached_property
+    def sqs(self) -> Sqs:
+        """SQS queues."""
+        from opsctl.adapters.aws.sqs import Sqs
+
+        return Sqs(self.aws)
+
+    @cached_property
+    def iam(self) -> Iam:
+        """IAM users, their keys and policies."""
+        from opsctl.adapters.aws.iam import Iam
+
+        return Iam(self.aws)
+
+    @cached_property
+    def cloudtrail(self) -> CloudTrail:
+        """CloudTrail's events."""
+        from opsctl.adapters.aws.cloudtrail import CloudTrail
+
+        return CloudTrail(self.aws)
+
+    @cached_property
+    def shield(self) -> Shield:
+        """Shield Advanced."""
+        from opsctl.adapters.aws.shield import Shield
+
+        return Shield(self.aws)
+
+    @cached_property
+    def waf(self) -> Waf:
+        """WAF's web ACLs and address sets."""
+        from opsctl.adapters.aws.waf import Waf
+
+        return Waf(self.aws)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """RDS snapshots."""
+        from opsctl.adapters.aws.snapshots import Snapshots
+
+        return Snapshots(self.aws)
+
+    @cached_property
+    def performance(self) -> Performance:
+        """Performance Insights."""
+        from opsctl.adapters.aws.performance import Performance
+
+        return Performance(self.aws)
+
+    @cached_property
     def client(self) -> Client:
         """The customer's side of this machine: the configuration of `hh`, and docker."""
         from opsctl.adapters.client import Client
@@ -248,6 +313,13 @@ class Systems:
         from opsctl.adapters.webhook import Webhook
 
         return Webhook(self)
+
+    @cached_property
+    def sentry(self) -> Sentry:
+        """The application's errors."""
+        from opsctl.adapters.sentry import Sentry
+
+        return Sentry(self)
 
     @cached_property
     def slack(self) -> Slack:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from scenarios import Rehearsed, Scenario
+from scenario import Scenario
+from scenarios import Rehearsed
 from world import World
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import changing
+from scenario import CANARY, Scenario
 from terminal import Child, Result
 from world import CLUSTER, SERVICES, World
 
-CANARY = "canary-7f3a9c51e0d84b26a5c1f09e3d7b6482"
 TITLE = "Sign-in trouble"
 CHANNELS = """
 [channels]
@@ -31,37 +32,6 @@ JWT = "safawinet/prod/jwt"
 WEST = "us-west-2"
 HUBSPOT_TOKEN, APP_SECRET, GHCR = "/hh/prod/hubspot/token", "/hh/prod/hubspot/app_secret", "/hh/prod/ghcr/creds"
 EDGE = "/hh/prod/edge-shared-secret"
-
-
-def nothing(world: World) -> None:
-    """Prepare nothing."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One line of a command and what is known about it.
-
-    `so` tells from the world itself whether what the line wants is so. `meddle` is somebody else who changes what the line is about,
-    where a change of it has a value before. `reversible`: undo puts the world back. `typed` is what a person answers. A `variant`
-    makes the same kinds of change as the one before it.
-    """
-
-    line: str
-    so: Callable[[World], bool]
-    prepare: Callable[[World], None] = nothing
-    meddle: Callable[[World], None] | None = None
-    reversible: bool = False
-    config: str = ""
-    env: dict[str, str] = field(default_factory=dict)
-    stdin: str = ""
-    typed: str | None = None
-    blind: bool = False
-    variant: bool = False
-
-    @property
-    def target(self) -> str:
-        """The target of the gravest change, as it is typed."""
-        return TARGETS[self.line]
 
 
 def rotate_before(world: World) -> None:
@@ -372,12 +342,8 @@ SCENARIOS: dict[str, list[Scenario]] = {
     ],
 }
 
-TARGETS = {
-    "service redeploy api worker": "service/api",
-    f"secrets rotate jwt {GENERATE} --compromised": "secret/jwt/AWSCURRENT",
-    f"secrets rotate edge-shared-secret {GENERATE}": "function/hh-authz/EDGE_SHARED_SECRET",
-    "logout all": "sessions",
-}
+for area in sorted(Path(__file__).parent.glob("scenarios_*.py")):
+    SCENARIOS |= importlib.import_module(area.stem).SCENARIOS
 
 
 def rehearsed() -> Iterator[tuple[str, Scenario]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from scenarios import Rehearsed, Scenario, every, some
+from scenario import Scenario
+from scenarios import Rehearsed, every, some
 from world import World
 
 PROTECTED = {"protected = false": "protected = true"}

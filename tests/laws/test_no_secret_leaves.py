@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenarios import CANARY, MAIL_KEY, Rehearsed, Scenario, every, some
+from scenario import CANARY, Scenario
+from scenarios import MAIL_KEY, Rehearsed, every, some
 from terminal import Result
 from world import World
 

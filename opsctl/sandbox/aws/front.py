@@ -17,14 +17,19 @@ from opsctl.sandbox.aws.ecs_model import Task
 from opsctl.sandbox.aws.elasticache import ElastiCache
 from opsctl.sandbox.aws.lambdas import Lambda
 from opsctl.sandbox.aws.logs import Logs
+from opsctl.sandbox.aws.mail import Mail
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER
+from opsctl.sandbox.aws.people import People
+from opsctl.sandbox.aws.performance import Performance
 from opsctl.sandbox.aws.rds import Rds
 from opsctl.sandbox.aws.rdsdata import RdsData
 from opsctl.sandbox.aws.secretsmanager import SecretsManager
 from opsctl.sandbox.aws.seed import Seed, fill_facts
+from opsctl.sandbox.aws.shields import Shields
 from opsctl.sandbox.aws.sts import Sts, check_key
 from opsctl.sandbox.aws.timeline import Timeline
+from opsctl.sandbox.aws.trail import Trail
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, error_answer, json_answer, read_request, send
 from opsctl.sandbox.parts import Part, World
 
@@ -70,6 +75,11 @@ class AwsPart:
         self.logs = Logs(timeline, world.wait, moto)
         self.lambdas = Lambda(timeline, world.wait, moto)
         self.cloudwatch = CloudWatch(moto)
+        self.mail = Mail(timeline, moto)
+        self.people = People(timeline, moto)
+        self.trail = Trail(timeline, moto)
+        self.shields = Shields(timeline, moto)
+        self.performance = Performance(timeline, moto)
         self._operations: dict[str, dict[str, Operation]] = {
             "secretsmanager": self.secrets.operations,
             "ecr": self.ecr.operations,
@@ -82,6 +92,11 @@ class AwsPart:
             "logs": self.logs.operations,
             "lambda": self.lambdas.operations,
             "sts": Sts(world.facts["access_key_id"], moto).operations,
+            **self.mail.services,
+            **self.people.services,
+            **self.trail.services,
+            **self.shields.services,
+            **self.performance.services,
         }
         self._lines: deque[tuple[str, int, str]] = deque(maxlen=KEPT_LINES)
         self._seed = Seed(self, moto, world.facts, timeline.now())

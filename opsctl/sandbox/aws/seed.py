@@ -88,10 +88,15 @@ class Seed:
             "monitoring": self._monitoring,
             "logs": self._logs,
             "lambda": self._lambdas,
-            "iam": self._users,
-            "sqs": self._queue,
             "sns": self._topic,
-            "ses": self._mail,
+            "iam": part.people.seed,
+            "ses": part.mail.seed,
+            "sesv2": partial(self.ensure, "ses"),
+            "sqs": partial(self.ensure, "ses"),
+            "cloudtrail": part.trail.seed,
+            "shield": part.shields.seed,
+            "wafv2": partial(self.ensure, "shield"),
+            "pi": part.performance.seed,
         }
 
     def ensure(self, service: str) -> None:
@@ -185,32 +190,8 @@ class Seed:
             }
             self._part.lambdas.seed(HH_REGION, name, variables, self._began - 30 * DAY, alias)
 
-    def _users(self) -> None:
-        for user in ("oncall", "deploy", "former-contractor"):
-            self._call("iam", "CreateUser", UserName=user)
-            if user != "oncall":
-                self._call("iam", "CreateAccessKey", UserName=user)
-
-    def _queue(self) -> None:
-        body = {"QueueName": "ses-notifications"}
-        self._moto.json("sqs", REGION, "AmazonSQS.CreateQueue", body)
-
     def _topic(self) -> None:
         self._call("sns", "CreateTopic", Name="safawinet-alerts")
-
-    def _mail(self) -> None:
-        self._call("ses", "VerifyEmailIdentity", EmailAddress="no-reply@example.com")
-        for number in range(5):
-            self._call(
-                "ses",
-                "SendEmail",
-                Source="no-reply@example.com",
-                **{
-                    "Destination.ToAddresses.member.1": f"user{number + 1}@example.com",
-                    "Message.Subject.Data": "Welcome",
-                    "Message.Body.Text.Data": "Welcome to Safawinet.",
-                },
-            )
 
     def _call(self, service: str, action: str, **fields: Any) -> None:
         self._moto.query(service, REGION, action, **fields)

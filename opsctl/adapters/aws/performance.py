@@ -1,0 +1,14 @@
+"""Amazon RDS Performance Insights: the statements that weigh most."""
+
+from __future__ import annotations
+
+from opsctl.adapters.aws.session import AwsSession
+from opsctl.adapters.base import Adapter
+
+
+class Performance(Adapter):
+    """Amazon RDS Performance Insights in the environment's region, or in another where `region` is given."""
+
+    def __init__(self, aws: AwsSession) -> None:
+        super().__init__(writing=aws.writing)
+        self._aws = aws

@@ -1,0 +1,14 @@
+"""Amazon RDS: snapshots, and what is restored from them."""
+
+from __future__ import annotations
+
+from opsctl.adapters.aws.session import AwsSession
+from opsctl.adapters.base import Adapter
+
+
+class Snapshots(Adapter):
+    """Amazon RDS in the environment's region, or in another where `region` is given."""
+
+    def __init__(self, aws: AwsSession) -> None:
+        super().__init__(writing=aws.writing)
+        self._aws = aws

@@ -1,0 +1,24 @@
+"""Shield Advanced and WAF: what moto lacks or does otherwise than AWS; the rest is moto's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.timeline import Timeline
+from opsctl.sandbox.aws.wire import Answer, Request
+
+Operation = Callable[[Request], Mapping[str, Any] | Answer]
+
+
+class Shields:
+    """The calls of Shield Advanced and WAF that the sandbox answers itself, by the service that signs them."""
+
+    def __init__(self, timeline: Timeline, moto: Moto) -> None:
+        self._timeline = timeline
+        self._moto = moto
+        self.services: dict[str, dict[str, Operation]] = {"shield": {}, "wafv2": {}}
+
+    def seed(self) -> None:
+        """Fill it, at its first call."""

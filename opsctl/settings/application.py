@@ -1,0 +1,119 @@
+"""The application: its secrets, services, database, cache, sessions, API, and where its notices go."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from opsctl.settings.values import Count, Duration, Reference, Section
+
+
+class SecretSettings(Section, frozen=True, kw_only=True):
+    """One secret: where it lives, what proves it, who caches it.
+
+    `kind`: `generic` (opsctl writes it), `managed` (RotateSecret does), `function` (a Lambda's environment variable), or `database` and
+    `redis`, which opsctl refuses with the procedure. `caches` are the functions that keep the value for `cache`. `image` is what a GHCR
+    credential must be able to pull. A `function` secret's generated value is put into `store_in` too, where the installer learns it.
+    """
+
+    id: str
+    key: str | None = None
+    region: str | None = None
+    kind: Literal["generic", "managed", "function", "database", "redis"] = "generic"
+    consumers: list[str] = []
+    signs: str = ""
+    generate: str = "hex:32"
+    proof: Literal["none", "shape", "jwt", "hubspot", "ghcr"] = "none"
+    caches: list[str] = []
+    cache: Duration = Duration(minutes=5)
+    image: str | None = None
+    function: str | None = None
+    variable: str | None = None
+    store_in: Reference | None = None
+    procedure: str = ""
+    note: str = ""
+
+
+class ServiceSettings(Section, frozen=True, kw_only=True):
+    """One ECS service; `pool_size` is the database connections that each of its tasks may hold."""
+
+    cluster: str
+    service: str
+    pool_size: Count = 0
+    health: str | None = None
+    scale_max: Count = 100
+
+
+class DatabaseSettings(Section, frozen=True, kw_only=True):
+    """The database: found through AWS by cluster, logged into with `login` to write and `reader` to read."""
+
+    driver: Literal["postgres", "rds-data"] = "postgres"
+    cluster: str
+    name: str
+    login: Reference
+    reader: Reference
+    tls: bool = True
+
+
+class RedisSettings(Section, frozen=True, kw_only=True):
+    """The cache: found through AWS by its ElastiCache id."""
+
+    cluster: str
+    password: Reference | None = None
+    tls: bool = True
+
+
+class SessionSettings(Section, frozen=True, kw_only=True):
+    """Where sessions are kept, in the database and in Redis.
+
+    `created_column` tells when a session began; without one, `expires_column` and `lifetime` do. Redis keys' beginning follows from their
+    remaining time and `redis_lifetime`. `redis_user_pattern` holds `{user}`. `keep` patterns are never deleted.
+    """
+
+    table: str
+    id_column: str = "id"
+    user_column: str
+    created_column: str | None = None
+    expires_column: str = "expires_at"
+    lifetime: Duration = Duration(days=30)
+    users_table: str
+    users_id_column: str = "id"
+    users_email_column: str = "email"
+    last_login_column: str = "last_login_at"
+    redis_patterns: list[str] = []
+    redis_user_pattern: str = ""
+    redis_lifetime: Duration = Duration(minutes=15)
+    keep: list[str] = []
+    access_ttl: Duration = Duration(minutes=15)
+    signing_secret: str | None = None
+
+
+class Login(Section, frozen=True, kw_only=True):
+    """An e-mail and password, both references."""
+
+    email: Reference
+    password: Reference
+
+
+class ApiSettings(Section, frozen=True, kw_only=True):
+    """The application's API; `signed_by` names the secret whose rotation makes `token` useless, `login` how a new one is had.
+
+    `revocations` is where the API keeps its marks in Redis: `{who}` becomes `all` or `user:ID`, the value is epoch milliseconds.
+    """
+
+    base: str
+    token: Reference
+    signed_by: str | None = None
+    login: Login | None = None
+    test: Login | None = None
+    revocations: str | None = None
+
+
+class ChannelSettings(Section, frozen=True, kw_only=True):
+    """Where notices go; a channel left out becomes a question to a person."""
+
+    slack: Reference | None = None
+    page: Reference | None = None
+    page_base: str = "https://events.pagerduty.com"
+    status_page: str | None = None
+    status_key: Reference | None = None
+    status_base: str = "https://api.statuspage.io"
