@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
 SLOTS = 16384
+ANY_AGE = -1
 RESUME = "Resume the run, which counts again: opsctl runs resume ID"
 
 
 class Counted(NamedTuple):
-    """How many keys began before the cutoff, and how many there are."""
+    """Whether any key began before the cutoff, and how many there are."""
 
-    old: int
+    old: bool
     live: int
 
 
@@ -73,14 +74,17 @@ class Redis(Adapter):
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> Counted:
-        """Count the keys that match a pattern and no `keep`: those that began before `before_ms` (epoch milliseconds), and all.
+        """Count the keys that match a pattern and no `keep`, and tell whether any began before `before_ms` (epoch milliseconds).
 
         With `users`, only theirs, as `user_pattern` (`session:{user}:*`) tells; `patterns` don't matter then.
-        A key that moves while it is counted may be counted twice, as with SCAN.
+        A key that moves while it is counted may be counted twice, as with SCAN. Once an old one is found, ages are asked no more.
         """
-        old = live = 0
-        for found, passed in self._steps("EVAL_RO", patterns, keep, (_cutoff(before_ms), lifetime_ms, 0), users, user_pattern):
-            old, live = old + found, live + passed
+        old, live = False, 0
+        bounds = [_cutoff(before_ms), lifetime_ms, 0]
+        for found, passed in self._steps("EVAL_RO", patterns, keep, bounds, users, user_pattern):
+            old, live = old or found > 0, live + passed
+            if old:
+                bounds[0] = ANY_AGE
         return Counted(old, live)
 
     @writes
@@ -95,13 +99,13 @@ class Redis(Adapter):
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> int:
-        """Delete those that `count` calls old (without a cutoff all) and return how many; `beat` is called between steps, and may stop it.
+        """Delete those that began before the cutoff (without one, all) and return how many; `beat` is called between steps, and may stop it.
 
         No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
         """
         done = 0
         steps = self._steps(
-            "EVAL", patterns, keep, (_cutoff(before_ms), lifetime_ms, UNLINK_KEYS if len(self._nodes) == 1 else 1), users, user_pattern
+            "EVAL", patterns, keep, [_cutoff(before_ms), lifetime_ms, UNLINK_KEYS if len(self._nodes) == 1 else 1], users, user_pattern
         )
         while (found := self._next(steps, done)) is not None:
             done += found[0]
@@ -146,11 +150,14 @@ class Redis(Adapter):
         command: str,
         patterns: Sequence[str],
         keep: Sequence[str],
-        bounds: tuple[int, int, int],
+        bounds: Sequence[int],
         users: Sequence[str] | None,
         user_pattern: str,
     ) -> Iterator[tuple[int, int]]:
-        """How many keys each step found old, and of any age. A key that matches several patterns is met with the first one only."""
+        """How many keys each step found old, and of any age. A key that matches several patterns is met with the first one only.
+
+        `bounds` are cutoff, lifetime and how many to unlink at once, as they stand when a step begins.
+        """
         effect = command == "EVAL"
         everybody, whose = user_of(user_pattern) if users is not None else ("", b"")
         globs = [everybody] if users is not None else patterns
@@ -276,4 +283,4 @@ def _text(value: Any) -> str:
 
 
 def _cutoff(before_ms: int | None) -> int:
-    return -1 if before_ms is None else before_ms
+    return ANY_AGE if before_ms is None else before_ms

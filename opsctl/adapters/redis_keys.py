@@ -10,8 +10,9 @@ STEP_KEYS = 2000
 UNLINK_KEYS = 1000
 """How many keys one UNLINK names; in a cluster one, since keys of several slots can't be named together."""
 
-# ARGV: cursor, COUNT, glob, cutoff (-1: whatever its age) and lifetime in milliseconds, how many to unlink at once (0: none); the Lua
-# pattern that finds a key's user, how many users follow (-1: everybody's keys), the users; then the Lua patterns to spare.
+# ARGV: cursor, COUNT, glob, cutoff (-1: whatever its age) and lifetime in milliseconds, how many to unlink at once (0: none, and ages are
+# asked until one is old); the Lua pattern that finds a key's user, how many users follow (-1: everybody's keys), the users; then the Lua
+# patterns to spare.
 STEP = """
 local cutoff, lifetime, batch = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call('TIME')
@@ -30,7 +31,7 @@ for _, key in ipairs(keys) do
     if string.find(key, ARGV[i]) then spared = true break end
   end
   if not spared then
-    local left = cutoff < 0 and -1 or redis.call('PTTL', key)
+    local left = (cutoff < 0 or (batch == 0 and found > 0)) and -1 or redis.call('PTTL', key)
     all = all + 1
     if left == -1 or (left >= 0 and now - lifetime + left < cutoff) then
       found = found + 1

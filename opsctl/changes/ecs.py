@@ -71,7 +71,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
     def _same_image(self, read: Systems) -> None:
         if self.accept_new_image:
             return
-        tasks = read.ecs.tasks(self.cluster, self.service)
+        tasks = read.ecs.tasks(self.cluster, self.service, draining=False)
         for image, runs in dict.fromkeys((task.image, task.image_digest) for task in tasks):
             now = read.ecr.digest(image)
             if now and runs and now != runs:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 LIFETIME = timedelta(hours=24)
+KINDS_AT_ONCE = 8
 
 
 class Planned(Struct, kw_only=True):
@@ -140,11 +141,20 @@ def _look(changes: Iterable[Change], read: Systems) -> Iterator[Planned]:
 
 
 def _checked(changes: Iterable[Change], read: Systems) -> Iterator[tuple[Change, Finding]]:
-    """Check neighbours of one kind side by side, as far as the kind allows."""
-    for _, group in groupby(changes, key=type):
-        neighbours = list(group)
-        with ThreadPoolExecutor(neighbours[0].width, thread_name_prefix="check") as pool:
-            yield from zip(neighbours, pool.map(lambda change: change.check(read), neighbours), strict=True)
+    """Check kinds side by side, and neighbours of one kind as far as it allows."""
+    groups = [list(group) for _, group in groupby(changes, key=type)]
+    if not groups:
+        return
+    with ThreadPoolExecutor(min(len(groups), KINDS_AT_ONCE), thread_name_prefix="check") as pool:
+        for neighbours, found in zip(groups, pool.map(lambda group: _findings(group, read), groups), strict=True):
+            yield from zip(neighbours, found, strict=True)
+
+
+def _findings(neighbours: list[Change], read: Systems) -> list[Finding]:
+    if len(neighbours) == 1 or neighbours[0].width == 1:
+        return [change.check(read) for change in neighbours]
+    with ThreadPoolExecutor(neighbours[0].width, thread_name_prefix="check") as pool:
+        return list(pool.map(lambda change: change.check(read), neighbours))
 
 
 def _planned(seq: int, change: Change, found: Finding) -> Planned:

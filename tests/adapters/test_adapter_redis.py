@@ -66,7 +66,9 @@ def test_only_keys_that_began_before_the_cutoff_are_counted_and_unlinked(empty, 
     empty.set("session:3:forever", "")
     empty.psetex("cache:old", 1_000_000, "")
     cutoff = moment - 30_000
-    assert open_redis(writing=False).count(["session:*"], [], cutoff, LIFETIME).old == 2
+    reading = open_redis(writing=False)
+    assert reading.count(["session:*"], [], cutoff, LIFETIME) == (True, 3)
+    assert reading.count(["session:2:*"], [], cutoff, LIFETIME) == (False, 1)
     writing = open_redis(writing=True)
     assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_beat) == 2
     assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_beat) == 0
@@ -77,7 +79,7 @@ def test_kept_patterns_are_never_touched(empty, open_redis):
     for key in ("auth:revoked:all", "auth:revoked:user:7", "auth:session:7", "auth:session:8"):
         empty.set(key, "1")
     redis = open_redis(writing=True)
-    assert redis.count(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME).old == 1
+    assert redis.count(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME).live == 1
     assert redis.unlink(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME, no_beat) == 1
     assert sorted(empty.keys()) == [b"auth:revoked:all", b"auth:revoked:user:7", b"auth:session:8"]
 
@@ -101,7 +103,7 @@ def test_a_key_that_matches_two_patterns_is_one_key(empty, open_redis):
     for key in ("a:b", "a:c", "x:b"):
         empty.set(key, "")
     redis = open_redis(writing=True)
-    assert redis.count(["a:*", "*:b"], [], now(empty), LIFETIME).old == 3
+    assert redis.count(["a:*", "*:b"], [], now(empty), LIFETIME).live == 3
     assert redis.unlink(["a:*", "*:b"], [], now(empty), LIFETIME, no_beat) == 3
 
 
@@ -331,7 +333,7 @@ def test_every_primary_of_a_cluster_is_gone_through():
         reading = Redis("127.0.0.1", one, password=None, tls=False, writing=False)
         assert [reading.get(f"session:{number}") for number in range(50)] == [str(number) for number in range(50)]
         moment = reading.server_time_ms() + 1
-        assert reading.count(["session:*"], ["session:1?"], moment, LIFETIME).old == 190
+        assert reading.count(["session:*"], ["session:1?"], moment, LIFETIME).live == 190
         writing = Redis("127.0.0.1", other, password=None, tls=False, writing=True)
         assert writing.unlink(["session:*"], ["session:1?"], moment, LIFETIME, no_beat) == 190
         assert sum(node.dbsize() for node in nodes) == 10
@@ -343,7 +345,7 @@ def test_endpoint_and_password_come_from_aws(systems, world, raw, monkeypatch):
     assert redis.info("server")["tcp_port"] == int(world["redis_port"])
     # Seeded keys expire all the time.
     before = len(list(raw.scan_iter("session:*")))
-    counted = redis.count(["session:*"], ["auth:revoked:*"], now(raw) + 1, LIFETIME).old
+    counted = redis.count(["session:*"], ["auth:revoked:*"], now(raw) + 1, LIFETIME).live
     assert before >= counted >= len(list(raw.scan_iter("session:*"))) > 0
 
 

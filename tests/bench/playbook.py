@@ -19,6 +19,8 @@ PLAYBOOK = "token-compromise"
 SECTIONS = ("1.2 ", "1.5 ")
 ROLLOUT = "rollout"
 """The step that makes what 1.5 of the playbook verifies; the runbook has it in 1.5."""
+OURS, THEIRS = "service redeploy api worker", "service redeploy api"
+"""The runbook restarts the API alone: so do both sides."""
 SHELL = """
 curl -fsS -X POST "$API_URL/v1/auth/force-logout-all" -H "Authorization: Bearer $ADMIN_TOKEN" -H "Content-Type: application/json"
 aws rds-data execute-statement --resource-arn "$DB_CLUSTER_ARN" --secret-arn "$DB_SECRET_ARN" \
@@ -47,7 +49,7 @@ def shortened(place: Path) -> str:
     known = {step.id for step in steps}
     kept: list[dict[str, Any]] = []
     for step in steps:
-        plain = msgspec.to_builtins(step)
+        plain = {key: value.replace(OURS, THEIRS) if isinstance(value, str) else value for key, value in msgspec.to_builtins(step).items()}
         plain.pop("when", None)
         if step.follows not in known:
             plain.pop("follows", None)

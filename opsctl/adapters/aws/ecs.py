@@ -112,10 +112,10 @@ class Ecs(Adapter):
             )
         return _service(cluster, found)
 
-    def tasks(self, cluster: str, service: str) -> list[Task]:
-        """Return every task that still works, oldest first, those included that are being drained."""
+    def tasks(self, cluster: str, service: str, *, draining: bool = True) -> list[Task]:
+        """Return every task that still works, oldest first; those too that are being drained, unless they don't matter."""
         arns: list[str] = []
-        for wanted in ("RUNNING", "STOPPED"):
+        for wanted in ("RUNNING", "STOPPED") if draining else ("RUNNING",):
             for page in self._aws.pages("ecs", "list_tasks", cluster=cluster, serviceName=service, desiredStatus=wanted):
                 arns += page["taskArns"]
         found = [_task(raw) for raw in self._described(cluster, arns) if raw.get("lastStatus") != "STOPPED"]

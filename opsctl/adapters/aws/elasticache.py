@@ -28,13 +28,16 @@ class ElastiCache(Adapter):
     def __init__(self, aws: AwsSession) -> None:
         super().__init__(writing=aws.writing)
         self._aws = aws
+        self._endpoints: dict[str, tuple[str, int]] = {}
 
     def endpoint(self, id: str) -> tuple[str, int]:
-        """Return host and port of what takes writes; raises NotFound, or SystemFailed while it has no endpoint."""
-        cache = self.cluster(id)
-        if not cache.host:
-            raise SystemFailed(f"The cache {id} has no endpoint; it is {cache.status}.", "Wait until it is available.")
-        return cache.host, cache.port
+        """Return host and port of what takes writes, asked once; raises NotFound, or SystemFailed while it has no endpoint."""
+        if id not in self._endpoints:
+            cache = self.cluster(id)
+            if not cache.host:
+                raise SystemFailed(f"The cache {id} has no endpoint; it is {cache.status}.", "Wait until it is available.")
+            self._endpoints[id] = cache.host, cache.port
+        return self._endpoints[id]
 
     def cluster(self, id: str) -> Cache:
         """Return the cache cluster or the replication group named `id`; raises NotFound when it is neither."""

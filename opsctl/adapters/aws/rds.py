@@ -46,11 +46,14 @@ class Rds(Adapter):
     def __init__(self, aws: AwsSession) -> None:
         super().__init__(writing=aws.writing)
         self._aws = aws
+        self._endpoints: dict[str, tuple[str, int]] = {}
 
     def endpoint(self, id: str) -> tuple[str, int]:
-        """Return host and port of the writer; raises NotFound for a cluster that doesn't exist."""
-        found = self._described(id)
-        return found.get("Endpoint", ""), found.get("Port", 0)
+        """Return host and port of the writer, asked once; raises NotFound for a cluster that doesn't exist."""
+        if id not in self._endpoints:
+            found = self._described(id)
+            self._endpoints[id] = found.get("Endpoint", ""), found.get("Port", 0)
+        return self._endpoints[id]
 
     def arn(self, id: str) -> str:
         """The cluster's ARN; raises NotFound for a cluster that doesn't exist."""
