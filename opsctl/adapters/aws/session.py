@@ -65,7 +65,12 @@ def _loader() -> Any:
                         return msgspec.json.decode(file.read())
             return None
 
-    return loaders.Loader(file_loader=Files())
+    class Models(loaders.Loader):  # type: ignore[misc]
+        def list_available_services(self, type_name: str) -> list[str]:
+            """Every service by its folder's name; the SDK would look into each of some four hundred, for each type of file."""
+            return sorted({name for place in self._potential_locations() for name in os.listdir(place)})
+
+    return Models(file_loader=Files())
 
 
 class AwsSession:
