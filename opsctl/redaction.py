@@ -89,3 +89,8 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a secret is not pickled")
+
+
+def sentence(said: object) -> str:
+    """What another program said, as one line without any secret that this process knows, ended by a full stop."""
+    return (vault.redact(" ".join(str(said).split())).rstrip(".") or "it gave no reason") + "."

@@ -26,7 +26,7 @@ from opsctl.errors import (
     Unreachable,
     WrongPlace,
 )
-from opsctl.redaction import vault
+from opsctl.redaction import sentence, vault
 
 if TYPE_CHECKING:
     import ssl
@@ -146,7 +146,7 @@ class Http(Adapter):
             return self.client.request(method, path, **parts)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
             raise Unreachable(
-                f"{self._system} at {self._host} can't be reached: {_line(str(cause))} Nothing was sent.",
+                f"{self._system} at {self._host} can't be reached: {sentence(cause)} Nothing was sent.",
                 "Check the network (VPN), then run it again.",
             ) from cause
         except httpx.HTTPError as cause:
@@ -157,7 +157,7 @@ class Http(Adapter):
 
     def _refused(self, answer: httpx.Response, call: str, effect: bool) -> OpsctlError:
         status = answer.status_code
-        said = _line(answer.text[:300] if "html" not in answer.headers.get("Content-Type", "") else answer.reason_phrase)
+        said = sentence(answer.text[:300] if "html" not in answer.headers.get("Content-Type", "") else answer.reason_phrase)
         if status == 401:
             return CredentialsInvalid(f"{self._system} does not accept the credentials for {call}: {said}", self._login)
         if status == 403:
@@ -216,8 +216,3 @@ def _wait(said: str | None, attempt: int) -> float:
         return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.5 * 2.0**attempt
-
-
-def _line(text: str) -> str:
-    """One line of what was said, free of secrets and ended by a full stop."""
-    return (vault.redact(" ".join(text.split())).rstrip(".") or "it gave no reason") + "."

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Throttled
-from opsctl.redaction import vault
+from opsctl.redaction import sentence
 
 if TYPE_CHECKING:
     import httpx
@@ -60,7 +60,7 @@ def wait_before_retry(answer: httpx.Response, *, effect: bool) -> float | None:
 def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: str) -> OpsctlError:
     """The error for an answer that is no success; `what` was asked for, in words: `contact 123`."""
     status, body = answer.status_code, body_of(answer)
-    said = _line(str(body.get("message") or answer.reason_phrase))
+    said = sentence(str(body.get("message") or answer.reason_phrase)[:300])
     if status == 401:
         expired = "has expired" if body.get("category") == "EXPIRED_AUTHENTICATION" else "is not valid"
         return CredentialsInvalid(f"HubSpot's token {expired}: {said} Nothing was done.", ROTATE)
@@ -119,7 +119,3 @@ def _advice(body: dict[str, Any]) -> str:
 def _errors(body: dict[str, Any]) -> list[dict[str, Any]]:
     found = body.get("errors")
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-
-
-def _line(text: str) -> str:
-    return (vault.redact(" ".join(text[:300].split())).rstrip(".") or "it gave no reason") + "."

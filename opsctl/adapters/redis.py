@@ -20,7 +20,7 @@ from opsctl.errors import (
     SystemFailed,
     Unreachable,
 )
-from opsctl.redaction import Secret, vault
+from opsctl.redaction import Secret, sentence
 
 if TYPE_CHECKING:
     import redis
@@ -99,7 +99,7 @@ class Redis(Adapter):
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> int:
-        """Delete those that began before the cutoff (without one, all) and return how many; `beat` is called between steps, and may stop it.
+        """Delete those that began before the cutoff (without one, all); return how many. `beat` is called between steps, and may stop it.
 
         No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
         """
@@ -242,7 +242,7 @@ class Redis(Adapter):
 def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
     import redis.exceptions as sdk
 
-    said = vault.redact(" ".join(str(cause).split())).rstrip(".") + "."
+    said = sentence(cause)
     if isinstance(cause, sdk.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
         return CredentialsInvalid(f"Redis at {where} refused the password: {said}", "Look at the secret that [redis] names.")
     if isinstance(cause, sdk.NoPermissionError) or "has no permissions" in said:

@@ -15,7 +15,7 @@ from opsctl.errors import (
     Throttled,
     Unreachable,
 )
-from opsctl.redaction import vault
+from opsctl.redaction import sentence
 
 REACH = "Check the network (VPN, proxy), then run it again."
 
@@ -69,7 +69,7 @@ def translate(error: BaseException, *, effect: bool, service: str, operation: st
 def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> OpsctlError:
     """An error that AWS itself sent, by its code."""
     code = str(response.get("Error", {}).get("Code", ""))
-    said = _line(str(response.get("Error", {}).get("Message", "")))
+    said = sentence(response.get("Error", {}).get("Message") or code)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if INVALID.search(code):
         return CredentialsInvalid(f"AWS does not accept these credentials ({code}): {call} was not done.", f"Log in: {login}")
@@ -82,7 +82,7 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
             f"Ask for the permission {permission}, or log in with another role: {login}",
         )
     if ABSENT.search(code):
-        return NotFound(f"{call}: {said or code}", "Check the name, the region and the environment.")
+        return NotFound(f"{call}: {said}", "Check the name, the region and the environment.")
     if status >= 500 and status != TURNED_AWAY:
         return _lost(effect, call, f"failed inside AWS ({code})")
     again = "Run it again in a minute." if status >= 500 else "Correct what AWS names, then run it again."
@@ -94,22 +94,17 @@ def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach
     from botocore import exceptions as sdk
 
     if any(kind.__name__ in NO_LOGIN for kind in type(error).__mro__):
-        return CredentialsInvalid(f"No valid AWS login: {_line(str(error))}", f"Log in: {login}")
+        return CredentialsInvalid(f"No valid AWS login: {sentence(error)}", f"Log in: {login}")
     if isinstance(error, sdk.ConnectionError):
-        return Unreachable(f"AWS can't be reached for {call}, so nothing was sent: {_line(str(error))}", reach)
+        return Unreachable(f"AWS can't be reached for {call}, so nothing was sent: {sentence(error)}", reach)
     if isinstance(error, sdk.ReadTimeoutError):
         return _lost(effect, call, "did not answer in time")
     if isinstance(error, sdk.HTTPClientError | sdk.IncompleteReadError):
         return _lost(effect, call, "lost the connection before an answer came")
-    return SystemFailed(f"{call} could not be sent: {_line(str(error))}")
+    return SystemFailed(f"{call} could not be sent: {sentence(error)}")
 
 
 def _lost(effect: bool, call: str, how: str) -> OpsctlError:
     if effect:
         return OutcomeUnknown(f"{call} {how}: nobody can tell whether it happened.", "Look at the run: opsctl runs list --active")
     return SystemFailed(f"{call} {how}.", "Run it again.")
-
-
-def _line(text: str) -> str:
-    """One line, without any secret that this process knows."""
-    return vault.redact(" ".join(text.split())).rstrip(".") + "." if text else ""
