@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
 from opsctl.config import Environment
 from opsctl.settings import Reference
@@ -46,6 +47,28 @@ if TYPE_CHECKING:
     from opsctl.adapters.sentry import Sentry
     from opsctl.adapters.values import Secret, Values
     from opsctl.adapters.webhook import Webhook
+
+
+T = TypeVar("T")
+
+
+class made_once(cached_property[T]):  # noqa: N801
+    """A `cached_property` that several threads may ask for at once, and one of them makes: since Python 3.12 that is left to us."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        super().__init__(make)
+        self._making = RLock()
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
+    def __get__(self, instance: object | None, owner: type[Any] | None = None) -> Self | T:
+        """What was made; it is made now if it wasn't."""
+        if instance is None:
+            return self
+        with self._making:
+            return super().__get__(instance, owner)
 
 
 class Memory(Protocol):
@@ -106,7 +129,7 @@ class Systems:
         self.beat = beat
         self.found_by = beside or self
 
-    @cached_property
+    @made_once
     def aws(self) -> AwsSession:
         """The AWS session, behind its wall, in the environment's account or not at all (WrongPlace)."""
         from opsctl.adapters.aws.session import AwsSession
@@ -125,133 +148,133 @@ class Systems:
         if self.config.aws:
             self.aws.prove()
 
-    @cached_property
+    @made_once
     def secrets(self) -> Secrets:
         """Secrets Manager."""
         from opsctl.adapters.aws.secrets import Secrets
 
         return Secrets(self.aws)
 
-    @cached_property
+    @made_once
     def ecs(self) -> Ecs:
         """ECS services, their deployments and tasks."""
         from opsctl.adapters.aws.ecs import Ecs
 
         return Ecs(self.aws)
 
-    @cached_property
+    @made_once
     def autoscaling(self) -> Autoscaling:
         """Application Auto Scaling's bounds."""
         from opsctl.adapters.aws.autoscaling import Autoscaling
 
         return Autoscaling(self.aws)
 
-    @cached_property
+    @made_once
     def ecr(self) -> Ecr:
         """What an image's tag means now."""
         from opsctl.adapters.aws.ecr import Ecr
 
         return Ecr(self.aws)
 
-    @cached_property
+    @made_once
     def rds(self) -> Rds:
         """RDS clusters, instances and their endpoints."""
         from opsctl.adapters.aws.rds import Rds
 
         return Rds(self.aws)
 
-    @cached_property
+    @made_once
     def elasticache(self) -> ElastiCache:
         """ElastiCache clusters and their endpoints."""
         from opsctl.adapters.aws.elasticache import ElastiCache
 
         return ElastiCache(self.aws)
 
-    @cached_property
+    @made_once
     def functions(self) -> Functions:
         """Lambda functions, their variables, versions and aliases."""
         from opsctl.adapters.aws.functions import Functions
 
         return Functions(self.aws)
 
-    @cached_property
+    @made_once
     def cloudwatch(self) -> CloudWatch:
         """Alarms and metrics."""
         from opsctl.adapters.aws.cloudwatch import CloudWatch
 
         return CloudWatch(self.aws)
 
-    @cached_property
+    @made_once
     def logs(self) -> Logs:
         """CloudWatch Logs."""
         from opsctl.adapters.aws.logs import Logs
 
         return Logs(self.aws)
 
-    @cached_property
+    @made_once
     def insights(self) -> Insights:
         """CloudWatch Logs Insights."""
         from opsctl.adapters.aws.insights import Insights
 
         return Insights(self.aws)
 
-    @cached_property
+    @made_once
     def ses(self) -> Ses:
         """Amazon SES."""
         from opsctl.adapters.aws.ses import Ses
 
         return Ses(self.aws)
 
-    @cached_property
+    @made_once
     def sqs(self) -> Sqs:
         """SQS queues."""
         from opsctl.adapters.aws.sqs import Sqs
 
         return Sqs(self.aws)
 
-    @cached_property
+    @made_once
     def iam(self) -> Iam:
         """IAM users, their keys and policies."""
         from opsctl.adapters.aws.iam import Iam
 
         return Iam(self.aws)
 
-    @cached_property
+    @made_once
     def cloudtrail(self) -> CloudTrail:
         """CloudTrail's events."""
         from opsctl.adapters.aws.cloudtrail import CloudTrail
 
         return CloudTrail(self.aws)
 
-    @cached_property
+    @made_once
     def shield(self) -> Shield:
         """Shield Advanced."""
         from opsctl.adapters.aws.shield import Shield
 
         return Shield(self.aws)
 
-    @cached_property
+    @made_once
     def waf(self) -> Waf:
         """WAF's web ACLs and address sets."""
         from opsctl.adapters.aws.waf import Waf
 
         return Waf(self.aws)
 
-    @cached_property
+    @made_once
     def snapshots(self) -> Snapshots:
         """RDS snapshots."""
         from opsctl.adapters.aws.snapshots import Snapshots
 
         return Snapshots(self.aws)
 
-    @cached_property
+    @made_once
     def performance(self) -> Performance:
         """Performance Insights."""
         from opsctl.adapters.aws.performance import Performance
 
         return Performance(self.aws)
 
-    @cached_property
+    @made_once
     def client(self) -> Client:
         """The customer's side of this machine: the configuration of `hh`, and docker."""
         from opsctl.adapters.client import Client
@@ -259,35 +282,35 @@ class Systems:
 
         return Client(Machine.found(), writing=self.writing)
 
-    @cached_property
+    @made_once
     def database(self) -> Database:
         """The application's database, over the configured driver."""
         from opsctl.adapters.database import connect
 
         return connect(self)
 
-    @cached_property
+    @made_once
     def redis(self) -> Redis:
         """The application's Redis."""
         from opsctl.adapters.redis import Redis
 
         return Redis.connect(self)
 
-    @cached_property
+    @made_once
     def api(self) -> Api:
         """The application's API."""
         from opsctl.adapters.api import Api
 
         return Api(self)
 
-    @cached_property
+    @made_once
     def lease(self) -> Lease:
         """HH's lease endpoint."""
         from opsctl.adapters.lease import Lease
 
         return Lease(self)
 
-    @cached_property
+    @made_once
     def hubspot(self) -> HubSpot:
         """The HubSpot portal's contacts."""
         from opsctl.adapters.hubspot import HubSpot
@@ -300,42 +323,42 @@ class Systems:
 
         return HubSpot(self, token)
 
-    @cached_property
+    @made_once
     def ghcr(self) -> Ghcr:
         """The GitHub container registry."""
         from opsctl.adapters.ghcr import Ghcr
 
         return Ghcr(self)
 
-    @cached_property
+    @made_once
     def webhook(self) -> Webhook:
         """The webhook that listens for HubSpot's events."""
         from opsctl.adapters.webhook import Webhook
 
         return Webhook(self)
 
-    @cached_property
+    @made_once
     def sentry(self) -> Sentry:
         """The application's errors."""
         from opsctl.adapters.sentry import Sentry
 
         return Sentry(self)
 
-    @cached_property
+    @made_once
     def slack(self) -> Slack:
         """The configured Slack channel."""
         from opsctl.adapters.notices import Slack
 
         return Slack(self)
 
-    @cached_property
+    @made_once
     def pagerduty(self) -> PagerDuty:
         """The configured PagerDuty service."""
         from opsctl.adapters.notices import PagerDuty
 
         return PagerDuty(self)
 
-    @cached_property
+    @made_once
     def statuspage(self) -> Statuspage:
         """The configured status page."""
         from opsctl.adapters.notices import Statuspage
