@@ -29,6 +29,7 @@ status-base = "world:statuspage"
 CLIENT = '{\n   "code" : "PAIR-1234",\n   "edge_auth" : "EDGE", "retries": 2.50\n}'
 MAIL_KEY = "safawinet/prod/mail-key"
 JWT = "safawinet/prod/jwt"
+PARTNER_KEY = "safawinet/prod/partner-key"
 WEST = "us-west-2"
 HUBSPOT_TOKEN, APP_SECRET, GHCR = "/hh/prod/hubspot/token", "/hh/prod/hubspot/app_secret", "/hh/prod/ghcr/creds"
 EDGE = "/hh/prod/edge-shared-secret"
@@ -96,6 +97,11 @@ def no_session(world: World) -> bool:
     foreign = int(cache.dbsize())  # type: ignore[arg-type]
     rows = world.count("SELECT count(*) FROM refresh_sessions")
     return rows == 0 and cached is None and foreign >= 5_000 and bool(cache.exists("auth:revoked:all"))
+
+
+def partner_key_replaced(world: World) -> bool:
+    """Whether Secrets Manager's own rotation has replaced the key, once."""
+    return len(world.secrets()[PARTNER_KEY]) == 2 and any("AWSPREVIOUS" in labels for labels, _ in world.secrets()[PARTNER_KEY].values())
 
 
 def new_key(world: World) -> bool:
@@ -285,6 +291,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
             env={"NEW_KEY": CANARY},
             variant=True,
         ),
+        Scenario(f"secrets rotate partner-key {GENERATE}", partner_key_replaced, meddle=foreign_rotation(PARTNER_KEY, "key")),
     ],
     "secrets rollback": [
         Scenario(

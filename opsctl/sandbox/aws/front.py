@@ -65,7 +65,7 @@ class AwsPart:
 
     def _begin(self) -> None:
         world, timeline, moto = self._world, self._timeline, self._moto
-        self.secrets = SecretsManager(timeline, moto)
+        self.secrets = SecretsManager(timeline, world.wait, moto)
         self.ecr = Ecr()
         self.ecs = Ecs(timeline, world.wait, self.secrets.resolve, self.ecr.digest)
         self.autoscaling = AutoScaling(timeline, self.ecs)

@@ -1,13 +1,15 @@
-"""Secrets Manager: versions and staging labels as AWS keeps them; everything else of it is moto's.
+"""Secrets Manager: versions and staging labels as AWS keeps them, and rotations that take a while; everything else of it is moto's.
 
 Each label is on one version at most. `AWSCURRENT` only moves, and leaves `AWSPREVIOUS` on the version it left. A version
-without a label stays readable by its id.
+without a label stays readable by its id. A rotation stages AWSPENDING, and its function, which no part of the sandbox is, then
+makes that current with a value of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +18,8 @@ from opsctl.sandbox.aws.names import ACCOUNT
 from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
-CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
+CURRENT, PREVIOUS, STAGED = "AWSCURRENT", "AWSPREVIOUS", "AWSPENDING"
+ROTATION_SECONDS = 3.0
 _NO_SECRET = "Secrets Manager can't find the specified secret."
 _DELETED = "You can't perform this operation on the secret because it was marked for deletion."
 
@@ -24,8 +27,9 @@ _DELETED = "You can't perform this operation on the secret because it was marked
 class SecretsManager:
     """The calls that read or change versions, on moto's own store."""
 
-    def __init__(self, timeline: Timeline, moto: Callable[[Request], Answer]) -> None:
+    def __init__(self, timeline: Timeline, wait: Callable[[float], float], moto: Callable[[Request], Answer]) -> None:
         self._timeline = timeline
+        self._wait = wait
         self._moto = moto
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
             "GetSecretValue": self._get,
@@ -36,6 +40,7 @@ class SecretsManager:
             "ListSecretVersionIds": self._versions,
             "DescribeSecret": self._describe,
             "ListSecrets": self._list,
+            "RotateSecret": self._rotate,
         }
 
     def create(self, region: str, name: str, value: str | None = None, binary: str | None = None) -> None:
@@ -51,6 +56,12 @@ class SecretsManager:
             replica_regions=[],
             force_overwrite=False,
         )
+
+    def manage(self, region: str, name: str) -> None:
+        """Give a secret of one JSON key a rotation of its own."""
+        secret = self._secret(region, name)
+        secret.rotation_requested = secret.rotation_enabled = True
+        secret.rotation_lambda_arn = f"arn:aws:lambda:{region}:{ACCOUNT}:function:rotate-{name.rpartition('/')[2]}"
 
     def backdate(self, region: str, moment: float) -> None:
         """Have every secret of a region, and its versions, be from `moment` (epoch seconds), under a lasting ARN."""
@@ -177,6 +188,21 @@ class SecretsManager:
             secret.versions[source]["version_stages"].remove(stage)
         secret.last_changed_date = self._timeline.now()
         return _names(secret)
+
+    def _rotate(self, request: Request) -> dict[str, Any]:
+        secret = self._live(request, writes=True)
+        if not secret.rotation_enabled:
+            raise AwsError("InvalidRequestException", "No Lambda rotation function ARN is associated with this secret.")
+        pending = _holder(secret, STAGED)
+        token = str(request.params.get("ClientRequestToken") or uuid.uuid4())
+        if pending not in (None, token, _holder(secret, CURRENT)):
+            raise AwsError("InvalidRequestException", "A previous rotation isn't complete. That rotation will be reattempted.")
+        (key,) = json.loads(secret.versions[_holder(secret, CURRENT)]["secret_string"])
+        if token not in secret.versions:
+            value = {"SecretString": json.dumps({key: secrets.token_hex(32)}), "ClientRequestToken": token}
+            self._add_version(secret, value, [STAGED])
+            self._timeline.at(self._timeline.now() + self._wait(ROTATION_SECONDS), lambda due: _attach(secret, CURRENT, token))
+        return {**_names(secret), "VersionId": token}
 
     def _versions(self, request: Request) -> dict[str, Any]:
         secret = self._secret(request.region, str(request.params.get("SecretId", "")))

@@ -120,8 +120,10 @@ class Seed:
             "admin-login": {"email": facts["admin_email"], "password": facts["admin_password"]},
             "auth-test": {"email": facts["auth_test_email"], "password": facts["auth_test_password"]},
             "mail-key": {"key": facts["mail_key"]},
+            "partner-key": {"key": secrets.token_hex(32)},
         }.items():
             create(REGION, f"safawinet/prod/{name}", json.dumps(value))
+        self._part.secrets.manage(REGION, "safawinet/prod/partner-key")
         create(REGION, "safawinet/prod/tls-pin", binary=base64.b64encode(bytes.fromhex(facts["tls_pin"])).decode())
         create(HH_REGION, "/hh/prod/hubspot/token", json.dumps({"token": facts["hs_token"]}))
         partner = {"username": "hh-partner", "pat": facts["ghcr_pat"]}

@@ -132,3 +132,22 @@ def test_reset_puts_the_seeded_values_back(aws: Aws, secrets: Any) -> None:
     put(secrets, "gone")
     aws.part.reset()
     assert json.loads(value(secrets)) == {"secret": aws.world.facts["jwt_secret"]}
+
+
+def test_a_rotation_of_its_own_is_pending_for_a_while_and_then_current(aws: Aws, secrets: Any, refused: Refused) -> None:
+    name, token = "safawinet/prod/partner-key", str(uuid.uuid4())
+
+    def versions() -> dict[str, list[str]]:
+        return dict(secrets.describe_secret(SecretId=name)["VersionIdsToStages"])
+
+    (before,) = versions()
+    for _ in range(2):
+        assert secrets.rotate_secret(SecretId=name, ClientRequestToken=token)["VersionId"] == token
+    assert versions() == {before: ["AWSCURRENT"], token: ["AWSPENDING"]}
+    assert refused(secrets.rotate_secret, SecretId=name, ClientRequestToken=str(uuid.uuid4())) == "InvalidRequestException"
+    aws.clock.pass_by(3)
+    assert versions() == {before: ["AWSPREVIOUS"], token: ["AWSPENDING", "AWSCURRENT"]}
+
+
+def test_a_secret_without_a_rotation_of_its_own_is_not_rotated(secrets: Any, refused: Refused) -> None:
+    assert refused(secrets.rotate_secret, SecretId=JWT) == "InvalidRequestException"
