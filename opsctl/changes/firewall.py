@@ -6,8 +6,8 @@ import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending
-from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, rate, told
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending, Skipped
+from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named, rate, told
 from opsctl.errors import Refused, SystemFailed
 from opsctl.settings.security import Place
 
@@ -51,18 +51,12 @@ class RuleChange(Change, frozen=True, kw_only=True):
         """Compare the rule, then look whether the ACL has room for it."""
         acl = read.waf.acl(self.acl, self.place)
         now = acl.rule(self.rule)
-        if self._so(acl, now):
-            return Done(self._why(now))
+        if holds(now, self.after):
+            return Done(f"it is set to {told(now)}" if now else f"there is no rule {self.rule}")
         if now != self.before:
-            return Moved(f"the rule is {told(now) or 'not there'}, not {told(self.before) or 'absent'} as reviewed")
+            return Moved(f"the rule {_set(now)}, and not as reviewed, when it {_set(self.before)}")
         self._fits(acl)
         return Pending(1, "rules", self._note(read, acl))
-
-    def _so(self, acl: WebAcl, now: Rule | None) -> bool:
-        return holds(now, self.after)
-
-    def _why(self, now: Rule | None) -> str:
-        return f"the rule {self.rule} is {told(now)}" if now else f"there is no rule {self.rule}"
 
     def _fits(self, acl: WebAcl) -> None:
         if self.after is None:
@@ -114,7 +108,7 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
         """What blocks and then counts lets the attack in; what blocks earlier than before has never counted there."""
         if self.back or not blocks(self.before):
             return False
-        return not blocks(self.after) or rate(self.after)["Limit"] < rate(self.before)["Limit"]
+        return not blocks(self.after) or not _milder(rate(self.before), rate(self.after))
 
     def check(self, read: Systems) -> Finding:
         """As any rule, and it has to have counted."""
@@ -126,13 +120,11 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
     def _counted(self) -> None:
         if self.back or not blocks(self.after) or blocks(self.before):
             return
-        after, before = rate(self.after), rate(self.before)
-        same = {**before, "Limit": 0} == {**after, "Limit": 0}
-        if not (same and before["Limit"] <= after["Limit"]):
+        if not _milder(rate(self.before), rate(self.after)):
             raise Refused(
-                f"{self.rule} would {told(self.after)}, and has not counted so before: it is {told(self.before) or 'not there'}."
-                " Nobody knows whom it would shut out.",
-                f"First: opsctl protection rate-limit {after['Limit']}; then look whom it counts: opsctl protection status",
+                f"{self.rule} would {told(self.after)}, and has not counted so before: it {_set(self.before)}. Nobody knows whom it would"
+                " shut out.",
+                f"First: opsctl protection rate-limit {rate(self.after)['Limit']}; then look whom it counts: opsctl protection status",
             )
 
     def _note(self, read: Systems, acl: WebAcl) -> str:
@@ -167,15 +159,32 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
         """Says who is blocked."""
         return f"have {self.rule} {told(self.after)}" if self.after else f"take {self.rule} out of {self.acl}"
 
-    def _so(self, acl: WebAcl, now: Rule | None) -> bool:
-        return holds(now, self.after) or (not self.back and blocking(acl, self.sets) is not None)
+    @property
+    def uses(self) -> frozenset[str]:
+        """Taken out, it waits for what else is taken off the lists."""
+        return frozenset() if self.after else frozenset(f"firewall/{named(arn)}" for arn in self.sets)
 
     def check(self, read: Systems) -> Finding:
-        """Look for any rule that blocks them, then for our own."""
+        """Look for any rule that blocks them, then for our own; it isn't taken out while others are on the lists."""
         acl = read.waf.acl(self.acl, self.place)
-        by = None if self.back else blocking(acl, self.sets)
-        return Done(f"the rule {by} blocks who is listed") if by else super().check(read)
+        if not self.back and (by := blocking(acl, self.sets)):
+            return Done(f"the rule {by} blocks who is listed")
+        found = super().check(read)
+        if isinstance(found, Pending) and self.after is None:
+            for arn in self.sets:
+                if others := len(read.waf.addresses(named(arn), self.place).entries):
+                    return Skipped(f"{others:,} more on the block list {named(arn)} would no longer be kept out, so the rule stays")
+        return found
 
     def inverse(self) -> BlockListed:
         """The former rule, or none."""
         return BlockListed(acl=self.acl, place=self.place, rule=self.rule, before=self.after, after=self.before, back=True, sets=self.sets)
+
+
+def _set(rule: Rule | None) -> str:
+    return f"is set to {told(rule)}" if rule else "isn't there"
+
+
+def _milder(before: Rule, after: Rule) -> bool:
+    """Whether a statement hits nobody whom the former one didn't."""
+    return {**before, "Limit": 0} == {**after, "Limit": 0} and bool(before["Limit"] <= after["Limit"])

@@ -84,8 +84,21 @@ def told(rule: Rule | None) -> str | None:
     if given := rate(rule):
         by = given.get("ForwardedIPConfig", {}).get("HeaderName") or given["AggregateKeyType"].lower().replace("ip", "address")
         return f"{action} above {given['Limit']:,} requests in {given['EvaluationWindowSec']} s by {by}"
-    sets = [part.partition("/ipset/")[2].partition("/")[0] for part in referred(rule["Statement"])]
-    return f"{action} who is in {' or '.join(sets)}" if sets else action
+    return f"{action} {matched(rule['Statement'])}"
+
+
+def matched(statement: Rule) -> str:
+    """Whom a statement matches, in a few words."""
+    if managed := statement.get("ManagedRuleGroupStatement"):
+        return f"whom {managed['VendorName']}'s {managed['Name']} finds"
+    if sets := referred(statement):
+        return f"who is in {' or '.join(map(named, sets))}"
+    return "who sends more" if "RateBasedStatement" in statement else next(iter(statement))
+
+
+def named(arn: str) -> str:
+    """An address set's name, which its ARN has."""
+    return arn.partition("/ipset/")[2].partition("/")[0]
 
 
 def referred(statement: Rule) -> list[str]:

@@ -15,7 +15,7 @@ from opsctl.changes.addresses import ListAddresses, covering, uncovered
 from opsctl.changes.base import Change
 from opsctl.changes.firewall import BlockListed, LimitRate
 from opsctl.changes.protection import Protect, short
-from opsctl.changes.rules import limiting, rate, refusing, told
+from opsctl.changes.rules import limiting, matched, rate, refusing
 from opsctl.cli import changes, group, views
 from opsctl.errors import ConfigurationError, OpsctlError, Refused, WrongPlace
 from opsctl.render.shapes import Page
@@ -160,12 +160,18 @@ def _rules(acl: WebAcl) -> Rows:
     rows = []
     for rule in acl.rules:
         given = rate(rule)
-        managed = rule["Statement"].get("ManagedRuleGroupStatement")
-        does = f"managed group {managed['VendorName']} {managed['Name']}" if managed else told(rule)
-        by = given.get("ForwardedIPConfig", {}).get("HeaderName") or given.get("AggregateKeyType")
         action = next(iter(rule.get("Action") or rule.get("OverrideAction") or {""}))
-        row = {"priority": rule["Priority"], "rule": rule["Name"], "action": "the group's own" if action == "None" else action.lower()}
-        rows.append({**row, "limit": given.get("Limit"), "seconds": given.get("EvaluationWindowSec"), "by": by, "does": does})
+        rows.append(
+            {
+                "priority": rule["Priority"],
+                "rule": rule["Name"],
+                "action": "the group's own" if action == "None" else action.lower(),
+                "whom": matched(rule["Statement"]),
+                "limit": given.get("Limit"),
+                "seconds": given.get("EvaluationWindowSec"),
+                "by": given.get("ForwardedIPConfig", {}).get("HeaderName") or given.get("AggregateKeyType"),
+            }
+        )
     return rows
 
 
@@ -195,7 +201,9 @@ def _noisy(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
 
 def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
     names = [name for name in (settings.blocked_v4, settings.blocked_v6) if name]
-    return [{"entry": entry, "set": name} for name in names for entry in systems.waf.addresses(name, settings.place).entries]
+    return [
+        {"entry": entry, "set": name} for name in names for entry in sorted(map(str, systems.waf.addresses(name, settings.place).networks))
+    ]
 
 
 @protection.command("enable-shield")
@@ -263,22 +271,22 @@ def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
     for network in wanted:
         _blockable(network, settings)
     acl = systems.waf.acl(settings.acl, settings.place)
-    arns = []
-    for name, those in _by_set(settings, wanted):
-        now = systems.waf.addresses(name, settings.place)
-        arns.append(now.arn)
-        if those:
-            missing = uncovered(now, those)
-            kept = tuple(one for one in those if one not in missing)
-            yield ListAddresses(name=name, place=settings.place, addresses=those, kept=kept, listed=True)
+    sets = [(systems.waf.addresses(name, settings.place), those) for name, those in _by_set(settings, wanted)]
+    arns = tuple(each.arn for each, _ in sets)
+    # The rule first, so that taking it all back can find out whether anybody else is left on the lists.
     yield BlockListed(
         acl=settings.acl,
         place=settings.place,
         rule=settings.block_rule,
         before=acl.rule(settings.block_rule),
         after=refusing(acl, settings.block_rule, arns, settings.forwarded_header),
-        sets=tuple(arns),
+        sets=arns,
     )
+    for now, those in sets:
+        if those:
+            missing = uncovered(now, those)
+            kept = tuple(one for one in those if one not in missing)
+            yield ListAddresses(name=now.name, place=settings.place, addresses=those, kept=kept, listed=True)
 
 
 @protection.command()
@@ -334,7 +342,7 @@ def _blockable(network: Network, settings: ProtectionSettings) -> None:
     for name, cidrs in settings.exempt.items():
         if own := next((cidr for cidr in cidrs if _overlap(network, ip_network(cidr))), None):
             raise Refused(
-                f"{network} has {own} in it, which is our own ({name}) and never blocked; nothing was changed.",
+                f"{network} and {own} overlap, which is our own ({name}) and never blocked; nothing was changed.",
                 "Name narrower ranges; who is exempt is in [protection.exempt].",
             )
 
