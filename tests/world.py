@@ -254,7 +254,9 @@ class World:
             for each in listing(Scope="REGIONAL")[f"{key}s"]:
                 token = each["LockToken"]
                 if token not in self.rehearsal.walls:
-                    self.rehearsal.walls[token] = _plain(getting(Name=each["Name"], Id=each["Id"], Scope="REGIONAL")[key])
+                    held = _plain(getting(Name=each["Name"], Id=each["Id"], Scope="REGIONAL")[key])
+                    # Neither rules nor addresses have an order of their own.
+                    self.rehearsal.walls[token] = {n: sorted(v, key=str) if isinstance(v, list) else v for n, v in held.items()}
                 found[each["Name"]] = self.rehearsal.walls[token]
         return found
 

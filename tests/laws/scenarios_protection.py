@@ -17,8 +17,10 @@ def limited(limit: int, action: str) -> Callable[[World], bool]:
 
     def so(world: World) -> bool:
         rules = {rule["Name"]: rule for rule in world.firewall()[ACL]["Rules"]}
-        found = rules[RULE]
-        return len(rules) == 2 and found["Action"] == {action: {}} and found["Statement"]["RateBasedStatement"]["Limit"] == limit
+        found = rules.get(RULE)
+        if found is None or len(rules) != 2:
+            return False
+        return bool(found["Action"] == {action: {}} and found["Statement"]["RateBasedStatement"]["Limit"] == limit)
 
     return so
 
