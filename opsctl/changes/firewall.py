@@ -43,6 +43,11 @@ class RuleChange(Change, frozen=True, kw_only=True):
         """`firewall/ACL/RULE`."""
         return f"firewall/{self.acl}/{self.rule}"
 
+    @property
+    def uses(self) -> frozenset[str]:
+        """Put back, it waits for what a later change to the same rule puts back first."""
+        return frozenset({self.target}) if self.back else frozenset()
+
     def difference(self) -> tuple[Any, Any]:
         """The rules in a few words."""
         return told(self.before), told(self.after)
@@ -95,6 +100,8 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
     A rule blocks only once it has counted with that limit, or a lower one. `follows` tells that it is planned as of a step that has it
     count, which may be still to come.
     """
+
+    permissions: ClassVar[frozenset[str]] = RuleChange.permissions | {"wafv2:GetSampledRequests"}
 
     follows: bool = False
 
@@ -152,6 +159,8 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
 class BlockListed(RuleChange, frozen=True, kw_only=True):
     """A rule of the ACL blocks whoever is in the address sets (ARNs): `rule`, unless another one already does."""
 
+    permissions: ClassVar[frozenset[str]] = RuleChange.permissions | {"wafv2:ListIPSets", "wafv2:GetIPSet"}
+
     sets: tuple[str, ...]
 
     @property
@@ -161,8 +170,8 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
 
     @property
     def uses(self) -> frozenset[str]:
-        """Taken out, it waits for what else is taken off the lists."""
-        return frozenset() if self.after else frozenset(f"firewall/{named(arn)}" for arn in self.sets)
+        """Taken out, it also waits for what is taken off the lists."""
+        return super().uses if self.after else super().uses | {f"firewall/{named(arn)}" for arn in self.sets}
 
     def check(self, read: Systems) -> Finding:
         """Look for any rule that blocks them, then for our own; it isn't taken out while others are on the lists."""
