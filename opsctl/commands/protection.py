@@ -62,38 +62,26 @@ protection = group("protection")
 def status(systems: Systems) -> Page:
     """Show what Shield protects, what the firewall's rules do and whom they meet. What can't be asked is said plainly."""
     settings: ProtectionSettings = systems.environment.need("protection")
-    acl = _once(lambda: systems.waf.acl(settings.acl, settings.place))
-    sources: dict[str, Callable[[], Rows]] = {
-        "Shield Advanced": lambda: _subscription(systems),
-        "Protected by Shield": lambda: _protected(systems, settings),
-        "Attacks in 7 days": lambda: _attacks(systems),
-        "Web ACL": lambda: _acl(systems, settings, acl()),
-        "Rules": lambda: _rules(acl()),
-        "Addresses over the rate limit": lambda: _over(systems, settings, acl()),
-        "Most sampled addresses, last 5 min": lambda: _noisy(systems, settings, acl()),
-        "Block list": lambda: _listed(systems, settings),
-    }
-    with ThreadPoolExecutor(len(sources)) as pool:
+    with ThreadPoolExecutor(10) as pool:
+        acl = pool.submit(systems.waf.acl, settings.acl, settings.place)
+        sources: dict[str, Callable[[], Rows]] = {
+            "Shield Advanced": lambda: _subscription(systems),
+            "Protected by Shield": lambda: _protected(systems, settings),
+            "Attacks in 7 days": lambda: _attacks(systems),
+            "Web ACL": lambda: _acl(systems, settings, acl.result()),
+            "Requests in 1 h": lambda: _figures(systems, settings, acl.result()),
+            "Rules": lambda: _rules(acl.result()),
+            "Addresses over the rate limit": lambda: _over(systems, settings, acl.result()),
+            "Most sampled addresses, last 5 min": lambda: _noisy(systems, settings, acl.result()),
+            "Block list": lambda: _listed(systems, settings),
+        }
         asked = {name: pool.submit(_asked, source) for name, source in sources.items()}
         found = {name: answer.result() for name, answer in asked.items()}
     failed = [rows for rows in found.values() if isinstance(rows, OpsctlError)]
     if len(failed) == len(found):
         raise failed[0]
-    return Page([(name, [_unasked(rows)] if isinstance(rows, OpsctlError) else rows) for name, rows in found.items()])
-
-
-def _once(ask: Callable[[], WebAcl]) -> Callable[[], WebAcl]:
-    """Ask at the first call, and give every caller that answer, or its error."""
-    import functools
-    import threading
-
-    lock, asked = threading.Lock(), functools.cache(ask)
-
-    def answer() -> WebAcl:
-        with lock:
-            return asked()
-
-    return answer
+    told = {name: _said("could not be asked", rows.what) if isinstance(rows, OpsctlError) else rows for name, rows in found.items()}
+    return Page(list(told.items()))
 
 
 def _asked(source: Callable[[], Rows]) -> Rows | OpsctlError:
@@ -103,8 +91,8 @@ def _asked(source: Callable[[], Rows]) -> Rows | OpsctlError:
         return cause
 
 
-def _unasked(cause: OpsctlError) -> dict[str, Any]:
-    return {"state": "could not be asked", "why": cause.what}
+def _said(state: str, why: str) -> Rows:
+    return [{"state": state, "why": why}]
 
 
 def _subscription(systems: Systems) -> Rows:
@@ -117,7 +105,7 @@ def _subscription(systems: Systems) -> Rows:
 def _protected(systems: Systems, settings: ProtectionSettings) -> Rows:
     """Everything protected, and what configuration names and isn't."""
     if not systems.shield.subscribed():
-        return [{"resource": None, "protection": "nothing: only a subscription protects"}]
+        return _said("nothing", "only a subscription protects")
     names = {arn: name for name, arn in settings.resources.items()}
     found = systems.shield.protections()
     rows = [{"resource": names.get(one.resource, short(one.resource)), "protection": one.name, "arn": one.resource} for one in found]
@@ -127,7 +115,7 @@ def _protected(systems: Systems, settings: ProtectionSettings) -> Rows:
 
 def _attacks(systems: Systems) -> Rows:
     if not systems.shield.subscribed():
-        return [{"resource": None, "began": None, "ended": None, "vectors": "not known: only a subscription tells"}]
+        return _said("not known", "only a subscription tells")
     attacks = systems.shield.attacks(systems.now() - WEEK, systems.now())
     return [
         {"resource": short(one.resource), "began": one.begin, "ended": one.end or "goes on", "vectors": list(one.vectors)}
@@ -136,23 +124,27 @@ def _attacks(systems: Systems) -> Rows:
 
 
 def _acl(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
-    """The ACL, what stands behind it, and what became of the last hour's requests."""
+    """The ACL, and what stands behind it."""
+    behind = [short(arn) for arn in systems.waf.guards(acl, settings.place)]
+    return [{"acl": acl.name, "otherwise": acl.default, "guards": behind or ["NOTHING"], "capacity": f"{acl.capacity:,} of 5,000"}]
+
+
+def _figures(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
+    """What became of the last hour's requests."""
     region = settings.place.region
     where = {"WebACL": acl.metric, "Rule": "ALL"}
     # CloudFront's figures have no region among their dimensions.
     if settings.scope == "REGIONAL":
         where["Region"] = region or systems.environment.aws.region
 
-    def count(metric: str) -> int:
-        points = systems.cloudwatch.metric("AWS/WAFV2", metric, where, systems.now() - HOUR, period=300, statistic="Sum", region=region)
+    def count(word: str) -> int:
+        since, metric = systems.now() - HOUR, f"{word.capitalize()}Requests"
+        points = systems.cloudwatch.metric("AWS/WAFV2", metric, where, since, period=300, statistic="Sum", region=region)
         return round(sum(point.value for point in points))
 
-    with ThreadPoolExecutor(4) as pool:
-        figures = {f"{word}_in_1h": pool.submit(count, f"{word.capitalize()}Requests") for word in ("allowed", "blocked", "counted")}
-        behind = pool.submit(systems.waf.guards, acl, settings.place).result()
-        counted = {name: figure.result() for name, figure in figures.items()}
-    guards = [short(arn) for arn in behind] or "NOTHING: no resource is behind it"
-    return [{"acl": acl.name, "otherwise": acl.default, **counted, "guards": guards, "capacity": f"{acl.capacity:,} of 5,000"}]
+    words = ("allowed", "blocked", "counted")
+    with ThreadPoolExecutor(len(words)) as pool:
+        return [dict(zip(words, pool.map(count, words), strict=True))]
 
 
 def _rules(acl: WebAcl) -> Rows:
@@ -177,7 +169,7 @@ def _rules(acl: WebAcl) -> Rows:
 
 def _over(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
     if not rate(acl.rule(settings.rate_rule)):
-        return [{"address": None, "rule": f"{settings.rate_rule} isn't there: opsctl protection rate-limit LIMIT"}]
+        return _said("no limit", f"the rule {settings.rate_rule} isn't there: opsctl protection rate-limit LIMIT")
     return [{"address": one, "rule": settings.rate_rule} for one in systems.waf.over(acl, settings.place, settings.rate_rule)]
 
 
