@@ -89,7 +89,8 @@ class RuleChange(Change, frozen=True, kw_only=True):
         return [
             f"aws wafv2 list-web-acls {where}",
             f"aws wafv2 get-web-acl {acl} > acl.json",
-            f"# rules.json: the rules of acl.json, {self.rule} being {told(self.after) or 'taken out'}",
+            f"# rules.json: the rules of acl.json, {self.rule} being {told(self.after) or 'taken out'}; what else it has (custom response",
+            "# bodies, token domains, association config ...) has to be given too, since WAF forgets what it isn't sent",
             f"aws wafv2 update-web-acl {acl} --lock-token TOKEN --default-action DEFAULT --visibility-config CONFIG --rules file://rules.json",
         ]
 
