@@ -83,6 +83,7 @@ class Rehearsal:
         # A short path: a unix socket's has 107 bytes at most.
         self.folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
         self.users, self.sessions = users, sessions
+        self.walls: dict[str, Any] = {}
         self._guardian = subprocess.Popen(
             [sys.executable, "-c", GUARDIAN, str(self.folder)],
             stdin=subprocess.PIPE,
@@ -243,6 +244,26 @@ class World:
         found = self.hubspot("POST", "/search", {"limit": 200, "properties": DOWNLOADS})["results"]
         return {each["id"]: [each["properties"][name] or "" for name in DOWNLOADS] for each in found}
 
+    def firewall(self) -> dict[str, Any]:
+        """Every web ACL and address set by its name; it is read again only when its lock token says that somebody has written it."""
+        client, found = self.aws("wafv2"), {}
+        for key, listing, getting in (
+            ("WebACL", client.list_web_acls, client.get_web_acl),
+            ("IPSet", client.list_ip_sets, client.get_ip_set),
+        ):
+            for each in listing(Scope="REGIONAL")[f"{key}s"]:
+                token = each["LockToken"]
+                if token not in self.rehearsal.walls:
+                    held = _plain(getting(Name=each["Name"], Id=each["Id"], Scope="REGIONAL")[key])
+                    # Neither rules nor addresses have an order of their own.
+                    self.rehearsal.walls[token] = {n: sorted(v, key=str) if isinstance(v, list) else v for n, v in held.items()}
+                found[each["Name"]] = self.rehearsal.walls[token]
+        return found
+
+    def protected(self) -> dict[str, str]:
+        """The name of Shield's protection of each resource."""
+        return {each["ResourceArn"]: each["Name"] for each in self.aws("shield").list_protections()["Protections"]}
+
     def leases(self) -> int:
         """How many leases were granted."""
         return int(self.control("GET", "/hh/leases")["count"])
@@ -279,6 +300,8 @@ class World:
             "client": self._client(),
             "contacts": self.contacts(),
             "leases": self.leases(),
+            "firewall": self.firewall(),
+            "protected": self.protected(),
             **looks,
         }
 
@@ -331,6 +354,8 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
             id: _contact(before["contacts"][id], held) for id, held in after["contacts"].items() if held != before["contacts"][id]
         },
         "leases": after["leases"] - before["leases"],
+        "firewall": after["firewall"],
+        "protected": sorted(after["protected"]),
         "incidents": [(i["name"], [(u["status"], u["body"]) for u in i["incident_updates"]]) for i in after["notices"]["statuspage"]],
     }
     rest = {name for name in before if " " in name and before[name] != after[name]}
@@ -373,6 +398,8 @@ def standing(snapshot: Snapshot) -> dict[str, Any]:
         "marks": snapshot["marks"],
         "slack": snapshot["notices"]["slack"],
         "contacts": snapshot["contacts"],
+        "firewall": snapshot["firewall"],
+        "protected": snapshot["protected"],
         "alerts": {key for key, action in alerts.items() if action == "trigger"},
         "incidents": {i["name"] for i in snapshot["notices"]["statuspage"] if i["status"] != "resolved"},
     }

@@ -2,6 +2,354 @@
 
 from __future__ import annotations
 
-from opsctl.cli import group
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl.changes.addresses import ListAddresses, covering, uncovered
+from opsctl.changes.base import Change
+from opsctl.changes.firewall import BlockListed, LimitRate
+from opsctl.changes.protection import Protect, short
+from opsctl.changes.rules import limiting, matched, rate, refusing
+from opsctl.cli import changes, group, views
+from opsctl.errors import ConfigurationError, OpsctlError, Refused, WrongPlace
+from opsctl.render.shapes import Page
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.waf import WebAcl
+    from opsctl.settings import ProtectionSettings
+    from opsctl.systems import Systems
+
+Network = IPv4Network | IPv6Network
+Rows = list[dict[str, Any]]
+
+HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
+NOISY = 10
+"""How many addresses the page names."""
+
+LEAST, MOST = 10, 2_000_000_000
+"""What WAF takes as a limit."""
+
+SECONDS = {"1m": 60, "2m": 120, "5m": 300, "10m": 600}
+
+WIDEST = {4: 16, 6: 32}
+"""The shortest prefix that may be blocked: wider ones are whole providers."""
+
+INSIDE = [
+    ip_network(cidr)
+    for cidr in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3"),
+        *("::/127", "::ffff:0:0/96", "fc00::/7", "fe80::/10", "ff00::/8"),
+    )
+]
+"""Addresses from which no request comes over the internet: private, local, multicast and reserved ones."""
+
+PROTECTABLE = re.compile(
+    r"arn:[\w-]+:(elasticloadbalancing:[\w-]+:\d{12}:loadbalancer/(app/.+|[^/]+)|cloudfront::\d{12}:distribution/\w+"
+    r"|globalaccelerator::\d{12}:accelerator/.+|route53:::hostedzone/\w+|ec2:[\w-]+:\d{12}:eip-allocation/.+)"
+)
 
 protection = group("protection")
+
+
+@protection.command()
+@views
+def status(systems: Systems) -> Page:
+    """Show what Shield protects, what the firewall's rules do and whom they meet. What can't be asked is said plainly."""
+    settings: ProtectionSettings = systems.environment.need("protection")
+    with ThreadPoolExecutor(10) as pool:
+        acl = pool.submit(systems.waf.acl, settings.acl, settings.place)
+        sources: dict[str, Callable[[], Rows]] = {
+            "Shield Advanced": lambda: _subscription(systems),
+            "Protected by Shield": lambda: _protected(systems, settings),
+            "Attacks in 7 days": lambda: _attacks(systems),
+            "Web ACL": lambda: _acl(systems, settings, acl.result()),
+            "Requests in 1 h": lambda: _figures(systems, settings, acl.result()),
+            "Rules": lambda: _rules(acl.result()),
+            "Addresses over the rate limit": lambda: _over(systems, settings, acl.result()),
+            "Most sampled addresses, last 5 min": lambda: _noisy(systems, settings, acl.result()),
+            "Block list": lambda: _listed(systems, settings),
+        }
+        asked = {name: pool.submit(_asked, source) for name, source in sources.items()}
+        found = {name: answer.result() for name, answer in asked.items()}
+    failed = [rows for rows in found.values() if isinstance(rows, OpsctlError)]
+    if len(failed) == len(found):
+        raise failed[0]
+    told = {name: _said("could not be asked", rows.what) if isinstance(rows, OpsctlError) else rows for name, rows in found.items()}
+    return Page(list(told.items()))
+
+
+def _asked(source: Callable[[], Rows]) -> Rows | OpsctlError:
+    try:
+        return source()
+    except OpsctlError as cause:
+        return cause
+
+
+def _said(state: str, why: str) -> Rows:
+    return [{"state": state, "why": why}]
+
+
+def _subscription(systems: Systems) -> Rows:
+    found = systems.shield.subscription()
+    if found is None:
+        return [{"subscription": "none", "until": None, "renews": None}]
+    return [{"subscription": "active", "until": found.until, "renews": found.renews}]
+
+
+def _protected(systems: Systems, settings: ProtectionSettings) -> Rows:
+    """Everything protected, and what configuration names and isn't."""
+    if not systems.shield.subscribed():
+        return _said("nothing", "only a subscription protects")
+    names = {arn: name for name, arn in settings.resources.items()}
+    found = systems.shield.protections()
+    rows = [{"resource": names.get(one.resource, short(one.resource)), "protection": one.name, "arn": one.resource} for one in found]
+    there = {one.resource for one in found}
+    return rows + [{"resource": name, "protection": "NOT PROTECTED", "arn": arn} for arn, name in names.items() if arn not in there]
+
+
+def _attacks(systems: Systems) -> Rows:
+    if not systems.shield.subscribed():
+        return _said("not known", "only a subscription tells")
+    attacks = systems.shield.attacks(systems.now() - WEEK, systems.now())
+    return [
+        {"resource": short(one.resource), "began": one.begin, "ended": one.end or "goes on", "vectors": list(one.vectors)}
+        for one in attacks
+    ]
+
+
+def _acl(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
+    """The ACL, and what stands behind it."""
+    behind = [short(arn) for arn in systems.waf.guards(acl, settings.place)]
+    return [{"acl": acl.name, "otherwise": acl.default, "guards": behind or ["NOTHING"], "capacity": f"{acl.capacity:,} of 5,000"}]
+
+
+def _figures(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
+    """What became of the last hour's requests."""
+    region = settings.place.region
+    where = {"WebACL": acl.metric, "Rule": "ALL"}
+    # CloudFront's figures have no region among their dimensions.
+    if settings.scope == "REGIONAL":
+        where["Region"] = region or systems.environment.aws.region
+
+    def count(word: str) -> int:
+        since, metric = systems.now() - HOUR, f"{word.capitalize()}Requests"
+        points = systems.cloudwatch.metric("AWS/WAFV2", metric, where, since, period=300, statistic="Sum", region=region)
+        return round(sum(point.value for point in points))
+
+    words = ("allowed", "blocked", "counted")
+    with ThreadPoolExecutor(len(words)) as pool:
+        return [dict(zip(words, pool.map(count, words), strict=True))]
+
+
+def _rules(acl: WebAcl) -> Rows:
+    """Each rule, the first one first."""
+    rows = []
+    for rule in acl.rules:
+        given = rate(rule)
+        action = next(iter(rule.get("Action") or rule.get("OverrideAction") or {""}))
+        rows.append(
+            {
+                "priority": rule["Priority"],
+                "rule": rule["Name"],
+                "action": "the group's own" if action == "None" else action.lower(),
+                "whom": matched(rule["Statement"]),
+                "limit": given.get("Limit"),
+                "seconds": given.get("EvaluationWindowSec"),
+                "by": given.get("ForwardedIPConfig", {}).get("HeaderName") or given.get("AggregateKeyType"),
+            }
+        )
+    return rows
+
+
+def _over(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
+    if not rate(acl.rule(settings.rate_rule)):
+        return _said("no limit", f"the rule {settings.rate_rule} isn't there: opsctl protection rate-limit LIMIT")
+    return [{"address": one, "rule": settings.rate_rule} for one in systems.waf.over(acl, settings.place, settings.rate_rule)]
+
+
+def _noisy(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
+    """The addresses with most of the sampled requests, what becomes of them, and how many there were in all, estimated from the sample."""
+    samples = systems.waf.samples(acl, settings.place, systems.now() - timedelta(minutes=5), systems.now(), settings.forwarded_header)
+    total = sum(one.weight for one in samples.requests)
+    seen: dict[str, Rows] = {}
+    for one in samples.requests:
+        seen.setdefault(one.address, []).append({"weight": one.weight, "action": one.action.lower(), "from": one.country, "path": one.path})
+    weights = {address: sum(each["weight"] for each in all_) for address, all_ in seen.items()}
+    rows = []
+    for address in sorted(weights, key=lambda one: -weights[one])[:NOISY]:
+        actions, paths = ({each[key] for each in seen[address]} for key in ("action", "path"))
+        about = round(samples.population * weights[address] / total)
+        rows.append(
+            {"address": address, "requests": about, "action": sorted(actions), "from": seen[address][0]["from"], "path": sorted(paths)[0]}
+        )
+    return rows
+
+
+def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
+    names = [name for name in (settings.blocked_v4, settings.blocked_v6) if name]
+    return [
+        {"entry": entry, "set": name} for name in names for entry in sorted(map(str, systems.waf.addresses(name, settings.place).networks))
+    ]
+
+
+@protection.command("enable-shield")
+@click.argument("resource")
+@changes
+def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
+    """Have Shield Advanced protect a resource (its ARN, or a name of [protection.resources]); never subscribes."""
+    settings: ProtectionSettings = systems.environment.need("protection")
+    arn = resource if resource.startswith("arn:") else settings.resources.get(resource, "")
+    if not arn:
+        known = ", ".join(sorted(settings.resources)) or "none"
+        raise ConfigurationError(
+            f"{systems.environment.name} knows no resource {resource!r}; it knows: {known}.",
+            "Give its ARN, or name it in [protection.resources].",
+        )
+    if not PROTECTABLE.fullmatch(arn):
+        raise ConfigurationError(
+            f"Shield Advanced can't protect {arn}: it protects application and classic load balancers, CloudFront distributions,"
+            " Global Accelerators, Route 53 hosted zones and Elastic IPs.",
+            "Behind a network load balancer protect its Elastic IPs.",
+        )
+    account = arn.split(":")[4]
+    if account and account != systems.environment.aws.account:
+        raise WrongPlace(
+            f"{arn} is in account {account}, and the environment is account {systems.environment.aws.account}: nothing was changed.",
+            "Name another environment with --env.",
+        )
+    name = re.sub(r"[^\w.-]", "-", short(arn))[:80]
+    yield Protect(resource=arn, name=f"opsctl-{name}-{systems.now():%Y%m%d-%H%M%S}")
+
+
+@protection.command("rate-limit")
+@click.argument("limit", type=click.IntRange(LEAST, MOST))
+@click.option("--block", is_flag=True, help="Turn away whoever sends more; only once the rule has counted.")
+@click.option("--window", type=click.Choice(list(SECONDS)), help="Over how long requests are counted.  [default: the configuration's]")
+@changes
+def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) -> Iterator[Change]:
+    """Have the firewall count who sends more than LIMIT requests in a while or, with --block, turn them away."""
+    settings: ProtectionSettings = systems.environment.need("protection")
+    acl = systems.waf.acl(settings.acl, settings.place)
+    before = acl.rule(settings.rate_rule)
+    if before and rate(before).get("AggregateKeyType") not in ("IP", "FORWARDED_IP"):
+        raise Refused(
+            f"The rule {settings.rate_rule} of {settings.acl} isn't one that counts by address: somebody made it for something else.",
+            "Name another in protection.rate-rule of the configuration.",
+        )
+    seconds = SECONDS[window] if window else int(settings.window.total_seconds())
+    yield LimitRate(
+        acl=settings.acl,
+        place=settings.place,
+        rule=settings.rate_rule,
+        before=before,
+        after=limiting(acl, settings.rate_rule, limit, seconds, block=block, header=settings.forwarded_header),
+        follows=systems.follows is not None,
+    )
+
+
+@protection.command()
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+@changes
+def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
+    """Put addresses or ranges (CIDR) on the firewall's block list, and see that a rule blocks who is on it."""
+    settings: ProtectionSettings = systems.environment.need("protection")
+    wanted = parsed(addresses)
+    for network in wanted:
+        _blockable(network, settings)
+    acl = systems.waf.acl(settings.acl, settings.place)
+    sets = [(systems.waf.addresses(name, settings.place), those) for name, those in _by_set(settings, wanted)]
+    arns = tuple(each.arn for each, _ in sets)
+    # The rule first, so that taking it all back can find out whether anybody else is left on the lists.
+    yield BlockListed(
+        acl=settings.acl,
+        place=settings.place,
+        rule=settings.block_rule,
+        before=acl.rule(settings.block_rule),
+        after=refusing(acl, settings.block_rule, arns, settings.forwarded_header),
+        sets=arns,
+    )
+    for now, those in sets:
+        if those:
+            missing = uncovered(now, those)
+            kept = tuple(one for one in those if one not in missing)
+            yield ListAddresses(name=now.name, place=settings.place, addresses=those, kept=kept, listed=True)
+
+
+@protection.command()
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+@changes
+def unblock(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
+    """Take addresses or ranges (CIDR) off the firewall's block list."""
+    settings: ProtectionSettings = systems.environment.need("protection")
+    for name, those in _by_set(settings, parsed(addresses)):
+        if not those:
+            continue
+        now = systems.waf.addresses(name, settings.place)
+        absent = tuple(one for one in those if ip_network(one) not in now.networks)
+        for one in absent:
+            if wider := covering(now, one):
+                raise Refused(
+                    f"{one} is blocked as a part of {wider}, which is on the list {name}; nothing was changed.",
+                    f"opsctl protection unblock {wider}",
+                )
+        yield ListAddresses(name=name, place=settings.place, addresses=those, kept=absent, listed=False)
+
+
+def parsed(addresses: Sequence[str]) -> list[Network]:
+    """Networks of what was typed, several in one argument parted by commas or spaces; raises a usage error for what is none."""
+    found: list[Network] = []
+    for word in re.split(r"[\s,]+", " ".join(addresses).strip()):
+        try:
+            network = ip_network(word)
+        except ValueError:
+            raise click.BadParameter(_wrong(word), param_hint="ADDRESS") from None
+        if network not in found:
+            found.append(network)
+    return found
+
+
+def _wrong(word: str) -> str:
+    try:
+        meant = ip_network(word, strict=False)
+    except ValueError:
+        return f"{word!r} is neither an address nor a range such as 203.0.113.0/24 or 2001:db8::/48."
+    return f"{word!r} has bits beyond its prefix: {meant} is the range, and {word.partition('/')[0]} the address."
+
+
+def _blockable(network: Network, settings: ProtectionSettings) -> None:
+    """Raise Refused for what may not be blocked: ranges of a whole provider, inner addresses, and our own."""
+    if network.prefixlen < WIDEST[network.version]:
+        raise Refused(
+            f"{network} is wider than /{WIDEST[network.version]}: it would shut out far more than an attacker; nothing was changed.",
+            "Name narrower ranges, or limit the rate: opsctl protection rate-limit LIMIT",
+        )
+    if inner := next((one for one in INSIDE if _overlap(network, one)), None):
+        raise Refused(f"{network} is no address on the internet (it is in {inner}); nothing was changed.", "Look who it was once more.")
+    for name, cidrs in settings.exempt.items():
+        if own := next((cidr for cidr in cidrs if _overlap(network, ip_network(cidr))), None):
+            raise Refused(
+                f"{network} and {own} overlap, which is our own ({name}) and never blocked; nothing was changed.",
+                "Name narrower ranges; who is exempt is in [protection.exempt].",
+            )
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _by_set(settings: ProtectionSettings, wanted: Sequence[Network]) -> list[tuple[str, tuple[str, ...]]]:
+    """Each configured address set, and what of this is for it; raises ConfigurationError where there is none for a kind."""
+    found = []
+    for version, name in ((4, settings.blocked_v4), (6, settings.blocked_v6)):
+        those = tuple(str(network) for network in wanted if network.version == version)
+        if name:
+            found.append((name, those))
+        elif those:
+            raise ConfigurationError(f"No address set is configured for IPv{version}.", f"Name one in protection.blocked-v{version}.")
+    return found

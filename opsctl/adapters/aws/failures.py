@@ -25,7 +25,7 @@ INVALID = re.compile(
     r"|InvalidSignature|IncompleteSignature|MissingAuthenticationToken|AuthFailure|RequestExpired|RequestTimeTooSkewed"
 )
 THROTTLED = re.compile(r"Throttl|TooManyRequests|RequestLimitExceeded|SlowDown|BandwidthLimitExceeded|RateExceeded")
-ABSENT = re.compile(r"NotFound|NoSuch|NonExistent|DoesNotExist")
+ABSENT = re.compile(r"NotFound|NoSuch|Non[eE]xistent|DoesNotExist")
 PERMISSION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
 
 # By name, because older releases of botocore lack some of them.

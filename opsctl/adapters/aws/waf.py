@@ -1,14 +1,242 @@
-"""AWS WAF: a web ACL's rules and address sets."""
+"""AWS WAF: a web ACL's rules and address sets. WAF replaces both as a whole, so that what isn't ours is sent back as it was read."""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from msgspec import Struct
+
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.adapters.base import Adapter
+from opsctl.adapters.base import Adapter, writes
+from opsctl.errors import Moved, NotFound, SystemFailed
+from opsctl.settings.security import Place
+
+LOCKED = "WAFOptimisticLockException"
+BYTES = "$bytes"
+MOST_SAMPLES = 500
+ALL = "ALL"
+"""The value of the Rule dimension that stands for all of an ACL's rules."""
+
+GUARDED = ("APPLICATION_LOAD_BALANCER", "API_GATEWAY", "APPSYNC", "COGNITO_USER_POOL", "APP_RUNNER_SERVICE", "VERIFIED_ACCESS_INSTANCE")
+"""What ListResourcesForWebACL has to be asked for, a kind at a time."""
+
+Rule = dict[str, Any]
+"""A rule as WAF gives it, its bytes as `{"$bytes": base64}`, so that it can stand in a plan."""
+
+Network = IPv4Network | IPv6Network
+
+
+class WebAcl(Struct, frozen=True):
+    """A web ACL; `default` is what becomes of a request that no rule stops, `metric` its name in CloudWatch, `capacity` in WCU."""
+
+    name: str
+    id: str
+    arn: str
+    default: str
+    metric: str
+    capacity: int
+    rules: tuple[Rule, ...]
+
+    def rule(self, name: str) -> Rule | None:
+        """The rule of that name."""
+        return next((rule for rule in self.rules if rule["Name"] == name), None)
+
+
+class AddressSet(Struct, frozen=True):
+    """A set of addresses; `entries` as WAF writes them."""
+
+    name: str
+    id: str
+    arn: str
+    version: str
+    entries: tuple[str, ...]
+
+    @property
+    def networks(self) -> set[Network]:
+        """The entries as networks, since WAF has its own way of writing IPv6."""
+        return {ip_network(entry) for entry in self.entries}
+
+
+class Sample(Struct, frozen=True):
+    """A sampled request, which stands for `weight` others; `address` is the first of the forwarded header where one was asked for."""
+
+    address: str
+    action: str
+    weight: int
+    country: str
+    path: str
+
+
+class Samples(Struct, frozen=True):
+    """Sampled requests, of how many they were taken, and over how many seconds."""
+
+    requests: tuple[Sample, ...]
+    population: int
+    seconds: float
 
 
 class Waf(Adapter):
-    """AWS WAF in the environment's region, or in another where `region` is given."""
+    """Web ACLs and address sets by name; every method raises NotFound for one that isn't there."""
 
     def __init__(self, aws: AwsSession) -> None:
         super().__init__(writing=aws.writing)
         self._aws = aws
+
+    def acl(self, name: str, place: Place) -> WebAcl:
+        """Return a web ACL as it stands."""
+        raw = self._acl(name, place)["WebACL"]
+        rules = sorted((plain(rule) for rule in raw.get("Rules", [])), key=lambda rule: int(rule["Priority"]))
+        default = next(iter(raw["DefaultAction"]), "")
+        metric = raw["VisibilityConfig"]["MetricName"]
+        return WebAcl(raw["Name"], raw["Id"], raw["ARN"], default.lower(), metric, raw.get("Capacity", 0), tuple(rules))
+
+    def addresses(self, name: str, place: Place) -> AddressSet:
+        """Return an address set as it stands."""
+        raw = self._set(name, place)["IPSet"]
+        return AddressSet(raw["Name"], raw["Id"], raw["ARN"], raw["IPAddressVersion"], tuple(raw["Addresses"]))
+
+    def guards(self, acl: WebAcl, place: Place) -> list[str]:
+        """Return the ARNs of what stands behind an ACL."""
+        if place.scope == "CLOUDFRONT":
+            found = self._aws.call("cloudfront", "list_distributions_by_web_acl_id", region=place.region, WebACLId=acl.arn)
+            return sorted(item["ARN"] for item in found["DistributionList"].get("Items", []))
+
+        def behind(kind: str) -> list[str]:
+            return list(self._call(place, "list_resources_for_web_acl", WebACLArn=acl.arn, ResourceType=kind).get("ResourceArns", []))
+
+        with ThreadPoolExecutor(len(GUARDED)) as pool:
+            return sorted(arn for arns in pool.map(behind, GUARDED) for arn in arns)
+
+    def samples(self, acl: WebAcl, place: Place, since: datetime, until: datetime, header: str | None = None) -> Samples:
+        """Return sampled requests of a time within the last three hours; by the address in `header` where one is given."""
+        answer = self._call(
+            place,
+            "get_sampled_requests",
+            WebAclArn=acl.arn,
+            RuleMetricName=ALL,
+            Scope=place.scope,
+            TimeWindow={"StartTime": since, "EndTime": until},
+            MaxItems=MOST_SAMPLES,
+        )
+        window = answer.get("TimeWindow") or {"StartTime": since, "EndTime": until}
+        seconds = (window["EndTime"] - window["StartTime"]).total_seconds()
+        return Samples(tuple(_sample(raw, header) for raw in answer["SampledRequests"]), answer.get("PopulationSize", 0), seconds)
+
+    def over(self, acl: WebAcl, place: Place, rule: str) -> list[str]:
+        """Return the addresses that are over a rate-based rule's limit now, whether it counts or blocks; 10,000 at most."""
+        where = {"WebACLName": acl.name, "WebACLId": acl.id, "RuleName": rule}
+        answer = self._call(place, "get_rate_based_statement_managed_keys", Scope=place.scope, **where)
+        return [each for kind in ("ManagedKeysIPV4", "ManagedKeysIPV6") for each in answer.get(kind, {}).get("Addresses", [])]
+
+    @writes
+    def put_rule(self, name: str, place: Place, rule: str, before: Rule | None, after: Rule | None) -> None:
+        """Have an ACL's rule `rule` be `after` (None: not be), everything else in the ACL as it is.
+
+        Raises Moved unless it is `before`, and SystemFailed where others change the ACL faster than it can be read.
+        """
+
+        def change() -> None:
+            answer = self._acl(name, place)
+            raw, others = answer["WebACL"], []
+            now = None
+            for each in raw.get("Rules", []):
+                if each["Name"] == rule:
+                    now = plain(each)
+                else:
+                    others.append(each)
+            if now != before:
+                raise Moved(f"The rule {rule} of {name} isn't as reviewed; nothing was changed.", "Look again, then plan anew.")
+            rules = others if after is None else [*others, wire(after)]
+            self._call(
+                place, "update_web_acl", **{**self._kept(place, raw), "Rules": rules, "LockToken": answer["LockToken"]}, Scope=place.scope
+            )
+
+        self._locking(name, change)
+
+    @writes
+    def put_addresses(self, name: str, place: Place, listed: Callable[[AddressSet], list[str]]) -> None:
+        """Give a set the entries that `listed` makes of those it has; it is asked again when others change the set meanwhile."""
+
+        def change() -> None:
+            answer = self._set(name, place)
+            raw = answer["IPSet"]
+            entries = listed(AddressSet(raw["Name"], raw["Id"], raw["ARN"], raw["IPAddressVersion"], tuple(raw["Addresses"])))
+            told = {"Description": raw["Description"]} if raw.get("Description") else {}
+            where = {"Name": raw["Name"], "Id": raw["Id"], "Scope": place.scope, "LockToken": answer["LockToken"]}
+            self._call(place, "update_ip_set", **where, **told, Addresses=entries)
+
+        self._locking(name, change)
+
+    def _locking(self, name: str, change: Callable[[], None]) -> None:
+        """Make a change over what was just read; once more if somebody else was quicker."""
+        for _ in range(2):
+            try:
+                return change()
+            except SystemFailed as no:
+                if getattr(no.__cause__, "response", {}).get("Error", {}).get("Code") != LOCKED:
+                    raise
+        raise SystemFailed(f"Somebody else is changing {name} at this moment; nothing was changed.", "Look again, then run it again.")
+
+    def _kept(self, place: Place, raw: dict[str, Any]) -> dict[str, Any]:
+        """All of an ACL that UpdateWebACL takes: what it isn't sent it forgets. An empty description is none."""
+        takes = self._aws.client("wafv2", place.region).meta.service_model.operation_model("UpdateWebACL").input_shape.members
+        return {name: value for name, value in raw.items() if name in takes and value != ""}
+
+    def _acl(self, name: str, place: Place) -> dict[str, Any]:
+        found = self._named(place, "list_web_acls", "WebACLs", name, "web ACL")
+        return self._call(place, "get_web_acl", Name=name, Id=found, Scope=place.scope)
+
+    def _set(self, name: str, place: Place) -> dict[str, Any]:
+        found = self._named(place, "list_ip_sets", "IPSets", name, "address set")
+        return self._call(place, "get_ip_set", Name=name, Id=found, Scope=place.scope)
+
+    def _named(self, place: Place, operation: str, key: str, name: str, word: str) -> str:
+        found = {each["Name"]: str(each["Id"]) for each in self._listed(place, operation, key)}
+        if name not in found:
+            known = ", ".join(sorted(found)) or "none"
+            where = f"{place.scope}, region {place.region or self._aws.config.region}"
+            raise NotFound(f"There is no {word} {name} ({where}); there are: {known}.", "Correct [protection] in the configuration.")
+        return found[name]
+
+    def _listed(self, place: Place, operation: str, key: str) -> Iterator[dict[str, Any]]:
+        """botocore has no paginators for WAF."""
+        marker: dict[str, str] = {}
+        while True:
+            answer = self._call(place, operation, Scope=place.scope, Limit=100, **marker)
+            yield from answer.get(key, [])
+            if not answer.get("NextMarker") or not answer.get(key):
+                return
+            marker = {"NextMarker": answer["NextMarker"]}
+
+    def _call(self, place: Place, operation: str, **parameters: Any) -> dict[str, Any]:
+        return self._aws.call("wafv2", operation, region=place.region, **parameters)
+
+
+def plain(value: Any) -> Any:
+    """What botocore gives, as JSON can hold it."""
+    if isinstance(value, bytes):
+        return {BYTES: base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def wire(value: Any) -> Any:
+    """What `plain` was made of."""
+    if isinstance(value, dict):
+        return base64.b64decode(value[BYTES]) if BYTES in value else {name: wire(each) for name, each in value.items()}
+    return [wire(each) for each in value] if isinstance(value, list) else value
+
+
+def _sample(raw: dict[str, Any], header: str | None) -> Sample:
+    request = raw["Request"]
+    address = request.get("ClientIP", "")
+    if header:
+        given = {each["Name"].lower(): each["Value"] for each in request.get("Headers", [])}
+        address = given.get(header.lower(), "").partition(",")[0].strip() or address
+    return Sample(address, raw.get("Action", ""), raw.get("Weight", 1), request.get("Country", ""), request.get("URI", ""))

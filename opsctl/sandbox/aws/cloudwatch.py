@@ -59,6 +59,9 @@ class CloudWatch:
         here = {"WebACL": "hh-prod", "Rule": "ALL", "Region": HH_REGION}
         _put(HH_REGION, "AWS/WAFV2", "AllowedRequests", here, now, lambda minute: 31)
         _put(HH_REGION, "AWS/WAFV2", "BlockedRequests", here, now, lambda minute: int(minute % 10 == 0))
+        here = {"WebACL": "safawinet-prod", "Rule": "ALL", "Region": REGION}
+        for metric, level in (("AllowedRequests", 800), ("BlockedRequests", 6)):
+            _put(REGION, "AWS/WAFV2", metric, here, now, partial(_always, level))
 
     def _statistics(self, request: Request) -> Answer:
         from moto.cloudwatch.responses import CloudWatchResponse

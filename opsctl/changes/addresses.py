@@ -1,0 +1,111 @@
+"""Changes to a block list: addresses put into an address set, or taken out; what else is in it stays."""
+
+from __future__ import annotations
+
+import shlex
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Pending
+from opsctl.errors import Refused
+from opsctl.settings.security import Place
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.waf import AddressSet
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+Network = IPv4Network | IPv6Network
+
+MOST = 10_000
+"""The entries that WAF lets a set have."""
+
+FEW = 3
+
+
+class ListAddresses(Change, frozen=True, kw_only=True):
+    """All of `addresses` (CIDRs) are in an address set, or, unless `listed`, none is.
+
+    `kept` are those of them that were so already when it was planned: taking it back leaves them.
+    """
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"wafv2:ListIPSets", "wafv2:GetIPSet", "wafv2:UpdateIPSet"})
+
+    name: str
+    place: Place
+    addresses: tuple[str, ...]
+    listed: bool
+    kept: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """`firewall/SET`."""
+        return f"firewall/{self.name}"
+
+    @property
+    def _moved(self) -> list[str]:
+        return [address for address in self.addresses if address not in self.kept]
+
+    @property
+    def summary(self) -> str:
+        """Says which addresses."""
+        more = len(self.addresses) - FEW
+        those = ", ".join(self.addresses[:FEW]) + (f" and {more:,} more" if more > 0 else "")
+        return f"put {those} on the block list {self.name}" if self.listed else f"take {those} off the block list {self.name}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The entries that are moved."""
+        return ([], self._moved) if self.listed else (self._moved, [])
+
+    def check(self, read: Systems) -> Finding:
+        """Look each address up; one that a wider entry covers is listed too."""
+        now = read.waf.addresses(self.name, self.place)
+        if not self.listed:
+            there = [one for one in self.addresses if ip_network(one) in now.networks]
+            return Pending(len(there), "addresses") if there else Done("none of them is listed")
+        missing = uncovered(now, self.addresses)
+        if not missing:
+            return Done("all of them are listed")
+        if len(now.entries) + len(missing) > MOST:
+            raise Refused(
+                f"{self.name} holds {len(now.entries):,} of {MOST:,} entries; {len(missing):,} more don't fit.", "Block wider ranges."
+            )
+        return Pending(len(missing), "addresses")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """UpdateIPSet under the set's lock token, with the others' entries as they are."""
+        write.waf.put_addresses(self.name, self.place, self._entries)
+        return {}
+
+    def _entries(self, now: AddressSet) -> list[str]:
+        if self.listed:
+            return [*now.entries, *uncovered(now, self.addresses)]
+        gone = {ip_network(one) for one in self.addresses}
+        return [entry for entry in now.entries if ip_network(entry) not in gone]
+
+    def inverse(self) -> ListAddresses:
+        """Those that this one moved, back."""
+        return ListAddresses(name=self.name, place=self.place, addresses=tuple(self._moved), listed=not self.listed)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """WAF's own lines: it takes a set as a whole."""
+        where = f"--scope {self.place.scope} --region {self.place.region or environment.aws.region}"
+        one = f"--name {shlex.quote(self.name)} --id ID {where}"
+        verb = "and" if self.listed else "without"
+        return [
+            f"aws wafv2 list-ip-sets {where}",
+            f"aws wafv2 get-ip-set {one}",
+            f"# all of the addresses it has, {verb} {' '.join(self.addresses)}",
+            f"aws wafv2 update-ip-set {one} --lock-token TOKEN --addresses ADDRESS ...",
+        ]
+
+
+def uncovered(now: AddressSet, addresses: tuple[str, ...]) -> list[str]:
+    """The addresses that no entry of a set covers."""
+    return [one for one in addresses if covering(now, one) is None]
+
+
+def covering(now: AddressSet, address: str) -> str | None:
+    """The entry that an address is, or is in."""
+    network = ip_network(address)
+    return next((str(entry) for entry in now.networks if entry.version == network.version and network.subnet_of(entry)), None)  # type: ignore[arg-type]

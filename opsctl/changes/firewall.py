@@ -1,0 +1,200 @@
+"""Changes to a web ACL: one rule of it, put in, changed or taken out; everything else in the ACL stays as it is."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending, Skipped
+from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named, rate, told
+from opsctl.errors import Refused, SystemFailed
+from opsctl.settings.security import Place
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.waf import WebAcl
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+MOST_CAPACITY = 5_000
+"""The WCU that an ACL may have."""
+
+RULE_CAPACITY = 2
+"""The WCU of a rate-based rule, and of a rule over two address sets."""
+
+
+class RuleChange(Change, frozen=True, kw_only=True):
+    """The rule `rule` of a web ACL is `after`, and was `before`; None is no such rule. Both are as WAF writes them.
+
+    `back` tells that a former rule is put back.
+    """
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"wafv2:ListWebACLs", "wafv2:GetWebACL", "wafv2:UpdateWebACL"})
+
+    acl: str
+    place: Place
+    rule: str
+    before: Rule | None
+    after: Rule | None
+    back: bool = False
+
+    @property
+    def target(self) -> str:
+        """`firewall/ACL/RULE`."""
+        return f"firewall/{self.acl}/{self.rule}"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Put back, it waits for what a later change to the same rule puts back first."""
+        return frozenset({self.target}) if self.back else frozenset()
+
+    def difference(self) -> tuple[Any, Any]:
+        """The rules in a few words."""
+        return told(self.before), told(self.after)
+
+    def check(self, read: Systems) -> Finding:
+        """Compare the rule, then look whether the ACL has room for it."""
+        acl = read.waf.acl(self.acl, self.place)
+        now = acl.rule(self.rule)
+        if holds(now, self.after):
+            return Done(f"it is set to {told(now)}" if now else f"there is no rule {self.rule}")
+        if now != self.before:
+            return Moved(f"the rule {_set(now)}, and not as reviewed, when it {_set(self.before)}")
+        self._fits(acl)
+        return Pending(1, "rules", self._note(read, acl))
+
+    def _fits(self, acl: WebAcl) -> None:
+        if self.after is None:
+            return
+        there = next((rule["Name"] for rule in acl.rules if rule["Priority"] == self.after["Priority"]), self.rule)
+        if there != self.rule:
+            raise Refused(f"Priority {self.after['Priority']} of {self.acl} is now that of {there}.", "Plan it anew.")
+        if self.before is None and acl.capacity + RULE_CAPACITY > MOST_CAPACITY:
+            raise Refused(
+                f"{self.acl} uses {acl.capacity:,} of {MOST_CAPACITY:,} WCU, so that another rule doesn't fit.", "Take a rule out first."
+            )
+
+    def _note(self, read: Systems, acl: WebAcl) -> str:
+        return ""
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """UpdateWebACL under the ACL's lock token."""
+        write.waf.put_rule(self.acl, self.place, self.rule, self.before, self.after)
+        return {}
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """WAF's own lines: it takes an ACL as a whole, so that the rule has to be edited into what was read."""
+        where = f"--scope {self.place.scope} --region {self.place.region or environment.aws.region}"
+        acl = f"--name {shlex.quote(self.acl)} --id ID {where}"
+        return [
+            f"aws wafv2 list-web-acls {where}",
+            f"aws wafv2 get-web-acl {acl} > acl.json",
+            f"# rules.json: the rules of acl.json, {self.rule} being {told(self.after) or 'taken out'}; what else it has (custom response",
+            "# bodies, token domains, association config ...) has to be given too, since WAF forgets what it isn't sent",
+            f"aws wafv2 update-web-acl {acl} --lock-token TOKEN --default-action DEFAULT --visibility-config CONFIG --rules file://rules.json",
+        ]
+
+
+class LimitRate(RuleChange, frozen=True, kw_only=True):
+    """The rule counts, or blocks, whoever sends more than its limit.
+
+    A rule blocks only once it has counted with that limit, or a lower one. `follows` tells that it is planned as of a step that has it
+    count, which may be still to come.
+    """
+
+    permissions: ClassVar[frozenset[str]] = RuleChange.permissions | {"wafv2:GetSampledRequests"}
+
+    follows: bool = False
+
+    @property
+    def summary(self) -> str:
+        """Says whom it hits."""
+        return f"have {self.rule} {told(self.after)}" if self.after else f"take {self.rule} out of {self.acl}"
+
+    @property
+    def grave(self) -> bool:
+        """What blocks and then counts lets the attack in; what blocks earlier than before has never counted there."""
+        if self.back or not blocks(self.before):
+            return False
+        return not blocks(self.after) or not _milder(rate(self.before), rate(self.after))
+
+    def check(self, read: Systems) -> Finding:
+        """As any rule, and it has to have counted."""
+        found = super().check(read)
+        if isinstance(found, Pending) and not self.follows:
+            self._counted()
+        return found
+
+    def _counted(self) -> None:
+        if self.back or not blocks(self.after) or blocks(self.before):
+            return
+        if not _milder(rate(self.before), rate(self.after)):
+            raise Refused(
+                f"{self.rule} would {told(self.after)}, and has not counted so before: it {_set(self.before)}. Nobody knows whom it would"
+                " shut out.",
+                f"First: opsctl protection rate-limit {rate(self.after)['Limit']}; then look whom it counts: opsctl protection status",
+            )
+
+    def _note(self, read: Systems, acl: WebAcl) -> str:
+        if self.after is None or self.back:
+            return ""
+        given, now = rate(self.after), read.now()
+        since = now - timedelta(seconds=given["EvaluationWindowSec"])
+        try:
+            samples = read.waf.samples(acl, self.place, since, now, given.get("ForwardedIPConfig", {}).get("HeaderName"))
+        except SystemFailed as cause:
+            return f"no sample of requests could be had: {cause.what}"
+        note = estimate(samples, given["Limit"], given["EvaluationWindowSec"])
+        return f"{note}; it no longer blocks meanwhile" if blocks(self.before) and not blocks(self.after) else note
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """UpdateWebACL, unless the rule would block without having counted."""
+        self._counted()
+        return super().apply(write, token)
+
+    def inverse(self) -> LimitRate:
+        """The former rule, or none."""
+        return LimitRate(acl=self.acl, place=self.place, rule=self.rule, before=self.after, after=self.before, back=True)
+
+
+class BlockListed(RuleChange, frozen=True, kw_only=True):
+    """A rule of the ACL blocks whoever is in the address sets (ARNs): `rule`, unless another one already does."""
+
+    permissions: ClassVar[frozenset[str]] = RuleChange.permissions | {"wafv2:ListIPSets", "wafv2:GetIPSet"}
+
+    sets: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """Says who is blocked."""
+        return f"have {self.rule} {told(self.after)}" if self.after else f"take {self.rule} out of {self.acl}"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Taken out, it also waits for what is taken off the lists."""
+        return super().uses if self.after else super().uses | {f"firewall/{named(arn)}" for arn in self.sets}
+
+    def check(self, read: Systems) -> Finding:
+        """Look for any rule that blocks them, then for our own; it isn't taken out while others are on the lists."""
+        acl = read.waf.acl(self.acl, self.place)
+        if not self.back and (by := blocking(acl, self.sets)):
+            return Done(f"the rule {by} blocks who is listed")
+        found = super().check(read)
+        if isinstance(found, Pending) and self.after is None:
+            for arn in self.sets:
+                if others := len(read.waf.addresses(named(arn), self.place).entries):
+                    return Skipped(f"{others:,} more on the block list {named(arn)} would no longer be kept out, so the rule stays")
+        return found
+
+    def inverse(self) -> BlockListed:
+        """The former rule, or none."""
+        return BlockListed(acl=self.acl, place=self.place, rule=self.rule, before=self.after, after=self.before, back=True, sets=self.sets)
+
+
+def _set(rule: Rule | None) -> str:
+    return f"is set to {told(rule)}" if rule else "isn't there"
+
+
+def _milder(before: Rule, after: Rule) -> bool:
+    """Whether a statement hits nobody whom the former one didn't."""
+    return {**before, "Limit": 0} == {**after, "Limit": 0} and bool(before["Limit"] <= after["Limit"])

@@ -1,0 +1,119 @@
+"""Changes to what Shield Advanced protects. None of them subscribes: that is a commitment of a year."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending
+from opsctl.errors import Moved as MovedError
+from opsctl.errors import Refused
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+API = "us-east-1"
+"""Where all of Shield's API is."""
+
+
+class ProtectionChange(Change, frozen=True, kw_only=True):
+    """A change to the protection of one resource (an ARN). `name` is that of our own protection, unlike anybody else's."""
+
+    resource: str
+    name: str
+
+    @property
+    def target(self) -> str:
+        """`shield/` and the resource's own name."""
+        return f"shield/{short(self.resource)}"
+
+
+class Protect(ProtectionChange, frozen=True, kw_only=True):
+    """Shield Advanced protects the resource, whoever had it do so."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset(
+        {"shield:GetSubscriptionState", "shield:DescribeProtection", "shield:CreateProtection"}
+    )
+
+    @property
+    def summary(self) -> str:
+        """Says what is protected."""
+        return f"have Shield Advanced protect {short(self.resource)}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The protection's name."""
+        return None, self.name
+
+    def check(self, read: Systems) -> Finding:
+        """Look for a subscription, since without one nothing can be protected; then for any protection."""
+        if not read.shield.subscribed():
+            raise Refused(
+                "This account has no subscription to Shield Advanced, and opsctl never makes one: it is a commitment of a year,"
+                " 3,000 USD a month.",
+                "Have whoever may spend that subscribe (console: WAF & Shield, Shield Advanced, Subscribe), then type this again."
+                " Until then: opsctl protection rate-limit LIMIT",
+            )
+        found = read.shield.protection(self.resource)
+        return Done(f"it is protected, as {found.name}") if found else Pending(1, "resources")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """CreateProtection."""
+        return {"protection": write.shield.protect(self.name, self.resource)}
+
+    def inverse(self) -> Unprotect:
+        """Delete our protection."""
+        return Unprotect(resource=self.resource, name=self.name)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Shield's own line."""
+        return [f"aws shield create-protection --name {shlex.quote(self.name)} --resource-arn {shlex.quote(self.resource)} --region {API}"]
+
+
+class Unprotect(ProtectionChange, frozen=True, kw_only=True):
+    """The protection that we made is gone."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"shield:DescribeProtection", "shield:DeleteProtection"})
+
+    @property
+    def summary(self) -> str:
+        """Says what is no longer protected."""
+        return f"have Shield Advanced protect {short(self.resource)} no longer"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The protection's name."""
+        return self.name, None
+
+    def check(self, read: Systems) -> Finding:
+        """Look for the protection, by its name."""
+        found = read.shield.protection(self.resource)
+        if found is None:
+            return Done("it isn't protected")
+        return Pending(1, "resources") if found.name == self.name else Moved(self._of_others(found.name))
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """DeleteProtection, of that name alone."""
+        found = write.shield.protection(self.resource)
+        if found and found.name != self.name:
+            raise MovedError(f"{self.target}: {self._of_others(found.name)}. Nothing was changed.", "Look again, then plan anew.")
+        if found:
+            write.shield.unprotect(found.id)
+        return {}
+
+    def _of_others(self, name: str) -> str:
+        return f"it is protected as {name}, not as {self.name} as reviewed: somebody else protected it"
+
+    def inverse(self) -> Protect:
+        """Protect it again."""
+        return Protect(resource=self.resource, name=self.name)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Shield's own lines."""
+        find = f"aws shield describe-protection --resource-arn {shlex.quote(self.resource)} --query Protection.Id --region {API}"
+        return [find, f"aws shield delete-protection --protection-id PROTECTION --region {API}"]
+
+
+def short(arn: str) -> str:
+    """A resource's own name in its ARN: `loadbalancer/app/NAME/ID` -> `NAME`, `distribution/ID` -> `ID`."""
+    parts = arn.rpartition(":")[2].split("/")
+    return parts[2] if parts[0] == "loadbalancer" and len(parts) > 3 else parts[-1]

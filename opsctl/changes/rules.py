@@ -1,0 +1,122 @@
+"""The rules of a web ACL as WAF writes them: how ours are made, compared, told and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.waf import Samples, WebAcl
+
+Rule = dict[str, Any]
+
+WINDOW = 300
+"""The seconds over which WAF counts where a rule doesn't say."""
+
+
+def limiting(acl: WebAcl, name: str, limit: int, window: int, *, block: bool, header: str | None) -> Rule:
+    """The rule `name` as it is to be: above `limit` requests in `window` seconds it counts or blocks; what else it says stays.
+
+    Behind a CDN the client is the first address in `header`; a request without a valid one is let through.
+    """
+    former = acl.rule(name)
+    kept = rate(former).get("ScopeDownStatement")
+    statement: Rule = {"Limit": limit, "EvaluationWindowSec": window, "AggregateKeyType": "FORWARDED_IP" if header else "IP"}
+    statement |= {"ForwardedIPConfig": {"HeaderName": header, "FallbackBehavior": "NO_MATCH"}} if header else {}
+    statement |= {"ScopeDownStatement": kept} if kept else {}
+    word = "Block" if block else "Count"
+    action = former["Action"] if former and word in former.get("Action", {}) else {word: {}}
+    return {**_outline(acl, name), "Action": action, "Statement": {"RateBasedStatement": statement}}
+
+
+def refusing(acl: WebAcl, name: str, sets: Sequence[str], header: str | None) -> Rule:
+    """The rule `name` as it is to be: it blocks whoever is in one of the address sets (ARNs).
+
+    Behind a CDN any address of `header` counts, since a sender can put others before his own.
+    """
+    forwarded = {"HeaderName": header, "FallbackBehavior": "NO_MATCH", "Position": "ANY"}
+    told = {"IPSetForwardedIPConfig": forwarded} if header else {}
+    each: list[Rule] = [{"IPSetReferenceStatement": {"ARN": arn, **told}} for arn in sets]
+    statement = each[0] if len(each) == 1 else {"OrStatement": {"Statements": each}}
+    return {**_outline(acl, name), "Action": {"Block": {}}, "Statement": statement}
+
+
+def _outline(acl: WebAcl, name: str) -> Rule:
+    """What a rule has besides action and statement: as it was, or with the first free priority."""
+    if former := acl.rule(name):
+        return former
+    taken = {rule["Priority"] for rule in acl.rules}
+    free = next(number for number in range(len(taken) + 1) if number not in taken)
+    seen = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
+    return {"Name": name, "Priority": free, "VisibilityConfig": seen}
+
+
+def rate(rule: Rule | None) -> Rule:
+    """A rule's rate-based statement, empty for any other."""
+    found: Rule = (rule or {}).get("Statement", {}).get("RateBasedStatement", {})
+    return {"EvaluationWindowSec": WINDOW, **found} if found else {}
+
+
+def blocks(rule: Rule | None) -> bool:
+    """Whether a rule turns away whom it matches."""
+    return "Block" in (rule or {}).get("Action", {})
+
+
+def blocking(acl: WebAcl, sets: tuple[str, ...]) -> str | None:
+    """The name of a rule that blocks whoever is in all of these address sets, None if there is none."""
+    return next((str(rule["Name"]) for rule in acl.rules if blocks(rule) and set(sets).issubset(referred(rule["Statement"]))), None)
+
+
+def holds(now: Any, wanted: Any) -> bool:
+    """Whether everything that is wanted of a rule is so; WAF may have filled in more."""
+    if isinstance(now, dict) and isinstance(wanted, dict):
+        return all(name in now and holds(now[name], value) for name, value in wanted.items())
+    if isinstance(now, list) and isinstance(wanted, list):
+        return len(now) == len(wanted) and all(map(holds, now, wanted))
+    return bool(now == wanted)
+
+
+def told(rule: Rule | None) -> str | None:
+    """A rule in a few words."""
+    if rule is None:
+        return None
+    action = next(iter(rule.get("Action") or rule.get("OverrideAction") or {"": {}})).lower()
+    if given := rate(rule):
+        by = given.get("ForwardedIPConfig", {}).get("HeaderName") or given["AggregateKeyType"].lower().replace("ip", "address")
+        return f"{action} above {given['Limit']:,} requests in {given['EvaluationWindowSec']} s by {by}"
+    return f"{action} {matched(rule['Statement'])}"
+
+
+def matched(statement: Rule) -> str:
+    """Whom a statement matches, in a few words."""
+    if managed := statement.get("ManagedRuleGroupStatement"):
+        return f"whom {managed['VendorName']}'s {managed['Name']} finds"
+    if sets := referred(statement):
+        return f"who is in {' or '.join(map(named, sets))}"
+    return "who sends more" if "RateBasedStatement" in statement else next(iter(statement))
+
+
+def named(arn: str) -> str:
+    """An address set's name, which its ARN has."""
+    return arn.partition("/ipset/")[2].partition("/")[0]
+
+
+def referred(statement: Rule) -> list[str]:
+    """The address sets (ARNs) of which any one is enough for a statement."""
+    either = statement.get("OrStatement", {}).get("Statements", [statement])
+    return [one["IPSetReferenceStatement"]["ARN"] for one in either if "IPSetReferenceStatement" in one]
+
+
+def estimate(samples: Samples, limit: int, window: int) -> str:
+    """What share of the sampled addresses, and of their requests, would be above the limit; each sample stands for its weight."""
+    weights: dict[str, int] = {}
+    for request in samples.requests:
+        if request.action != "BLOCK":
+            weights[request.address] = weights.get(request.address, 0) + request.weight
+    total = sum(request.weight for request in samples.requests)
+    if not weights or not total or not samples.seconds:
+        return "no request was sampled that it could be measured by"
+    scale = samples.population / total * window / samples.seconds
+    over = [weight for weight in weights.values() if weight * scale > limit]
+    share = sum(over) / sum(weights.values())
+    return f"of {len(weights)} addresses sampled in the last {window} s, {len(over)} sent more, {share:.0%} of what gets through"
