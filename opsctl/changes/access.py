@@ -25,9 +25,8 @@ def denial(*, compromised: bool) -> dict[str, Any]:
 
 
 class UserChange(Change, frozen=True, kw_only=True):
-    """A change to one IAM user. A read may not show it for some seconds, since IAM is consistent only in the end."""
+    """A change to one IAM user. It is waited for, since IAM is consistent only in the end; making it twice does nothing more."""
 
-    lag: ClassVar[float] = 5
     poll: ClassVar[float] = 1
     timeout: ClassVar[float] = 120
 
@@ -175,6 +174,8 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
         wrong = [key for key in self.keys if now.get(key, self.active) != self.active]
         if self.active and gone:
             return Moved(f"{', '.join(gone)} of {self.user} was deleted since, and isn't as reviewed")
+        if self.active and read.iam.inline(self.user, POLICY) == denial(compromised=True):
+            return Moved(f"{self.user} was revoked as compromised since, and isn't as reviewed")
         if not self.active and (new := [key for key, active in now.items() if active and key not in self.keys]):
             return Moved(f"{', '.join(new)} of {self.user} is active since, and wasn't as reviewed")
         if not wrong:

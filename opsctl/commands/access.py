@@ -33,6 +33,7 @@ AT_ONCE = 4
 IAM_REGION = "us-east-1"
 """Where CloudTrail keeps what was asked of IAM, which is one for all regions."""
 MOST_LOOKED_AT = 2_000
+UNKNOWN = "the configuration doesn't know it: rotate it where it is issued"
 WEIGHTS = {"no MFA": 8, "two active keys": 1, "never used": 2, "unused": 2, "old key": 4}
 
 access = group("access")
@@ -63,6 +64,8 @@ class SourceType(click.ParamType["Source"]):
 def review(systems: Systems, user: str | None, older_than: Duration | None, since: timedelta) -> Rows | Page:
     """Review IAM users' credentials, the worst first; of one USER also its rights, its roles, and what it could read."""
     limit = systems.config.access.key_age if older_than is None else older_than
+    if not limit:
+        raise click.BadParameter("every key is older than that; give 1d or more.", param_hint="--older-than")
     if user is None:
         account = systems.iam.account()
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -164,29 +167,44 @@ def _seen(systems: Systems, name: str, since: datetime) -> Seen:
     except SystemFailed as cause:
         return Seen([], {"state": "could not be asked", "why": cause.what})
     cut = len(events) == MOST_LOOKED_AT
-    told = {"events": len(events), "since": events[-1].time if cut else since, "older_ones": "not looked at" if cut else None}
+    told = {"events": len(events), "since": events[-1].time if cut else since, "complete": not cut}
     return Seen([event for event in events if event.event == "GetSecretValue" and not event.error], told)
 
 
 def _secrets(systems: Systems, rights: Rights, seen: Seen) -> Rows:
-    """Every secret of the configuration that a user may read or has read, and how it is rotated; those that were read first."""
+    """Every secret that a user may read or has read, and how it is rotated; those that were read first."""
+    read = {resource: event.time for event in reversed(seen.reads) for resource in event.resources}
     rows = []
     for name, secret in sorted(systems.config.secrets.items()):
-        action, arn = _reading(systems, secret)
-        read = next((event.time for event in seen.reads if any(secret.id in each for each in event.resources)), None)
-        may = rights.allow(action, arn)
-        if may or read:
-            rows.append({"secret": name, "read": read, "may_read": may, "then": _procedure(name, secret)})
+        mine = [resource for resource in read if _names(secret, resource)]
+        may = any(rights.allow(action, arn) for action, arn in _reading(systems, secret))
+        if may or mine:
+            when = max((read.pop(resource) for resource in mine), default=None)
+            rows.append({"secret": name, "read": when, "may_read": may, "then": _procedure(name, secret)})
+    rows += [{"secret": other, "read": when, "may_read": None, "then": UNKNOWN} for other, when in read.items()]
     return sorted(rows, key=lambda row: row["read"] is None)
 
 
-def _reading(systems: Systems, secret: SecretSettings) -> tuple[str, str]:
-    """The action that reads a secret, and its ARN; Secrets Manager ends one with six characters of its own."""
+def _kept_at(secret: SecretSettings) -> list[tuple[str, str | None]]:
+    """Where Secrets Manager keeps a secret: id and region."""
+    here = [] if secret.kind == "function" else [(secret.id, secret.region)]
+    return here + ([(secret.store_in.aws, secret.store_in.region)] if secret.store_in and secret.store_in.aws else [])
+
+
+def _names(secret: SecretSettings, resource: str) -> bool:
+    """Whether a request named this secret: by its id, or by its ARN, to which Secrets Manager adds a dash and six characters."""
+    _, arn, name = resource.rpartition(":secret:")
+    return any(id in ((name, name[:-7]) if arn else (resource,)) for id, _ in _kept_at(secret))
+
+
+def _reading(systems: Systems, secret: SecretSettings) -> Iterator[tuple[str, str]]:
+    """Each action that reads a secret, and of what."""
     aws = systems.environment.aws
-    where = f"{secret.region or aws.region}:{aws.account}"
+    for id, region in _kept_at(secret):
+        yield "secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{region or aws.region}:{aws.account}:secret:{id}-??????"
     if secret.kind == "function":
-        return "lambda:GetFunctionConfiguration", f"arn:aws:lambda:{where}:function:{secret.id.partition('/')[0]}"
-    return "secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{where}:secret:{secret.id}-??????"
+        function = secret.id.partition("/")[0]
+        yield "lambda:GetFunctionConfiguration", f"arn:aws:lambda:{secret.region or aws.region}:{aws.account}:function:{function}"
 
 
 def _procedure(name: str, secret: SecretSettings) -> str:

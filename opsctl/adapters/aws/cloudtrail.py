@@ -27,7 +27,7 @@ WINDOW_SECONDS = 1.0
 PAUSES = (1.0, 2.0, 4.0)
 """Seconds between tries of what is still throttled after the SDK itself has waited."""
 
-RIGHTS = "gives rights"
+RIGHTS = "changes rights"
 HIDES = "hides traces"
 OPENS = "opens to others"
 UNUSUAL = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -182,8 +183,9 @@ class Iam(Adapter):
 
     @writes
     def delete_policy(self, name: str, policy: str) -> None:
-        """Take a policy of their own away from a user."""
-        self._aws.call("iam", "delete_user_policy", UserName=name, PolicyName=policy)
+        """Take a policy of their own away from a user, if it is still there."""
+        with suppress(NotFound):
+            self._aws.call("iam", "delete_user_policy", UserName=name, PolicyName=policy)
 
     @writes
     def set_key(self, name: str, key: str, *, active: bool) -> None:
@@ -192,8 +194,9 @@ class Iam(Adapter):
 
     @writes
     def delete_password(self, name: str) -> None:
-        """Take a user's console password away, for good."""
-        self._aws.call("iam", "delete_login_profile", UserName=name)
+        """Take a user's console password away, for good, if it is still there."""
+        with suppress(NotFound):
+            self._aws.call("iam", "delete_login_profile", UserName=name)
 
     def _keys(self, name: str) -> list[Key]:
         pages = self._aws.pages("iam", "list_access_keys", UserName=name)
