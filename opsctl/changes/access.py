@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 POLICY = "opsctl-deny-all"
+MOST_NAMED = 8
 COMPROMISED = Never("the credentials are known to others, who would be let in again; give new ones instead")
 
 
@@ -92,7 +93,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         self._not_ours(read)
         account = read.iam.account()
         self._not_the_last(read, account)
-        return Pending(1, "users", _left_over(account, self.user))
+        return Pending(1, "users", _left_over(account, self.user, read.caller.arn))
 
     def _not_the_last(self, read: Systems, account: Account) -> None:
         """Raise Refused unless somebody else can put things right afterwards."""
@@ -126,12 +127,15 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         return [f"aws iam put-user-policy {self._named} --policy-name {POLICY} --policy-document {document}"]
 
 
-def _left_over(account: Account, user: str) -> str:
-    """What a user's end doesn't end."""
-    roles = [role.name for role in account.assumable(user)]
-    told = []
+def _left_over(account: Account, user: str, caller: str) -> str:
+    """What a user's end doesn't end. `caller` may be a session of a role: whose credentials began it can't be seen from here."""
+    roles = [reached.role for reached in account.reach(user)]
+    more = f" and {len(roles) - MOST_NAMED} more" if len(roles) > MOST_NAMED else ""
+    _, session, name = caller.partition(":assumed-role/")
+    own = name.partition("/")[0]
+    told = [f"this run is a session of {own}, which {user} may have begun: if so, it can't be renewed"] if session and own in roles else []
     if roles:
-        told.append(f"sessions of roles that {user} may have begun go on until they expire: {', '.join(roles)}")
+        told.append(f"sessions of roles that {user} may have begun go on until they expire: {', '.join(roles[:MOST_NAMED])}{more}")
     if account.identity_centre:
         told.append("a sign-in by SSO isn't touched: disable it in IAM Identity Center")
     told.append(f"how to end those, and what to rotate: opsctl access review {user}")

@@ -69,18 +69,18 @@ def review(systems: Systems, user: str | None, older_than: Duration | None, sinc
     if user is None:
         account = systems.iam.account()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            people = list(systems.iam.people())
-            looked = pool.map(lambda person: _credentials(systems, person, account.rights.get(person.name), limit), people)
+            people = systems.iam.people()
+            looked = pool.map(lambda person: _credentials(systems, person, account.of(person), limit), people)
         return [row for rows in sorted(looked, key=_badness) for row in rows]
     person = systems.iam.person(user)
     account = systems.iam.account()
-    rights = account.rights[person.name]
+    rights = account.of(person)
     seen = _seen(systems, person.name, _since(systems, since))
     return Page(
         [
             ("Credentials", _credentials(systems, person, rights, limit)),
             ("Rights", [{"policy": name} for name in rights.documents]),
-            ("Roles that it may have sessions of", [{"role": role.name, "arn": role.arn} for role in account.assumable(person.name)]),
+            ("Roles that it may have sessions of", account.reach(person.name)),
             ("To end the sessions of a role", _ending(systems, account)),
             ("Secrets that it may know", _secrets(systems, rights, seen)),
             ("Looked for reads of secrets", seen.told),
@@ -100,10 +100,10 @@ def _weight(flags: list[str]) -> int:
     return told * (2 if "administrator" in flags else 1) + ("administrator" in flags)
 
 
-def _credentials(systems: Systems, person: Person, rights: Rights | None, limit: timedelta) -> Rows:
+def _credentials(systems: Systems, person: Person, rights: Rights, limit: timedelta) -> Rows:
     """A row for each key and for the password, the worst first; one row for a user without any."""
     held, now = systems.iam.credentials(person.name), systems.now()
-    always = ["revoked"] if rights and rights.denied else ["administrator"] if _administrator(systems, person, rights) else []
+    always = ["revoked"] if rights.denied else ["administrator"] if _administrator(systems, person, rights) else []
     unused = systems.config.access.unused
     rows: Rows = [
         {
@@ -126,8 +126,8 @@ def _credentials(systems: Systems, person: Person, rights: Rights | None, limit:
     return sorted(({**row, "mfa": held.mfa > 0} for row in rows), key=lambda row: -_weight(row["flags"]))
 
 
-def _administrator(systems: Systems, person: Person, rights: Rights | None) -> bool:
-    return person.name in systems.config.access.administrators or bool(rights and rights.administrator)
+def _administrator(systems: Systems, person: Person, rights: Rights) -> bool:
+    return person.name in systems.config.access.administrators or rights.administrator
 
 
 def _key_flags(key: Key, held: Credentials, now: datetime, limit: timedelta, unused: timedelta) -> list[str]:

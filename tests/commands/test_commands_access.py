@@ -40,7 +40,11 @@ def test_review_shows_every_credential_the_worst_first(world: World) -> None:
 
 def test_review_of_one_user_says_what_it_may_know_and_how_that_is_rotated(world: World) -> None:
     page = told(world, "access", "review", USER)
-    assert [role["role"] for role in page["Roles that it may have sessions of"]] == ["deployer", "prod-debug"]
+    assert {role["role"]: role["by"] for role in page["Roles that it may have sessions of"]} == {
+        "database-rescue": "prod-debug",
+        "deployer": USER,
+        "prod-debug": USER,
+    }
     assert "aws:TokenIssueTime" in page["To end the sessions of a role"]["role"]
     secrets = {row["secret"]: row for row in page["Secrets that it may know"]}
     assert {name for name, row in secrets.items() if row["read"]} == {"jwt", "database", "ghcr"}
@@ -131,7 +135,7 @@ def test_a_key_of_no_age_is_a_usage_error(world: World) -> None:
 
 def test_revoked_and_given_back(world: World) -> None:
     dry = world.opsctl("access", "revoke", USER, "-n", check=3)
-    assert "deployer, prod-debug" in dry.out
+    assert "database-rescue, deployer, prod-debug" in dry.out
     assert "IAM Identity Center" in dry.out
     changed = told(world, "access", "revoke", USER, "-y")
     assert keys(world) == ["Inactive", "Inactive"]

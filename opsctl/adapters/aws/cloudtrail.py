@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from opsctl.adapters.aws.patience import patiently
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter
 from opsctl.errors import Throttled
@@ -24,8 +25,6 @@ KEPT = timedelta(days=90)
 AT_ONCE = 50
 RATE = 2
 WINDOW_SECONDS = 1.0
-PAUSES = (1.0, 2.0, 4.0)
-"""Seconds between tries of what is still throttled after the SDK itself has waited."""
 
 RIGHTS = "changes rights"
 HIDES = "hides traces"
@@ -113,9 +112,12 @@ class CloudTrail(Adapter):
 
     def _region(self, region: str, since: datetime, until: datetime, asked: dict[str, str]) -> Iterator[Event]:
         only: dict[str, Any] = {"LookupAttributes": [asked]} if asked else {}
-        reached = until
+        reached: datetime | None = None
         while True:
-            answer = self._page(region, reached, StartTime=since, EndTime=until, MaxResults=AT_ONCE, **only)
+            try:
+                answer = patiently(lambda: self._page(region, StartTime=since, EndTime=until, MaxResults=AT_ONCE, **only), self._pause)
+            except Throttled as cause:
+                raise _stopped(cause, region, reached) from cause
             for raw in answer["Events"]:
                 event = _event(raw, region)
                 reached = event.time
@@ -124,17 +126,9 @@ class CloudTrail(Adapter):
                 return
             only["NextToken"] = answer["NextToken"]
 
-    def _page(self, region: str, reached: datetime, **parameters: Any) -> dict[str, Any]:
-        for pause in (*PAUSES, None):
-            self._slow_down(region)
-            try:
-                return self._aws.call("cloudtrail", "lookup_events", region=region, **parameters)
-            except Throttled as cause:
-                if pause is None:
-                    what = f"{cause.what} What is newer than {reached:%Y-%m-%d %H:%M:%S} UTC in {region} was shown."
-                    raise Throttled(what, f"Go on from there: the same line with --until {reached:%Y-%m-%dT%H:%M:%S}") from cause
-                self._pause(pause)
-        raise AssertionError("the last attempt returns or raises")
+    def _page(self, region: str, **parameters: Any) -> dict[str, Any]:
+        self._slow_down(region)
+        return self._aws.call("cloudtrail", "lookup_events", region=region, **parameters)
 
     def _slow_down(self, region: str) -> None:
         """Wait until another call keeps within the rate."""
@@ -142,6 +136,14 @@ class CloudTrail(Adapter):
         if len(sent) == RATE and (left := sent[0] + WINDOW_SECONDS - self._clock()) > 0:
             self._pause(left)
         self._sent[region] = [*sent, self._clock()][-RATE:]
+
+
+def _stopped(cause: Throttled, region: str, reached: datetime | None) -> Throttled:
+    """The error that also says how far it came."""
+    if reached is None:
+        return cause
+    what = f"{cause.what} Everything newer than {reached:%Y-%m-%d %H:%M:%S} UTC in {region} was found."
+    return Throttled(what, f"Go on from there: the same line with --until {reached:%Y-%m-%dT%H:%M:%S}")
 
 
 def _event(raw: dict[str, Any], region: str) -> Event:

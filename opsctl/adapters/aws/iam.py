@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from opsctl.adapters.aws import policies
+from opsctl.adapters.aws.patience import patiently
 from opsctl.adapters.aws.policies import Document
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
@@ -78,12 +78,20 @@ class Rights(Struct, frozen=True):
 
 
 class Role(Struct, frozen=True):
-    """One role, and who may assume it."""
+    """One role: who may assume it, and what it may do."""
 
     name: str
-    arn: str
     path: str
     trust: Document
+    rights: Rights
+
+
+class Reached(Struct, frozen=True):
+    """A role that may have been assumed, and `by` whom: the user, or another role that was assumed before."""
+
+    role: str
+    arn: str
+    by: str
 
 
 class Account(Struct, frozen=True):
@@ -97,16 +105,20 @@ class Account(Struct, frozen=True):
         """Whether people also come by IAM Identity Center (SSO), who are no IAM users."""
         return any(role.path.startswith(SSO_PATH) for role in self.roles)
 
-    def assumable(self, name: str) -> list[Role]:
-        """The roles whose sessions a user may have begun, by name."""
-        rights = self.rights[name]
-        account = rights.arn.split(":")[4]
-        found = []
-        for role in self.roles:
-            how = policies.trusts(role.trust, rights.arn, account)
-            if how == "by name" or (how == "by account" and rights.allow("sts:AssumeRole", role.arn)):
-                found.append(role)
-        return sorted(found, key=lambda role: role.name)
+    def of(self, person: Person) -> Rights:
+        """A user's policies; none of one who was made since the listing."""
+        return self.rights.get(person.name) or Rights(person.arn, {})
+
+    def reach(self, name: str) -> list[Reached]:
+        """The roles of which a user may have sessions, directly or by way of another role, by name."""
+        ahead = [(name, self.rights[name])] if name in self.rights else []
+        found: dict[str, Reached] = {}
+        for by, rights in ahead:
+            for role in self.roles:
+                if role.name not in found and _may_assume(rights, role):
+                    found[role.name] = Reached(role.name, role.rights.arn, by)
+                    ahead.append((role.name, role.rights))
+        return [found[role] for role in sorted(found)]
 
 
 class Iam(Adapter):
@@ -116,10 +128,9 @@ class Iam(Adapter):
         super().__init__(writing=aws.writing)
         self._aws = aws
 
-    def people(self) -> Iterator[Person]:
+    def people(self) -> list[Person]:
         """Every user."""
-        for page in self._aws.pages("iam", "list_users"):
-            yield from map(_person, page["Users"])
+        return patiently(lambda: [_person(raw) for page in self._aws.pages("iam", "list_users") for raw in page["Users"]])
 
     def person(self, name: str) -> Person:
         """One user."""
@@ -137,6 +148,9 @@ class Iam(Adapter):
 
     def credentials(self, name: str) -> Credentials:
         """Everything that a user can sign in with."""
+        return patiently(lambda: self._credentials(name))
+
+    def _credentials(self, name: str) -> Credentials:
         keys = [self._with_use(key) for key in self._keys(name)]
         devices = self._aws.call("iam", "list_mfa_devices", UserName=name)["MFADevices"]
         return Credentials(keys=keys, password=self.password(name), mfa=len(devices))
@@ -159,16 +173,21 @@ class Iam(Adapter):
 
     def account(self) -> Account:
         """Every user's policies and every role, in one listing."""
+        return patiently(self._account)
+
+    def _account(self) -> Account:
         users: list[dict[str, Any]] = []
         groups: dict[str, dict[str, Any]] = {}
-        roles: list[Role] = []
+        roles: list[dict[str, Any]] = []
         managed: dict[str, Document] = {}
         for page in self._aws.pages("iam", "get_account_authorization_details", Filter=DETAILS):
             users += page.get("UserDetailList", [])
+            roles += page.get("RoleDetailList", [])
             groups |= {group["GroupName"]: group for group in page.get("GroupDetailList", [])}
-            roles += map(_role, page.get("RoleDetailList", []))
             managed |= {policy["Arn"]: _current(policy) for policy in page.get("Policies", [])}
-        return Account(rights={user["UserName"]: _rights(user, groups, managed) for user in users}, roles=roles)
+        return Account(
+            rights={user["UserName"]: _rights(user, groups, managed) for user in users}, roles=[_role(role, managed) for role in roles]
+        )
 
     @writes
     def put_policy(self, name: str, policy: str, document: Document) -> None:
@@ -221,8 +240,14 @@ def _person(raw: dict[str, Any]) -> Person:
     return Person(raw["UserName"], raw["Arn"], utc(raw["CreateDate"]), utc(used) if used else None)
 
 
-def _role(raw: dict[str, Any]) -> Role:
-    return Role(raw["RoleName"], raw["Arn"], raw.get("Path", "/"), _document(raw["AssumeRolePolicyDocument"]))
+def _role(raw: dict[str, Any], managed: dict[str, Document]) -> Role:
+    rights = Rights(raw["Arn"], _held(raw, "RolePolicyList", managed))
+    return Role(raw["RoleName"], raw.get("Path", "/"), _document(raw["AssumeRolePolicyDocument"]), rights)
+
+
+def _may_assume(rights: Rights, role: Role) -> bool:
+    how = policies.trusts(role.trust, rights.arn, rights.arn.split(":")[4])
+    return how == "by name" or (how == "by account" and rights.allow("sts:AssumeRole", role.rights.arn))
 
 
 def _rights(user: dict[str, Any], groups: dict[str, dict[str, Any]], managed: dict[str, Document]) -> Rights:

@@ -109,9 +109,11 @@ def _users(own_key: str) -> dict[str, _User]:
     }
 
 
+_ROOT = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
 _ROLES: dict[str, tuple[str, dict[str, str], str]] = {
     "prod-debug": ("/", {"AWS": f"arn:aws:iam::{ACCOUNT}:user/former-contractor"}, "sts:AssumeRole"),
-    "deployer": ("/", {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "sts:AssumeRole"),
+    "deployer": ("/", _ROOT, "sts:AssumeRole"),
+    "database-rescue": ("/", {"AWS": f"arn:aws:iam::{ACCOUNT}:role/prod-debug"}, "sts:AssumeRole"),
     "AWSReservedSSO_ReadOnly_0123456789abcdef": (
         f"/aws-reserved/sso.amazonaws.com/{REGION}/",
         {"Federated": f"arn:aws:iam::{ACCOUNT}:saml-provider/AWSSSO_0123456789abcdef_DO_NOT_DELETE"},

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters.aws.cloudtrail import PAUSES, CloudTrail, Source
+from opsctl.adapters.aws.cloudtrail import CloudTrail, Source
+from opsctl.adapters.aws.patience import PAUSES
 from opsctl.errors import Throttled
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -78,6 +79,13 @@ def test_throttled_for_good_it_says_how_far_it_came() -> None:
         next(events)
     assert "newer than 2026-03-01 08:00:00 UTC in us-east-1" in caught.value.what
     assert caught.value.next.endswith("--until 2026-03-01T08:00:00")
+
+
+def test_throttled_from_the_beginning_it_says_just_that() -> None:
+    cause = Throttled("AWS asks to slow down.", "Wait a minute, then run it again.")
+    with pytest.raises(Throttled) as caught:
+        found(Asked(*[cause] * 4))
+    assert (caught.value.what, caught.value.next) == (cause.what, cause.next)
 
 
 def test_one_attribute_is_looked_up_and_the_rest_filtered() -> None:
