@@ -54,7 +54,6 @@ LOOKS = [
     ("rds", "describe_db_instances", "DBInstances", REGIONS[0]),
     ("rds", "describe_db_cluster_snapshots", "DBClusterSnapshots", REGIONS[0]),
     ("cloudwatch", "describe_alarms", "MetricAlarms", REGIONS[0]),
-    ("iam", "list_users", "Users", REGIONS[0]),
     ("lambda", "list_functions", "Functions", REGIONS[1]),
     ("sqs", "list_queues", "QueueUrls", REGIONS[0]),
 ]

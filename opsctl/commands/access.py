@@ -113,7 +113,7 @@ def _credentials(systems: Systems, person: Person, rights: Rights, limit: timede
             "age_days": (now - key.created).days,
             "used": key.used,
             "by": f"{key.service} {key.region}".strip(),
-            "flags": (_key_flags(key, held, now, limit, unused) + always) if key.active else [],
+            "flags": (_key_flags(key, held, now, limit, unused) if key.active else []) + always,
         }
         for key in held.keys
     ]

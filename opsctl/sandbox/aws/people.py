@@ -146,11 +146,13 @@ class People:
             backend.create_role(name, json.dumps(trust), path, None, "", [], "3600")
 
     def owner(self, key: str) -> str:
-        """Whose key it is, as CloudTrail names them; a role's session by the role."""
+        """Whose key it is, as CloudTrail names them: a role's session by its own name."""
         if key == self._own_key:
             return "oncall"
-        user = _backend().get_user_from_access_key_id(key)
-        return user.name if user else "session"
+        from moto.sts.models import sts_backends
+
+        lent = list(sts_backends[ACCOUNT]["aws"].assumed_roles)
+        return next((str(role.session_name) for role in lent if role.access_key_id == key), "")
 
 
 def _backend() -> Any:

@@ -30,7 +30,18 @@ _TOLD_READS = frozenset({"GetSecretValue"})
 _UNTOLD = frozenset({"rds-data", "logs"})
 """Data events, which a trail doesn't tell by default."""
 _GLOBAL = frozenset({"iam"})
-_NAMED = ("UserName", "RoleName", "SecretId", "DBClusterIdentifier", "DBInstanceIdentifier", "service", "FunctionName", "QueueName", "Name")
+_NAMED = (
+    "UserName",
+    "RoleName",
+    "RoleArn",
+    "SecretId",
+    "DBClusterIdentifier",
+    "DBInstanceIdentifier",
+    "service",
+    "FunctionName",
+    "QueueName",
+    "Name",
+)
 _CODE = re.compile(rb"<Code>(\w+)</Code>|\"__type\": ?\"([\w#.]+)\"")
 
 
@@ -77,7 +88,6 @@ class Trail:
             return
         failed = _CODE.search(answer.body) if answer.status >= 300 else None
         code = next((part.decode() for part in failed.groups() if part), "") if failed else ""
-        params = {} if answer.status >= 300 and not code else _told(request)
         happened = Happened(
             at=self._timeline.now(),
             user=self._owner(request.access_key),
@@ -85,7 +95,7 @@ class Trail:
             source=f"{request.service}.amazonaws.com",
             address=str(request.environ.get("REMOTE_ADDR", "127.0.0.1")),
             region=REGION if request.service in _GLOBAL else request.region,
-            resources=tuple(params.values()),
+            resources=_told(request),
             key=request.access_key,
             reads=reads,
             fields={"errorCode": code} if code else {},
@@ -121,8 +131,13 @@ class Trail:
         self._asked[region] = [*recent, now]
 
 
-def _told(request: Request) -> dict[str, str]:
-    return {name: str(request.params[name]) for name in _NAMED if request.protocol != "cbor" and request.params.get(name)}
+def _told(request: Request) -> tuple[str, ...]:
+    """What a call names; nothing where its parameters can't be read."""
+    try:
+        params = request.params
+    except (AwsError, ValueError, TypeError):
+        return ()
+    return tuple(str(params[name]) for name in _NAMED if params.get(name))
 
 
 def _attribute(asked: list[Mapping[str, str]]) -> Callable[[Happened], bool]:

@@ -14,9 +14,9 @@ def iam(aws: Aws) -> Any:
     return aws.client("iam")
 
 
-def test_keys_have_an_age_and_a_last_use(iam: Any) -> None:
-    now = datetime.now(UTC)
+def test_keys_have_an_age_and_a_last_use(aws: Aws, iam: Any) -> None:
     (key,) = iam.list_access_keys(UserName="deploy")["AccessKeyMetadata"]
+    now = datetime.fromtimestamp(aws.clock(), UTC)
     assert (now - key["CreateDate"]).days == 410
     used = iam.get_access_key_last_used(AccessKeyId=key["AccessKeyId"])["AccessKeyLastUsed"]
     assert (used["ServiceName"], used["Region"]) == ("ecs", "us-east-1")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -27,11 +29,16 @@ def events(trail: Any, key: str = "", value: str = "", **how: Any) -> list[dict[
     return [event for page in pages for event in page["Events"]]
 
 
-def test_two_weeks_were_there_before_newest_first(trail: Any) -> None:
+def now(aws: Aws) -> datetime:
+    """The world's time."""
+    return datetime.fromtimestamp(aws.clock(), UTC)
+
+
+def test_two_weeks_were_there_before_newest_first(aws: Aws, trail: Any) -> None:
     found = events(trail)
     times = [event["EventTime"] for event in found]
     assert times == sorted(times, reverse=True)
-    assert timedelta(days=13) < datetime.now(UTC) - times[-1] < timedelta(days=14)
+    assert timedelta(days=13) < now(aws) - times[-1] < timedelta(days=14)
     strange = [event for event in found if json.loads(event["CloudTrailEvent"])["sourceIPAddress"] == "203.0.113.66"]
     assert {event["Username"] for event in strange} == {"former-contractor"}
     assert [event["EventName"] for event in strange].count("ConsoleLogin") == 5
@@ -55,7 +62,7 @@ def test_what_is_changed_or_fails_or_reads_a_secret_is_noted(aws: Aws, trail: An
     aws.client("ecs").describe_services(cluster="safawinet-prod", services=["safawinet-api-prod"])
     with suppress(ClientError):
         aws.client("iam").delete_user(UserName="nobody")
-    found = events(trail, "Username", "oncall", StartTime=datetime.now(UTC) - timedelta(minutes=5))
+    found = events(trail, "Username", "oncall", StartTime=now(aws) - timedelta(minutes=5))
     assert [(e["EventName"], e["Resources"][0]["ResourceName"]) for e in found] == [
         ("DeleteUser", "nobody"),
         ("GetSecretValue", "safawinet/prod/jwt"),
@@ -63,6 +70,24 @@ def test_what_is_changed_or_fails_or_reads_a_secret_is_noted(aws: Aws, trail: An
     ]
     assert json.loads(found[0]["CloudTrailEvent"])["errorCode"] == "NoSuchEntity"
     assert aws.world.facts["jwt_secret"] not in str(found)
+
+
+def test_a_roles_session_goes_by_its_own_name(aws: Aws, trail: Any) -> None:
+    role = "arn:aws:iam::123456789012:role/deployer"
+    lent = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="al@example.com")["Credentials"]
+    aws.client("sqs", key=lent["AccessKeyId"]).create_queue(QueueName="made-by-a-session")
+    assert [event["EventName"] for event in events(trail, "Username", "al@example.com")] == ["CreateQueue"]
+    assert [event["EventName"] for event in events(trail, "ResourceName", role)] == ["AssumeRole"]
+
+
+def test_a_call_that_cannot_be_read_is_noted_without_what_it_named(aws: Aws, trail: Any) -> None:
+    scope = f"{aws.world.facts['access_key_id']}/20260101/us-east-1/secretsmanager/aws4_request"
+    headers = {"X-Amz-Target": "secretsmanager.PutSecretValue", "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, Signature=none"}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{aws.port}", b"{nonsense", headers))
+    assert caught.value.code == 400
+    (event,) = events(trail, "EventName", "PutSecretValue")
+    assert (event["Username"], event["Resources"]) == ("oncall", [])
 
 
 def test_pages_hold_fifty_and_a_token_belongs_to_its_question(trail: Any, refused: Refused) -> None:
@@ -76,12 +101,12 @@ def test_pages_hold_fifty_and_a_token_belongs_to_its_question(trail: Any, refuse
     assert refused(trail.lookup_events, MaxResults=51) in ("InvalidMaxResultsException", "ParamValidationError")
 
 
-def test_it_takes_one_attribute_and_a_span_of_time(trail: Any, refused: Refused) -> None:
+def test_it_takes_one_attribute_and_a_span_of_time(aws: Aws, trail: Any, refused: Refused) -> None:
     two = [{"AttributeKey": "Username", "AttributeValue": "jo"}, {"AttributeKey": "EventName", "AttributeValue": "StopLogging"}]
     assert refused(trail.lookup_events, LookupAttributes=two) == "InvalidLookupAttributesException"
-    now = datetime.now(UTC)
-    assert refused(trail.lookup_events, StartTime=now, EndTime=now - timedelta(days=1)) == "InvalidTimeRangeException"
-    assert events(trail, StartTime=now - timedelta(days=40), EndTime=now - timedelta(days=30)) == []
+    today, day = now(aws), timedelta(days=1)
+    assert refused(trail.lookup_events, StartTime=today, EndTime=today - day) == "InvalidTimeRangeException"
+    assert events(trail, StartTime=today - 40 * day, EndTime=today - 30 * day) == []
 
 
 def test_it_answers_twice_a_second(aws: Aws, refused: Refused) -> None:
