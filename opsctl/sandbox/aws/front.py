@@ -76,7 +76,7 @@ class AwsPart:
         self.lambdas = Lambda(timeline, world.wait, moto)
         self.cloudwatch = CloudWatch(moto)
         self.mail = Mail(timeline, moto)
-        self.people = People(timeline, moto, world.facts["access_key_id"])
+        self.people = People(timeline, world.facts["access_key_id"])
         self.trail = Trail(timeline, world.wait, self.people.owner)
         self.shields = Shields(timeline, moto)
         self.performance = Performance(timeline, moto)

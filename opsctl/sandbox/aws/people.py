@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, Request
@@ -24,6 +23,10 @@ CONTRACTOR_KEY = "AKIASANDBOXFORMER001"
 CONTRACTOR_NEW_KEY = "AKIASANDBOXFORMER002"
 REPORTING_KEY = "AKIASANDBOXREPORT001"
 MAIL_KEY = "AKIASANDBOXMAILER001"
+
+_BEGAN = "2015-02-06T18:39:46+00:00"
+_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
 
 
 def _policy(*statements: dict[str, Any]) -> dict[str, Any]:
@@ -76,8 +79,6 @@ class _User:
     path: str = "/"
 
 
-_DAY = timedelta(days=1)
-_HOUR = timedelta(hours=1)
 _GROUPS = {"administrators": ["AdministratorAccess"], "operators": ["PowerUserAccess"]}
 
 
@@ -125,9 +126,8 @@ _ROLES: dict[str, tuple[str, dict[str, str], str]] = {
 class People:
     """The users, groups and roles of the account; `own_key` is the sandbox's own, which is oncall's."""
 
-    def __init__(self, timeline: Timeline, moto: Moto, own_key: str) -> None:
+    def __init__(self, timeline: Timeline, own_key: str) -> None:
         self._timeline = timeline
-        self._moto = moto
         self._own_key = own_key
         self.services: dict[str, dict[str, Operation]] = {"iam": {}}
 
@@ -170,9 +170,6 @@ def _aws_own_policies(backend: Any) -> None:
         policy = AWSManagedPolicy.from_data(name, ACCOUNT, REGION, data)
         backend.managed_policies[policy.arn] = policy
         backend.aws_managed_policies.append(policy)
-
-
-_BEGAN = "2015-02-06T18:39:46+00:00"
 
 
 def _add(backend: Any, name: str, user: _User, now: datetime, own_key: str) -> None:
