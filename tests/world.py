@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ SERVICES = {"api": "safawinet-api-prod", "worker": "safawinet-worker-prod"}
 MODELS = ("sts", "ecs", "secretsmanager", "rds", "rds-data", "elasticache", "application-autoscaling", "ecr", "cloudwatch", "logs")
 REGIONS = ("us-east-1", "us-west-2")
 TABLES = ("users", "refresh_sessions")
+ABLE = ("password_enabled", "access_key_1_active", "access_key_2_active")
 DOWNLOADS = ["download_enabled", "download_requested", "download_token"]
 GUARDIAN = """
 import shutil, sys
@@ -52,7 +54,6 @@ LOOKS = [
     ("rds", "describe_db_instances", "DBInstances", REGIONS[0]),
     ("rds", "describe_db_cluster_snapshots", "DBClusterSnapshots", REGIONS[0]),
     ("cloudwatch", "describe_alarms", "MetricAlarms", REGIONS[0]),
-    ("iam", "list_users", "Users", REGIONS[0]),
     ("lambda", "list_functions", "Functions", REGIONS[1]),
     ("sqs", "list_queues", "QueueUrls", REGIONS[0]),
 ]
@@ -302,8 +303,18 @@ class World:
             "leases": self.leases(),
             "firewall": self.firewall(),
             "protected": self.protected(),
+            "access": self.access(),
             **looks,
         }
+
+    def access(self) -> dict[str, Any]:
+        """IAM's users: their own policies, and what their keys and passwords are good for."""
+        iam = self.aws("iam")
+        users = iam.get_account_authorization_details(Filter=["User"])["UserDetailList"]
+        iam.generate_credential_report()
+        report = csv.DictReader(iam.get_credential_report()["Content"].decode().splitlines())
+        able = {row["user"]: [row[column] for column in ABLE] for row in report}
+        return {user["UserName"]: [_plain(user.get("UserPolicyList", [])), able[user["UserName"]]] for user in users}
 
     def _client(self) -> dict[str, Any]:
         """The customer's configuration: each file's mode and digest."""
@@ -356,6 +367,7 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "leases": after["leases"] - before["leases"],
         "firewall": after["firewall"],
         "protected": sorted(after["protected"]),
+        "access": {name: held for name, held in after["access"].items() if held != before["access"].get(name)},
         "incidents": [(i["name"], [(u["status"], u["body"]) for u in i["incident_updates"]]) for i in after["notices"]["statuspage"]],
     }
     rest = {name for name in before if " " in name and before[name] != after[name]}
@@ -400,6 +412,7 @@ def standing(snapshot: Snapshot) -> dict[str, Any]:
         "contacts": snapshot["contacts"],
         "firewall": snapshot["firewall"],
         "protected": snapshot["protected"],
+        "access": snapshot["access"],
         "alerts": {key for key, action in alerts.items() if action == "trigger"},
         "incidents": {i["name"] for i in snapshot["notices"]["statuspage"] if i["status"] != "resolved"},
     }

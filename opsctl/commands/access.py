@@ -1,7 +1,285 @@
-"""`opsctl access`: who may do what, and taking it away."""
+"""`opsctl access`: who may do what, what they did, and taking it away."""
 
 from __future__ import annotations
 
-from opsctl.cli import group
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from opsctl.changes.access import DeletePassword, SetDenial, SetKeys
+from opsctl.changes.base import Change
+from opsctl.changing import DURATION
+from opsctl.cli import changes, group, views
+from opsctl.errors import NotFound, SystemFailed
+from opsctl.render.shapes import Page
+from opsctl.settings import Duration
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.cloudtrail import Event, Source
+    from opsctl.adapters.aws.iam import Account, Credentials, Key, Person, Rights
+    from opsctl.settings import SecretSettings
+    from opsctl.systems import Systems
+
+Rows = list[dict[str, Any]]
+
+AT_ONCE = 4
+"""How many users are looked at side by side: IAM slows down whoever asks much."""
+IAM_REGION = "us-east-1"
+"""Where CloudTrail keeps what was asked of IAM, which is one for all regions."""
+MOST_LOOKED_AT = 2_000
+UNKNOWN = "the configuration doesn't know it: rotate it where it is issued"
+WEIGHTS = {"no MFA": 8, "two active keys": 1, "never used": 2, "unused": 2, "old key": 4}
 
 access = group("access")
+
+
+class SourceType(click.ParamType["Source"]):
+    """An address, a network, or a service of AWS."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Source:
+        """Raises a usage error for anything else."""
+        from opsctl.adapters.aws.cloudtrail import Source
+
+        try:
+            return value if isinstance(value, Source) else Source.parse(value)
+        except ValueError as cause:
+            self.fail(str(cause), param, ctx)
+
+
+@access.command()
+@click.argument("user", required=False)
+@click.option("--older-than", type=DURATION, help="Flag keys older than this, instead of access.key-age in the configuration.")
+@click.option(
+    "--since", type=DURATION, default="30d", show_default=True, help="With USER: how far back to look for secrets that were read."
+)
+@views
+def review(systems: Systems, user: str | None, older_than: Duration | None, since: timedelta) -> Rows | Page:
+    """Review IAM users' credentials, the worst first; of one USER also its rights, its roles, and what it could read."""
+    limit = systems.config.access.key_age if older_than is None else older_than
+    if not limit:
+        raise click.BadParameter("every key is older than that; give 1d or more.", param_hint="--older-than")
+    if user is None:
+        account = systems.iam.account()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            people = systems.iam.people()
+            looked = pool.map(lambda person: _credentials(systems, person, account.of(person), limit), people)
+        return [row for rows in sorted(looked, key=_badness) for row in rows]
+    person = systems.iam.person(user)
+    account = systems.iam.account()
+    rights = account.of(person)
+    seen = _seen(systems, person.name, _since(systems, since))
+    return Page(
+        [
+            ("Credentials", _credentials(systems, person, rights, limit)),
+            ("Rights", [{"policy": name} for name in rights.documents]),
+            ("Roles that it may have sessions of", account.reach(person.name)),
+            ("To end the sessions of a role", _ending(systems, account)),
+            ("Secrets that it may know", _secrets(systems, rights, seen)),
+            ("Looked for reads of secrets", seen.told),
+        ]
+    )
+
+
+def _badness(rows: Rows) -> tuple[int, str]:
+    return -max(_weight(row["flags"]) for row in rows), rows[0]["user"]
+
+
+def _weight(flags: list[str]) -> int:
+    """How bad it is; whoever is an administrator makes it worse, and whoever is revoked is no longer of any concern."""
+    if "revoked" in flags:
+        return 0
+    told = sum(weight for flag in flags for word, weight in WEIGHTS.items() if flag.startswith(word))
+    return told * (2 if "administrator" in flags else 1) + ("administrator" in flags)
+
+
+def _credentials(systems: Systems, person: Person, rights: Rights, limit: timedelta) -> Rows:
+    """A row for each key and for the password, the worst first; one row for a user without any."""
+    held, now = systems.iam.credentials(person.name), systems.now()
+    always = ["revoked"] if rights.denied else ["administrator"] if _administrator(systems, person, rights) else []
+    unused = systems.config.access.unused
+    rows: Rows = [
+        {
+            "user": person.name,
+            "credential": key.id,
+            "state": "active" if key.active else "inactive",
+            "age_days": (now - key.created).days,
+            "used": key.used,
+            "by": f"{key.service} {key.region}".strip(),
+            "flags": (_key_flags(key, held, now, limit, unused) if key.active else []) + always,
+        }
+        for key in held.keys
+    ]
+    if held.password:
+        row: dict[str, Any] = {"user": person.name, "credential": "password", "state": "active", "age_days": (now - held.password).days}
+        flags = ([] if held.mfa else ["no MFA"]) + _use(person.password_used, held.password, now, unused)
+        rows.append({**row, "used": person.password_used, "by": "console" if person.password_used else "", "flags": flags + always})
+    if not rows:
+        rows.append({"user": person.name, "credential": None, "state": None, "age_days": None, "used": None, "by": "", "flags": always})
+    return sorted(({**row, "mfa": held.mfa > 0} for row in rows), key=lambda row: -_weight(row["flags"]))
+
+
+def _administrator(systems: Systems, person: Person, rights: Rights) -> bool:
+    return person.name in systems.config.access.administrators or rights.administrator
+
+
+def _key_flags(key: Key, held: Credentials, now: datetime, limit: timedelta, unused: timedelta) -> list[str]:
+    flags = ["old key"] if now - key.created > limit else []
+    if sum(each.active for each in held.keys) > 1:
+        flags.append("two active keys")
+    return flags + _use(key.used, key.created, now, unused)
+
+
+def _use(used: datetime | None, created: datetime, now: datetime, unused: timedelta) -> list[str]:
+    if used is None:
+        return ["never used"] if now - created > timedelta(days=1) else []
+    return [f"unused for {(now - used).days} d"] if now - used > unused else []
+
+
+def _ending(systems: Systems, account: Account) -> dict[str, str]:
+    """What ends the sessions of a role that began before now, whoever began them; IAM's own console does the same."""
+    older = {"DateLessThan": {"aws:TokenIssueTime": f"{systems.now():%Y-%m-%dT%H:%M:%SZ}"}}
+    statement = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": older}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    put = f"aws iam put-role-policy --role-name ROLE --policy-name AWSRevokeOlderSessions --policy-document '{document}'"
+    centre = {"SSO": "who signs in by IAM Identity Center is no IAM user: disable them there, and delete their sessions"}
+    return {"role": put} | (centre if account.identity_centre else {})
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The events of one user that were looked through, and how far."""
+
+    reads: list[Event]
+    told: dict[str, Any]
+
+
+def _seen(systems: Systems, name: str, since: datetime) -> Seen:
+    """The secrets that a user read, as CloudTrail tells; of somebody busy only the newest events are looked through."""
+    try:
+        events = list(islice(systems.cloudtrail.events(_regions(systems), since, systems.now(), user=name), MOST_LOOKED_AT))
+    except SystemFailed as cause:
+        return Seen([], {"state": "could not be asked", "why": cause.what})
+    cut = len(events) == MOST_LOOKED_AT
+    told = {"events": len(events), "since": events[-1].time if cut else since, "complete": not cut}
+    return Seen([event for event in events if event.event == "GetSecretValue" and not event.error], told)
+
+
+def _secrets(systems: Systems, rights: Rights, seen: Seen) -> Rows:
+    """Every secret that a user may read or has read, and how it is rotated; those that were read first."""
+    read = {resource: event.time for event in reversed(seen.reads) for resource in event.resources}
+    rows = []
+    for name, secret in sorted(systems.config.secrets.items()):
+        mine = [resource for resource in read if _names(secret, resource)]
+        may = any(rights.allow(action, arn) for action, arn in _reading(systems, secret))
+        if may or mine:
+            when = max((read.pop(resource) for resource in mine), default=None)
+            rows.append({"secret": name, "read": when, "may_read": may, "then": _procedure(name, secret)})
+    rows += [{"secret": other, "read": when, "may_read": None, "then": UNKNOWN} for other, when in read.items()]
+    return sorted(rows, key=lambda row: row["read"] is None)
+
+
+def _kept_at(secret: SecretSettings) -> list[tuple[str, str | None]]:
+    """Where Secrets Manager keeps a secret: id and region."""
+    here = [] if secret.kind == "function" else [(secret.id, secret.region)]
+    return here + ([(secret.store_in.aws, secret.store_in.region)] if secret.store_in and secret.store_in.aws else [])
+
+
+def _names(secret: SecretSettings, resource: str) -> bool:
+    """Whether a request named this secret: by its id, or by its ARN, to which Secrets Manager adds a dash and six characters."""
+    _, arn, name = resource.rpartition(":secret:")
+    return any(id in ((name, name[:-7]) if arn else (resource,)) for id, _ in _kept_at(secret))
+
+
+def _reading(systems: Systems, secret: SecretSettings) -> Iterator[tuple[str, str]]:
+    """Each action that reads a secret, and of what."""
+    aws = systems.environment.aws
+    for id, region in _kept_at(secret):
+        yield "secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{region or aws.region}:{aws.account}:secret:{id}-??????"
+    if secret.kind == "function":
+        function = secret.id.partition("/")[0]
+        yield "lambda:GetFunctionConfiguration", f"arn:aws:lambda:{secret.region or aws.region}:{aws.account}:function:{function}"
+
+
+def _procedure(name: str, secret: SecretSettings) -> str:
+    if secret.kind in ("database", "redis"):
+        return secret.procedure or "rotate it together with what it opens"
+    source = "generate" if secret.generate or secret.kind == "managed" else "-"
+    line = f"opsctl secrets rotate {name} --value-from {source} --compromised"
+    return line if source == "generate" or not secret.procedure else f"{line} ({secret.procedure})"
+
+
+@access.command()
+@click.option("--user", help="Only this user's: an IAM user, or the name of a role's session.")
+@click.option("--source", type=SourceType(), help="Only from this address or network, or asked of this service (iam, signin, rds ...).")
+@click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back, at most 90d.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Only before this moment (UTC).")
+@click.option("--unusual", is_flag=True, help="Only what is worth a look.")
+@views
+def events(
+    systems: Systems, user: str | None, source: Source | None, since: timedelta, until: datetime | None, unusual: bool
+) -> Iterator[dict[str, Any]]:
+    """List what CloudTrail knows, newest first, a line each (`-o json`: a JSON object a line); what is unusual says why at its end."""
+    began, end = _since(systems, since), until.replace(tzinfo=UTC) if until else systems.now()
+    if end <= began:
+        raise click.BadParameter("it ends before it begins; give a longer --since too.", param_hint="--until")
+    found = systems.cloudtrail.events(_regions(systems), began, end, user=user, source=source)
+    first = next(found, None)
+    if first is None:
+        if user is not None:
+            _known(systems, user)
+        return iter(())
+    return (_shown(event) for event in chain([first], found) if event.unusual or not unusual)
+
+
+def _shown(event: Event) -> dict[str, Any]:
+    shown = msgspec.structs.asdict(event)
+    del shown["id"]
+    return shown
+
+
+def _known(systems: Systems, user: str) -> None:
+    """Raise NotFound for a user whom neither IAM nor CloudTrail knows."""
+    try:
+        systems.iam.person(user)
+    except NotFound as cause:
+        what = f"There is no IAM user {user!r}, and CloudTrail has nothing of that name in this time."
+        raise NotFound(
+            what, "Who there is: opsctl access review. A role's session has its own name; look further back: --since 90d"
+        ) from cause
+
+
+def _since(systems: Systems, since: timedelta) -> datetime:
+    """The moment so long ago; raises a usage error for none, and beyond what CloudTrail keeps."""
+    from opsctl.adapters.aws.cloudtrail import KEPT
+
+    if not timedelta(0) < since <= KEPT:
+        raise click.BadParameter(f"CloudTrail answers for 1s to {KEPT.days}d; for longer ask the trail's own bucket.", param_hint="--since")
+    return systems.now() - since
+
+
+def _regions(systems: Systems) -> list[str]:
+    """The environment's region, IAM's, and those where secrets and functions are: each has events of its own."""
+    config = systems.config
+    others = {secret.region for secret in config.secrets.values()} | {function.region for function in config.functions.values()}
+    return sorted({systems.environment.aws.region, IAM_REGION, *filter(None, others)})
+
+
+@access.command()
+@click.argument("user")
+@click.option("--compromised", is_flag=True, help="Others have the credentials: the password goes too, and nothing can be given back.")
+@changes
+def revoke(systems: Systems, user: str, compromised: bool) -> Iterator[Change]:
+    """Take an IAM user's access away: everything denied first, then every key inactive."""
+    name = systems.iam.person(user).name
+    yield SetDenial(user=name, compromised=compromised)
+    keys = tuple(key.id for key in systems.iam.keys(name) if key.active)
+    yield SetKeys(user=name, keys=keys, compromised=compromised)
+    if compromised:
+        yield DeletePassword(user=name)

@@ -16,9 +16,15 @@ CLOUDFRONT_REGION = "us-east-1"
 
 
 class AccessSettings(Section, frozen=True, kw_only=True):
-    """Who is an administrator, and what else has to be rotated when somebody's access is revoked."""
+    """Who can put things right, and from when on a credential is too old.
+
+    `administrators` are IAM users, or roles as `role/NAME`, who are administrators though no IAM user's policy says so. A key older than
+    `key_age`, and a credential that wasn't used for `unused`, are flagged.
+    """
 
     administrators: list[str] = []
+    key_age: Duration = Duration(days=90)
+    unused: Duration = Duration(days=90)
 
 
 class Place(Struct, frozen=True):

@@ -1,14 +1,274 @@
-"""AWS IAM: users, their keys, policies and sign-ins."""
+"""AWS IAM: users, their keys, policies and sign-ins. IAM is one for all regions."""
 
 from __future__ import annotations
 
-from opsctl.adapters.aws.session import AwsSession
-from opsctl.adapters.base import Adapter
+import json
+import re
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from opsctl.adapters.aws import policies
+from opsctl.adapters.aws.patience import patiently
+from opsctl.adapters.aws.policies import Document
+from opsctl.adapters.aws.session import AwsSession, utc
+from opsctl.adapters.base import Adapter, writes
+from opsctl.errors import NotFound, SystemFailed
+
+NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
+SSO_PATH = "/aws-reserved/sso.amazonaws.com/"
+DETAILS = ["User", "Group", "Role", "LocalManagedPolicy", "AWSManagedPolicy"]
+
+
+class Key(Struct, frozen=True):
+    """One access key; its id is no secret. `used`, `service` and `region` tell its last use, and are empty where it never was."""
+
+    id: str
+    active: bool
+    created: datetime
+    used: datetime | None = None
+    service: str = ""
+    region: str = ""
+
+
+class Person(Struct, frozen=True):
+    """One IAM user; `password_used` is their last sign-in to the console."""
+
+    name: str
+    arn: str
+    created: datetime
+    password_used: datetime | None = None
+
+
+class Credentials(Struct, frozen=True):
+    """What a user can sign in with: `password` is since when the console takes one."""
+
+    keys: list[Key]
+    password: datetime | None
+    mfa: int
+
+    @property
+    def usable(self) -> bool:
+        """Whether anybody can sign in with them."""
+        return self.password is not None or any(key.active for key in self.keys)
+
+
+class Rights(Struct, frozen=True):
+    """What a user's policies say, by name; `PowerUserAccess (group operators)` comes by way of a group."""
+
+    arn: str
+    documents: dict[str, Document]
+
+    @property
+    def denied(self) -> bool:
+        """Whether everything is denied, as after `access revoke`."""
+        return policies.denies_all(self.documents.values())
+
+    @property
+    def administrator(self) -> bool:
+        """Whether they let this user give themselves any right."""
+        return policies.administers(self.documents.values(), self.arn)
+
+    def allow(self, action: str, resource: str) -> bool:
+        """Whether they may allow it: what denies everything is left aside, since it tells only of now."""
+        weighed = [each for each in self.documents.values() if not policies.denies_all([each])]
+        return policies.allows(weighed, action, resource)
+
+
+class Role(Struct, frozen=True):
+    """One role: who may assume it, and what it may do."""
+
+    name: str
+    path: str
+    trust: Document
+    rights: Rights
+
+
+class Reached(Struct, frozen=True):
+    """A role that may have been assumed, and `by` whom: the user, or another role that was assumed before."""
+
+    role: str
+    arn: str
+    by: str
+
+
+class Account(Struct, frozen=True):
+    """Who may do what: every user's policies, by name, and every role."""
+
+    rights: dict[str, Rights]
+    roles: list[Role]
+
+    @property
+    def identity_centre(self) -> bool:
+        """Whether people also come by IAM Identity Center (SSO), who are no IAM users."""
+        return any(role.path.startswith(SSO_PATH) for role in self.roles)
+
+    def of(self, person: Person) -> Rights:
+        """A user's policies; none of one who was made since the listing."""
+        return self.rights.get(person.name) or Rights(person.arn, {})
+
+    def reach(self, name: str) -> list[Reached]:
+        """The roles of which a user may have sessions, directly or by way of another role, by name."""
+        ahead = [(name, self.rights[name])] if name in self.rights else []
+        found: dict[str, Reached] = {}
+        for by, rights in ahead:
+            for role in self.roles:
+                if role.name not in found and _may_assume(rights, role):
+                    found[role.name] = Reached(role.name, role.rights.arn, by)
+                    ahead.append((role.name, role.rights))
+        return [found[role] for role in sorted(found)]
 
 
 class Iam(Adapter):
-    """AWS IAM in the environment's region, or in another where `region` is given."""
+    """IAM users by name; every method that is given one raises NotFound for a user who doesn't exist."""
 
     def __init__(self, aws: AwsSession) -> None:
         super().__init__(writing=aws.writing)
         self._aws = aws
+
+    def people(self) -> list[Person]:
+        """Every user."""
+        return patiently(lambda: [_person(raw) for page in self._aws.pages("iam", "list_users") for raw in page["Users"]])
+
+    def person(self, name: str) -> Person:
+        """One user."""
+        if not NAME.fullmatch(name):
+            raise _nobody(name)
+        try:
+            return _person(self._aws.call("iam", "get_user", UserName=name)["User"])
+        except NotFound as cause:
+            raise _nobody(name) from cause
+
+    def keys(self, name: str) -> list[Key]:
+        """A user's keys, without their last use."""
+        self.person(name)
+        return self._keys(name)
+
+    def credentials(self, name: str) -> Credentials:
+        """Everything that a user can sign in with."""
+        return patiently(lambda: self._credentials(name))
+
+    def _credentials(self, name: str) -> Credentials:
+        keys = [self._with_use(key) for key in self._keys(name)]
+        devices = self._aws.call("iam", "list_mfa_devices", UserName=name)["MFADevices"]
+        return Credentials(keys=keys, password=self.password(name), mfa=len(devices))
+
+    def password(self, name: str) -> datetime | None:
+        """Since when a user has a console password; None without one."""
+        try:
+            return utc(self._aws.call("iam", "get_login_profile", UserName=name)["LoginProfile"]["CreateDate"])
+        except NotFound:
+            self.person(name)
+            return None
+
+    def inline(self, name: str, policy: str) -> Document | None:
+        """A user's own policy of that name; None where there is none."""
+        try:
+            return _document(self._aws.call("iam", "get_user_policy", UserName=name, PolicyName=policy)["PolicyDocument"])
+        except NotFound:
+            self.person(name)
+            return None
+
+    def account(self) -> Account:
+        """Every user's policies and every role, in one listing."""
+        return patiently(self._account)
+
+    def _account(self) -> Account:
+        users: list[dict[str, Any]] = []
+        groups: dict[str, dict[str, Any]] = {}
+        roles: list[dict[str, Any]] = []
+        managed: dict[str, Document] = {}
+        for page in self._aws.pages("iam", "get_account_authorization_details", Filter=DETAILS):
+            users += page.get("UserDetailList", [])
+            roles += page.get("RoleDetailList", [])
+            groups |= {group["GroupName"]: group for group in page.get("GroupDetailList", [])}
+            managed |= {policy["Arn"]: _current(policy) for policy in page.get("Policies", [])}
+        return Account(
+            rights={user["UserName"]: _rights(user, groups, managed) for user in users}, roles=[_role(role, managed) for role in roles]
+        )
+
+    @writes
+    def put_policy(self, name: str, policy: str, document: Document) -> None:
+        """Give a user a policy of their own; says what to do instead where IAM has no room for it."""
+        try:
+            self._aws.call("iam", "put_user_policy", UserName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
+        except SystemFailed as no:
+            if "LimitExceeded" not in no.what:
+                raise
+            by_hand = f"aws iam attach-user-policy --user-name {name} --policy-arn arn:aws:iam::aws:policy/AWSDenyAll"
+            raise SystemFailed(f"{name}'s own policies fill the room that IAM has for them: nothing was done.", by_hand) from no
+
+    @writes
+    def delete_policy(self, name: str, policy: str) -> None:
+        """Take a policy of their own away from a user, if it is still there."""
+        with suppress(NotFound):
+            self._aws.call("iam", "delete_user_policy", UserName=name, PolicyName=policy)
+
+    @writes
+    def set_key(self, name: str, key: str, *, active: bool) -> None:
+        """Make a key active or inactive."""
+        self._aws.call("iam", "update_access_key", UserName=name, AccessKeyId=key, Status="Active" if active else "Inactive")
+
+    @writes
+    def delete_password(self, name: str) -> None:
+        """Take a user's console password away, for good, if it is still there."""
+        with suppress(NotFound):
+            self._aws.call("iam", "delete_login_profile", UserName=name)
+
+    def _keys(self, name: str) -> list[Key]:
+        pages = self._aws.pages("iam", "list_access_keys", UserName=name)
+        found = [raw for page in pages for raw in page["AccessKeyMetadata"]]
+        return [Key(raw["AccessKeyId"], raw["Status"] == "Active", utc(raw["CreateDate"])) for raw in found]
+
+    def _with_use(self, key: Key) -> Key:
+        """A key with its last use; IAM writes N/A for the service and the region of one that was never used."""
+        found = self._aws.call("iam", "get_access_key_last_used", AccessKeyId=key.id)["AccessKeyLastUsed"]
+        if not found.get("LastUsedDate"):
+            return key
+        return Key(key.id, key.active, key.created, utc(found["LastUsedDate"]), found["ServiceName"], found["Region"])
+
+
+def _nobody(name: str) -> NotFound:
+    what = f"There is no IAM user {name!r}; nothing was changed."
+    return NotFound(what, "Who there is: opsctl access review. Who signs in by SSO is no IAM user: disable them in IAM Identity Center.")
+
+
+def _person(raw: dict[str, Any]) -> Person:
+    used = raw.get("PasswordLastUsed")
+    return Person(raw["UserName"], raw["Arn"], utc(raw["CreateDate"]), utc(used) if used else None)
+
+
+def _role(raw: dict[str, Any], managed: dict[str, Document]) -> Role:
+    rights = Rights(raw["Arn"], _held(raw, "RolePolicyList", managed))
+    return Role(raw["RoleName"], raw.get("Path", "/"), _document(raw["AssumeRolePolicyDocument"]), rights)
+
+
+def _may_assume(rights: Rights, role: Role) -> bool:
+    how = policies.trusts(role.trust, rights.arn, rights.arn.split(":")[4])
+    return how == "by name" or (how == "by account" and rights.allow("sts:AssumeRole", role.rights.arn))
+
+
+def _rights(user: dict[str, Any], groups: dict[str, dict[str, Any]], managed: dict[str, Document]) -> Rights:
+    found = _held(user, "UserPolicyList", managed)
+    for name in user.get("GroupList", []):
+        held = _held(groups[name], "GroupPolicyList", managed) if name in groups else {}
+        found |= {f"{policy} (group {name})": document for policy, document in held.items()}
+    return Rights(user["Arn"], found)
+
+
+def _held(raw: dict[str, Any], own: str, managed: dict[str, Document]) -> dict[str, Document]:
+    attached = {each["PolicyName"]: managed.get(each["PolicyArn"], {}) for each in raw.get("AttachedManagedPolicies", [])}
+    return attached | {each["PolicyName"]: _document(each["PolicyDocument"]) for each in raw.get(own, [])}
+
+
+def _current(policy: dict[str, Any]) -> Document:
+    versions = policy.get("PolicyVersionList", [])
+    return next((_document(each["Document"]) for each in versions if each.get("IsDefaultVersion")), {})
+
+
+def _document(raw: Any) -> Document:
+    """botocore decodes documents that IAM sends URL-encoded, and leaves text where it can't."""
+    found: Document = raw if isinstance(raw, dict) else json.loads(raw)
+    return found

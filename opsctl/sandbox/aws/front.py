@@ -76,8 +76,8 @@ class AwsPart:
         self.lambdas = Lambda(timeline, world.wait, moto)
         self.cloudwatch = CloudWatch(moto)
         self.mail = Mail(timeline, moto)
-        self.people = People(timeline, moto)
-        self.trail = Trail(timeline, moto)
+        self.people = People(timeline, world.facts["access_key_id"])
+        self.trail = Trail(timeline, world.wait, self.people.owner)
         self.shields = Shields(timeline, moto)
         self.performance = Performance(timeline, moto)
         self._operations: dict[str, dict[str, Operation]] = {
@@ -108,6 +108,7 @@ class AwsPart:
             answer = self._answer(request)
         except AwsError as error:
             answer = error_answer(request, error)
+        self.trail.note(request, answer)
         return send(answer, start_response)
 
     def operation(self, environ: Mapping[str, Any]) -> str:

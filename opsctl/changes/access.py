@@ -1,0 +1,242 @@
+"""Changes to what an IAM user may do: everything is denied first, then the keys end, and of somebody compromised the password too."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
+from opsctl.errors import Refused
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.iam import Account
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+POLICY = "opsctl-deny-all"
+MOST_NAMED = 8
+COMPROMISED = Never("the credentials are known to others, who would be let in again; give new ones instead")
+
+
+def denial(*, compromised: bool) -> dict[str, Any]:
+    """The policy that denies everything. Its Sid tells everybody, also without our ledger, whether it may be taken back."""
+    sid = "RevokedAsCompromised" if compromised else "Revoked"
+    return {"Version": "2012-10-17", "Statement": [{"Sid": sid, "Effect": "Deny", "Action": "*", "Resource": "*"}]}
+
+
+class UserChange(Change, frozen=True, kw_only=True):
+    """A change to one IAM user. It is waited for, since IAM is consistent only in the end; making it twice does nothing more."""
+
+    poll: ClassVar[float] = 1
+    timeout: ClassVar[float] = 120
+
+    user: str
+
+    @property
+    def _named(self) -> str:
+        return f"--user-name {shlex.quote(self.user)}"
+
+    def _not_ours(self, read: Systems) -> None:
+        """Raise Refused where the credential is the one that this run itself works with."""
+        person = read.iam.person(self.user)
+        if person.arn == read.caller.arn:
+            raise Refused(
+                f"{self.user} is who runs this: it would end its own access half way; nothing was changed.",
+                "Have another administrator run it.",
+            )
+
+
+class SetDenial(UserChange, frozen=True, kw_only=True):
+    """A policy of the user's own denies everything (`denied`), or does so no longer.
+
+    It holds from the next call on, also for console sessions and temporary keys of the user. It doesn't hold for sessions of roles.
+    """
+
+    permissions: ClassVar[frozenset[str]] = frozenset(
+        {"iam:PutUserPolicy", "iam:GetUser", "iam:GetUserPolicy", "iam:GetAccountAuthorizationDetails", "iam:DeleteUserPolicy"}
+    )
+
+    denied: bool = True
+    compromised: bool = False
+
+    @property
+    def target(self) -> str:
+        """`iam-user/NAME/policy`."""
+        return f"iam-user/{self.user}/policy"
+
+    @property
+    def summary(self) -> str:
+        """Says to whom."""
+        if self.denied:
+            return f"deny {self.user} everything, by a policy of the user's own, {POLICY}"
+        return f"take the policy {POLICY} away from {self.user}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """What is denied."""
+        words = ("nothing more", "everything")
+        return words[not self.denied], words[self.denied]
+
+    def check(self, read: Systems) -> Finding:
+        """Read the policy of that name."""
+        now = read.iam.inline(self.user, POLICY)
+        ours, stronger = denial(compromised=self.compromised), denial(compromised=True)
+        if self.denied and now in (ours, stronger):
+            return Done(f"{POLICY} denies {self.user} everything")
+        if not self.denied and now is None:
+            return Done(f"{self.user} has no policy {POLICY}")
+        if now not in ([None, denial(compromised=False)] if self.denied else [ours]):
+            revoked = "revokes as compromised" if now == stronger else f"says something else (aws iam get-user-policy {self._named})"
+            return Moved(f"the policy {POLICY} of {self.user} {revoked}, and isn't as reviewed")
+        if not self.denied:
+            return Pending(1, "users")
+        self._not_ours(read)
+        account = read.iam.account()
+        self._not_the_last(read, account)
+        return Pending(1, "users", _left_over(account, self.user, read.caller.arn))
+
+    def _not_the_last(self, read: Systems, account: Account) -> None:
+        """Raise Refused unless somebody else can put things right afterwards."""
+        named = set(read.config.access.administrators)
+        known = {name for name, rights in account.rights.items() if rights.administrator or (name in named and not rights.denied)}
+        if self.user not in known or named & {f"role/{role.name}" for role in account.roles}:
+            return
+        if not any(read.iam.credentials(name).usable for name in sorted(known - {self.user})):
+            raise Refused(
+                f"{self.user} is the last administrator who can sign in; nobody could put anything right after it; nothing was changed.",
+                "Make another first, or name who else is one under access.administrators in the configuration.",
+            )
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """PutUserPolicy, or DeleteUserPolicy."""
+        if not self.denied:
+            write.iam.delete_policy(self.user, POLICY)
+            return {}
+        write.iam.put_policy(self.user, POLICY, denial(compromised=self.compromised))
+        return {"policy": POLICY}
+
+    def inverse(self) -> Change | Never:
+        """The other way round, where nobody else has the credentials."""
+        return COMPROMISED if self.compromised else SetDenial(user=self.user, denied=not self.denied)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """IAM's line."""
+        if not self.denied:
+            return [f"aws iam delete-user-policy {self._named} --policy-name {POLICY}"]
+        document = shlex.quote(json.dumps(denial(compromised=self.compromised)))
+        return [f"aws iam put-user-policy {self._named} --policy-name {POLICY} --policy-document {document}"]
+
+
+def _left_over(account: Account, user: str, caller: str) -> str:
+    """What a user's end doesn't end. `caller` may be a session of a role: whose credentials began it can't be seen from here."""
+    roles = [reached.role for reached in account.reach(user)]
+    more = f" and {len(roles) - MOST_NAMED} more" if len(roles) > MOST_NAMED else ""
+    _, session, name = caller.partition(":assumed-role/")
+    own = name.partition("/")[0]
+    told = [f"this run is a session of {own}, which {user} may have begun: if so, it can't be renewed"] if session and own in roles else []
+    if roles:
+        told.append(f"sessions of roles that {user} may have begun go on until they expire: {', '.join(roles[:MOST_NAMED])}{more}")
+    if account.identity_centre:
+        told.append("a sign-in by SSO isn't touched: disable it in IAM Identity Center")
+    told.append(f"how to end those, and what to rotate: opsctl access review {user}")
+    return "; ".join(told)
+
+
+class SetKeys(UserChange, frozen=True, kw_only=True):
+    """No access key of the user is active; or, taken back, those `keys` are that were.
+
+    `keys` are those that were active when it was reviewed. One that turned up since is somebody else's doing, and stops the run.
+    """
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"iam:UpdateAccessKey", "iam:ListAccessKeys", "iam:GetUser"})
+
+    keys: tuple[str, ...]
+    active: bool = False
+    compromised: bool = False
+
+    @property
+    def target(self) -> str:
+        """`iam-user/NAME/keys`."""
+        return f"iam-user/{self.user}/keys"
+
+    @property
+    def summary(self) -> str:
+        """Says which."""
+        if self.active:
+            return f"make {', '.join(self.keys)} of {self.user} active again"
+        return f"make {', '.join(self.keys) or 'every key'} of {self.user} inactive"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Active, or not."""
+        words = ("inactive", "active")
+        return words[not self.active], words[self.active]
+
+    def check(self, read: Systems) -> Finding:
+        """List the keys."""
+        now = {key.id: key.active for key in read.iam.keys(self.user)}
+        gone = [key for key in self.keys if key not in now]
+        wrong = [key for key in self.keys if now.get(key, self.active) != self.active]
+        if self.active and gone:
+            return Moved(f"{', '.join(gone)} of {self.user} was deleted since, and isn't as reviewed")
+        if self.active and read.iam.inline(self.user, POLICY) == denial(compromised=True):
+            return Moved(f"{self.user} was revoked as compromised since, and isn't as reviewed")
+        if not self.active and (new := [key for key, active in now.items() if active and key not in self.keys]):
+            return Moved(f"{', '.join(new)} of {self.user} is active since, and wasn't as reviewed")
+        if not wrong:
+            return Done(f"{', '.join(self.keys)} can be used" if self.active else f"{self.user} has no active key ({len(now)} inactive)")
+        if not self.active:
+            self._not_ours(read)
+        return Pending(len(wrong), "keys")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """UpdateAccessKey, once a key: IAM allows two."""
+        wrong = [key.id for key in write.iam.keys(self.user) if key.id in self.keys and key.active != self.active]
+        for number, key in enumerate(wrong, 1):
+            write.iam.set_key(self.user, key, active=self.active)
+            write.beat(number, len(wrong), "keys")
+        return {"keys": wrong}
+
+    def inverse(self) -> Change | Never:
+        """The other way round, where nobody else has the credentials."""
+        return COMPROMISED if self.compromised else SetKeys(user=self.user, keys=self.keys, active=not self.active)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """IAM's line, once a key."""
+        status = "Active" if self.active else "Inactive"
+        return [f"aws iam update-access-key {self._named} --access-key-id {key} --status {status}" for key in self.keys]
+
+
+class DeletePassword(UserChange, frozen=True, kw_only=True):
+    """The user has no console password."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"iam:DeleteLoginProfile", "iam:GetLoginProfile", "iam:GetUser"})
+
+    @property
+    def target(self) -> str:
+        """`iam-user/NAME/password`."""
+        return f"iam-user/{self.user}/password"
+
+    @property
+    def summary(self) -> str:
+        """Says whose."""
+        return f"delete the console password of {self.user}"
+
+    def check(self, read: Systems) -> Finding:
+        """Ask for the login profile."""
+        if read.iam.password(self.user) is None:
+            return Done(f"{self.user} has no console password")
+        self._not_ours(read)
+        return Pending(1, "passwords")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """DeleteLoginProfile."""
+        write.iam.delete_password(self.user)
+        return {}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("a deleted password can't come back; a new one can be given")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """IAM's line."""
+        return [f"aws iam delete-login-profile {self._named}"]

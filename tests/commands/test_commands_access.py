@@ -1,0 +1,218 @@
+"""`opsctl access`: who may do what, what they did, and taking it away."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from customers import refusal, steps, told
+from world import World
+
+USER = "former-contractor"
+ADMINISTRATOR = "admin-break-glass"
+
+
+def events(world: World, *options: str) -> list[dict[str, Any]]:
+    """The events that are listed, a JSON object a line."""
+    out = world.opsctl("-o", "json", "access", "events", *options, check=0).out
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def keys(world: World, user: str = USER) -> list[str]:
+    """The states of a user's keys."""
+    return [key["Status"] for key in world.aws("iam").list_access_keys(UserName=user)["AccessKeyMetadata"]]
+
+
+def test_review_shows_every_credential_the_worst_first(world: World) -> None:
+    rows = told(world, "access", "review")
+    assert list(dict.fromkeys(row["user"] for row in rows))[:2] == [USER, "reporting"]
+    assert len(rows) == 9
+    flags = {row["credential"]: row["flags"] for row in rows if row["user"] != "oncall"}
+    assert flags["AKIASANDBOXFORMER001"] == ["old key", "two active keys"]
+    assert flags["AKIASANDBOXREPORT001"] == ["old key", "never used"]
+    assert flags["AKIASANDBOXMAILER001"] == []
+    assert next(row for row in rows if row["user"] == USER)["flags"] == ["no MFA"]
+    assert next(row for row in rows if row["user"] == ADMINISTRATOR)["flags"] == ["unused for 200 d", "administrator"]
+    older = told(world, "access", "review", "--older-than", "450d")
+    assert [row["credential"] for row in older if "old key" in row["flags"]] == ["AKIASANDBOXFORMER001"]
+
+
+def test_review_of_one_user_says_what_it_may_know_and_how_that_is_rotated(world: World) -> None:
+    page = told(world, "access", "review", USER)
+    assert {role["role"]: role["by"] for role in page["Roles that it may have sessions of"]} == {
+        "database-rescue": "prod-debug",
+        "deployer": USER,
+        "prod-debug": USER,
+    }
+    assert "aws:TokenIssueTime" in page["To end the sessions of a role"]["role"]
+    secrets = {row["secret"]: row for row in page["Secrets that it may know"]}
+    assert {name for name, row in secrets.items() if row["read"]} == {"jwt", "database", "ghcr"}
+    assert secrets["jwt"]["then"] == "opsctl secrets rotate jwt --value-from generate --compromised"
+    assert secrets["database"]["then"].startswith("Change the role's password")
+    assert "GitHub issues it" in secrets["ghcr"]["then"]
+    assert secrets["edge-shared-secret"]["may_read"]
+    page = told(world, "access", "review", "deploy")
+    assert [row["secret"] for row in page["Secrets that it may know"]] == ["mail-key"]
+
+
+def test_a_secret_that_the_configuration_does_not_know_is_named(world: World) -> None:
+    world.aws("secretsmanager").create_secret(Name="nobody/knows", SecretString="x")
+    world.aws("secretsmanager").get_secret_value(SecretId="nobody/knows")
+    page = told(world, "access", "review", "oncall", "--since", "1h")
+    (row,) = [row for row in page["Secrets that it may know"] if row["secret"] == "nobody/knows"]
+    assert "doesn't know it" in row["then"]
+
+
+def test_a_trail_that_cannot_be_asked_hides_nothing_else(world: World) -> None:
+    world.fault("aws", "cloudtrail.LookupEvents", "refuse", times=0)
+    page = told(world, "access", "review", USER)
+    assert page["Looked for reads of secrets"]["state"] == "could not be asked"
+    assert len(page["Secrets that it may know"]) == 10
+    assert "cloudtrail:LookupEvents" in refusal(world.opsctl("access", "events"), 1)
+
+
+def test_events_by_user_source_and_what_is_unusual(world: World) -> None:
+    mine = events(world, "--user", USER)
+    assert len(mine) == 13
+    assert {event["region"] for event in mine} == {"us-east-1", "us-west-2"}
+    assert {event["user"] for event in events(world, "--source", "203.0.113.0/24", "--since", "14d")} == {USER}
+    assert {event["event"] for event in events(world, "--source", "ecs")} == {"UpdateService", "RegisterTaskDefinition"}
+    assert {event["unusual"] for event in events(world, "--unusual")} == {
+        "changes rights",
+        "denied",
+        "failed sign-in",
+        "opens to others",
+        "signed in without MFA",
+    }
+    assert len(events(world, "--since", "14d")) > len(events(world)) > len(events(world, "--since", "5h")) > 0
+
+
+def test_what_opsctl_does_is_told_too(world: World) -> None:
+    told(world, "access", "revoke", USER, "-y")
+    assert [event["event"] for event in events(world, "--user", "oncall", "--since", "1m")][-3:] == [
+        "UpdateAccessKey",
+        "UpdateAccessKey",
+        "PutUserPolicy",
+    ]
+
+
+def test_throttled_nothing_is_lost(world: World) -> None:
+    world.fault("aws", "cloudtrail.LookupEvents", "throttle", times=1)
+    assert len(events(world, "--user", USER)) == 13
+
+
+@pytest.mark.parametrize("line", [["review"], ["events", "--user"], ["revoke"]])
+@pytest.mark.parametrize("name", ["nobody", "a b", "né", "x" * 65, "*"])
+def test_a_user_who_is_not_there_is_named(world: World, line: list[str], name: str) -> None:
+    said = refusal(world.opsctl("access", *line, name), 1)
+    assert f"no IAM user {name!r}" in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--since", "0s"],
+        ["--since", "91d"],
+        ["--since", "-1h"],
+        ["--since", "soon"],
+        ["--until", "2026-02-30"],
+        ["--until", "2020-01-01"],
+        ["--source", "!!"],
+        ["--source", "999.1.1.1"],
+    ],
+)
+def test_what_cannot_be_looked_up_is_a_usage_error(world: World, options: list[str]) -> None:
+    done = world.opsctl("access", "events", *options)
+    assert done.code == 2
+    assert "Error: " in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_key_of_no_age_is_a_usage_error(world: World) -> None:
+    assert "1d or more" in world.opsctl("access", "review", "--older-than", "0s", check=2).err
+
+
+def test_revoked_and_given_back(world: World) -> None:
+    dry = world.opsctl("access", "revoke", USER, "-n", check=3)
+    assert "database-rescue, deployer, prod-debug" in dry.out
+    assert "IAM Identity Center" in dry.out
+    changed = told(world, "access", "revoke", USER, "-y")
+    assert keys(world) == ["Inactive", "Inactive"]
+    assert [row["flags"] for row in told(world, "access", "review", USER)["Credentials"] if row["state"] == "active"] == [
+        ["no MFA", "revoked"]
+    ]
+    assert told(world, "access", "revoke", USER, "-y")["result"] == "unchanged"
+    world.undo(changed["run"])
+    assert keys(world) == ["Active", "Active"]
+    assert world.aws("iam").list_user_policies(UserName=USER)["PolicyNames"] == []
+
+
+def test_a_key_that_was_inactive_before_stays_so(world: World) -> None:
+    world.aws("iam").update_access_key(UserName=USER, AccessKeyId="AKIASANDBOXFORMER001", Status="Inactive")
+    run = told(world, "access", "revoke", USER, "-y")["run"]
+    world.undo(run)
+    assert keys(world) == ["Inactive", "Active"]
+
+
+def test_compromised_it_is_never_given_back(world: World) -> None:
+    first = told(world, "access", "revoke", USER, "-y")
+    second = told(world, "access", "revoke", USER, "--compromised", "-y")
+    assert [step["state"] for step in second["changes"]] == ["applied", "done", "applied"]
+    with pytest.raises(world.aws("iam").exceptions.NoSuchEntityException):
+        world.aws("iam").get_login_profile(UserName=USER)
+    for run in (first["run"], second["run"]):
+        assert world.undo(run).code == 4
+    assert keys(world) == ["Inactive", "Inactive"]
+    assert told(world, "access", "revoke", USER, "-y")["result"] == "unchanged"
+
+
+def test_a_key_that_turns_up_since_stops_the_run(world: World) -> None:
+    plan = str(world.home / "plan.json")
+    iam = world.aws("iam")
+    iam.delete_access_key(UserName=USER, AccessKeyId="AKIASANDBOXFORMER002")
+    told(world, "access", "revoke", USER, "-n", "--save", plan, code=3)
+    made = iam.create_access_key(UserName=USER)["AccessKey"]["AccessKeyId"]
+    stopped = world.opsctl("apply", plan, "-y")
+    assert f"{made} of {USER} is active since, and wasn't as reviewed" in refusal(stopped, 4)
+    assert told(world, "access", "revoke", USER, "-y")["result"] == "changed"
+    assert keys(world) == ["Inactive", "Inactive"]
+
+
+def test_a_deleted_key_is_not_given_back(world: World) -> None:
+    run = told(world, "access", "revoke", USER, "-y")["run"]
+    world.aws("iam").delete_access_key(UserName=USER, AccessKeyId="AKIASANDBOXFORMER001")
+    assert "was deleted since" in world.undo(run).err
+    assert keys(world) == ["Inactive"]
+
+
+def test_never_the_credential_of_this_run(world: World) -> None:
+    for options in ([], ["--compromised"], ["-n"]):
+        assert "who runs this" in refusal(world.opsctl("access", "revoke", "oncall", "-y", *options), 4)
+    assert keys(world, "oncall") == ["Active"]
+
+
+def test_never_the_last_administrator(world: World) -> None:
+    assert "last administrator" in refusal(world.opsctl("access", "revoke", ADMINISTRATOR, "-y"), 4)
+    world.aws("iam").add_user_to_group(GroupName="administrators", UserName="ses-smtp")
+    assert "last administrator" in refusal(world.opsctl("access", "revoke", ADMINISTRATOR, "-y"), 4)
+    for name in ("deploy", "role/deployer"):
+        world.configure({"administrators = []": f'administrators = ["{name}"]'})
+        assert len(steps(world.opsctl("-o", "json", "access", "revoke", ADMINISTRATOR, "-n", check=3))) == 2
+    world.configure({"administrators = []": 'administrators = ["nobody", "role/nothing"]'})
+    world.opsctl("access", "revoke", ADMINISTRATOR, "-y", check=4)
+
+
+def test_no_room_for_the_policy_says_what_to_do_instead(world: World) -> None:
+    from opsctl.adapters.aws.iam import Iam
+    from opsctl.errors import SystemFailed
+
+    class Full:
+        writing = True
+
+        def call(self, *_: Any, **__: Any) -> Any:
+            raise SystemFailed("iam:PutUserPolicy was refused (LimitExceeded): Maximum policy size of 2048 bytes exceeded.")
+
+    with pytest.raises(SystemFailed) as caught:
+        Iam(Full()).put_policy(USER, "opsctl-deny-all", {})  # type: ignore[arg-type]
+    assert "AWSDenyAll" in caught.value.next
