@@ -89,7 +89,7 @@ class Postgres(Adapter):
     @classmethod
     def connect(cls, systems: Systems, config: DatabaseSettings) -> Postgres:
         """Take endpoint and port from RDS, the login from its secret; raises WrongPlace in a sandbox beyond this machine."""
-        host, port = systems.found_by.rds.endpoint(config.cluster)
+        host, port = systems.found_by.rds.endpoint(config.cluster, config.instance)
         if systems.config.sandbox:
             only_here("database", host)
         user, password = database.login(systems, config.login if systems.writing else config.reader)

@@ -31,7 +31,7 @@ class CloudWatch:
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {"GetMetricStatistics": self._statistics}
 
     def seed(self, now: float) -> None:
-        """Make the four alarms, and three hours of figures of services, functions and the WAF until `now`."""
+        """Make the four alarms, and three hours of figures of services, databases, functions and the WAF until `now`."""
         for name, namespace, metric, threshold, state in _ALARMS:
             self._moto.query(
                 "monitoring",
@@ -56,6 +56,12 @@ class CloudWatch:
             here = {"FunctionName": function}
             _put(HH_REGION, "AWS/Lambda", "Invocations", here, now, partial(_always, runs))
             _put(HH_REGION, "AWS/Lambda", "Errors", here, now, lambda minute: int(minute % 45 == 0))
+        for number, instance in enumerate((CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3", "safawinet-reports")):
+            here = {"DBInstanceIdentifier": instance}
+            _put(REGION, "AWS/RDS", "CPUUtilization", here, now, partial(_wave, 30.0 - 5 * number), "Percent")
+            _put(REGION, "AWS/RDS", "DatabaseConnections", here, now, partial(_always, 24 - 6 * number))
+            if number < 3:
+                _put(REGION, "AWS/RDS", "AuroraReplicaLag", here, now, partial(_always, 18 + number), "Milliseconds")
         here = {"WebACL": "hh-prod", "Rule": "ALL", "Region": HH_REGION}
         _put(HH_REGION, "AWS/WAFV2", "AllowedRequests", here, now, lambda minute: 31)
         _put(HH_REGION, "AWS/WAFV2", "BlockedRequests", here, now, lambda minute: int(minute % 10 == 0))

@@ -25,7 +25,7 @@ def test_the_endpoints_are_the_real_postgres(aws: Aws, rds: Any) -> None:
     assert cluster["DatabaseName"] == "safawinet"
     assert cluster["HttpEndpointEnabled"] is True
     instances = rds.describe_db_instances()["DBInstances"]
-    assert [each["DBInstanceIdentifier"] for each in instances] == [CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3"]
+    assert [each["DBInstanceIdentifier"] for each in instances] == [CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3", "safawinet-reports"]
     assert {(each["Endpoint"]["Address"], each["Endpoint"]["Port"]) for each in instances} == {("127.0.0.1", 5999)}
 
 
