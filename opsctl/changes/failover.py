@@ -102,7 +102,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         if not now:
             return Settling(f"{self.cluster} has no writer; it is {state.status}")
         if self.named:
-            return Moved(f"{now} became the writer, neither {self.writer} nor {self.to}")
+            return Moved(f"{now} is the writer, neither {self.writer} as reviewed nor {self.to} as wanted")
         return Done(f"{now} is the writer, {self.writer} no longer")
 
     def over(self, read: Systems) -> bool:
