@@ -27,6 +27,7 @@ class FailOver(Change, frozen=True, kw_only=True):
 
     poll: ClassVar[float] = 1
     lag: ClassVar[float] = 2
+    timeout: ClassVar[float] = 600
 
     @property
     def remembered(self) -> bool:
@@ -257,7 +258,7 @@ def _written(write: Systems, patience: float) -> int:
                     f"No write was committed in {PATIENCE:.0f} s since the failover: {cause.what}",
                     "Look: opsctl database status, then opsctl runs resume ID",
                 ) from cause
-        write.beat(tries, None, "tries to write")
+            write.beat(tries, None, f"tries to write: {cause.what}")
         time.sleep(PAUSE)
     raise AssertionError("it returns or raises")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ from world import CLUSTER, Rehearsal, World
 from opsctl.adapters.aws.rds import Cluster, Instance, Member
 from opsctl.changes.failover import fit_cluster, fit_instance
 from opsctl.errors import Refused
-from opsctl.sandbox import lifecycle
+from opsctl.sandbox import lifecycle, postgres
 
 SECOND, THIRD, REPORTS = f"{CLUSTER}-2", f"{CLUSTER}-3", "safawinet-reports"
 OUR_CLUSTER = 'cluster = "safawinet-prod"\nname'
@@ -271,18 +273,33 @@ def test_a_lost_answer_is_looked_up_not_asked_again(world: World) -> None:
     assert [message for message in world.failovers() if "Started" in message] == [f"Started cross AZ failover to DB instance: {SECOND}"]
 
 
+def superuser(world: World, statement: str) -> None:
+    with postgres.connect(
+        int(world.facts["pg_port"]), world.facts["pg_superuser_password"], database=world.facts["database"]
+    ) as connection:
+        connection.execute(statement)  # type: ignore[call-overload]
+
+
 def test_a_login_that_may_not_write_is_no_proof(world: World) -> None:
-    with psycopg.connect(
-        host="127.0.0.1",
-        port=world.facts["pg_port"],
-        user="postgres",
-        password=world.facts["pg_superuser_password"],
-        dbname=world.facts["database"],
-    ) as superuser:
-        superuser.execute("REVOKE TEMPORARY ON DATABASE safawinet FROM PUBLIC, safawinet")
+    superuser(world, "REVOKE TEMPORARY ON DATABASE safawinet FROM PUBLIC, safawinet")
     failed = world.opsctl("-o", "json", "database", "failover", "-y", check=1)
     assert "denied" in failed.err
     assert [change["state"] for change in failed.json["changes"]] == ["applied", "failed"]
+
+
+def test_interrupted_before_a_write_it_says_why_and_goes_on_there(world: World) -> None:
+    superuser(world, "ALTER ROLE safawinet CONNECTION LIMIT 0")
+    try:
+        child = world.opsctl.start("-o", "json", "database", "failover", "-y")
+        until(lambda: "tries to write: The database has no connection left" in child._said(2))
+        os.kill(child.pid, signal.SIGINT)
+        stopped = child.wait()
+    finally:
+        superuser(world, "ALTER ROLE safawinet CONNECTION LIMIT -1")
+    assert (stopped.code, stopped.json["result"]) == (6, "partial")
+    resumed = world.opsctl("-o", "json", "runs", "resume", stopped.json["run"], check=0)
+    assert "s without writes" in resumed.json["changes"][1]["why"]
+    assert len(world.failovers()) == 2
 
 
 @pytest.fixture(scope="module")
