@@ -99,7 +99,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         if state.status == FAILING_OVER:
             return Settling(f"{self.cluster} is failing over; {now or 'nobody'} is the writer")
         if now == self.writer:
-            return Pending(1, "writers", _broken(read, now))
+            return Pending(1, "writers", f"{_broken(read, now)}; {_behind(read, state, self.to)}")
         if not now:
             return Settling(f"{self.cluster} has no writer; it is {state.status}")
         if self.named:
@@ -332,3 +332,9 @@ def _broken(read: Systems, writer: str) -> str:
     count = read.cloudwatch.newest("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": writer}, read.now())
     now = "" if count is None else f" ({count:.0f} now)"
     return f"every connection to {writer} breaks{now}, and nothing is written until another takes over"
+
+
+def _behind(read: Systems, cluster: Cluster, to: str) -> str:
+    reader = next((member for member in cluster.readers if member.id == to), None)
+    lag = seconds_behind(read, cluster, reader) if reader else None
+    return f"how far {to} is behind isn't known" if lag is None else f"{to} is {lag * 1000:.0f} ms behind"

@@ -134,6 +134,7 @@ def test_the_reader_of_the_lowest_tier_takes_over_and_a_write_proves_it(world: W
     dry = world.opsctl("database", "failover", "-n", check=3)
     assert f"{CLUSTER} -> {SECOND}" in dry.out
     assert "(24 now)" in dry.out
+    assert f"{SECOND} is 19 ms behind" in dry.out
     assert "second outage" in dry.out
     changed = done(world)["changes"]
     assert world.writer() == SECOND
@@ -271,6 +272,13 @@ def test_a_lost_answer_is_looked_up_not_asked_again(world: World) -> None:
     world.fault("aws", "rds.FailoverDBCluster", "timeout-after-effect", seconds=0.1)
     done(world)
     assert [message for message in world.failovers() if "Started" in message] == [f"Started cross AZ failover to DB instance: {SECOND}"]
+
+
+def test_a_lost_answer_of_an_instance_too(world: World) -> None:
+    alone(world)
+    world.fault("aws", "rds.RebootDBInstance", "timeout-after-effect", seconds=0.1)
+    done(world)
+    assert world.failovers() == ["Multi-AZ instance failover started.", "Multi-AZ instance failover completed."]
 
 
 def superuser(world: World, statement: str) -> None:
