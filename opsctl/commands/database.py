@@ -149,16 +149,16 @@ def failover(systems: Systems, to: str | None) -> Iterator[Change]:
 
 def _of_cluster(systems: Systems, name: str, to: str | None) -> FailOverCluster:
     state = systems.rds.cluster(name)
-    chosen = _named(state, to.lower()) if to else _first(state)
+    chosen = _first(state) if to is None else _named(state, to.lower())
     if state.writer is None:
         raise Refused(f"{name} has no writer just now; it is {state.status}: nothing was sent.", "Look again: opsctl database status")
     if chosen != state.writer.id:
         fit_cluster(systems, state, chosen)
-    return FailOverCluster(cluster=name, writer=state.writer.id, to=chosen, named=bool(to))
+    return FailOverCluster(cluster=name, writer=state.writer.id, to=chosen, named=to is not None)
 
 
 def _of_instance(systems: Systems, name: str, to: str | None) -> FailOverInstance:
-    if to:
+    if to is not None:
         raise click.UsageError(f"--to names a reader of a cluster; {name} is an instance, which has one standby.")
     state = systems.rds.instance(name)
     fit_instance(state)
