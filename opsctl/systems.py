@@ -82,6 +82,10 @@ class Memory(Protocol):
         """The versions of `secret` that a rotation of ours has replaced because others know their value."""
         ...
 
+    def begun(self, token: str, target: str) -> datetime | None:
+        """When the run that `token` belongs to began its own change of `target`; None where it made none."""
+        ...
+
     def fingerprint(self, value: bytes) -> str:
         """Twelve hex digits that name a value without telling it, keyed per environment."""
         ...

@@ -14,6 +14,7 @@ from opsctl import config
 from opsctl.errors import ConfigurationError
 from opsctl.settings import Duration
 
+DATABASE = '[database]\nname = "x"\nlogin = { env = "A" }\nreader = { env = "B" }\n'
 AWS = 'title = "a place"\n[aws]\naccount = "123456789012"\nregion = "us-east-1"\n'
 
 
@@ -54,6 +55,9 @@ def load(folder: Path, text: str | bytes, name: str = "place") -> config.Environ
         (AWS + '[api]\nbase = "x"\ntoken = { env = "T" }\nsigned-by = "nothing"\n', "api.signed-by", "got 'nothing'"),
         (AWS + '[redis]\ncluster = "x"\npassword = { aws = "a", env = "b" }\n', "redis.password", "exactly one of aws, env, file"),
         (AWS + '[redis]\ncluster = "x"\npassword = {}\n', "redis.password", "exactly one of aws, env, file"),
+        (AWS + DATABASE, "database", "exactly one of cluster, instance"),
+        (AWS + DATABASE + 'cluster = "x"\ninstance = "x"\n', "database", "exactly one of cluster, instance"),
+        (AWS + DATABASE + 'instance = "x"\ndriver = "rds-data"\n', "database", "an instance has no Data API"),
         (AWS + '[[people]]\nname = "x"\n', "people[0]", "missing required field `role`"),
         ("sandbox = 1\n" + AWS, "sandbox", "Expected `bool`"),
     ],

@@ -52,6 +52,7 @@ Snapshot = dict[str, Any]
 LOOKS = [
     ("rds", "describe_db_clusters", "DBClusters", REGIONS[0]),
     ("rds", "describe_db_instances", "DBInstances", REGIONS[0]),
+    ("rds", "describe_events", "Events", REGIONS[0]),
     ("rds", "describe_db_cluster_snapshots", "DBClusterSnapshots", REGIONS[0]),
     ("cloudwatch", "describe_alarms", "MetricAlarms", REGIONS[0]),
     ("lambda", "list_functions", "Functions", REGIONS[1]),
@@ -216,6 +217,16 @@ class World:
         found: dict[str, Any] = self.aws("ecs").describe_services(cluster=CLUSTER, services=[SERVICES[name]])["services"][0]
         return found
 
+    def writer(self) -> str:
+        """The database cluster's writer."""
+        members = self.aws("rds").describe_db_clusters(DBClusterIdentifier=CLUSTER)["DBClusters"][0]["DBClusterMembers"]
+        return next(str(each["DBInstanceIdentifier"]) for each in members if each["IsClusterWriter"])
+
+    def failovers(self) -> list[str]:
+        """What RDS' events say of failovers, in order."""
+        events = self.aws("rds").describe_events()["Events"]
+        return [each["Message"] for each in events if "failover" in each["EventCategories"]]
+
     def bounds(self) -> tuple[int, int]:
         """The api service's scaling bounds."""
         found = self.aws("application-autoscaling").describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"][0]
@@ -355,6 +366,7 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "secrets": {n: _versions(before["secrets"][n], v) for n, v in after["secrets"].items() if v != before["secrets"][n]},
         "services": {n: _service(before, after, n) for n in SERVICES},
         "bounds": after["bounds"],
+        "database events": [event["Message"] for event in after["rds describe_events"]],
         "tables": {n: "as it was" if found == before["tables"].get(n) else found[0] for n, found in after["tables"].items()},
         "keys": {n: "as it was" if found == before["keys"].get(n) else found[0] for n, found in after["keys"].items()},
         "marks": Counter(_nameless(mark) for mark in after["marks"] if after["marks"][mark] != before["marks"].get(mark)),

@@ -89,7 +89,7 @@ class Postgres(Adapter):
     @classmethod
     def connect(cls, systems: Systems, config: DatabaseSettings) -> Postgres:
         """Take endpoint and port from RDS, the login from its secret; raises WrongPlace in a sandbox beyond this machine."""
-        host, port = systems.found_by.rds.endpoint(config.cluster)
+        host, port = systems.found_by.rds.endpoint(config.cluster, config.instance)
         if systems.config.sandbox:
             only_here("database", host)
         user, password = database.login(systems, config.login if systems.writing else config.reader)
@@ -101,7 +101,18 @@ class Postgres(Adapter):
         text = database.render(statement)
         if not self.writing:
             database.only_reads(text)
-        with self._lock, self._translating(effect=self._effect and not database.reads(text)):
+        with self._lock:
+            known = self._open is not None and not self._inside
+            try:
+                return self._fetched(text, params)
+            except SystemFailed:
+                # A failover ends a connection that was held: what only reads is asked once more, over a new one.
+                if self.writing or not known or not self._ended:
+                    raise
+            return self._fetched(text, params)
+
+    def _fetched(self, text: str, params: dict[str, Any]) -> list[Row]:
+        with self._translating(effect=self._effect and not database.reads(text)):
             rows = self._connection.execute(text.encode(), self._bound(params)).fetchall()
         return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
@@ -118,9 +129,7 @@ class Postgres(Adapter):
         with self._lock:
             if self._inside:
                 raise RuntimeError("a transaction is open already")
-            with self._translating(effect=False):
-                connection = self._connection
-                connection.execute("BEGIN")
+            connection = self._begun()
             self._inside = True
             try:
                 yield
@@ -133,6 +142,20 @@ class Postgres(Adapter):
                 ended = self._commit(connection)
             if ended != "COMMIT":
                 raise database.not_committed()
+
+    def _begun(self) -> psycopg.Connection[Row]:
+        """A connection in a new transaction: one that was held and has ended is opened again, since nothing was done over it."""
+        import psycopg
+
+        known = self._open is not None
+        with self._translating(effect=False):
+            try:
+                self._connection.execute("BEGIN")
+            except psycopg.OperationalError:
+                if not known or not self._ended:
+                    raise
+                self._connection.execute("BEGIN")
+            return self._connection
 
     def server_time(self) -> datetime:
         """The server's clock, now."""
@@ -152,8 +175,12 @@ class Postgres(Adapter):
         return self.writing and not self._inside
 
     @property
+    def _ended(self) -> bool:
+        return self._open is not None and (self._open.broken or self._open.closed)
+
+    @property
     def _connection(self) -> psycopg.Connection[Row]:
-        if self._open is None or ((self._open.broken or self._open.closed) and not self._inside):
+        if self._open is None or (self._ended and not self._inside):
             connection = self._connect()
             if not self.writing:
                 try:

@@ -43,6 +43,8 @@ REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
     "BadRequestException": (SystemFailed, "The Data API refused", ""),
 }
 DROPPED = "TransactionNotFoundException"
+ENDED = ("57P01", "57P02", "57P05", "08003", "08006")
+"""States of a connection that the server has ended; PostgreSQL documentation, appendix A."""
 
 
 class RdsData(Adapter):
@@ -135,7 +137,7 @@ class RdsData(Adapter):
                     self._call("RollbackTransaction", transactionId=identifier)
 
     def _read(self, text: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Run a reading statement; once more in a new transaction when the service has dropped the idle one."""
+        """Run a reading statement; once more in a new transaction when the service, or a failover, has ended the one that was open."""
         fresh = self._transaction is None
         try:
             return self._run_reading(text, params)
@@ -264,7 +266,8 @@ def _list(array: dict[str, Any]) -> list[Any]:
 
 def _is_dropped(cause: BaseException | None) -> bool:
     code, message = _said(cause)
-    return code == DROPPED or ("Transaction" in message and "is not found" in message)
+    state = STATE.search(message)
+    return code == DROPPED or ("Transaction" in message and "is not found" in message) or (state is not None and state[1] in ENDED)
 
 
 def _said(cause: BaseException | None) -> tuple[str, str]:

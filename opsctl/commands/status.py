@@ -74,7 +74,11 @@ def _services(systems: Systems) -> Rows:
 
 
 def _database(systems: Systems) -> Rows:
-    cluster = systems.rds.cluster(systems.environment.need("database").cluster)
+    settings = systems.environment.need("database")
+    if settings.instance:
+        instance = systems.rds.instance(settings.instance)
+        return [{"instance": instance.id, "status": instance.status, "zone": instance.zone, "standby": instance.standby}]
+    cluster = systems.rds.cluster(settings.cluster)
     return [
         {"instance": m.id, "role": "writer" if m.writer else "reader", "status": m.status, "cluster": cluster.status}
         for m in cluster.members

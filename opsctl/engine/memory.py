@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from opsctl.config import Environment
 from opsctl.engine.ledger.rows import Run
@@ -40,6 +41,11 @@ class LedgerMemory:
             " AND s.target LIKE ? AND s.state IN ('applied', 'done') AND r.environment = ? AND json_extract(s.change, '$.compromised')"
         )
         return {str(version) for (version,) in self._ledger.query(sql, f"secret/{secret}/AWS%", self._environment.name)}
+
+    def begun(self, token: str, target: str) -> datetime | None:
+        """When the run that `token` belongs to began its own change of `target`; None where it made none."""
+        run = token.rpartition("-")[0]
+        return next((step.begun for step in self._ledger.steps(run) if step.change.target == target), None)
 
     def recently(self, command: str) -> Run | None:
         """Our own run of the same command, done and proven within the configured `recently`, if nothing it rests on changed since."""

@@ -44,14 +44,25 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
 
 
 class DatabaseSettings(Section, frozen=True, kw_only=True):
-    """The database: found through AWS by cluster, logged into with `login` to write and `reader` to read."""
+    """The database: found through AWS by `cluster`, or by `instance` where it is in none; `login` writes, `reader` reads.
+
+    A reader that lags behind by more than `max_lag` doesn't become the writer.
+    """
 
     driver: Literal["postgres", "rds-data"] = "postgres"
-    cluster: str
+    cluster: str = ""
+    instance: str = ""
     name: str
     login: Reference
     reader: Reference
     tls: bool = True
+    max_lag: Duration = Duration(seconds=5)
+
+    def __post_init__(self) -> None:
+        if bool(self.cluster) == bool(self.instance):
+            raise ValueError("expected exactly one of cluster, instance")
+        if self.driver == "rds-data" and self.instance:
+            raise ValueError("expected a cluster with the driver rds-data: an instance has no Data API")
 
 
 class RedisSettings(Section, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from opsctl.adapters.database import Busy
 from opsctl.errors import ConfigurationError, Denied, NotFound, ReadOnly, SystemFailed
+from opsctl.sandbox import postgres
 
 DRIVERS = ("postgres", "rds-data")
 MOMENT = datetime(2024, 2, 29, 12, 30, 1, 123456, tzinfo=UTC)
@@ -265,3 +266,11 @@ def test_the_data_api_needs_its_arns(systems):
     )
     with pytest.raises(ConfigurationError, match="a secret in AWS"):
         _ = made.database
+
+
+def test_reading_goes_on_after_a_failover(open_database, world):
+    database = open_database(writing=False)
+    assert database.query("SELECT 1 AS one") == [{"one": 1}]
+    with postgres.connect(int(world["pg_port"]), world["pg_superuser_password"]) as superuser:
+        superuser.execute("SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE datname = %s", [world["database"]])
+    assert database.query("SELECT 1 AS one") == [{"one": 1}]

@@ -213,19 +213,43 @@ def test_a_connection_lost_during_the_commit_leaves_a_doubt(writing):
         writing.execute("UPDATE users SET bounce_count = 1 WHERE id = 3")
 
 
-def test_a_lost_read_is_a_plain_failure(reading, endpoint, superuser):
+@pytest.fixture
+def cut(endpoint, superuser):
+    """Ends every connection of a role, as a failover does; with `closed` the role can't come back."""
+
+    def end(role, *, closed=False):
+        owner = Postgres(endpoint(**superuser), writing=True)
+        owner.execute(f"ALTER ROLE {role} {'NOLOGIN' if closed else 'LOGIN'}")
+        owner.query("SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE usename = %(role)s", role=role)
+        owner.close()
+
+    yield end
+    end("opsctl_reader")
+
+
+def test_a_read_over_a_connection_that_has_ended_is_asked_once_more(reading, cut):
     assert reading.query("SELECT 1 AS one") == [{"one": 1}]
-    owner = Postgres(endpoint(**superuser), writing=True)
-    owner.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'opsctl_reader'")
-    owner.close()
-    with pytest.raises(SystemFailed, match="Nothing was committed"):
+    cut("opsctl_reader")
+    assert reading.query("SELECT 1 AS one") == [{"one": 1}]
+
+
+def test_a_transaction_begins_over_a_new_connection_when_the_old_one_has_ended(writing, cut):
+    writing.execute("CREATE TEMPORARY TABLE held (id int)")
+    cut("safawinet")
+    with writing.transaction():
+        writing.execute("CREATE TEMPORARY TABLE held (id int) ON COMMIT DROP")
+
+
+def test_a_read_that_nobody_answers_is_a_plain_failure(reading, cut):
+    assert reading.query("SELECT 1 AS one") == [{"one": 1}]
+    cut("opsctl_reader", closed=True)
+    with pytest.raises(SystemFailed):
         reading.query("SELECT 1 AS one")
-    assert reading.query("SELECT 1 AS one") == [{"one": 1}]
 
 
 def test_the_sandbox_is_on_this_machine(systems, monkeypatch):
     class Elsewhere:
-        def endpoint(self, _):
+        def endpoint(self, *_):
             return "safawinet-prod.cluster-x.us-east-1.rds.amazonaws.com", 5432
 
     made = systems(writing=False)

@@ -68,7 +68,7 @@ def test_a_trail_that_cannot_be_asked_hides_nothing_else(world: World) -> None:
     world.fault("aws", "cloudtrail.LookupEvents", "refuse", times=0)
     page = told(world, "access", "review", USER)
     assert page["Looked for reads of secrets"]["state"] == "could not be asked"
-    assert len(page["Secrets that it may know"]) == 10
+    assert {"jwt", "redis", "database"} <= {row["secret"] for row in page["Secrets that it may know"]}
     assert "cloudtrail:LookupEvents" in refusal(world.opsctl("access", "events"), 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -14,6 +14,9 @@ from opsctl.adapters.base import Adapter
 MISSING = "MISSING"
 AT_ONCE = 100
 """How many names DescribeAlarms takes."""
+
+FRESH = timedelta(minutes=10)
+"""RDS' figures come once a minute, and a few minutes late."""
 
 SIGNS = {
     "GreaterThanOrEqualToThreshold": ">=",
@@ -100,6 +103,11 @@ class CloudWatch(Adapter):
             for p in answer["Datapoints"]
         ]
         return sorted(points, key=lambda point: point.at)
+
+    def newest(self, namespace: str, name: str, dimensions: Mapping[str, str], now: datetime) -> float | None:
+        """The latest average of a metric in the ten minutes before `now`; None where CloudWatch has none."""
+        points = self.metric(namespace, name, dimensions, now - FRESH, until=now)
+        return points[-1].value if points else None
 
 
 def _alarm(raw: dict[str, Any]) -> Alarm:

@@ -1,18 +1,23 @@
-"""Amazon RDS: a database cluster, its endpoints and its members."""
+"""Amazon RDS: database clusters and instances, their endpoints and members, and their failover."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.adapters.base import Adapter
+from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import NotFound
+
+FAILING_OVER = "failing-over"
+LAST_TIER = 15
+"""AWS promotes the readers of the lowest tier first; 15 is the last (Amazon Aurora user guide, "High availability")."""
 
 
 class Member(Struct, frozen=True):
-    """One instance of a cluster; `endpoint` is empty while it has none."""
+    """One instance of a cluster; `endpoint` is empty while it has none. `insights`: whether Performance Insights is on."""
 
     id: str
     writer: bool
@@ -20,6 +25,9 @@ class Member(Struct, frozen=True):
     zone: str
     endpoint: str
     port: int
+    tier: int = LAST_TIER
+    size: str = ""
+    insights: bool = False
 
 
 class Cluster(Struct, frozen=True):
@@ -33,11 +41,40 @@ class Cluster(Struct, frozen=True):
     reader_endpoint: str
     port: int
     members: list[Member]
+    version: str = ""
 
     @property
     def writer(self) -> Member | None:
         """The member that takes writes."""
         return next((m for m in self.members if m.writer), None)
+
+    @property
+    def readers(self) -> list[Member]:
+        """The members that could take over, the first to be promoted first."""
+        return sorted((m for m in self.members if not m.writer), key=lambda m: (m.tier, m.id))
+
+    @property
+    def aurora(self) -> bool:
+        """Whether it is Aurora, whose members share their storage; else a Multi-AZ DB cluster, whose readers replicate."""
+        return self.engine.startswith("aurora")
+
+
+class Instance(Struct, frozen=True):
+    """One instance by itself; `standby` is its other zone where it is Multi-AZ, `cluster` the one that it is a member of."""
+
+    id: str
+    arn: str
+    status: str
+    engine: str
+    version: str
+    size: str
+    zone: str
+    standby: str
+    multi_az: bool
+    cluster: str
+    endpoint: str
+    port: int
+    insights: bool
 
 
 class Rds(Adapter):
@@ -48,12 +85,19 @@ class Rds(Adapter):
         self._aws = aws
         self._endpoints: dict[str, tuple[str, int]] = {}
 
-    def endpoint(self, id: str) -> tuple[str, int]:
-        """Return host and port of the writer, asked once; raises NotFound for a cluster that doesn't exist."""
-        if id not in self._endpoints:
-            found = self._described(id)
-            self._endpoints[id] = found.get("Endpoint", ""), found.get("Port", 0)
-        return self._endpoints[id]
+    def endpoint(self, cluster: str, instance: str = "") -> tuple[str, int]:
+        """Return host and port of a cluster's writer, or of an instance, asked once; raises NotFound for one that doesn't exist."""
+        name = instance or cluster
+        if name not in self._endpoints:
+            self._endpoints[name] = self._endpoint(cluster, instance)
+        return self._endpoints[name]
+
+    def _endpoint(self, cluster: str, instance: str) -> tuple[str, int]:
+        if instance:
+            found = self.instance(instance)
+            return found.endpoint, found.port
+        described = self._described(cluster)
+        return described.get("Endpoint", ""), described.get("Port", 0)
 
     def arn(self, id: str) -> str:
         """The cluster's ARN; raises NotFound for a cluster that doesn't exist."""
@@ -72,7 +116,50 @@ class Rds(Adapter):
             reader_endpoint=found.get("ReaderEndpoint", ""),
             port=found.get("Port", 0),
             members=self._members(found),
+            version=found.get("EngineVersion", ""),
         )
+
+    def instance(self, id: str) -> Instance:
+        """Raises NotFound for an instance that doesn't exist."""
+        answer = self._aws.call("rds", "describe_db_instances", DBInstanceIdentifier=id)
+        if not answer["DBInstances"]:
+            raise NotFound(f"There is no database instance {id}.", "Correct `instance` in the configuration.")
+        raw = answer["DBInstances"][0]
+        return Instance(
+            id=raw["DBInstanceIdentifier"],
+            arn=raw["DBInstanceArn"],
+            status=raw["DBInstanceStatus"],
+            engine=raw["Engine"],
+            version=raw.get("EngineVersion", ""),
+            size=raw.get("DBInstanceClass", ""),
+            zone=raw.get("AvailabilityZone", ""),
+            standby=raw.get("SecondaryAvailabilityZone", ""),
+            multi_az=raw.get("MultiAZ", False),
+            cluster=raw.get("DBClusterIdentifier", ""),
+            endpoint=raw.get("Endpoint", {}).get("Address", ""),
+            port=raw.get("Endpoint", {}).get("Port", 0),
+            insights=raw.get("PerformanceInsightsEnabled", False),
+        )
+
+    def global_database(self, arn: str) -> str:
+        """The global database that a cluster belongs to, by the cluster's ARN; empty for none."""
+        for page in self._aws.pages("rds", "describe_global_clusters"):
+            for found in page["GlobalClusters"]:
+                if arn in _clusters_of(found):
+                    return str(found["GlobalClusterIdentifier"])
+        return ""
+
+    @writes
+    def fail_over(self, cluster: str, to: str) -> str:
+        """Have a reader become the writer; return the cluster's status. AWS refuses it for the one that is the writer already."""
+        answer = self._aws.call("rds", "failover_db_cluster", DBClusterIdentifier=cluster, TargetDBInstanceIdentifier=to)
+        return str(answer["DBCluster"]["Status"])
+
+    @writes
+    def reboot_to_standby(self, instance: str) -> str:
+        """Restart a Multi-AZ instance in its other zone; return its status."""
+        answer = self._aws.call("rds", "reboot_db_instance", DBInstanceIdentifier=instance, ForceFailover=True)
+        return str(answer["DBInstance"]["DBInstanceStatus"])
 
     def _described(self, id: str) -> dict[str, Any]:
         answer = self._aws.call("rds", "describe_db_clusters", DBClusterIdentifier=id)
@@ -83,19 +170,28 @@ class Rds(Adapter):
 
     def _members(self, cluster: dict[str, Any]) -> list[Member]:
         """The members, the writer first; which one writes is told by the cluster, the rest by the instances."""
-        writers = {m["DBInstanceIdentifier"]: m["IsClusterWriter"] for m in cluster.get("DBClusterMembers", [])}
+        roles = {m["DBInstanceIdentifier"]: m for m in cluster.get("DBClusterMembers", [])}
         filters = [{"Name": "db-cluster-id", "Values": [cluster["DBClusterIdentifier"]]}]
         members = [
             Member(
                 id=raw["DBInstanceIdentifier"],
-                writer=writers[raw["DBInstanceIdentifier"]],
+                writer=roles[raw["DBInstanceIdentifier"]]["IsClusterWriter"],
                 status=raw["DBInstanceStatus"],
                 zone=raw.get("AvailabilityZone", ""),
                 endpoint=raw.get("Endpoint", {}).get("Address", ""),
                 port=raw.get("Endpoint", {}).get("Port", 0),
+                tier=roles[raw["DBInstanceIdentifier"]].get("PromotionTier", LAST_TIER),
+                size=raw.get("DBInstanceClass", ""),
+                insights=raw.get("PerformanceInsightsEnabled", False),
             )
             for page in self._aws.pages("rds", "describe_db_instances", Filters=filters)
             for raw in page["DBInstances"]
-            if raw["DBInstanceIdentifier"] in writers
+            if raw["DBInstanceIdentifier"] in roles
         ]
         return sorted(members, key=lambda m: (not m.writer, m.id))
+
+
+def _clusters_of(found: dict[str, Any]) -> Iterator[str]:
+    for member in found.get("GlobalClusterMembers", []):
+        yield member["DBClusterArn"]
+        yield from member.get("Readers", [])

@@ -14,6 +14,7 @@ from opsctl.sandbox.aws.wire import Answer, Request
 
 Datum = Any
 MINUTES = 180
+A_DAY = range(MINUTES, MINUTES + 24 * 60, 5)
 # Alarm name, namespace, metric, threshold, state.
 _ALARMS = (
     ("Safawinet-ALB-5xx-Errors", "AWS/ApplicationELB", "HTTPCode_Target_5XX_Count", 10, "OK"),
@@ -31,7 +32,7 @@ class CloudWatch:
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {"GetMetricStatistics": self._statistics}
 
     def seed(self, now: float) -> None:
-        """Make the four alarms, and three hours of figures of services, functions and the WAF until `now`."""
+        """Make the four alarms, and three hours of figures of services, databases, functions and the WAF until `now`."""
         for name, namespace, metric, threshold, state in _ALARMS:
             self._moto.query(
                 "monitoring",
@@ -56,6 +57,12 @@ class CloudWatch:
             here = {"FunctionName": function}
             _put(HH_REGION, "AWS/Lambda", "Invocations", here, now, partial(_always, runs))
             _put(HH_REGION, "AWS/Lambda", "Errors", here, now, lambda minute: int(minute % 45 == 0))
+        for number, instance in enumerate((CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3", "safawinet-reports")):
+            here = {"DBInstanceIdentifier": instance}
+            _put(REGION, "AWS/RDS", "CPUUtilization", here, now, partial(_wave, 30.0 - 5 * number), "Percent", A_DAY)
+            _put(REGION, "AWS/RDS", "DatabaseConnections", here, now, partial(_always, 24 - 6 * number), ahead=A_DAY)
+            if number < 3:
+                _put(REGION, "AWS/RDS", "AuroraReplicaLag", here, now, partial(_always, 18 + number), "Milliseconds", A_DAY)
         here = {"WebACL": "hh-prod", "Rule": "ALL", "Region": HH_REGION}
         _put(HH_REGION, "AWS/WAFV2", "AllowedRequests", here, now, lambda minute: 31)
         _put(HH_REGION, "AWS/WAFV2", "BlockedRequests", here, now, lambda minute: int(minute % 10 == 0))
@@ -79,9 +86,16 @@ def _always(value: float, minute: int) -> float:
 
 
 def _put(
-    region: str, namespace: str, metric: str, dimensions: Mapping[str, str], now: float, value: Callable[[int], float], unit: str = "Count"
+    region: str,
+    namespace: str,
+    metric: str,
+    dimensions: Mapping[str, str],
+    now: float,
+    value: Callable[[int], float],
+    unit: str = "Count",
+    ahead: range = range(0),
 ) -> None:
-    """Put a value for each minute of the last three hours."""
+    """Put a value for each minute of the last three hours, and for those minutes `ahead` at which a gauge will still be read."""
     from moto.cloudwatch.models import cloudwatch_backends
 
     first = now // 60 * 60 - MINUTES * 60
@@ -93,7 +107,7 @@ def _put(
             "Dimensions": [{"Name": name, "Value": word} for name, word in dimensions.items()],
             "Timestamp": datetime.fromtimestamp(first + minute * 60, UTC).replace(tzinfo=None),
         }
-        for minute in range(MINUTES)
+        for minute in (*range(MINUTES), *ahead)
     ]
     cloudwatch_backends[ACCOUNT][region].put_metric_data(namespace, data)
 

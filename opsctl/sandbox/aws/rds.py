@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.rds_failover import Failovers, Outage
 from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
 
-FAILOVER_SECONDS = 3.0
 SNAPSHOT_SECONDS = 3.0
 _NAMESPACE = "http://rds.amazonaws.com/doc/2014-10-31/"
 _HOST_NAME = re.compile(rb"[\w.-]+\.rds\.amazonaws\.com(?=</)")
@@ -31,8 +31,10 @@ class Rds:
         self._wait = wait
         self._facts = facts
         self._moto = moto
+        self._failovers = Failovers(timeline, wait, Outage(facts))
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
             "FailoverDBCluster": self._failover,
+            "RebootDBInstance": self._reboot,
             "CreateDBClusterSnapshot": self._snapshot_cluster,
             "CreateDBSnapshot": self._snapshot_instance,
             "DescribeDBClusters": self._with_endpoints,
@@ -40,7 +42,7 @@ class Rds:
         }
 
     def seed(self, cluster: str, instances: list[str], database: str) -> None:
-        """Make an Aurora PostgreSQL cluster; the first instance is its writer."""
+        """Make an Aurora PostgreSQL cluster; the first instance is its writer, and the others follow it by their promotion tiers."""
         port = self._facts.get("pg_port", "5432")
         common = {"Engine": "aurora-postgresql", "DBClusterIdentifier": cluster}
         self._moto.query(
@@ -69,7 +71,30 @@ class Rds:
         kept._enable_http_endpoint = True
         kept.status = "available"
         for name in instances:
-            self._backend(REGION).databases[name].port = int(port)
+            member = self._backend(REGION).databases[name]
+            member.port = int(port)
+            member.performance_insights_enabled = True
+
+    def seed_alone(self, name: str) -> None:
+        """Make a Multi-AZ PostgreSQL instance that is in no cluster."""
+        self._moto.query(
+            "rds",
+            REGION,
+            "CreateDBInstance",
+            DBInstanceIdentifier=name,
+            Engine="postgres",
+            EngineVersion="16.4",
+            DBInstanceClass="db.t4g.medium",
+            AllocatedStorage=20,
+            MasterUsername="postgres",
+            MasterUserPassword="never-used-to-log-in",
+            AvailabilityZone=f"{REGION}a",
+            MultiAZ="true",
+        )
+        made = self._backend(REGION).databases[name]
+        made.port = int(self._facts.get("pg_port", "5432"))
+        made.secondary_availability_zone = f"{REGION}b"
+        made.performance_insights_enabled = False
 
     def _backend(self, region: str) -> Any:
         from moto.rds.models import rds_backends
@@ -82,29 +107,28 @@ class Rds:
         return Answer(answer.status, answer.headers, _HOST_NAME.sub(host, answer.body))
 
     def _failover(self, request: Request) -> Answer:
-        params = request.params
-        cluster = self._backend(request.region).clusters.get(params.get("DBClusterIdentifier", ""))
+        backend, params = self._backend(request.region), request.params
+        cluster = backend.clusters.get(params.get("DBClusterIdentifier", ""))
         if cluster is None:
             return self._moto(request)
-        if cluster.status != "available":
-            message = f"DB cluster {cluster.db_cluster_identifier} is not in available state: {cluster.status}"
-            raise AwsError("InvalidDBClusterStateFault", message)
-        target = _failover_target(cluster, params.get("TargetDBInstanceIdentifier"))
-        cluster.status = "failing-over"
+        self._failovers.of_cluster(backend, cluster, params.get("TargetDBInstanceIdentifier"))
+        return self._described(request, "DBCluster", cluster.db_cluster_identifier)
 
-        def finish(due: float) -> None:
-            cluster.failover(target)
-            cluster.status = "available"
+    def _reboot(self, request: Request) -> Answer:
+        backend, params = self._backend(request.region), request.params
+        instance = backend.databases.get(params.get("DBInstanceIdentifier", ""))
+        if instance is None:
+            return self._moto(request)
+        self._failovers.of_instance(backend, instance, swap=params.get("ForceFailover") == "true")
+        return self._described(request, "DBInstance", instance.db_instance_identifier)
 
-        self._timeline.at(self._timeline.now() + self._wait(FAILOVER_SECONDS), finish)
-        described = self._describe_cluster(request, cluster.db_cluster_identifier)
-        return query_answer(request, _NAMESPACE, described)
-
-    def _describe_cluster(self, request: Request, name: str) -> str:
-        body = urlencode({"Action": "DescribeDBClusters", "DBClusterIdentifier": name, "Version": "2014-10-31"}).encode()
-        asked = Request(request.environ, request.service, request.region, request.access_key, "query", "DescribeDBClusters", body)
+    def _described(self, request: Request, kind: str, name: str) -> Answer:
+        """An answer that holds one cluster or instance as it is described."""
+        operation = f"Describe{kind}s"
+        body = urlencode({"Action": operation, f"{kind}Identifier": name, "Version": "2014-10-31"}).encode()
+        asked = Request(request.environ, request.service, request.region, request.access_key, "query", operation, body)
         text = self._with_endpoints(asked).body.decode()
-        return text.partition("<DBClusters>")[2].rpartition("</DBClusters>")[0]
+        return query_answer(request, _NAMESPACE, text.partition(f"<{kind}s>")[2].rpartition(f"</{kind}s>")[0])
 
     def _snapshot_cluster(self, request: Request) -> Answer:
         answer = self._moto(request)
@@ -139,16 +163,3 @@ def _progress(snapshot: Any, percent: int, due: float) -> None:
     snapshot.percent_progress = percent
     if percent == 100:
         snapshot.status = "available"
-
-
-def _failover_target(cluster: Any, wanted: str | None) -> Any:
-    readers = {member.db_instance_identifier: member for member in cluster.members if not member.is_cluster_writer}
-    if wanted and cluster.writer and wanted == cluster.writer.db_instance_identifier:
-        message = f"DB instance {wanted} is already the writer of DB cluster {cluster.db_cluster_identifier}"
-        raise AwsError("InvalidDBClusterStateFault", message)
-    if not readers:
-        message = f"DB cluster {cluster.db_cluster_identifier} has no instance to fail over to"
-        raise AwsError("InvalidDBClusterStateFault", message)
-    if wanted and wanted not in readers:
-        raise AwsError("InvalidParameterValue", f"Cannot find target instance: {wanted}")
-    return readers[wanted] if wanted else next(iter(readers.values()))

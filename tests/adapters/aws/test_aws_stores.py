@@ -7,7 +7,7 @@ import pytest
 from opsctl.adapters.aws.elasticache import ElastiCache
 from opsctl.adapters.aws.rds import Rds
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.errors import NotFound, SystemFailed
+from opsctl.errors import NotFound, ReadOnly, SystemFailed
 
 
 def test_a_cluster_and_its_members_the_writer_first(reading: AwsSession, writing: AwsSession) -> None:
@@ -42,6 +42,34 @@ def test_a_cluster_and_its_members_the_writer_first(reading: AwsSession, writing
 def test_an_unknown_cluster_is_not_found(reading: AwsSession) -> None:
     with pytest.raises(NotFound):
         Rds(reading).cluster("nothing")
+
+
+def test_an_instance_by_itself_and_its_endpoint(reading: AwsSession, writing: AwsSession) -> None:
+    made = {"DBInstanceClass": "db.t4g.small", "Engine": "postgres", "AllocatedStorage": 20, "MultiAZ": True}
+    writing.call("rds", "create_db_instance", DBInstanceIdentifier="alone", **made)
+    found = Rds(reading).instance("alone")
+    assert (found.id, found.engine, found.status, found.size) == ("alone", "postgres", "available", "db.t4g.small")
+    assert (found.multi_az, found.cluster, found.insights) == (True, "", False)
+    assert Rds(reading).endpoint("", "alone") == (found.endpoint, found.port)
+    with pytest.raises(NotFound):
+        Rds(reading).instance("nothing")
+
+
+def test_a_member_of_a_global_database_is_known_by_its_arn(reading: AwsSession, writing: AwsSession) -> None:
+    login = {"MasterUsername": "root", "MasterUserPassword": "not-a-password"}
+    for name in ("world", "home"):
+        made = writing.call("rds", "create_db_cluster", DBClusterIdentifier=name, Engine="aurora-postgresql", **login)
+        arn = made["DBCluster"]["DBClusterArn"]
+    assert Rds(reading).global_database(arn) == ""
+    writing.call("rds", "create_global_cluster", GlobalClusterIdentifier="earth", SourceDBClusterIdentifier=arn)
+    assert Rds(reading).global_database(arn) == "earth"
+    assert Rds(reading).global_database(arn.replace("home", "world")) == ""
+
+
+@pytest.mark.parametrize(("method", "given"), [("fail_over", ("prod", "prod-2")), ("reboot_to_standby", ("alone",))])
+def test_a_reading_adapter_fails_nothing_over(reading: AwsSession, method: str, given: tuple[str, ...]) -> None:
+    with pytest.raises(ReadOnly):
+        getattr(Rds(reading), method)(*given)
 
 
 class Caches:

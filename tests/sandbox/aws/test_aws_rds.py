@@ -25,7 +25,7 @@ def test_the_endpoints_are_the_real_postgres(aws: Aws, rds: Any) -> None:
     assert cluster["DatabaseName"] == "safawinet"
     assert cluster["HttpEndpointEnabled"] is True
     instances = rds.describe_db_instances()["DBInstances"]
-    assert [each["DBInstanceIdentifier"] for each in instances] == [CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3"]
+    assert [each["DBInstanceIdentifier"] for each in instances] == [CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3", "safawinet-reports"]
     assert {(each["Endpoint"]["Address"], each["Endpoint"]["Port"]) for each in instances} == {("127.0.0.1", 5999)}
 
 
@@ -47,6 +47,51 @@ def test_a_failover_is_refused_as_aws_refuses_it(aws: Aws, rds: Any, refused: Re
     assert refused(fail, DBClusterIdentifier=CLUSTER) == "InvalidDBClusterStateFault"
     aws.clock.pass_by(3.5)
     assert aws.writer() == f"{CLUSTER}-2"
+
+
+def test_a_failover_leaves_two_events(aws: Aws, rds: Any) -> None:
+    rds.failover_db_cluster(DBClusterIdentifier=CLUSTER)
+    aws.clock.pass_by(3.5)
+    events = rds.describe_events(SourceType="db-cluster", SourceIdentifier=CLUSTER)["Events"]
+    assert [(each["Message"], each["EventCategories"]) for each in events] == [
+        (f"Started cross AZ failover to DB instance: {CLUSTER}-2", ["failover"]),
+        (f"Completed failover to DB instance: {CLUSTER}-2", ["failover"]),
+    ]
+    assert (events[1]["Date"] - events[0]["Date"]).total_seconds() >= 2.9
+
+
+def test_members_have_promotion_tiers_and_insights(rds: Any) -> None:
+    cluster = rds.describe_db_clusters(DBClusterIdentifier=CLUSTER)["DBClusters"][0]
+    assert [each["PromotionTier"] for each in cluster["DBClusterMembers"]] == [0, 1, 2]
+    assert cluster["MultiAZ"] is True
+    instances = rds.describe_db_instances()["DBInstances"]
+    assert [each["PerformanceInsightsEnabled"] for each in instances] == [True, True, True, False]
+
+
+def test_a_multi_az_instance_swaps_its_zones(aws: Aws, rds: Any) -> None:
+    def shown() -> tuple[str, str, str]:
+        (found,) = rds.describe_db_instances(DBInstanceIdentifier="safawinet-reports")["DBInstances"]
+        assert found["MultiAZ"] is True
+        assert "DBClusterIdentifier" not in found
+        return found["DBInstanceStatus"], found["AvailabilityZone"], found["SecondaryAvailabilityZone"]
+
+    assert shown() == ("available", "us-east-1a", "us-east-1b")
+    begun = rds.reboot_db_instance(DBInstanceIdentifier="safawinet-reports", ForceFailover=True)["DBInstance"]
+    assert begun["DBInstanceStatus"] == "rebooting"
+    assert shown() == ("rebooting", "us-east-1a", "us-east-1b")
+    aws.clock.pass_by(3.5)
+    assert shown() == ("available", "us-east-1b", "us-east-1a")
+    rds.reboot_db_instance(DBInstanceIdentifier="safawinet-reports")
+    aws.clock.pass_by(3.5)
+    assert shown() == ("available", "us-east-1b", "us-east-1a")
+
+
+def test_a_reboot_is_refused_as_aws_refuses_it(rds: Any, refused: Refused) -> None:
+    reboot = rds.reboot_db_instance
+    assert refused(reboot, DBInstanceIdentifier="nope") == "DBInstanceNotFound"
+    assert refused(reboot, DBInstanceIdentifier=CLUSTER, ForceFailover=True) == "InvalidParameterCombination"
+    reboot(DBInstanceIdentifier="safawinet-reports")
+    assert refused(reboot, DBInstanceIdentifier="safawinet-reports") == "InvalidDBInstanceState"
 
 
 def test_a_cluster_snapshot_makes_progress(aws: Aws, rds: Any) -> None:

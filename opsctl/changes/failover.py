@@ -1,0 +1,340 @@
+"""Changes that give the database another writer, and the write that proves it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Telling
+from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, Refused, SystemFailed
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.rds import Cluster, Instance, Member
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+FAILING_OVER, REBOOTING = "failing-over", "rebooting"
+PAUSE = 0.2
+PATIENCE = 600.0
+"""Seconds after which a database that takes no write is no longer waited for."""
+PROOF = "CREATE TEMPORARY TABLE opsctl_write_proof ON COMMIT DROP AS SELECT 1 AS written"
+"""Its catalogue rows are written and committed, a node that only reads refuses it, and nothing of it is left."""
+
+
+class FailOver(Change, frozen=True, kw_only=True):
+    """Somebody else takes writes than the one that took them when the plan was made."""
+
+    poll: ClassVar[float] = 1
+    lag: ClassVar[float] = 2
+    timeout: ClassVar[float] = 600
+
+    @property
+    def remembered(self) -> bool:
+        """Whoever takes writes now is the one that the next plan would leave."""
+        return True
+
+    @property
+    def grave(self) -> bool:
+        """It is typed: everybody's writes stop for a while."""
+        return True
+
+    @property
+    def needless(self) -> str:
+        """Why nothing was to be done when the plan was made; empty where something was."""
+        return ""
+
+    def over(self, read: Systems) -> bool:
+        """Whether AWS says that no failover goes on."""
+        raise NotImplementedError
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("failing back would be a second outage")
+
+
+class FailOverCluster(FailOver, frozen=True, kw_only=True):
+    """The writer of a cluster, Aurora's or Multi-AZ, is no longer `writer`; `named` says that it has to be `to`, and nobody else."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset(
+        {
+            "rds:FailoverDBCluster",
+            "rds:DescribeDBClusters",
+            "rds:DescribeDBInstances",
+            "rds:DescribeGlobalClusters",
+            "cloudwatch:GetMetricStatistics",
+        }
+    )
+
+    cluster: str
+    writer: str
+    to: str
+    named: bool = False
+
+    @property
+    def target(self) -> str:
+        """`database/CLUSTER`."""
+        return f"database/{self.cluster}"
+
+    @property
+    def summary(self) -> str:
+        """Says to whom, where it has to be that one."""
+        return f"fail {self.cluster} over to {self.to if self.named else 'a reader'}"
+
+    @property
+    def needless(self) -> str:
+        """Whether the wanted writer was the writer."""
+        return f"{self.to} is the writer" if self.to == self.writer else ""
+
+    def difference(self) -> tuple[Any, Any]:
+        """The writer."""
+        return self.writer, self.to
+
+    def check(self, read: Systems) -> Finding:
+        """Ask the cluster who its writer is."""
+        state = read.rds.cluster(self.cluster)
+        now = state.writer.id if state.writer else ""
+        if now == self.to:
+            return Done(f"{now} is the writer" if self.needless else f"{now} is the writer, {self.writer} no longer")
+        if state.status == FAILING_OVER:
+            return Settling(f"{self.cluster} is failing over; {now or 'nobody'} is the writer")
+        if now == self.writer:
+            return Pending(1, "writers", f"{_broken(read, now)}; {_behind(read, state, self.to)}")
+        if not now:
+            return Settling(f"{self.cluster} has no writer; it is {state.status}")
+        if self.named:
+            return Moved(f"{now} is the writer, neither {self.writer} as reviewed nor {self.to} as wanted")
+        return Done(f"{now} is the writer, {self.writer} no longer")
+
+    def over(self, read: Systems) -> bool:
+        """The cluster's status."""
+        return read.rds.cluster(self.cluster).status != FAILING_OVER
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """FailoverDBCluster to a named reader, which AWS refuses once that one is the writer; whether it is fit is asked once more."""
+        fit_cluster(write.found_by, write.found_by.rds.cluster(self.cluster), self.to)
+        return {"status": write.rds.fail_over(self.cluster, self.to)}
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's own line (Safawinet 5.2), with the reader named, and its wait."""
+        where = f"--db-cluster-identifier {self.cluster}"
+        region = f"--region {environment.aws.region}"
+        return [
+            f"aws rds failover-db-cluster {where} --target-db-instance-identifier {self.to} {region}",
+            f"aws rds wait db-cluster-available {where} {region}",
+        ]
+
+
+class FailOverInstance(FailOver, frozen=True, kw_only=True):
+    """A Multi-AZ instance no longer works in `zone`, but in its standby's."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"rds:RebootDBInstance", "rds:DescribeDBInstances", "cloudwatch:GetMetricStatistics"})
+
+    instance: str
+    zone: str
+    to: str
+
+    @property
+    def target(self) -> str:
+        """`database/INSTANCE`."""
+        return f"database/{self.instance}"
+
+    @property
+    def summary(self) -> str:
+        """Says the zone that it goes to."""
+        return f"restart {self.instance} in its standby's zone{f' {self.to}' if self.to else ''}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The zone."""
+        return self.zone, self.to or "the standby's"
+
+    def check(self, read: Systems) -> Finding:
+        """Ask the instance where it works."""
+        state = read.rds.instance(self.instance)
+        if state.zone != self.zone:
+            return Done(f"it works in {state.zone}, no longer in {self.zone}")
+        if state.status == REBOOTING:
+            return Settling(f"{self.instance} is rebooting; it is in {state.zone}")
+        return Pending(1, "writers", _broken(read, self.instance))
+
+    def over(self, read: Systems) -> bool:
+        """The instance's status."""
+        return read.rds.instance(self.instance).status != REBOOTING
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """RebootDBInstance with ForceFailover; whether it is fit is asked once more."""
+        fit_instance(write.found_by.rds.instance(self.instance))
+        return {"status": write.rds.reboot_to_standby(self.instance)}
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """RDS' lines for an instance by itself."""
+        where = f"--db-instance-identifier {self.instance}"
+        region = f"--region {environment.aws.region}"
+        return [
+            f"aws rds reboot-db-instance {where} --force-failover {region}",
+            f"aws rds wait db-instance-available {where} {region}",
+        ]
+
+
+class ProveWrites(Change, frozen=True, kw_only=True):
+    """After a failover a write was committed with the application's login, at the endpoint that the application uses."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset(
+        {"secretsmanager:GetSecretValue", "rds:DescribeDBClusters", "rds:DescribeDBInstances"}
+    )
+    telling: ClassVar[Telling] = "token"
+    poll: ClassVar[float] = 1
+
+    failover: FailOverCluster | FailOverInstance
+
+    @property
+    def target(self) -> str:
+        """`database/NAME/writes`."""
+        return f"{self.failover.target}/writes"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The failover."""
+        return frozenset({self.failover.target})
+
+    @property
+    def remembered(self) -> bool:
+        """The write leaves nothing behind."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """Says how it is proven."""
+        return "prove that the application's login can write again"
+
+    def check(self, read: Systems) -> Finding:
+        """Wait for the failover: a write before it would prove nothing."""
+        if why := self.failover.needless:
+            return Done(f"{why}, so there was no failover to prove")
+        found = self.failover.check(read)
+        if isinstance(found, Done):
+            return Pending(1, "writes")
+        return found if isinstance(found, Moved) else Settling("waits for the failover")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """Try until a write is committed, then until AWS says that the failover is over."""
+        patience = time.monotonic() + PATIENCE
+        tries = _written(write, patience)
+        began = write.memory.begun(token, self.failover.target)
+        lost = (write.now() - began).total_seconds() if began else None
+        while not _is_over(write, self.failover) and time.monotonic() < patience:
+            write.beat(tries, tries, "writes tried; waiting until AWS has ended the failover")
+            time.sleep(PAUSE)
+        if lost is None:
+            return {"why": "a write was committed", "tries": tries}
+        told = f"a write was committed {lost:.1f} s after the failover was asked for: at most {lost:.1f} s without writes"
+        return {"why": told, "tries": tries, "seconds_without_writes": round(lost, 1)}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("the write left nothing behind")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The same write by psql."""
+        return [f"psql -c '{PROOF}'"]
+
+
+def _written(write: Systems, patience: float) -> int:
+    """Try to write until it is committed, and return how many tries that took.
+
+    Raises Denied and its like at once, CheckFailed when `patience` (on the monotonic clock) runs out.
+    """
+    for tries in itertools.count(1):
+        try:
+            with write.database.transaction():
+                write.database.execute(PROOF)
+            return tries
+        except (Denied, CredentialsInvalid, NotFound):
+            raise
+        except (SystemFailed, ReadOnly, OutcomeUnknown) as cause:
+            # Whether such a write came through or not, it left nothing: it may be tried again.
+            if time.monotonic() >= patience:
+                raise CheckFailed(
+                    f"No write was committed in {PATIENCE:.0f} s since the failover: {cause.what}",
+                    "Look: opsctl database status, then opsctl runs resume ID",
+                ) from cause
+            write.beat(tries, None, f"tries to write: {cause.what}")
+        time.sleep(PAUSE)
+    raise AssertionError("it returns or raises")
+
+
+def _is_over(write: Systems, failover: FailOver) -> bool:
+    try:
+        return failover.over(write.found_by)
+    except SystemFailed:
+        return False
+
+
+def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
+    """Raise Refused unless a cluster may fail over now, and the reader `to` may take over."""
+    again = "Look again: opsctl database status"
+    if state.status == FAILING_OVER:
+        raise Refused(
+            f"A failover of {state.id} is under way already: no other was begun.",
+            "Watch it: opsctl database status; whether it is a run of ours: opsctl runs list --active",
+        )
+    if state.status != "available":
+        raise Refused(f"{state.id} is {state.status}, and only an available cluster fails over: nothing was sent.", again)
+    if found := read.rds.global_database(state.arn):
+        raise Refused(
+            f"{state.id} belongs to the global database {found}, where a failover is a decision about regions: nothing was sent.",
+            f"To another region: aws rds switchover-global-cluster --global-cluster-identifier {found}"
+            f" --target-db-cluster-identifier ARN; within this one: aws rds failover-db-cluster --db-cluster-identifier {state.id}",
+        )
+    candidate = next((member for member in state.readers if member.id == to), None)
+    if candidate is None:
+        raise Refused(f"{to} is no reader of {state.id}: nothing was sent.", again)
+    if candidate.status != "available":
+        raise Refused(f"{to} is {candidate.status}, so it can't become the writer: nothing was sent.", again)
+    lag, most = seconds_behind(read, state, candidate), read.environment.need("database").max_lag
+    if lag is not None and lag > most.total_seconds():
+        raise Refused(
+            f"{to} is {lag:.1f} s behind the writer, above max-lag of {most}: nothing was sent.",
+            "Name another reader with --to, or wait until it has caught up: opsctl database status",
+        )
+
+
+def fit_instance(state: Instance) -> None:
+    """Raise Refused unless an instance may fail over to its standby now."""
+    if state.cluster:
+        raise Refused(
+            f"{state.id} is a member of the cluster {state.cluster}, which fails over as a whole: nothing was sent.",
+            f'Set cluster = "{state.cluster}" in [database] instead of instance.',
+        )
+    if not state.multi_az:
+        raise Refused(
+            f"{state.id} is in one zone only ({state.zone}) and has no standby, so a failover would only be an outage: nothing was sent.",
+            "Make it Multi-AZ first: aws rds modify-db-instance --multi-az; a plain restart is aws rds reboot-db-instance",
+        )
+    if state.status == REBOOTING:
+        raise Refused(
+            f"{state.id} is rebooting already: no failover was begun.",
+            "Watch it: opsctl database status; whether it is a run of ours: opsctl runs list --active",
+        )
+    if state.status != "available":
+        raise Refused(f"{state.id} is {state.status}, and only an available instance fails over: nothing was sent.", "Look again later.")
+
+
+def seconds_behind(read: Systems, cluster: Cluster, reader: Member) -> float | None:
+    """How far a reader is behind its writer; None where CloudWatch doesn't know."""
+    metric, unit = ("AuroraReplicaLag", 1000) if cluster.aurora else ("ReplicaLag", 1)
+    found = read.cloudwatch.newest("AWS/RDS", metric, {"DBInstanceIdentifier": reader.id}, read.now())
+    return None if found is None else found / unit
+
+
+def _broken(read: Systems, writer: str) -> str:
+    """What becomes of the connections, as CloudWatch counts them: the database itself may be past answering."""
+    count = read.cloudwatch.newest("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": writer}, read.now())
+    now = "" if count is None else f" ({count:.0f} now)"
+    return f"every connection to {writer} breaks{now}, and nothing is written until another takes over"
+
+
+def _behind(read: Systems, cluster: Cluster, to: str) -> str:
+    reader = next((member for member in cluster.readers if member.id == to), None)
+    lag = seconds_behind(read, cluster, reader) if reader else None
+    return f"how far {to} is behind isn't known" if lag is None else f"{to} is {lag * 1000:.0f} ms behind"
