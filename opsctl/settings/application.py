@@ -44,13 +44,20 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
 
 
 class DatabaseSettings(Section, frozen=True, kw_only=True):
-    """The database: found through AWS by cluster, logged into with `login` to write and `reader` to read."""
+    """The database: found through AWS by cluster, logged into with `login` to write and `reader` to read.
+
+    `rescue` logs in to end queries, also when no other connection is left: its role has pg_signal_backend and pg_use_reserved_connections;
+    without it `login` does. Queries of `spare_roles`, and of applications whose name begins as one of `spare_applications`, are never ended.
+    """
 
     driver: Literal["postgres", "rds-data"] = "postgres"
     cluster: str
     name: str
     login: Reference
     reader: Reference
+    rescue: Reference | None = None
+    spare_roles: list[str] = []
+    spare_applications: tuple[str, ...] = ("pg_dump", "pg_restore", "pg_basebackup", "pgbackrest", "barman")
     tls: bool = True
 
 
