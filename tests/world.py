@@ -279,8 +279,18 @@ class World:
             "client": self._client(),
             "contacts": self.contacts(),
             "leases": self.leases(),
+            "queries": self.queries(),
             **looks,
         }
+
+    def queries(self) -> list[str]:
+        """The long queries that the application runs, each by its backend and its start."""
+        query = (
+            "SELECT concat_ws(' ', pid, backend_start, query_start) FROM pg_stat_activity WHERE application_name = 'safawinet-api'"
+            " AND state = 'active' AND clock_timestamp() - query_start > interval '0.5s' ORDER BY 1"
+        )
+        with self.database() as connection:
+            return [row[0] for row in connection.execute(query)]
 
     def _client(self) -> dict[str, Any]:
         """The customer's configuration: each file's mode and digest."""
@@ -331,6 +341,7 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
             id: _contact(before["contacts"][id], held) for id, held in after["contacts"].items() if held != before["contacts"][id]
         },
         "leases": after["leases"] - before["leases"],
+        "queries": [query in after["queries"] for query in before["queries"]],
         "incidents": [(i["name"], [(u["status"], u["body"]) for u in i["incident_updates"]]) for i in after["notices"]["statuspage"]],
     }
     rest = {name for name in before if " " in name and before[name] != after[name]}

@@ -165,7 +165,7 @@ class Backends(Adapter):
         self._systems = systems
         self._config: DatabaseSettings = systems.environment.need("database")
         self._lock = threading.Lock()
-        self._open: dict[str, Database] = {}
+        self._open: dict[tuple[str, int], Database] = {}
 
     @cached_property
     def instances(self) -> list[Instance]:
@@ -251,10 +251,12 @@ class Backends(Adapter):
         raise NotFound(f"The cluster {self._config.cluster} has no instance {id} any more.", "Look: opsctl database connections")
 
     def _at(self, instance: Instance) -> Database:
+        """One connection an address: where few are left, each counts."""
+        where = (instance.host, instance.port)
         with self._lock:
-            if instance.id not in self._open:
-                self._open[instance.id] = self._connect(instance)
-            return self._open[instance.id]
+            if where not in self._open:
+                self._open[where] = self._connect(instance)
+            return self._open[where]
 
     def _connect(self, instance: Instance) -> Database:
         """Connects at the first statement."""

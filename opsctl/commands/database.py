@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl.adapters.literals import brief
 from opsctl.changes.backends import EndQueries, LongQuery
 from opsctl.changes.base import Change
 from opsctl.changing import DURATION
@@ -193,5 +194,5 @@ def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta)
 
 
 def _pinned(found: Activity) -> LongQuery:
-    told = f"{found.application or 'no name'} as {found.role}, {found.seconds:.0f} s: {found.query}"
+    told = f"{found.application or 'no name'} as {found.role}, {found.seconds:.0f} s: {brief(found.query, 60)}"
     return LongQuery(pid=found.pid, backend_start=found.backend_start, query_start=found.query_start, told=told)

@@ -95,6 +95,12 @@ class Holder:
                     taken += 1
         return taken
 
+    def count(self) -> int:
+        """How many client connections the database has; raises psycopg.Error when it can't be reached."""
+        with self._superuser() as looking:
+            row = looking.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").fetchone()
+        return int(row[0]) - 1 if row else 0
+
     def let_go(self) -> None:
         """End what was demanded, long queries too; the pool stays."""
         with self._lock:

@@ -29,7 +29,7 @@ ConnectionLost = psycopg.OperationalError
 
 PART = "postgres"
 SUPERUSER = "postgres"
-RESERVED = "3"
+RESERVED = "5"
 """Connections for roles with pg_use_reserved_connections alone, where the server knows that (PostgreSQL 16 and later)."""
 NOBODY = 65534
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--")

@@ -42,8 +42,12 @@ CONTROL = "control"
 _SLACK_KEY = re.compile(r"(/slack/services/)\S+")
 
 
-class FailsRollouts(Protocol):
+class Aws(Protocol):
     """What the AWS part offers beside its application."""
+
+    def measure_connections(self, count: int) -> None:
+        """Have RDS count so many connections to the writer, in this minute's metric."""
+        ...
 
     def fail_next_rollout(self, service: str) -> None:
         """Make the next rollout of a service fail and be taken back; raises KeyError for an unknown service."""
@@ -132,7 +136,9 @@ class Control:
 
     def _take_connections(self, request: Request) -> Response:
         try:
-            return answer({"taken": self._holder.take_connections(int(json_object(request).get("count", 0)))})
+            taken = self._holder.take_connections(int(json_object(request).get("count", 0)))
+            cast(Aws, self._world.parts["aws"]).measure_connections(self._holder.count())
+            return answer({"taken": taken})
         except (ValueError, TypeError) as error:
             raise refuse({"error": str(error)}, 400) from error
         except psycopg.Error as error:
@@ -141,7 +147,7 @@ class Control:
     def _fail_rollout(self, request: Request) -> Response:
         service = str(json_object(request).get("service", ""))
         try:
-            cast(FailsRollouts, self._world.parts["aws"]).fail_next_rollout(service)
+            cast(Aws, self._world.parts["aws"]).fail_next_rollout(service)
         except KeyError as error:
             raise refuse({"error": f"the sandbox runs no service {service!r}"}, 400) from error
         return answer({})

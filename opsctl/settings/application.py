@@ -47,7 +47,7 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     """The database: found through AWS by cluster, logged into with `login` to write and `reader` to read.
 
     `rescue` logs in to end queries, also when no other connection is left: its role has pg_signal_backend and pg_use_reserved_connections;
-    without it `login` does. Queries of `spare_roles`, and of applications whose name begins as one of `spare_applications`, are never ended.
+    without it `login` does. Queries of `spare_roles`, and of applications whose name begins as one of `spare_applications`, are spared.
     """
 
     driver: Literal["postgres", "rds-data"] = "postgres"

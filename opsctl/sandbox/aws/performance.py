@@ -26,7 +26,8 @@ TOP_SQL = (
     ("DELETE FROM refresh_sessions WHERE token_hash = ?", 0.02),
 )
 MINUTES = 60
-CONNECTIONS = 14.0
+CONNECTIONS, QUIET = 14.0, 2
+"""How many connections the writer has, and each reader."""
 
 
 class Performance:
@@ -51,21 +52,26 @@ class Performance:
             if name == instance:
                 self._on.add(database.dbi_resource_id)
 
-    def measure(self, instances: list[str], now: float) -> None:
-        """Put an hour of DatabaseConnections until `now` for each instance."""
+    def seed_connections(self, instances: list[str], now: float) -> None:
+        """Put an hour of connection counts until `now` for each instance, of which the first is the writer."""
+        first = now // 60 * 60 - MINUTES * 60
+        for number, name in enumerate(instances):
+            waves = {first + 60 * minute: round(CONNECTIONS + 3 * math.sin(minute / 7)) for minute in range(MINUTES)}
+            self.measure(name, dict.fromkeys(waves, QUIET) if number else waves)
+
+    def measure(self, instance: str, counts: Mapping[float, int]) -> None:
+        """Put counts of an instance's connections, by epoch time."""
         from moto.cloudwatch.models import cloudwatch_backends
 
-        first = now // 60 * 60 - MINUTES * 60
         data = [
             {
                 "MetricName": "DatabaseConnections",
-                "Value": round(CONNECTIONS + 3 * math.sin(minute / 7)) if number == 0 else 2,
+                "Value": count,
                 "Unit": "Count",
-                "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": name}],
-                "Timestamp": datetime.fromtimestamp(first + minute * 60, UTC).replace(tzinfo=None),
+                "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": instance}],
+                "Timestamp": datetime.fromtimestamp(at, UTC).replace(tzinfo=None),
             }
-            for number, name in enumerate(instances)
-            for minute in range(MINUTES + 1)
+            for at, count in counts.items()
         ]
         cloudwatch_backends[ACCOUNT][REGION].put_metric_data("AWS/RDS", data)
 
