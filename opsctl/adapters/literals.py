@@ -15,14 +15,15 @@ LONGEST = 120
 
 TOKEN = re.compile(
     r"""
-      (?P<identifier>"(?:[^"]|"")*")
-    | (?P<escaped>(?<![\w$])[eE]'(?:[^'\\]|\\.|'')*(?P<escaped_end>'|\Z))
-    | (?P<string>(?:(?<![\w$])(?:[bBxXnN]|[uU]&))?'(?P<inside>[^']*)(?P<string_end>'|\Z))
-    | (?P<dollar>(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
+      (?P<quoted>"(?:[^"]|"")*")
+    | (?P<escaped>[eE]'(?:[^'\\]|\\.|'')*(?:'|\\?\Z))
+    | (?P<string>(?:[bBxXnN]|[uU]&)?'(?P<inside>(?:[^']|'')*)(?P<closed>'?))
+    | (?P<word>[^\W\d][\w$]*)
+    | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
     | (?P<line>--[^\n]*)
     | (?P<block>/\*)
-    | (?P<parameter>(?<![\w$])\$\d+)
-    | (?P<number>(?<![\w$])(?:\d|\.\d)[\w.]*(?:(?<=[eE])[+-][\w.]+)?)
+    | (?P<parameter>\$\d+)
+    | (?P<number>(?:\d|\.\d)[\w.]*(?:(?<=[eE])[+-][\w.]+)?)
     | (?P<open>")
     """,
     re.VERBOSE | re.DOTALL,
@@ -36,13 +37,11 @@ def without_literals(text: str) -> str:
     while found := TOKEN.search(text, place):
         shown.append(text[place : found.start()])
         place = found.end()
-        if found["identifier"] or found["parameter"]:
+        if found["quoted"] or found["word"] or found["parameter"]:
             shown.append(found[0])
-        elif found["line"]:
+        elif found["line"] or found["block"]:
             shown.append(" ")
-        elif found["block"]:
-            shown.append(" ")
-            place = _after_comment(text, place)
+            place = _after_comment(text, place) if found["block"] else place
         else:
             shown.append(HIDDEN)
             if found["open"] or _unsure(found):
@@ -61,7 +60,7 @@ def brief(text: str, longest: int = LONGEST) -> str:
 
 def _unsure(found: re.Match[str]) -> bool:
     """Whether this string may have ended elsewhere."""
-    return found["string"] is not None and found["inside"].endswith("\\") and found["string_end"] == "'"
+    return found["string"] is not None and ("\\'" in found["inside"] or (found["inside"].endswith("\\") and bool(found["closed"])))
 
 
 def _after_comment(text: str, place: int) -> int:
