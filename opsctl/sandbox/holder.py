@@ -7,6 +7,7 @@ the application's role, under its name, and carry literals as real ones do.
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 from collections.abc import Mapping
 
@@ -47,7 +48,7 @@ class Holder:
     def open(self) -> None:
         """Have the pool's connections, now."""
         with self._lock:
-            if self._pool and not _answers(self._pool[0]):
+            if self._pool and not _stands(self._pool[0]):
                 self._end(self._pool)
             if not self._pool:
                 self._pool = [self._connect() for _ in range(IDLE + 1)]
@@ -148,12 +149,9 @@ class Holder:
         return postgres.connect(int(self._facts["pg_port"]), self._facts["pg_superuser_password"])
 
 
-def _answers(connection: postgres.Connection) -> bool:
-    try:
-        connection.execute("SELECT 1")
-        return True
-    except psycopg.Error:
-        return False
+def _stands(connection: postgres.Connection) -> bool:
+    """Whether the server has said nothing: all that an idle connection can hear is its end."""
+    return not select.select([connection.fileno()], [], [], 0)[0]
 
 
 def _check(count: int) -> None:
