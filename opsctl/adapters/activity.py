@@ -169,16 +169,20 @@ class Backends(Adapter):
 
     @cached_property
     def instances(self) -> list[Instance]:
-        """Every instance that can be asked, the writer first; over the Data API the writer alone."""
-        return [i for i in self._members if self._config.driver == "postgres" or i.writer]
+        """Every instance that can be asked, the writer first; over the Data API the writer alone. NotFound when there is none."""
+        found = [i for i in self.members if self._config.driver == "postgres" or i.writer]
+        if not found:
+            raise NotFound(f"The cluster {self._config.cluster} has no instance that can be asked.", "Look at it: opsctl status")
+        return found
 
     @property
     def unseen(self) -> list[Instance]:
         """The instances that the Data API doesn't lead to."""
-        return [i for i in self._members if i not in self.instances]
+        return [i for i in self.members if i not in self.instances]
 
     @cached_property
-    def _members(self) -> list[Instance]:
+    def members(self) -> list[Instance]:
+        """Every instance, whether it can be asked or not, the writer first."""
         cluster = self._systems.found_by.rds.cluster(self._config.cluster)
         return [Instance(m.id, m.writer, m.endpoint, m.port) for m in cluster.members]
 

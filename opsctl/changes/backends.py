@@ -78,7 +78,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
         left = read.backends.left(self.instance, self.queries)
         if left:
             return Pending(len(left), "queries", f"what they did is rolled back{spared}")
-        return Done(f"none of the {len(self.queries)} queries runs any more{spared}")
+        return Done(f"none of these queries runs any more{spared}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Cancel; what still runs after the grace loses its connection."""

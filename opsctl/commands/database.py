@@ -94,15 +94,15 @@ UNSEEN = "the Data API leads to the writer alone (driver postgres asks every ins
 
 
 @database.command()
-@click.option("--older-than", default="0s", type=DURATION, help="Only queries and transactions that have run for this long.")
+@click.option("--older-than", type=DURATION, help="Only queries and transactions that have run for this long.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many rows of each kind.")
 @views
-def activity(systems: Systems, older_than: timedelta, limit: int) -> Page:
+def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page:
     """Show what runs and what waits for what, slow statements, and what Performance Insights says; no query's literals."""
     running = systems.backends.running()
     if not any(answer.found is not None for answer in running):
         raise next(answer.why for answer in running if answer.why)
-    least = older_than.total_seconds()
+    least = older_than.total_seconds() if older_than else 0
     now = [(a.instance.id, each) for a in running if a.found for each in a.found if max(each.seconds, each.transaction_seconds) >= least]
     return Page(
         [
@@ -150,8 +150,10 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
     until = systems.now()
     since = until - timedelta(hours=1)
     rows: list[dict[str, Any]] = []
+    instance = ""
     try:
-        for watched in systems.performance.watched(systems.environment.need("database").cluster):
+        for watched in systems.performance.watched([each.id for each in systems.backends.members]):
+            instance = watched.instance
             if watched.resource is None:
                 rows.append({"instance": watched.instance, "load": None, "statement": "it is off on this instance"})
                 continue
@@ -161,7 +163,7 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
             top = systems.performance.top(watched.resource, since, until, limit)
             rows += [{"instance": watched.instance, "load": round(each.load, 2), "statement": each.statement} for each in top]
     except SystemFailed as cause:
-        rows.append({"instance": "", "load": None, "statement": f"could not be asked: {cause.what}"})
+        rows.append({"instance": instance, "load": None, "statement": f"could not be asked: {cause.what}"})
     return rows
 
 

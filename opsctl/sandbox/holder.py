@@ -20,7 +20,7 @@ from opsctl.sandbox.processes import wait_until
 APPLICATION = "safawinet-api"
 IDLE = 2
 PAUSE = 2.0
-"""Seconds after a reset in which the pool comes back, as a real one's would."""
+"""Seconds in which the pool comes back, as a real one's would."""
 PATIENCE = 10.0
 LOCK = 7919
 MOST = 1_000
@@ -55,12 +55,15 @@ class Holder:
                 self._pool[0].execute("BEGIN")
                 self._pool[0].execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
-    def open_soon(self) -> None:
-        """Have the pool's connections in a moment, so that who puts the data back again and again needn't wait for them."""
+    def keep_open(self) -> None:
+        """Have the pool's connections from in a moment on: who puts the data back again and again needn't wait for them.
+
+        A connection that is lost, in a crash or a failover, comes back as soon.
+        """
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = threading.Timer(PAUSE, self._open_quietly)
+            self._timer = threading.Timer(PAUSE, self._keep)
             self._timer.daemon = True
             self._timer.start()
 
@@ -128,10 +131,11 @@ class Holder:
             gone = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)"
             wait_until(lambda: _number(telling, gone, pids) == 0, PATIENCE)
 
-    def _open_quietly(self) -> None:
+    def _keep(self) -> None:
         # The database may be down or on its way, in a rehearsal as in life.
         with contextlib.suppress(psycopg.Error):
             self.open()
+        self.keep_open()
 
     def _connect(self) -> postgres.Connection:
         return psycopg.connect(
@@ -151,7 +155,7 @@ class Holder:
 
 def _stands(connection: postgres.Connection) -> bool:
     """Whether the server has said nothing: all that an idle connection can hear is its end."""
-    return not select.select([connection.fileno()], [], [], 0)[0]
+    return not connection.closed and not select.select([connection.fileno()], [], [], 0)[0]
 
 
 def _check(count: int) -> None:

@@ -91,7 +91,7 @@ class Control:
 
     def begin(self) -> None:
         """Let the application's pool connect."""
-        self._holder.open_soon()
+        self._holder.keep_open()
 
     def app(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer one request that carries the control token; 401 otherwise."""
@@ -110,7 +110,7 @@ class Control:
                 seed.fill_keys(client, self._sizes)
             for part in self._world.parts.values():
                 part.reset()
-            self._holder.open_soon()
+            self._holder.keep_open()
         return answer({})
 
     def _add_fault(self, request: Request) -> Response:

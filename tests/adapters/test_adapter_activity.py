@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from opsctl.adapters.aws.rds import Cluster, Member
 from opsctl.adapters.database import Busy
-from opsctl.errors import Denied
+from opsctl.errors import Denied, NotFound, WrongPlace
 from opsctl.sandbox import front_door
 
 WRITER = "safawinet-prod"
@@ -63,6 +64,39 @@ def test_one_server_under_three_names_is_asked_once(systems):
     assert (first.found.most, first.found.reserved) == (100, 8)
     assert first.found.count == sum(row["connections"] for row in first.found.held) > 0
     assert [answer.same_as for answer in others] == [WRITER, WRITER]
+
+
+class Elsewhere:
+    """RDS, as it describes another cluster."""
+
+    def __init__(self, *members):
+        self.members = list(members)
+
+    def cluster(self, id):
+        return Cluster(id, "arn", "available", "aurora-postgresql", "", "", 5432, self.members)
+
+
+def test_a_cluster_without_an_instance_is_told(systems):
+    made = systems(writing=False)
+    made.__dict__["rds"] = Elsewhere()
+    with pytest.raises(NotFound, match="no instance"):
+        made.backends.running()
+
+
+def test_an_instance_beyond_this_machine_is_refused(systems):
+    made = systems(writing=True)
+    made.__dict__["rds"] = Elsewhere(Member("one", True, "available", "a", "one.rds.amazonaws.com", 5432))
+    with pytest.raises(WrongPlace, match="not on this machine"):
+        made.backends.running()
+
+
+def test_an_instance_that_starts_is_said_not_to_be_asked(systems, world):
+    here = Member("one", True, "available", "a", world["pg_host"], int(world["pg_port"]))
+    made = systems(writing=False)
+    made.__dict__["rds"] = Elsewhere(here, Member("two", False, "creating", "b", "", 0))
+    one, two = made.backends.running()
+    assert one.found is not None
+    assert "no endpoint" in two.why.what
 
 
 def test_the_data_api_sees_the_writer_alone(systems):

@@ -37,9 +37,9 @@ class Performance(Adapter):
         super().__init__(writing=aws.writing)
         self._aws = aws
 
-    def watched(self, cluster: str, region: str | None = None) -> list[Watched]:
-        """Every instance of a cluster, by name, and whether it is on there."""
-        filters = [{"Name": "db-cluster-id", "Values": [cluster]}]
+    def watched(self, instances: list[str], region: str | None = None) -> list[Watched]:
+        """These instances, by name, and whether it is on there."""
+        filters = [{"Name": "db-instance-id", "Values": instances}]
         found = [
             Watched(raw["DBInstanceIdentifier"], raw["DbiResourceId"] if raw.get("PerformanceInsightsEnabled") else None)
             for page in self._aws.pages("rds", "describe_db_instances", region=region, Filters=filters)

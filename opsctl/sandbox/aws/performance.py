@@ -1,4 +1,4 @@
-"""Performance Insights, which moto lacks, on the instances where it is switched on; and what RDS measures of connections."""
+"""Performance Insights, which moto lacks, on the instances where it is switched on; and what RDS measured of connections."""
 
 from __future__ import annotations
 
@@ -25,9 +25,6 @@ TOP_SQL = (
     ("INSERT INTO refresh_sessions ( user_id , token_hash , expires_at ) VALUES ( ... )", 0.06),
     ("DELETE FROM refresh_sessions WHERE token_hash = ?", 0.02),
 )
-MINUTES = 60
-CONNECTIONS, QUIET = 14.0, 2
-"""How many connections the writer has, and each reader."""
 
 
 class Performance:
@@ -52,28 +49,18 @@ class Performance:
             if name == instance:
                 self._on.add(database.dbi_resource_id)
 
-    def seed_connections(self, instances: list[str], now: float) -> None:
-        """Put an hour of connection counts until `now` for each instance, of which the first is the writer."""
-        first = now // 60 * 60 - MINUTES * 60
-        for number, name in enumerate(instances):
-            waves = {first + 60 * minute: round(CONNECTIONS + 3 * math.sin(minute / 7)) for minute in range(MINUTES)}
-            self.measure(name, dict.fromkeys(waves, QUIET) if number else waves)
-
-    def measure(self, instance: str, counts: Mapping[float, int]) -> None:
-        """Put counts of an instance's connections, by epoch time."""
+    def measure(self, instance: str, connections: int, at: float) -> None:
+        """Have RDS count so many connections to an instance, at an epoch time."""
         from moto.cloudwatch.models import cloudwatch_backends
 
-        data = [
-            {
-                "MetricName": "DatabaseConnections",
-                "Value": count,
-                "Unit": "Count",
-                "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": instance}],
-                "Timestamp": datetime.fromtimestamp(at, UTC).replace(tzinfo=None),
-            }
-            for at, count in counts.items()
-        ]
-        cloudwatch_backends[ACCOUNT][REGION].put_metric_data("AWS/RDS", data)
+        datum = {
+            "MetricName": "DatabaseConnections",
+            "Value": connections,
+            "Unit": "Count",
+            "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": instance}],
+            "Timestamp": datetime.fromtimestamp(at, UTC).replace(tzinfo=None),
+        }
+        cloudwatch_backends[ACCOUNT][REGION].put_metric_data("AWS/RDS", [datum])
 
     def _metrics(self, request: Request) -> Mapping[str, Any]:
         params, start, end = self._asked(request)

@@ -179,7 +179,6 @@ class Seed:
 
     def _monitoring(self) -> None:
         self._part.cloudwatch.seed(self._began)
-        self._part.performance.seed_connections([CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3"], self._began)
 
     def _logs(self) -> None:
         for region, group, events in seed_logs.groups(self._began):
