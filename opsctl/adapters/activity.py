@@ -19,7 +19,7 @@ from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.database import Database, Row
 from opsctl.adapters.literals import brief
 from opsctl.adapters.place import only_here
-from opsctl.errors import NotFound, SystemFailed
+from opsctl.errors import Denied, NotFound, SystemFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,9 @@ CLIENT = "client backend"
 
 # A session's transaction keeps its first look at pg_stat_activity, and a reading one over the Data API is never committed.
 LOOK_ANEW = "SELECT pg_stat_clear_snapshot() IS NULL AS cleared"
+
+# Of what others do, a role without it is shown neither state nor times: as if nobody did anything.
+SEES = "SELECT current_user::text AS role, pg_has_role('pg_read_all_stats', 'USAGE') AS others"
 
 LIMITS = """
 SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS server,
@@ -166,6 +169,7 @@ class Backends(Adapter):
         self._config: DatabaseSettings = systems.environment.need("database")
         self._lock = threading.Lock()
         self._open: dict[tuple[str, int], Database] = {}
+        self._seeing: set[tuple[str, int]] = set()
 
     @cached_property
     def instances(self) -> list[Instance]:
@@ -255,15 +259,20 @@ class Backends(Adapter):
         raise NotFound(f"The cluster {self._config.cluster} has no instance {id} any more.", "Look: opsctl database connections")
 
     def _at(self, instance: Instance) -> Database:
-        """One connection an address: where few are left, each counts."""
+        """One connection an address: where few are left, each counts. Denied for a role that doesn't see what others do."""
         where = (instance.host, instance.port)
         with self._lock:
             if where not in self._open:
                 self._open[where] = self._connect(instance)
-            return self._open[where]
+            there, known = self._open[where], where in self._seeing
+        if not known:
+            sees = there.query(SEES)[0]
+            if not sees["others"]:
+                raise Denied(f"The role {sees['role']} doesn't see what others do in the database.", f"GRANT pg_monitor TO {sees['role']}")
+            self._seeing.add(where)
+        return there
 
     def _connect(self, instance: Instance) -> Database:
-        """Connects at the first statement."""
         if self._config.driver == "rds-data":
             from opsctl.adapters.rds_data import RdsData
 

@@ -44,6 +44,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
     permissions: ClassVar[frozenset[str]] = frozenset(
         {"secretsmanager:GetSecretValue", "rds:DescribeDBClusters", "rds:DescribeDBInstances"}
     )
+    width: ClassVar[int] = 4
     poll: ClassVar[float] = 0.5
     timeout: ClassVar[float] = 60
 

@@ -193,6 +193,18 @@ def test_when_no_connection_is_left_the_reserved_ones_are(systems, fault, world)
     assert "pg_use_reserved_connections" in refused.value.next
 
 
+def test_a_role_that_sees_only_itself_is_told_so(systems, driver, world):
+    with psycopg.connect(
+        host=world["pg_host"], port=world["pg_port"], user="postgres", password=world["pg_superuser_password"], dbname=world["database"]
+    ) as owner:
+        owner.execute("REVOKE pg_monitor FROM opsctl_reader, opsctl_rescue")
+    assert {answer.why.next for answer in systems(writing=False, replace=driver).backends.running()} == {
+        "GRANT pg_monitor TO opsctl_reader"
+    }
+    with pytest.raises(Denied, match="opsctl_rescue doesn't see"):
+        systems(writing=True, replace=driver).backends.cancel(WRITER, [])
+
+
 def test_a_role_that_may_not_signal_is_told_so(systems, fault, world):
     (pid,) = fault("/queries", count=1, kind="sleeping")["pids"]
     seen = found(systems(writing=False), pid)
