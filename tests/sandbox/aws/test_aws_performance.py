@@ -21,8 +21,8 @@ def resources(aws: Aws) -> dict[str, tuple[str, bool]]:
 
 def test_it_is_on_for_the_writer_alone_and_each_has_its_own_id(aws: Aws) -> None:
     found = resources(aws)
-    assert {name: on for name, (_, on) in found.items()} == {CLUSTER: True, f"{CLUSTER}-2": False, f"{CLUSTER}-3": False}
-    assert len({resource for resource, _ in found.values()}) == 3
+    assert [name for name, (_, on) in found.items() if on] == [CLUSTER]
+    assert len({resource for resource, _ in found.values()}) == len(found) >= 3
 
 
 def test_the_heaviest_statements_come_first(aws: Aws) -> None:
