@@ -16,6 +16,7 @@ from opsctl.config import Environment
 from opsctl.settings import Reference
 
 if TYPE_CHECKING:
+    from opsctl.adapters.activity import Backends
     from opsctl.adapters.api import Api
     from opsctl.adapters.aws.autoscaling import Autoscaling
     from opsctl.adapters.aws.cloudtrail import CloudTrail
@@ -294,6 +295,13 @@ class Systems:
         return connect(self)
 
     @made_once
+    def backends(self) -> Backends:
+        """What the database's backends do, on each of its instances."""
+        from opsctl.adapters.activity import Backends
+
+        return Backends(self)
+
+    @made_once
     def redis(self) -> Redis:
         """The application's Redis."""
         from opsctl.adapters.redis import Redis
@@ -377,6 +385,6 @@ class Systems:
 
     def shut(self) -> None:
         """End the connections that were opened."""
-        for name in ("database", "redis", "api", "hubspot", "webhook", "lease", "ghcr"):
+        for name in ("database", "backends", "redis", "api", "hubspot", "webhook", "lease", "ghcr"):
             if name in self.__dict__:
                 self.__dict__[name].close()

@@ -315,6 +315,7 @@ class World:
             "firewall": self.firewall(),
             "protected": self.protected(),
             "access": self.access(),
+            "queries": self.queries(),
             **looks,
         }
 
@@ -326,6 +327,15 @@ class World:
         report = csv.DictReader(iam.get_credential_report()["Content"].decode().splitlines())
         able = {row["user"]: [row[column] for column in ABLE] for row in report}
         return {user["UserName"]: [_plain(user.get("UserPolicyList", [])), able[user["UserName"]]] for user in users}
+
+    def queries(self) -> list[str]:
+        """The long queries that the application runs, each by its backend and its start."""
+        query = (
+            "SELECT concat_ws(' ', pid, backend_start, query_start) FROM pg_stat_activity WHERE application_name = 'safawinet-api'"
+            " AND state = 'active' AND clock_timestamp() - query_start > interval '0.5s' ORDER BY 1"
+        )
+        with self.database() as connection:
+            return [row[0] for row in connection.execute(query)]
 
     def _client(self) -> dict[str, Any]:
         """The customer's configuration: each file's mode and digest."""
@@ -380,6 +390,7 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "firewall": after["firewall"],
         "protected": sorted(after["protected"]),
         "access": {name: held for name, held in after["access"].items() if held != before["access"].get(name)},
+        "queries": [query in after["queries"] for query in before["queries"]],
         "incidents": [(i["name"], [(u["status"], u["body"]) for u in i["incident_updates"]]) for i in after["notices"]["statuspage"]],
     }
     rest = {name for name in before if " " in name and before[name] != after[name]}

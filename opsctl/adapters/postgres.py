@@ -62,7 +62,7 @@ _variables = threading.Lock()
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and as whom to connect."""
+    """Where and as whom to connect; `anywhere` also where nothing can be written, as on a reader instance."""
 
     host: str
     port: int
@@ -70,6 +70,7 @@ class Endpoint:
     user: str
     password: Secret
     tls: bool = True
+    anywhere: bool = False
 
 
 class Postgres(Adapter):
@@ -224,7 +225,7 @@ class Postgres(Adapter):
             "sslmode": "require" if endpoint.tls else "disable",
             "sslcertmode": "disable",
             "gssencmode": "disable",
-            "target_session_attrs": "read-write" if self.writing else "any",
+            "target_session_attrs": "read-write" if self.writing and not endpoint.anywhere else "any",
             "keepalives_idle": 5,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -319,7 +320,10 @@ def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
     said = str(cause)
     fatal = next((line.partition("FATAL:")[2].strip() for line in said.splitlines() if "FATAL:" in line), "")
     if "connection slots" in fatal or "too many" in fatal:
-        return database.Busy(f"The database has no connection left: {database.one_line(fatal)}", "Wait a moment, then run it again.")
+        return database.Busy(
+            f"The database has no connection left: {database.one_line(fatal)}",
+            "Reserve some, and GRANT pg_use_reserved_connections to the roles of [database] reader and rescue; or wait, then run it again.",
+        )
     if "authentication failed" in fatal or "pg_hba.conf" in fatal or "role " in fatal:
         return CredentialsInvalid(
             f"The database at {where} refused the login: {database.one_line(fatal)}",

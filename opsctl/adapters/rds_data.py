@@ -24,7 +24,7 @@ from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFou
 
 if TYPE_CHECKING:
     from opsctl.adapters.database import Statement
-    from opsctl.settings import DatabaseSettings
+    from opsctl.settings import DatabaseSettings, Reference
     from opsctl.systems import Systems
 
 PLACEHOLDER = re.compile(r"%%|%\((\w+)\)s|%")
@@ -65,9 +65,9 @@ class RdsData(Adapter):
         self._failed = False
 
     @classmethod
-    def connect(cls, systems: Systems, config: DatabaseSettings) -> RdsData:
+    def connect(cls, systems: Systems, config: DatabaseSettings, login: Reference | None = None) -> RdsData:
         """Take the cluster's ARN from RDS, and the reader's or the writer's secret; raises ConfigurationError where that isn't one."""
-        login = config.login if systems.writing else config.reader
+        login = login or (config.login if systems.writing else config.reader)
         if login.aws is None:
             raise ConfigurationError(
                 "[database] with driver rds-data logs in with a secret in AWS.",

@@ -17,6 +17,7 @@ from opsctl.render.shapes import Text
 if TYPE_CHECKING:
     from opsctl.invocation import Invocation
 
+KINDS = ["sleeping", "waiting", "stubborn"]
 ACTIONS = ["slow", "fail", "throttle", "refuse", "drop", "timeout-after-effect"]
 
 sandbox = group("sandbox")
@@ -123,6 +124,27 @@ def rollout(invocation: Invocation, service: str) -> None:
     """Make the next rollout of an ECS service fail and be taken back."""
     lifecycle().fail_next_rollout(folder(), service)
     invocation.watcher.says(f"The next rollout of {service} will fail.")
+
+
+@fault.command()
+@click.option("--count", type=click.IntRange(1, 50), default=1, show_default=True, help="How many.")
+@click.option(
+    "--kind", type=click.Choice(KINDS), default="sleeping", show_default=True, help="What they do: stubborn ones outlive a cancel."
+)
+@acts
+def queries(invocation: Invocation, count: int, kind: str) -> None:
+    """Have the application run long queries, until they are ended or faults are cleared."""
+    running = lifecycle().run_queries(folder(), count, kind)
+    invocation.watcher.says(f"{running} {kind} queries run; see them: opsctl database activity")
+
+
+@fault.command()
+@click.option("--count", type=click.IntRange(1, 1_000), help="How many; left out: all that an application can get.")
+@acts
+def connections(invocation: Invocation, count: int | None) -> None:
+    """Have the application take database connections, until faults are cleared."""
+    taken = lifecycle().take_connections(folder(), count or 0)
+    invocation.watcher.says(f"It took {taken} connections; see them: opsctl database connections")
 
 
 @fault.command()

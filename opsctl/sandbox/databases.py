@@ -25,7 +25,7 @@ def reset(facts: dict[str, str], sizes: Sizes) -> None:
         # A backend works on after its killed client: whoever holds this may still be making the same databases.
         connection.execute("SET statement_timeout = '60s'")
         connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [TEMPLATE])
-        logins = {seed.OWNER: facts["pg_password"], seed.READER: facts["pg_reader_password"]}
+        logins = {seed.OWNER: facts["pg_password"], seed.READER: facts["pg_reader_password"], seed.RESCUE: facts["pg_rescue_password"]}
         seed.set_roles(connection, logins)
         mark = f"{sizes} of {datetime.now(UTC).date()}"
         if _mark(connection) != mark:

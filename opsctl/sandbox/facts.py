@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from opsctl.sandbox.seed import ADMIN_ID, AUTH_TEST_ID, OWNER, READER
+from opsctl.sandbox.seed import ADMIN_ID, AUTH_TEST_ID, OWNER, READER, RESCUE
 from opsctl.sandbox.tokens import Access, access_token
 
 ACCOUNT = "123456789012"
@@ -15,6 +15,7 @@ RANDOM = (
     "pg_superuser_password",
     "pg_password",
     "pg_reader_password",
+    "pg_rescue_password",
     "redis_password",
     "admin_password",
     "auth_test_password",
@@ -50,6 +51,7 @@ def new() -> dict[str, str]:
         "pg_host": "127.0.0.1",
         "pg_user": OWNER,
         "pg_reader_user": READER,
+        "pg_rescue_user": RESCUE,
         "redis_host": "127.0.0.1",
         "db_cluster_arn": f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:safawinet-prod",
         "db_secret_arn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:safawinet/prod/database",

@@ -146,6 +146,22 @@ def fail_next_rollout(folder: Path, service: str) -> None:
     front_door.call(world_file.facts(folder.resolve()), "POST", "/rollout-failure", {"service": service})
 
 
+def run_queries(folder: Path, count: int, kind: str) -> int:
+    """Have the sandbox's application run long queries of a kind of `holder.KINDS`; returns how many run.
+
+    Raises ConfigurationError for an unknown kind or where no connection is left, SystemFailed when the sandbox isn't up.
+    """
+    return len(front_door.call(world_file.facts(folder.resolve()), "POST", "/queries", {"count": count, "kind": kind})["pids"])
+
+
+def take_connections(folder: Path, count: int) -> int:
+    """Have the sandbox's application take connections, all it can get for a `count` of 0; returns how many it got.
+
+    Raises SystemFailed when the sandbox isn't up.
+    """
+    return int(front_door.call(world_file.facts(folder.resolve()), "POST", "/connections", {"count": count})["taken"])
+
+
 def crash(folder: Path, part: str) -> int:
     """Kill a process as a crash would: `postgres`, `valkey`, or `server` with all HTTP parts. Returns how many died."""
     name = front_door.PART if part in front_door.HTTP_PARTS else part
@@ -217,6 +233,8 @@ def _known_world(folder: Path, tell: Callable[[str], None]) -> WorldFile:
         unfinished.unlink()
     world = world_file.load(folder)
     if world is not None:
+        # A world of an older opsctl lacks what was added since.
+        world.facts = facts.new() | world.facts
         return world
     # Without the file nobody knows the passwords of what may lie or run here.
     if world_file.path(folder).exists():

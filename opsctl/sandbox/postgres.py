@@ -29,6 +29,8 @@ ConnectionLost = psycopg.OperationalError
 
 PART = "postgres"
 SUPERUSER = "postgres"
+RESERVED = "5"
+"""Connections for roles with pg_use_reserved_connections alone, where the server knows that (PostgreSQL 16 and later)."""
 NOBODY = 65534
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--")
 SETTINGS = {
@@ -183,6 +185,9 @@ def _launch(folder: Path, directory: Path, programs: binaries.PostgresPrograms, 
     settings = SETTINGS | {"port": str(port), "unix_socket_directories": str(directory)}
     if any((programs.folder.parent / "lib").rglob("pg_stat_statements.so")):
         settings["shared_preload_libraries"] = "pg_stat_statements"
+    samples = (programs.folder.parent / "share").rglob("postgresql.conf.sample")
+    if any("#reserved_connections" in sample.read_text() for sample in samples):
+        settings["reserved_connections"] = RESERVED
     command = [*how.prefix, str(programs.program("postgres")), "-D", str(directory / "data")]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]

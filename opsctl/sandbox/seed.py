@@ -16,6 +16,7 @@ from opsctl.sandbox.tokens import ACCESS_TTL, password_hash
 
 OWNER = "safawinet"
 READER = "opsctl_reader"
+RESCUE = "opsctl_rescue"
 ADMIN_ID, AUTH_TEST_ID = 1, 2
 OLDEST_KEY = 600
 """Seconds ago that the oldest session with a key began: for five minutes after filling none expires."""
@@ -66,6 +67,14 @@ FROM (SELECT n, now() - CASE WHEN n > %(old)s THEN interval '1 second' * (n * 79
 GRANTS = f"""
 GRANT pg_signal_backend, pg_monitor TO {OWNER};
 GRANT pg_monitor, pg_read_all_data TO {READER};
+GRANT pg_signal_backend, pg_monitor TO {RESCUE};
+DO $$
+BEGIN
+    -- PostgreSQL 16 and later.
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_use_reserved_connections') THEN
+        GRANT pg_use_reserved_connections TO {READER}, {RESCUE};
+    END IF;
+END $$;
 """
 
 # One script, so that filling takes one round trip. A session's time to live follows from its id as its row's age does.

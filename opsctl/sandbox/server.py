@@ -2,7 +2,7 @@
 
 Ports, facts and the control port's token come from the folder's `world.json`; nothing secret is in its arguments.
 The control port answers, to the bearer of that token: `GET /health`, `GET /facts`, `POST /reset`, `GET|POST|DELETE
-/faults`, `POST /rollout-failure`, and under `/PART/` what a part offers in `controls`.
+/faults`, `POST /rollout-failure`, `POST /queries`, `POST /connections`, and under `/PART/` what a part offers in `controls`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import psycopg
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from opsctl.sandbox import databases, seed, valkey, world_file
 from opsctl.sandbox.faults import Faults, FaultyApp, Rule
+from opsctl.sandbox.holder import KINDS, Holder
 from opsctl.sandbox.parts import Part, World, WSGIApp
 from opsctl.sandbox.seed import Sizes
 from opsctl.sandbox.web import Handler, Routes, answer, bearer, json_object, refuse
@@ -40,8 +42,12 @@ CONTROL = "control"
 _SLACK_KEY = re.compile(r"(/slack/services/)\S+")
 
 
-class FailsRollouts(Protocol):
+class Aws(Protocol):
     """What the AWS part offers beside its application."""
+
+    def measure_connections(self, count: int) -> None:
+        """Have RDS count so many connections to the writer, in this minute's metric."""
+        ...
 
     def fail_next_rollout(self, service: str) -> None:
         """Make the next rollout of a service fail and be taken back; raises KeyError for an unknown service."""
@@ -66,6 +72,7 @@ class Control:
         self._world = world
         self._sizes = sizes
         self._faults = faults
+        self._holder = Holder(world.facts)
         self._resetting = threading.Lock()
         self._routes = Routes(
             {
@@ -76,9 +83,15 @@ class Control:
                 "POST /faults": self._add_fault,
                 "DELETE /faults": self._clear_faults,
                 "POST /rollout-failure": self._fail_rollout,
+                "POST /queries": self._run_queries,
+                "POST /connections": self._take_connections,
                 **_controls(world.parts.values()),
             }
         )
+
+    def begin(self) -> None:
+        """Let the application's pool connect."""
+        self._holder.keep_open()
 
     def app(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer one request that carries the control token; 401 otherwise."""
@@ -90,12 +103,14 @@ class Control:
     def _reset(self, request: Request) -> Response:
         with self._resetting:
             self._faults.clear()
+            self._holder.reset()
             facts = self._world.facts
             databases.reset(facts, self._sizes)
             with valkey.connect(int(facts["redis_port"]), facts["redis_password"]) as client:
                 seed.fill_keys(client, self._sizes)
             for part in self._world.parts.values():
                 part.reset()
+            self._holder.keep_open()
         return answer({})
 
     def _add_fault(self, request: Request) -> Response:
@@ -107,12 +122,32 @@ class Control:
 
     def _clear_faults(self, request: Request) -> Response:
         self._faults.clear()
+        self._holder.let_go()
         return answer({})
+
+    def _run_queries(self, request: Request) -> Response:
+        asked = json_object(request)
+        try:
+            return answer({"pids": self._holder.run_queries(int(asked.get("count", 1)), str(asked.get("kind", "sleeping")))})
+        except (KeyError, ValueError, TypeError) as error:
+            raise refuse({"error": f"no such queries: {error}; known are {', '.join(KINDS)}"}, 400) from error
+        except psycopg.Error as error:
+            raise refuse({"error": f"no connection is left for them: {error}"}, 400) from error
+
+    def _take_connections(self, request: Request) -> Response:
+        try:
+            taken = self._holder.take_connections(int(json_object(request).get("count", 0)))
+            cast(Aws, self._world.parts["aws"]).measure_connections(self._holder.count())
+            return answer({"taken": taken})
+        except (ValueError, TypeError) as error:
+            raise refuse({"error": str(error)}, 400) from error
+        except psycopg.Error as error:
+            raise refuse({"error": f"the database can't be reached: {error}"}, 400) from error
 
     def _fail_rollout(self, request: Request) -> Response:
         service = str(json_object(request).get("service", ""))
         try:
-            cast(FailsRollouts, self._world.parts["aws"]).fail_next_rollout(service)
+            cast(Aws, self._world.parts["aws"]).fail_next_rollout(service)
         except KeyError as error:
             raise refuse({"error": f"the sandbox runs no service {service!r}"}, 400) from error
         return answer({})
@@ -149,7 +184,9 @@ def serve(folder: Path) -> None:
     for name, part in world.parts.items():
         _listen(held.ports[name], FaultyApp(part, faults))
     # The control port comes last: who gets an answer there finds all of them listening.
-    _listen(held.ports[CONTROL], Control(world, Sizes(held.users, held.sessions), faults).app)
+    control = Control(world, Sizes(held.users, held.sessions), faults)
+    _listen(held.ports[CONTROL], control.app)
+    control.begin()
     ended.wait()
     # Threads that still answer are daemons, and end with the process.
     os._exit(0)

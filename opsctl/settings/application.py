@@ -46,6 +46,8 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
 class DatabaseSettings(Section, frozen=True, kw_only=True):
     """The database: found through AWS by `cluster`, or by `instance` where it is in none; `login` writes, `reader` reads.
 
+    `rescue` logs in to end queries, also when no other connection is left: its role has pg_signal_backend and pg_use_reserved_connections;
+    without it `login` does. Queries of `spare_roles`, and of applications whose name begins as one of `spare_applications`, are spared.
     A reader that lags behind by more than `max_lag` doesn't become the writer.
     """
 
@@ -55,6 +57,9 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     name: str
     login: Reference
     reader: Reference
+    rescue: Reference | None = None
+    spare_roles: list[str] = []
+    spare_applications: tuple[str, ...] = ("pg_dump", "pg_restore", "pg_basebackup", "pgbackrest", "barman")
     tls: bool = True
     max_lag: Duration = Duration(seconds=5)
 

@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from msgspec import Struct
+
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
+from opsctl.adapters.literals import brief
+
+LOAD = "db.load.avg"
+"""Sessions that are active at a time, on average; above the instance's vCPUs they wait for one another."""
+STATEMENT = "db.sql_tokenized"
+PERIOD = 60
+
+
+class Watched(Struct, frozen=True):
+    """An instance, and the id under which Performance Insights knows it; None where it is off."""
+
+    instance: str
+    resource: str | None
+
+
+class Weight(Struct, frozen=True):
+    """One statement, its literals already replaced, and the load that is its."""
+
+    statement: str
+    load: float
 
 
 class Performance(Adapter):
@@ -12,3 +36,43 @@ class Performance(Adapter):
     def __init__(self, aws: AwsSession) -> None:
         super().__init__(writing=aws.writing)
         self._aws = aws
+
+    def watched(self, instances: list[str], region: str | None = None) -> list[Watched]:
+        """These instances, by name, and whether it is on there."""
+        filters = [{"Name": "db-instance-id", "Values": instances}]
+        found = [
+            Watched(raw["DBInstanceIdentifier"], raw["DbiResourceId"] if raw.get("PerformanceInsightsEnabled") else None)
+            for page in self._aws.pages("rds", "describe_db_instances", region=region, Filters=filters)
+            for raw in page["DBInstances"]
+        ]
+        return sorted(found, key=lambda each: each.instance)
+
+    def load(self, resource: str, since: datetime, until: datetime, region: str | None = None) -> list[float]:
+        """The load of each minute, oldest first; minutes without a value are left out."""
+        answer = self._aws.call(
+            "pi",
+            "get_resource_metrics",
+            region=region,
+            ServiceType="RDS",
+            Identifier=resource,
+            MetricQueries=[{"Metric": LOAD}],
+            StartTime=since,
+            EndTime=until,
+            PeriodInSeconds=PERIOD,
+        )
+        return [point["Value"] for each in answer["MetricList"] for point in each["DataPoints"] if "Value" in point]
+
+    def top(self, resource: str, since: datetime, until: datetime, most: int, region: str | None = None) -> list[Weight]:
+        """The statements with the highest load, the heaviest first; `most` is at most 25."""
+        answer = self._aws.call(
+            "pi",
+            "describe_dimension_keys",
+            region=region,
+            ServiceType="RDS",
+            Identifier=resource,
+            Metric=LOAD,
+            StartTime=since,
+            EndTime=until,
+            GroupBy={"Group": STATEMENT, "Dimensions": [f"{STATEMENT}.id", f"{STATEMENT}.statement"], "Limit": min(most, 25)},
+        )
+        return [Weight(brief(key["Dimensions"].get(f"{STATEMENT}.statement", "")), float(key["Total"])) for key in answer["Keys"]]

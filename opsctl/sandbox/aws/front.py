@@ -149,6 +149,12 @@ class AwsPart:
             self._prepare("ecr")
             self.ecr.push(repository, tag, digest, self._timeline.now())
 
+    def measure_connections(self, count: int) -> None:
+        """Have RDS count so many connections to the writer, in this minute's metric."""
+        with self._lock:
+            self._prepare("monitoring")
+            self.performance.measure(CLUSTER, count, self._timeline.now())
+
     def log(self, group: str, line: Mapping[str, Any] | str) -> None:
         """Add a line, text or JSON, to a seeded log group; it shows at the next call to CloudWatch Logs.
 

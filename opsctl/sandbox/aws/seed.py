@@ -44,12 +44,14 @@ def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = tim
         "auth_test_email": "user2@example.com",
         "pg_user": "safawinet",
         "pg_reader_user": "opsctl_reader",
+        "pg_rescue_user": "opsctl_rescue",
     }
     drawn = (
         "secret_access_key",
         "redis_password",
         "pg_password",
         "pg_reader_password",
+        "pg_rescue_password",
         "admin_password",
         "auth_test_password",
         "edge_shared_secret",
@@ -96,7 +98,7 @@ class Seed:
             "cloudtrail": part.trail.seed,
             "shield": part.shields.seed,
             "wafv2": partial(self.ensure, "shield"),
-            "pi": part.performance.seed,
+            "pi": partial(self.ensure, "rds"),
         }
 
     def ensure(self, service: str) -> None:
@@ -111,10 +113,12 @@ class Seed:
         facts, create = self._facts, self._part.secrets.create
         login = {"username": facts["pg_user"], "password": facts["pg_password"]}
         reader = {"username": facts["pg_reader_user"], "password": facts["pg_reader_password"]}
+        rescue = {"username": facts["pg_rescue_user"], "password": facts["pg_rescue_password"]}
         for name, value in {
             "jwt": {"secret": facts["jwt_secret"]},
             "database": login,
             "database-reader": reader,
+            "database-rescue": rescue,
             "redis": {"password": facts["redis_password"]},
             "admin-token": {"token": facts["admin_token"]},
             "admin-login": {"email": facts["admin_email"], "password": facts["admin_password"]},
@@ -171,6 +175,7 @@ class Seed:
         instances = [CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3"]
         self._part.rds.seed(CLUSTER, instances, self._facts["database"])
         self._part.rds.seed_alone("safawinet-reports")
+        self._part.performance.switch_on(CLUSTER)
 
     def _cache(self) -> None:
         self._part.elasticache.seed("safawinet-redis")

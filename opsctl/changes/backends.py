@@ -1,0 +1,109 @@
+"""Ending queries that hold the database up, each pinned so that no other one can be hit."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+LOOK = 0.1
+"""Seconds between two looks at whether the queries have ended."""
+
+PINNED = (
+    "FROM pg_stat_activity AS activity JOIN jsonb_to_recordset('{pinned}')"
+    " AS pinned (pid int, backend_start bigint, query_start bigint) ON pinned.pid = activity.pid"
+    " WHERE state = 'active' AND (extract(epoch FROM activity.backend_start) * 1000000)::bigint = pinned.backend_start"
+    " AND (extract(epoch FROM activity.query_start) * 1000000)::bigint = pinned.query_start"
+)
+
+
+class LongQuery(Struct, frozen=True, kw_only=True):
+    """One query, by backend and start (microseconds since 1970), and whose it is, without its literals."""
+
+    pid: int
+    backend_start: int
+    query_start: int
+    told: str
+
+
+class EndQueries(Change, frozen=True, kw_only=True):
+    """None of `queries` runs on the instance any more; `grace` seconds after the cancel their connections are ended.
+
+    `older_than` says in words which ones they were found by; `unasked` why this instance couldn't be asked.
+    """
+
+    permissions: ClassVar[frozenset[str]] = frozenset(
+        {"secretsmanager:GetSecretValue", "rds:DescribeDBClusters", "rds:DescribeDBInstances"}
+    )
+    width: ClassVar[int] = 4
+    poll: ClassVar[float] = 0.5
+    timeout: ClassVar[float] = 60
+
+    instance: str
+    queries: tuple[LongQuery, ...] = ()
+    older_than: str
+    grace: int
+    spared: tuple[str, ...] = ()
+    unasked: str = ""
+
+    @property
+    def target(self) -> str:
+        """`database/INSTANCE/queries`."""
+        return f"database/{self.instance}/queries"
+
+    @property
+    def summary(self) -> str:
+        """Says how long they ran."""
+        return f"end queries on {self.instance} that ran longer than {self.older_than}: cancel, then after {self.grace} s terminate"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The queries, by pid."""
+        return {str(query.pid): query.told for query in self.queries} or None, None
+
+    def check(self, read: Systems) -> Finding:
+        """See which of them still run."""
+        if self.unasked:
+            return Skipped(self.unasked)
+        spared = f"; spared: {'; '.join(self.spared)}" if self.spared else ""
+        if not self.queries:
+            return Done(f"no query runs longer than {self.older_than}{spared}")
+        left = read.backends.left(self.instance, self.queries)
+        if left:
+            return Pending(len(left), "queries", f"what they did is rolled back{spared}")
+        return Done(f"none of these queries runs any more{spared}")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """Cancel; what still runs after the grace loses its connection."""
+        cancelled = write.backends.cancel(self.instance, self.queries)
+        deadline = time.monotonic() + self.grace
+        while left := write.backends.left(self.instance, self.queries):
+            if time.monotonic() >= deadline:
+                return {"cancelled": cancelled, "terminated": write.backends.terminate(self.instance, left)}
+            write.beat(len(self.queries) - len(left), len(self.queries), "queries ended")
+            time.sleep(LOOK)
+        return {"cancelled": cancelled, "terminated": 0}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("their work is rolled back; the application may ask again")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's line (Safawinet 5.1), for these queries alone; on this instance's own endpoint."""
+        pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.queries])
+        where = PINNED.format(pinned=pinned)
+        return [
+            f'export PGHOST="$(aws rds describe-db-instances --region {environment.aws.region} --db-instance-identifier {self.instance}'
+            " --query 'DBInstances[0].Endpoint.Address' --output text)\"",
+            f"psql -c {shlex.quote(f'SELECT pg_cancel_backend(activity.pid) {where}')}",
+            f"sleep {self.grace}",
+            f"psql -c {shlex.quote(f'SELECT pg_terminate_backend(activity.pid) {where}')}",
+        ]

@@ -1,0 +1,148 @@
+"""`opsctl database connections|activity|kill-long-running`: what is shown, what is ended, and what is said when it can't be asked."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+from world import World
+
+LITERAL = "user9@example.com"
+DATA_API = {'driver = "postgres"': 'driver = "rds-data"'}
+KILL = ("database", "kill-long-running", "--older-than", "1s", "--grace", "1s")
+
+
+def long_queries(world: World, kind: str = "sleeping", count: int = 1) -> list[int]:
+    """Queries of the application that have run for more than a second, by pid."""
+    pids: list[int] = world.control("POST", "/queries", {"count": count, "kind": kind})["pids"]
+    world.count("SELECT count(pg_sleep(1.05))")
+    return pids
+
+
+def connected(world: World, user: str = "postgres", password: str = "pg_superuser_password", **how: Any) -> psycopg.Connection[Any]:
+    """A connection of somebody else."""
+    facts = world.facts
+    return psycopg.connect(
+        host=facts["pg_host"], port=facts["pg_port"], user=user, password=facts[password], dbname=facts["database"], autocommit=True, **how
+    )
+
+
+def test_connections_against_the_maximum(world: World) -> None:
+    world.control("POST", "/queries", {"count": 2, "kind": "sleeping"})
+    page = world.opsctl("-o", "json", "database", "connections", check=0).json
+    writer, *readers = page["Instances"]
+    assert (writer["instance"], writer["role"], writer["maximum"], writer["warning"]) == ("safawinet-prod", "writer", 100, "")
+    assert writer["share"] == f"{writer['connections']}%"
+    assert {reader["told_by"] for reader in readers} == {"the same server as safawinet-prod"}
+    assert {"application": "safawinet-api", "connections": 5} in page["By application"]
+    assert {"state": "idle in transaction", "connections": 1} in page["By state"]
+    assert sum(row["connections"] for row in page["By user"]) == writer["connections"]
+
+
+def test_full_it_warns_and_still_ends_what_is_too_long(world: World) -> None:
+    long_queries(world)
+    world.control("POST", "/connections", {})
+    (writer, *_) = world.opsctl("-o", "json", "database", "connections", check=0).json["Instances"]
+    assert writer["warning"] == "at or above 80% of the maximum"
+    assert writer["connections"] >= 90
+    assert world.opsctl("-o", "json", *KILL, "-y", check=0).json["result"] == "changed"
+
+
+def test_shut_out_it_shows_cloudwatchs_count_and_says_so(world: World) -> None:
+    with closing(connected(world)) as owner:
+        owner.execute("REVOKE pg_use_reserved_connections FROM opsctl_reader")
+    world.control("POST", "/connections", {})
+    page = world.opsctl("-o", "json", "database", "connections", check=0).json
+    writer = page["Instances"][0]
+    assert writer["connections"] >= 90
+    assert writer["told_by"].startswith("CloudWatch, at ")
+    assert (writer["maximum"], writer["share"]) == (None, None)
+    assert "no connection left" in page["Could not be asked"][0]["why"]
+    for line in (("database", "activity"), KILL):
+        refused = world.opsctl(*line, *(["-n"] if line == KILL else []), check=1)
+        assert "pg_use_reserved_connections" in refused.err
+
+
+def test_when_nobody_can_tell_that_is_said(world: World) -> None:
+    with closing(connected(world)) as owner:
+        owner.execute("ALTER ROLE opsctl_reader NOLOGIN")
+    world.fault("aws", "monitoring.*", "fail", times=0)
+    refused = world.opsctl("database", "connections", check=1)
+    assert "refused the login" in refused.err
+
+
+def test_activity_shows_no_literal(world: World) -> None:
+    long_queries(world, "waiting")
+    page = world.opsctl("-o", "json", "database", "activity", "--older-than", "1s", check=0)
+    assert LITERAL not in page.out
+    (waits,) = page.json["Active"]
+    (blocks,) = page.json["Idle in a transaction"]
+    assert waits["blocked_by"] == str(blocks["pid"])
+    watched = page.json["Performance Insights, the last hour"]
+    assert "at its peak" in watched[0]["statement"]
+    assert watched[1]["statement"].startswith("SELECT count")
+    assert watched[-1]["statement"] == "it is off on this instance"
+    assert world.opsctl("-o", "json", "database", "activity", "--older-than", "1h", check=0).json["Active"] == []
+
+
+def test_what_can_be_asked_is_shown_beside_what_cannot(world: World) -> None:
+    world.fault("aws", "pi.*", "refuse", times=0)
+    with closing(connected(world)) as owner:
+        owner.execute("DROP EXTENSION pg_stat_statements")
+    page = world.opsctl("-o", "json", "database", "activity", check=0).json
+    assert "pi:GetResourceMetrics" in page["Performance Insights, the last hour"][-1]["statement"]
+    assert "CREATE EXTENSION" in page["Slow statements (pg_stat_statements)"][0]["query"]
+
+
+def test_backups_are_spared_and_the_stubborn_are_not(world: World) -> None:
+    with closing(connected(world, world.facts["pg_user"], "pg_password", application_name="pg_dump")) as backup:
+        backup.pgconn.send_query(b"SELECT pg_sleep(60)")
+        pids = long_queries(world, "stubborn") + long_queries(world)
+        planned = world.opsctl("-o", "json", *KILL, "-n", check=3)
+        (change,) = planned.json["changes"]
+        assert set(change["before"]) == {str(pid) for pid in pids}
+        assert f"{backup.info.backend_pid} (application pg_dump)" in change["why"]
+        done = world.opsctl("-o", "json", *KILL, "-y", check=0).json["changes"][0]
+        assert done["evidence"] == {"cancelled": 2, "terminated": 1}
+        assert world.count(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {backup.info.backend_pid} AND state = 'active'") == 1
+        assert world.queries() == []
+        backup.cancel_safe()
+
+
+def test_no_literal_is_kept(world: World) -> None:
+    long_queries(world)
+    plan = world.home / "plan.json"
+    said = world.opsctl(*KILL, "-n", "--save", str(plan), check=3)
+    done = world.opsctl("apply", str(plan), "-y", check=0)
+    kept = plan.read_text() + world.ledger.read_bytes().decode(errors="replace")
+    assert LITERAL not in kept + said.out + said.err + done.out + done.err
+    assert "email = ?" in kept
+
+
+def test_the_data_api_ends_the_writers_and_says_what_it_left_out(world: World) -> None:
+    world.configure(replace=DATA_API)
+    long_queries(world)
+    done = world.opsctl("-o", "json", *KILL, "-y", check=0).json
+    assert done["result"] == "partial"
+    assert [change["state"] for change in done["changes"]] == ["applied", "skipped", "skipped"]
+    assert "writer alone" in done["changes"][1]["why"]
+    assert world.queries() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("kill-long-running --older-than 0s", "more than no time"),
+        ("kill-long-running --older-than soon", "expected a duration"),
+        ("kill-long-running --older-than -5m", "expected a duration"),
+        ("kill-long-running --grace 0s", "more than no time"),
+        ("activity --limit 0", "not in the range"),
+        ("activity --older-than 5", "expected a duration"),
+        ("connections now", "unexpected extra argument"),
+    ],
+)
+def test_what_is_typed_wrong_is_told(world: World, line: str, why: str) -> None:
+    refused = world.opsctl("database", *line.split(), check=2)
+    assert why in refused.err
