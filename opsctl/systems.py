@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from opsctl.adapters.aws.snapshots import Snapshots
     from opsctl.adapters.aws.sqs import Sqs
     from opsctl.adapters.aws.waf import Waf
+    from opsctl.adapters.bounced import Bounced
     from opsctl.adapters.client import Client
     from opsctl.adapters.database import Database
     from opsctl.adapters.ghcr import Ghcr
     from opsctl.adapters.hubspot import HubSpot
     from opsctl.adapters.lease import Lease
     from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
+    from opsctl.adapters.notifications import Notifications
     from opsctl.adapters.person import Person
     from opsctl.adapters.redis import Redis
     from opsctl.adapters.sentry import Sentry
@@ -210,6 +212,20 @@ class Systems:
         return Sqs(self.aws)
 
     @cached_property
+    def notifications(self) -> Notifications:
+        """SES's notifications, as files and queues hold them."""
+        from opsctl.adapters.notifications import Notifications
+
+        return Notifications(self)
+
+    @cached_property
+    def bounced(self) -> Bounced:
+        """The users whose mail came back, and what has been counted."""
+        from opsctl.adapters.bounced import Bounced
+
+        return Bounced(self)
+
+    @cached_property
     def iam(self) -> Iam:
         """IAM users, their keys and policies."""
         from opsctl.adapters.aws.iam import Iam
@@ -350,6 +366,6 @@ class Systems:
 
     def shut(self) -> None:
         """End the connections that were opened."""
-        for name in ("database", "redis", "api", "hubspot", "webhook", "lease", "ghcr"):
+        for name in ("database", "redis", "api", "hubspot", "webhook", "lease", "ghcr", "notifications"):
             if name in self.__dict__:
                 self.__dict__[name].close()

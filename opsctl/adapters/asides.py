@@ -1,0 +1,78 @@
+"""What can't be read is kept aside: a file of JSON lines, 0600, each with the reason and the message as it came.
+
+A line is read as a notification again once its `Body` is mended, so that the file itself can be given to `opsctl bounces process`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from opsctl.errors import SystemFailed
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One message. `Body` is its text; bytes that are no UTF-8 stand as `\\xNN` there."""
+
+    digest: str
+    reason: str
+    at: datetime
+    Body: str
+
+
+def digest(raw: bytes) -> str:
+    """Names a message, so that the same one is kept once."""
+    return hashlib.sha256(raw).hexdigest()[:32]
+
+
+class Asides:
+    """One such file; it is made with its first line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: set[str] | None = None
+
+    @property
+    def known(self) -> set[str]:
+        """The digests of what the file has already; a line that a kill cut short is none."""
+        if self._known is None:
+            self._known = set()
+            with suppress(FileNotFoundError), self.path.open("rb") as file:
+                for line in file:
+                    with suppress(msgspec.MsgspecError, UnicodeError):
+                        self._known.add(msgspec.json.decode(line, type=Line).digest)
+        return self._known
+
+    def add(self, messages: list[tuple[bytes, str]]) -> int:
+        """Keep messages, each with its reason, and return how many weren't there yet; on the disk when this returns."""
+        new = {digest(raw): (raw, reason) for raw, reason in messages if digest(raw) not in self.known}
+        if not new:
+            return 0
+        now = datetime.now(UTC)
+        lines = [Line(name, reason, now, raw.decode(errors="backslashreplace")) for name, (raw, reason) in new.items()]
+        try:
+            self._append(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+        except OSError as cause:
+            raise SystemFailed(
+                f"What can't be read can't be kept in {self.path}: {cause.strerror}; it was left where it is.",
+                "Name another file with --aside.",
+            ) from cause
+        self.known.update(new)
+        return len(new)
+
+    def _append(self, text: bytes) -> None:
+        flags: Any = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self.path, flags, 0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            os.fchmod(descriptor, 0o600)
+            size = os.fstat(descriptor).st_size
+            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+            file.write((b"\n" if torn else b"") + text)
+            os.fsync(descriptor)

@@ -1,0 +1,77 @@
+"""A stream of JSON cut into its objects: one a line, an array of them, or one after another over several lines; however long it is.
+
+What is no object is a piece too, so that nothing is lost: whoever reads the pieces finds out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+LARGEST = 1 << 20
+"""Bytes of one piece. SNS and SQS carry at most 1 MiB, so that a longer one is none of theirs and comes in parts."""
+CHUNK = 1 << 16
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}"]', re.DOTALL)
+BETWEEN = b" \t\r\n,[]"
+BOM = b"\xef\xbb\xbf"
+
+
+def pieces(stream: BinaryIO) -> Iterator[bytes]:
+    """Each object's bytes, in their order. A file whose first line is a whole object has one in every line."""
+    first = stream.readline(LARGEST).removeprefix(BOM)
+    if _is_whole(first):
+        yield from _lines(first, stream)
+    else:
+        yield from _objects(first, stream)
+
+
+def _is_whole(line: bytes) -> bool:
+    bare = line.strip()
+    return bare.startswith(b"{") and bare.endswith(b"}") and bare.count(b"{") == bare.count(b"}")
+
+
+def _lines(line: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    while line:
+        if bare := line.strip():
+            yield bare
+        line = stream.readline(LARGEST)
+
+
+def _objects(held: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    """Cut at the braces that close an object; a brace in a string is none."""
+    while True:
+        more = stream.read(CHUNK)
+        cut = 0
+        for begin, end in _closed(held):
+            yield from _between(held[cut:begin])
+            yield held[begin:end]
+            cut = end
+        held = held[cut:]
+        if not more:
+            yield from _between(held)
+            return
+        if len(held) >= LARGEST:
+            yield held
+            held = b""
+        held += more
+
+
+def _closed(held: bytes) -> Iterator[tuple[int, int]]:
+    depth = begin = 0
+    for token in TOKEN.finditer(held):
+        if token[0] == b"{":
+            begin = token.start() if depth == 0 else begin
+            depth += 1
+        elif token[0] == b"}" and depth:
+            depth -= 1
+            if depth == 0:
+                yield begin, token.end()
+        elif token[0] == b'"':
+            # A string that hasn't ended yet.
+            return
+
+
+def _between(held: bytes) -> Iterator[bytes]:
+    if bare := held.strip(BETWEEN):
+        yield bare
