@@ -31,9 +31,9 @@ from opsctl.sandbox.faults import Rule
 ROOT = Path(lifecycle.__file__).parents[2]
 CLUSTER = "safawinet-prod"
 SERVICES = {"api": "safawinet-api-prod", "worker": "safawinet-worker-prod"}
-MODELS = ("sts", "ecs", "secretsmanager", "rds", "rds-data", "elasticache", "application-autoscaling", "ecr", "cloudwatch", "logs")
+MODELS = ("sts", "ecs", "secretsmanager", "rds", "rds-data", "elasticache", "application-autoscaling", "ecr", "cloudwatch", "logs", "sqs")
 REGIONS = ("us-east-1", "us-west-2")
-TABLES = ("users", "refresh_sessions")
+TABLES = ("users", "refresh_sessions", "ses_notifications")
 DOWNLOADS = ["download_enabled", "download_requested", "download_token"]
 GUARDIAN = """
 import shutil, sys
@@ -279,8 +279,15 @@ class World:
             "client": self._client(),
             "contacts": self.contacts(),
             "leases": self.leases(),
+            "sqs messages": self._messages(),
             **looks,
         }
+
+    def _messages(self) -> dict[str, str]:
+        """How many messages are in each queue."""
+        queues, names = self.aws("sqs"), ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        urls = queues.list_queues().get("QueueUrls", [])
+        return {url: queues.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"] for url in urls}
 
     def _client(self) -> dict[str, Any]:
         """The customer's configuration: each file's mode and digest."""

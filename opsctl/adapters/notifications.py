@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 ROWS = 2_000
-ROOM = 400_000
-"""Bytes of messages in a batch, whose rows are a part of that: the Data API takes a request of about a megabyte."""
+ROOM = 500_000
+"""About how many bytes of JSON the rows of a batch make: the Data API takes a request of about a megabyte."""
+ROW = 220
+"""What a row takes beside its id and its addresses."""
+HELD = 4_000_000
+"""Bytes of messages to be kept aside that a batch holds."""
 AHEAD = timedelta(days=1)
 """How far a clock may be ahead of ours."""
 
@@ -34,6 +38,13 @@ class Batch(Struct):
     ignored: int = 0
     bad: list[tuple[bytes, str]] = field(default_factory=list)
     read: int = 0
+    room: int = ROOM
+    held: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is as much as one statement takes, or as memory is to hold."""
+        return len(self.rows) >= ROWS or self.room <= 0 or self.held >= HELD or len(self.bad) >= ROWS
 
 
 class Notifications(Adapter):
@@ -58,13 +69,12 @@ class Notifications(Adapter):
 
     def batched(self, messages: Iterable[bytes]) -> Iterator[Batch]:
         """Read messages and give what they say, no more at once than one statement takes."""
-        rules, batch, room = self._rules(), Batch(), ROOM
+        rules, batch = self._rules(), Batch()
         for raw in messages:
             self._add(batch, raw, rules)
-            room -= len(raw)
-            if room <= 0 or len(batch.rows) >= ROWS:
+            if batch.full:
                 yield batch
-                batch, room = Batch(), ROOM
+                batch = Batch()
         if batch.read:
             yield batch
 
@@ -103,6 +113,8 @@ class Notifications(Adapter):
             rows = ses_notifications.read(raw, rules)
         except Malformed as cause:
             batch.bad.append((raw, str(cause)))
+            batch.held += len(raw)
             return
         batch.rows += rows
+        batch.room -= sum(ROW + len(row.recipient) + len(row.feedback_id) + sum(map(len, row.others or ())) for row in rows)
         batch.ignored += not rows

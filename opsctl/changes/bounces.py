@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from opsctl.adapters.bounced import Tally
     from opsctl.adapters.notifications import Batch
     from opsctl.config import Environment
+    from opsctl.settings import BounceSettings
     from opsctl.systems import Systems
 
 STDIN = "-"
-WAIT_SECONDS = 1
-"""How long an empty queue is asked before it counts as empty: SQS then looks at all of its servers."""
-
 DATABASE = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"})
 
 
@@ -77,12 +75,14 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Ask the table about every notification of the content: which of them it hasn't."""
         new: set[int] = set()
-        rows = ignored = bad = 0
+        rows = had = ignored = bad = 0
         unkept: set[str] = set()
         try:
             for batch in self._batches(read):
                 keys = [(row.feedback_id, row.recipient) for row in batch.rows]
-                new.update(hash(keys[place]) for place in read.bounced.missing(keys))
+                missing = [hash(keys[place]) for place in read.bounced.missing(keys)]
+                new.update(missing)
+                had += len(keys) - len(missing)
                 unkept |= read.notifications.unkept(self.aside, batch)
                 rows, ignored, bad = rows + len(batch.rows), ignored + batch.ignored, bad + len(batch.bad)
         except MovedError as moved:
@@ -90,7 +90,8 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         if not new and not unkept:
             read.notifications.keep(self.digest, until_resumed=False)
             return Done(_so(rows, ignored) + (self.left_over() if bad else ""))
-        notes = [f"{rows - len(new):,} of {rows:,} have been counted"] if rows > len(new) else []
+        notes = [f"{had:,} of {rows:,} have been counted"] if had else []
+        notes += [f"{rows - had - len(new):,} are in it twice"] if rows - had > len(new) else []
         notes += [f"{ignored:,} of other kinds"] if ignored else []
         notes += [f"{bad:,} can't be read: kept aside in {self.aside}"] if bad else []
         return Pending(len(new) + len(unkept), "notifications", "; ".join(notes))
@@ -148,9 +149,10 @@ class CountQueue(Counting, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Ten messages at a time: count them, keep aside what can't be read, and only then delete them."""
-        seconds = max(int(write.environment.need("bounces").visibility.total_seconds()), 1)
+        settings: BounceSettings = write.environment.need("bounces")
+        ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
         done: dict[str, int] = {}
-        while messages := write.sqs.receive(self.queue, self.region, seconds=seconds, wait=WAIT_SECONDS):
+        while messages := write.sqs.receive(self.queue, self.region, seconds=ours, wait=wait):
             for batch in write.notifications.batched(message.body.encode(errors="surrogatepass") for message in messages):
                 self.count(write, batch, done)
             missed = write.sqs.delete(self.queue, self.region, [message.receipt for message in messages])

@@ -9,7 +9,8 @@ class BounceSettings(Section, frozen=True, kw_only=True):
     """Where SES tells of bounces, and the columns that keep them. `queue` is the name of the SQS queue.
 
     Notifications of other `accounts` than the environment's are not counted; where `topics` (ARNs) are named, those through another
-    SNS topic aren't either. `visibility` is how long a message taken from the queue stays ours.
+    SNS topic aren't either. `visibility` is how long a message taken from the queue stays ours, `wait` how long an empty queue is asked before it
+    counts as empty.
     """
 
     region: str | None = None
@@ -17,6 +18,7 @@ class BounceSettings(Section, frozen=True, kw_only=True):
     topics: list[str] = []
     accounts: list[str] = []
     visibility: Duration = Duration(seconds=60)
+    wait: Duration = Duration(seconds=5)
     notifications_table: str = "ses_notifications"
     users_table: str = "users"
     id_column: str = "id"
