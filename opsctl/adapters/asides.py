@@ -17,13 +17,14 @@ import msgspec
 from opsctl.errors import SystemFailed
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One message. `Body` is its text; bytes that are no UTF-8 stand as `\\xNN` there."""
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message. `Body` is its text; of one that is no UTF-8, `Base64` has the bytes."""
 
     digest: str
     reason: str
     at: datetime
     Body: str
+    Base64: bytes | None = None
 
 
 def digest(raw: bytes) -> str:
@@ -55,7 +56,7 @@ class Asides:
         if not new:
             return 0
         now = datetime.now(UTC)
-        lines = [Line(name, reason, now, raw.decode(errors="backslashreplace")) for name, (raw, reason) in new.items()]
+        lines = [_line(raw, reason, now) for raw, reason in new.values()]
         try:
             self._append(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
         except OSError as cause:
@@ -76,3 +77,10 @@ class Asides:
             torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
             file.write((b"\n" if torn else b"") + text)
             os.fsync(descriptor)
+
+
+def _line(raw: bytes, reason: str, now: datetime) -> Line:
+    try:
+        return Line(digest(raw), reason, now, raw.decode())
+    except UnicodeDecodeError:
+        return Line(digest(raw), reason, now, raw.decode(errors="replace"), raw)

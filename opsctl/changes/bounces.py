@@ -89,12 +89,18 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
             return Moved(moved.what.rstrip("."))
         if not new and not unkept:
             read.notifications.keep(self.digest, until_resumed=False)
-            return Done(_so(rows, ignored) + (self.left_over() if bad else ""))
+            return Done(self._so(rows, ignored) + (self.left_over() if bad else ""))
         notes = [f"{had:,} of {rows:,} have been counted"] if had else []
         notes += [f"{rows - had - len(new):,} are in it twice"] if rows - had > len(new) else []
         notes += [f"{ignored:,} of other kinds"] if ignored else []
         notes += [f"{bad:,} can't be read: kept aside in {self.aside}"] if bad else []
         return Pending(len(new) + len(unkept), "notifications", "; ".join(notes))
+
+    def _so(self, rows: int, ignored: int) -> str:
+        if rows:
+            return f"all {rows:,} notifications in it have been counted"
+        why = f" ({ignored:,} of other kinds)" if ignored else ""
+        return f"there is nothing to count in it{why}" if self.size else "it is empty"
 
     def _batches(self, systems: Systems) -> Iterable[Batch]:
         return systems.notifications.batches(self.source, self.digest, self.size)
@@ -193,10 +199,14 @@ class AddressMark(Change, frozen=True, kw_only=True):
         """Whether the table has it."""
         return not read.bounced.missing([(self.notification, self.recipient)])
 
-    def as_was(self, read: Systems) -> bool:
-        """Whether the users and their statuses are those of the plan."""
-        now = read.bounced.holders([self.recipient, *self.others])
-        return tuple((each.id, each.status) for each in now) == self.before
+    def now(self, read: Systems) -> tuple[tuple[str, str | None], ...]:
+        """The users whose address it is, and the statuses they have."""
+        return tuple((each.id, each.status) for each in read.bounced.holders([self.recipient, *self.others]))
+
+    @property
+    def after(self) -> tuple[tuple[str, str | None], ...]:
+        """The statuses that a hard bounce leaves; a complaint is worse, and stays."""
+        return tuple((id, status if status == "complained" else "bounced") for id, status in self.before)
 
 
 class MarkAddress(AddressMark, frozen=True, kw_only=True):
@@ -210,15 +220,15 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
 
     def difference(self) -> tuple[Any, Any]:
         """The status, of a hard bounce."""
-        return ([status for _, status in self.before], "bounced") if self.hard else (None, "one more")
+        return (_statuses(self.before), _statuses(self.after)) if self.hard else (None, "one more")
 
     def check(self, read: Systems) -> Finding:
         """Look for the notification in the table."""
         if self.counted(read):
             return Done("this notification has been counted for this address")
-        if self.hard and not self.as_was(read):
+        if self.hard and self.now(read) != self.before:
             return Moved("the address's status, or whose it is, is no longer as reviewed")
-        return Pending(len(self.before), "addresses")
+        return Pending(len(self.before), "users")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One statement."""
@@ -239,7 +249,7 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
 class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     """A mark by hand is taken back: the notification is no longer counted for the address, and the status is the former one.
 
-    A status that is no longer ours, or that another notification gave too, stays.
+    A status that another notification gave too stays; one that is no longer ours stops it.
     """
 
     @property
@@ -250,13 +260,15 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
 
     def difference(self) -> tuple[Any, Any]:
         """The status, of a hard bounce."""
-        return ("bounced", [status for _, status in self.before]) if self.hard else (None, "one less")
+        return (_statuses(self.after), _statuses(self.before)) if self.hard else (None, "one less")
 
     def check(self, read: Systems) -> Finding:
         """Look for the notification in the table."""
         if not self.counted(read):
             return Done("this notification is not counted for this address")
-        return Pending(len(self.before), "addresses")
+        if self.hard and self.now(read) != self.after:
+            return Moved("the status is no longer the one that we gave, or as reviewed")
+        return Pending(len(self.before), "users")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One statement."""
@@ -279,7 +291,6 @@ def _lines(environment: Environment, statement: str) -> list[str]:
     return [f"""psql -v address="$ADDRESS" <<< {shlex.quote(statement.format(each))}""" for each in sets]
 
 
-def _so(rows: int, ignored: int) -> str:
-    if rows:
-        return f"all {rows:,} notifications in it have been counted"
-    return f"there is nothing to count in it{f' ({ignored:,} of other kinds)' if ignored else ''}"
+def _statuses(held: tuple[tuple[str, str | None], ...]) -> Any:
+    """One user's status, or several users'."""
+    return held[0][1] if len(held) == 1 else [status for _, status in held]

@@ -8,9 +8,9 @@ from opsctl.settings.values import Duration, Section
 class BounceSettings(Section, frozen=True, kw_only=True):
     """Where SES tells of bounces, and the columns that keep them. `queue` is the name of the SQS queue.
 
-    Notifications of other `accounts` than the environment's are not counted; where `topics` (ARNs) are named, those through another
-    SNS topic aren't either. `visibility` is how long a message taken from the queue stays ours, `wait` how long an empty queue is asked before it
-    counts as empty.
+    Notifications of other `accounts` than the environment's are not counted; where `topics` (ARNs) are named, those through another SNS
+    topic aren't either. `visibility` is how long a message taken from the queue stays ours, `wait` how long an empty queue is asked
+    before it counts as empty.
     """
 
     region: str | None = None
