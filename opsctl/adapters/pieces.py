@@ -5,9 +5,12 @@ What is no object is a piece too, so that nothing is lost: whoever reads the pie
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
+
+import msgspec
 
 LARGEST = 1 << 20
 """Bytes of one piece. SNS and SQS carry at most 1 MiB, so that a longer one is none of theirs and comes in parts."""
@@ -18,24 +21,30 @@ BOM = b"\xef\xbb\xbf"
 
 
 def pieces(stream: BinaryIO) -> Iterator[bytes]:
-    """Each object's bytes, in their order. A file whose first line is a whole object has one in every line."""
-    first = stream.readline(LARGEST).removeprefix(BOM)
-    if _is_whole(first):
-        yield from _lines(first, stream)
+    """Each object's bytes, in their order. Where one of the first lines is a whole object, every line is to be one."""
+    head = (stream.read(CHUNK) + stream.readline(LARGEST)).removeprefix(BOM)
+    if any(_is_whole(line) for line in head.split(b"\n")):
+        yield from _lines(io.BytesIO(head))
+        yield from _lines(stream)
     else:
-        yield from _objects(first, stream)
+        yield from _objects(head, stream)
 
 
 def _is_whole(line: bytes) -> bool:
-    bare = line.strip()
-    return bare.startswith(b"{") and bare.endswith(b"}") and bare.count(b"{") == bare.count(b"}")
+    """Lines within an object are indented, or are no objects; an empty object is written in one line in any layout."""
+    if not line.startswith(b"{") or line.strip() == b"{}":
+        return False
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
-def _lines(line: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    while line:
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    while line := stream.readline(LARGEST):
         if bare := line.strip():
             yield bare
-        line = stream.readline(LARGEST)
 
 
 def _objects(held: bytes, stream: BinaryIO) -> Iterator[bytes]:

@@ -106,7 +106,7 @@ class Message(Struct):
     topic: str | None = _called("TopicArn")
     certificate: str | None = _called("SigningCertURL")
     source: str | None = _called("source")
-    detail: msgspec.Raw | None = _called("detail")
+    detail: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="detail")
     notification_type: str | None = _called("notificationType")
     event_type: str | None = _called("eventType")
     bounce: Bounce | None = _called("bounce")
@@ -132,7 +132,7 @@ def read(raw: bytes | str, rules: Rules, depth: int = 0) -> list[Counted]:
         return read(found.body, rules, depth + 1)
     if found.type is not None:
         return read(_unwrapped(found, rules), rules, depth + 1)
-    if found.source == "aws.ses" and found.detail is not None:
+    if found.source == "aws.ses" and bytes(found.detail):
         return read(bytes(found.detail), rules, depth + 1)
     return _counted(found, rules)
 
