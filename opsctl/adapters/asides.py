@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -43,11 +43,13 @@ class Asides:
     def known(self) -> set[str]:
         """The digests of what the file has already; a line that a kill cut short is none."""
         if self._known is None:
-            self._known = set()
-            with suppress(FileNotFoundError), self.path.open("rb") as file:
-                for line in file:
-                    with suppress(msgspec.MsgspecError, UnicodeError):
-                        self._known.add(msgspec.json.decode(line, type=Line).digest)
+            try:
+                with self.path.open("rb") as file:
+                    self._known = set(_digests(file))
+            except FileNotFoundError:
+                self._known = set()
+            except OSError as cause:
+                raise self._refused(cause) from cause
         return self._known
 
     def add(self, messages: list[tuple[bytes, str]]) -> int:
@@ -60,15 +62,16 @@ class Asides:
         try:
             self._append(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
         except OSError as cause:
-            raise SystemFailed(
-                f"What can't be read can't be kept in {self.path}: {cause.strerror}; it was left where it is.",
-                "Name another file with --aside.",
-            ) from cause
+            raise self._refused(cause) from cause
         self.known.update(new)
         return len(new)
 
+    def _refused(self, cause: OSError) -> SystemFailed:
+        what = f"What can't be read can't be kept in {self.path}: {cause.strerror}; it was left where it is."
+        return SystemFailed(what, "Name another file with --aside.")
+
     def _append(self, text: bytes) -> None:
-        flags: Any = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path, flags, 0o600)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
@@ -77,6 +80,12 @@ class Asides:
             torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
             file.write((b"\n" if torn else b"") + text)
             os.fsync(descriptor)
+
+
+def _digests(lines: Iterable[bytes]) -> Iterator[str]:
+    for line in lines:
+        with suppress(msgspec.MsgspecError, UnicodeError):
+            yield msgspec.json.decode(line, type=Line).digest
 
 
 def _line(raw: bytes, reason: str, now: datetime) -> Line:
