@@ -145,7 +145,8 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         return f"count the notifications of the queue {self.queue}, each once, and then delete them from it"
 
     def check(self, read: Systems) -> Finding:
-        """Look at the queue's attributes; no message is received for it."""
+        """Look at the queue's attributes, and for the table; no message is received for it."""
+        read.bounced.missing([("", "")])
         depth = read.sqs.depth(self.queue, self.region)
         if depth.waiting:
             return Pending(depth.waiting, "messages", "as SQS estimates them")
