@@ -80,6 +80,17 @@ class Asides:
             torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
             file.write((b"\n" if torn else b"") + text)
             os.fsync(descriptor)
+        if not size:
+            _sync_folder(self.path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file's name is in its folder, which is written by itself."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _digests(lines: Iterable[bytes]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from opsctl.adapters.ses_notifications import Counted
 from opsctl.errors import NotFound, Throttled
 
 if TYPE_CHECKING:
+    from opsctl.adapters.addresses import Address
     from opsctl.settings import BounceSettings
     from opsctl.systems import Systems
 
@@ -127,10 +128,11 @@ class Bounced(Adapter):
             found = self._systems.database.query(self._sql(MISSING), keys=json.dumps(rows))
         return [int(row["number"]) for row in found]
 
-    def holders(self, spellings: Sequence[str]) -> list[Holder]:
-        """The users whose address has one of these spellings, in the order of their ids."""
+    def holders(self, address: Address) -> list[Holder]:
+        """The users whose address it is, in the order of their ids."""
+        spellings = json.dumps([address.recipient, *address.others])
         with self._translating():
-            rows = self._systems.database.query(self._sql(HOLDERS), spellings=json.dumps(list(spellings)))
+            rows = self._systems.database.query(self._sql(HOLDERS), spellings=spellings)
         return [Holder(str(row["id"]), row["status"]) for row in rows]
 
     @writes
@@ -142,27 +144,27 @@ class Bounced(Adapter):
         return msgspec.convert(self._patiently(lambda: self._one(COUNT, batch=told)), Tally)
 
     @writes
-    def mark(self, feedback_id: str, recipient: str, domain: str, others: Sequence[str], *, hard: bool) -> Tally:
+    def mark(self, feedback_id: str, address: Address, *, hard: bool) -> Tally:
         """Count one bounce as a person tells of it, now."""
         told = Counted(
             feedback_id=feedback_id,
-            recipient=recipient,
-            domain=domain,
+            recipient=address.recipient,
+            domain=address.domain,
             kind="bounce",
             type="Permanent" if hard else "Transient",
             subtype="Manual",
             at=self._systems.now(),
             effect="bounced" if hard else "soft",
-            others=tuple(others) or None,
+            others=address.others or None,
         )
         return self.count([told])
 
     @writes
-    def take_back(self, feedback_id: str, recipient: str, before: Sequence[tuple[str, str | None]]) -> int:
+    def take_back(self, feedback_id: str, address: Address, before: Sequence[tuple[str, str | None]]) -> int:
         """Forget that a notification was counted, and give `before` (id and status) back where it is ours; returns the users."""
         settings = self._settings
         held = json.dumps([{settings.id_column: id, settings.status_column: status} for id, status in before])
-        values = {"feedback_id": feedback_id, "recipient": recipient, "before": held}
+        values = {"feedback_id": feedback_id, "recipient": address.recipient, "before": held}
         return int(self._patiently(lambda: self._one(TAKE_BACK, **values))["users"])
 
     @property

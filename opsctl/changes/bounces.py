@@ -175,14 +175,15 @@ class CountQueue(Counting, frozen=True, kw_only=True):
 
 
 class AddressMark(Change, frozen=True, kw_only=True):
-    """A mark on one address by hand, under a notification's id. `before` is each user whose address it is, and the status they had."""
+    """A mark on one address by hand, under a notification's id. `before` is each user whose address it is, and the status they had.
+
+    The address is personal: the ledger keeps it aside, and nothing else shows it.
+    """
 
     permissions: ClassVar[frozenset[str]] = DATABASE
 
     notification: str
-    recipient: str
-    domain: str
-    others: tuple[str, ...]
+    address: str
     hard: bool
     before: tuple[tuple[str, str | None], ...]
 
@@ -198,11 +199,11 @@ class AddressMark(Change, frozen=True, kw_only=True):
 
     def counted(self, read: Systems) -> bool:
         """Whether the table has it."""
-        return not read.bounced.missing([(self.notification, self.recipient)])
+        return not read.bounced.missing([(self.notification, read.notifications.address(self.address).recipient)])
 
     def now(self, read: Systems) -> tuple[tuple[str, str | None], ...]:
         """The users whose address it is, and the statuses they have."""
-        return tuple((each.id, each.status) for each in read.bounced.holders([self.recipient, *self.others]))
+        return tuple((each.id, each.status) for each in read.bounced.holders(read.notifications.address(self.address)))
 
     @property
     def after(self) -> tuple[tuple[str, str | None], ...]:
@@ -233,7 +234,7 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One statement."""
-        tally = write.bounced.mark(self.notification, self.recipient, self.domain, self.others, hard=self.hard)
+        tally = write.bounced.mark(self.notification, write.notifications.address(self.address), hard=self.hard)
         return {"counted": tally.counted}
 
     def inverse(self) -> Change:
@@ -273,7 +274,7 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One statement."""
-        return {"users": write.bounced.take_back(self.notification, self.recipient, self.before)}
+        return {"users": write.bounced.take_back(self.notification, write.notifications.address(self.address), self.before)}
 
     def inverse(self) -> Change:
         """The mark."""

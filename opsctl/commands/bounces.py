@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,17 +64,13 @@ def mark(systems: Systems, email: str, hard: bool, soft: bool, notification: str
         address = systems.notifications.address(email)
     except ValueError as cause:
         raise click.UsageError(f"{email!r} is no e-mail address.") from cause
-    holders = systems.bounced.holders([address.recipient, *address.others])
+    if ">" in email:
+        raise click.UsageError("Give the bare address, without the name: the ledger keeps the command.")
+    holders = systems.bounced.holders(address)
     if not holders:
         raise NotFound(f"No user has the address {address.recipient}; nothing was changed.", "Check the address; case doesn't matter.")
-    yield MarkAddress(
-        notification=notification,
-        recipient=address.recipient,
-        domain=address.domain,
-        others=address.others,
-        hard=hard,
-        before=tuple((each.id, each.status) for each in holders),
-    )
+    before = tuple((each.id, each.status) for each in holders)
+    yield MarkAddress(notification=notification, address=unicodedata.normalize("NFC", email.strip()), hard=hard, before=before)
 
 
 def _aside(given: Path | None, name: str) -> str:

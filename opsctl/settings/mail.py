@@ -26,3 +26,9 @@ class BounceSettings(Section, frozen=True, kw_only=True):
     status_column: str = "email_status"
     count_column: str = "bounce_count"
     active_column: str = "is_active"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.visibility.total_seconds() <= 43_200:
+            raise ValueError("expected a visibility from 1s to 12h")
+        if self.wait.total_seconds() > 20:
+            raise ValueError("expected a wait of at most 20s")

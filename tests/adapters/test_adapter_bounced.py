@@ -84,8 +84,7 @@ def test_an_address_beyond_ascii_meets_its_users(opened: Callable[..., Any]) -> 
         write.database.execute("UPDATE users SET email = %(held)s WHERE id = %(id)s", held=held, id=number)
     assert write.bounced.count([told(1, HELD[1], "bounced")]) == Tally(counted=1, bounced=1)
     assert [user(write, number)[0] for number in range(11, 15)] == ["bounced"] * 4
-    found = told(1, HELD[1])
-    assert [each.id for each in write.bounced.holders([found.recipient, *(found.others or ())])] == ["11", "12", "13", "14"]
+    assert [each.id for each in write.bounced.holders(addresses.parse(HELD[1]))] == ["11", "12", "13", "14"]
 
 
 def test_what_is_missing_is_said_by_its_place(opened: Callable[..., Any]) -> None:
@@ -102,15 +101,15 @@ def test_what_is_missing_is_said_by_its_place(opened: Callable[..., Any]) -> Non
 def test_a_mark_is_taken_back_where_no_other_notification_says_it(opened: Callable[..., Any]) -> None:
     write = opened(writing=True)
     bounced: Bounced = write.bounced
-    before = [("5", "ok")]
+    before, address = [("5", "ok")], addresses.parse("user5@example.com")
     for other, left in ((None, "ok"), (told(2, "user5@example.com", "bounced"), "bounced")):
-        bounced.mark("by-hand", "user5@example.com", "example.com", [], hard=True)
+        bounced.mark("by-hand", address, hard=True)
         bounced.count([other] if other else [])
-        assert bounced.take_back("by-hand", "user5@example.com", before) == 1
-        assert bounced.take_back("by-hand", "user5@example.com", before) == 0
+        assert bounced.take_back("by-hand", address, before) == 1
+        assert bounced.take_back("by-hand", address, before) == 0
         assert user(write, 5)[0] == left
-    bounced.mark("soft", "user6@example.com", "example.com", [], hard=False)
-    bounced.take_back("soft", "user6@example.com", [("6", "ok")])
+    bounced.mark("soft", addresses.parse("user6@example.com"), hard=False)
+    bounced.take_back("soft", addresses.parse("user6@example.com"), [("6", "ok")])
     assert user(write, 6) == ("ok", 0)
 
 

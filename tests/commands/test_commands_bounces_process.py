@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import stat
 from collections.abc import Callable
 from typing import Any
@@ -149,7 +151,11 @@ def test_an_odd_address_meets_its_user(world: World) -> None:
 def test_addresses_stay_out_of_the_plan_and_the_ledger(world: World) -> None:
     told(world, "bounces", "process", write(world, line(address="user22@example.com"), line()), "-y")
     told(world, "bounces", "process", "--queue", "-y")
-    assert b"user2" not in world.ledger.read_bytes()
+    told(world, "bounces", "mark", "user23@example.com", "--soft", "--notification", "by-hand", "-y")
+    with contextlib.closing(sqlite3.connect(world.ledger)) as ledger:
+        assert ledger.execute("SELECT text FROM personal").fetchall() == [("user23@example.com",)]
+        kept = [str(ledger.execute(f"SELECT * FROM {table}").fetchall()) for table in ("runs", "steps", "events", "locks")]
+    assert "user2" not in "".join(kept)
 
 
 def test_forged_ones_are_kept_aside(world: World) -> None:
@@ -208,6 +214,9 @@ def test_a_bad_day_of_the_queue_loses_nothing(world: World, action: str) -> None
 def test_a_queue_that_is_not_there_is_named(world: World) -> None:
     world.configure({'queue = "ses-notifications"': 'queue = "nowhere"'})
     assert "sqs:GetQueueUrl" in refusal(world.opsctl("bounces", "process", "--queue", "-y"), 1)
+    for wrong in ('visibility = "0s"', 'visibility = "13h"'):
+        world.configure({'visibility = "3s"': wrong})
+        assert "from 1s to 12h" in refusal(world.opsctl("bounces", "process", "--queue", "-y"), 2)
     world.configure({'queue = "ses-notifications"\n': ""})
     assert "names no queue" in refusal(world.opsctl("bounces", "process", "--queue", "-y"), 2)
 
@@ -219,6 +228,8 @@ def test_a_mark_needs_a_user_a_kind_and_an_id(world: World) -> None:
     wrong = [["--hard"], ["--notification", "x"], ["--hard", "--soft", "--notification", "x"], ["--hard", "--notification", "a b"]]
     for words in wrong:
         assert world.opsctl("bounces", "mark", "user5@example.com", *words, "-y").code == 2
+    named = world.opsctl("bounces", "mark", "Jane <user5@example.com>", "--hard", "--notification", "x", "-y", check=2)
+    assert "bare address" in named.err
     assert world.opsctl("bounces", "mark", "user5", "--hard", "--notification", "x", "-y").code == 2
     assert world.opsctl("bounces", "process").code == world.opsctl("bounces", "process", "-", "--queue").code == 2
     assert world.count(ROWS) == 0
