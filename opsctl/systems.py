@@ -12,6 +12,7 @@ from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
+from opsctl.adapters.base import Adapter
 from opsctl.config import Environment
 from opsctl.settings import Reference
 
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
     from opsctl.adapters.aws.snapshots import Snapshots
     from opsctl.adapters.aws.sqs import Sqs
     from opsctl.adapters.aws.waf import Waf
+    from opsctl.adapters.bounced import Bounced
     from opsctl.adapters.client import Client
     from opsctl.adapters.database import Database
     from opsctl.adapters.ghcr import Ghcr
     from opsctl.adapters.hubspot import HubSpot
     from opsctl.adapters.lease import Lease
     from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
+    from opsctl.adapters.notifications import Notifications
     from opsctl.adapters.person import Person
     from opsctl.adapters.redis import Redis
     from opsctl.adapters.sentry import Sentry
@@ -238,6 +241,20 @@ class Systems:
         return Sqs(self.aws)
 
     @made_once
+    def notifications(self) -> Notifications:
+        """SES's notifications, as files and queues hold them."""
+        from opsctl.adapters.notifications import Notifications
+
+        return Notifications(self)
+
+    @made_once
+    def bounced(self) -> Bounced:
+        """The users whose mail came back, and what has been counted."""
+        from opsctl.adapters.bounced import Bounced
+
+        return Bounced(self)
+
+    @made_once
     def iam(self) -> Iam:
         """IAM users, their keys and policies."""
         from opsctl.adapters.aws.iam import Iam
@@ -385,6 +402,6 @@ class Systems:
 
     def shut(self) -> None:
         """End the connections that were opened."""
-        for name in ("database", "backends", "redis", "api", "hubspot", "webhook", "lease", "ghcr"):
-            if name in self.__dict__:
-                self.__dict__[name].close()
+        for made in list(self.__dict__.values()):
+            if isinstance(made, Adapter):
+                made.close()

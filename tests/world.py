@@ -32,9 +32,9 @@ from opsctl.sandbox.faults import Rule
 ROOT = Path(lifecycle.__file__).parents[2]
 CLUSTER = "safawinet-prod"
 SERVICES = {"api": "safawinet-api-prod", "worker": "safawinet-worker-prod"}
-MODELS = ("sts", "ecs", "secretsmanager", "rds", "rds-data", "elasticache", "application-autoscaling", "ecr", "cloudwatch", "logs")
+MODELS = ("sts", "ecs", "secretsmanager", "rds", "rds-data", "elasticache", "application-autoscaling", "ecr", "cloudwatch", "logs", "sqs")
 REGIONS = ("us-east-1", "us-west-2")
-TABLES = ("users", "refresh_sessions")
+TABLES = ("users", "refresh_sessions", "ses_notifications")
 ABLE = ("password_enabled", "access_key_1_active", "access_key_2_active")
 DOWNLOADS = ["download_enabled", "download_requested", "download_token"]
 GUARDIAN = """
@@ -316,6 +316,7 @@ class World:
             "protected": self.protected(),
             "access": self.access(),
             "queries": self.queries(),
+            "sqs messages": self._messages(),
             **looks,
         }
 
@@ -336,6 +337,12 @@ class World:
         )
         with self.database() as connection:
             return [row[0] for row in connection.execute(query)]
+
+    def _messages(self) -> dict[str, str]:
+        """How many messages are in each queue."""
+        queues, names = self.aws("sqs"), ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        urls = queues.list_queues().get("QueueUrls", [])
+        return {url: queues.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"] for url in urls}
 
     def _client(self) -> dict[str, Any]:
         """The customer's configuration: each file's mode and digest."""

@@ -19,6 +19,9 @@ class Adapter:
     def __init__(self, *, writing: bool) -> None:
         self.writing = writing
 
+    def close(self) -> None:
+        """Give back what it holds: for most, nothing."""
+
 
 def writes(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, P], R]:
     """Mark an adapter's method as one that has an effect; on a reading adapter it raises ReadOnly."""

@@ -6,6 +6,7 @@ The same sizes give the same rows and keys; only times are counted back from the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import redis
@@ -41,6 +42,8 @@ CREATE TABLE refresh_sessions (
     expires_at timestamptz NOT NULL
 );
 """
+SHIPPED = Path(__file__).parents[1] / "ddl"
+"""What opsctl asks an application's database for; its owner runs these files once."""
 INDEX = "CREATE INDEX refresh_sessions_user_id ON refresh_sessions (user_id)"
 
 # 7919 is a prime beyond every modulus here, so that logins and sessions are spread, not sorted.
@@ -151,6 +154,8 @@ def fill_database(connection: psycopg.Connection[TupleRow], sizes: Sizes, facts:
             },
         )
         connection.execute(INDEX)
+        for file in sorted(SHIPPED.glob("*.sql")):
+            connection.execute(file.read_bytes())
     connection.execute("ANALYZE")
 
 

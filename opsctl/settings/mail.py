@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from opsctl.settings.values import Section
+from opsctl.settings.values import Duration, Section
 
 
 class BounceSettings(Section, frozen=True, kw_only=True):
-    """Where SES tells of bounces, and the columns that keep them. `queue` is the name of the SQS queue."""
+    """Where SES tells of bounces, and the columns that keep them. `queue` is the name of the SQS queue.
+
+    Notifications of other `accounts` than the environment's are not counted; where `topics` (ARNs) are named, those through another SNS
+    topic aren't either. `visibility` is how long a message taken from the queue stays ours, `wait` how long an empty queue is asked
+    before it counts as empty.
+    """
 
     region: str | None = None
     queue: str | None = None
+    topics: list[str] = []
+    accounts: list[str] = []
+    visibility: Duration = Duration(seconds=60)
+    wait: Duration = Duration(seconds=5)
+    notifications_table: str = "ses_notifications"
     users_table: str = "users"
+    id_column: str = "id"
     email_column: str = "email"
     status_column: str = "email_status"
     count_column: str = "bounce_count"
     active_column: str = "is_active"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.visibility.total_seconds() <= 43_200:
+            raise ValueError("expected a visibility from 1s to 12h")
+        if self.wait.total_seconds() > 20:
+            raise ValueError("expected a wait of at most 20s")

@@ -169,9 +169,7 @@ def test_a_token_for_one_whose_downloads_are_disabled_is_warned_of(read: Systems
 
 def test_by_webhook_the_same_event_is_sent_whenever_it_is_sent(write: Systems, read: Systems) -> None:
     sent: list[tuple[Any, ...]] = []
-    write.__dict__["webhook"] = type(
-        "Webhook", (), {"send": lambda self, *words, **more: sent.append((words, more)), "close": lambda self: None}
-    )()
+    write.__dict__["webhook"] = type("Webhook", (), {"send": lambda self, *words, **more: sent.append((words, more))})()
     at = datetime(2030, 1, 2, tzinfo=UTC)
     change = MintToken(**pinned(read), event=4711, at=at)
     change.apply(write, "run-1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opsctl.sandbox.aws import notifications
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.timeline import Timeline
@@ -24,6 +25,7 @@ class Mail:
     def seed(self) -> None:
         """A queue for SES's notifications, and a few mails sent."""
         self._moto.json("sqs", REGION, "AmazonSQS.CreateQueue", {"QueueName": "ses-notifications"})
+        notifications.fill(self._moto, self._timeline.now())
         self._moto.query("ses", REGION, "VerifyEmailIdentity", EmailAddress="no-reply@example.com")
         for number in range(5):
             self._moto.query(

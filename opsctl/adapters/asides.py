@@ -1,0 +1,106 @@
+"""What can't be read is kept aside: a file of JSON lines, 0600, each with the reason and the message as it came.
+
+A line is read as a notification again once its `Body` is mended, so that the file itself can be given to `opsctl bounces process`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from opsctl.errors import SystemFailed
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message. `Body` is its text; of one that is no UTF-8, `Base64` has the bytes."""
+
+    digest: str
+    reason: str
+    at: datetime
+    Body: str
+    Base64: bytes | None = None
+
+
+def digest(raw: bytes) -> str:
+    """Names a message, so that the same one is kept once."""
+    return hashlib.sha256(raw).hexdigest()[:32]
+
+
+class Asides:
+    """One such file; it is made with its first line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: set[str] | None = None
+
+    @property
+    def known(self) -> set[str]:
+        """The digests of what the file has already; a line that a kill cut short is none."""
+        if self._known is None:
+            try:
+                with self.path.open("rb") as file:
+                    self._known = set(_digests(file))
+            except FileNotFoundError:
+                self._known = set()
+            except OSError as cause:
+                raise self._refused(cause) from cause
+        return self._known
+
+    def add(self, messages: list[tuple[bytes, str]]) -> int:
+        """Keep messages, each with its reason, and return how many weren't there yet; on the disk when this returns."""
+        new = {digest(raw): (raw, reason) for raw, reason in messages if digest(raw) not in self.known}
+        if not new:
+            return 0
+        now = datetime.now(UTC)
+        lines = [_line(raw, reason, now) for raw, reason in new.values()]
+        try:
+            self._append(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+        except OSError as cause:
+            raise self._refused(cause) from cause
+        self.known.update(new)
+        return len(new)
+
+    def _refused(self, cause: OSError) -> SystemFailed:
+        what = f"What can't be read can't be kept in {self.path}: {cause.strerror}; it was left where it is."
+        return SystemFailed(what, "Name another file with --aside.")
+
+    def _append(self, text: bytes) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self.path, flags, 0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            os.fchmod(descriptor, 0o600)
+            size = os.fstat(descriptor).st_size
+            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+            file.write((b"\n" if torn else b"") + text)
+            os.fsync(descriptor)
+        if not size:
+            _sync_folder(self.path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file's name is in its folder, which is written by itself."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digests(lines: Iterable[bytes]) -> Iterator[str]:
+    for line in lines:
+        with suppress(msgspec.MsgspecError, UnicodeError):
+            yield msgspec.json.decode(line, type=Line).digest
+
+
+def _line(raw: bytes, reason: str, now: datetime) -> Line:
+    try:
+        return Line(digest(raw), reason, now, raw.decode())
+    except UnicodeDecodeError:
+        return Line(digest(raw), reason, now, raw.decode(errors="replace"), raw)

@@ -1,0 +1,147 @@
+"""Standard input kept as long as a run may want to read it again: a file of ours, 0600, named after its digest.
+
+It goes when the process ends, unless what is in it was begun and not finished: then a resume finds it. Whatever nobody took up goes
+after a week.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from msgspec import Struct
+
+from opsctl.config import state_folder
+from opsctl.errors import ConfigurationError, Moved, SystemFailed, Waiting
+
+STDIN = "-"
+CHUNK = 1 << 20
+WEEK = 7 * 86_400
+
+
+class Pinned(Struct, frozen=True):
+    """Where a content is, and which: `source` is a path, or `-` for standard input; `digest` its SHA-256, `size` its bytes."""
+
+    source: str
+    digest: str
+    size: int
+
+
+class Spool:
+    """Opens contents that were pinned, files and standard input alike."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bool] = {}
+
+    def pin(self, source: str) -> Pinned:
+        """Read a source to its end and tell which content it has; a pipe is read once, and kept.
+
+        Raises ConfigurationError for a file that can't be read, Waiting for standard input that nobody gives.
+        """
+        if source != STDIN:
+            try:
+                with open(source, "rb") as file:
+                    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        return Pinned(os.path.abspath(source), *_digested(file))
+                    return self._take_in(file)
+            except OSError as cause:
+                raise ConfigurationError(f"{source} can't be read: {cause.strerror}.", "Check its owner and mode.") from cause
+        if sys.stdin is None or sys.stdin.isatty():
+            raise Waiting(
+                "The notifications are to come from standard input, which is a terminal or closed.", "Pipe them in, or name a file."
+            )
+        return self._take_in(sys.stdin.buffer)
+
+    @contextmanager
+    def opened(self, pinned: Pinned) -> Iterator[BinaryIO]:
+        """The pinned content from its beginning; raises Moved when it is another or gone, Waiting when it has to be piped in again."""
+        try:
+            file = open(self._path(pinned), "rb")  # noqa: SIM115
+        except OSError as cause:
+            raise _moved(pinned.source, "it is gone" if isinstance(cause, FileNotFoundError) else str(cause.strerror)) from cause
+        with file:
+            if _digested(file) != (pinned.digest, pinned.size):
+                raise _moved(pinned.source, "its content is another")
+            file.seek(0)
+            yield file
+
+    def keep(self, digest: str, *, until_resumed: bool) -> None:
+        """Say that a content was begun (a resume will want it), or is done with; a file of somebody else's isn't touched."""
+        if digest in self._kept:
+            self._kept[digest] = until_resumed
+
+    def close(self) -> None:
+        """Remove what no run wants again."""
+        for digest, wanted in self._kept.items():
+            if not wanted:
+                _spooled(digest).unlink(missing_ok=True)
+
+    def _path(self, pinned: Pinned) -> Path:
+        if pinned.source != STDIN:
+            return Path(pinned.source)
+        path = _spooled(pinned.digest)
+        if not path.exists():
+            again = self._again()
+            if again is None:
+                raise Waiting(
+                    "The notifications came from standard input, and nobody gives them again.",
+                    "Give them again: opsctl runs resume ID < FILE",
+                )
+            if again.digest != pinned.digest:
+                raise _moved(STDIN, "its content is another")
+        self._kept.setdefault(pinned.digest, True)
+        return path
+
+    def _again(self) -> Pinned | None:
+        """Standard input, if there is anything in it."""
+        if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+            return None
+        found = self._take_in(sys.stdin.buffer)
+        return found if found.size else None
+
+    def _take_in(self, stream: BinaryIO) -> Pinned:
+        folder = state_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _forget_old(folder)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="spool-", delete=False) as file:
+                digest, size = _digested(stream, file.file)
+            os.replace(file.name, _spooled(digest))
+        except OSError as cause:
+            raise SystemFailed(f"Standard input can't be kept in {folder}: {cause.strerror}.", "Free space on its disk.") from cause
+        self._kept[digest] = False
+        return Pinned(STDIN, digest, size)
+
+
+def _spooled(digest: str) -> Path:
+    return state_folder() / f"spool-{digest[:32]}"
+
+
+def _forget_old(folder: Path) -> None:
+    for path in folder.glob("spool-*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > WEEK:
+                path.unlink()
+
+
+def _digested(stream: BinaryIO, copy: IO[bytes] | None = None) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    while chunk := stream.read(CHUNK):
+        digest.update(chunk)
+        size += len(chunk)
+        if copy is not None:
+            copy.write(chunk)
+    return digest.hexdigest(), size
+
+
+def _moved(source: str, why: str) -> Moved:
+    name = "standard input" if source == STDIN else source
+    return Moved(f"{name} is no longer as reviewed: {why}.", "Look at it, then plan anew.")

@@ -1,0 +1,298 @@
+"""Changes that count mail which came back: a notification has been counted, once for each recipient, however often it is delivered."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.errors import Moved as MovedError
+
+if TYPE_CHECKING:
+    from opsctl.adapters.bounced import Tally
+    from opsctl.adapters.notifications import Batch
+    from opsctl.config import Environment
+    from opsctl.settings import BounceSettings
+    from opsctl.systems import Systems
+
+STDIN = "-"
+DATABASE = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"})
+
+
+class Counting(Change, frozen=True, kw_only=True):
+    """Notifications are counted; what can't be read is kept in the file `aside`."""
+
+    permissions: ClassVar[frozenset[str]] = DATABASE
+    poll: ClassVar[float] = 1
+
+    aside: str
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("what came back stays known; one address is set right by hand")
+
+    def count(self, write: Systems, batch: Batch, done: dict[str, int]) -> None:
+        """Count a batch, then keep aside what of it can't be read, and add both to `done`."""
+        tally: Tally = write.bounced.count(batch.rows)
+        found = {name: getattr(tally, name) for name in tally.__struct_fields__}
+        found |= {"repeated": len(batch.rows) - tally.counted, "ignored": batch.ignored, "read": batch.read}
+        found["kept aside"] = write.notifications.put_aside(self.aside, batch) if batch.bad else 0
+        for name, number in found.items():
+            done[name] = done.get(name, 0) + number
+
+    def left_over(self) -> str:
+        """Where what could not be read is, in words, if there is any."""
+        return f"; what can't be read is in {self.aside}" if Path(self.aside).exists() else ""
+
+
+class CountNotifications(Counting, frozen=True, kw_only=True):
+    """Every notification in a file, or in what standard input gave, has been counted.
+
+    The content is pinned by its digest, so that no other is counted in its place.
+    """
+
+    source: str
+    digest: str
+    size: int
+
+    @property
+    def target(self) -> str:
+        """`bounces/NAME`, or `bounces/stdin-DIGEST`."""
+        return f"bounces/stdin-{self.digest[:12]}" if self.source == STDIN else f"bounces/{Path(self.source).name}"
+
+    @property
+    def summary(self) -> str:
+        """Says which."""
+        name = "standard input" if self.source == STDIN else self.source
+        return f"count the notifications of {name} ({self.size:,} bytes, {self.digest[:12]}), each once"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Nothing is replaced."""
+        return None, None
+
+    def check(self, read: Systems) -> Finding:
+        """Ask the table about every notification of the content: which of them it hasn't."""
+        new: set[int] = set()
+        rows = had = ignored = bad = 0
+        unkept: set[str] = set()
+        try:
+            for batch in self._batches(read):
+                keys = [(row.feedback_id, row.recipient) for row in batch.rows]
+                missing = [hash(keys[place]) for place in read.bounced.missing(keys)]
+                new.update(missing)
+                had += len(keys) - len(missing)
+                unkept |= read.notifications.unkept(self.aside, batch)
+                rows, ignored, bad = rows + len(batch.rows), ignored + batch.ignored, bad + len(batch.bad)
+        except MovedError as moved:
+            return Moved(moved.what.rstrip("."))
+        if not new and not unkept:
+            read.notifications.keep(self.digest, until_resumed=False)
+            return Done(self._so(rows, ignored) + (self.left_over() if bad else ""))
+        notes = [f"{had:,} of {rows:,} have been counted"] if had else []
+        notes += [f"{rows - had - len(new):,} are in it twice"] if rows - had > len(new) else []
+        notes += [f"{ignored:,} of other kinds"] if ignored else []
+        notes += [f"{bad:,} can't be read: kept aside in {self.aside}"] if bad else []
+        return Pending(len(new) + len(unkept), "notifications", "; ".join(notes))
+
+    def _so(self, rows: int, ignored: int) -> str:
+        if rows:
+            return f"all {rows:,} notifications in it have been counted"
+        why = f" ({ignored:,} of other kinds)" if ignored else ""
+        return f"there is nothing to count in it{why}" if self.size else "it is empty"
+
+    def _batches(self, systems: Systems) -> Iterable[Batch]:
+        return systems.notifications.batches(self.source, self.digest, self.size)
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """A statement for each batch; may be stopped between two."""
+        write.notifications.keep(self.digest, until_resumed=True)
+        done: dict[str, int] = {}
+        for batch in self._batches(write):
+            self.count(write, batch, done)
+            write.beat(done["read"], None, "notifications")
+        return dict(done)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's lines (Safawinet 3.2), which count a second copy twice."""
+        users, email = environment.need("bounces").users_table, environment.need("bounces").email_column
+        return _lines(environment, f"UPDATE {users} SET {{}} WHERE lower({email}) = lower(:'address')")
+
+
+class CountQueue(Counting, frozen=True, kw_only=True):
+    """No notification waits in an SQS queue: each was counted, and then deleted."""
+
+    permissions: ClassVar[frozenset[str]] = DATABASE | {
+        "sqs:GetQueueUrl",
+        "sqs:GetQueueAttributes",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+    }
+    repeats: ClassVar[bool] = True
+
+    queue: str
+    region: str | None = None
+
+    @property
+    def target(self) -> str:
+        """`bounces/QUEUE`."""
+        return f"bounces/{self.queue}"
+
+    @property
+    def summary(self) -> str:
+        """Says which."""
+        return f"count the notifications of the queue {self.queue}, each once, and then delete them from it"
+
+    def check(self, read: Systems) -> Finding:
+        """Look at the queue's attributes, and for the table; no message is received for it."""
+        read.bounced.missing([("", "")])
+        depth = read.sqs.depth(self.queue, self.region)
+        if depth.waiting:
+            return Pending(depth.waiting, "messages", "as SQS estimates them")
+        if depth.in_flight:
+            return Settling(f"{depth.in_flight:,} messages are with a consumer, or with one that died: waiting for them to go or come back")
+        return Done(f"the queue is empty{self.left_over()}")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """Ten messages at a time: count them, keep aside what can't be read, and only then delete them."""
+        settings: BounceSettings = write.environment.need("bounces")
+        ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
+        done: dict[str, int] = {}
+        while messages := write.sqs.receive(self.queue, self.region, seconds=ours, wait=wait):
+            for batch in write.notifications.batched(message.body.encode(errors="surrogatepass") for message in messages):
+                self.count(write, batch, done)
+            missed = write.sqs.delete(self.queue, self.region, [message.receipt for message in messages])
+            done["left in the queue"] = done.get("left in the queue", 0) + missed
+            write.beat(done["read"], None, "messages")
+        return dict(done)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """By hand: look at some messages; what they say is then marked one by one."""
+        region = f" --region {shlex.quote(self.region)}" if self.region else ""
+        url = f'"$(aws sqs get-queue-url{region} --queue-name {shlex.quote(self.queue)} --query QueueUrl --output text)"'
+        return [f"aws sqs receive-message{region} --max-number-of-messages 10 --queue-url {url}"]
+
+
+class AddressMark(Change, frozen=True, kw_only=True):
+    """A mark on one address by hand, under a notification's id. `before` is each user whose address it is, and the status they had.
+
+    The address is personal: the ledger keeps it aside, and nothing else shows it.
+    """
+
+    permissions: ClassVar[frozenset[str]] = DATABASE
+
+    notification: str
+    address: str
+    hard: bool
+    before: tuple[tuple[str, str | None], ...]
+
+    @property
+    def target(self) -> str:
+        """`bounces/ID`: the notification, since an address is personal."""
+        return f"bounces/{self.notification}"
+
+    @property
+    def users(self) -> str:
+        """Whose address it is, in words."""
+        return f"user {self.before[0][0]}" if len(self.before) == 1 else f"users {', '.join(id for id, _ in self.before)}"
+
+    def counted(self, read: Systems) -> bool:
+        """Whether the table has it."""
+        return not read.bounced.missing([(self.notification, read.notifications.address(self.address).recipient)])
+
+    def now(self, read: Systems) -> tuple[tuple[str, str | None], ...]:
+        """The users whose address it is, and the statuses they have."""
+        return tuple((each.id, each.status) for each in read.bounced.holders(read.notifications.address(self.address)))
+
+    @property
+    def after(self) -> tuple[tuple[str, str | None], ...]:
+        """The statuses that a hard bounce leaves; a complaint is worse, and stays."""
+        return tuple((id, status if status == "complained" else "bounced") for id, status in self.before)
+
+
+class MarkAddress(AddressMark, frozen=True, kw_only=True):
+    """A notification has been counted for an address: a hard bounce marks it, a soft one adds one."""
+
+    @property
+    def summary(self) -> str:
+        """Says whose, and how."""
+        what = "mark the address as bounced" if self.hard else "add one to the bounce count"
+        return f"{what} of {self.users}, as notification {self.notification}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The status, of a hard bounce."""
+        return (_statuses(self.before), _statuses(self.after)) if self.hard else (None, "one more")
+
+    def check(self, read: Systems) -> Finding:
+        """Look for the notification in the table."""
+        if self.counted(read):
+            return Done("this notification has been counted for this address")
+        if self.hard and self.now(read) != self.before:
+            return Moved("the address's status, or whose it is, is no longer as reviewed")
+        return Pending(len(self.before), "users")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One statement."""
+        tally = write.bounced.mark(self.notification, write.notifications.address(self.address), hard=self.hard)
+        return {"counted": tally.counted}
+
+    def inverse(self) -> Change:
+        """The former status, where it is still ours; or one less."""
+        return UnmarkAddress(**{name: getattr(self, name) for name in self.__struct_fields__})
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's line (Safawinet 3.2.1 or 3.2.2), the address from a variable."""
+        settings = environment.need("bounces")
+        where = f"UPDATE {settings.users_table} SET {{}} WHERE lower({settings.email_column}) = lower(:'address')"
+        return _lines(environment, where)[0 if self.hard else 1 :][:1]
+
+
+class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
+    """A mark by hand is taken back: the notification is no longer counted for the address, and the status is the former one.
+
+    A status that another notification gave too stays; one that is no longer ours stops it.
+    """
+
+    @property
+    def summary(self) -> str:
+        """Says whose."""
+        what = "give the former status back to" if self.hard else "take one from the bounce count of"
+        return f"{what} {self.users}, and forget notification {self.notification}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The status, of a hard bounce."""
+        return (_statuses(self.after), _statuses(self.before)) if self.hard else (None, "one less")
+
+    def check(self, read: Systems) -> Finding:
+        """Look for the notification in the table."""
+        if not self.counted(read):
+            return Done("this notification is not counted for this address")
+        if self.hard and self.now(read) != self.after:
+            return Moved("the status is no longer the one that we gave, or as reviewed")
+        return Pending(len(self.before), "users")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One statement."""
+        return {"users": write.bounced.take_back(self.notification, write.notifications.address(self.address), self.before)}
+
+    def inverse(self) -> Change:
+        """The mark."""
+        return MarkAddress(**{name: getattr(self, name) for name in self.__struct_fields__})
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The row has to go too, or the mark can't be made again."""
+        settings = environment.need("bounces")
+        delete = f"DELETE FROM {settings.notifications_table} WHERE feedback_id = :'id' AND recipient = lower(:'address')"
+        return [f"""psql -v address="$ADDRESS" -v id={shlex.quote(self.notification)} <<< {shlex.quote(delete)}"""]
+
+
+def _lines(environment: Environment, statement: str) -> list[str]:
+    settings = environment.need("bounces")
+    sets = (f"{settings.status_column} = 'bounced'", f"{settings.count_column} = {settings.count_column} + 1")
+    return [f"""psql -v address="$ADDRESS" <<< {shlex.quote(statement.format(each))}""" for each in sets]
+
+
+def _statuses(held: tuple[tuple[str, str | None], ...]) -> Any:
+    """One user's status, or several users'."""
+    return held[0][1] if len(held) == 1 else [status for _, status in held]

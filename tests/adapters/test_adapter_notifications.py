@@ -1,0 +1,208 @@
+"""Contents that are pinned, standard input that a resume finds again, and what is kept aside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from opsctl.adapters import notifications, spool
+from opsctl.adapters.asides import Asides
+from opsctl.adapters.notifications import Notifications
+from opsctl.errors import ConfigurationError, Moved, ReadOnly, SystemFailed, Waiting
+from opsctl.sandbox.aws import notifications as made
+
+AT = 1_780_000_000.0
+LINE = made.sns(made.bounce("Permanent", "General", ["jane@example.com"], AT), AT)
+
+
+class Input(io.TextIOWrapper):
+    def __init__(self, text: bytes, *, terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(text))
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "opsctl"
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    return lambda text, **how: monkeypatch.setattr(sys, "stdin", Input(text.encode(), **how))
+
+
+def process() -> tuple[Notifications, Notifications]:
+    """What one process holds: the reading and the writing set."""
+    settings = SimpleNamespace(accounts=[], topics=[])
+    environment = SimpleNamespace(need=lambda name: settings, aws=SimpleNamespace(account=made.ACCOUNT))
+    read = SimpleNamespace(writing=False, environment=environment, now=lambda: datetime.now(UTC))
+    read.found_by = read
+    read.notifications = Notifications(read)  # type: ignore[arg-type]
+    write = SimpleNamespace(**{**vars(read), "writing": True})
+    return read.notifications, Notifications(write)  # type: ignore[arg-type]
+
+
+def rows(read: Notifications, *pinned: Any) -> int:
+    return sum(len(batch.rows) for batch in read.batches(*pinned))
+
+
+def kept(state: Path) -> list[str]:
+    return sorted(path.name[:6] for path in state.glob("*"))
+
+
+def test_a_file_is_pinned_by_its_content(tmp_path: Path, state: Path) -> None:
+    read, _ = process()
+    path = tmp_path / "bounces.jsonl"
+    path.write_text(f"{LINE}\n")
+    pinned = read.pin(str(path))
+    assert (pinned.source, pinned.size) == (str(path), len(LINE) + 1)
+    assert rows(read, pinned.source, pinned.digest, pinned.size) == 1
+    path.write_text(f"{LINE}\n{LINE}\n")
+    with pytest.raises(Moved, match="is no longer as reviewed: its content is another"):
+        rows(read, pinned.source, pinned.digest, pinned.size)
+    path.unlink()
+    with pytest.raises(Moved, match="is no longer as reviewed: it is gone"):
+        rows(read, pinned.source, pinned.digest, pinned.size)
+    with pytest.raises(ConfigurationError):
+        read.pin(str(path))
+    assert kept(state) == []
+
+
+def test_standard_input_is_read_again_in_the_same_process_and_goes_with_it(state: Path, pipe: Callable[..., None]) -> None:
+    pipe(f"{LINE}\n")
+    read, write = process()
+    pinned = read.pin("-")
+    [path] = state.glob("*")
+    assert (pinned.source, stat.S_IMODE(path.stat().st_mode)) == ("-", 0o600)
+    for each in (read, write, read):
+        assert rows(each, "-", pinned.digest, pinned.size) == 1
+    write.keep(pinned.digest, until_resumed=True)
+    read.keep(pinned.digest, until_resumed=False)
+    read.close()
+    assert kept(state) == []
+
+
+def test_what_was_begun_is_there_for_a_resume_and_goes_when_it_is_done(state: Path, pipe: Callable[..., None]) -> None:
+    pipe(f"{LINE}\n")
+    read, write = process()
+    pinned = read.pin("-")
+    write.keep(pinned.digest, until_resumed=True)
+    read.close()
+    assert kept(state) == ["spool-"]
+    pipe("")
+    read, write = process()
+    assert rows(read, "-", pinned.digest, pinned.size) == 1
+    read.close()
+    assert kept(state) == ["spool-"]
+    read, write = process()
+    assert rows(read, "-", pinned.digest, pinned.size) == 1
+    read.keep(pinned.digest, until_resumed=False)
+    read.close()
+    assert kept(state) == []
+
+
+def test_what_was_not_kept_is_given_again(state: Path, pipe: Callable[..., None]) -> None:
+    pipe(f"{LINE}\n")
+    read, _ = process()
+    pinned = read.pin("-")
+    read.close()
+    for text, error in (("", Waiting), ("another\n", Moved)):
+        read, _ = process()
+        pipe(text)
+        with pytest.raises(error):
+            rows(read, "-", pinned.digest, pinned.size)
+        read.close()
+    read, _ = process()
+    pipe(f"{LINE}\n")
+    assert rows(read, "-", pinned.digest, pinned.size) == 1
+    pipe("", terminal=True)
+    with pytest.raises(Waiting):
+        process()[0].pin("-")
+
+
+def test_what_nobody_took_up_goes_after_a_week(state: Path, pipe: Callable[..., None]) -> None:
+    state.mkdir(parents=True)
+    old, young = state / "spool-old", state / "spool-young"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (time.time() - spool.WEEK - 60,) * 2)
+    pipe(LINE)
+    process()[0].pin("-")
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_pipe_by_name_is_read_once_and_kept(tmp_path: Path, state: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, LINE.encode())
+    os.close(writing)
+    read, _ = process()
+    pinned = read.pin(f"/dev/fd/{reading}")
+    os.close(reading)
+    assert pinned.source == "-"
+    assert rows(read, "-", pinned.digest, pinned.size) == 1
+    read.close()
+
+
+def test_what_cant_be_read_is_kept_once_with_its_reason(tmp_path: Path) -> None:
+    aside = tmp_path / "aside.jsonl"
+    asides = Asides(aside)
+    assert asides.add([]) == 0
+    assert not aside.exists()
+    assert asides.add([(b"{", "broken"), (b"\xff\xfe", "no text"), (b"{", "broken")]) == 2
+    with aside.open("a") as file:
+        file.write('{"digest": "cut sh')
+    again = Asides(aside)
+    assert again.add([(b"{", "broken"), (b"more", "no JSON")]) == 1
+    lines = [json.loads(line) for line in aside.read_text().splitlines() if not line.endswith("cut sh")]
+    assert [(line["reason"], line["Body"]) for line in lines] == [("broken", "{"), ("no text", "\ufffd\ufffd"), ("no JSON", "more")]
+    assert base64.b64decode(lines[1]["Base64"]) == b"\xff\xfe"
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+
+
+def test_a_line_that_was_mended_counts(tmp_path: Path, state: Path) -> None:
+    read, write = process()
+    aside = tmp_path / "aside.jsonl"
+    [batch] = read.batched([LINE[:-1].encode(), b"{}"])
+    with pytest.raises(ReadOnly):
+        read.put_aside(str(aside), batch)
+    assert len(read.unkept(str(aside), batch)) == 2
+    assert write.put_aside(str(aside), batch) == 2
+    assert read.unkept(str(aside), batch) == set()
+    mended = [json.loads(line) for line in aside.read_text().splitlines()]
+    mended[0]["Body"] += "}"
+    aside.write_text("".join(f"{json.dumps(line)}\n" for line in mended))
+    pinned = read.pin(str(aside))
+    [batch] = read.batches(pinned.source, pinned.digest, pinned.size)
+    assert (len(batch.rows), len(batch.bad)) == (1, 1)
+
+
+def test_a_file_that_cant_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for path in (tmp_path / "link", tmp_path):
+        with pytest.raises(SystemFailed, match="can't be kept in"):
+            Asides(path).add([(b"{", "broken")])
+
+
+def test_a_batch_is_no_larger_than_a_statement_takes() -> None:
+    read, _ = process()
+    batches = list(read.batched([LINE.encode()] * 5_000 + [b"x" * 900_000] * 10))
+    assert sum(len(batch.rows) for batch in batches) == 5_000
+    assert max(len(batch.rows) for batch in batches) <= notifications.ROWS
+    assert sum(len(batch.bad) for batch in batches) == 10
+    assert max(sum(len(raw) for raw, _ in batch.bad) for batch in batches) < 5_000_000

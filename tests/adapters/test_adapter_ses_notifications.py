@@ -1,0 +1,210 @@
+"""Every kind of notification that SES sends, in every wrapping; and what only looks like one."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from opsctl.adapters.ses_notifications import Malformed, Rules, read
+from opsctl.sandbox.aws import notifications as made
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+AT = NOW.timestamp() - 3600
+ACCOUNT = "123456789012"
+RULES = Rules(frozenset([ACCOUNT]), frozenset(), NOW)
+PERMANENT = ["General", "NoEmail", "Suppressed", "OnAccountSuppressionList"]
+TRANSIENT = ["General", "MailboxFull", "MessageTooLarge", "ContentRejected", "AttachmentRejected"]
+
+
+def bounce(kind: str = "Permanent", subtype: str = "General", *recipients: str, **more: Any) -> dict[str, Any]:
+    return made.bounce(kind, subtype, list(recipients) or ["jane@example.com"], AT, **more)
+
+
+def text(told: dict[str, Any]) -> str:
+    return json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "effect"),
+    [("Permanent", each, "bounced") for each in PERMANENT]
+    + [("Transient", each, "soft") for each in TRANSIENT]
+    + [("Undetermined", "Undetermined", "soft")],
+)
+@pytest.mark.parametrize("event", [False, True])
+def test_every_bounce(kind: str, subtype: str, effect: str, event: bool) -> None:
+    [row] = read(text(bounce(kind, subtype, event=event)), RULES)
+    assert (row.kind, row.type, row.subtype, row.effect) == ("bounce", kind, subtype, effect)
+    assert (row.recipient, row.domain, row.at) == ("jane@example.com", "example.com", NOW - timedelta(hours=1))
+    assert row.feedback_id.endswith("-000000")
+
+
+@pytest.mark.parametrize(
+    ("kind", "effect"),
+    [
+        ("abuse", "complained"),
+        ("fraud", "complained"),
+        ("virus", "complained"),
+        ("other", "complained"),
+        (None, "complained"),
+        ("not-spam", "none"),
+        ("auth-failure", "none"),
+    ],
+)
+def test_every_complaint(kind: str | None, effect: str) -> None:
+    [row] = read(text(made.complaint(kind, ["jane@example.com"], AT)), RULES)
+    assert (row.kind, row.type, row.effect) == ("complaint", kind or "unknown", effect)
+
+
+def test_a_complaint_about_a_suppressed_address() -> None:
+    told = made.complaint(None, ["jane@example.com"], AT)
+    told["complaint"]["complaintSubType"] = "OnAccountSuppressionList"
+    [row] = read(text(told), RULES)
+    assert (row.subtype, row.effect) == ("OnAccountSuppressionList", "complained")
+
+
+def wrappings() -> dict[str, str]:
+    """The same notification as each way of delivery hands it over."""
+    told = bounce()
+    sns = made.sns(told, AT)
+    return {
+        "raw": text(told),
+        "SNS": sns,
+        "SQS": json.dumps({"MessageId": "1", "ReceiptHandle": "r", "Body": sns}),
+        "a line that was kept aside": json.dumps({"digest": "0", "reason": "it was broken", "Body": sns}),
+        "EventBridge": json.dumps({"source": "aws.ses", "detail-type": "Email Bounced", "detail": bounce(event=True)}),
+    }
+
+
+@pytest.mark.parametrize("wrapping", wrappings())
+def test_every_wrapping_gives_the_same(wrapping: str) -> None:
+    found = wrappings()
+    assert read(found[wrapping], RULES) == read(found["raw"], RULES)
+
+
+def test_each_recipient_is_counted_for_itself() -> None:
+    rows = read(text(bounce("Permanent", "General", "a@example.com", "B <b@Example.com>", "jörg@müller.example")), RULES)
+    assert [row.recipient for row in rows] == ["a@example.com", "b@example.com", "jörg@xn--mller-kva.example"]
+    assert len({row.feedback_id for row in rows}) == 1
+    assert rows[2].others
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["Delivery", "Send", "Open", "Click", "Reject", "DeliveryDelay", "Rendering Failure", "Subscription", "AmazonSnsSubscriptionSucceeded"],
+)
+def test_other_kinds_count_for_nobody(kind: str) -> None:
+    for name in ("notificationType", "eventType"):
+        assert read(text({name: kind, "mail": {}}), RULES) == []
+
+
+def without(*path: str) -> str:
+    told = bounce()
+    held = told
+    for name in path[:-1]:
+        held = held[name]
+    del held[path[-1]]
+    return text(told)
+
+
+def with_(value: Any, *path: str) -> str:
+    told = bounce()
+    held = told
+    for name in path[:-1]:
+        held = held[name]
+    held[path[-1]] = value
+    return text(told)
+
+
+BROKEN = {
+    "": "not a notification's JSON",
+    "null": "not a notification's JSON",
+    "[]": "not a notification's JSON",
+    '"Bounce"': "not a notification's JSON",
+    "{}": "neither notificationType nor eventType",
+    '{"notificationType": "Bounce"}': "without bounce in it",
+    text(bounce())[:-5]: "not a notification's JSON",
+    "[" * 100_000: "not a notification's JSON",
+    '{"a":' * 100_000: "not a notification's JSON",
+    without("bounce", "feedbackId"): "feedbackId",
+    without("bounce", "bounceType"): "bounceType",
+    without("bounce", "bouncedRecipients"): "bouncedRecipients",
+    with_("", "bounce", "feedbackId"): "feedbackId",
+    with_("a\0b", "bounce", "feedbackId"): "feedbackId",
+    with_(7, "bounce", "feedbackId"): "feedbackId",
+    with_("x" * 257, "bounce", "feedbackId"): "feedbackId",
+    with_("Wobbly", "bounce", "bounceType"): "Wobbly, which SES doesn't have",
+    with_("a\nb", "bounce", "bounceSubType"): "no word",
+    with_([], "bounce", "bouncedRecipients"): "no recipient",
+    with_([{}], "bounce", "bouncedRecipients"): "emailAddress",
+    with_([{"emailAddress": "nobody"}], "bounce", "bouncedRecipients"): "no e-mail address",
+    with_("2026-02-30T12:00:00Z", "bounce", "timestamp"): "timestamp",
+    with_("yesterday", "bounce", "timestamp"): "timestamp",
+    with_("2126-01-01T00:00:00Z", "bounce", "timestamp"): "in the future",
+    with_("210987654321", "mail", "sendingAccountId"): "another account's mail",
+}
+
+
+@pytest.mark.parametrize(("raw", "why"), BROKEN.items(), ids=range(len(BROKEN)))
+def test_what_is_broken_says_why(raw: str, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        read(raw, RULES)
+
+
+def test_without_its_own_time_it_happened_when_the_mail_was_sent() -> None:
+    [row] = read(without("bounce", "timestamp"), RULES)
+    assert row.at == NOW - timedelta(hours=1, seconds=2)
+    told = bounce()
+    del told["mail"], told["bounce"]["timestamp"]
+    with pytest.raises(Malformed, match="when it happened"):
+        read(text(told), RULES)
+
+
+def forged(**fields: str) -> str:
+    return json.dumps(json.loads(made.sns(bounce(), AT)) | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"TopicArn": "arn:aws:sns:us-east-1:210987654321:ses-feedback"}, "a topic that isn't ours"),
+        ({"TopicArn": ""}, "names no topic"),
+        ({"TopicArn": "arn:aws:s3:::x"}, "names no topic"),
+        ({"SigningCertURL": ""}, "isn't Amazon's"),
+        ({"SigningCertURL": made.CERTIFICATE.replace("https", "http")}, "isn't Amazon's"),
+        ({"SigningCertURL": made.CERTIFICATE.replace(".com/", ".com.evil.example/")}, "isn't Amazon's"),
+        ({"SigningCertURL": made.CERTIFICATE.replace("https://sns.", "https://evil.example/sns.")}, "isn't Amazon's"),
+        ({"Type": "SubscriptionConfirmation"}, "SubscriptionConfirmation"),
+        ({"Message": "hello"}, "not a notification's JSON"),
+    ],
+)
+def test_what_is_not_from_our_topic_is_forged(fields: dict[str, str], why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        read(forged(**fields), RULES)
+
+
+def test_where_topics_are_named_only_they_count() -> None:
+    named = Rules(frozenset([ACCOUNT]), frozenset([made.TOPIC]), NOW)
+    assert read(forged(), named)
+    with pytest.raises(Malformed, match="isn't ours"):
+        read(forged(TopicArn=f"{made.TOPIC}-other"), named)
+
+
+def test_wrapped_for_ever_is_refused() -> None:
+    body = text(bounce())
+    for _ in range(6):
+        body = json.dumps({"Body": body})
+    with pytest.raises(Malformed, match="too often"):
+        read(body, RULES)
+
+
+def test_a_reason_repeats_nothing_of_a_person() -> None:
+    for raw in (
+        with_("jane@example.com", "bounce", "bounceType"),
+        with_([{"emailAddress": "jane doe@example.com"}], "bounce", "bouncedRecipients"),
+    ):
+        with pytest.raises(Malformed) as said:
+            read(raw, RULES)
+        assert "jane" not in str(said.value)

@@ -1,0 +1,245 @@
+"""`opsctl bounces process` and `mark`: the queue of a new world, kills at the worst moments, and what people get wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import stat
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from customers import refusal, told
+from terminal import until
+from world import World
+
+from opsctl.adapters.aws.sqs import Sqs
+from opsctl.adapters.bounced import Bounced
+from opsctl.sandbox.aws import notifications
+
+AT = 1_780_000_000.0
+SEEDED = {"counted": 25, "bounced": 8, "complained": 5, "soft": 9, "unknown": 1, "repeated": 3, "ignored": 2, "kept aside": 1, "read": 29}
+STATUS = "SELECT count(*) FROM users WHERE email_status = '{}'"
+ADDED = "SELECT sum(bounce_count) - 5 FROM users WHERE id BETWEEN 3 AND 99 OR id = 500"
+# What a new world has counted before isn't looked at.
+ROWS = "SELECT count(*) FROM ses_notifications WHERE feedback_id NOT LIKE 'seeded-%'"
+
+
+def line(kind: str = "Permanent", address: str = "user21@example.com", at: float = AT) -> str:
+    return notifications.sns(notifications.bounce(kind, "General", [address], at), at)
+
+
+def write(world: World, *lines: str) -> str:
+    path = world.home / "bounces.jsonl"
+    path.write_text("".join(f"{each}\n" for each in lines))
+    return str(path)
+
+
+def queue(world: World) -> tuple[Any, str]:
+    client = world.aws("sqs")
+    return client, client.get_queue_url(QueueName=notifications.QUEUE)["QueueUrl"]
+
+
+def depth(world: World) -> list[int]:
+    client, url = queue(world)
+    found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    return [int(found["ApproximateNumberOfMessages"]), int(found["ApproximateNumberOfMessagesNotVisible"])]
+
+
+def killing(owner: Any, name: str, *, after: bool) -> Callable[[], None]:
+    """What makes a child kill itself at the second call of a method, before or after it."""
+
+    def arm() -> None:
+        method, calls = getattr(owner, name), []
+
+        def killed(*args: Any, **how: Any) -> Any:
+            calls.append(1)
+            found = method(*args, **how) if after or len(calls) < 2 else None
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        setattr(owner, name, killed)
+
+    return arm
+
+
+def seeded(world: World) -> None:
+    """What the queue of a new world comes to, once each."""
+    assert (world.count(STATUS.format("bounced")), world.count(STATUS.format("complained"))) == (8, 5)
+    assert world.count(ADDED) == 9
+    assert world.count(ROWS) == 25
+    [aside] = world.ledger.parent.glob("aside-*")
+    [kept] = map(json.loads, aside.read_text().splitlines())
+    assert kept["reason"].startswith("it is not a notification's JSON")
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+    assert depth(world) == [0, 0]
+
+
+@pytest.mark.parametrize("driver", ["postgres", "rds-data"])
+def test_the_queue_of_a_new_world(world: World, driver: str) -> None:
+    world.configure({'driver = "postgres"': f'driver = "{driver}"'})
+    dry = told(world, "bounces", "process", "--queue", "-n", code=3)
+    assert dry["changes"][0]["impact"] == {"count": 29, "unit": "messages"}
+    assert depth(world) == [29, 0]
+    done = told(world, "bounces", "process", "--queue", "-y")
+    assert {name: done["changes"][0]["evidence"][name] for name in SEEDED} == SEEDED
+    seeded(world)
+    assert told(world, "bounces", "process", "--queue", "-y")["result"] == "unchanged"
+
+
+@pytest.mark.parametrize(("owner", "name", "after"), [(Sqs, "receive", True), (Bounced, "count", True), (Sqs, "delete", True)])
+def test_killed_in_the_middle_of_a_batch_each_is_counted_once(world: World, owner: Any, name: str, after: bool) -> None:
+    """The second batch was taken, or counted, and not deleted: it comes back, and is met again."""
+    world.configure({'visibility = "3s"': 'visibility = "2s"'})
+    killed = world.opsctl("bounces", "process", "--queue", "-y", before=killing(owner, name, after=after))
+    assert killed.code == -signal.SIGKILL
+    [run] = world.runs()
+    resumed = world.opsctl("-o", "json", "runs", "resume", run, check=0).json
+    assert resumed["result"] == "changed"
+    seeded(world)
+
+
+def test_standard_input_survives_a_kill_and_goes_when_it_is_done(world: World) -> None:
+    # More than one batch holds.
+    lines = "".join(f"{line('Transient', f'user{31 + n % 10}@example.com', AT + n)}\n" for n in range(2_100))
+    killed = world.opsctl("bounces", "process", "-", "-y", input=lines, before=killing(Bounced, "count", after=True))
+    assert killed.code == -signal.SIGKILL
+    [spooled] = world.ledger.parent.glob("spool-*")
+    assert stat.S_IMODE(spooled.stat().st_mode) == 0o600
+    [run] = world.runs()
+    world.opsctl("runs", "resume", run, check=0)
+    assert world.count(ROWS) == 2_100
+    assert world.count("SELECT min(bounce_count) + max(bounce_count) FROM users WHERE id BETWEEN 31 AND 40") == 420
+    assert list(world.ledger.parent.glob("spool-*")) == []
+    assert told(world, "bounces", "process", write(world, *lines.splitlines()), "-n")["result"] == "unchanged"
+
+
+def test_a_saved_plan_asks_for_standard_input_again(world: World) -> None:
+    plan = str(world.home / "plan.json")
+    world.opsctl("bounces", "process", "-", "-n", "--save", plan, input=f"{line()}\n", check=3)
+    assert "user21" not in (world.home / "plan.json").read_text()
+    assert list(world.ledger.parent.glob("spool-*")) == []
+    assert "nobody gives them again" in refusal(world.opsctl("apply", plan, "-y"), 7)
+    assert "is no longer as reviewed" in refusal(world.opsctl("apply", plan, "-y", input="another\n"), 4)
+    world.opsctl("apply", plan, "-y", input=f"{line()}\n", check=0)
+    assert world.count(ROWS) == 1
+
+
+def test_two_at_once_count_each_once(world: World) -> None:
+    lines = [line("Transient", f"user{31 + n % 5}@example.com", AT + n) for n in range(300)]
+    one, other = write(world, *lines), world.home / "other.jsonl"
+    other.write_text("".join(f"{each}\n" for each in reversed(lines)))
+    running = [world.opsctl.start("bounces", "process", path, "-y", env={"XDG_STATE_HOME": f"{path}-state"}) for path in (one, str(other))]
+    assert [each.wait().code for each in running] == [0, 0]
+    assert world.count(ROWS) == 300
+    assert world.count("SELECT sum(bounce_count) FROM users WHERE id BETWEEN 31 AND 35") == 300
+
+
+def test_an_odd_address_meets_its_user(world: World) -> None:
+    with world.database() as connection:
+        connection.execute("UPDATE users SET email = 'Jörg@Müller.example' WHERE id = 31")
+    file = write(world, line(address="jörg@xn--mller-kva.example"), line(address="Somebody <USER21@EXAMPLE.com>"))
+    assert told(world, "bounces", "process", file, "-y")["changes"][0]["evidence"]["bounced"] == 2
+    assert world.count(STATUS.format("bounced")) == 2
+    told(world, "bounces", "mark", "JÖRG@MÜLLER.EXAMPLE", "--soft", "--notification", "by-hand", "-y")
+    assert world.count("SELECT bounce_count FROM users WHERE id = 31") == 1
+
+
+def test_addresses_stay_out_of_the_plan_and_the_ledger(world: World) -> None:
+    told(world, "bounces", "process", write(world, line(address="user22@example.com"), line()), "-y")
+    told(world, "bounces", "process", "--queue", "-y")
+    told(world, "bounces", "mark", "user23@example.com", "--soft", "--notification", "by-hand", "-y")
+    with contextlib.closing(sqlite3.connect(world.ledger)) as ledger:
+        assert ledger.execute("SELECT text FROM personal").fetchall() == [("user23@example.com",)]
+        kept = [str(ledger.execute(f"SELECT * FROM {table}").fetchall()) for table in ("runs", "steps", "events", "locks")]
+    assert "user2" not in "".join(kept)
+
+
+def test_forged_ones_are_kept_aside(world: World) -> None:
+    foreign = line().replace(notifications.ACCOUNT, "210987654321")
+    done = told(
+        world, "bounces", "process", write(world, foreign, line(address="user22@example.com")), "--aside", str(world.home / "a"), "-y"
+    )
+    assert done["changes"][0]["evidence"]["kept aside"] == 1
+    assert "a topic that isn't ours" in (world.home / "a").read_text()
+    assert "can't be read" in done["changes"][0]["why"]
+    assert world.count(STATUS.format("bounced")) == 1
+    assert told(world, "bounces", "process", str(world.home / "a"), "-n", code=3)["changes"][0]["impact"]["count"] == 1
+
+
+def test_a_file_with_nothing_for_us_changes_nothing(world: World) -> None:
+    delivery = notifications.sns({"notificationType": "Delivery", "mail": {}}, AT)
+    for lines, why in (([], "it is empty"), ([delivery], "there is nothing to count in it (1 of other kinds)")):
+        shown = told(world, "bounces", "process", write(world, *lines), "-y")
+        assert (shown["result"], shown["changes"][0]["why"]) == ("unchanged", why)
+
+
+def test_more_than_may_be_affected_is_refused(world: World) -> None:
+    file = write(world, *(line(at=AT + n) for n in range(3)))
+    assert "3 notifications, above the limit of 2" in refusal(world.opsctl("bounces", "process", file, "-y", "--max-affected", "2"), 4)
+    assert world.count(ROWS) == 0
+
+
+def test_without_the_table_it_is_said_how_to_make_it(world: World) -> None:
+    with world.database() as connection:
+        connection.execute("DROP TABLE ses_notifications")
+    for words in (
+        ["process", write(world, line())],
+        ["process", "--queue"],
+        ["mark", "user5@example.com", "--hard", "--notification", "x"],
+    ):
+        done = world.opsctl("bounces", *words, "-y")
+        assert "opsctl makes no tables by itself" in refusal(done, 1)
+        assert "ses_notifications.sql" in done.err
+    assert depth(world) == [29, 0]
+
+
+@pytest.mark.parametrize("action", ["throttle", "fail"])
+def test_a_bad_day_of_the_queue_loses_nothing(world: World, action: str) -> None:
+    world.configure({'visibility = "3s"': 'visibility = "1s"'})
+    for operation in ("ReceiveMessage", "DeleteMessageBatch"):
+        world.fault("aws", f"sqs.{operation}", action, times=1)
+    for _ in range(3):
+        done = world.opsctl("bounces", "process", "--queue", "-y")
+        assert "Traceback" not in done.err
+        if done.code == 0:
+            break
+    until(lambda: world.opsctl("bounces", "process", "--queue", "-y").code == 0 and depth(world) == [0, 0])
+    seeded(world)
+
+
+def test_a_queue_that_is_not_there_is_named(world: World) -> None:
+    world.configure({'queue = "ses-notifications"': 'queue = "nowhere"'})
+    assert "sqs:GetQueueUrl" in refusal(world.opsctl("bounces", "process", "--queue", "-y"), 1)
+    for wrong in ('visibility = "0s"', 'visibility = "13h"'):
+        world.configure({'visibility = "3s"': wrong})
+        assert "from 1s to 12h" in refusal(world.opsctl("bounces", "process", "--queue", "-y"), 2)
+    world.configure({'queue = "ses-notifications"\n': ""})
+    assert "names no queue" in refusal(world.opsctl("bounces", "process", "--queue", "-y"), 2)
+
+
+def test_a_mark_needs_a_user_a_kind_and_an_id(world: World) -> None:
+    assert "No user has the address nobody@example.com" in refusal(
+        world.opsctl("bounces", "mark", "nobody@example.com", "--hard", "--notification", "x", "-y"), 1
+    )
+    wrong = [["--hard"], ["--notification", "x"], ["--hard", "--soft", "--notification", "x"], ["--hard", "--notification", "a b"]]
+    for words in wrong:
+        assert world.opsctl("bounces", "mark", "user5@example.com", *words, "-y").code == 2
+    named = world.opsctl("bounces", "mark", "Jane <user5@example.com>", "--hard", "--notification", "x", "-y", check=2)
+    assert "bare address" in named.err
+    assert world.opsctl("bounces", "mark", "user5", "--hard", "--notification", "x", "-y").code == 2
+    assert world.opsctl("bounces", "process").code == world.opsctl("bounces", "process", "-", "--queue").code == 2
+    assert world.count(ROWS) == 0
+
+
+def test_a_mark_and_its_notification_count_once(world: World) -> None:
+    told_of = json.loads(json.loads(line())["Message"])["bounce"]["feedbackId"]
+    marked = told(world, "bounces", "mark", "User21@example.com", "--hard", "--notification", told_of, "-y")
+    assert marked["changes"][0]["before"] == "ok"
+    assert told(world, "bounces", "process", write(world, line()), "-y")["result"] == "unchanged"
+    told(world, "runs", "undo", marked["run"], "-y")
+    assert (world.count(STATUS.format("bounced")), world.count(ROWS)) == (0, 0)
