@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from opsctl.settings.values import Section
+from typing import Annotated
+
+from msgspec import Meta
+
+from opsctl.settings.values import Duration, Section, Share
 
 
 class BounceSettings(Section, frozen=True, kw_only=True):
-    """Where SES tells of bounces, and the columns that keep them. `queue` is the name of the SQS queue."""
+    """Where SES tells of bounces, and the columns that keep them. `queue` is the name of the SQS queue.
+
+    `seen_table` holds each notification that was counted. Whoever has `threshold` bounces within `window` is deactivated, but for the
+    addresses and domains in `exempt`; not when more than `domain_share` or `hour_share` of those bounces are of one domain or one hour.
+    `marked` are the statuses that mean that an address gets no mail.
+    """
 
     region: str | None = None
     queue: str | None = None
@@ -15,3 +24,11 @@ class BounceSettings(Section, frozen=True, kw_only=True):
     status_column: str = "email_status"
     count_column: str = "bounce_count"
     active_column: str = "is_active"
+    id_column: str = "id"
+    seen_table: str = "ses_notifications"
+    marked: tuple[str, ...] = ("bounced", "complained")
+    threshold: Annotated[int, Meta(ge=1)] = 5
+    window: Duration = Duration(days=30)
+    domain_share: Share = 0.5
+    hour_share: Share = 0.5
+    exempt: list[str] = []

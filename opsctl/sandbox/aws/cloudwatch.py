@@ -56,6 +56,8 @@ class CloudWatch:
             here = {"FunctionName": function}
             _put(HH_REGION, "AWS/Lambda", "Invocations", here, now, partial(_always, runs))
             _put(HH_REGION, "AWS/Lambda", "Errors", here, now, lambda minute: int(minute % 45 == 0))
+        for metric, level in (("Reputation.BounceRate", 0.047), ("Reputation.ComplaintRate", 0.0006)):
+            _put(REGION, "AWS/SES", metric, {}, now, partial(_always, level), "None")
         here = {"WebACL": "hh-prod", "Rule": "ALL", "Region": HH_REGION}
         _put(HH_REGION, "AWS/WAFV2", "AllowedRequests", here, now, lambda minute: 31)
         _put(HH_REGION, "AWS/WAFV2", "BlockedRequests", here, now, lambda minute: int(minute % 10 == 0))
