@@ -50,7 +50,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         if not self.users:
             return f"deactivate who has {why}"
         whose = f"user {self.users[0][0]}" if len(self.users) == 1 else f"{len(self.users)} users"
-        return f"{'reactivate' if self.active else 'deactivate'} {whose} with {why}"
+        return f"reactivate {whose}, deactivated for {why}" if self.active else f"deactivate {whose} with {why}"
 
     @property
     def changed(self) -> list[str]:

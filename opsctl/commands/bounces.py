@@ -190,7 +190,7 @@ def enforce(systems: Systems, threshold: int | None, window: Duration | None, ac
     from opsctl.adapters import bounced
 
     settings: BounceSettings = systems.environment.need("bounces")
-    span, most = window or settings.window, threshold or settings.threshold
+    span, most = settings.window if window is None else window, threshold or settings.threshold
     _longer_than_zero(span, "--window")
     rule = bounced.Rule(most, systems.database.server_time() - span, settings.exempt)
     found = list(bounced.over(systems, settings, rule))
@@ -216,7 +216,7 @@ def _no_outage(systems: Systems, settings: BounceSettings, rule: Rule) -> None:
             raise Refused(
                 f"{most.bounces:,} of the {most.of_all:,} bounces ({share:.0%}, more than {shares[most.what]:.0%}) are of one {most.what},"
                 f" {most.which}: that looks like an outage of the provider, not like the users' doing. Nobody was deactivated.",
-                "Look at them: opsctl bounces list --since 7d. If it is no outage, add --accept-outage.",
+                f"Wait until it is over. If it is none: --accept-outage, or another {most.what}-share in [bounces].",
             )
 
 
