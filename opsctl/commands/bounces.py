@@ -20,7 +20,7 @@ from opsctl.settings import Duration
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.ses import Account, Sent, Suppressed
-    from opsctl.adapters.bounced import Rule
+    from opsctl.adapters.bounce_counts import Rule
     from opsctl.settings import BounceSettings
     from opsctl.systems import Systems
 
@@ -108,10 +108,10 @@ def _state(percent: float | None, review: float, pause: float) -> str:
 
 
 def _database(systems: Systems, settings: BounceSettings, since: datetime) -> Rows:
-    from opsctl.adapters import bounced
+    from opsctl.adapters import bounce_counts
 
-    users = [{"what": f"users {row.pop('email_status')}", **row} for row in bounced.by_status(systems, settings)]
-    return [*users, *({"what": f"counted {row.pop('kind')}", **row} for row in bounced.by_kind(systems, settings, since))]
+    users = [{"what": f"users {row.pop('email_status')}", **row} for row in bounce_counts.by_status(systems, settings)]
+    return [*users, *({"what": f"{row.pop('kind')} {row.pop('type')}", **row} for row in bounce_counts.by_kind(systems, settings, since))]
 
 
 def _series(sent: list[Sent], since: timedelta) -> Series:
@@ -144,12 +144,12 @@ def _share(some: int, of_all: int) -> float | None:
 @views
 def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows:
     """List the addresses that SES no longer sends to, beside the database's marks; says what one has and the other lacks."""
-    from opsctl.adapters import bounced
+    from opsctl.adapters import bounce_counts
 
     _longer_than_zero(since, "--since")
     settings: BounceSettings = systems.environment.need("bounces")
-    suppressed = {each.address: each for each in systems.ses.suppressed(settings.region)}
-    held = {row["address"]: row for row in bounced.addresses(systems, settings, list(suppressed))}
+    suppressed = {bounce_counts.compared(each.address): each for each in systems.ses.suppressed(settings.region)}
+    held = {bounce_counts.compared(row["address"]): row for row in bounce_counts.marks(systems, settings, list(suppressed))}
     rows = [_beside(address, suppressed.get(address), held.get(address), settings) for address in suppressed | held]
     begin = systems.now() - since if since else None
     wanted = [row for row in rows if _wanted(row, begin, reason)]
@@ -187,13 +187,13 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 @changes
 def enforce(systems: Systems, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
     """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
-    from opsctl.adapters import bounced
+    from opsctl.adapters import bounce_counts
 
     settings: BounceSettings = systems.environment.need("bounces")
     span, most = settings.window if window is None else window, threshold or settings.threshold
     _longer_than_zero(span, "--window")
-    rule = bounced.Rule(most, systems.database.server_time() - span, settings.exempt)
-    found = list(bounced.over(systems, settings, rule))
+    rule = bounce_counts.Rule(most, systems.database.server_time() - span, settings.exempt)
+    found = list(bounce_counts.over(systems, settings, rule))
     if not accept_outage and any(row["active"] and not row["exempt"] for row in found):
         _no_outage(systems, settings, rule)
     spared = sum(row["exempt"] for row in found)
@@ -205,10 +205,10 @@ def enforce(systems: Systems, threshold: int | None, window: Duration | None, ac
 
 def _no_outage(systems: Systems, settings: BounceSettings, rule: Rule) -> None:
     """Raise Refused where one domain (of several users) or one hour makes up most of the bounces of those to be deactivated."""
-    from opsctl.adapters import bounced
+    from opsctl.adapters import bounce_counts
 
     shares = {"domain": settings.domain_share, "hour": settings.hour_share}
-    for most in bounced.spread(systems, settings, rule):
+    for most in bounce_counts.spread(systems, settings, rule):
         share = most.bounces / most.of_all
         # One user's bounces are of one domain, whoever's fault they are.
         alone = most.what == "domain" and most.addresses == 1

@@ -6,6 +6,7 @@ The same sizes give the same rows and keys; only times are counted back from the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import redis
@@ -40,20 +41,8 @@ CREATE TABLE refresh_sessions (
     expires_at timestamptz NOT NULL
 );
 """
-# Until the shipped DDL makes it.
-SEEN = """
-CREATE TABLE ses_notifications (
-    feedback_id text,
-    recipient text,
-    kind text NOT NULL,
-    subtype text,
-    at timestamptz NOT NULL,
-    counted_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (feedback_id, recipient)
-);
-CREATE INDEX ses_notifications_recipient_at ON ses_notifications (recipient, at);
-CREATE INDEX ses_notifications_at ON ses_notifications (at);
-"""
+SHIPPED = Path(__file__).parents[1] / "ddl"
+"""What opsctl asks an application's database for; its owner runs these files once."""
 INDEX = "CREATE INDEX refresh_sessions_user_id ON refresh_sessions (user_id)"
 
 # 7919 is a prime beyond every modulus here, so that logins and sessions are spread, not sorted.
@@ -70,9 +59,9 @@ FROM generate_series(1, %(users)s::bigint) AS n
 """
 # What `bounce_count` says, bounce by bounce, spread over a month; every 2,500th user's over a quarter of a year.
 BOUNCES = """
-INSERT INTO ses_notifications (feedback_id, recipient, kind, subtype, at, counted_at)
-SELECT 'seeded-' || id || '-' || k, email,
-       CASE WHEN email_status = 'bounced' AND k = 1 THEN 'permanent' ELSE 'transient' END,
+INSERT INTO ses_notifications (feedback_id, recipient, domain, kind, type, subtype, at, counted_at)
+SELECT 'seeded-' || id || '-' || k, email, split_part(email, '@', 2), 'bounce',
+       CASE WHEN email_status = 'bounced' AND k = 1 THEN 'Permanent' ELSE 'Transient' END,
        CASE WHEN email_status = 'ok' AND k % 2 = 0 THEN 'MailboxFull' ELSE 'General' END, at, at + interval '1 minute'
 FROM users, generate_series(1, bounce_count) AS k,
      LATERAL (SELECT now() - make_interval(days => 5 * k - 3 + CASE WHEN id % 2500 = 0 THEN 20 * (k - 1) ELSE 0 END,
@@ -146,7 +135,6 @@ def fill_database(connection: psycopg.Connection[TupleRow], sizes: Sizes, facts:
     with connection.transaction():
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER)))
         connection.execute(SCHEMA)
-        connection.execute(SEEN)
         connection.execute(
             USERS,
             {
@@ -158,7 +146,6 @@ def fill_database(connection: psycopg.Connection[TupleRow], sizes: Sizes, facts:
                 "user_hash": password_hash(facts["user_password"], "user"),
             },
         )
-        connection.execute(BOUNCES)
         connection.execute(
             SESSIONS,
             {
@@ -169,6 +156,9 @@ def fill_database(connection: psycopg.Connection[TupleRow], sizes: Sizes, facts:
             },
         )
         connection.execute(INDEX)
+        for file in sorted(SHIPPED.glob("*.sql")):
+            connection.execute(file.read_bytes())
+        connection.execute(BOUNCES)
     connection.execute("ANALYZE")
 
 

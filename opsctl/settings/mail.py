@@ -12,9 +12,9 @@ from opsctl.settings.values import Duration, Section, Share
 class BounceSettings(Section, frozen=True, kw_only=True):
     """Where SES tells of bounces, and the columns that keep them. `queue` is the name of the SQS queue.
 
-    `seen_table` holds each notification that was counted. Whoever has `threshold` bounces within `window` is deactivated, but for the
-    addresses and domains in `exempt`; not when more than `domain_share` or `hour_share` of those bounces are of one domain or one hour.
-    `marked` are the statuses that mean that an address gets no mail.
+    `notifications_table` holds each notification that was counted. Whoever has `threshold` bounces within `window` is deactivated, but for
+    the addresses and domains in `exempt`; not when more than `domain_share` or `hour_share` of those bounces are of one domain or one
+    hour. `marked` are the statuses that mean that an address gets no mail.
     """
 
     region: str | None = None
@@ -25,7 +25,7 @@ class BounceSettings(Section, frozen=True, kw_only=True):
     count_column: str = "bounce_count"
     active_column: str = "is_active"
     id_column: str = "id"
-    seen_table: str = "ses_notifications"
+    notifications_table: str = "ses_notifications"
     marked: tuple[str, ...] = ("bounced", "complained")
     threshold: Annotated[int, Meta(ge=1)] = 5
     window: Duration = Duration(days=30)

@@ -25,6 +25,16 @@ def run(world: World, statement: str) -> None:
         connection.execute(statement)  # type: ignore[arg-type]
 
 
+def come_back(world: World, users: range, times: int, at: str) -> None:
+    """Mail to these users comes back so many times; the k-th at `at`."""
+    run(
+        world,
+        "INSERT INTO ses_notifications (feedback_id, recipient, domain, kind, type, subtype, at)"
+        f" SELECT 'x' || id || '-' || k, email, split_part(email, '@', 2), 'bounce', 'Transient', 'General', {at}"
+        f" FROM users, generate_series(1, {times}) AS k WHERE id BETWEEN {users.start} AND {users.stop - 1}",
+    )
+
+
 def configured(world: World, line: str, replace: dict[str, str] | None = None) -> None:
     """The sandbox's configuration, with a line at the end of [bounces]."""
     world.configure({"# Watching.": f"{line}\n# Watching.", **(replace or {})})
@@ -58,12 +68,7 @@ def test_a_saved_plan_stops_where_somebody_else_deactivated_one(world: World) ->
 
 
 def test_many_go_a_hundred_a_change(world: World) -> None:
-    run(
-        world,
-        "INSERT INTO ses_notifications (feedback_id, recipient, kind, at)"
-        " SELECT 'x' || id || '-' || k, email, 'transient', now() - interval '1 day' * k FROM users, generate_series(1, 9) AS k"
-        " WHERE id BETWEEN 1001 AND 1205",
-    )
+    come_back(world, range(1001, 1206), 9, "now() - interval '1 day' * k")
     done = told(world, "bounces", "enforce", "--threshold", "9", "--accept-outage", "-y")
     assert [change["impact"]["count"] for change in done["changes"]] == [100, 100, 5]
     assert len(inactive(world)) == 205
@@ -78,11 +83,7 @@ def test_many_go_a_hundred_a_change(world: World) -> None:
 )
 def test_a_providers_outage_is_not_the_users_doing(world: World, replace: dict[str, str], at: str, said: str) -> None:
     configured(world, "domain-share = 1.0" if "hour" in said else "", replace)
-    run(
-        world,
-        f"INSERT INTO ses_notifications (feedback_id, recipient, kind, at) SELECT 'x' || id || '-' || k, email, 'transient', {at}"
-        " FROM users, generate_series(1, 5) AS k WHERE id BETWEEN 1001 AND 1030",
-    )
+    come_back(world, range(1001, 1031), 5, at)
     assert said in refusal(world.opsctl("bounces", "enforce", "-y"), 4)
     assert inactive(world) == []
     assert told(world, "bounces", "enforce", "--accept-outage", "-n", code=3)["changes"][0]["impact"]["count"] == len(CAUGHT) + 30
@@ -103,8 +104,16 @@ def test_the_exempt_are_spared_and_complaints_do_not_count(world: World) -> None
     assert change["impact"]["count"] == len(left)
 
 
-def test_an_address_is_the_same_in_any_casing(world: World) -> None:
+@DRIVERS
+def test_an_address_is_the_same_in_any_spelling(world: World, replace: dict[str, str]) -> None:
+    world.configure(replace)
     run(world, "UPDATE users SET email = 'USER500@Example.COM' WHERE id = 500")
+    run(world, "UPDATE users SET email = 'Jürgen@müller.EXAMPLE' WHERE id = 1000")
+    run(
+        world,
+        "UPDATE ses_notifications SET recipient = 'jürgen@xn--mller-kva.example', domain = 'xn--mller-kva.example'"
+        " WHERE recipient = 'user1000@example.net'",
+    )
     told(world, "bounces", "enforce", "-y")
     assert inactive(world) == CAUGHT
 
@@ -149,7 +158,7 @@ def test_stats_have_sess_figures_and_the_databases(world: World, replace: dict[s
     ]
     counts = {row["what"]: row for row in shown["Database"]}
     assert (counts["users ok"]["users"], counts["users bounced"]["bounce_count"]) == (9990, 20)
-    assert counts["counted permanent"]["addresses"] == 10
+    assert counts["bounce Permanent"]["addresses"] == 10
     assert 14 <= len(shown["Sent"]) <= 15
     assert shown["Sent"][-2]["bounce_percent"] > shown["Sent"][0]["bounce_percent"]
     assert len(told(world, "bounces", "stats", "--since", "6h")["Sent"]) in (23, 24, 25)
