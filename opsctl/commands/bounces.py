@@ -41,19 +41,23 @@ bounces = group("bounces")
 @views
 def stats(systems: Systems, since: timedelta) -> Page:
     """Show what SES sent and got back, the account's reputation, and the database's own counts."""
+    from opsctl.adapters import bounce_counts
+
     _longer_than_zero(since, "--since")
     settings = systems.environment.need("bounces")
     begin = systems.now() - since
-    with ThreadPoolExecutor(4) as pool:
-        asked = pool.submit(systems.ses.sent, settings.region), pool.submit(systems.ses.account, settings.region)
+    with ThreadPoolExecutor(5) as pool:
+        points, account = pool.submit(systems.ses.sent, settings.region), pool.submit(systems.ses.account, settings.region)
         rates = pool.submit(_asked, lambda: _reputation(systems, settings))
-        database = pool.submit(_asked, lambda: _database(systems, settings, begin))
-        sent, account = [point for point in asked[0].result() if point.at >= begin], asked[1].result()
+        users = pool.submit(_asked, lambda: bounce_counts.by_status(systems, settings))
+        counted = pool.submit(_asked, lambda: bounce_counts.by_kind(systems, settings, begin))
+        sent = [point for point in points.result() if point.at >= begin]
         return Page(
             [
-                ("Account", _account(account)),
+                ("Account", _account(account.result())),
                 ("Reputation", _rates(rates.result(), sent)),
-                ("Database", database.result()),
+                ("Users", users.result()),
+                ("Counted", counted.result()),
                 ("Sent", _series(sent, since)),
             ]
         )
@@ -105,13 +109,6 @@ def _state(percent: float | None, review: float, pause: float) -> str:
     if percent is None:
         return "nothing was sent"
     return "SES may pause sending" if percent >= pause else "SES may review the account" if percent >= review else "below review"
-
-
-def _database(systems: Systems, settings: BounceSettings, since: datetime) -> Rows:
-    from opsctl.adapters import bounce_counts
-
-    users = [{"what": f"users {row.pop('email_status')}", **row} for row in bounce_counts.by_status(systems, settings)]
-    return [*users, *({"what": f"{row.pop('kind')} {row.pop('type')}", **row} for row in bounce_counts.by_kind(systems, settings, since))]
 
 
 def _series(sent: list[Sent], since: timedelta) -> Series:

@@ -156,12 +156,14 @@ def test_stats_have_sess_figures_and_the_databases(world: World, replace: dict[s
         ("bounces", 4.7, 5.0, 10.0),
         ("complaints", 0.06, 0.1, 0.5),
     ]
-    counts = {row["what"]: row for row in shown["Database"]}
-    assert (counts["users ok"]["users"], counts["users bounced"]["bounce_count"]) == (9990, 20)
-    assert counts["bounce Permanent"]["addresses"] == 10
+    users = {row["email_status"]: row for row in shown["Users"]}
+    assert (users["ok"]["users"], users["bounced"]["bounce_count"]) == (9990, 20)
+    assert {row["type"]: row["addresses"] for row in shown["Counted"]} == {"Transient": 100, "Permanent": 10}
     assert 14 <= len(shown["Sent"]) <= 15
     assert shown["Sent"][-2]["bounce_percent"] > shown["Sent"][0]["bounce_percent"]
     assert len(told(world, "bounces", "stats", "--since", "6h")["Sent"]) in (23, 24, 25)
+    nothing = told(world, "bounces", "stats", "--since", "1s")
+    assert (nothing["Sent"], nothing["Reputation"][0]["sent_percent"]) == ([], None)
 
 
 def test_the_list_says_what_one_has_and_the_other_lacks(world: World) -> None:
@@ -193,4 +195,4 @@ def test_what_ses_says_is_shown_though_others_can_not_be_asked(world: World) -> 
     assert shown["Reputation"][0]["sent_percent"] > 1
     world.heal()
     world.fault("aws", "secretsmanager.GetSecretValue", "refuse", times=0)
-    assert "could not be asked" in str(told(world, "bounces", "stats")["Database"])
+    assert "could not be asked" in str(told(world, "bounces", "stats")["Users"])
