@@ -118,6 +118,11 @@ def test_an_address_is_the_same_in_any_spelling(world: World, replace: dict[str,
     assert inactive(world) == CAUGHT
 
 
+def test_an_exemption_that_is_no_address_is_named(world: World) -> None:
+    world.configure({"exempt = []": 'exempt = ["user500@"]'})
+    assert "'user500@', which is no address and no domain" in refusal(world.opsctl("bounces", "enforce", "-y"), 2)
+
+
 @pytest.mark.parametrize("option", ["--threshold 0", "--threshold -3", "--threshold many", "--window 0s", "--window 30"])
 def test_a_threshold_or_window_of_nothing_is_no_usage(world: World, option: str) -> None:
     done = world.opsctl("bounces", "enforce", *option.split(), "-y", check=2)
@@ -166,7 +171,9 @@ def test_stats_have_sess_figures_and_the_databases(world: World, replace: dict[s
     assert (nothing["Sent"], nothing["Reputation"][0]["sent_percent"]) == ([], None)
 
 
-def test_the_list_says_what_one_has_and_the_other_lacks(world: World) -> None:
+@DRIVERS
+def test_the_list_says_what_one_has_and_the_other_lacks(world: World, replace: dict[str, str]) -> None:
+    world.configure(replace)
     rows = {row["address"]: row for row in told(world, "bounces", "list")}
     assert rows["user300@example.com"]["difference"] == ""
     assert rows["user700@example.com"]["difference"] == "not marked in the database"
