@@ -49,9 +49,9 @@ def _unusual(bare: str) -> Address:
         raise ValueError("not an e-mail address")
     recipient = f"{composed.lower()}@{wire}"
     # A database in the C locale lowers the letters of ASCII alone.
-    locals_ = {composed.lower(), composed.translate(ASCII_UPPER)}
-    locals_ |= {unicodedata.normalize("NFD", each) for each in locals_}
-    others = {f"{each}@{name}" for each in locals_ for name in (wire, shown, domain.translate(ASCII_UPPER))}
+    names = (wire, shown, unicodedata.normalize("NFC", domain).translate(ASCII_UPPER))
+    others = {f"{each}@{name}" for each in (composed.lower(), composed.translate(ASCII_UPPER)) for name in names}
+    others |= {unicodedata.normalize("NFD", each) for each in others}
     return Address(recipient, wire, tuple(sorted(others - {recipient})))
 
 
