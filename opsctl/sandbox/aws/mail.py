@@ -26,9 +26,8 @@ POINTS = 14 * 96
 DAY = 86_400
 PAGE = 1_000
 QUOTA = 50_000.0
-# The user numbers on SES's list: marked in the database too, and not.
-MARKED = (300, 1300, 2300)
-UNMARKED = (700, 1700)
+# The users on SES's list, by number.
+BOUNCED, COMPLAINED = (21, 22, 23, 24, 700), (41, 42, 1700)
 REASONS = ("BOUNCE", "COMPLAINT")
 
 
@@ -82,10 +81,11 @@ class Mail:
         self._moto.json("sqs", REGION, "AmazonSQS.CreateQueue", {"QueueName": "ses-notifications"})
         self._moto.query("ses", REGION, "VerifyEmailIdentity", EmailAddress="no-reply@example.com")
         now = self._timeline.now()
-        known = [f"user{number}@example.com" for number in (*MARKED, *UNMARKED)]
         gone = [f"former{number}@example.{('net', 'org')[number % 2]}" for number in range(1, 9)]
-        for number, address in enumerate([*known, *gone]):
-            self._suppressed[address] = (REASONS[number % 5 == 4], now - (2 + 4 * number) * DAY)
+        for days, address in enumerate([*(f"user{number}@example.com" for number in BOUNCED), *gone], 1):
+            self._suppressed[address] = ("BOUNCE", now - 4 * days * DAY)
+        for days, number in enumerate(COMPLAINED, 1):
+            self._suppressed[f"user{number}@example.com"] = ("COMPLAINT", now - 5 * days * DAY)
 
     def _statistics(self, request: Request) -> Answer:
         points = "".join(
