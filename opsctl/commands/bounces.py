@@ -4,24 +4,229 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from opsctl.changes.base import Change
 from opsctl.changes.bounces import STDIN, CountNotifications, CountQueue, MarkAddress
-from opsctl.cli import changes, group
+from opsctl.changes.enforcement import SetUsersActive
+from opsctl.changing import DURATION
+from opsctl.cli import changes, group, views
 from opsctl.config import state_folder
-from opsctl.errors import ConfigurationError, NotFound
+from opsctl.errors import ConfigurationError, NotFound, Refused, SystemFailed
+from opsctl.render.shapes import Page, Series
+from opsctl.settings import Duration
 
 if TYPE_CHECKING:
+    from opsctl.adapters.aws.ses import Account, Sent, Suppressed
+    from opsctl.adapters.bounce_counts import Rule
+    from opsctl.settings import BounceSettings
     from opsctl.systems import Systems
+
+Rows = list[dict[str, Any]]
 
 IDENTIFIER = re.compile(r"[\x21-\x7e]{1,256}")
 
+BATCH = 100
+BUCKETS = [(timedelta(hours=6), timedelta(minutes=15)), (timedelta(days=2), timedelta(hours=1))]
+"""Up to which span the plot has a bar for how long; beyond, a bar a day."""
+REPUTATION = {"bounces": "Reputation.BounceRate", "complaints": "Reputation.ComplaintRate"}
+SES_CHECKS = timedelta(hours=24)
+"""How far back the newest value of the account's reputation is looked for."""
+
 bounces = group("bounces")
+
+
+@bounces.command()
+@click.option("--since", type=DURATION, default="14d", show_default=True, help="How far back; SES itself keeps two weeks.")
+@views
+def stats(systems: Systems, since: timedelta) -> Page:
+    """Show what SES sent and got back, the account's reputation, and the database's own counts."""
+    from opsctl.adapters import bounce_counts
+
+    _longer_than_zero(since, "--since")
+    settings = systems.environment.need("bounces")
+    begin = systems.now() - since
+    with ThreadPoolExecutor(5) as pool:
+        points, account = pool.submit(systems.ses.sent, settings.region), pool.submit(systems.ses.account, settings.region)
+        rates = pool.submit(_asked, lambda: _reputation(systems, settings))
+        users = pool.submit(_asked, lambda: bounce_counts.by_status(systems, settings))
+        counted = pool.submit(_asked, lambda: bounce_counts.by_kind(systems, settings, begin))
+        sent = [point for point in points.result() if point.at >= begin]
+        return Page(
+            [
+                ("Account", _account(account.result())),
+                ("Reputation", _rates(rates.result(), sent)),
+                ("Users", users.result()),
+                ("Counted", counted.result()),
+                ("Sent", _series(sent, since)),
+            ]
+        )
+
+
+def _asked(ask: Callable[[], Rows]) -> Rows:
+    """What SES says is shown also while the others can't be asked."""
+    try:
+        return ask()
+    except SystemFailed as cause:
+        return [{"state": "could not be asked", "why": cause.what}]
+
+
+def _account(account: Account) -> dict[str, Any]:
+    return {
+        "may send": account.sending,
+        "enforcement": account.enforcement,
+        "out of the SES sandbox": account.production,
+        "sent in 24h": f"{account.sent_in_24h:,.0f} of {account.daily_quota:,.0f}",
+        "per second": account.per_second,
+    }
+
+
+def _reputation(systems: Systems, settings: BounceSettings) -> Rows:
+    """The newest value of the account's two rates, as SES computes them over a representative volume of mail."""
+    since, rows = systems.now() - SES_CHECKS, []
+    for name, metric in REPUTATION.items():
+        points = systems.cloudwatch.metric("AWS/SES", metric, {}, since, period=900, region=settings.region)
+        rows.append({"rate": name, "percent": _percent(points[-1].value) if points else None, "at": points[-1].at if points else None})
+    return rows
+
+
+def _rates(asked: Rows, sent: list[Sent]) -> Rows:
+    """Each rate beside SES's two lines, and what was sent since; without reputation, the latter is held against them."""
+    from opsctl.adapters.aws.ses import PAUSE, REVIEW
+
+    told = {row["rate"]: row["percent"] for row in asked if "rate" in row}
+    attempts = sum(point.attempts for point in sent)
+    rows: Rows = []
+    for name in REPUTATION:
+        percents = {"ses_percent": told.get(name), "sent_percent": _share(sum(getattr(point, name) for point in sent), attempts)}
+        review, pause = _percent(REVIEW[name]), _percent(PAUSE[name])
+        held = next((percent for percent in percents.values() if percent is not None), None)
+        rows.append({"rate": name, **percents, "review_at": review, "pause_at": pause, "state": _state(held, review, pause)})
+    return rows if told else [*rows, *({"rate": "ses_percent", **row} for row in asked)]
+
+
+def _state(percent: float | None, review: float, pause: float) -> str:
+    if percent is None:
+        return "nothing was sent"
+    return "SES may pause sending" if percent >= pause else "SES may review the account" if percent >= review else "below review"
+
+
+def _series(sent: list[Sent], since: timedelta) -> Series:
+    """What was sent, a row for each quarter of an hour, hour or day; the plot has SES's two lines."""
+    from opsctl.adapters.aws.ses import PAUSE, REVIEW
+
+    step = next((each for longest, each in BUCKETS if since <= longest), timedelta(days=1)).total_seconds()
+    rows = []
+    for begin, points in groupby(sent, key=lambda point: point.at.timestamp() // step * step):
+        some = list(points)
+        names = ("attempts", "bounces", "complaints", "rejects")
+        counted = {name: sum(getattr(point, name) for point in some) for name in names}
+        percent = _share(counted["bounces"], counted["attempts"])
+        rows.append({"from": datetime.fromtimestamp(begin, UTC), **counted, "bounce_percent": percent})
+    lines = {"SES reviews the account": _percent(REVIEW["bounces"]), "SES may pause sending": _percent(PAUSE["bounces"])}
+    return Series(rows, "bounce_percent", by="from", lines=lines)
+
+
+def _percent(share: float) -> float:
+    return round(share * 100, 3)
+
+
+def _share(some: int, of_all: int) -> float | None:
+    return _percent(some / of_all) if of_all else None
+
+
+@bounces.command("list")
+@click.option("--since", type=DURATION, help="Only what came onto SES's list, or last came back, within this span.")
+@click.option("--reason", type=click.Choice(["bounce", "complaint"]), help="Only addresses that are there for this.")
+@views
+def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows:
+    """List the addresses that SES no longer sends to, beside the database's marks; says what one has and the other lacks."""
+    from opsctl.adapters import bounce_counts
+
+    _longer_than_zero(since, "--since")
+    settings: BounceSettings = systems.environment.need("bounces")
+    suppressed = {bounce_counts.compared(each.address): each for each in systems.ses.suppressed(settings.region)}
+    held = {bounce_counts.compared(row["address"]): row for row in bounce_counts.marks(systems, settings, list(suppressed))}
+    rows = [_beside(address, suppressed.get(address), held.get(address), settings) for address in suppressed | held]
+    begin = systems.now() - since if since else None
+    wanted = [row for row in rows if _wanted(row, begin, reason)]
+    return sorted(wanted, key=lambda row: (row["since"] or datetime.min.replace(tzinfo=UTC), row["address"]), reverse=True)
+
+
+def _beside(address: str, ses: Suppressed | None, held: dict[str, Any] | None, settings: BounceSettings) -> dict[str, Any]:
+    """An address as both know it; `since` is SES's date, or without one when mail last came back."""
+    marked = held is not None and held["status"] in settings.marked
+    only_ses = "no such user" if held is None else "" if marked else "not marked in the database"
+    said = only_ses if ses else "not on SES's list"
+    kind = "COMPLAINT" if held and held["kind"] == "complaint" else "BOUNCE"
+    return {
+        "address": address,
+        "reason": ses.reason if ses else kind,
+        "since": ses.at if ses else held and held["at"],
+        "on_ses_list": ses is not None,
+        "user": held["user"] if held else None,
+        "status": held["status"] if held else None,
+        "bounces": held["bounces"] if held else None,
+        "active": held["active"] if held else None,
+        "difference": said,
+    }
+
+
+def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> bool:
+    late = begin is None or (row["since"] is not None and row["since"] >= begin)
+    return late and (reason is None or row["reason"] == reason.upper())
+
+
+@bounces.command()
+@click.option("--threshold", type=click.IntRange(1), metavar="N", help="From how many bounces on; without it, as configured (5).")
+@click.option("--window", type=DURATION, help="Count those of this span; without it, as configured (30d).")
+@click.option("--accept-outage", is_flag=True, help="Go on though one domain or one hour makes up most of the bounces.")
+@changes
+def enforce(systems: Systems, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
+    """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
+    from opsctl.adapters import bounce_counts
+
+    settings: BounceSettings = systems.environment.need("bounces")
+    span, most = settings.window if window is None else window, threshold or settings.threshold
+    _longer_than_zero(span, "--window")
+    rule = bounce_counts.Rule(most, systems.database.server_time() - span, settings.exempt)
+    found = list(bounce_counts.over(systems, settings, rule))
+    if not accept_outage and any(row["active"] and not row["exempt"] for row in found):
+        _no_outage(systems, settings, rule)
+    spared = sum(row["exempt"] for row in found)
+    users = [(row["id"], row["active"]) for row in found if not row["exempt"]]
+    for first in range(0, max(len(users), 1), BATCH):
+        some = tuple(users[first : first + BATCH])
+        yield SetUsersActive(active=False, users=some, threshold=most, window=str(span), spared=0 if first else spared)
+
+
+def _no_outage(systems: Systems, settings: BounceSettings, rule: Rule) -> None:
+    """Raise Refused where one domain (of several users) or one hour makes up most of the bounces of those to be deactivated."""
+    from opsctl.adapters import bounce_counts
+
+    shares = {"domain": settings.domain_share, "hour": settings.hour_share}
+    for most in bounce_counts.spread(systems, settings, rule):
+        share = most.bounces / most.of_all
+        # One user's bounces are of one domain, whoever's fault they are.
+        alone = most.what == "domain" and most.addresses == 1
+        if share > shares[most.what] and not alone:
+            raise Refused(
+                f"{most.bounces:,} of the {most.of_all:,} bounces ({share:.0%}, more than {shares[most.what]:.0%}) are of one {most.what},"
+                f" {most.which}: that looks like an outage of the provider, not like the users' doing. Nobody was deactivated.",
+                f"Wait until it is over. If it is none: --accept-outage, or another {most.what}-share in [bounces].",
+            )
+
+
+def _longer_than_zero(span: timedelta | None, option: str) -> None:
+    if span is not None and span <= timedelta(0):
+        raise click.BadParameter("expected a span longer than zero.", param_hint=option)
 
 
 @bounces.command()

@@ -157,7 +157,7 @@ def _plain(what: Any) -> Any:
     if isinstance(what, Verdict):
         return {"good": what.good, "checks": what.checks}
     if isinstance(what, Page):
-        return dict(what.sections)
+        return {head: _plain(part) for head, part in what.sections}
     return what.rows if isinstance(what, Series) else what
 
 
@@ -167,7 +167,7 @@ def _drawn(what: Any) -> str:
     if isinstance(what, Page):
         return "\n\n".join(f"{click.style(head, bold=True)}\n{_drawn(part)}" for head, part in what.sections)
     if isinstance(what, Series):
-        drawn = bars(what.rows, what.plot) if what.plot and sys.stdout.isatty() else ""
+        drawn = bars(what.rows, what.plot, what.by, what.lines) if what.plot and sys.stdout.isatty() else ""
         return "\n\n".join(part for part in (_table(what.rows), drawn) if part)
     if isinstance(what, Sequence) and not isinstance(what, str):
         return _table(what)

@@ -31,7 +31,7 @@ class Verdict(Struct, frozen=True):
 class Page(Struct, frozen=True):
     """Several tables or records under headings."""
 
-    sections: list[tuple[str, Sequence[Any] | dict[str, Any]]]
+    sections: list[tuple[str, Sequence[Any] | dict[str, Any] | Series]]
 
 
 class Text(Struct, frozen=True):
@@ -42,7 +42,12 @@ class Text(Struct, frozen=True):
 
 
 class Series(Struct, frozen=True):
-    """Rows of which a terminal also draws the column `plot`, a bar each."""
+    """Rows of which a terminal also draws the column `plot`, a bar each, labelled by the column `by` or by all others.
+
+    `lines` are the values that matter, by name: each is drawn across the bars.
+    """
 
     rows: list[dict[str, Any]]
     plot: str | None = None
+    by: str | None = None
+    lines: dict[str, float] = {}

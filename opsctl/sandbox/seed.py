@@ -49,13 +49,22 @@ INDEX = "CREATE INDEX refresh_sessions_user_id ON refresh_sessions (user_id)"
 # 7919 is a prime beyond every modulus here, so that logins and sessions are spread, not sorted.
 USERS = """
 INSERT INTO users (email, password_hash, role, last_login_at, bounce_count, created_at)
-SELECT 'user' || n || '@example.com',
+SELECT 'user' || n || '@example.' || CASE WHEN n %% 1500 = 0 THEN 'org' WHEN n %% 1000 = 0 THEN 'net' ELSE 'com' END,
        CASE n WHEN %(admin)s THEN %(admin_hash)s WHEN %(auth_test)s THEN %(auth_test_hash)s ELSE %(user_hash)s END,
        CASE n WHEN %(admin)s THEN 'admin' ELSE 'user' END,
        now() - make_interval(days => CASE WHEN n <= %(auth_test)s THEN 0 ELSE (n * 7919 %% 730)::int END, mins => 5),
        CASE WHEN n %% 500 = 0 THEN 5 WHEN n %% 100 = 0 THEN 2 ELSE 0 END,
        now() - make_interval(days => 731 + (n * 7919 %% 365)::int)
 FROM generate_series(1, %(users)s::bigint) AS n
+"""
+# What `bounce_count` says, bounce by bounce, spread over a month; every 2,500th user's over a quarter of a year.
+BOUNCES = """
+INSERT INTO ses_notifications (feedback_id, recipient, domain, kind, type, subtype, at, counted_at)
+SELECT 'seeded-' || id || '-' || k, email, split_part(email, '@', 2), 'bounce', 'Transient',
+       CASE WHEN k % 2 = 0 THEN 'MailboxFull' ELSE 'General' END, at, at + interval '1 minute'
+FROM users, generate_series(1, bounce_count) AS k,
+     LATERAL (SELECT now() - make_interval(days => 5 * k - 3 + CASE WHEN id % 2500 = 0 THEN 20 * (k - 1) ELSE 0 END,
+                                           hours => (id / 100 * 7 % 24)::int) AS at) AS moments
 """
 # The last two fifths began in the last ten minutes, and have their keys in Valkey; the others within
 # four weeks. A session's refresh token is the text "seeded-refresh-" and its id.
@@ -156,6 +165,7 @@ def fill_database(connection: psycopg.Connection[TupleRow], sizes: Sizes, facts:
         connection.execute(INDEX)
         for file in sorted(SHIPPED.glob("*.sql")):
             connection.execute(file.read_bytes())
+        connection.execute(BOUNCES)
     connection.execute("ANALYZE")
 
 

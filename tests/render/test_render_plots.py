@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from opsctl.render.plots import WIDE, bars
 
 
@@ -31,3 +33,23 @@ def test_nothing_to_draw_is_nothing() -> None:
     assert bars([], "n") == ""
     assert bars([{"n": 0}, {"n": -2}], "n") == ""
     assert bars([{"n": "nan"}], "n") == ""
+
+
+def test_lines_stand_across_the_bars_and_are_named_below() -> None:
+    rows = [{"at": "mon", "sent": 9, "rate": 2.5}, {"at": "tue", "sent": 8, "rate": 7.5}]
+    first, second, review, pause = bars(rows, "rate", "at", {"pause": 10.0, "review": 5.0}).splitlines()
+    assert first.startswith("mon  ")
+    assert (first.count("█"), second.count("█")) == (WIDE // 4, WIDE * 3 // 4 - 1)
+    assert {line.index("│") for line in (first, second, review)} == {5 + WIDE // 2 - 1}
+    assert first.rindex("│") == pause.index("│") == 5 + WIDE - 1
+    assert (review.split(" ", 1)[0], review.endswith("5 review"), pause.endswith("10 pause")) == ("", True, True)
+    assert first.endswith(" 2.5")
+
+
+def test_lines_alone_draw_nothing() -> None:
+    assert bars([], "rate", None, {"review": 5.0}) == ""
+
+
+def test_a_moment_labels_a_bar_to_the_minute() -> None:
+    at = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
+    assert bars([{"at": at, "n": 1}], "n").startswith("2026-03-01 12:30  ")

@@ -63,6 +63,8 @@ class CloudWatch:
             _put(REGION, "AWS/RDS", "DatabaseConnections", here, now, partial(_always, 24 - 6 * number), ahead=A_DAY)
             if number < 3:
                 _put(REGION, "AWS/RDS", "AuroraReplicaLag", here, now, partial(_always, 18 + number), "Milliseconds", A_DAY)
+        for metric, level in (("Reputation.BounceRate", 0.047), ("Reputation.ComplaintRate", 0.0006)):
+            _put(REGION, "AWS/SES", metric, {}, now, partial(_always, level), "None")
         here = {"WebACL": "hh-prod", "Rule": "ALL", "Region": HH_REGION}
         _put(HH_REGION, "AWS/WAFV2", "AllowedRequests", here, now, lambda minute: 31)
         _put(HH_REGION, "AWS/WAFV2", "BlockedRequests", here, now, lambda minute: int(minute % 10 == 0))

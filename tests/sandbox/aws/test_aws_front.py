@@ -84,7 +84,7 @@ def test_a_lent_role_may_call(aws: Aws) -> None:
     [
         ("rds", "describe_db_major_engine_versions"),
         ("shield", "describe_attack_statistics"),
-        ("sesv2", "get_account"),
+        ("sesv2", "list_import_jobs"),
         ("health", "describe_events"),
     ],
 )

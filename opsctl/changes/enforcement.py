@@ -1,0 +1,132 @@
+"""The change that deactivates users whose mail comes back too often, and puts them back."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psycopg import sql
+
+from opsctl import errors
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.settings import BounceSettings
+    from opsctl.systems import Systems
+
+SHOWN = 3
+
+
+class SetUsersActive(Change, frozen=True, kw_only=True):
+    """Up to a hundred users, each with whether it was active before, are `active` or not.
+
+    `threshold` bounces within `window` are why; `spared` is how many more have them and are exempt. Without any user it says that there
+    is nobody to deactivate. Only who was the other way before is changed, and is put back.
+    """
+
+    timeout: ClassVar[float] = 60
+    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"})
+
+    active: bool
+    users: tuple[tuple[str, bool], ...]
+    threshold: int
+    window: str
+    spared: int = 0
+
+    @property
+    def target(self) -> str:
+        """`user/ID`, or `users/FIRST..LAST` for several."""
+        ids = [id for id, _ in self.users]
+        if not ids:
+            return "users"
+        return f"user/{ids[0]}" if len(ids) == 1 else f"users/{ids[0]}..{ids[-1]}"
+
+    @property
+    def summary(self) -> str:
+        """Says how many, and why."""
+        why = f"{self.threshold:,} {'bounce' if self.threshold == 1 else 'bounces'} or more within {self.window}"
+        if not self.users:
+            return f"deactivate who has {why}"
+        whose = f"user {self.users[0][0]}" if len(self.users) == 1 else f"{len(self.users)} users"
+        return f"reactivate {whose}, deactivated for {why}" if self.active else f"deactivate {whose} with {why}"
+
+    @property
+    def changed(self) -> list[str]:
+        """The ids of those who were the other way before."""
+        return [id for id, was in self.users if was is not self.active]
+
+    def difference(self) -> tuple[Any, Any]:
+        """One user's state; of several, the count says it."""
+        if len(self.users) != 1:
+            return None, None
+        return _word(self.users[0][1]), _word(self.active)
+
+    def check(self, read: Systems) -> Finding:
+        """Read them back. Who was deactivated by somebody else meanwhile must not be put back as ours: then it has moved."""
+        exempt = f"; {self.spared:,} more with as many are exempt" if self.spared else ""
+        if not self.users:
+            return Done(f"nobody has {self.threshold:,} bounces or more within {self.window}{exempt}")
+        now = self._now(read)
+        todo = [id for id in self.changed if now.get(id) is not None and now[id] is not self.active]
+        if not todo:
+            said = "is" if len(self.users) == 1 else f"all {len(self.users)} are"
+            return Done(f"{said} {_word(self.active)}{exempt}" if len(now) == len(self.users) else f"all left are {_word(self.active)}")
+        if len(todo) < len(self.changed) and not self.active:
+            other = [id for id in self.changed if id not in todo]
+            return Moved(f"{_some(other)}: not active as reviewed, but deactivated or deleted by somebody else since")
+        return Pending(len(todo), "users", f"{_some(todo)}{exempt}")
+
+    def _now(self, read: Systems) -> dict[str, bool]:
+        settings: BounceSettings = read.environment.need("bounces")
+        query = sql.SQL("SELECT {id}::text AS id, {active} IS TRUE AS active FROM {users} WHERE {which}").format(
+            id=sql.Identifier(settings.id_column), active=sql.Identifier(settings.active_column), **_which(settings)
+        )
+        rows = read.database.query(query, ids=_ids(settings, [id for id, _ in self.users]))
+        return {row["id"]: row["active"] for row in rows}
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One UPDATE of those who are still as reviewed; rolled back where one to deactivate isn't, so that undo takes back ours alone."""
+        settings: BounceSettings = write.environment.need("bounces")
+        query = sql.SQL("UPDATE {users} SET {active} = {wanted} WHERE {which} AND {active} IS NOT {wanted}").format(
+            active=sql.Identifier(settings.active_column), wanted=sql.Literal(self.active), **_which(settings)
+        )
+        with write.database.transaction():
+            done = write.database.execute(query, ids=_ids(settings, self.changed))
+            if done != len(self.changed) and not self.active:
+                raise errors.Moved(f"{self.target}: not all are active as reviewed; nobody was deactivated.", "Plan it anew.")
+        return {"reactivated" if self.active else "deactivated": done}
+
+    def inverse(self) -> SetUsersActive:
+        """Those that it changes, as they were."""
+        back = tuple((id, self.active) for id in self.changed)
+        return SetUsersActive(active=not self.active, users=back, threshold=self.threshold, window=self.window)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's line (Safawinet 3.3), for these users alone."""
+        settings: BounceSettings = environment.need("bounces")
+        ids = ", ".join("'" + id.replace("'", "''") + "'" for id in self.changed)
+        word = "true" if self.active else "false"
+        update = f"UPDATE {settings.users_table} SET {settings.active_column} = {word} WHERE {settings.id_column} IN ({ids})"
+        return [f"psql -c {shlex.quote(f'{update} AND {settings.active_column} IS NOT {word}')}"]
+
+
+def _which(settings: BounceSettings) -> dict[str, sql.Composable]:
+    """The users travel as JSON, so that the table's own types cast them and both drivers can carry them."""
+    users, ident = sql.Identifier(settings.users_table), sql.Identifier(settings.id_column)
+    typed = sql.SQL("{id} IN (SELECT {id} FROM jsonb_populate_recordset(NULL::{users}, %(ids)s::jsonb))")
+    return {"users": users, "which": typed.format(id=ident, users=users)}
+
+
+def _ids(settings: BounceSettings, ids: list[str]) -> str:
+    return json.dumps([{settings.id_column: id} for id in ids])
+
+
+def _word(active: bool) -> str:
+    return "active" if active else "inactive"
+
+
+def _some(ids: list[str]) -> str:
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return f"{'user' if len(ids) == 1 else 'users'} {', '.join(ids[:SHOWN])}{more}"
