@@ -168,6 +168,7 @@ class Seed:
     def _database(self) -> None:
         instances = [CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3"]
         self._part.rds.seed(CLUSTER, instances, self._facts["database"])
+        self._part.rds.snapshots.seed(CLUSTER, self._began)
 
     def _cache(self) -> None:
         self._part.elasticache.seed("safawinet-redis")
