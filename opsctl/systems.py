@@ -266,6 +266,12 @@ class Systems:
 
         return connect(self)
 
+    def database_at(self, host: str, port: int, arn: str) -> Database:
+        """A copy of the application's database, at another endpoint; the caller closes it."""
+        from opsctl.adapters.database import connect_at
+
+        return connect_at(self, host, port, arn)
+
     @cached_property
     def redis(self) -> Redis:
         """The application's Redis."""

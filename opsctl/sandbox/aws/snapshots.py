@@ -12,12 +12,13 @@ from typing import Any
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.timeline import Timeline
-from opsctl.sandbox.aws.wire import Answer, AwsError, Request
+from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
 
 SNAPSHOT_SECONDS = 3.0
 RESTORE_SECONDS = 4.0
 DAY = 86_400.0
 SUBNETS = "safawinet-private"
+NAMESPACE = "http://rds.amazonaws.com/doc/2014-10-31/"
 _MEMBER = (
     "The specified instance is a member of a cluster and a snapshot cannot be created directly. "
     "Please use the CreateDBClusterSnapshot API instead."
@@ -52,6 +53,7 @@ class Snapshots:
             "RestoreDBClusterFromSnapshot": self._restore_cluster,
             "RestoreDBInstanceFromDBSnapshot": self._restore_instance,
             "CreateDBInstance": self._create_instance,
+            "EnableHttpEndpoint": self._enable_data_api,
         }
 
     def seed(self, cluster: str, began: float) -> None:
@@ -131,6 +133,15 @@ class Snapshots:
         # A restored cluster has a Data API only once it is enabled.
         cluster._enable_http_endpoint = False
         return self._settling(answer, cluster, "_status", _Creating("creating"))
+
+    def _enable_data_api(self, request: Request) -> Answer:
+        arn = request.params.get("ResourceArn", "")
+        cluster = self._backend(request.region).clusters.get(arn.rpartition(":")[2])
+        if cluster is None:
+            raise AwsError("ResourceNotFoundFault", f"The specified resource {arn} was not found.", 404)
+        cluster._enable_http_endpoint = True
+        shown = f"<ResourceArn>{arn}</ResourceArn><HttpEndpointEnabled>true</HttpEndpointEnabled>"
+        return query_answer(request, NAMESPACE, shown)
 
     def _restore_instance(self, request: Request) -> Answer:
         self._must_be_whole(request)
