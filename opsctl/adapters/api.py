@@ -111,9 +111,10 @@ class Api(Adapter):
         return self._revoked("/v1/auth/force-logout-all", {}, key)
 
     @writes
-    def announce(self, message: str, duration: str, key: str) -> None:
-        """Announce a maintenance of `duration` (`30m`) to the users."""
-        self._as_admin("/v1/notifications/maintenance", {"message": message, "duration": duration}, key)
+    def announce(self, message: str, duration: str, key: str, *, at: datetime | None = None) -> None:
+        """Announce a maintenance of `duration` (`2 hours`) to the users, which begins `at`, or now."""
+        begins = {} if at is None else {"at": at.isoformat()}
+        self._as_admin("/v1/notifications/maintenance", {"message": message, "duration": duration, **begins}, key)
 
     def can_authorise(self) -> bool:
         """Whether an administrator's token is there that the API accepts, or a way to one."""

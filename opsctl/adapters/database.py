@@ -116,7 +116,7 @@ def count_some(database: Database, table: str | None, most: int) -> int:
 
     if table is None:
         return int(database.query("SELECT 1 AS n")[0]["n"])
-    query = sql.SQL("SELECT count(*) AS n FROM (SELECT 1 FROM {} LIMIT %(most)s) AS some").format(sql.Identifier(table))
+    query = sql.SQL("SELECT count(*) AS n FROM (SELECT 1 FROM {} LIMIT %(most)s) AS first").format(sql.Identifier(table))
     return int(database.query(query, most=most)[0]["n"])
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from opsctl.adapters.aws.snapshots import ORIGIN, Kind, Surroundings
-from opsctl.adapters.database import count_some
+from opsctl.adapters.database import Busy, count_some
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.snapshots import made_by, progress, rds
-from opsctl.errors import CredentialsInvalid, Denied, NotFound, Refused, SystemFailed
+from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.snapshots import Place
@@ -39,7 +39,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     def _found(self, place: Place) -> Finding:
         """What a place by that name means: another's, broken, on its way, or there."""
         if place.tags.get(ORIGIN) != self.origin:
-            return Moved(f"{place.id} is there already, not from {self.snapshot} as reviewed; choose another name, or delete that one")
+            return Moved(f"{place.id} is there already, not from {self.snapshot} as reviewed; choose another name")
         if place.status.startswith(BROKEN):
             return Failed(f"{place.id} is {place.status}; delete it, then restore anew", 1, "databases")
         if place.status != "available":
@@ -72,10 +72,10 @@ def answers(read: Systems, place: Place, arn: str) -> Finding:
     database = read.database_at(place.host, place.port, arn)
     try:
         count = count_some(database, sessions.users_table if sessions else None, ENOUGH)
-    except (CredentialsInvalid, NotFound, Denied, Refused) as no:
-        return Failed(f"{place.id} is available and can't be asked: {no.what} The copy has the logins of when the snapshot was made")
-    except SystemFailed as no:
+    except (Unreachable, Busy, Throttled) as no:
         return Settling(f"{place.id} is available and doesn't answer yet: {no.what}")
+    except (SystemFailed, Refused) as no:
+        return Failed(f"{place.id} is available and can't be asked, perhaps since its logins are those of the snapshot's day: {no.what}")
     finally:
         database.close()
     if sessions is None:

@@ -146,6 +146,14 @@ def fail_next_rollout(folder: Path, service: str) -> None:
     front_door.call(world_file.facts(folder.resolve()), "POST", "/rollout-failure", {"service": service})
 
 
+def fail_next_snapshot(folder: Path) -> None:
+    """Make the next snapshot of the database fail half way.
+
+    Raises SystemFailed when the sandbox isn't up.
+    """
+    front_door.call(world_file.facts(folder.resolve()), "POST", "/aws/snapshot-failure", {})
+
+
 def crash(folder: Path, part: str) -> int:
     """Kill a process as a crash would: `postgres`, `valkey`, or `server` with all HTTP parts. Returns how many died."""
     name = front_door.PART if part in front_door.HTTP_PARTS else part
