@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.client import Client
     from opsctl.adapters.database import Database
     from opsctl.adapters.ghcr import Ghcr
+    from opsctl.adapters.health import Health
     from opsctl.adapters.hubspot import HubSpot
     from opsctl.adapters.lease import Lease
     from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
@@ -285,6 +286,12 @@ class Systems:
         from opsctl.adapters.api import Api
 
         return Api(self)
+
+    def health(self, url: str) -> Health:
+        """What the health check at `url` says."""
+        from opsctl.adapters.health import at
+
+        return at(self, url)
 
     @cached_property
     def lease(self) -> Lease:

@@ -24,6 +24,8 @@ def made_by(token: str) -> dict[str, str]:
 
 def progress(snapshot: Snapshot) -> str:
     """How far a snapshot has come, as a person reads it."""
+    if snapshot.status == "failed":
+        return f"snapshot {snapshot.id} has failed"
     return f"snapshot {snapshot.id} is {snapshot.status}" + (f", {snapshot.percent} %" if snapshot.percent is not None else "")
 
 
