@@ -76,9 +76,13 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
 
     def _named(self, found: Snapshot) -> Finding:
         if not found.ours or found.of != self.of:
-            return Moved(f"{self.id} is there already, a snapshot of {found.of} that opsctl didn't make; give another --id")
+            return Moved(
+                f"{self.id} is there already, a snapshot of {found.of} that opsctl didn't make, not as reviewed; give another --id"
+            )
         if found.created and found.created < self.since - SKEW:
-            return Moved(f"{self.id} is there already, of {found.created:%Y-%m-%d %H:%M} UTC, which is too old; give another --id")
+            return Moved(
+                f"{self.id} is there already, of {found.created:%Y-%m-%d %H:%M} UTC, too old and not as reviewed; give another --id"
+            )
         if found.status == "available":
             return Done(f"{self.id} is available", found.created)
         if found.status == "failed":
@@ -114,7 +118,6 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
     """Snapshot `id` is gone, unless it is held or among the newest `keep` of ours."""
 
     permissions: ClassVar[frozenset[str]] = frozenset({"rds:DeleteDBClusterSnapshot", "rds:DeleteDBSnapshot"})
-    width: ClassVar[int] = 4
 
     of: str
     of_kind: Kind
