@@ -173,7 +173,7 @@ class Snapshots(Adapter):
             if like.capacity:
                 how["ServerlessV2ScalingConfiguration"] = dict(zip(("MinCapacity", "MaxCapacity"), like.capacity, strict=True))
             operation = "restore_db_cluster_from_snapshot"
-        given = {name: value for name, value in {**common, **how}.items() if value not in ("", [], 0)}
+        given = {name: value for name, value in {**common, **how}.items() if value or value is False}
         self._once(lambda: self.place(to, kind), f"database {to}", tags, operation, **given)
 
     @writes

@@ -75,7 +75,7 @@ class AwsPart:
         self.ecs = Ecs(timeline, world.wait, self.secrets.resolve, self.ecr.digest)
         self.autoscaling = AutoScaling(timeline, self.ecs)
         self.rds = Rds(timeline, world.wait, world.facts, moto)
-        self.rds_data = RdsData(world.facts, world.clock, self._login)
+        self.rds_data = RdsData(world.facts, world.clock, self._login, self.rds.snapshots.has_data_api)
         self.elasticache = ElastiCache(world.facts, moto)
         self.logs = Logs(timeline, world.wait, moto)
         self.lambdas = Lambda(timeline, world.wait, moto)

@@ -75,6 +75,11 @@ class Snapshots:
         """Have the next snapshot fail half way."""
         self._fails = True
 
+    def has_data_api(self, arn: str) -> bool:
+        """Whether the cluster of this ARN has its Data API switched on."""
+        cluster = self._backend(REGION).clusters.get(arn.rpartition(":")[2])
+        return cluster is not None and bool(cluster._enable_http_endpoint)
+
     def _backend(self, region: str) -> Any:
         from moto.rds.models import rds_backends
 
