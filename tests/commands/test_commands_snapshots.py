@@ -5,13 +5,34 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from terminal import Result
 from world import CLUSTER, World
 
 BY_HAND = "before-the-upgrade"
 COPY = ("--to", "safawinet-restore")
 ALONE = {"DBInstanceIdentifier": "safawinet-reports", "DBInstanceClass": "db.t4g.small", "Engine": "postgres", "AllocatedStorage": 20}
+
+WRONG = [
+    ("create --id no_name", 2, "is no name"),
+    ("create --id 1st", 2, "is no name"),
+    ("create --id ends-", 2, "is no name"),
+    ("create --max-age 0", 2, "expected a duration"),
+    ("create --max-age -1h", 2, "expected a duration"),
+    ("create --of nothing", 1, "no instance 'nothing'"),
+    (f"create --of {CLUSTER}-2", 4, "is a member of cluster"),
+    (f"create --id {BY_HAND}", 4, "opsctl didn't make"),
+    ("prune --keep 0", 2, "0 is not in the range"),
+    ("prune --keep -1", 2, "not in the range"),
+    ("prune", 2, "Missing option '--keep'"),
+    ("prune --keep 1 --of nothing", 1, "no instance 'nothing'"),
+    ("list --of nothing", 1, "no instance 'nothing'"),
+    ("restore nothing --to copy", 1, "no snapshot 'nothing'"),
+    (f"restore {BY_HAND}", 2, "Missing option '--to'"),
+    (f"restore {BY_HAND} --to {'x' * 62}", 2, "is no name"),
+    (f"restore {BY_HAND} --to {CLUSTER}", 4, "is there already"),
+    (f"restore {BY_HAND} --to copy --like nothing", 4, "no cluster nothing"),
+]
+"""What is typed wrong: the line, its exit code, and what is said."""
 
 
 def told(result: Result) -> str:
@@ -41,35 +62,13 @@ def being_made(world: World) -> None:
     world.opsctl("sandbox", "up", "--tempo", "100", check=0)
 
 
-@pytest.mark.parametrize(
-    ("line", "code", "said"),
-    [
-        ("create --id no_name", 2, "is no name"),
-        ("create --id 1st", 2, "is no name"),
-        ("create --id ends-", 2, "is no name"),
-        ("create --max-age 0", 2, "expected a duration"),
-        ("create --max-age -1h", 2, "expected a duration"),
-        ("create --of nothing", 1, "no instance 'nothing'"),
-        (f"create --of {CLUSTER}-2", 4, "is a member of cluster"),
-        (f"create --id {BY_HAND}", 4, "opsctl didn't make"),
-        ("prune --keep 0", 2, "0 is not in the range"),
-        ("prune --keep -1", 2, "not in the range"),
-        ("prune", 2, "Missing option '--keep'"),
-        ("prune --keep 1 --of nothing", 1, "no instance 'nothing'"),
-        ("list --of nothing", 1, "no instance 'nothing'"),
-        ("restore nothing --to copy", 1, "no snapshot 'nothing'"),
-        (f"restore {BY_HAND}", 2, "Missing option '--to'"),
-        (f"restore {BY_HAND} --to {'x' * 62}", 2, "is no name"),
-        (f"restore {BY_HAND} --to {CLUSTER}", 4, "is there already"),
-        (f"restore {BY_HAND} --to copy --like nothing", 4, "no cluster nothing"),
-    ],
-)
-def test_what_is_wrong_is_said_and_nothing_is_done(world: World, line: str, code: int, said: str) -> None:
+def test_what_is_wrong_is_said_and_nothing_is_done(world: World) -> None:
     before = world.snapshot(sessions=False)
-    yes = [] if line.startswith("list") else ["-y"]
-    result = world.opsctl("snapshots", *line.split(), *yes, check=code)
-    assert said in result.err
-    assert "Traceback" not in result.err
+    for line, code, said in WRONG:
+        yes = [] if line.startswith("list") else ["-y"]
+        result = world.opsctl("snapshots", *line.split(), *yes, check=code)
+        assert said in result.err, line
+        assert "Traceback" not in result.err, line
     assert world.snapshot(sessions=False) == before
 
 

@@ -32,7 +32,10 @@ class _Transaction:
 
 
 class RdsData:
-    """Statements and transactions. `login` reads a secret's value by ARN or name (and raises AwsError without one)."""
+    """Statements and transactions. `login` reads a secret's value by ARN or name (and raises AwsError without one).
+
+    `serves` tells whether another cluster than the seeded one has its Data API on, by its ARN.
+    """
 
     def __init__(
         self,
