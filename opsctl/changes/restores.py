@@ -58,6 +58,11 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         note = f"it costs what a {self.like.instance_class} costs until somebody deletes it; not open to the internet"
         return Pending(1, "databases", note)
 
+    def _whole(self, read: Systems) -> Place | Settling | None:
+        """The copy's cluster, when it takes further changes; None while it isn't there at all."""
+        place = read.snapshots.place(self.name, "cluster")
+        return place if place is None or place.status == "available" else Settling(f"cluster {place.id} is {place.status}")
+
     def inverse(self) -> Never:
         """None."""
         return Never("a copy may be in use once it is there; delete it by hand when nobody needs it, since until then it costs")
@@ -185,8 +190,10 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Look at the cluster."""
-        place = read.snapshots.place(self.name, "cluster")
-        if place is not None and place.data_api:
+        cluster = self._whole(read)
+        if isinstance(cluster, Settling):
+            return cluster
+        if cluster is not None and cluster.data_api:
             return Done(f"the Data API of {self.name} is on")
         return Pending(1, "settings")
 
@@ -227,7 +234,9 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
         """Look at the instance, then ask it."""
         place = read.snapshots.place(self.id, "instance")
         if place is None:
-            return Pending(1, "databases", f"a {self.like.instance_class}, not open to the internet")
+            cluster = self._whole(read)
+            wanted = Pending(1, "databases", f"a {self.like.instance_class}, not open to the internet")
+            return cluster if isinstance(cluster, Settling) else wanted
         if place.cluster != self.name:
             return Moved(f"{self.id} is there already, and not in {self.name} as reviewed; choose another name")
         found = self._found(place)

@@ -10,7 +10,7 @@ from world import CLUSTER, World
 
 BY_HAND = "before-the-upgrade"
 COPY = ("--to", "safawinet-restore")
-ALONE = {"DBInstanceIdentifier": "safawinet-reports", "DBInstanceClass": "db.t4g.small", "Engine": "postgres", "AllocatedStorage": 20}
+ALONE = {"DBInstanceIdentifier": "safawinet-alone", "DBInstanceClass": "db.t4g.small", "Engine": "postgres", "AllocatedStorage": 20}
 
 WRONG = [
     ("create --id no_name", 2, "is no name"),
@@ -99,6 +99,8 @@ def test_one_that_another_run_makes_is_waited_for(world: World) -> None:
         assert "is creating, 0 %" in planned["changes"][0]["why"]
         refused = world.opsctl("snapshots", "restore", row["snapshot"], *COPY, "-y", check=4)
         assert "can't be restored yet" in told(refused)
+        begun = world.opsctl("-o", "json", "snapshots", "restore", BY_HAND, *COPY, "--no-wait", "-y", check=6).json
+        assert [change["state"] for change in begun["changes"]] == ["unknown", "pending"], "a cluster that is made takes no instance yet"
     finally:
         world.opsctl("sandbox", "up", "--tempo", "0", check=0)
 
@@ -113,18 +115,18 @@ def test_one_that_failed_is_said_restored_never_and_made_anew_under_another_name
 
 def test_an_instance_that_stands_alone_has_snapshots_of_its_own_kind(world: World) -> None:
     alone(world)
-    made = world.opsctl("-o", "json", "snapshots", "create", "--of", "safawinet-reports", "--id", "r1", "-y", check=0).json
-    assert "instance safawinet-reports" in made["changes"][0]["summary"]
-    (row,) = listed(world, "--of", "safawinet-reports")
+    made = world.opsctl("-o", "json", "snapshots", "create", "--of", "safawinet-alone", "--id", "r1", "-y", check=0).json
+    assert "instance safawinet-alone" in made["changes"][0]["summary"]
+    (row,) = listed(world, "--of", "safawinet-alone")
     assert (row["kind"], row["size_gib"]) == ("instance", 20)
     done = world.opsctl("-o", "json", "snapshots", "restore", "r1", *COPY, "-y", check=0).json
     assert [change["kind"] for change in done["changes"]] == ["restore-instance"]
     (copy,) = world.aws("rds").describe_db_instances(DBInstanceIdentifier=COPY[1])["DBInstances"]
     assert {tag["Key"]: tag["Value"] for tag in copy["TagList"]}["opsctl"] == done["run"]
     assert world.opsctl("-o", "json", "snapshots", "restore", "r1", *COPY, "-y", check=0).json["result"] == "unchanged"
-    world.opsctl("snapshots", "create", "--of", "safawinet-reports", "--id", "r2", "--max-age", "0s", "-y", check=0)
-    world.opsctl("snapshots", "prune", "--of", "safawinet-reports", "--keep", "1", "-y", check=0)
-    assert [row["snapshot"] for row in listed(world, "--of", "safawinet-reports")] == ["r2"]
+    world.opsctl("snapshots", "create", "--of", "safawinet-alone", "--id", "r2", "--max-age", "0s", "-y", check=0)
+    world.opsctl("snapshots", "prune", "--of", "safawinet-alone", "--keep", "1", "-y", check=0)
+    assert [row["snapshot"] for row in listed(world, "--of", "safawinet-alone")] == ["r2"]
 
 
 def test_held_and_foreign_ones_stay_and_one_whose_newer_ones_are_gone_does_too(world: World) -> None:

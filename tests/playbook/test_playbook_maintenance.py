@@ -105,7 +105,7 @@ def test_a_snapshot_is_made_and_restored(world: World) -> None:
     run(world, "backup-and-restore", "age=0s")
     said = run(world, "backup-and-restore", "purpose=restore", "snapshot=before-the-upgrade", "to=copy")
     assert "copy-1 is available and answers" in said
-    assert [c["DBClusterIdentifier"] for c in world.aws("rds").describe_db_clusters()["DBClusters"]] == [CLUSTER, "copy"]
+    assert {CLUSTER, "copy"} <= {c["DBClusterIdentifier"] for c in world.aws("rds").describe_db_clusters()["DBClusters"]}
 
 
 def test_scheduled_maintenance_from_proof_to_proof(world: World) -> None:
