@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.client import Client
     from opsctl.adapters.database import Database
     from opsctl.adapters.ghcr import Ghcr
+    from opsctl.adapters.health import Health
     from opsctl.adapters.hubspot import HubSpot
     from opsctl.adapters.lease import Lease
     from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
@@ -318,6 +319,12 @@ class Systems:
 
         return Backends(self)
 
+    def database_at(self, host: str, port: int, arn: str) -> Database:
+        """A copy of the application's database, at another endpoint; the caller closes it."""
+        from opsctl.adapters.database import connect_at
+
+        return connect_at(self, host, port, arn)
+
     @made_once
     def redis(self) -> Redis:
         """The application's Redis."""
@@ -331,6 +338,12 @@ class Systems:
         from opsctl.adapters.api import Api
 
         return Api(self)
+
+    def health(self, url: str) -> Health:
+        """What the health check at `url` says."""
+        from opsctl.adapters.health import at
+
+        return at(self, url)
 
     @made_once
     def lease(self) -> Lease:

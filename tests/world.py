@@ -54,6 +54,7 @@ LOOKS = [
     ("rds", "describe_db_instances", "DBInstances", REGIONS[0]),
     ("rds", "describe_events", "Events", REGIONS[0]),
     ("rds", "describe_db_cluster_snapshots", "DBClusterSnapshots", REGIONS[0]),
+    ("rds", "describe_db_snapshots", "DBSnapshots", REGIONS[0]),
     ("cloudwatch", "describe_alarms", "MetricAlarms", REGIONS[0]),
     ("lambda", "list_functions", "Functions", REGIONS[1]),
     ("sqs", "list_queues", "QueueUrls", REGIONS[0]),
@@ -280,6 +281,11 @@ class World:
         """How many leases were granted."""
         return int(self.control("GET", "/hh/leases")["count"])
 
+    def announcements(self) -> list[dict[str, str]]:
+        """What the API has told its users of maintenance."""
+        found: list[dict[str, str]] = self.control("GET", "/api/announcements")["announcements"]
+        return found
+
     def secrets(self) -> dict[str, dict[str, Any]]:
         """Every version of every secret: its stages, and its value's digest."""
         found: dict[str, dict[str, Any]] = {}
@@ -317,6 +323,7 @@ class World:
             "access": self.access(),
             "queries": self.queries(),
             "sqs messages": self._messages(),
+            "announcements": self.announcements(),
             **looks,
         }
 
@@ -398,6 +405,9 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "protected": sorted(after["protected"]),
         "access": {name: held for name, held in after["access"].items() if held != before["access"].get(name)},
         "queries": [query in after["queries"] for query in before["queries"]],
+        "announcements": [(each["message"], each["duration"]) for each in after["announcements"]],
+        "snapshots": sorted(_tagged(each) for name in ("cluster_snapshots", "snapshots") for each in after[f"rds describe_db_{name}"]),
+        "databases": sorted(_tagged(each) for name in ("clusters", "instances") for each in after[f"rds describe_db_{name}"]),
         "incidents": [(i["name"], [(u["status"], u["body"]) for u in i["incident_updates"]]) for i in after["notices"]["statuspage"]],
     }
     rest = {name for name in before if " " in name and before[name] != after[name]}
@@ -417,6 +427,12 @@ def _service(before: Snapshot, after: Snapshot, name: str) -> dict[str, Any]:
         "events": Counter(_nameless(e["message"]) for e in found["events"] if e["id"] not in known),
         "kept tasks": len(set(before["tasks"][name]) & set(after["tasks"][name])),
     }
+
+
+def _tagged(found: dict[str, Any]) -> tuple[str, str, list[str]]:
+    """What a snapshot or a database is of, whether it is whole, and which tags it has."""
+    of = found.get("DBClusterIdentifier") or found["DBInstanceIdentifier"]
+    return of, found.get("Status") or found["DBInstanceStatus"], sorted(tag["Key"] for tag in found["TagList"])
 
 
 def _contact(before: list[str], after: list[str]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.health import Health, asked
 from opsctl.adapters.http import Http
 from opsctl.errors import CredentialsInvalid, OutcomeUnknown, SystemFailed
 from opsctl.redaction import Secret
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
-
-
-@dataclass(frozen=True)
-class Health:
-    """Whether the API calls itself healthy, in which words, and how long that took."""
-
-    ok: bool
-    detail: str
-    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -68,15 +59,7 @@ class Api(Adapter):
 
     def health(self) -> Health:
         """Ask /health; an API that is down or unwell is an answer here, not an error."""
-        began = time.monotonic()
-        try:
-            answer = self._http.ask("GET", "/health", accept=range(400, 600))
-        except SystemFailed as failed:
-            return Health(False, failed.what, _since(began))
-        took = _since(began)
-        if not answer.is_success:
-            return Health(False, f"/health answered {answer.status_code}", took)
-        return Health(True, "ok", took)
+        return asked(self._http, "/health")
 
     def login(self, email: Secret, password: Secret) -> Tokens:
         """Log in; raises CredentialsInvalid for a wrong password."""
@@ -111,9 +94,10 @@ class Api(Adapter):
         return self._revoked("/v1/auth/force-logout-all", {}, key)
 
     @writes
-    def announce(self, message: str, duration: str, key: str) -> None:
-        """Announce a maintenance of `duration` (`30m`) to the users."""
-        self._as_admin("/v1/notifications/maintenance", {"message": message, "duration": duration}, key)
+    def announce(self, message: str, duration: str, key: str, *, at: datetime | None = None) -> None:
+        """Announce a maintenance of `duration` (`2 hours`) to the users, which begins `at`, or now."""
+        begins = {} if at is None else {"at": at.isoformat()}
+        self._as_admin("/v1/notifications/maintenance", {"message": message, "duration": duration, **begins}, key)
 
     def can_authorise(self) -> bool:
         """Whether an administrator's token is there that the API accepts, or a way to one."""
@@ -177,7 +161,3 @@ class Api(Adapter):
 
 def _bearer(token: Secret) -> dict[str, str]:
     return {"Authorization": f"Bearer {token.reveal()}"}
-
-
-def _since(began: float) -> float:
-    return round((time.monotonic() - began) * 1000, 1)

@@ -98,6 +98,28 @@ def connect(systems: Systems) -> Database:
     return Postgres.connect(systems, config)
 
 
+def connect_at(systems: Systems, host: str, port: int, arn: str) -> Database:
+    """Return the configured driver over another database with the same logins: a copy, at this endpoint or, for the Data API, this ARN."""
+    config: DatabaseSettings = systems.environment.need("database")
+    if config.driver == "rds-data":
+        from opsctl.adapters.rds_data import RdsData
+
+        return RdsData.connect(systems, config, arn=arn)
+    from opsctl.adapters.postgres import Postgres
+
+    return Postgres.connect(systems, config, at=(host, port))
+
+
+def count_some(database: Database, table: str | None, most: int) -> int:
+    """Count a table's rows, but no further than to `most`; without a table, ask for nothing but an answer, which is 1."""
+    from psycopg import sql
+
+    if table is None:
+        return int(database.query("SELECT 1 AS n")[0]["n"])
+    query = sql.SQL("SELECT count(*) AS n FROM (SELECT 1 FROM {} LIMIT %(most)s) AS first").format(sql.Identifier(table))
+    return int(database.query(query, most=most)[0]["n"])
+
+
 def login(systems: Systems, reference: Reference) -> tuple[str, Secret]:
     """Return user and password from a secret that is JSON with `username` and `password`; ConfigurationError when it isn't."""
     held = systems.resolve(Reference(aws=reference.aws, env=reference.env, file=reference.file)).reveal()

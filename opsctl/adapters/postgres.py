@@ -88,9 +88,9 @@ class Postgres(Adapter):
         self._inside = False
 
     @classmethod
-    def connect(cls, systems: Systems, config: DatabaseSettings) -> Postgres:
-        """Take endpoint and port from RDS, the login from its secret; raises WrongPlace in a sandbox beyond this machine."""
-        host, port = systems.found_by.rds.endpoint(config.cluster, config.instance)
+    def connect(cls, systems: Systems, config: DatabaseSettings, *, at: tuple[str, int] | None = None) -> Postgres:
+        """Take endpoint and port from RDS, or as given in `at`, the login from its secret; WrongPlace in a sandbox beyond this machine."""
+        host, port = at or systems.found_by.rds.endpoint(config.cluster, config.instance)
         if systems.config.sandbox:
             only_here("database", host)
         user, password = database.login(systems, config.login if systems.writing else config.reader)

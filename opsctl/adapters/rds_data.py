@@ -65,8 +65,8 @@ class RdsData(Adapter):
         self._failed = False
 
     @classmethod
-    def connect(cls, systems: Systems, config: DatabaseSettings, login: Reference | None = None) -> RdsData:
-        """Take the cluster's ARN from RDS, and the reader's or the writer's secret; raises ConfigurationError where that isn't one."""
+    def connect(cls, systems: Systems, config: DatabaseSettings, login: Reference | None = None, *, arn: str | None = None) -> RdsData:
+        """Take the cluster's ARN from RDS, unless given, and the reader's or writer's secret; ConfigurationError if that isn't one."""
         login = login or (config.login if systems.writing else config.reader)
         if login.aws is None:
             raise ConfigurationError(
@@ -75,7 +75,7 @@ class RdsData(Adapter):
             )
         made = cls(
             systems.aws.client("rds-data"),
-            resource_arn=systems.found_by.rds.arn(config.cluster),
+            resource_arn=arn or systems.found_by.rds.arn(config.cluster),
             secret_arn=login.aws,
             name=config.name,
             login=systems.environment.aws.login,

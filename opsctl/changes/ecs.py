@@ -31,7 +31,7 @@ class ServiceChange(Change, frozen=True, kw_only=True):
 
 
 class Redeploy(ServiceChange, frozen=True, kw_only=True):
-    """No task is older than `since`: a completed deployment was created after it, and no older task runs."""
+    """No task is older than `since`: a completed deployment was created after it, no older task runs, and the service is healthy."""
 
     permissions: ClassVar[frozenset[str]] = frozenset({"ecs:UpdateService", "ecs:DescribeServices", "ecs:DescribeTasks"})
     width: ClassVar[int] = 4
@@ -40,6 +40,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
     since: datetime
     consumes: tuple[str, ...] = ()
     accept_new_image: bool = False
+    health: str | None = None
 
     @property
     def uses(self) -> frozenset[str]:
@@ -52,7 +53,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         return f"redeploy {self.name}, so that no task is older than {self.since:%Y-%m-%d %H:%M:%S} UTC"
 
     def check(self, read: Systems) -> Finding:
-        """Look at the primary deployment, then at every task."""
+        """Look at the primary deployment, then at every task, then ask the service's health check where it has one."""
         state = read.ecs.service(self.cluster, self.service)
         if state.desired == 0:
             return Skipped("no task is wanted, so there is nothing to prove")
@@ -61,12 +62,20 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
             return Failed(why, state.running, "tasks")
         if primary.created <= self.since:
             self._same_image(read)
-            return Pending(state.running, "tasks")
+            return Pending(state.running, "tasks", self._unwell(read))
         old = [t for t in read.ecs.tasks(self.cluster, self.service) if t.deployment != primary.id]
         if primary.rollout_state == "COMPLETED" and not old:
-            return Done(f"deployment {primary.id} completed {primary.updated:%H:%M:%S} UTC, and no older task runs", primary.updated)
+            if unwell := self._unwell(read):
+                return Settling(f"every task is new, and {unwell}")
+            well = "; its health check says yes" if self.health else ""
+            return Done(f"deployment {primary.id} completed {primary.updated:%H:%M:%S} UTC, and no older task runs{well}", primary.updated)
         event = f"; {state.events[0].message}" if state.events else ""
         return Settling(f"{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
+
+    def _unwell(self, read: Systems) -> str:
+        """What the health check says against the service; empty where it is healthy, or has none."""
+        found = read.health(self.health) if self.health else None
+        return "" if found is None or found.ok else f"its health check says no: {found.detail}"
 
     def _same_image(self, read: Systems) -> None:
         if self.accept_new_image:

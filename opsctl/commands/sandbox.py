@@ -148,6 +148,14 @@ def connections(invocation: Invocation, count: int | None) -> None:
 
 
 @fault.command()
+@acts
+def snapshot(invocation: Invocation) -> None:
+    """Make the next snapshot of the database fail half way."""
+    lifecycle().fail_next_snapshot(folder())
+    invocation.watcher.says("The next snapshot will fail.")
+
+
+@fault.command()
 @click.argument("part")
 @acts
 def crash(invocation: Invocation, part: str) -> None:

@@ -13,6 +13,7 @@ from opsctl.changes.base import Change
 from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
 from opsctl.cli import changes, group, views
 from opsctl.errors import Refused, SystemFailed
+from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
@@ -24,8 +25,9 @@ service = group("service")
 
 @service.command()
 @click.argument("name", required=False)
+@click.option("--healthy", is_flag=True, help="Prove that they are: all tasks run, the last rollout went well, the health check says yes.")
 @views
-def status(systems: Systems, name: str | None) -> list[dict[str, Any]]:
+def status(systems: Systems, name: str | None, healthy: bool) -> list[dict[str, Any]] | Verdict:
     """Show what services want and run, and how their last deployment went."""
     names = [name] if name else sorted(systems.config.services)
     for one in names:
@@ -34,7 +36,27 @@ def status(systems: Systems, name: str | None) -> list[dict[str, Any]]:
         rows = list(pool.map(lambda one: row(systems, one), names))
     if rows and all(each["desired"] is None for each in rows):
         raise SystemFailed(f"No service could be asked: {rows[0]['deployment']}", "What else is up: opsctl status")
+    if healthy:
+        return Verdict(
+            [check for each in rows for check in _well(systems, each)], "opsctl status; then opsctl service redeploy NAME --again"
+        )
     return rows
+
+
+def _well(systems: Systems, row: dict[str, Any]) -> Iterator[Check]:
+    """Whether a service does its work; what can't be asked isn't so."""
+    name, url = row["service"], systems.environment.service(row["service"]).health
+    if row["desired"] is None:
+        yield Check(f"{name} can be asked", False, row["deployment"])
+        return
+    if row["desired"] == 0:
+        yield Check(f"{name} runs", None, "no task is wanted")
+        return
+    yield Check(f"{name} runs all its tasks", row["running"] == row["desired"], f"{row['running']} of {row['desired']}")
+    yield Check(f"{name}'s last rollout went well", row["deployment"] == "COMPLETED", row["deployment"])
+    if url:
+        found = systems.health(url)
+        yield Check(f"{name} calls itself healthy", found.ok, f"{found.detail}, {found.latency_ms:.0f} ms")
 
 
 def row(systems: Systems, name: str) -> dict[str, Any]:
@@ -98,6 +120,7 @@ def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -
             since=since(systems, consumes),
             consumes=consumes,
             accept_new_image=accept_new_image,
+            health=settings.health,
         )
 
 

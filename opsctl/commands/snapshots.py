@@ -1,7 +1,172 @@
-"""`opsctl snapshots`: snapshots of the database."""
+"""`opsctl snapshots`: snapshots of the database, and copies that are restored from them."""
 
 from __future__ import annotations
 
-from opsctl.cli import group
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl.changes.base import Change
+from opsctl.changes.restores import AddInstance, EnableDataApi, RestoreCluster, RestoreInstance
+from opsctl.changes.snapshots import CreateSnapshot, PruneSnapshot, prunable
+from opsctl.changing import DURATION
+from opsctl.cli import changes, group, views
+from opsctl.errors import NotFound, Refused
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.snapshots import Place, Snapshot, Surroundings
+    from opsctl.systems import Systems
+
+DAY = 86_400
 
 snapshots = group("snapshots")
+
+
+class NameType(click.ParamType[str]):
+    """A name that RDS takes: letters, digits and single hyphens, the first a letter; RDS lowers it, and so do we."""
+
+    name = "name"
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises a usage error for anything else."""
+        if not re.fullmatch(r"[A-Za-z](-?[A-Za-z0-9])*", value) or len(value) > self.most:
+            self.fail(f"{value!r} is no name: letters, digits and single hyphens, the first a letter, at most {self.most}.", param, ctx)
+        return str(value.lower())
+
+
+SNAPSHOT_NAME = NameType(255)
+COPY_NAME = NameType(61)
+"""An instance's name has at most 63; that of a cluster's instance is two longer than the cluster's."""
+
+
+@snapshots.command()
+@click.option("--id", "name", type=SNAPSHOT_NAME, metavar="ID", help="The snapshot's name; by default the configured prefix and the time.")
+@click.option("--max-age", type=DURATION, default="24h", show_default=True, help="One of ours that is younger will do; 0s: none will.")
+@click.option("--of", metavar="NAME", help="A cluster or instance; by default the configured database.")
+@changes
+def create(systems: Systems, name: str | None, max_age: timedelta, of: str | None) -> Iterator[Change]:
+    """Make a snapshot of the database, unless there is a young one of ours, and wait until it is available."""
+    source = source_of(systems, of)
+    now = systems.now()
+    yield CreateSnapshot(
+        of=source.id,
+        of_kind=source.kind,
+        id=name or f"{systems.config.snapshots.prefix}-{now:%Y%m%d-%H%M%S}",
+        since=systems.follows or (now if systems.again else now - max_age),
+    )
+
+
+def source_of(systems: Systems, of: str | None) -> Place:
+    """The cluster or instance to make snapshots of; raises NotFound, and Refused for a member of a cluster."""
+    name = of or configured(systems)
+    found = systems.snapshots.place(name)
+    if found is None:
+        raise NotFound(f"There is no cluster and no instance {name!r}; nothing was changed.", "opsctl status names what there is.")
+    if found.cluster:
+        raise Refused(
+            f"{name} is a member of cluster {found.cluster}, and AWS makes snapshots of the whole cluster only.",
+            f"Name the cluster: --of {found.cluster}",
+        )
+    return found
+
+
+def configured(systems: Systems) -> str:
+    """The name of the configured database in RDS."""
+    settings = systems.environment.need("database")
+    return str(settings.cluster or settings.instance)
+
+
+@snapshots.command("list")
+@click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
+@click.option("--all", "everything", is_flag=True, help="Those of every database, and AWS's automated ones too.")
+@views
+def list_(systems: Systems, of: str | None, everything: bool) -> list[dict[str, Any]]:
+    """List snapshots, the newest first: whether they are whole, how old, and which are ours."""
+    if of:
+        source_of(systems, of)
+    found = systems.snapshots.all(of or (None if everything else configured(systems)))
+    now = systems.now()
+    return [_row(snapshot, now) for snapshot in found if everything or snapshot.manual]
+
+
+def _row(snapshot: Snapshot, now: datetime) -> dict[str, Any]:
+    return {
+        "snapshot": snapshot.id,
+        "of": snapshot.of,
+        "kind": snapshot.kind,
+        "status": snapshot.status,
+        "percent": snapshot.percent,
+        "created": snapshot.created,
+        "age": _age(now - snapshot.created) if snapshot.created else None,
+        "size_gib": snapshot.size,
+        "encrypted": snapshot.encrypted,
+        "made_by": _maker(snapshot),
+        "hold": None if snapshot.held is None else snapshot.held or "yes",
+    }
+
+
+def _maker(snapshot: Snapshot) -> str:
+    if snapshot.ours:
+        return f"opsctl, run {snapshot.tags['opsctl']}"
+    return "somebody" if snapshot.manual else "AWS"
+
+
+def _age(span: timedelta) -> str:
+    seconds = max(0, int(span.total_seconds()))
+    unit, size = next((u, s) for u, s in (("d", DAY), ("h", 3600), ("m", 60), ("s", 1)) if seconds >= 2 * s or s == 1)
+    return f"{seconds // size}{unit}"
+
+
+@snapshots.command()
+@click.argument("snapshot", metavar="SNAPSHOT")
+@click.option("--to", required=True, type=COPY_NAME, metavar="INSTANCE", help="What the copy is called; it must be a new name.")
+@click.option("--like", metavar="NAME", help="Take network and parameters over from this database; by default from the snapshot's own.")
+@changes
+def restore(systems: Systems, snapshot: str, to: str, like: str | None) -> Iterator[Change]:
+    """Restore a snapshot into a new database beside the old one, in its network and closed to the internet, and ask it."""
+    found = systems.snapshots.find(snapshot)
+    if found is None:
+        raise NotFound(f"There is no snapshot {snapshot!r}; nothing was changed.", "opsctl snapshots list --all")
+    origin: dict[str, Any] = {"name": to, "snapshot": found.id, "origin": found.arn, "like": surroundings(systems, found, like)}
+    if found.kind == "instance":
+        yield RestoreInstance(**origin)
+        return
+    arn = f"{found.arn.partition(':cluster-snapshot:')[0]}:cluster:{to}"
+    yield RestoreCluster(**origin)
+    if systems.environment.need("database").driver == "rds-data":
+        yield EnableDataApi(**origin, arn=arn)
+    yield AddInstance(**origin, id=f"{to}-1", arn=arn)
+
+
+def surroundings(systems: Systems, snapshot: Snapshot, like: str | None) -> Surroundings:
+    """What the copy takes over; raises Refused where there is nothing to take it from, or it is of another kind."""
+    name = like or snapshot.of
+    found = systems.snapshots.surroundings(name, snapshot.kind)
+    if found is None:
+        raise Refused(
+            f"There is no {snapshot.kind} {name} whose network and parameters the copy of {snapshot.id} could take over.",
+            f"Name a {snapshot.kind} that is like it: --like NAME",
+        )
+    if snapshot.kind == "cluster" and not snapshot.engine.startswith("aurora"):
+        raise Refused(
+            f"{snapshot.id} is of a Multi-AZ cluster ({snapshot.engine}), which opsctl doesn't restore.",
+            "aws rds restore-db-cluster-from-snapshot help",
+        )
+    return found
+
+
+@snapshots.command()
+@click.option("--keep", required=True, type=click.IntRange(1), metavar="N", help="How many of the newest of ours stay.")
+@click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
+@changes
+def prune(systems: Systems, keep: int, of: str | None) -> Iterator[Change]:
+    """Delete the oldest of our own snapshots for good; never AWS's, anybody else's, or one with the tag hold."""
+    source = source_of(systems, of)
+    ours = [s for s in systems.snapshots.all(source.id) if prunable(s, source.kind)]
+    yield from (PruneSnapshot(of=source.id, of_kind=source.kind, id=s.id, keep=keep) for s in reversed(ours))

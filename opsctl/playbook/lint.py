@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 
 import click
@@ -12,7 +13,7 @@ from opsctl.playbook.lines import changing, placeholders, strays
 from opsctl.playbook.schema import Condition, Parameter, Playbook, Step, values
 from opsctl.playbook.source import Problem, Source
 
-SAMPLES = ("1", "1h", "2024-01-01", "name@example.com", "env:VALUE")
+SAMPLES = ("1", "1h", "2024-01-01", "name@example.com", "env:VALUE", "name", os.devnull)
 """Values that stand for one that is only known when the playbook is run: the first that the parameter's type takes is enough."""
 
 

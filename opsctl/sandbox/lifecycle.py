@@ -162,6 +162,14 @@ def take_connections(folder: Path, count: int) -> int:
     return int(front_door.call(world_file.facts(folder.resolve()), "POST", "/connections", {"count": count})["taken"])
 
 
+def fail_next_snapshot(folder: Path) -> None:
+    """Make the next snapshot of the database fail half way.
+
+    Raises SystemFailed when the sandbox isn't up.
+    """
+    front_door.call(world_file.facts(folder.resolve()), "POST", "/aws/snapshot-failure", {})
+
+
 def crash(folder: Path, part: str) -> int:
     """Kill a process as a crash would: `postgres`, `valkey`, or `server` with all HTTP parts. Returns how many died."""
     name = front_door.PART if part in front_door.HTTP_PARTS else part

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol, cast
 
@@ -24,7 +25,7 @@ from werkzeug.wrappers import Request, Response
 from opsctl.sandbox.parts import Part, World
 from opsctl.sandbox.safawinet_sessions import Database, LoginRefused, Opened, Sessions
 from opsctl.sandbox.tokens import ACCESS_TTL, Access, TokenRefused, access_token, verify
-from opsctl.sandbox.web import Routes, answer, bearer, iso, json_object, refuse
+from opsctl.sandbox.web import Handler, Routes, answer, bearer, iso, json_object, refuse
 
 CLUSTER = "safawinet-prod"
 SERVICE = "safawinet-api-prod"
@@ -62,6 +63,7 @@ class Safawinet:
         self._lock = threading.Lock()
         self._announced: list[dict[str, str]] = []
         self.lines: deque[dict[str, Any]] = deque(maxlen=KEPT_LINES)
+        self.controls: dict[str, Handler] = {"GET /announcements": self._announced_so_far}
         self._routes = Routes(
             {
                 "GET /health": self._health,
@@ -203,13 +205,17 @@ class Safawinet:
     def _announce(self, request: Request) -> Response:
         self._admin(request)
         message, duration = _texts(request, "message", "duration")
-        announcement = {"message": message, "duration": duration, "at": iso(self._world.clock())}
+        at = json_object(request).get("at")
+        announcement = {"message": message, "duration": duration, "at": _moment(at) if at else iso(self._world.clock())}
         with self._lock:
             self._announced.append(announcement)
         return answer(announcement)
 
     def _announcements(self, request: Request) -> Response:
         self._admin(request)
+        return self._announced_so_far(request)
+
+    def _announced_so_far(self, _: Request) -> Response:
         with self._lock:
             return answer({"announcements": list(self._announced)})
 
@@ -295,6 +301,13 @@ def _texts(request: Request, *names: str) -> list[str]:
     if missing:
         raise refuse({"error": f"missing: {', '.join(missing)}"}, 400)
     return [body[name] for name in names]
+
+
+def _moment(at: object) -> str:
+    try:
+        return iso(datetime.fromisoformat(str(at)).timestamp())
+    except ValueError:
+        raise refuse({"error": "at is no ISO 8601 moment"}, 400) from None
 
 
 def _fingerprint(request: Request, user_id: int) -> str:

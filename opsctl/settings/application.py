@@ -34,7 +34,7 @@ class SecretSettings(Section, frozen=True, kw_only=True):
 
 
 class ServiceSettings(Section, frozen=True, kw_only=True):
-    """One ECS service; `pool_size` is the database connections that each of its tasks may hold."""
+    """One ECS service; `pool_size` is the database connections that each of its tasks may hold, `health` its health check's URL."""
 
     cluster: str
     service: str

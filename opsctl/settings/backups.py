@@ -1,11 +1,18 @@
-"""Snapshots of the database: what they are called and what a restored instance is like."""
+"""Snapshots of the database: what they are called."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from opsctl.settings.values import Section
+
+Prefix = Annotated[str, Meta(pattern=r"^[A-Za-z](-?[A-Za-z0-9])*$", max_length=200)]
+"""What RDS takes at the beginning of a name."""
 
 
 class SnapshotSettings(Section, frozen=True, kw_only=True):
-    """How manual snapshots are named; only those that carry our tag are ever pruned."""
+    """How our own manual snapshots are named: `prefix`, and the time that follows it."""
 
-    prefix: str = "safawinet-manual"
+    prefix: Prefix = "safawinet-manual"

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from math import ceil
 from typing import Any
 
+from werkzeug.wrappers import Response
+
 from opsctl.sandbox.aws.autoscaling import AutoScaling
 from opsctl.sandbox.aws.cloudwatch import CloudWatch
 from opsctl.sandbox.aws.ecr import Ecr
@@ -32,6 +34,8 @@ from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.trail import Trail
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, error_answer, json_answer, read_request, send
 from opsctl.sandbox.parts import Part, World
+from opsctl.sandbox.web import Handler
+from opsctl.sandbox.web import answer as done
 
 Operation = Callable[[Request], Mapping[str, Any] | Answer]
 
@@ -58,6 +62,7 @@ class AwsPart:
         self._lock = threading.RLock()
         self._moto = Moto()
         self._timeline = Timeline(world.clock)
+        self.controls: dict[str, Handler] = {"POST /snapshot-failure": self._fail_next_snapshot}
         fill_facts(world.facts, world.clock)
         world.facts["function_cache"] = f"{ceil(world.wait(FUNCTION_CACHE))}s"
         self._moto.reset()
@@ -70,7 +75,7 @@ class AwsPart:
         self.ecs = Ecs(timeline, world.wait, self.secrets.resolve, self.ecr.digest)
         self.autoscaling = AutoScaling(timeline, self.ecs)
         self.rds = Rds(timeline, world.wait, world.facts, moto)
-        self.rds_data = RdsData(world.facts, world.clock, self._login)
+        self.rds_data = RdsData(world.facts, world.clock, self._login, self.rds.snapshots.has_data_api)
         self.elasticache = ElastiCache(world.facts, moto)
         self.logs = Logs(timeline, world.wait, moto)
         self.lambdas = Lambda(timeline, world.wait, moto)
@@ -142,6 +147,11 @@ class AwsPart:
             if found is None:
                 raise KeyError(service)
             found.fail_next = True
+
+    def _fail_next_snapshot(self, _: Any) -> Response:
+        with self._lock:
+            self.rds.snapshots.fail_next()
+        return done({})
 
     def move_image_tag(self, repository: str, tag: str, digest: str) -> None:
         """Have a tag mean another image (`sha256:<hex>`) from now on, as a push would."""

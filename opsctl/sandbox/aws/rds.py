@@ -1,26 +1,21 @@
-"""RDS: failovers and snapshots that take a while, and endpoints that are the sandbox's real PostgreSQL; the rest is moto's."""
+"""RDS: failovers that take a while, endpoints that are the sandbox's real PostgreSQL; the rest is moto's."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.rds_failover import Failovers, Outage
+from opsctl.sandbox.aws.snapshots import Snapshots
 from opsctl.sandbox.aws.timeline import Timeline
-from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
+from opsctl.sandbox.aws.wire import Answer, Request, query_answer
 
-SNAPSHOT_SECONDS = 3.0
 _NAMESPACE = "http://rds.amazonaws.com/doc/2014-10-31/"
 _HOST_NAME = re.compile(rb"[\w.-]+\.rds\.amazonaws\.com(?=</)")
-_MEMBER = (
-    "The specified instance is a member of a cluster and a snapshot cannot be created directly. "
-    "Please use the CreateDBClusterSnapshot API instead."
-)
 
 
 class Rds:
@@ -32,13 +27,13 @@ class Rds:
         self._facts = facts
         self._moto = moto
         self._failovers = Failovers(timeline, wait, Outage(facts))
+        self.snapshots = Snapshots(timeline, wait, facts, moto)
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
             "FailoverDBCluster": self._failover,
             "RebootDBInstance": self._reboot,
-            "CreateDBClusterSnapshot": self._snapshot_cluster,
-            "CreateDBSnapshot": self._snapshot_instance,
             "DescribeDBClusters": self._with_endpoints,
             "DescribeDBInstances": self._with_endpoints,
+            **self.snapshots.operations,
         }
 
     def seed(self, cluster: str, instances: list[str], database: str) -> None:
@@ -71,9 +66,7 @@ class Rds:
         kept._enable_http_endpoint = True
         kept.status = "available"
         for name in instances:
-            member = self._backend(REGION).databases[name]
-            member.port = int(port)
-            member.performance_insights_enabled = True
+            self._backend(REGION).databases[name].port = int(port)
 
     def seed_alone(self, name: str) -> None:
         """Make a Multi-AZ PostgreSQL instance that is in no cluster."""
@@ -129,37 +122,3 @@ class Rds:
         asked = Request(request.environ, request.service, request.region, request.access_key, "query", operation, body)
         text = self._with_endpoints(asked).body.decode()
         return query_answer(request, _NAMESPACE, text.partition(f"<{kind}s>")[2].rpartition(f"</{kind}s>")[0])
-
-    def _snapshot_cluster(self, request: Request) -> Answer:
-        answer = self._moto(request)
-        if answer.status != 200:
-            return answer
-        name = str(request.params["DBClusterSnapshotIdentifier"]).lower()
-        return self._creating(answer, self._backend(request.region).cluster_snapshots[name])
-
-    def _snapshot_instance(self, request: Request) -> Answer:
-        backend = self._backend(request.region)
-        instance = backend.databases.get(request.params.get("DBInstanceIdentifier", ""))
-        if getattr(instance, "db_cluster_identifier", None):
-            raise AwsError("InvalidParameterValue", _MEMBER)
-        answer = self._moto(request)
-        if answer.status != 200:
-            return answer
-        name = str(request.params["DBSnapshotIdentifier"]).lower()
-        return self._creating(answer, backend.database_snapshots[name])
-
-    def _creating(self, answer: Answer, snapshot: Any) -> Answer:
-        snapshot.status, snapshot.percent_progress = "creating", 0
-        now = self._timeline.now()
-        for quarter in (1, 2, 3, 4):
-            due = now + self._wait(SNAPSHOT_SECONDS * quarter / 4)
-            self._timeline.at(due, partial(_progress, snapshot, quarter * 25))
-        body = re.sub(rb"<PercentProgress>\d+</PercentProgress>", b"", answer.body)
-        shown = b"<Status>creating</Status><PercentProgress>0</PercentProgress>"
-        return Answer(200, answer.headers, body.replace(b"<Status>available</Status>", shown, 1))
-
-
-def _progress(snapshot: Any, percent: int, due: float) -> None:
-    snapshot.percent_progress = percent
-    if percent == 100:
-        snapshot.status = "available"

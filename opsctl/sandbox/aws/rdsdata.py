@@ -32,12 +32,22 @@ class _Transaction:
 
 
 class RdsData:
-    """Statements and transactions. `login` reads a secret's value by ARN or name (and raises AwsError without one)."""
+    """Statements and transactions. `login` reads a secret's value by ARN or name (and raises AwsError without one).
 
-    def __init__(self, facts: Mapping[str, str], clock: Callable[[], float], login: Callable[[str, str], Mapping[str, Any]]) -> None:
+    `serves` tells whether another cluster than the seeded one has its Data API on, by its ARN.
+    """
+
+    def __init__(
+        self,
+        facts: Mapping[str, str],
+        clock: Callable[[], float],
+        login: Callable[[str, str], Mapping[str, Any]],
+        serves: Callable[[str], bool] = lambda arn: False,
+    ) -> None:
         self._facts = facts
         self._clock = clock
         self._login = login
+        self._serves = serves
         self._transactions: dict[str, _Transaction] = {}
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
             "ExecuteStatement": self._execute,
@@ -139,8 +149,9 @@ class RdsData:
             connection.close()
 
     def _check_cluster(self, params: Mapping[str, Any]) -> None:
-        if params.get("resourceArn") != self._facts.get("db_cluster_arn"):
-            message = f"HttpEndpoint is not enabled for resource {params.get('resourceArn')}"
+        arn = params.get("resourceArn")
+        if arn != self._facts.get("db_cluster_arn") and not self._serves(str(arn)):
+            message = f"HttpEndpoint is not enabled for resource {arn}"
             raise AwsError("BadRequestException", message)
 
     def _connect(self, params: Mapping[str, Any], region: str) -> psycopg.Connection[Any]:

@@ -176,6 +176,7 @@ class Seed:
         self._part.rds.seed(CLUSTER, instances, self._facts["database"])
         self._part.rds.seed_alone("safawinet-reports")
         self._part.performance.switch_on(CLUSTER)
+        self._part.rds.snapshots.seed(CLUSTER, self._began)
 
     def _cache(self) -> None:
         self._part.elasticache.seed("safawinet-redis")

@@ -60,12 +60,12 @@ def test_a_failover_leaves_two_events(aws: Aws, rds: Any) -> None:
     assert (events[1]["Date"] - events[0]["Date"]).total_seconds() >= 2.9
 
 
-def test_members_have_promotion_tiers_and_insights(rds: Any) -> None:
+def test_members_have_promotion_tiers_and_the_writer_insights(rds: Any) -> None:
     cluster = rds.describe_db_clusters(DBClusterIdentifier=CLUSTER)["DBClusters"][0]
     assert [each["PromotionTier"] for each in cluster["DBClusterMembers"]] == [0, 1, 2]
     assert cluster["MultiAZ"] is True
     instances = rds.describe_db_instances()["DBInstances"]
-    assert [each["PerformanceInsightsEnabled"] for each in instances] == [True, True, True, False]
+    assert [each["PerformanceInsightsEnabled"] for each in instances] == [True, False, False, False]
 
 
 def test_a_multi_az_instance_swaps_its_zones(aws: Aws, rds: Any) -> None:

@@ -1,0 +1,62 @@
+"""The change that tells users of maintenance ahead."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar
+
+from opsctl.changes.base import Change, Evidence, Finding, Moved, Never, Pending, Telling
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+
+class AnnounceMaintenance(Change, frozen=True, kw_only=True):
+    """Users were told of a maintenance of `duration` (`2 hours`), which begins `at`, or now. The API can't be asked what it has told."""
+
+    telling: ClassVar[Telling] = "blind"
+
+    message: str
+    duration: str
+    at: datetime | None = None
+
+    @property
+    def target(self) -> str:
+        """`maintenance`."""
+        return "maintenance"
+
+    @property
+    def remembered(self) -> bool:
+        """Only our own memory tells that this window was announced."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """Says what users read, and of which window."""
+        window = f"from {self.at:%Y-%m-%d %H:%M} UTC on" if self.at else "from now on"
+        return f"announce maintenance {window}, for {self.duration}: {self.message}"
+
+    def check(self, read: Systems) -> Finding:
+        """Nothing can tell whether it was announced; a window that has begun is announced no more."""
+        if self.at and self.at < read.now():
+            return Moved(f"its beginning, {self.at:%Y-%m-%d %H:%M} UTC, has passed")
+        return Pending(1, "announcements", "every user is told")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One POST."""
+        write.api.announce(self.message, self.duration, token, at=self.at)
+        return {"why": "the API took it"}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("users have read it; announce a correction")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's own line (Safawinet 9.1)."""
+        api = environment.need("api")
+        body = {"message": self.message, "duration": self.duration, **({"at": self.at.isoformat()} if self.at else {})}
+        auth = '-H "Authorization: Bearer $ADMIN_TOKEN" -H "Content-Type: application/json"'
+        return [f"curl -fsS -X POST {api.base}/v1/notifications/maintenance {auth} -d {shlex.quote(json.dumps(body))}"]

@@ -1,0 +1,262 @@
+"""Changes that restore a snapshot into a database of its own, beside the one that it was made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from opsctl.adapters.aws.snapshots import ORIGIN, Kind, Surroundings
+from opsctl.adapters.database import Busy, count_some
+from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.changes.snapshots import made_by, progress, rds
+from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.snapshots import Place
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+BROKEN = ("failed", "incompatible", "inaccessible", "restore-error", "storage-full")
+ENOUGH = 1_000
+"""How many rows are proof enough: a fresh copy reads its pages from the snapshot, slowly."""
+
+
+class RestoringChange(Change, frozen=True, kw_only=True):
+    """A change to the copy `name`, which comes from the snapshot whose ARN is `origin`; `like` was pinned when it was planned."""
+
+    poll: ClassVar[float] = 5
+    timeout: ClassVar[float] = 6 * 3600
+
+    name: str
+    snapshot: str
+    origin: str
+    like: Surroundings
+
+    @property
+    def target(self) -> str:
+        """`database/NAME`."""
+        return f"database/{self.name}"
+
+    def _found(self, place: Place) -> Finding:
+        """What a place by that name means: another's, broken, on its way, or there."""
+        if place.tags.get(ORIGIN) != self.origin:
+            return Moved(f"{place.id} is there already, not from {self.snapshot} as reviewed; choose another name")
+        if place.status.startswith(BROKEN):
+            return Failed(f"{place.id} is {place.status}; delete it, then restore anew", 1, "databases")
+        if place.status != "available":
+            return Settling(f"{place.id} is {place.status}")
+        return Done(f"{place.id} is available, from {self.snapshot}")
+
+    def _missing(self, read: Systems, kind: Kind) -> Finding:
+        """Pending, where the snapshot can be restored."""
+        found = read.snapshots.find(self.snapshot, kind)
+        if found is None:
+            raise NotFound(f"There is no snapshot {self.snapshot} any more; nothing was restored.", "opsctl snapshots list --all")
+        if found.status == "creating":
+            raise Refused(f"{progress(found)}: it can't be restored yet.".capitalize(), "Wait until it is available: opsctl snapshots list")
+        if found.status != "available":
+            raise Refused(f"{progress(found)}: it can't be restored.".capitalize(), "Choose another: opsctl snapshots list --all")
+        note = f"it costs what a {self.like.instance_class} costs until somebody deletes it; not open to the internet"
+        return Pending(1, "databases", note)
+
+    def _whole(self, read: Systems) -> Place | Settling | None:
+        """The copy's cluster, when it takes further changes; None while it isn't there at all."""
+        place = read.snapshots.place(self.name, "cluster")
+        return place if place is None or place.status == "available" else Settling(f"cluster {place.id} is {place.status}")
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("a copy may be in use once it is there; delete it by hand when nobody needs it, since until then it costs")
+
+    def _tags(self, token: str) -> dict[str, str]:
+        return {**made_by(token), ORIGIN: self.origin}
+
+
+def answers(read: Systems, place: Place, arn: str) -> Finding:
+    """Whether a copy answers a query: rows of the users' table, as the reader; `arn` is where the Data API finds it."""
+    sessions = read.config.sessions
+    database = read.database_at(place.host, place.port, arn)
+    try:
+        count = count_some(database, sessions.users_table if sessions else None, ENOUGH)
+    except (Unreachable, Busy, Throttled) as no:
+        return Settling(f"{place.id} is available and doesn't answer yet: {no.what}")
+    except (SystemFailed, Refused) as no:
+        return Failed(f"{place.id} is available and can't be asked, perhaps since its logins are those of the snapshot's day: {no.what}")
+    finally:
+        database.close()
+    if sessions is None:
+        return Done(f"{place.id} is available and answers")
+    more = " or more" if count == ENOUGH else ""
+    return Done(f"{place.id} is available and answers: {count:,}{more} rows in {sessions.users_table}")
+
+
+class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
+    """An instance called `name` came from the snapshot, and answers a query."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"rds:RestoreDBInstanceFromDBSnapshot", "rds:AddTagsToResource"})
+
+    @property
+    def summary(self) -> str:
+        """Says from where to where."""
+        return f"restore {self.snapshot} into a new instance {self.name}"
+
+    def check(self, read: Systems) -> Finding:
+        """Look at the instance, then ask it."""
+        place = read.snapshots.place(self.name, "instance")
+        if place is None:
+            return self._missing(read, "instance")
+        found = self._found(place)
+        return answers(read, place, place.arn) if isinstance(found, Done) else found
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """RestoreDBInstanceFromDBSnapshot."""
+        write.snapshots.restore("instance", self.snapshot, self.name, self.like, self._tags(token))
+        return {"database": self.name}
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's own line (Safawinet 7.2), with the network and parameters that it leaves out."""
+        line = rds(
+            environment,
+            "restore-db-instance-from-db-snapshot --no-publicly-accessible",
+            db_instance_identifier=self.name,
+            db_snapshot_identifier=self.snapshot,
+            db_instance_class=self.like.instance_class,
+            db_subnet_group_name=self.like.subnets,
+            vpc_security_group_ids=" ".join(self.like.security_groups),
+            db_parameter_group_name=self.like.parameters,
+            tags=f"Key={ORIGIN},Value={self.origin}",
+        )
+        return [line, rds(environment, "wait db-instance-available", db_instance_identifier=self.name)]
+
+
+class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
+    """A cluster called `name` came from the snapshot; it has no instance yet."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"rds:RestoreDBClusterFromSnapshot", "rds:AddTagsToResource"})
+
+    @property
+    def summary(self) -> str:
+        """Says from where to where."""
+        return f"restore {self.snapshot} into a new cluster {self.name}"
+
+    def check(self, read: Systems) -> Finding:
+        """Look at the cluster."""
+        place = read.snapshots.place(self.name, "cluster")
+        return self._found(place) if place else self._missing(read, "cluster")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """RestoreDBClusterFromSnapshot."""
+        write.snapshots.restore("cluster", self.snapshot, self.name, self.like, self._tags(token))
+        return {"database": self.name}
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """AWS's lines for a cluster, which the runbook's own is refused for."""
+        capacity = self.like.capacity
+        line = rds(
+            environment,
+            "restore-db-cluster-from-snapshot",
+            db_cluster_identifier=self.name,
+            snapshot_identifier=self.snapshot,
+            engine=self.like.engine,
+            db_subnet_group_name=self.like.subnets,
+            vpc_security_group_ids=" ".join(self.like.security_groups),
+            db_cluster_parameter_group_name=self.like.cluster_parameters,
+            serverless_v2_scaling_configuration=f"MinCapacity={capacity[0]},MaxCapacity={capacity[1]}" if capacity else "",
+            tags=f"Key={ORIGIN},Value={self.origin}",
+        )
+        return [line, rds(environment, "wait db-cluster-available", db_cluster_identifier=self.name)]
+
+
+class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
+    """The restored cluster's Data API is on, since it is how this environment asks its database."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"rds:EnableHttpEndpoint"})
+
+    arn: str
+
+    @property
+    def target(self) -> str:
+        """`database/NAME/data-api`."""
+        return f"database/{self.name}/data-api"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The cluster."""
+        return frozenset({f"database/{self.name}"})
+
+    @property
+    def summary(self) -> str:
+        """Says where."""
+        return f"switch the Data API of {self.name} on"
+
+    def check(self, read: Systems) -> Finding:
+        """Look at the cluster."""
+        cluster = self._whole(read)
+        if isinstance(cluster, Settling):
+            return cluster
+        if cluster is not None and cluster.data_api:
+            return Done(f"the Data API of {self.name} is on")
+        return Pending(1, "settings")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """EnableHttpEndpoint."""
+        write.snapshots.enable_data_api(self.arn)
+        return {}
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """AWS's line."""
+        return [rds(environment, "enable-http-endpoint", resource_arn=self.arn)]
+
+
+class AddInstance(RestoringChange, frozen=True, kw_only=True):
+    """The restored cluster `name` has an instance `id`, and answers a query; `arn` is the cluster's."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"rds:CreateDBInstance", "rds:AddTagsToResource"})
+
+    id: str
+    arn: str
+
+    @property
+    def target(self) -> str:
+        """`database/NAME/ID`."""
+        return f"database/{self.name}/{self.id}"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The cluster."""
+        return frozenset({f"database/{self.name}"})
+
+    @property
+    def summary(self) -> str:
+        """Says which."""
+        return f"give cluster {self.name} an instance {self.id}"
+
+    def check(self, read: Systems) -> Finding:
+        """Look at the instance, then ask it."""
+        place = read.snapshots.place(self.id, "instance")
+        if place is None:
+            cluster = self._whole(read)
+            wanted = Pending(1, "databases", f"a {self.like.instance_class}, not open to the internet")
+            return cluster if isinstance(cluster, Settling) else wanted
+        if place.cluster != self.name:
+            return Moved(f"{self.id} is there already, and not in {self.name} as reviewed; choose another name")
+        found = self._found(place)
+        return answers(read, place, self.arn) if isinstance(found, Done) else found
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """CreateDBInstance in the cluster."""
+        write.snapshots.add_instance(self.name, self.id, self.like, self._tags(token))
+        return {"database": self.id}
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """AWS's lines."""
+        line = rds(
+            environment,
+            "create-db-instance --no-publicly-accessible",
+            db_instance_identifier=self.id,
+            db_cluster_identifier=self.name,
+            engine=self.like.engine,
+            db_instance_class=self.like.instance_class,
+            db_parameter_group_name=self.like.parameters,
+            tags=f"Key={ORIGIN},Value={self.origin}",
+        )
+        return [line, rds(environment, "wait db-instance-available", db_instance_identifier=self.id)]

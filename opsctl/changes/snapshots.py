@@ -1,0 +1,167 @@
+"""Changes to snapshots of the database, and to what is restored from them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, ClassVar
+
+from opsctl.adapters.aws.snapshots import OURS, STEP, Kind, Snapshot
+from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+SKEW = timedelta(minutes=5)
+"""By how much AWS's clock may be behind ours, when it says that a snapshot which carries our name is an old one."""
+
+
+def made_by(token: str) -> dict[str, str]:
+    """The tags of what this step makes: its run and its number."""
+    run, _, step = token.rpartition("-")
+    return {OURS: run, STEP: step}
+
+
+def progress(snapshot: Snapshot) -> str:
+    """How far a snapshot has come, as a person reads it."""
+    if snapshot.status == "failed":
+        return f"snapshot {snapshot.id} has failed"
+    return f"snapshot {snapshot.id} is {snapshot.status}" + (f", {snapshot.percent} %" if snapshot.percent is not None else "")
+
+
+def rds(environment: Environment, operation: str, **how: str) -> str:
+    """A line of AWS's command line."""
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in how.items() if value)
+    return f"aws rds {operation} {options} --region {environment.aws.region}"
+
+
+class CreateSnapshot(Change, frozen=True, kw_only=True):
+    """A snapshot of ours is available that was made after `since`: the one called `id`, or one that somebody else's run has made."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset(
+        {"rds:CreateDBClusterSnapshot", "rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:ListTagsForResource"}
+    )
+    poll: ClassVar[float] = 3
+    timeout: ClassVar[float] = 6 * 3600
+
+    of: str
+    of_kind: Kind
+    id: str
+    since: datetime
+
+    @property
+    def target(self) -> str:
+        """`snapshots/OF`: two runs don't make one each."""
+        return f"snapshots/{self.of}"
+
+    @property
+    def summary(self) -> str:
+        """Says its name."""
+        return f"make snapshot {self.id} of {self.of_kind} {self.of}"
+
+    def check(self, read: Systems) -> Finding:
+        """Look at the one of that name, then at the others of ours."""
+        if named := read.snapshots.find(self.id, self.of_kind):
+            return self._named(named)
+        ours = [s for s in read.snapshots.all(self.of) if s.ours and s.manual and s.kind == self.of_kind]
+        young = [s for s in ours if s.created is None or s.created >= self.since]
+        for snapshot in young:
+            if snapshot.status == "available":
+                return Done(f"{snapshot.id} of {snapshot.created:%Y-%m-%d %H:%M} UTC is available", snapshot.created)
+        for snapshot in young:
+            if snapshot.status == "creating":
+                return Settling(progress(snapshot))
+        newest = next((s.created for s in ours if s.created and s.status == "available"), None)
+        return Pending(1, "snapshots", f"the newest of ours is of {newest:%Y-%m-%d %H:%M} UTC" if newest else "there is none of ours yet")
+
+    def _named(self, found: Snapshot) -> Finding:
+        if not found.ours or found.of != self.of:
+            return Moved(
+                f"{self.id} is there already, a snapshot of {found.of} that opsctl didn't make, not as reviewed; give another --id"
+            )
+        if found.created and found.created < self.since - SKEW:
+            return Moved(
+                f"{self.id} is there already, of {found.created:%Y-%m-%d %H:%M} UTC, too old and not as reviewed; give another --id"
+            )
+        if found.status == "available":
+            return Done(f"{self.id} is available", found.created)
+        if found.status == "failed":
+            return Failed(f"snapshot {self.id} failed; delete it, or give another --id", 1, "snapshots")
+        return Settling(progress(found))
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """CreateDBClusterSnapshot or CreateDBSnapshot, with run and step as tags."""
+        write.snapshots.create(self.of_kind, self.of, self.id, made_by(token))
+        return {"snapshot": self.id}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("a snapshot stays until it is pruned: opsctl snapshots prune")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The runbook's own line (Safawinet 7.1), for a cluster as AWS wants it, and its wait."""
+        if self.of_kind == "cluster":
+            named = {"db_cluster_snapshot_identifier": self.id}
+            made = rds(environment, "create-db-cluster-snapshot", db_cluster_identifier=self.of, **named)
+            return [made, rds(environment, "wait db-cluster-snapshot-available", **named)]
+        named = {"db_snapshot_identifier": self.id}
+        made = rds(environment, "create-db-snapshot", db_instance_identifier=self.of, **named)
+        return [made, rds(environment, "wait db-snapshot-available", **named)]
+
+
+def prunable(snapshot: Snapshot, kind: Kind) -> bool:
+    """Whether it is one that pruning counts: ours, made on request, and whole. AWS's automated ones are never touched."""
+    return snapshot.ours and snapshot.manual and snapshot.status == "available" and snapshot.kind == kind
+
+
+class PruneSnapshot(Change, frozen=True, kw_only=True):
+    """Snapshot `id` is gone, unless it is held or among the newest `keep` of ours."""
+
+    permissions: ClassVar[frozenset[str]] = frozenset({"rds:DeleteDBClusterSnapshot", "rds:DeleteDBSnapshot"})
+
+    of: str
+    of_kind: Kind
+    id: str
+    keep: int
+
+    @property
+    def target(self) -> str:
+        """`snapshots/OF/ID`."""
+        return f"snapshots/{self.of}/{self.id}"
+
+    @property
+    def summary(self) -> str:
+        """Says which, and what spares it."""
+        return f"delete snapshot {self.id} of {self.of}, unless it is held or among the newest {self.keep}"
+
+    def check(self, read: Systems) -> Finding:
+        """Count the newer ones of ours anew: what somebody else deleted meanwhile may have made this one precious."""
+        found = read.snapshots.all(self.of)
+        mine = next((s for s in found if s.id == self.id and s.kind == self.of_kind), None)
+        if mine is None:
+            return Done(f"{self.id} is gone")
+        if mine.held is not None:
+            return Done(f"kept: it is held{': ' if mine.held else ''}{mine.held}")
+        if mine.status == "deleting":
+            return Settling(progress(mine))
+        if not prunable(mine, self.of_kind):
+            return Moved(f"{self.id} is {mine.status} and {'ours' if mine.ours else 'not ours'}, not as reviewed")
+        free = [s.id for s in found if prunable(s, self.of_kind) and s.held is None]
+        if free.index(self.id) < self.keep:
+            return Done(f"kept: it is number {free.index(self.id) + 1} of ours, counted from the newest")
+        return Pending(1, "snapshots", f"made {mine.created:%Y-%m-%d %H:%M} UTC, {mine.size} GiB")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """DeleteDBClusterSnapshot or DeleteDBSnapshot."""
+        write.snapshots.delete(self.of_kind, self.id)
+        return {}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("a deleted snapshot is gone for good")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """AWS's line."""
+        if self.of_kind == "cluster":
+            return [rds(environment, "delete-db-cluster-snapshot", db_cluster_snapshot_identifier=self.id)]
+        return [rds(environment, "delete-db-snapshot", db_snapshot_identifier=self.id)]
