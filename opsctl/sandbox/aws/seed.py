@@ -55,6 +55,7 @@ def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = tim
         "edge_shared_secret",
         "hs_app_secret",
         "ghcr_pat",
+        "sentry_token",
     )
     for name, value in fixed.items():
         facts.setdefault(name, value)
@@ -120,6 +121,7 @@ class Seed:
             "admin-login": {"email": facts["admin_email"], "password": facts["admin_password"]},
             "auth-test": {"email": facts["auth_test_email"], "password": facts["auth_test_password"]},
             "mail-key": {"key": facts["mail_key"]},
+            "sentry": {"token": facts["sentry_token"]},
         }.items():
             create(REGION, f"safawinet/prod/{name}", json.dumps(value))
         create(REGION, "safawinet/prod/tls-pin", binary=base64.b64encode(bytes.fromhex(facts["tls_pin"])).decode())
