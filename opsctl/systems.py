@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from opsctl.config import Environment
 from opsctl.settings import Reference
@@ -48,6 +48,14 @@ if TYPE_CHECKING:
     from opsctl.adapters.webhook import Webhook
 
 
+class Acknowledgement(NamedTuple):
+    """Who took an alarm's transition on, when, and by which run."""
+
+    by: str
+    at: datetime
+    run: str
+
+
 class Memory(Protocol):
     """What a command may ask of the ledger: which of our own changes stand."""
 
@@ -57,6 +65,10 @@ class Memory(Protocol):
 
     def compromised(self, secret: str) -> set[str]:
         """The versions of `secret` that a rotation of ours has replaced because others know their value."""
+        ...
+
+    def acknowledged(self, alarm: str, transition: datetime) -> Acknowledgement | None:
+        """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
         ...
 
     def fingerprint(self, value: bytes) -> str:
@@ -350,6 +362,6 @@ class Systems:
 
     def shut(self) -> None:
         """End the connections that were opened."""
-        for name in ("database", "redis", "api", "hubspot", "webhook", "lease", "ghcr"):
+        for name in ("database", "redis", "api", "hubspot", "webhook", "lease", "ghcr", "sentry"):
             if name in self.__dict__:
                 self.__dict__[name].close()

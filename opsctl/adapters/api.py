@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http import Http
-from opsctl.errors import CredentialsInvalid, OutcomeUnknown, SystemFailed
+from opsctl.errors import ConfigurationError, CredentialsInvalid, OutcomeUnknown, SystemFailed
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -68,15 +68,17 @@ class Api(Adapter):
 
     def health(self) -> Health:
         """Ask /health; an API that is down or unwell is an answer here, not an error."""
-        began = time.monotonic()
+        return _health(self._http)
+
+    def staging(self) -> Health:
+        """Ask the configured staging's /health; raises ConfigurationError when there is none."""
+        if self._config.staging is None:
+            raise ConfigurationError("No staging is configured in [api].", "Add staging, its base address, to [api].")
+        http = Http(self._config.staging, system="the staging API", writing=False, sandbox=self._systems.config.sandbox)
         try:
-            answer = self._http.ask("GET", "/health", accept=range(400, 600))
-        except SystemFailed as failed:
-            return Health(False, failed.what, _since(began))
-        took = _since(began)
-        if not answer.is_success:
-            return Health(False, f"/health answered {answer.status_code}", took)
-        return Health(True, "ok", took)
+            return _health(http)
+        finally:
+            http.close()
 
     def login(self, email: Secret, password: Secret) -> Tokens:
         """Log in; raises CredentialsInvalid for a wrong password."""
@@ -177,6 +179,18 @@ class Api(Adapter):
 
 def _bearer(token: Secret) -> dict[str, str]:
     return {"Authorization": f"Bearer {token.reveal()}"}
+
+
+def _health(http: Http) -> Health:
+    began = time.monotonic()
+    try:
+        answer = http.ask("GET", "/health", accept=range(400, 600))
+    except SystemFailed as failed:
+        return Health(False, failed.what, _since(began))
+    took = _since(began)
+    if not answer.is_success:
+        return Health(False, f"/health answered {answer.status_code}", took)
+    return Health(True, "ok", took)
 
 
 def _since(began: float) -> float:

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from opsctl.changes.base import Change
 from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
+from opsctl.changing import DURATION
 from opsctl.cli import changes, group, views
-from opsctl.errors import Refused, SystemFailed
+from opsctl.errors import ConfigurationError, NotFound, Refused, SystemFailed
+from opsctl.render.shapes import Series
 
 if TYPE_CHECKING:
+    from opsctl.settings import ServiceSettings
     from opsctl.systems import Systems
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LEAST, MOST = timedelta(minutes=1), timedelta(days=15)
+ECS, ALB = "AWS/ECS", "AWS/ApplicationELB"
+LEVEL = {"average": "Average", "p95": "p95"}
+SUM = {"sum": "Sum"}
+
+
+class Figure(NamedTuple):
+    """A metric as CloudWatch calls it: its columns' names and statistics, and their unit."""
+
+    namespace: str
+    name: str
+    columns: dict[str, str]
+    unit: str
+
+
+METRICS = {
+    "cpu": Figure(ECS, "CPUUtilization", LEVEL, "%"),
+    "memory": Figure(ECS, "MemoryUtilization", LEVEL, "%"),
+    "response-time": Figure(ALB, "TargetResponseTime", LEVEL, "s"),
+    "requests": Figure(ALB, "RequestCount", SUM, ""),
+    "5xx": Figure(ALB, "HTTPCode_Target_5XX_Count", SUM, ""),
+}
 
 service = group("service")
 
@@ -62,6 +87,54 @@ def row(systems: Systems, name: str) -> dict[str, Any]:
         "since": primary.created if primary else None,
         "event": state.events[0].message if state.events else "",
     }
+
+
+@service.command()
+@click.argument("name")
+@click.option("--metric", type=click.Choice(list(METRICS)), default="cpu", show_default=True, help="What is shown.")
+@click.option("--since", type=DURATION, default="1h", show_default=True, help="How far back to look, from 1m to 15d.")
+@views
+def metrics(systems: Systems, name: str, metric: str, since: timedelta) -> Series:
+    """Show a service's load or answers over time: average and 95th percentile, or how many."""
+    from opsctl.adapters.aws.cloudwatch import Metric
+
+    if not LEAST <= since <= MOST:
+        raise click.BadParameter(f"expected 1m to 15d, which is how long CloudWatch keeps minutes, got {since}", param_hint="'--since'")
+    settings, asked = systems.environment.service(name), METRICS[metric]
+    here = _dimensions(name, settings, asked.namespace)
+    wanted = [Metric(asked.namespace, asked.name, here, statistic) for statistic in asked.columns.values()]
+    period = _period(since)
+    columns = systems.cloudwatch.metrics(wanted, systems.now() - since, period=period)
+    found = [{point.at: point.value for point in points} for points in columns]
+    times = sorted({at for values in found for at in values})
+    if not times:
+        running = systems.ecs.service(settings.cluster, settings.service).running
+        raise NotFound(
+            f"CloudWatch has no {asked.name} of {name} in the last {since}; ECS says that {running} of its tasks run.",
+            f"A longer --since; opsctl service status {name}",
+        )
+    words = [f"{column} {asked.unit}".strip() for column in asked.columns]
+    rows = [{"at": at, **{word: _rounded(values.get(at)) for word, values in zip(words, found, strict=True)}} for at in times]
+    return Series(rows, words[0])
+
+
+def _dimensions(name: str, settings: ServiceSettings, namespace: str) -> dict[str, str]:
+    """All the dimensions that a service's metrics have: CloudWatch finds nothing by some of them."""
+    if namespace == ECS:
+        return {"ClusterName": settings.cluster, "ServiceName": settings.service}
+    if not (settings.load_balancer and settings.target_group):
+        missing = "load-balancer and target-group"
+        raise ConfigurationError(f"services.{name} has no {missing}, by which CloudWatch knows its answers.", f"Add {missing} to it.")
+    return {"LoadBalancer": settings.load_balancer, "TargetGroup": settings.target_group}
+
+
+def _period(since: timedelta) -> int:
+    """Seconds of one row: whole minutes, so that there are a dozen or so."""
+    return max(60, round(since.total_seconds() / 12 / 60) * 60)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 @service.command()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from opsctl.errors import CheckFailed
+from opsctl.errors import CheckFailed, Fires
 from opsctl.redaction import vault
 from opsctl.render.plots import bars
-from opsctl.render.shapes import Check, Page, Series, Text, Verdict
+from opsctl.render.shapes import Alerts, Check, Page, Series, Text, Verdict
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -65,8 +65,7 @@ class Screen:
         else:
             self._print(_drawn(what))
         if isinstance(what, Verdict) and not what.good:
-            bad = [c.name for c in what.checks if c.ok is False] or ["nothing could be asked"]
-            raise CheckFailed(f"Not so: {', '.join(bad)}.", what.next)
+            raise _wrong(what)
         return None
 
     def _stream(self, rows: Iterator[Any]) -> None:
@@ -108,6 +107,15 @@ class Screen:
             told = f"  opsctl runs show {outcome.run}" if outcome.run else ""
             self._print(f"{WORDS[outcome.result]}{told}", err=aside)
         return None
+
+
+def _wrong(verdict: Verdict) -> CheckFailed:
+    """The error of a verdict that isn't good; an alert that fires has its own exit code."""
+    told = ", ".join(verdict.wrong)
+    if isinstance(verdict, Alerts):
+        fires = any(check.ok is False for check in verdict.checks)
+        return Fires(f"Fires: {told}.", verdict.next) if fires else CheckFailed(f"Nothing fires, but: {told}.", verdict.next)
+    return CheckFailed(f"Not so: {told}.", verdict.next)
 
 
 def counted(count: int, unit: str) -> str:
@@ -154,6 +162,8 @@ def _changed(change: dict[str, Any]) -> str:
 
 
 def _plain(what: Any) -> Any:
+    if isinstance(what, Alerts):
+        return what.rows
     if isinstance(what, Verdict):
         return {"good": what.good, "checks": what.checks}
     if isinstance(what, Page):
@@ -162,6 +172,8 @@ def _plain(what: Any) -> Any:
 
 
 def _drawn(what: Any) -> str:
+    if isinstance(what, Alerts):
+        return _table(what.rows)
     if isinstance(what, Verdict):
         return "\n".join(_check(c) for c in what.checks)
     if isinstance(what, Page):
