@@ -44,11 +44,11 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """What is said, of which transition."""
-        since = f"{self.transition:%Y-%m-%d %H:%M:%S}"
+        which = f"the alarm {self.alarm} as it is since {self.transition:%Y-%m-%d %H:%M:%S}"
         if self.acknowledged:
-            return f"acknowledge the alarm {self.alarm}, in ALARM since {since}{', also to the pager' if self.page else ''}"
-        kept = "; the pager keeps its acknowledgement until it runs out there" if self.page else ""
-        return f"take back the acknowledgement of the alarm {self.alarm}, in ALARM since {since}{kept}"
+            return f"acknowledge {which}{', also to the pager' if self.page else ''}"
+        kept = "; the pager keeps its own until it runs out there" if self.page else ""
+        return f"take back the acknowledgement of {which}{kept}"
 
     def difference(self) -> tuple[Any, Any]:
         """Whether it is acknowledged."""
@@ -118,7 +118,7 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
         if isinstance(found, Pending) and alarm.reason == self.after:
             return Done("it says so", alarm.updated)
         if isinstance(found, Pending) and alarm.reason != self.before:
-            return Moved(f"the alarm's reason is now: {alarm.reason}")
+            return Moved(f"its reason is now {alarm.reason!r}, not as reviewed")
         return found
 
     def apply(self, write: Systems, token: str) -> Evidence:
@@ -146,5 +146,5 @@ def _of(alarm: Alarm, transition: datetime) -> Finding:
     if alarm.state != ALARM:
         return Done(f"there is nothing to acknowledge: it is {alarm.state}", alarm.updated)
     if alarm.updated != transition:
-        return Moved(f"the alarm went into ALARM anew at {alarm.updated:%Y-%m-%d %H:%M:%S}")
+        return Moved(f"it went into ALARM anew at {alarm.updated:%Y-%m-%d %H:%M:%S}, so it is not as reviewed")
     return Pending(1, "alarms")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from opsctl.errors import ConfigurationError, NotFound, OpsctlError, SystemFaile
 from opsctl.render.shapes import Alert, Alerts
 
 if TYPE_CHECKING:
+    from opsctl.adapters.aws.cloudwatch import Alarm, Point
     from opsctl.settings import ServiceSettings
     from opsctl.systems import Systems
 
@@ -40,21 +41,22 @@ alarms = group("alarms")
 @views
 def list_(systems: Systems, everything: bool) -> list[dict[str, Any]]:
     """List CloudWatch's alarms: state, since when, why, and who has acknowledged it."""
-    names = [] if everything else list(systems.config.alarms)
-    return [
-        {
-            "alarm": alarm.name,
-            "state": alarm.state,
-            "since": alarm.updated,
-            "acknowledged": _acknowledged(systems, alarm.name, alarm.updated) if alarm.state == ALARM else None,
-            "threshold": alarm.threshold,
-            "reason": alarm.reason,
-        }
-        for alarm in systems.cloudwatch.alarms(names)
-    ]
+    return [row(systems, alarm) for alarm in systems.cloudwatch.alarms([] if everything else list(systems.config.alarms))]
 
 
-def _acknowledged(systems: Systems, name: str, transition: Any) -> str:
+def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
+    """An alarm as a row; the ledger is asked only about one that is in ALARM."""
+    return {
+        "alarm": alarm.name,
+        "state": alarm.state,
+        "since": alarm.updated,
+        "acknowledged": _acknowledged(systems, alarm.name, alarm.updated) if alarm.state == ALARM and alarm.updated else None,
+        "threshold": alarm.threshold,
+        "reason": alarm.reason,
+    }
+
+
+def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
     known = systems.memory.acknowledged(name, transition)
     return f"{known.by} at {known.at:%Y-%m-%d %H:%M:%S}, run {known.run}" if known else "nobody"
 
@@ -87,11 +89,10 @@ def check(systems: Systems) -> Alerts:
 
 def _alert(key: tuple[str, str], above: float, found: tuple[float, str] | OpsctlError) -> Alert:
     alert, of = key
-    told = {"alert": alert, "of": of, "threshold": f"> {above:g} %"}
     if isinstance(found, OpsctlError):
-        return Alert(**told, value="", state="unknown", source=found.what)
+        return Alert(alert=alert, of=of, value=None, threshold=above, state="unknown", source=found.what)
     value, source = found
-    return Alert(**told, value=f"{value:.2f} %", state="fires" if value > above else "ok", source=source)
+    return Alert(alert=alert, of=of, value=round(value, 3), threshold=above, state="fires" if value > above else "ok", source=source)
 
 
 def _alerts(systems: Systems) -> Iterator[tuple[tuple[str, str], tuple[float, Ask]]]:
@@ -118,7 +119,7 @@ def _alb(systems: Systems, balancer: str, over: timedelta) -> tuple[float, str]:
         raise ConfigurationError("no service names its load-balancer.", "Add load-balancer to [services.NAME].")
     names = ("RequestCount", "HTTPCode_Target_5XX_Count")
     wanted = [Metric("AWS/ApplicationELB", name, {"LoadBalancer": balancer}, "Sum") for name in names]
-    requests, errors = (_last(points, over) for points in systems.cloudwatch.metrics(wanted, systems.now() - over - LAG, period=MINUTE))
+    requests, errors = (_last(points, over) for points in systems.cloudwatch.metrics(wanted, _begin(systems, over), period=MINUTE))
     if not requests:
         raise SystemFailed(f"CloudWatch has no RequestCount of {balancer} in the last minutes: no requests, or no such load balancer.")
     begin = min(point.at for point in requests)
@@ -131,7 +132,7 @@ def _alb(systems: Systems, balancer: str, over: timedelta) -> tuple[float, str]:
 def _cpu(systems: Systems, service: ServiceSettings, over: timedelta) -> tuple[float, str]:
     """The lowest of the last minutes' averages: above the threshold only if every one of them is."""
     here = {"ClusterName": service.cluster, "ServiceName": service.service}
-    points = _last(systems.cloudwatch.metric("AWS/ECS", "CPUUtilization", here, systems.now() - over - LAG, period=MINUTE), over)
+    points = _last(systems.cloudwatch.metric("AWS/ECS", "CPUUtilization", here, _begin(systems, over), period=MINUTE), over)
     minutes = int(over.total_seconds()) // MINUTE
     if len(points) < minutes:
         raise SystemFailed(f"CloudWatch has the CPUUtilization of {len(points)} of the last {minutes} minutes of {service.service}.")
@@ -139,9 +140,14 @@ def _cpu(systems: Systems, service: ServiceSettings, over: timedelta) -> tuple[f
     return min(values), f"CloudWatch: the lowest minute of {minutes}; the highest {max(values):.2f} %, the last {values[-1]:.2f} %"
 
 
-def _last(points: list[Any], over: timedelta) -> list[Any]:
+def _last(points: list[Point], over: timedelta) -> list[Point]:
     """The newest of a metric's minutes, as many as `over` has."""
-    return points[-int(over.total_seconds()) // MINUTE :]
+    return points[-(int(over.total_seconds()) // MINUTE) :]
+
+
+def _begin(systems: Systems, over: timedelta = timedelta()) -> datetime:
+    """The whole minute from which on figures are asked for, so that the newest of `over` are among them."""
+    return (systems.now() - over - LAG).replace(second=0, microsecond=0)
 
 
 def _connections(systems: Systems) -> tuple[float, str]:
@@ -156,7 +162,7 @@ def _connections(systems: Systems) -> tuple[float, str]:
 def _counted_connections(systems: Systems, cause: SystemFailed) -> tuple[float, str]:
     writer = systems.rds.cluster(systems.environment.need("database").cluster).writer
     here = {"DBInstanceIdentifier": writer.id if writer else ""}
-    points = systems.cloudwatch.metric("AWS/RDS", "DatabaseConnections", here, systems.now() - LAG, statistic="Maximum")
+    points = systems.cloudwatch.metric("AWS/RDS", "DatabaseConnections", here, _begin(systems), statistic="Maximum")
     if not points:
         raise SystemFailed(f"{cause.what} CloudWatch has no DatabaseConnections of the writer either.") from cause
     count, most = points[-1].value, systems.config.alerts.rds_connections.most

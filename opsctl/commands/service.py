@@ -104,7 +104,7 @@ def metrics(systems: Systems, name: str, metric: str, since: timedelta) -> Serie
     here = _dimensions(name, settings, asked.namespace)
     wanted = [Metric(asked.namespace, asked.name, here, statistic) for statistic in asked.columns.values()]
     period = _period(since)
-    columns = systems.cloudwatch.metrics(wanted, systems.now() - since, period=period)
+    columns = systems.cloudwatch.metrics(wanted, (systems.now() - since).replace(second=0, microsecond=0), period=period)
     found = [{point.at: point.value for point in points} for points in columns]
     times = sorted({at for values in found for at in values})
     if not times:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -35,14 +35,19 @@ class Verdict(Struct, frozen=True):
 
 
 class Alert(Struct, frozen=True, kw_only=True):
-    """One thing that is watched: `value` and `threshold` as they are read, `source` where the value is from, or why there is none."""
+    """One thing that is watched, in percent; `source` is where the value is from, or why there is none."""
 
     alert: str
     of: str
-    value: str
-    threshold: str
+    value: float | None
+    threshold: float
+    unit: str = "%"
     state: Literal["ok", "fires", "unknown"]
     source: str
+
+
+def _told(row: Alert) -> str:
+    return row.source if row.value is None else f"{row.value:g} {row.unit}, threshold {row.threshold:g} {row.unit}; {row.source}"
 
 
 class Alerts(Verdict, frozen=True):
@@ -54,7 +59,7 @@ class Alerts(Verdict, frozen=True):
     def of(cls, rows: list[Alert], next: str = "") -> Alerts:
         """The verdict on these."""
         words = {"ok": True, "fires": False, "unknown": None}
-        checks = [Check(f"{row.alert} ({row.of})", words[row.state], f"{row.value}; {row.source}".removeprefix("; ")) for row in rows]
+        checks = [Check(f"{row.alert} ({row.of})", words[row.state], _told(row)) for row in rows]
         return cls(checks, next, rows)
 
     @property
@@ -73,6 +78,12 @@ class Page(Struct, frozen=True):
     """Several tables or records under headings."""
 
     sections: list[tuple[str, Sequence[Any] | dict[str, Any]]]
+
+
+class Watch(Struct, frozen=True):
+    """A page that is looked at anew, and drawn over the last one, until somebody has seen enough."""
+
+    pages: Iterator[Page]
 
 
 class Text(Struct, frozen=True):
