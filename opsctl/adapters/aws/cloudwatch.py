@@ -16,6 +16,8 @@ MISSING = "MISSING"
 ALARM = "ALARM"
 AT_ONCE = 100
 """How many names DescribeAlarms takes."""
+LONGEST = 255
+"""How many characters an alarm's name may have."""
 
 SIGNS = {
     "GreaterThanOrEqualToThreshold": ">=",
@@ -64,7 +66,8 @@ class CloudWatch(Adapter):
 
     def alarms(self, names: list[str], region: str | None = None) -> list[Alarm]:
         """Return the alarms named, in that order, or all there are when `names` is empty, by name."""
-        wanted = [names[n : n + AT_ONCE] for n in range(0, len(names), AT_ONCE)] or [[]]
+        possible = [name for name in names if 0 < len(name) <= LONGEST]
+        wanted = [possible[n : n + AT_ONCE] for n in range(0, len(possible), AT_ONCE)] or ([] if names else [[]])
         found: dict[str, Alarm] = {}
         for some in wanted:
             only: dict[str, Any] = {"AlarmNames": some} if some else {}
