@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_a_service_over_time(world: World, metric: str, columns: list[str]) -> N
     assert 11 <= len(rows) <= 13
     assert {tuple(row) for row in rows} == {tuple(columns)}
     times = [datetime.fromisoformat(row["at"]) for row in rows]
-    assert {(later - earlier).seconds for earlier, later in zip(times, times[1:], strict=False)} == {300}
+    assert {(later - earlier).seconds for earlier, later in pairwise(times)} == {300}
     assert all(row[name] is not None for row in rows for name in columns)
 
 
