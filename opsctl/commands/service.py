@@ -17,31 +17,33 @@ from opsctl.errors import ConfigurationError, NotFound, Refused, SystemFailed
 from opsctl.render.shapes import Series
 
 if TYPE_CHECKING:
+    from opsctl.adapters.aws.cloudwatch import Point
     from opsctl.settings import ServiceSettings
     from opsctl.systems import Systems
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEAST, MOST = timedelta(minutes=1), timedelta(days=15)
 ECS, ALB = "AWS/ECS", "AWS/ApplicationELB"
-LEVEL = {"average": "Average", "p95": "p95"}
-SUM = {"sum": "Sum"}
+AVERAGE, P95, SUM = "Average", "p95", "Sum"
 
 
 class Figure(NamedTuple):
-    """A metric as CloudWatch calls it: its columns' names and statistics, and their unit."""
+    """What `metrics` shows: each column's name, with the metric and the statistic that CloudWatch calls it."""
 
     namespace: str
-    name: str
-    columns: dict[str, str]
-    unit: str
+    columns: dict[str, tuple[str, str]]
+
+
+def _level(namespace: str, name: str, unit: str) -> Figure:
+    return Figure(namespace, {f"average {unit}": (name, AVERAGE), f"p95 {unit}": (name, P95)})
 
 
 METRICS = {
-    "cpu": Figure(ECS, "CPUUtilization", LEVEL, "%"),
-    "memory": Figure(ECS, "MemoryUtilization", LEVEL, "%"),
-    "response-time": Figure(ALB, "TargetResponseTime", LEVEL, "s"),
-    "requests": Figure(ALB, "RequestCount", SUM, ""),
-    "5xx": Figure(ALB, "HTTPCode_Target_5XX_Count", SUM, ""),
+    "cpu": _level(ECS, "CPUUtilization", "%"),
+    "memory": _level(ECS, "MemoryUtilization", "%"),
+    "response-time": _level(ALB, "TargetResponseTime", "s"),
+    "requests": Figure(ALB, {"requests": ("RequestCount", SUM)}),
+    "5xx": Figure(ALB, {"5xx": ("HTTPCode_Target_5XX_Count", SUM), "requests": ("RequestCount", SUM)}),
 }
 
 service = group("service")
@@ -102,20 +104,27 @@ def metrics(systems: Systems, name: str, metric: str, since: timedelta) -> Serie
         raise click.BadParameter(f"expected 1m to 15d, which is how long CloudWatch keeps minutes, got {since}", param_hint="'--since'")
     settings, asked = systems.environment.service(name), METRICS[metric]
     here = _dimensions(name, settings, asked.namespace)
-    wanted = [Metric(asked.namespace, asked.name, here, statistic) for statistic in asked.columns.values()]
-    period = _period(since)
-    columns = systems.cloudwatch.metrics(wanted, (systems.now() - since).replace(second=0, microsecond=0), period=period)
-    found = [{point.at: point.value for point in points} for points in columns]
-    times = sorted({at for values in found for at in values})
-    if not times:
+    wanted = [Metric(asked.namespace, what, here, statistic) for what, statistic in asked.columns.values()]
+    since_minute = (systems.now() - since).replace(second=0, microsecond=0)
+    found = dict(zip(asked.columns, systems.cloudwatch.metrics(wanted, since_minute, period=_period(since)), strict=True))
+    if not any(found.values()):
         running = systems.ecs.service(settings.cluster, settings.service).running
         raise NotFound(
-            f"CloudWatch has no {asked.name} of {name} in the last {since}; ECS says that {running} of its tasks run.",
+            f"CloudWatch has no {wanted[-1].name} of {name} in the last {since}; ECS says that {running} of its tasks run.",
             f"A longer --since; opsctl service status {name}",
         )
-    words = [f"{column} {asked.unit}".strip() for column in asked.columns]
-    rows = [{"at": at, **{word: _rounded(values.get(at)) for word, values in zip(words, found, strict=True)}} for at in times]
-    return Series(rows, words[0])
+    return Series(_rows(asked, found), next(iter(asked.columns)))
+
+
+def _rows(asked: Figure, found: dict[str, list[Point]]) -> list[dict[str, Any]]:
+    """A row a moment; what is counted and has no figure then didn't happen, as errors mostly don't."""
+    rows: list[dict[str, Any]] = [{"at": at} for at in sorted({point.at for points in found.values() for point in points})]
+    for column, points in found.items():
+        counted = asked.columns[column][1] == SUM
+        values = {point.at: round(point.value) if counted else round(point.value, 3) for point in points}
+        for row in rows:
+            row[column] = values.get(row["at"], 0 if counted else None)
+    return rows
 
 
 def _dimensions(name: str, settings: ServiceSettings, namespace: str) -> dict[str, str]:
@@ -131,10 +140,6 @@ def _dimensions(name: str, settings: ServiceSettings, namespace: str) -> dict[st
 def _period(since: timedelta) -> int:
     """Seconds of one row: whole minutes, so that there are a dozen or so."""
     return max(60, round(since.total_seconds() / 12 / 60) * 60)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
 
 
 @service.command()

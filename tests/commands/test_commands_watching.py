@@ -78,8 +78,8 @@ def test_how_often_makes_sense(world: World, every: str) -> None:
         ("cpu", ["at", "average %", "p95 %"]),
         ("memory", ["at", "average %", "p95 %"]),
         ("response-time", ["at", "average s", "p95 s"]),
-        ("requests", ["at", "sum"]),
-        ("5xx", ["at", "sum"]),
+        ("requests", ["at", "requests"]),
+        ("5xx", ["at", "5xx", "requests"]),
     ],
 )
 def test_a_service_over_time(world: World, metric: str, columns: list[str]) -> None:
@@ -113,6 +113,12 @@ def test_what_makes_no_sense(world: World, line: str, code: int, said: str) -> N
     done = world.opsctl("service", "metrics", *line.split())
     assert done.code == code, str(done)
     assert said in done.err
+
+
+def test_no_error_is_none_and_not_nothing(world: World) -> None:
+    rows = metrics(world, "api", "--metric", "5xx", "--since", "10m")
+    assert {row["5xx"] for row in rows} == {0, 4}
+    assert {row["requests"] for row in rows} == {1_200}
 
 
 def test_no_figure_is_said(world: World) -> None:
