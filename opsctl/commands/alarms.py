@@ -37,11 +37,21 @@ alarms = group("alarms")
 
 
 @alarms.command("list")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Every alarm of the region, not only those that are configured.")
 @views
-def list_(systems: Systems, everything: bool) -> list[dict[str, Any]]:
+def list_(systems: Systems, names: tuple[str, ...], everything: bool) -> list[dict[str, Any]]:
     """List CloudWatch's alarms: state, since when, why, and who has acknowledged it."""
-    return [row(systems, alarm) for alarm in systems.cloudwatch.alarms([] if everything else list(systems.config.alarms))]
+    if names and everything:
+        raise click.UsageError("Name alarms, or ask for --all.")
+    found = systems.cloudwatch.alarms([] if everything else list(names or systems.config.alarms))
+    if names and (missing := [alarm.name for alarm in found if alarm.updated is None]):
+        raise _unknown(systems, missing[0])
+    return [row(systems, alarm) for alarm in found]
+
+
+def _unknown(systems: Systems, name: str) -> NotFound:
+    return NotFound(f"CloudWatch knows no alarm {name!r} in {systems.environment.aws.region}.", "Names: opsctl alarms list --all")
 
 
 def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
@@ -71,7 +81,7 @@ def ack(systems: Systems, name: str, annotate: str | None) -> Iterator[Change]:
         raise click.UsageError("--annotate needs a text.")
     (alarm,) = systems.cloudwatch.alarms([name])
     if alarm.updated is None:
-        raise NotFound(f"CloudWatch knows no alarm {name!r} in {systems.environment.aws.region}.", "Names: opsctl alarms list --all")
+        raise _unknown(systems, name)
     if annotate:
         yield SetAlarmReason(alarm=name, transition=alarm.updated, before=alarm.reason, after=annotate)
     yield SetAcknowledgement(alarm=name, transition=alarm.updated, page=systems.config.channels.page is not None)

@@ -122,6 +122,8 @@ def test_alarms_are_listed_with_who_looks_after_them(world: World) -> None:
     world.configure({"protected = false": 'protected = false\nalarms = ["Safawinet-ECS-CPU", "gone"]'})
     assert [(row["alarm"], row["state"]) for row in told(world, "alarms", "list")] == [(CPU, "OK"), ("gone", "MISSING")]
     assert len(told(world, "alarms", "list", "--all")) == 4
+    assert [row["alarm"] for row in told(world, "alarms", "list", RDS, CPU)] == [RDS, CPU]
+    assert world.opsctl("alarms", "list", RDS, "--all").code == 2
 
 
 def test_an_acknowledgement_lasts_as_long_as_its_transition(world: World) -> None:
@@ -157,10 +159,15 @@ def test_an_alarm_that_changed_since_the_plan_is_not_touched(world: World) -> No
 
 @pytest.mark.parametrize(
     ("line", "code", "said"),
-    [(("ack", "nope"), 1, "no alarm 'nope'"), (("ack", ""), 1, "no alarm ''"), (("ack", "a" * 300), 1, "no alarm")],
+    [
+        (("list", RDS, "nope"), 1, "no alarm 'nope'"),
+        (("ack", "nope"), 1, "no alarm 'nope'"),
+        (("ack", ""), 1, "no alarm ''"),
+        (("ack", "a" * 300), 1, "no alarm"),
+    ],
 )
 def test_an_alarm_that_does_not_exist(world: World, line: tuple[str, ...], code: int, said: str) -> None:
-    done = world.opsctl("alarms", *line, "-y")
+    done = world.opsctl("alarms", *line, *(["-y"] if line[0] == "ack" else []))
     assert said in refusal(done, code)
     assert "alarms list" in done.err
 
