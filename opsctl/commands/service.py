@@ -70,15 +70,7 @@ def row(systems: Systems, name: str) -> dict[str, Any]:
     try:
         state = systems.ecs.service(settings.cluster, settings.service)
     except SystemFailed as cause:
-        return {
-            "service": name,
-            "desired": None,
-            "running": None,
-            "pending": None,
-            "deployment": cause.what,
-            "since": None,
-            "event": None,
-        }
+        return unasked(name, cause.what)
     primary = state.primary
     return {
         "service": name,
@@ -89,6 +81,11 @@ def row(systems: Systems, name: str) -> dict[str, Any]:
         "since": primary.created if primary else None,
         "event": state.events[0].message if state.events else "",
     }
+
+
+def unasked(name: str, why: str) -> dict[str, Any]:
+    """The row of a service that couldn't be asked."""
+    return {"service": name, "desired": None, "running": None, "pending": None, "deployment": why, "since": None, "event": None}
 
 
 @service.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from opsctl.asking import at_once
 from opsctl.changing import DURATION
 from opsctl.cli import single, views
 from opsctl.commands import alarms
-from opsctl.commands.service import row
+from opsctl.commands.service import row, unasked
 from opsctl.errors import OpsctlError
 from opsctl.render.shapes import Page, Watch
 
@@ -41,8 +40,8 @@ def _staging(systems: Systems) -> Rows:
 
 
 def _services(systems: Systems) -> Rows:
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda name: row(systems, name), sorted(systems.config.services)))
+    found = at_once({name: partial(row, systems, name) for name in sorted(systems.config.services)})
+    return [unasked(name, each.what) if isinstance(each, OpsctlError) else each for name, each in found.items()]
 
 
 def _database(systems: Systems) -> Rows:
