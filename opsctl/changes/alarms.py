@@ -62,7 +62,8 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
             return Done(f"{known.by} looks after it, by run {known.run}", known.at)
         if not self.acknowledged:
             return Pending(1, "alarms") if known else Done("nobody has acknowledged it")
-        return _standing(read, self.alarm, self.transition)
+        (alarm,) = read.cloudwatch.alarms([self.alarm])
+        return _of(alarm, self.transition, "there is nothing to acknowledge")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """The record of this step is what counts; the pager is told beside it."""
@@ -114,7 +115,7 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look at its state first: in any other than ALARM nothing may be set."""
         (alarm,) = read.cloudwatch.alarms([self.alarm])
-        found = _of(alarm, self.transition)
+        found = _of(alarm, self.transition, "its reason is its own again")
         if isinstance(found, Pending) and alarm.reason == self.after:
             return Done("it says so", alarm.updated)
         if isinstance(found, Pending) and alarm.reason != self.before:
@@ -136,15 +137,10 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
         return [shlex.join(words)]
 
 
-def _standing(read: Systems, name: str, transition: datetime) -> Finding:
-    (alarm,) = read.cloudwatch.alarms([name])
-    return _of(alarm, transition)
-
-
-def _of(alarm: Alarm, transition: datetime) -> Finding:
-    """Whether an alarm is still in the ALARM that it went into at `transition`."""
+def _of(alarm: Alarm, transition: datetime, otherwise: str) -> Finding:
+    """Whether an alarm is still in the ALARM that it went into at `transition`; in any other state, `otherwise`."""
     if alarm.state != ALARM:
-        return Done(f"there is nothing to acknowledge: it is {alarm.state}", alarm.updated)
+        return Done(f"{otherwise}: the alarm is {alarm.state}", alarm.updated)
     if alarm.updated != transition:
         return Moved(f"it went into ALARM anew at {alarm.updated:%Y-%m-%d %H:%M:%S}, so it is not as reviewed")
     return Pending(1, "alarms")

@@ -17,7 +17,7 @@ from opsctl.errors import ConfigurationError, NotFound, OpsctlError, SystemFaile
 from opsctl.render.shapes import Alert, Alerts
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.cloudwatch import Alarm, Point
+    from opsctl.adapters.aws.cloudwatch import Alarm
     from opsctl.settings import ServiceSettings
     from opsctl.systems import Systems
 
@@ -122,37 +122,39 @@ def _alerts(systems: Systems) -> Iterator[tuple[tuple[str, str], tuple[float, As
 
 
 def _alb(systems: Systems, balancer: str, over: timedelta) -> tuple[float, str]:
-    """5xx answers of the targets among all requests; CloudWatch has no figure of errors where there was none."""
+    """5xx answers among all requests: the targets', and the balancer's own, as when no target is left.
+
+    CloudWatch has no figure of errors where there was none, and RequestCount leaves out requests for which there was no target.
+    """
     from opsctl.adapters.aws.cloudwatch import Metric
 
     if not balancer:
         raise ConfigurationError("no service names its load-balancer.", "Add load-balancer to [services.NAME].")
-    names = ("RequestCount", "HTTPCode_Target_5XX_Count")
+    names = ("RequestCount", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count")
     wanted = [Metric("AWS/ApplicationELB", name, {"LoadBalancer": balancer}, "Sum") for name in names]
-    requests, errors = (_last(points, over) for points in systems.cloudwatch.metrics(wanted, _begin(systems, over), period=MINUTE))
-    if not requests:
-        raise SystemFailed(f"CloudWatch has no RequestCount of {balancer} in the last minutes: no requests, or no such load balancer.")
-    begin = min(point.at for point in requests)
-    total = sum(point.value for point in requests)
-    failed = sum(point.value for point in errors if point.at >= begin)
-    source = f"CloudWatch: HTTPCode_Target_5XX_Count {failed:,.0f} of RequestCount {total:,.0f} in {len(requests)} min"
-    return (100 * failed / total if total else 0.0), source
+    found = systems.cloudwatch.metrics(wanted, _begin(systems, over), period=MINUTE)
+    minutes = sorted({point.at for points in found for point in points})[-_minutes(over) :]
+    if not minutes:
+        raise SystemFailed(f"CloudWatch has no figure of {balancer} in the last minutes: no requests, or no such load balancer.")
+    requests, targets, own = (sum(point.value for point in points if point.at >= minutes[0]) for points in found)
+    source = f"CloudWatch: 5xx of the targets {targets:,.0f}, of the balancer {own:,.0f}; RequestCount {requests:,.0f}; {len(minutes)} min"
+    failed = targets + own
+    return 100 * failed / max(requests, failed, 1), source
 
 
 def _cpu(systems: Systems, service: ServiceSettings, over: timedelta) -> tuple[float, str]:
     """The lowest of the last minutes' averages: above the threshold only if every one of them is."""
     here = {"ClusterName": service.cluster, "ServiceName": service.service}
-    points = _last(systems.cloudwatch.metric("AWS/ECS", "CPUUtilization", here, _begin(systems, over), period=MINUTE), over)
-    minutes = int(over.total_seconds()) // MINUTE
+    minutes = _minutes(over)
+    points = systems.cloudwatch.metric("AWS/ECS", "CPUUtilization", here, _begin(systems, over), period=MINUTE)[-minutes:]
     if len(points) < minutes:
         raise SystemFailed(f"CloudWatch has the CPUUtilization of {len(points)} of the last {minutes} minutes of {service.service}.")
     values = [point.value for point in points]
     return min(values), f"CloudWatch: the lowest minute of {minutes}; the highest {max(values):.2f} %, the last {values[-1]:.2f} %"
 
 
-def _last(points: list[Point], over: timedelta) -> list[Point]:
-    """The newest of a metric's minutes, as many as `over` has."""
-    return points[-(int(over.total_seconds()) // MINUTE) :]
+def _minutes(over: timedelta) -> int:
+    return int(over.total_seconds()) // MINUTE
 
 
 def _begin(systems: Systems, over: timedelta = timedelta()) -> datetime:

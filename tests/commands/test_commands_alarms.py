@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def test_all_is_well(world: World) -> None:
     assert [row["alert"] for row in found] == NAMES
     assert {row["state"] for row in found} == {"ok"}
     sources = " ".join(row["source"] for row in found)
-    for words in ("HTTPCode_Target_5XX_Count", "lowest minute of 5", "max_connections 100", "no maxmemory is set", "72,000 transactions"):
+    for words in ("5xx of the targets", "lowest minute of 5", "max_connections 100", "no maxmemory is set", "72,000 transactions"):
         assert words in sources
     assert "Sentry error rate" in world.opsctl("alarms", "check", check=0).out
 
@@ -85,6 +86,16 @@ def test_connections_of_a_database_that_cannot_be_asked(world: World, most: str,
     found = {row["alert"]: row for row in alerts(world, code)}
     assert found["RDS connections"]["state"] == state
     assert "CloudWatch" in found["RDS connections"]["source"]
+
+
+def test_answers_that_the_balancer_gives_itself_count_too(world: World) -> None:
+    pairs = [{"Name": "LoadBalancer", "Value": "app/safawinet-prod/50dc6c495c0c9188"}]
+    at = datetime.now(UTC) - timedelta(minutes=2)
+    datum = {"MetricName": "HTTPCode_ELB_5XX_Count", "Dimensions": pairs, "Timestamp": at, "Value": 300.0}
+    world.aws("cloudwatch").put_metric_data(Namespace="AWS/ApplicationELB", MetricData=[datum])
+    (row,) = [row for row in alerts(world, 3) if row["state"] == "fires"]
+    assert (row["alert"], round(row["value"])) == ("ALB 5xx errors", 5)
+    assert "of the balancer 300" in row["source"]
 
 
 def test_redis_is_measured_by_its_limit_where_it_has_one(world: World) -> None:
@@ -134,7 +145,7 @@ def test_an_acknowledgement_lasts_as_long_as_its_transition(world: World) -> Non
     assert "looks after it" in change["why"]
     set_state(world, "OK")
     (change,) = steps(world.opsctl("-o", "json", "alarms", "ack", RDS, "-y", check=0))
-    assert (change["state"], change["why"]) == ("done", "there is nothing to acknowledge: it is OK")
+    assert (change["state"], change["why"]) == ("done", "there is nothing to acknowledge: the alarm is OK")
     set_state(world, "ALARM")
     assert listed(world, RDS)["acknowledged"] == "nobody"
     assert told(world, "alarms", "ack", RDS, "-y")["result"] == "changed"
