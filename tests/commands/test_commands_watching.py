@@ -27,7 +27,7 @@ def test_the_page_has_everything(world: World) -> None:
     assert list(page) == SECTIONS
     assert not [name for name, rows in page.items() if "could not be asked" in str(rows)]
     assert page["Staging"][0]["healthy"] is True
-    assert page["Mail"] == [{"sent_in_24h": 5, "of": 200, "bounce_percent": 2.1, "complaint_percent": 0.04}]
+    assert page["Mail"] == [{"sent_in_24h": 5, "of": 200, "bounce_percent": 4.7, "complaint_percent": 0.06}]
     assert page["Sentry"] == [{"errors_in_1h": 360, "requests_in_1h": 72_000, "error_percent": 0.5}]
     assert [row["suspicious"] for row in page["Issues"]] == [True, True, False, False, False, False]
     assert {row["acknowledged"] for row in page["Alarms"] if row["state"] == "ALARM"} == {"nobody"}

@@ -78,15 +78,24 @@ def _metrics() -> Iterator[tuple[str, str, str, dict[str, str], Value, str]]:
         yield REGION, ECS, "MemoryUtilization", here, partial(_wave, level + 10, 3), "Percent"
     yield from _balancer({"LoadBalancer": LOAD_BALANCER})
     yield from _balancer({"LoadBalancer": LOAD_BALANCER, "TargetGroup": TARGET_GROUP})
-    for number, instance in enumerate((CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3")):
-        here = {"DBInstanceIdentifier": instance}
-        yield REGION, RDS, "DatabaseConnections", here, partial(_wave, 34 - 10 * number, 3), "Count"
-        yield REGION, RDS, "CPUUtilization", here, partial(_wave, 30 - 8 * number, 6), "Percent"
+    yield from _databases()
     here = {"CacheClusterId": "safawinet-redis"}
     yield REGION, "AWS/ElastiCache", "DatabaseMemoryUsagePercentage", here, partial(_wave, 22, 2), "Percent"
-    yield REGION, "AWS/SES", "Reputation.BounceRate", {}, partial(_always, 0.021), "Percent"
-    yield REGION, "AWS/SES", "Reputation.ComplaintRate", {}, partial(_always, 0.0004), "Percent"
+    yield REGION, "AWS/SES", "Reputation.BounceRate", {}, partial(_always, 0.047), "None"
+    yield REGION, "AWS/SES", "Reputation.ComplaintRate", {}, partial(_always, 0.0006), "None"
+    here = {"WebACL": "safawinet-prod", "Rule": "ALL", "Region": REGION}
+    yield REGION, "AWS/WAFV2", "AllowedRequests", here, partial(_always, 800), "Count"
+    yield REGION, "AWS/WAFV2", "BlockedRequests", here, partial(_always, 6), "Count"
     yield from _downloads()
+
+
+def _databases() -> Iterator[tuple[str, str, str, dict[str, str], Value, str]]:
+    for number, instance in enumerate((CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3", "safawinet-reports")):
+        here = {"DBInstanceIdentifier": instance}
+        yield REGION, RDS, "CPUUtilization", here, partial(_wave, 30 - 5 * number, 10), "Percent"
+        yield REGION, RDS, "DatabaseConnections", here, partial(_always, 24 - 6 * number), "Count"
+        if instance.startswith(CLUSTER):
+            yield REGION, RDS, "AuroraReplicaLag", here, partial(_always, 18 + number), "Milliseconds"
 
 
 def _balancer(here: dict[str, str]) -> Iterator[tuple[str, str, str, dict[str, str], Value, str]]:
