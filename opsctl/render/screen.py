@@ -142,7 +142,7 @@ def _wrong(verdict: Verdict) -> CheckFailed:
     told = ", ".join(verdict.wrong)
     if isinstance(verdict, Alerts):
         fires = any(check.ok is False for check in verdict.checks)
-        return Fires(f"Fires: {told}.", verdict.next) if fires else CheckFailed(f"Nothing fires, but: {told}.", verdict.next)
+        return Fires(f"Fires: {told}.", verdict.next) if fires else CheckFailed(f"No all-clear: {told}.", verdict.next)
     return CheckFailed(f"Not so: {told}.", verdict.next)
 
 

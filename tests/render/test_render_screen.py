@@ -119,7 +119,7 @@ def alert(state: str) -> Alert:
     ("states", "error", "said"),
     [
         (["ok", "fires", "unknown"], Fires, "Fires: CPU (fires)."),
-        (["ok", "unknown"], CheckFailed, "Nothing fires, but: CPU (unknown) couldn't be asked."),
+        (["ok", "unknown"], CheckFailed, "No all-clear: CPU (unknown) couldn't be asked."),
     ],
 )
 def test_alerts_are_a_table_and_an_end(capsys: pytest.CaptureFixture[str], states: list[str], error: type[CheckFailed], said: str) -> None:
