@@ -10,6 +10,7 @@ The map of this house, from the door inwards:
     playbook/     procedures whose steps are command lines and checklist items
     systems.py    the lazy set of adapters, reading or writing
     adapters/     the outside world, one file a system: the only imports of a vendor's SDK
+    asking.py     many sources asked at once
     render/       tables, JSON, progress: told what to draw
     config.py     config/<environment>.toml, read and checked whole; settings/ says what may stand in it
     errors.py     every error, and its exit code

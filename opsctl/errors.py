@@ -9,6 +9,7 @@
     │   ├── Unreachable            no connection; nothing was sent
     │   └── Throttled              asked to slow down, also after waiting
     ├── CheckFailed             1  a verification ran, and found that it isn't so
+    │   └── Fires               3  an alert is above its threshold
     ├── LedgerFailed            1  the ledger can't be read or written
     │   └── LedgerBroken           its chain doesn't add up
     ├── Refused                 4  a guard, a wrong place
@@ -76,6 +77,12 @@ class Throttled(SystemFailed):
 
 class CheckFailed(OpsctlError):
     """Raised when a verification ran and found that what should be so is not."""
+
+
+class Fires(CheckFailed):
+    """Raised when an alert is above its threshold."""
+
+    exit_code = 3
 
 
 class LedgerFailed(OpsctlError):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar, overload
 
 from opsctl.adapters.base import Adapter
 from opsctl.config import Environment
@@ -76,6 +76,14 @@ class made_once(cached_property[T]):  # noqa: N801
             return super().__get__(instance, owner)
 
 
+class Acknowledgement(NamedTuple):
+    """Who took an alarm's transition on, when, and by which run."""
+
+    by: str
+    at: datetime
+    run: str
+
+
 class Memory(Protocol):
     """What a command may ask of the ledger: which of our own changes stand."""
 
@@ -89,6 +97,10 @@ class Memory(Protocol):
 
     def begun(self, token: str, target: str) -> datetime | None:
         """When the run that `token` belongs to began its own change of `target`; None where it made none."""
+        ...
+
+    def acknowledged(self, alarm: str, transition: datetime) -> Acknowledgement | None:
+        """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
         ...
 
     def fingerprint(self, value: bytes) -> str:

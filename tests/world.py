@@ -180,6 +180,17 @@ class World:
             tables = ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall()
             return {run for (run,) in ledger.execute("SELECT id FROM runs")} if tables else set()
 
+    def acknowledged(self) -> list[str]:
+        """The alarms that the ledger says somebody looks after."""
+        if not self.runs():
+            return []
+        sql = (
+            "SELECT target, json_extract(change, '$.acknowledged'), max(ended) FROM steps"
+            " WHERE kind = 'set-acknowledgement' AND state = 'applied' GROUP BY target"
+        )
+        with closing(sqlite3.connect(self.ledger)) as ledger:
+            return sorted(target for target, acknowledged, _ in ledger.execute(sql) if acknowledged)
+
     def undo(self, run: str) -> Result:
         """Take a run back."""
         return self.opsctl("-o", "json", "runs", "undo", run, "-y")
@@ -324,6 +335,7 @@ class World:
             "queries": self.queries(),
             "sqs messages": self._messages(),
             "announcements": self.announcements(),
+            "acknowledged": self.acknowledged(),
             **looks,
         }
 
@@ -395,7 +407,8 @@ def essence(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "keys": {n: "as it was" if found == before["keys"].get(n) else found[0] for n, found in after["keys"].items()},
         "marks": Counter(_nameless(mark) for mark in after["marks"] if after["marks"][mark] != before["marks"].get(mark)),
         "slack": Counter(sent["message"]["text"] for sent in after["notices"]["slack"]),
-        "alerts": sorted({(sent["dedup_key"], sent["event_action"]) for sent in after["notices"]["pagerduty"]}),
+        "alerts": sorted({(_nameless(sent["dedup_key"]), sent["event_action"]) for sent in after["notices"]["pagerduty"]}),
+        "acknowledged": after["acknowledged"],
         "client": after["client"],
         "contacts": {
             id: _contact(before["contacts"][id], held) for id, held in after["contacts"].items() if held != before["contacts"][id]
@@ -441,7 +454,7 @@ def _contact(before: list[str], after: list[str]) -> list[str]:
 
 
 def _nameless(text: str) -> str:
-    return re.sub(r"[0-9a-f]{32}|ecs-svc/\d+|idempotency:[^:]+-(?=\d)", "ID", text)
+    return re.sub(r"[0-9a-f]{32}|ecs-svc/\d+|idempotency:[^:]+-(?=\d)|\d{4}-\d\d-\d\dT[\d:]+Z", "ID", text)
 
 
 def standing(snapshot: Snapshot) -> dict[str, Any]:
@@ -460,6 +473,8 @@ def standing(snapshot: Snapshot) -> dict[str, Any]:
         "protected": snapshot["protected"],
         "access": snapshot["access"],
         "alerts": {key for key, action in alerts.items() if action == "trigger"},
+        "acknowledged": snapshot["acknowledged"],
+        "reasons": {each["AlarmName"]: each["StateReason"] for each in snapshot["cloudwatch describe_alarms"]},
         "incidents": {i["name"] for i in snapshot["notices"]["statuspage"] if i["status"] != "resolved"},
     }
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.health import Health, asked
+from opsctl.adapters.health import Health, asked, at
 from opsctl.adapters.http import Http
-from opsctl.errors import CredentialsInvalid, OutcomeUnknown, SystemFailed
+from opsctl.errors import ConfigurationError, CredentialsInvalid, OutcomeUnknown, SystemFailed
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ class Api(Adapter):
     def health(self) -> Health:
         """Ask /health; an API that is down or unwell is an answer here, not an error."""
         return asked(self._http, "/health")
+
+    def staging(self) -> Health:
+        """Ask the configured staging's /health; raises ConfigurationError when there is none."""
+        if self._config.staging is None:
+            raise ConfigurationError("No staging is configured in [api].", "Add staging, its base address, to [api].")
+        return at(self._systems, f"{self._config.staging}/health")
 
     def login(self, email: Secret, password: Secret) -> Tokens:
         """Log in; raises CredentialsInvalid for a wrong password."""

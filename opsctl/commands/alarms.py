@@ -1,7 +1,203 @@
-"""`opsctl alarms`: what fires, and who looks after it."""
+"""`opsctl alarms`: what fires, against its real source, and who looks after it."""
 
 from __future__ import annotations
 
-from opsctl.cli import group
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl.asking import at_once
+from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason
+from opsctl.changes.base import Change
+from opsctl.cli import changes, group, views
+from opsctl.errors import ConfigurationError, NotFound, OpsctlError, SystemFailed
+from opsctl.render.shapes import Alert, Alerts
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.cloudwatch import Alarm
+    from opsctl.settings import ServiceSettings
+    from opsctl.systems import Systems
+
+LAG = timedelta(minutes=5)
+"""How late CloudWatch's figure of a minute may be."""
+MINUTE = 60
+CONNECTIONS = """
+SELECT count(*) AS used, current_setting('max_connections')::int AS most
+FROM pg_stat_activity WHERE backend_type = 'client backend'
+"""
+NEXT = "What is up: opsctl status; the procedure: opsctl playbook run alert-response"
+
+Ask = Callable[[], tuple[float, str]]
+"""Returns a value in percent and where it is from; raises OpsctlError when it can't be had."""
 
 alarms = group("alarms")
+
+
+@alarms.command("list")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Every alarm of the region, not only those that are configured.")
+@views
+def list_(systems: Systems, names: tuple[str, ...], everything: bool) -> list[dict[str, Any]]:
+    """List CloudWatch's alarms: state, since when, why, and who has acknowledged it."""
+    if names and everything:
+        raise click.UsageError("Name alarms, or ask for --all.")
+    found = systems.cloudwatch.alarms([] if everything else list(names or systems.config.alarms))
+    if names and (missing := [alarm.name for alarm in found if alarm.updated is None]):
+        raise _unknown(systems, missing[0])
+    return [row(systems, alarm) for alarm in found]
+
+
+def _unknown(systems: Systems, name: str) -> NotFound:
+    return NotFound(f"CloudWatch knows no alarm {name!r} in {systems.environment.aws.region}.", "Names: opsctl alarms list --all")
+
+
+def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
+    """An alarm as a row; the ledger is asked only about one that is in ALARM."""
+    return {
+        "alarm": alarm.name,
+        "state": alarm.state,
+        "since": alarm.updated,
+        "acknowledged": _acknowledged(systems, alarm.name, alarm.updated) if alarm.state == ALARM and alarm.updated else None,
+        "threshold": alarm.threshold,
+        "reason": alarm.reason,
+    }
+
+
+def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
+    known = systems.memory.acknowledged(name, transition)
+    return f"{known.by} at {known.at:%Y-%m-%d %H:%M:%S}, run {known.run}" if known else "nobody"
+
+
+@alarms.command()
+@click.argument("name")
+@click.option("--annotate", metavar="TEXT", help="Write this to the alarm as its reason too, as long as it is in ALARM.")
+@changes
+def ack(systems: Systems, name: str, annotate: str | None) -> Iterator[Change]:
+    """Say that you look after an alarm, since its last transition; its state stays as it is."""
+    if annotate is not None and not annotate.strip():
+        raise click.UsageError("--annotate needs a text.")
+    (alarm,) = systems.cloudwatch.alarms([name])
+    if alarm.updated is None:
+        raise _unknown(systems, name)
+    if annotate:
+        yield SetAlarmReason(alarm=name, transition=alarm.updated, before=alarm.reason, after=annotate)
+    yield SetAcknowledgement(alarm=name, transition=alarm.updated, page=systems.config.channels.page is not None)
+
+
+@alarms.command()
+@views
+def check(systems: Systems) -> Alerts:
+    """Compute the critical alerts from their real sources: exit 3 if one fires, 1 if one couldn't be asked."""
+    asked = dict(_alerts(systems))
+    found = at_once({"\n".join(key): ask for key, (_, ask) in asked.items()})
+    rows = [_alert(key, above, found["\n".join(key)]) for key, (above, _) in asked.items()]
+    return Alerts.of(rows, NEXT)
+
+
+def _alert(key: tuple[str, str], above: float, found: tuple[float, str] | OpsctlError) -> Alert:
+    alert, of = key
+    if isinstance(found, OpsctlError):
+        return Alert(alert=alert, of=of, value=None, threshold=above, state="unknown", source=found.what)
+    value, source = found
+    return Alert(alert=alert, of=of, value=round(value, 3), threshold=above, state="fires" if value > above else "ok", source=source)
+
+
+def _alerts(systems: Systems) -> Iterator[tuple[tuple[str, str], tuple[float, Ask]]]:
+    """Every alert, of everything that it is about: its threshold, and how its value is had."""
+    alerts, services = systems.config.alerts, systems.config.services
+    balancers = {s.load_balancer: name for name, s in sorted(services.items(), reverse=True) if s.load_balancer}
+    for balancer, name in balancers.items() or [("", "no service")]:
+        yield ("ALB 5xx errors", name), (alerts.alb_5xx.above, partial(_alb, systems, balancer, alerts.alb_5xx.over))
+    for name, service in sorted(services.items()):
+        yield ("ECS CPU", name), (alerts.ecs_cpu.above, partial(_cpu, systems, service, alerts.ecs_cpu.over))
+    database = systems.config.database
+    yield ("RDS connections", database.cluster if database else "none"), (alerts.rds_connections.above, partial(_connections, systems))
+    cache = systems.config.redis
+    yield ("Redis memory", cache.cluster if cache else "none"), (alerts.redis_memory.above, partial(_memory, systems))
+    sentry = systems.config.sentry
+    yield ("Sentry error rate", sentry.project if sentry else "none"), (alerts.sentry_errors.above, partial(_errors, systems))
+
+
+def _alb(systems: Systems, balancer: str, over: timedelta) -> tuple[float, str]:
+    """5xx answers among all requests: the targets', and the balancer's own, as when no target is left.
+
+    CloudWatch has no figure of errors where there was none, and RequestCount leaves out requests for which there was no target.
+    """
+    from opsctl.adapters.aws.cloudwatch import Metric
+
+    if not balancer:
+        raise ConfigurationError("no service names its load-balancer.", "Add load-balancer to [services.NAME].")
+    names = ("RequestCount", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count")
+    wanted = [Metric("AWS/ApplicationELB", name, {"LoadBalancer": balancer}, "Sum") for name in names]
+    found = systems.cloudwatch.metrics(wanted, _begin(systems, over), period=MINUTE)
+    minutes = sorted({point.at for points in found for point in points})[-_minutes(over) :]
+    if not minutes:
+        raise SystemFailed(f"CloudWatch has no figure of {balancer} in the last minutes: no requests, or no such load balancer.")
+    requests, targets, own = (sum(point.value for point in points if point.at >= minutes[0]) for points in found)
+    source = f"CloudWatch: 5xx of the targets {targets:,.0f}, of the balancer {own:,.0f}; RequestCount {requests:,.0f}; {len(minutes)} min"
+    failed = targets + own
+    return 100 * failed / max(requests, failed, 1), source
+
+
+def _cpu(systems: Systems, service: ServiceSettings, over: timedelta) -> tuple[float, str]:
+    """The lowest of the last minutes' averages: above the threshold only if every one of them is."""
+    here = {"ClusterName": service.cluster, "ServiceName": service.service}
+    minutes = _minutes(over)
+    points = systems.cloudwatch.metric("AWS/ECS", "CPUUtilization", here, _begin(systems, over), period=MINUTE)[-minutes:]
+    if len(points) < minutes:
+        raise SystemFailed(f"CloudWatch has the CPUUtilization of {len(points)} of the last {minutes} minutes of {service.service}.")
+    values = [point.value for point in points]
+    return min(values), f"CloudWatch: the lowest minute of {minutes}; the highest {max(values):.2f} %, the last {values[-1]:.2f} %"
+
+
+def _minutes(over: timedelta) -> int:
+    return int(over.total_seconds()) // MINUTE
+
+
+def _begin(systems: Systems, over: timedelta = timedelta()) -> datetime:
+    """The whole minute from which on figures are asked for, so that the newest of `over` are among them."""
+    return (systems.now() - over - LAG).replace(second=0, microsecond=0)
+
+
+def _connections(systems: Systems) -> tuple[float, str]:
+    """Asked of the database itself; when it can't be reached, CloudWatch's count against the configured maximum."""
+    try:
+        (row,) = systems.database.query(CONNECTIONS)
+    except SystemFailed as cause:
+        return _counted_connections(systems, cause)
+    return 100 * row["used"] / row["most"], f"the database: {row['used']} of max_connections {row['most']}"
+
+
+def _counted_connections(systems: Systems, cause: SystemFailed) -> tuple[float, str]:
+    writer = systems.rds.cluster(systems.environment.need("database").cluster).writer
+    here = {"DBInstanceIdentifier": writer.id if writer else ""}
+    points = systems.cloudwatch.metric("AWS/RDS", "DatabaseConnections", here, _begin(systems), statistic="Maximum")
+    if not points:
+        raise SystemFailed(f"{cause.what} CloudWatch has no DatabaseConnections of the writer either.") from cause
+    count, most = points[-1].value, systems.config.alerts.rds_connections.most
+    if most is None:
+        told = f"{cause.what} CloudWatch counts {count:.0f}, of how many isn't configured (alerts.rds-connections.most)."
+        raise SystemFailed(told) from cause
+    return 100 * count / most, f"CloudWatch: DatabaseConnections {count:.0f} of the configured {most}, as the database can't be asked"
+
+
+def _memory(systems: Systems) -> tuple[float, str]:
+    """Of maxmemory; without one, of the machine's memory, which is then what ends it."""
+    found = systems.redis.info("memory")
+    used, most = int(found["used_memory"]), int(found.get("maxmemory", 0))
+    of = "maxmemory"
+    if not most:
+        most, of = int(found.get("total_system_memory", 0)), "the machine's memory, since no maxmemory is set:"
+    if not most:
+        raise SystemFailed(f"Redis uses {used / 2**20:,.1f} MiB; no maxmemory is set, so there is nothing to compare it with.")
+    return 100 * used / most, f"Redis INFO: used_memory {used / 2**20:,.1f} MiB of {of} {most / 2**20:,.0f} MiB"
+
+
+def _errors(systems: Systems) -> tuple[float, str]:
+    rate = systems.sentry.rate()
+    if rate.share is None:
+        raise SystemFailed(f"Sentry counts {rate.errors:,} errors and no transaction in the last hour, so there is no rate.")
+    return rate.share, f"Sentry: {rate.errors:,} errors, {rate.requests:,} transactions in the last hour"

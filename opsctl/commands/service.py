@@ -4,21 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from opsctl.changes.base import Change
 from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
+from opsctl.changing import DURATION
 from opsctl.cli import changes, group, views
-from opsctl.errors import Refused, SystemFailed
-from opsctl.render.shapes import Check, Verdict
+from opsctl.errors import ConfigurationError, NotFound, Refused, SystemFailed
+from opsctl.render.shapes import Check, Series, Verdict
 
 if TYPE_CHECKING:
+    from opsctl.adapters.aws.cloudwatch import Point
+    from opsctl.settings import ServiceSettings
     from opsctl.systems import Systems
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LEAST, MOST = timedelta(minutes=1), timedelta(days=15)
+ECS, ALB = "AWS/ECS", "AWS/ApplicationELB"
+AVERAGE, P95, SUM = "Average", "p95", "Sum"
+
+
+class Figure(NamedTuple):
+    """What `metrics` shows: each column's name, with the metric and the statistic that CloudWatch calls it."""
+
+    namespace: str
+    columns: dict[str, tuple[str, str]]
+
+
+def _level(namespace: str, name: str, unit: str) -> Figure:
+    return Figure(namespace, {f"average {unit}": (name, AVERAGE), f"p95 {unit}": (name, P95)})
+
+
+METRICS = {
+    "cpu": _level(ECS, "CPUUtilization", "%"),
+    "memory": _level(ECS, "MemoryUtilization", "%"),
+    "response-time": _level(ALB, "TargetResponseTime", "s"),
+    "requests": Figure(ALB, {"requests": ("RequestCount", SUM)}),
+    "5xx": Figure(ALB, {"5xx": ("HTTPCode_Target_5XX_Count", SUM), "requests": ("RequestCount", SUM)}),
+}
 
 service = group("service")
 
@@ -65,15 +91,7 @@ def row(systems: Systems, name: str) -> dict[str, Any]:
     try:
         state = systems.ecs.service(settings.cluster, settings.service)
     except SystemFailed as cause:
-        return {
-            "service": name,
-            "desired": None,
-            "running": None,
-            "pending": None,
-            "deployment": cause.what,
-            "since": None,
-            "event": None,
-        }
+        return unasked(name, cause.what)
     primary = state.primary
     return {
         "service": name,
@@ -84,6 +102,62 @@ def row(systems: Systems, name: str) -> dict[str, Any]:
         "since": primary.created if primary else None,
         "event": state.events[0].message if state.events else "",
     }
+
+
+def unasked(name: str, why: str) -> dict[str, Any]:
+    """The row of a service that couldn't be asked."""
+    return {"service": name, "desired": None, "running": None, "pending": None, "deployment": why, "since": None, "event": None}
+
+
+@service.command()
+@click.argument("name")
+@click.option("--metric", type=click.Choice(list(METRICS)), default="cpu", show_default=True, help="What is shown.")
+@click.option("--since", type=DURATION, default="1h", show_default=True, help="How far back to look, from 1m to 15d.")
+@views
+def metrics(systems: Systems, name: str, metric: str, since: timedelta) -> Series:
+    """Show a service's load or answers over time: average and 95th percentile, or how many."""
+    from opsctl.adapters.aws.cloudwatch import Metric
+
+    if not LEAST <= since <= MOST:
+        raise click.BadParameter(f"expected 1m to 15d, which is how long CloudWatch keeps minutes, got {since}", param_hint="'--since'")
+    settings, asked = systems.environment.service(name), METRICS[metric]
+    here = _dimensions(name, settings, asked.namespace)
+    wanted = [Metric(asked.namespace, what, here, statistic) for what, statistic in asked.columns.values()]
+    since_minute = (systems.now() - since).replace(second=0, microsecond=0)
+    found = dict(zip(asked.columns, systems.cloudwatch.metrics(wanted, since_minute, period=_period(since)), strict=True))
+    if not any(found.values()):
+        running = systems.ecs.service(settings.cluster, settings.service).running
+        raise NotFound(
+            f"CloudWatch has no {wanted[-1].name} of {name} in the last {since}; ECS says that {running} of its tasks run.",
+            f"A longer --since; opsctl service status {name}",
+        )
+    return Series(_rows(asked, found), next(iter(asked.columns)))
+
+
+def _rows(asked: Figure, found: dict[str, list[Point]]) -> list[dict[str, Any]]:
+    """A row a moment; what is counted and has no figure then didn't happen, as errors mostly don't."""
+    rows: list[dict[str, Any]] = [{"at": at} for at in sorted({point.at for points in found.values() for point in points})]
+    for column, points in found.items():
+        counted = asked.columns[column][1] == SUM
+        values = {point.at: round(point.value) if counted else round(point.value, 3) for point in points}
+        for row in rows:
+            row[column] = values.get(row["at"], 0 if counted else None)
+    return rows
+
+
+def _dimensions(name: str, settings: ServiceSettings, namespace: str) -> dict[str, str]:
+    """All the dimensions that a service's metrics have: CloudWatch finds nothing by some of them."""
+    if namespace == ECS:
+        return {"ClusterName": settings.cluster, "ServiceName": settings.service}
+    if not (settings.load_balancer and settings.target_group):
+        missing = "load-balancer and target-group"
+        raise ConfigurationError(f"services.{name} has no {missing}, by which CloudWatch knows its answers.", f"Add {missing} to it.")
+    return {"LoadBalancer": settings.load_balancer, "TargetGroup": settings.target_group}
+
+
+def _period(since: timedelta) -> int:
+    """Seconds of one row: whole minutes, so that there are a dozen or so."""
+    return max(60, round(since.total_seconds() / 12 / 60) * 60)
 
 
 @service.command()

@@ -4,62 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl.asking import at_once
 from opsctl.changing import DURATION
 from opsctl.cli import single, views
-from opsctl.commands.service import row
+from opsctl.commands import alarms
+from opsctl.commands.service import row, unasked
 from opsctl.errors import OpsctlError
-from opsctl.render.shapes import Page
+from opsctl.render.shapes import Page, Watch
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 Rows = list[dict[str, Any]]
 HOUR = timedelta(hours=1)
-
-
-@single("status")
-@click.option("--watch", is_flag=True, help="Ask again until interrupted.")
-@click.option("--every", type=DURATION, default="5s", show_default=True, help="With --watch: how often.")
-@views
-def status(systems: Systems, watch: bool, every: timedelta) -> Page | Iterator[Page]:
-    """Show what is up: API, services, database, Redis, functions, WAF, alarms. What could not be asked is said plainly."""
-    return _watching(systems, every) if watch else page(systems)
-
-
-def _watching(systems: Systems, every: timedelta) -> Iterator[Page]:
-    while True:
-        yield page(systems)
-        time.sleep(every.total_seconds())
-
-
-def page(systems: Systems) -> Page:
-    """Ask every source at once; one that can't be asked doesn't hide the others."""
-    sources: dict[str, Callable[[Systems], Rows]] = {
-        "API": _api,
-        "Services": _services,
-        "Database": _database,
-        "Redis": _redis,
-        "Functions": _functions,
-        "WAF": _waf,
-        "Alarms": _alarms,
-        "Links": _links,
-    }
-    with ThreadPoolExecutor(len(sources)) as pool:
-        asked = {name: pool.submit(_asked, source, systems) for name, source in sources.items()}
-        return Page([(name, found.result()) for name, found in asked.items()])
-
-
-def _asked(source: Callable[[Systems], Rows], systems: Systems) -> Rows:
-    try:
-        return source(systems)
-    except OpsctlError as cause:
-        return [{"state": "could not be asked", "why": cause.what}]
+DAY = timedelta(days=1)
+ISSUES = 20
 
 
 def _api(systems: Systems) -> Rows:
@@ -68,9 +33,15 @@ def _api(systems: Systems) -> Rows:
     return [{"base": base, "healthy": health.ok, "detail": health.detail, "ms": round(health.latency_ms)}]
 
 
+def _staging(systems: Systems) -> Rows:
+    health = systems.api.staging()
+    base = systems.environment.need("api").staging
+    return [{"base": base, "healthy": health.ok, "detail": health.detail, "ms": round(health.latency_ms)}]
+
+
 def _services(systems: Systems) -> Rows:
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda name: row(systems, name), sorted(systems.config.services)))
+    found = at_once({name: partial(row, systems, name) for name in sorted(systems.config.services)})
+    return [unasked(name, each.what) if isinstance(each, OpsctlError) else each for name, each in found.items()]
 
 
 def _database(systems: Systems) -> Rows:
@@ -93,39 +64,131 @@ def _redis(systems: Systems) -> Rows:
     return [{"used_mib": round(used / 2**20, 1), "of_maximum": share, "clients": clients.get("connected_clients")}]
 
 
+def _alarms(systems: Systems) -> Rows:
+    keys = ("alarm", "state", "since", "acknowledged", "reason")
+    found = (alarms.row(systems, alarm) for alarm in systems.cloudwatch.alarms(list(systems.config.alarms)))
+    return [{key: each[key] for key in keys} for each in found]
+
+
+def _mail(systems: Systems) -> Rows:
+    """What SES has sent in a day of what it may, and the account's reputation, whose newest figure counts."""
+    from opsctl.adapters.aws.cloudwatch import Metric
+
+    region = systems.config.bounces.region if systems.config.bounces else None
+    quota = systems.aws.call("ses", "get_send_quota", region=region)
+    wanted = [Metric("AWS/SES", f"Reputation.{rate}Rate", {}) for rate in ("Bounce", "Complaint")]
+    rates = systems.cloudwatch.metrics(wanted, systems.now() - DAY, period=3600, region=region)
+    bounce, complaint = (round(100 * points[-1].value, 3) if points else None for points in rates)
+    sent, most = quota["SentLast24Hours"], quota["Max24HourSend"]
+    return [{"sent_in_24h": round(sent), "of": round(most), "bounce_percent": bounce, "complaint_percent": complaint}]
+
+
+def _sentry(systems: Systems) -> Rows:
+    rate = systems.sentry.rate()
+    share = None if rate.share is None else round(rate.share, 3)
+    return [{"errors_in_1h": rate.errors, "requests_in_1h": rate.requests, "error_percent": share}]
+
+
+def _issues(systems: Systems) -> Rows:
+    """The unresolved issues of the last hour, those that look like an attack's first."""
+    found = sorted(systems.sentry.issues(), key=lambda issue: (not issue.suspicious, -issue.count))
+    return [
+        {
+            "suspicious": issue.suspicious,
+            "events": issue.count,
+            "users": issue.users,
+            "issue": issue.title,
+            "where": issue.where,
+            "last": issue.seen,
+            "id": issue.id,
+        }
+        for issue in found[:ISSUES]
+    ]
+
+
 def _functions(systems: Systems) -> Rows:
     """How often each Lambda function ran and failed in the last hour (HH, Where to check)."""
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda name: _function(systems, name), sorted(systems.config.functions)))
-
-
-def _function(systems: Systems, name: str) -> dict[str, Any]:
-    settings = systems.environment.function(name)
-    where = ("AWS/Lambda", {"FunctionName": settings.name}, settings.region)
-    runs, errors = _sum(systems, "Invocations", *where), _sum(systems, "Errors", *where)
-    return {"function": name, "runs_in_1h": runs, "errors_in_1h": errors, "log_group": settings.log_group}
+    functions = {name: systems.environment.function(name) for name in sorted(systems.config.functions)}
+    wanted = [
+        ("AWS/Lambda", metric, {"FunctionName": settings.name}, settings.region)
+        for settings in functions.values()
+        for metric in ("Invocations", "Errors")
+    ]
+    sums = iter(_sums(systems, wanted))
+    return [
+        {"function": name, "runs_in_1h": next(sums), "errors_in_1h": next(sums), "log_group": settings.log_group}
+        for name, settings in functions.items()
+    ]
 
 
 def _waf(systems: Systems) -> Rows:
     """What each web ACL let pass and turned away in the last hour."""
-    rows = []
-    for name, acl in systems.config.waf.items():
+    wanted = []
+    for acl in systems.config.waf.values():
         dimensions = {"WebACL": acl.acl, "Rule": acl.rule, "Region": acl.region or systems.environment.aws.region}
-        where = ("AWS/WAFV2", dimensions, acl.region)
-        rows.append({"acl": name, **{word: _sum(systems, f"{word.capitalize()}Requests", *where) for word in ("allowed", "blocked")}})
-    return rows
+        wanted += [("AWS/WAFV2", metric, dimensions, acl.region) for metric in ("AllowedRequests", "BlockedRequests")]
+    sums = iter(_sums(systems, wanted))
+    return [{"acl": name, "allowed": next(sums), "blocked": next(sums)} for name in systems.config.waf]
 
 
-def _sum(systems: Systems, metric: str, namespace: str, dimensions: dict[str, str], region: str | None) -> int:
-    since = systems.now() - HOUR
-    points = systems.cloudwatch.metric(namespace, metric, dimensions, since, period=300, statistic="Sum", region=region)
-    return round(sum(point.value for point in points))
+def _sums(systems: Systems, wanted: list[tuple[str, str, dict[str, str], str | None]]) -> list[int]:
+    """The last hour's sum of each metric (namespace, name, dimensions, region), asked by region."""
+    from opsctl.adapters.aws.cloudwatch import Metric
 
-
-def _alarms(systems: Systems) -> Rows:
-    alarms = systems.cloudwatch.alarms(list(systems.config.alarms))
-    return [{"alarm": a.name, "state": a.state, "since": a.updated, "reason": a.reason} for a in alarms]
+    found: dict[int, int] = {}
+    for region in {where for *_, where in wanted}:
+        here = {n: Metric(space, name, by, "Sum") for n, (space, name, by, where) in enumerate(wanted) if where == region}
+        columns = systems.cloudwatch.metrics(list(here.values()), systems.now() - HOUR, period=300, region=region)
+        found |= {n: round(sum(point.value for point in points)) for n, points in zip(here, columns, strict=True)}
+    return [found[n] for n in range(len(wanted))]
 
 
 def _links(systems: Systems) -> Rows:
     return [{"what": name, "where": url} for name, url in systems.config.links.items()]
+
+
+SOURCES: dict[str, Callable[[Systems], Rows]] = {
+    "API": _api,
+    "Staging": _staging,
+    "Services": _services,
+    "Database": _database,
+    "Redis": _redis,
+    "Alarms": _alarms,
+    "Mail": _mail,
+    "Sentry": _sentry,
+    "Issues": _issues,
+    "Functions": _functions,
+    "WAF": _waf,
+    "Links": _links,
+}
+SHORTEST = timedelta(seconds=1)
+
+
+@single("status")
+@click.option("--watch", is_flag=True, help="Ask again and again, and draw in place, until Ctrl-C.")
+@click.option("--every", type=DURATION, default="5s", show_default=True, help="With --watch: how often, from 1s on.")
+@click.option("--only", multiple=True, type=click.Choice(list(SOURCES), case_sensitive=False), help="Ask only this; may be repeated.")
+@views
+def status(systems: Systems, watch: bool, every: timedelta, only: tuple[str, ...]) -> Page | Watch:
+    """Show on one page what is up and what is not, asked all at once. What could not be asked is said plainly."""
+    if every < SHORTEST:
+        raise click.BadParameter(f"expected 1s or more, got {every}", param_hint="'--every'")
+    sources = {name: source for name, source in SOURCES.items() if name in only or not only}
+    return Watch(_watching(systems, sources, every)) if watch else page(systems, sources)
+
+
+def _watching(systems: Systems, sources: dict[str, Callable[[Systems], Rows]], every: timedelta) -> Iterator[Page]:
+    while True:
+        yield page(systems, sources)
+        time.sleep(every.total_seconds())
+
+
+def page(systems: Systems, sources: dict[str, Callable[[Systems], Rows]]) -> Page:
+    """Ask these sources at once; one that can't be asked doesn't hide the others."""
+    asked = at_once({name: partial(source, systems) for name, source in sources.items()})
+    head: dict[str, Any] = {"environment": systems.environment.name, "at": systems.now()}
+    return Page([("Status", head), *((name, _said(found)) for name, found in asked.items())])
+
+
+def _said(found: Rows | OpsctlError) -> Rows:
+    return [{"state": "could not be asked", "why": found.what}] if isinstance(found, OpsctlError) else found

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+import msgspec
+
 from opsctl.config import Environment
 from opsctl.engine.ledger.rows import Run
 from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.systems import Acknowledgement
 
 
 class LedgerMemory:
@@ -46,6 +49,20 @@ class LedgerMemory:
         """When the run that `token` belongs to began its own change of `target`; None where it made none."""
         run = token.rpartition("-")[0]
         return next((step.begun for step in self._ledger.steps(run) if step.change.target == target), None)
+
+    def acknowledged(self, alarm: str, transition: datetime) -> Acknowledgement | None:
+        """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
+        sql = (
+            "SELECT json_extract(s.change, '$.acknowledged'), json_extract(r.row, '$.operator'), s.ended, r.id"
+            " FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind = 'set-acknowledgement' AND s.target = ? AND s.state = 'applied'"
+            " AND r.environment = ? AND json_extract(s.change, '$.transition') = ? ORDER BY s.ended DESC LIMIT 1"
+        )
+        written = msgspec.to_builtins(transition)
+        rows = self._ledger.query(sql, self._ledger.hidden(f"alarm/{alarm}"), self._environment.name, written)
+        if not rows or not rows[0][0]:
+            return None
+        _, by, at, run = rows[0]
+        return Acknowledgement(self._ledger.reveal(by), datetime.fromisoformat(at), run)
 
     def recently(self, command: str) -> Run | None:
         """Our own run of the same command, done and proven within the configured `recently`, if nothing it rests on changed since."""

@@ -197,7 +197,7 @@ class Walk:
                 word = {True: "so", False: "not so", None: "couldn't be asked"}[check.ok]
                 self.watcher.says(f"  {word:<10} {check.name}{': ' if check.detail else ''}{check.detail}")
             wrong = [f"{c.name}: {c.detail}" if c.detail else c.name for c in found.checks if c.ok is False]
-            return found.checks, wrong or ([] if found.good else ["nothing could be asked"])
+            return found.checks, wrong or found.wrong
         if not screen.json:
             screen.show(found)
         return {"rows": len(found)} if isinstance(found, list) else {}, []

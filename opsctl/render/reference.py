@@ -22,7 +22,7 @@ EXIT = {
     0: "done, or already so",
     1: "failed, or found not so; nothing is half done that the ledger doesn't name",
     2: "wrong usage or configuration; nothing was run",
-    3: "a dry run found something that would change",
+    3: "a dry run found something that would change, or an alert fires",
     4: "refused: a guard, a wrong place, a plan that no longer holds",
     5: "another run works on the same target: who, since when, doing what",
     6: "interrupted, or an outcome is unknown: `opsctl runs resume RUN`",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -10,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from opsctl.errors import CheckFailed
+from opsctl.errors import CheckFailed, Fires
 from opsctl.redaction import vault
 from opsctl.render.plots import bars
-from opsctl.render.shapes import Check, Page, Series, Text, Verdict
+from opsctl.render.shapes import Alerts, Check, Page, Series, Text, Verdict, Watch
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -58,6 +60,8 @@ class Screen:
         """Print a command's result; raises CheckFailed for a verdict that isn't good."""
         if isinstance(what, Iterator):
             return self._stream(what)
+        if isinstance(what, Watch):
+            return self._watch(what)
         if isinstance(what, Text):
             click.echo(what.text if what.raw else vault.redact(what.text))
         elif self.json:
@@ -65,19 +69,33 @@ class Screen:
         else:
             self._print(_drawn(what))
         if isinstance(what, Verdict) and not what.good:
-            bad = [c.name for c in what.checks if c.ok is False] or ["nothing could be asked"]
-            raise CheckFailed(f"Not so: {', '.join(bad)}.", what.next)
+            raise _wrong(what)
         return None
 
     def _stream(self, rows: Iterator[Any]) -> None:
         for row in rows:
             if self.json:
                 self._print(msgspec.json.encode(_plain(row)).decode())
-            elif isinstance(row, Page):
-                click.clear()
-                self._print(_drawn(row))
             else:
                 self._print(_line(row))
+
+    def _watch(self, watch: Watch) -> None:
+        """Draw each page in the last one's place on a terminal, one after another elsewhere; Ctrl-C is the way to end it."""
+        # It may go on for days.
+        gc.enable()
+        on_terminal = sys.stdout.isatty() and not self.json
+        try:
+            if on_terminal:
+                click.clear()
+            for page in watch.pages:
+                if self.json:
+                    self._print(msgspec.json.encode(_plain(page)).decode())
+                elif on_terminal:
+                    click.echo(_over(vault.redact(_drawn(page))), nl=False)
+                else:
+                    self._print(f"{_drawn(page)}\n")
+        except KeyboardInterrupt:
+            click.echo(err=True)
 
     def plan(self, plan: Plan, *, err: bool = True) -> None:
         """Draw a plan before it is applied; on standard error, since the outcome is the output."""
@@ -108,6 +126,24 @@ class Screen:
             told = f"  opsctl runs show {outcome.run}" if outcome.run else ""
             self._print(f"{WORDS[outcome.result]}{told}", err=aside)
         return None
+
+
+def _over(text: str) -> str:
+    """What draws `text` from the terminal's first line on, and clears the rest; what doesn't fit is cut, and said."""
+    lines, most = text.splitlines(), shutil.get_terminal_size().lines - 1
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"... {len(lines) - most + 1} more lines: make the window taller"]
+    home, end_of_line, rest, no_wrap, wrap = "\x1b[H", "\x1b[K\n", "\x1b[J", "\x1b[?7l", "\x1b[?7h"
+    return home + no_wrap + "".join(line + end_of_line for line in lines) + rest + wrap
+
+
+def _wrong(verdict: Verdict) -> CheckFailed:
+    """The error of a verdict that isn't good; an alert that fires has its own exit code."""
+    told = ", ".join(verdict.wrong)
+    if isinstance(verdict, Alerts):
+        fires = any(check.ok is False for check in verdict.checks)
+        return Fires(f"Fires: {told}.", verdict.next) if fires else CheckFailed(f"No all-clear: {told}.", verdict.next)
+    return CheckFailed(f"Not so: {told}.", verdict.next)
 
 
 def counted(count: int, unit: str) -> str:
@@ -154,6 +190,8 @@ def _changed(change: dict[str, Any]) -> str:
 
 
 def _plain(what: Any) -> Any:
+    if isinstance(what, Alerts):
+        return what.rows
     if isinstance(what, Verdict):
         return {"good": what.good, "checks": what.checks}
     if isinstance(what, Page):
@@ -162,6 +200,8 @@ def _plain(what: Any) -> Any:
 
 
 def _drawn(what: Any) -> str:
+    if isinstance(what, Alerts):
+        return _table(what.rows)
     if isinstance(what, Verdict):
         return "\n".join(_check(c) for c in what.checks)
     if isinstance(what, Page):

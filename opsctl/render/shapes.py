@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -27,11 +27,63 @@ class Verdict(Struct, frozen=True):
         """Whether everything that was asked is so, and everything was asked that had to be."""
         return all(check.ok is not False for check in self.checks) and any(check.ok for check in self.checks)
 
+    @property
+    def wrong(self) -> list[str]:
+        """What isn't so, or what keeps it from being good, in words; empty when it is good."""
+        bad = [check.name for check in self.checks if check.ok is False]
+        return [] if self.good else bad or ["nothing could be asked"]
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """One thing that is watched, in percent; `source` is where the value is from, or why there is none."""
+
+    alert: str
+    of: str
+    value: float | None
+    threshold: float
+    unit: str = "%"
+    state: Literal["ok", "fires", "unknown"]
+    source: str
+
+
+def _told(row: Alert) -> str:
+    return row.source if row.value is None else f"{row.value:g} {row.unit}, threshold {row.threshold:g} {row.unit}; {row.source}"
+
+
+class Alerts(Verdict, frozen=True):
+    """What is watched, as one table; good only when everything could be asked and nothing fires."""
+
+    rows: list[Alert] = []
+
+    @classmethod
+    def of(cls, rows: list[Alert], next: str = "") -> Alerts:
+        """The verdict on these."""
+        words = {"ok": True, "fires": False, "unknown": None}
+        checks = [Check(f"{row.alert} ({row.of})", words[row.state], _told(row)) for row in rows]
+        return cls(checks, next, rows)
+
+    @property
+    def good(self) -> bool:
+        """Whether all is well, as far as it takes."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def wrong(self) -> list[str]:
+        """What fires; when nothing does, what couldn't be asked."""
+        unknown = [f"{check.name} couldn't be asked" for check in self.checks if check.ok is None]
+        return [check.name for check in self.checks if check.ok is False] or unknown
+
 
 class Page(Struct, frozen=True):
     """Several tables or records under headings."""
 
     sections: list[tuple[str, Sequence[Any] | dict[str, Any] | Series]]
+
+
+class Watch(Struct, frozen=True):
+    """A page that is looked at anew, and drawn over the last one, until somebody has seen enough."""
+
+    pages: Iterator[Page]
 
 
 class Text(Struct, frozen=True):

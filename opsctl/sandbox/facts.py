@@ -28,6 +28,7 @@ RANDOM = (
     "slack_key",
     "pagerduty_key",
     "statuspage_key",
+    "sentry_token",
 )
 PREFIXED = {
     "hs_token": "pat-na1-",

@@ -1,7 +1,7 @@
 """Stand-ins for what people are told through: Slack, PagerDuty and Statuspage, under `/slack`, `/pagerduty`, `/statuspage`.
 
 All keep what they got; `GET /sent` shows it, `{"slack": [...], "pagerduty": [...], "statuspage": [...]}`. The pace that
-Slack and Statuspage allow scales with the world's tempo; at tempo 0 there is no limit.
+Slack and Statuspage allow scales with the world's tempo; at tempo 0 there is no limit. Sentry's stand-in answers here too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from werkzeug.wrappers import Request, Response
 
 from opsctl.sandbox.parts import Part, World
+from opsctl.sandbox.sentry import Sentry
 from opsctl.sandbox.web import Routes, Window, answer, iso, json_object, refuse
 
 SLACK_KEY = "sandbox"
@@ -41,6 +42,7 @@ class Notices:
         self._incidents: list[dict[str, Any]] = []
         self._slack_pace = Window(SLACK_BURST, world.wait(SLACK_BURST), world.clock)
         self._statuspage_pace = Window(1, world.wait(1), world.clock)
+        self._sentry = Sentry(world)
         self._routes = Routes(
             {
                 "POST /slack/services/{team}/{channel}/{key}": self._post_message,
@@ -49,6 +51,7 @@ class Notices:
                 "POST /statuspage/v1/pages/{page}/incidents": self._open_incident,
                 "PATCH /statuspage/v1/pages/{page}/incidents/{incident}": self._update_incident,
                 "GET /sent": self._sent,
+                **self._sentry.routes,
             }
         )
 
@@ -67,6 +70,7 @@ class Notices:
                 kept.clear()
         self._slack_pace.clear()
         self._statuspage_pace.clear()
+        self._sentry.reset()
 
     def _sent(self, _: Request) -> Response:
         with self._lock:

@@ -20,12 +20,13 @@ from opsctl.settings.downloads import FunctionSettings, HubSpotSettings, LeaseSe
 from opsctl.settings.mail import BounceSettings
 from opsctl.settings.security import AccessSettings, ProtectionSettings
 from opsctl.settings.values import LONGEST, UNITS, Count, Duration, Reference, Section, Share
-from opsctl.settings.watching import SentrySettings
+from opsctl.settings.watching import AlertSettings, SentrySettings
 
 __all__ = [
     "LONGEST",
     "UNITS",
     "AccessSettings",
+    "AlertSettings",
     "ApiSettings",
     "Aws",
     "BounceSettings",
@@ -111,6 +112,7 @@ class Settings(Section, frozen=True, kw_only=True):
     access: AccessSettings = AccessSettings()
     protection: ProtectionSettings | None = None
     alarms: list[str] = []
+    alerts: AlertSettings = AlertSettings()
     people: list[Contact] = []
     links: dict[str, str] = {}
     log_groups: dict[str, str] = {}

@@ -34,13 +34,18 @@ class SecretSettings(Section, frozen=True, kw_only=True):
 
 
 class ServiceSettings(Section, frozen=True, kw_only=True):
-    """One ECS service; `pool_size` is the database connections that each of its tasks may hold, `health` its health check's URL."""
+    """One ECS service; `pool_size` is the database connections that each of its tasks may hold, `health` its health check's URL.
+
+    `load_balancer` (`app/NAME/ID`) and `target_group` (`targetgroup/NAME/ID`) are what CloudWatch calls what stands before it.
+    """
 
     cluster: str
     service: str
     pool_size: Count = 0
     health: str | None = None
     scale_max: Count = 100
+    load_balancer: str | None = None
+    target_group: str | None = None
 
 
 class DatabaseSettings(Section, frozen=True, kw_only=True):
@@ -114,6 +119,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     """The application's API; `signed_by` names the secret whose rotation makes `token` useless, `login` how a new one is had.
 
     `revocations` is where the API keeps its marks in Redis: `{who}` becomes `all` or `user:ID`, the value is epoch milliseconds.
+    `staging` is the base of the API's staging, whose health is shown too.
     """
 
     base: str
@@ -122,6 +128,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     login: Login | None = None
     test: Login | None = None
     revocations: str | None = None
+    staging: str | None = None
 
 
 class ChannelSettings(Section, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import sys
 
 from tests.bench import house
 
-PARTS = ("startup", "playbook", "ledger", "sessions", "keys", "hubspot", "bounces")
+PARTS = ("startup", "reads", "status", "playbook", "ledger", "sessions", "keys", "hubspot", "bounces")
 
 
 def main(args: list[str]) -> int:

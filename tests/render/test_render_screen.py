@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
-from opsctl.errors import CheckFailed
+from opsctl.errors import CheckFailed, Fires
 from opsctl.redaction import HIDDEN, Secret
 from opsctl.render.screen import Screen, counted
-from opsctl.render.shapes import Check, Page, Text, Verdict
+from opsctl.render.shapes import Alert, Alerts, Check, Page, Text, Verdict, Watch
 
 ROWS = [{"name": "api", "since": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "up": True, "parts": ["a", "b"], "note": None}]
 VALUE = "a-secret-value-nobody-may-see"
@@ -81,3 +85,47 @@ def test_no_secret_leaves(output: str, capsys: pytest.CaptureFixture[str]) -> No
     assert HIDDEN in shown
     Screen(output).show(Text(VALUE, raw=True))
     assert VALUE in capsys.readouterr().out, "only text for a shell is left as it is"
+
+
+def pages(*counts: int) -> Iterator[Page]:
+    for count in counts:
+        yield Page([("Links", [{"number": number} for number in range(count)])])
+    raise KeyboardInterrupt
+
+
+def test_a_watched_page_is_drawn_over_the_last_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((80, 10)))
+    Screen("table").show(Watch(pages(2, 50)))
+    first, second = capsys.readouterr().out.split("\x1b[H")[-2:]
+    assert "more lines" not in first
+    assert second.count("\n") == 9
+    assert "... 45 more lines: make the window taller" in second
+
+
+def test_a_watched_page_elsewhere_is_one_after_another(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen("table").show(Watch(pages(1, 1)))
+    assert capsys.readouterr().out.count("Links") == 2
+    Screen("json").show(Watch(pages(1, 2)))
+    assert [len(json.loads(line)["Links"]) for line in capsys.readouterr().out.splitlines()] == [1, 2]
+
+
+def alert(state: str) -> Alert:
+    value = None if state == "unknown" else 7.0
+    return Alert(alert="CPU", of=state, value=value, threshold=5.0, state=state, source="somewhere")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("states", "error", "said"),
+    [
+        (["ok", "fires", "unknown"], Fires, "Fires: CPU (fires)."),
+        (["ok", "unknown"], CheckFailed, "No all-clear: CPU (unknown) couldn't be asked."),
+    ],
+)
+def test_alerts_are_a_table_and_an_end(capsys: pytest.CaptureFixture[str], states: list[str], error: type[CheckFailed], said: str) -> None:
+    for form in ("table", "json"):
+        with pytest.raises(CheckFailed) as caught:
+            Screen(form).show(Alerts.of([alert(state) for state in states], "look"))
+        assert (type(caught.value), caught.value.what, caught.value.next) == (error, said, "look")
+    assert [row["state"] for row in json.loads(capsys.readouterr().out.partition("\n[")[2].join(["[", ""]))] == states
+    Screen("json").show(Alerts.of([alert("ok")]))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession, utc
-from opsctl.adapters.base import Adapter
+from opsctl.adapters.base import Adapter, writes
+from opsctl.errors import Moved
 
 MISSING = "MISSING"
+ALARM = "ALARM"
 AT_ONCE = 100
 """How many names DescribeAlarms takes."""
+LONGEST = 255
+"""How many characters an alarm's name may have."""
 
 FRESH = timedelta(minutes=10)
 """RDS' figures come once a minute, and a few minutes late."""
@@ -27,7 +31,7 @@ SIGNS = {
 
 
 class Alarm(Struct, frozen=True):
-    """One alarm; `updated` is its last transition.
+    """One alarm; `updated` is its last transition, which another reason for the same state doesn't move.
 
     `state`: OK, ALARM, INSUFFICIENT_DATA, or MISSING for a name that AWS doesn't know.
     """
@@ -47,6 +51,15 @@ class Point(Struct, frozen=True):
     unit: str
 
 
+class Metric(Struct, frozen=True):
+    """One metric with all of its dimensions, as AWS matches them exactly; `statistic` as in `CloudWatch.metric`."""
+
+    namespace: str
+    name: str
+    dimensions: Mapping[str, str]
+    statistic: str = "Average"
+
+
 class CloudWatch(Adapter):
     """CloudWatch in the environment's region, or in another where `region` is given."""
 
@@ -56,7 +69,8 @@ class CloudWatch(Adapter):
 
     def alarms(self, names: list[str], region: str | None = None) -> list[Alarm]:
         """Return the alarms named, in that order, or all there are when `names` is empty, by name."""
-        wanted = [names[n : n + AT_ONCE] for n in range(0, len(names), AT_ONCE)] or [[]]
+        possible = [name for name in names if 0 < len(name) <= LONGEST]
+        wanted = [possible[n : n + AT_ONCE] for n in range(0, len(possible), AT_ONCE)] or ([] if names else [[]])
         found: dict[str, Alarm] = {}
         for some in wanted:
             only: dict[str, Any] = {"AlarmNames": some} if some else {}
@@ -108,6 +122,38 @@ class CloudWatch(Adapter):
         """The latest average of a metric in the ten minutes before `now`; None where CloudWatch has none."""
         points = self.metric(namespace, name, dimensions, now - FRESH, until=now)
         return points[-1].value if points else None
+
+    def metrics(
+        self, wanted: Sequence[Metric], since: datetime, *, until: datetime | None = None, period: int = 60, region: str | None = None
+    ) -> list[list[Point]]:
+        """Return the values of several metrics at once (at most 500), each oldest first, in the order in which they were asked for."""
+        found: dict[str, list[Point]] = {f"m{number}": [] for number in range(len(wanted))}
+        queries = [{"Id": id, "MetricStat": _stat(metric, period)} for id, metric in zip(found, wanted, strict=True)]
+        span = {"StartTime": since, "EndTime": until or datetime.now(UTC), "ScanBy": "TimestampAscending"}
+        for page in self._aws.pages("cloudwatch", "get_metric_data", region=region, MetricDataQueries=queries, **span):
+            for result in page["MetricDataResults"]:
+                pairs = zip(result["Timestamps"], result["Values"], strict=True)
+                found[result["Id"]] += [Point(utc(at), float(value), "") for at, value in pairs]
+        return list(found.values())
+
+    @writes
+    def annotate(self, name: str, transition: datetime, reason: str) -> None:
+        """Give an alarm that has been in ALARM since `transition` another reason; its next evaluation may write its own again.
+
+        Raises Moved for one that isn't: SetAlarmState would change its state then, and fire its actions.
+        """
+        (alarm,) = self.alarms([name])
+        if alarm.state != ALARM or alarm.updated != transition:
+            raise Moved(
+                f"The alarm {name} isn't in that ALARM any more: it is {alarm.state}. Nothing was done.", "Look: opsctl alarms list"
+            )
+        self._aws.call("cloudwatch", "set_alarm_state", AlarmName=name, StateValue=ALARM, StateReason=reason)
+
+
+def _stat(metric: Metric, period: int) -> dict[str, Any]:
+    dimensions = [{"Name": key, "Value": value} for key, value in metric.dimensions.items()]
+    asked = {"Namespace": metric.namespace, "MetricName": metric.name, "Dimensions": dimensions}
+    return {"Metric": asked, "Period": period, "Stat": metric.statistic}
 
 
 def _alarm(raw: dict[str, Any]) -> Alarm:

@@ -1,39 +1,69 @@
-"""CloudWatch: dimensions match exactly and percentiles are answered, as AWS does; the rest is moto's."""
+"""CloudWatch: dimensions match exactly, percentiles are answered, alarms know when they changed, as in AWS; the rest is moto's."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
+from opsctl.sandbox.aws.figures import Datum, Figures
 from opsctl.sandbox.aws.moto_app import Moto
-from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER, HH_REGION, REGION
+from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, Request
 
-Datum = Any
-MINUTES = 180
-A_DAY = range(MINUTES, MINUTES + 24 * 60, 5)
-# Alarm name, namespace, metric, threshold, state.
+# Alarm name, namespace, metric, threshold, state, minutes ago that it came into that state.
 _ALARMS = (
-    ("Safawinet-ALB-5xx-Errors", "AWS/ApplicationELB", "HTTPCode_Target_5XX_Count", 10, "OK"),
-    ("Safawinet-ECS-CPU", "AWS/ECS", "CPUUtilization", 80, "OK"),
-    ("Safawinet-RDS-Connections", "AWS/RDS", "DatabaseConnections", 80, "ALARM"),
-    ("Safawinet-Redis-Memory", "AWS/ElastiCache", "DatabaseMemoryUsagePercentage", 75, "OK"),
+    ("Safawinet-ALB-5xx-Errors", "AWS/ApplicationELB", "HTTPCode_Target_5XX_Count", 10, "OK", 3 * 1440),
+    ("Safawinet-ECS-CPU", "AWS/ECS", "CPUUtilization", 70, "OK", 2 * 1440),
+    ("Safawinet-RDS-Connections", "AWS/RDS", "DatabaseConnections", 80, "ALARM", 25),
+    ("Safawinet-Redis-Memory", "AWS/ElastiCache", "DatabaseMemoryUsagePercentage", 80, "OK", 3 * 1440),
 )
+_PAGE = 100
+
+
+class Source:
+    """What a request is answered from: what the sandbox's own world measured until `now`, and what was put by PutMetricData.
+
+    What was put stands in the place of what the world measured in that minute.
+    """
+
+    def __init__(self, figures: Figures, now: float, region: str, put: list[Any]) -> None:
+        self._figures, self._now, self._region, self._put = figures, now, region, put
+
+    def data(self, namespace: str, metric: str, given: list[dict[str, str]], start: float, end: float) -> list[Datum]:
+        """The figures of a metric with exactly these dimensions, in a span of epoch seconds."""
+        dimensions = frozenset((pair["Name"], pair["Value"]) for pair in given)
+        put = [
+            Datum(_seconds(datum.timestamp), float(getattr(datum, "value", 0.0)), datum.unit or "None")
+            for datum in self._put
+            if datum.name == metric
+            and datum.namespace == namespace
+            and start <= _seconds(datum.timestamp) < end
+            and {(dimension.name, dimension.value) for dimension in datum.dimensions} == dimensions
+        ]
+        taken = {datum.at // 60 for datum in put}
+        own = self._figures.data(self._region, namespace, metric, dimensions, start, min(end, self._now))
+        return [*(datum for datum in own if datum.at // 60 not in taken), *put]
 
 
 class CloudWatch:
-    """Mends moto's GetMetricStatistics in place, since the request comes in any of three protocols that moto reads."""
+    """Mends moto's CloudWatch in place, since the request comes in any of three protocols that moto reads."""
 
-    def __init__(self, moto: Moto) -> None:
+    def __init__(self, timeline: Timeline, moto: Moto) -> None:
+        self._timeline = timeline
         self._moto = moto
-        self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {"GetMetricStatistics": self._statistics}
+        self._figures = Figures()
+        mended = ("GetMetricStatistics", "GetMetricData", "DescribeAlarms", "DescribeAlarmHistory", "SetAlarmState")
+        self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = dict.fromkeys(mended, self._mended)
 
     def seed(self, now: float) -> None:
-        """Make the four alarms, and three hours of figures of services, databases, functions and the WAF until `now`."""
-        for name, namespace, metric, threshold, state in _ALARMS:
+        """Make the four alarms, and figures from three hours before `now` on, a minute each for as long as the world is up."""
+        self._mend()
+        self._figures.begin(now)
+        for name, namespace, metric, threshold, state, minutes in _ALARMS:
             self._moto.query(
                 "monitoring",
                 REGION,
@@ -43,100 +73,141 @@ class CloudWatch:
                 MetricName=metric,
                 Threshold=threshold,
                 ComparisonOperator="GreaterThanThreshold",
-                EvaluationPeriods=2,
-                Period=300,
+                EvaluationPeriods=5,
+                Period=60,
                 Statistic="Average",
             )
-            reason = f"Threshold Crossed: {metric} against {threshold}"
-            fields = {"AlarmName": name, "StateValue": state, "StateReason": reason}
-            self._moto.query("monitoring", REGION, "SetAlarmState", **fields)
-        for service, level in (("safawinet-api-prod", 35.0), ("safawinet-worker-prod", 20.0)):
-            here = {"ClusterName": CLUSTER, "ServiceName": service}
-            _put(REGION, "AWS/ECS", "CPUUtilization", here, now, partial(_wave, level), "Percent")
-        for function, runs in (("hh-webhook", 2), ("hh-lease", 30), ("hh-authz", 31)):
-            here = {"FunctionName": function}
-            _put(HH_REGION, "AWS/Lambda", "Invocations", here, now, partial(_always, runs))
-            _put(HH_REGION, "AWS/Lambda", "Errors", here, now, lambda minute: int(minute % 45 == 0))
-        for number, instance in enumerate((CLUSTER, f"{CLUSTER}-2", f"{CLUSTER}-3", "safawinet-reports")):
-            here = {"DBInstanceIdentifier": instance}
-            _put(REGION, "AWS/RDS", "CPUUtilization", here, now, partial(_wave, 30.0 - 5 * number), "Percent", A_DAY)
-            _put(REGION, "AWS/RDS", "DatabaseConnections", here, now, partial(_always, 24 - 6 * number), ahead=A_DAY)
-            if number < 3:
-                _put(REGION, "AWS/RDS", "AuroraReplicaLag", here, now, partial(_always, 18 + number), "Milliseconds", A_DAY)
-        for metric, level in (("Reputation.BounceRate", 0.047), ("Reputation.ComplaintRate", 0.0006)):
-            _put(REGION, "AWS/SES", metric, {}, now, partial(_always, level), "None")
-        here = {"WebACL": "hh-prod", "Rule": "ALL", "Region": HH_REGION}
-        _put(HH_REGION, "AWS/WAFV2", "AllowedRequests", here, now, lambda minute: 31)
-        _put(HH_REGION, "AWS/WAFV2", "BlockedRequests", here, now, lambda minute: int(minute % 10 == 0))
-        here = {"WebACL": "safawinet-prod", "Rule": "ALL", "Region": REGION}
-        for metric, level in (("AllowedRequests", 800), ("BlockedRequests", 6)):
-            _put(REGION, "AWS/WAFV2", metric, here, now, partial(_always, level))
+            alarm = _backend(REGION).alarms[name]
+            alarm.state_value = "INSUFFICIENT_DATA"
+            _change(alarm, f"Threshold Crossed: {metric} against {threshold}", "{}", state, now - minutes * 60)
 
-    def _statistics(self, request: Request) -> Answer:
-        from moto.cloudwatch.responses import CloudWatchResponse
-
-        setattr(CloudWatchResponse, "get_metric_statistics", _get_metric_statistics)  # noqa: B010
+    def _mended(self, request: Request) -> Answer:
+        self._mend()
         return self._moto(request)
 
+    def _mend(self) -> None:
+        """Put what AWS does in the place of what moto does, for the world that this is."""
+        from moto.cloudwatch.models import Alarm
+        from moto.cloudwatch.responses import CloudWatchResponse
 
-def _wave(level: float, minute: int) -> float:
-    return level + 10 * math.sin(minute / 20)
+        now = self._timeline.now
+        methods: dict[str, Callable[[Any], Any]] = {
+            "get_metric_statistics": lambda response: _get_metric_statistics(self._source(response), response),
+            "get_metric_data": lambda response: _get_metric_data(self._source(response), response),
+            "describe_alarm_history": _describe_alarm_history,
+        }
+        for name, method in methods.items():
+            setattr(CloudWatchResponse, name, method)
+
+        def update_state(alarm: Any, reason: str, data: str | None, state: str) -> None:
+            _change(alarm, reason, data or "{}", state, now())
+
+        setattr(Alarm, "update_state", update_state)  # noqa: B010
+        # An alarm that was put and never changed has been so since it was put.
+        setattr(Alarm, "state_transitioned_timestamp", property(_since))  # noqa: B010
+
+    def _source(self, response: Any) -> Source:
+        return Source(self._figures, self._timeline.now(), response.region, response.cloudwatch_backend.metric_data)
 
 
-def _always(value: float, minute: int) -> float:
-    return value
-
-
-def _put(
-    region: str,
-    namespace: str,
-    metric: str,
-    dimensions: Mapping[str, str],
-    now: float,
-    value: Callable[[int], float],
-    unit: str = "Count",
-    ahead: range = range(0),
-) -> None:
-    """Put a value for each minute of the last three hours, and for those minutes `ahead` at which a gauge will still be read."""
+def _backend(region: str) -> Any:
     from moto.cloudwatch.models import cloudwatch_backends
 
-    first = now // 60 * 60 - MINUTES * 60
-    data = [
-        {
-            "MetricName": metric,
-            "Value": value(minute),
-            "Unit": unit,
-            "Dimensions": [{"Name": name, "Value": word} for name, word in dimensions.items()],
-            "Timestamp": datetime.fromtimestamp(first + minute * 60, UTC).replace(tzinfo=None),
-        }
-        for minute in (*range(MINUTES), *ahead)
+    return cloudwatch_backends[ACCOUNT][region]
+
+
+def _since(alarm: Any) -> datetime:
+    found: datetime = getattr(alarm, "transitioned", None) or alarm.state_updated_timestamp
+    return found
+
+
+def _change(alarm: Any, reason: str, data: str, state: str, at: float) -> None:
+    """Give an alarm a state; only another one than it has is a transition, with a line in its history."""
+    moment = datetime.fromtimestamp(at, UTC)
+    if state != alarm.state_value:
+        alarm.transitioned = moment
+        alarm.history.append(
+            {
+                "AlarmName": alarm.name,
+                "AlarmType": "MetricAlarm" if alarm.rule is None else "CompositeAlarm",
+                "Timestamp": moment,
+                "HistoryItemType": "StateUpdate",
+                "HistorySummary": f"Alarm updated from {alarm.state_value} to {state}",
+                "HistoryData": json.dumps(
+                    {
+                        "version": "1.0",
+                        "oldState": {"stateValue": alarm.state_value, "stateReason": alarm.state_reason},
+                        "newState": {"stateValue": state, "stateReason": reason},
+                    }
+                ),
+            }
+        )
+    alarm.state_reason, alarm.state_reason_data, alarm.state_value = reason, data, state
+    alarm.state_updated_timestamp = moment
+
+
+def _describe_alarm_history(response: Any) -> Any:
+    from moto.core.responses import ActionResult
+
+    asked = {key: response._get_param(key) for key in ("AlarmName", "HistoryItemType", "StartDate", "EndDate", "ScanBy")}
+    first, most = int(response._get_param("NextToken") or 0), min(int(response._get_param("MaxRecords") or _PAGE), _PAGE)
+    items = [
+        item
+        for alarm in response.cloudwatch_backend.alarms.values()
+        for item in alarm.history
+        if asked["AlarmName"] in (None, alarm.name)
+        and asked["HistoryItemType"] in (None, item["HistoryItemType"])
+        and (asked["StartDate"] is None or _seconds(asked["StartDate"]) <= _seconds(item["Timestamp"]))
+        and (asked["EndDate"] is None or _seconds(item["Timestamp"]) <= _seconds(asked["EndDate"]))
     ]
-    cloudwatch_backends[ACCOUNT][region].put_metric_data(namespace, data)
+    items.sort(key=lambda item: _seconds(item["Timestamp"]), reverse=asked["ScanBy"] != "TimestampAscending")
+    more = {"NextToken": str(first + most)} if first + most < len(items) else {}
+    return ActionResult({"AlarmHistoryItems": items[first : first + most], **more})
 
 
-def _get_metric_statistics(response: Any) -> Any:
-    """What replaces the method of moto's CloudWatchResponse."""
-    from moto.cloudwatch.exceptions import InvalidParameterCombination, InvalidParameterValue
+def _get_metric_statistics(source: Source, response: Any) -> Any:
+    from moto.cloudwatch.exceptions import InvalidParameterCombination
     from moto.core.responses import ActionResult
 
     names = [*response._get_param("Statistics", []), *response._get_param("ExtendedStatistics", [])]
     if not names:
         raise InvalidParameterCombination("Must specify either Statistics or ExtendedStatistics")
-    start, end = response._get_param("StartTime"), response._get_param("EndTime")
+    start, end = _span(response)
+    metric = response._get_param("MetricName")
+    data = source.data(response._get_param("Namespace"), metric, response._get_param("Dimensions", []), start, end)
+    return ActionResult({"Label": metric, "Datapoints": _datapoints(data, names, int(response._get_param("Period")), start)})
+
+
+def _get_metric_data(source: Source, response: Any) -> Any:
+    from moto.cloudwatch.exceptions import ValidationError
+    from moto.core.responses import ActionResult
+
+    start, end = _span(response)
+    descending = response._get_param("ScanBy") != "TimestampAscending"
+    results = []
+    for query in response._get_param("MetricDataQueries", []):
+        if "MetricStat" not in query:
+            raise ValidationError("The sandbox serves no expressions: every query needs a MetricStat.")
+        stat = query["MetricStat"]
+        metric, name = stat["Metric"], stat["Stat"]
+        data = source.data(metric["Namespace"], metric["MetricName"], metric.get("Dimensions", []), start, end)
+        points = _datapoints(data, [name], int(stat["Period"]), start)
+        if descending:
+            points.reverse()
+        values = [point["ExtendedStatistics"][name] if name not in point else point[name] for point in points]
+        times = [point["Timestamp"] for point in points]
+        label = query.get("Label") or metric["MetricName"]
+        results.append({"Id": query["Id"], "Label": label, "Timestamps": times, "Values": values, "StatusCode": "Complete"})
+    return ActionResult({"MetricDataResults": results, "Messages": []})
+
+
+def _span(response: Any) -> tuple[float, float]:
+    from moto.cloudwatch.exceptions import InvalidParameterValue
+
+    start, end = (_seconds(response._get_param(name)) for name in ("StartTime", "EndTime"))
     if start >= end:
         raise InvalidParameterValue("The parameter StartTime must be less than the parameter EndTime.")
-    period = int(response._get_param("Period"))
-    metric, namespace = response._get_param("MetricName"), response._get_param("Namespace")
-    dimensions = {(pair["Name"], pair["Value"]) for pair in response._get_param("Dimensions", [])}
-    data = [
-        datum
-        for datum in response.cloudwatch_backend.get_all_metrics()
-        if datum.namespace == namespace
-        and datum.name == metric
-        and _seconds(start) <= _seconds(datum.timestamp) < _seconds(end)
-        and {(dimension.name, dimension.value) for dimension in datum.dimensions} == dimensions
-    ]
-    return ActionResult({"Label": metric, "Datapoints": _datapoints(data, names, period, _seconds(start))})
+    return start, end
 
 
 def _seconds(moment: datetime) -> float:
@@ -146,14 +217,11 @@ def _seconds(moment: datetime) -> float:
 def _datapoints(data: list[Datum], names: list[str], period: int, start: float) -> list[dict[str, Any]]:
     buckets: dict[int, list[Datum]] = {}
     for datum in data:
-        buckets.setdefault(int((_seconds(datum.timestamp) - start) // period), []).append(datum)
+        buckets.setdefault(int((datum.at - start) // period), []).append(datum)
     points = []
     for number, bucket in sorted(buckets.items()):
-        values = sorted(float(getattr(datum, "value", 0.0)) for datum in bucket)
-        point: dict[str, Any] = {
-            "Timestamp": datetime.fromtimestamp(start + number * period, UTC),
-            "Unit": bucket[0].unit or "None",
-        }
+        values = sorted(datum.value for datum in bucket)
+        point: dict[str, Any] = {"Timestamp": datetime.fromtimestamp(start + number * period, UTC), "Unit": bucket[0].unit}
         extended = {name: _percentile(values, float(name[1:])) for name in names if name.startswith("p")}
         plain = _plain(values)
         point |= {name: plain[name] for name in names if name in plain}

@@ -79,7 +79,7 @@ class AwsPart:
         self.elasticache = ElastiCache(world.facts, moto)
         self.logs = Logs(timeline, world.wait, moto)
         self.lambdas = Lambda(timeline, world.wait, moto)
-        self.cloudwatch = CloudWatch(moto)
+        self.cloudwatch = CloudWatch(timeline, moto)
         self.mail = Mail(timeline, moto)
         self.people = People(timeline, world.facts["access_key_id"])
         self.trail = Trail(timeline, world.wait, self.people.owner)

@@ -57,6 +57,7 @@ def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = tim
         "edge_shared_secret",
         "hs_app_secret",
         "ghcr_pat",
+        "sentry_token",
     )
     for name, value in fixed.items():
         facts.setdefault(name, value)
@@ -125,6 +126,7 @@ class Seed:
             "auth-test": {"email": facts["auth_test_email"], "password": facts["auth_test_password"]},
             "mail-key": {"key": facts["mail_key"]},
             "partner-key": {"key": secrets.token_hex(32)},
+            "sentry": {"token": facts["sentry_token"]},
         }.items():
             create(REGION, f"safawinet/prod/{name}", json.dumps(value))
         self._part.secrets.manage(REGION, "safawinet/prod/partner-key")

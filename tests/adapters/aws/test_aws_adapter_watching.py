@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from opsctl.adapters.aws.cloudwatch import MISSING, CloudWatch
+from opsctl.adapters.aws.cloudwatch import MISSING, CloudWatch, Metric
 from opsctl.adapters.aws.logs import Logs
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.errors import NotFound
+from opsctl.errors import Moved, NotFound, ReadOnly
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 GROUP = "/ecs/safawinet-api"
@@ -72,3 +72,36 @@ def test_the_latest_lines_of_a_group(reading: AwsSession, writing: AwsSession) -
     assert [line.message for line in logs.recent(GROUP, NOW - timedelta(minutes=1), 9, "b3")] == ["b3"]
     with pytest.raises(NotFound):
         logs.recent("/nothing", NOW, 1)
+
+
+def test_several_metrics_at_once_in_the_order_asked(reading: AwsSession, writing: AwsSession) -> None:
+    place = [{"Name": "ServiceName", "Value": "worker"}]
+    for minutes, value in ((2, 30.0), (7, 10.0)):
+        data = {"MetricName": "Load", "Dimensions": place, "Timestamp": NOW - timedelta(minutes=minutes), "Value": value}
+        writing.call("cloudwatch", "put_metric_data", Namespace="Mine", MetricData=[data])
+    here = {"ServiceName": "worker"}
+    wanted = [Metric("Mine", "Rest", here, "Sum"), Metric("Mine", "Load", here, "Sum"), Metric("Mine", "Load", here, "Maximum")]
+    nothing, sums, highest = CloudWatch(reading).metrics(wanted, NOW - timedelta(hours=1), period=3600)
+    assert nothing == []
+    assert (sum(point.value for point in sums), max(point.value for point in highest)) == (40.0, 30.0)
+
+
+@pytest.mark.usefixtures("alarms")
+def test_only_an_alarm_in_that_alarm_is_given_a_reason(reading: AwsSession, writing: AwsSession) -> None:
+    cloudwatch = CloudWatch(writing)
+    hot, calm = CloudWatch(reading).alarms(["cpu", "connections"])
+    cloudwatch.annotate("cpu", hot.updated, "we look into it")
+    (told,) = CloudWatch(reading).alarms(["cpu"])
+    assert (told.state, told.reason) == ("ALARM", "we look into it")
+    for name, transition in (("connections", calm.updated), ("cpu", hot.updated - timedelta(hours=1)), ("never", hot.updated)):
+        with pytest.raises(Moved):
+            cloudwatch.annotate(name, transition, "not that one")
+    with pytest.raises(ReadOnly):
+        CloudWatch(reading).annotate("cpu", hot.updated, "x")
+
+
+@pytest.mark.usefixtures("alarms")
+@pytest.mark.parametrize("name", ["", "a" * 300])
+def test_a_name_that_no_alarm_can_have_is_missing(reading: AwsSession, name: str) -> None:
+    assert [alarm.state for alarm in CloudWatch(reading).alarms([name])] == [MISSING]
+    assert [alarm.state for alarm in CloudWatch(reading).alarms([name, "cpu"])] == [MISSING, "ALARM"]

@@ -1,0 +1,45 @@
+"""Asking many sources at once: one that fails, or doesn't answer in time, hides no other."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from opsctl.errors import OpsctlError, SystemFailed
+
+PATIENCE = 20.0
+"""Seconds after which a source that hasn't answered is left alone."""
+
+T = TypeVar("T")
+
+
+def at_once(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -> dict[str, T | OpsctlError]:
+    """Ask every source in a thread of its own; return each one's answer or error, in the order given.
+
+    A thread that still waits for a source holds nothing up, not even the end of the process. An exception that isn't opsctl's is raised.
+    """
+    answers: queue.SimpleQueue[tuple[str, T | BaseException]] = queue.SimpleQueue()
+
+    def ask(name: str, source: Callable[[], T]) -> None:
+        try:
+            answers.put((name, source()))
+        except BaseException as cause:  # noqa: BLE001 - it is raised below, where somebody can see it
+            answers.put((name, cause))
+
+    for name, source in sources.items():
+        threading.Thread(target=ask, args=(name, source), name=f"ask {name}", daemon=True).start()
+    silent = SystemFailed(f"It didn't answer within {patience:g} s.", "Look at it by itself.")
+    found: dict[str, T | OpsctlError] = dict.fromkeys(sources, silent)
+    deadline = time.monotonic() + patience
+    for _ in sources:
+        try:
+            name, answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        if isinstance(answer, BaseException) and not isinstance(answer, OpsctlError):
+            raise answer
+        found[name] = answer
+    return found

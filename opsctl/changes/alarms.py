@@ -1,0 +1,146 @@
+"""Changes of who looks after an alarm. None of them changes an alarm's state: that alone fires its actions."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Telling
+
+if TYPE_CHECKING:
+    from opsctl.adapters.aws.cloudwatch import Alarm
+    from opsctl.config import Environment
+    from opsctl.systems import Systems
+
+ALARM = "ALARM"
+
+
+def key_of(alarm: str, transition: datetime) -> str:
+    """The pager's deduplication key of one transition; what triggers the pager for it has to carry the same."""
+    return f"{alarm[:200]}@{transition:%Y-%m-%dT%H:%M:%SZ}"
+
+
+class SetAcknowledgement(Change, frozen=True, kw_only=True):
+    """Whether one of us looks after an alarm since its `transition`: the ledger knows, and with `page` the pager is told.
+
+    Acknowledging under a key that the pager doesn't know has no effect there, nor has doing it twice. Its events know no way back.
+    """
+
+    telling: ClassVar[Telling] = "token"
+    permissions: ClassVar[frozenset[str]] = frozenset(("cloudwatch:DescribeAlarms",))
+
+    alarm: str
+    transition: datetime
+    acknowledged: bool = True
+    page: bool = False
+
+    @property
+    def target(self) -> str:
+        """`alarm/NAME`."""
+        return f"alarm/{self.alarm}"
+
+    @property
+    def summary(self) -> str:
+        """What is said, of which transition."""
+        which = f"the alarm {self.alarm} as it is since {self.transition:%Y-%m-%d %H:%M:%S}"
+        if self.acknowledged:
+            return f"acknowledge {which}{', also to the pager' if self.page else ''}"
+        kept = "; the pager keeps its own until it runs out there" if self.page else ""
+        return f"take back the acknowledgement of {which}{kept}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """Whether it is acknowledged."""
+        words = {True: "acknowledged", False: "not acknowledged"}
+        return words[not self.acknowledged], words[self.acknowledged]
+
+    def check(self, read: Systems) -> Finding:
+        """Ask the ledger for this transition, and CloudWatch whether it is the current one."""
+        known = read.memory.acknowledged(self.alarm, self.transition)
+        if self.acknowledged and known:
+            return Done(f"{known.by} looks after it, by run {known.run}", known.at)
+        if not self.acknowledged:
+            return Pending(1, "alarms") if known else Done("nobody has acknowledged it")
+        (alarm,) = read.cloudwatch.alarms([self.alarm])
+        return _of(alarm, self.transition, "there is nothing to acknowledge")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """The record of this step is what counts; the pager is told beside it."""
+        if not (self.acknowledged and self.page):
+            return {"why": "the ledger has it"}
+        return {"why": "the ledger has it, and the pager", "dedup_key": write.pagerduty.acknowledge(key_of(self.alarm, self.transition))}
+
+    def inverse(self) -> Change | Never:
+        """The other way round."""
+        return SetAcknowledgement(alarm=self.alarm, transition=self.transition, acknowledged=not self.acknowledged, page=self.page)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The pager's line, if there is one: CloudWatch itself knows no acknowledgement."""
+        if not (self.acknowledged and self.page):
+            return [f"# {self.summary}: opsctl's ledger alone knows; tell your team"]
+        key = key_of(self.alarm, self.transition)
+        body = json.dumps({"routing_key": "ROUTING_KEY", "event_action": "acknowledge", "dedup_key": key})
+        url = f"{environment.settings.channels.page_base}/v2/enqueue"
+        return [f"curl -fsS -X POST {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"]
+
+
+class SetAlarmReason(Change, frozen=True, kw_only=True):
+    """An alarm that is in ALARM since `transition` says `after` as its reason, which everybody reads who looks at it in AWS.
+
+    SetAlarmState is called with the state that it has, which fires nothing. The alarm's next evaluation may write its own reason again.
+    """
+
+    permissions: ClassVar[frozenset[str]] = frozenset(("cloudwatch:DescribeAlarms", "cloudwatch:SetAlarmState"))
+
+    alarm: str
+    transition: datetime
+    before: str
+    after: str
+
+    @property
+    def target(self) -> str:
+        """`alarm-reason/NAME`."""
+        return f"alarm-reason/{self.alarm}"
+
+    @property
+    def summary(self) -> str:
+        """What it will say."""
+        return f"write to the alarm {self.alarm}: {self.after}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The reasons."""
+        return self.before, self.after
+
+    def check(self, read: Systems) -> Finding:
+        """Look at its state first: in any other than ALARM nothing may be set."""
+        (alarm,) = read.cloudwatch.alarms([self.alarm])
+        found = _of(alarm, self.transition, "its reason is its own again")
+        if isinstance(found, Pending) and alarm.reason == self.after:
+            return Done("it says so", alarm.updated)
+        if isinstance(found, Pending) and alarm.reason != self.before:
+            return Moved(f"its reason is now {alarm.reason!r}, not as reviewed")
+        return found
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """One SetAlarmState."""
+        write.cloudwatch.annotate(self.alarm, self.transition, self.after)
+        return {}
+
+    def inverse(self) -> Change | Never:
+        """The reason that it had."""
+        return SetAlarmReason(alarm=self.alarm, transition=self.transition, before=self.after, after=self.before)
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """The CLI's line; only while the alarm is in ALARM."""
+        words = ["aws", "cloudwatch", "set-alarm-state", "--alarm-name", self.alarm, "--state-value", ALARM, "--state-reason", self.after]
+        return [shlex.join(words)]
+
+
+def _of(alarm: Alarm, transition: datetime, otherwise: str) -> Finding:
+    """Whether an alarm is still in the ALARM that it went into at `transition`; in any other state, `otherwise`."""
+    if alarm.state != ALARM:
+        return Done(f"{otherwise}: the alarm is {alarm.state}", alarm.updated)
+    if alarm.updated != transition:
+        return Moved(f"it went into ALARM anew at {alarm.updated:%Y-%m-%d %H:%M:%S}, so it is not as reviewed")
+    return Pending(1, "alarms")
