@@ -71,16 +71,16 @@ def _alarms(systems: Systems) -> Rows:
 
 
 def _mail(systems: Systems) -> Rows:
-    """What SES has sent in a day of what it may, and the account's reputation, whose newest figure counts."""
+    """Whether SES sends, how much in a day of what it may, and the account's reputation, whose newest figure counts."""
     from opsctl.adapters.aws.cloudwatch import Metric
 
     region = systems.config.bounces.region if systems.config.bounces else None
-    quota = systems.aws.call("ses", "get_send_quota", region=region)
+    account = systems.ses.account(region)
     wanted = [Metric("AWS/SES", f"Reputation.{rate}Rate", {}) for rate in ("Bounce", "Complaint")]
     rates = systems.cloudwatch.metrics(wanted, systems.now() - DAY, period=3600, region=region)
     bounce, complaint = (round(100 * points[-1].value, 3) if points else None for points in rates)
-    sent, most = quota["SentLast24Hours"], quota["Max24HourSend"]
-    return [{"sent_in_24h": round(sent), "of": round(most), "bounce_percent": bounce, "complaint_percent": complaint}]
+    row = {"sending": account.sending, "enforcement": account.enforcement, "sent_in_24h": round(account.sent_in_24h)}
+    return [{**row, "of": round(account.daily_quota), "bounce_percent": bounce, "complaint_percent": complaint}]
 
 
 def _sentry(systems: Systems) -> Rows:

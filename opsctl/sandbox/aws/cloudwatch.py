@@ -25,10 +25,7 @@ _PAGE = 100
 
 
 class Source:
-    """What a request is answered from: what the sandbox's own world measured until `now`, and what was put by PutMetricData.
-
-    What was put stands in the place of what the world measured in that minute.
-    """
+    """What a request is answered from: what the sandbox's own world measured until `now`, and what was put by PutMetricData."""
 
     def __init__(self, figures: Figures, now: float, region: str, put: list[Any]) -> None:
         self._figures, self._now, self._region, self._put = figures, now, region, put
@@ -44,9 +41,7 @@ class Source:
             and start <= _seconds(datum.timestamp) < end
             and {(dimension.name, dimension.value) for dimension in datum.dimensions} == dimensions
         ]
-        taken = {datum.at // 60 for datum in put}
-        own = self._figures.data(self._region, namespace, metric, dimensions, start, min(end, self._now))
-        return [*(datum for datum in own if datum.at // 60 not in taken), *put]
+        return [*self._figures.data((self._region, namespace, metric, dimensions), start, min(end, self._now)), *put]
 
 
 class CloudWatch:
@@ -80,6 +75,10 @@ class CloudWatch:
             alarm = _backend(REGION).alarms[name]
             alarm.state_value = "INSUFFICIENT_DATA"
             _change(alarm, f"Threshold Crossed: {metric} against {threshold}", "{}", state, now - minutes * 60)
+
+    def measure(self, namespace: str, metric: str, dimensions: Mapping[str, str], value: float) -> None:
+        """Have the world measure so much in this minute."""
+        self._figures.measure((REGION, namespace, metric, frozenset(dimensions.items())), value, self._timeline.now())
 
     def _mended(self, request: Request) -> Answer:
         self._mend()

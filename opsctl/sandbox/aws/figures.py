@@ -37,6 +37,7 @@ class Figures:
 
     def __init__(self) -> None:
         self._first = 0.0
+        self._measured: dict[Key, dict[int, float]] = {}
         self._metrics: dict[Key, tuple[Value, str]] = {
             (region, namespace, metric, frozenset(dimensions.items())): (value, unit)
             for region, namespace, metric, dimensions, value, unit in _metrics()
@@ -46,16 +47,20 @@ class Figures:
         """Let the first figure be that of three hours before `now` (epoch seconds)."""
         self._first = now // MINUTE * MINUTE - BEFORE * MINUTE
 
-    def data(
-        self, region: str, namespace: str, metric: str, dimensions: frozenset[tuple[str, str]], start: float, end: float
-    ) -> Iterator[Datum]:
-        """The figures of the whole minutes in a span of epoch seconds; nothing for a metric that there isn't."""
-        known = self._metrics.get((region, namespace, metric, dimensions))
-        if known is None:
+    def measure(self, key: Key, value: float, now: float) -> None:
+        """Put a real figure in the place of the computed one of this minute."""
+        self._measured.setdefault(key, {})[math.floor((now - self._first) / MINUTE)] = value
+
+    def data(self, key: Key, start: float, end: float) -> Iterator[Datum]:
+        """The figures of the whole minutes in a span of epoch seconds, and a real one of the last; none of a metric that there isn't."""
+        if key not in self._metrics:
             return
-        value, unit = known
-        for minute in range(max(0, math.ceil((start - self._first) / MINUTE)), math.floor((end - self._first) / MINUTE)):
-            if (found := value(minute)) is not None:
+        value, unit = self._metrics[key]
+        measured = self._measured.get(key, {})
+        last = math.floor((end - self._first) / MINUTE)
+        for minute in range(max(0, math.ceil((start - self._first) / MINUTE)), last + 1):
+            found = measured.get(minute, value(minute) if minute < last else None)
+            if found is not None:
                 yield Datum(self._first + minute * MINUTE, found, unit)
 
 

@@ -163,7 +163,7 @@ class AwsPart:
         """Have RDS count so many connections to the writer, in this minute's metric."""
         with self._lock:
             self._prepare("monitoring")
-            self.performance.measure(CLUSTER, count, self._timeline.now())
+            self.cloudwatch.measure("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": CLUSTER}, count)
 
     def log(self, group: str, line: Mapping[str, Any] | str) -> None:
         """Add a line, text or JSON, to a seeded log group; it shows at the next call to CloudWatch Logs.

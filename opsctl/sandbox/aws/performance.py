@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from opsctl.sandbox.aws.moto_app import Moto
@@ -48,19 +47,6 @@ class Performance:
             database.performance_insights_enabled = name == instance
             if name == instance:
                 self._on.add(database.dbi_resource_id)
-
-    def measure(self, instance: str, connections: int, at: float) -> None:
-        """Have RDS count so many connections to an instance, at an epoch time."""
-        from moto.cloudwatch.models import cloudwatch_backends
-
-        datum = {
-            "MetricName": "DatabaseConnections",
-            "Value": connections,
-            "Unit": "Count",
-            "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": instance}],
-            "Timestamp": datetime.fromtimestamp(at, UTC).replace(tzinfo=None),
-        }
-        cloudwatch_backends[ACCOUNT][REGION].put_metric_data("AWS/RDS", [datum])
 
     def _metrics(self, request: Request) -> Mapping[str, Any]:
         params, start, end = self._asked(request)

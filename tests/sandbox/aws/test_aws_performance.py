@@ -68,8 +68,8 @@ def test_rds_counts_connections_by_instance(aws: Aws) -> None:
         Namespace="AWS/RDS",
         MetricName="DatabaseConnections",
         Dimensions=[{"Name": "DBInstanceIdentifier", "Value": CLUSTER}],
-        StartTime=NOW - timedelta(minutes=30),
-        EndTime=datetime.now(UTC) + timedelta(minutes=1),
+        StartTime=datetime.fromtimestamp(aws.clock() - 1_800, UTC),
+        EndTime=datetime.fromtimestamp(aws.clock() + 60, UTC),
         Period=60,
         Statistics=["Maximum"],
     )["Datapoints"]
