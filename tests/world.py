@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import urllib.request
 from collections import Counter
-from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -176,20 +176,19 @@ class World:
         """The ids of the ledger's runs."""
         if not self.ledger.exists():
             return set()
-        with closing(sqlite3.connect(self.ledger)) as ledger:
+        with contextlib.closing(sqlite3.connect(self.ledger)) as ledger:
             tables = ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall()
             return {run for (run,) in ledger.execute("SELECT id FROM runs")} if tables else set()
 
     def acknowledged(self) -> list[str]:
-        """The alarms that the ledger says somebody looks after."""
-        if not self.runs():
-            return []
+        """The alarms that the ledger says somebody looks after; a ledger that can't be read says nothing."""
         sql = (
             "SELECT target, json_extract(change, '$.acknowledged'), max(ended) FROM steps"
             " WHERE kind = 'set-acknowledgement' AND state = 'applied' GROUP BY target"
         )
-        with closing(sqlite3.connect(self.ledger)) as ledger:
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as ledger:
             return sorted(target for target, acknowledged, _ in ledger.execute(sql) if acknowledged)
+        return []
 
     def undo(self, run: str) -> Result:
         """Take a run back."""

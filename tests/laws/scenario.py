@@ -20,7 +20,7 @@ class Scenario:
 
     `so` tells from the world itself whether what the line wants is so. `meddle` is somebody else who changes what the line is about,
     where a change of it has a value before. `reversible`: undo puts the world back. `typed` is what a person answers. A `variant`
-    makes the same kinds of change as the one before it.
+    makes the same kinds of change as the one before it; what is `alike` makes those that another command's scenario makes too.
     """
 
     line: str
@@ -34,3 +34,4 @@ class Scenario:
     typed: str | None = None
     blind: bool = False
     variant: bool = False
+    alike: bool = False

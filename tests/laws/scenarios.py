@@ -247,7 +247,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
     ],
     "service redeploy": [Scenario("service redeploy api worker", redeployed("api", "worker"), prepare=rotate_before)],
     "secrets rotate": [
-        Scenario(f"secrets rotate jwt {GENERATE}", new_key, meddle=foreign_rotation(JWT, "secret"), reversible=True),
+        Scenario(f"secrets rotate jwt {GENERATE}", new_key, meddle=foreign_rotation(JWT, "secret"), reversible=True, alike=True),
         Scenario(f"secrets rotate jwt {GENERATE} --compromised", compromised_gone, meddle=foreign_rotation(JWT, "secret")),
         Scenario(
             "secrets rotate mail-key --value-from env:NEW_KEY",
@@ -255,6 +255,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
             meddle=foreign_rotation(MAIL_KEY, "key"),
             reversible=True,
             env={"NEW_KEY": CANARY},
+            alike=True,
         ),
         Scenario(
             "secrets rotate mail-key --value-from -",
@@ -302,8 +303,8 @@ SCENARIOS: dict[str, list[Scenario]] = {
             reversible=True,
         )
     ],
-    "logout user": [Scenario("logout user 5 user7@example.com", no_session_of(5, 7))],
-    "logout bulk": [Scenario("logout bulk --users-from {home}/users.txt", no_session_of(11, 12, 13), prepare=write_users)],
+    "logout user": [Scenario("logout user 5 user7@example.com", no_session_of(5, 7), alike=True)],
+    "logout bulk": [Scenario("logout bulk --users-from {home}/users.txt", no_session_of(11, 12, 13), prepare=write_users, alike=True)],
     "logout all": [Scenario("logout all", no_session)],
     "client set-edge-auth": [
         Scenario(
@@ -366,14 +367,20 @@ def every(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.Mar
     return pytest.mark.parametrize("scenario", found)
 
 
+def each(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.MarkDecorator:
+    """Parametrise a law over one scenario of every changing command: for what its options make no difference to."""
+    first = {command: scenario for command, scenario in reversed(list(rehearsed())) if such(scenario)}
+    return pytest.mark.parametrize("scenario", [pytest.param(one, id=one.line.replace("/", ":")) for one in first.values()])
+
+
 SAMPLE = {"service scale", "secrets rotate", "logout user", "downloads disable", "notify slack"}
 """A command of each system and each way of telling: enough for what the engine does alike for all."""
 
 
 def some(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.MarkDecorator:
     """Parametrise a law's finer points over one scenario of each sampled command."""
-    first = {command: scenario for command, scenario in reversed(list(rehearsed())) if command in SAMPLE and such(scenario)}
-    return pytest.mark.parametrize("scenario", [pytest.param(one, id=one.line.replace("/", ":")) for one in first.values()])
+    sampled = {scenario.line for command, scenario in rehearsed() if command in SAMPLE}
+    return each(lambda scenario: scenario.line in sampled and such(scenario))
 
 
 class Rehearsed:

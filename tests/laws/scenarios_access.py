@@ -34,7 +34,7 @@ def another_policy(world: World) -> None:
 
 SCENARIOS = {
     "access revoke": [
-        Scenario(f"access revoke {USER}", revoked("Revoked", password=True), meddle=another_policy, reversible=True),
+        Scenario(f"access revoke {USER}", revoked("Revoked", password=True), meddle=another_policy, reversible=True, alike=True),
         Scenario(f"access revoke {USER} --compromised", revoked("RevokedAsCompromised", password=False), meddle=another_policy),
     ],
 }

@@ -90,5 +90,5 @@ SCENARIOS = {
             reversible=True,
         )
     ],
-    "protection unblock": [Scenario("protection unblock 203.0.113.66", left_one, prepare=list_two, reversible=True)],
+    "protection unblock": [Scenario("protection unblock 203.0.113.66", left_one, prepare=list_two, alike=True, reversible=True)],
 }

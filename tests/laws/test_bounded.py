@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 from scenario import Scenario
-from scenarios import Rehearsed, every, some
+from scenarios import Rehearsed, each, every, some
 from world import World
 
 PROTECTED = {"protected = false": "protected = true"}
 
 
-@every()
+@each()
 def test_beyond_the_bound_nothing_is_done(it: Rehearsed) -> None:
     planned = it.dry(check=3).json["changes"]
     assert any(change["impact"]["count"] > 0 for change in planned), "an impact that isn't counted can't be bounded"
@@ -67,25 +67,21 @@ def typed_there(scenario: Scenario) -> bool:
 
 
 @every(typed_there)
-def test_in_a_protected_environment_yes_is_not_enough(it: Rehearsed) -> None:
+def test_in_a_protected_environment_yes_is_not_enough_and_the_right_name_is(it: Rehearsed) -> None:
+    plan = str(it.world.home / "plan")
     target = protect(it)
     assert target
-    it.untouched()
-    for wrong in ("yes", target.upper(), f"{target}x", "sandbox"):
-        refused = it.run("--confirm", wrong, check=4)
-        assert "is not" in refused.err
+    for wrong in ("yes", f"{target}x"):
+        assert "is not" in it.run("--confirm", wrong, check=4).err
     assert "is not" in it.run(typed="yes\n", check=4).err
+    it.dry("--save", plan, check=3)
+    assert it.say("apply", plan, "-y", typed=None).code == 7
     it.untouched()
-
-
-@every(typed_there)
-def test_the_right_name_is(it: Rehearsed) -> None:
-    target = protect(it)
     assert it.run("--confirm", target, check=0).json["result"] == "changed"
     assert it.scenario.so(it.world)
 
 
-@every(typed_there)
+@some(typed_there)
 def test_so_it_is_when_typed(it: Rehearsed) -> None:
     target = protect(it)
     done = it.run(typed=f"{target}\n" + (it.scenario.typed or ""), check=0)
@@ -93,12 +89,13 @@ def test_so_it_is_when_typed(it: Rehearsed) -> None:
     assert it.scenario.so(it.world)
 
 
-@every(typed_there)
-def test_a_saved_plan_skips_no_guard(it: Rehearsed) -> None:
+@some(typed_there)
+def test_a_saved_plan_takes_the_right_name_and_no_other(it: Rehearsed) -> None:
     plan = str(it.world.home / "plan")
     target = protect(it)
     it.dry("--save", plan, check=3)
-    assert it.say("apply", plan, "-y", typed=None).code == 7
+    for wrong in (target.upper(), "sandbox"):
+        assert "is not" in it.say("apply", plan, "-y", "--confirm", wrong, check=4).err
     it.untouched()
     it.say("apply", plan, "-y", "--confirm", target, check=0)
 

@@ -26,13 +26,7 @@ from opsctl.systems import Systems
 
 
 @every()
-def test_a_dry_run_leaves_the_whole_world_as_it_was(it: Rehearsed) -> None:
-    assert it.dry("--save", str(it.world.home / "plan"), "--as-shell", check=3).json["dry_run"]
-    it.untouched()
-
-
-@every()
-def test_only_apply_is_handed_the_systems_that_write(it: Rehearsed) -> None:
+def test_a_dry_run_leaves_the_world_as_it_was_and_only_apply_is_handed_the_systems_that_write(it: Rehearsed) -> None:
     handed = it.world.home / "handed"
 
     def note(where: str, writing: bool) -> None:
@@ -52,7 +46,8 @@ def test_only_apply_is_handed_the_systems_that_write(it: Rehearsed) -> None:
 
         changes.run = run  # type: ignore[method-assign]
 
-    it.dry(check=3, before=watch)
+    assert it.dry("--save", str(it.world.home / "plan"), "--as-shell", check=3, before=watch).json["dry_run"]
+    it.untouched()
     assert set(handed.read_text().split("\n")) - {""} == {"plan False", "check False"}
     it.run(check=0, before=watch)
     assert set(handed.read_text().split("\n")) - {""} == {"plan False", "check False", "apply True"}

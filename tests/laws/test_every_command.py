@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from commands import UNIMPORTABLE, changing, lines
-from scenarios import SCENARIOS, Rehearsed, every
+from scenarios import SCENARIOS
 
 from opsctl.cli import acts, changes, views
 
@@ -18,12 +18,3 @@ def test_every_command_is_one_of_changes_views_and_acts() -> None:
 def test_every_changing_command_is_rehearsed() -> None:
     assert {words for words in changing() if not SCENARIOS.get(words)} == set(), "add a scenario to tests/laws/scenarios.py"
     assert set(SCENARIOS) <= set(changing()), "a scenario is of no command"
-
-
-@every()
-def test_a_rehearsal_makes_it_so(it: Rehearsed) -> None:
-    assert it.dry(check=3).json["result"] == "would-change"
-    assert it.scenario.typed is not None or not it.scenario.so(it.world), "it was so before the command ran"
-    assert it.run(check=0).json["result"] == "changed"
-    assert it.scenario.so(it.world)
-    assert it.world.snapshot() != it.before or it.scenario.typed

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenarios import SCENARIOS, Rehearsed, every, some
+from scenarios import SCENARIOS, Rehearsed, each, every, some
 from world import World, essence
 
 import opsctl
@@ -27,7 +27,7 @@ def apply(it: Rehearsed, path: Path, **how: Any) -> Any:
     return it.say("apply", str(path), "-y", **how)
 
 
-@every()
+@each()
 def test_a_saved_plan_does_what_the_command_does(it: Rehearsed) -> None:
     it.run(check=0)
     direct = essence(it.before, it.world.snapshot())

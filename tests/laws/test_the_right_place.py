@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scenarios import Rehearsed, every, some
+from scenarios import Rehearsed, each, some
 from world import World
 
 from opsctl.adapters.aws.session import AwsSession
@@ -31,7 +31,7 @@ STRAYS = {
 }
 
 
-@every()
+@each()
 def test_in_another_account_nothing_runs(it: Rehearsed) -> None:
     it.world.configure(replace={"123456789012": "999999999999"}, add=it.scenario.config)
     for refused in (it.dry(check=4), it.run(check=4)):

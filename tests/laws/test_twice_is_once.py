@@ -14,9 +14,13 @@ def said_why(changes: list[dict[str, Any]]) -> None:
 
 
 @every()
-def test_the_same_command_again_changes_nothing(it: Rehearsed) -> None:
-    it.run(check=0)
+def test_a_command_makes_it_so_and_again_changes_nothing(it: Rehearsed) -> None:
+    assert it.scenario.typed is not None or not it.scenario.so(it.world), "it was so before the command ran"
+    assert it.dry(check=3).json["result"] == "would-change"
+    assert it.run(check=0).json["result"] == "changed"
+    assert it.scenario.so(it.world)
     after = it.world.snapshot()
+    assert after != it.before or it.scenario.typed
     planned = it.dry(check=0).json
     assert planned["result"] == "unchanged"
     said_why(planned["changes"])
