@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
-from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from opsctl.adapters.base import Adapter
+from opsctl.adapters.base import Adapter, made_once
 from opsctl.config import Environment
 from opsctl.settings import Reference
 
@@ -52,28 +50,6 @@ if TYPE_CHECKING:
     from opsctl.adapters.sentry import Sentry
     from opsctl.adapters.values import Secret, Values
     from opsctl.adapters.webhook import Webhook
-
-
-T = TypeVar("T")
-
-
-class made_once(cached_property[T]):  # noqa: N801
-    """A `cached_property` that several threads may ask for at once, and one of them makes: since Python 3.12 that is left to us."""
-
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        super().__init__(make)
-        self._making = RLock()
-
-    @overload
-    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
-    def __get__(self, instance: object | None, owner: type[Any] | None = None) -> Self | T:
-        """What was made; it is made now if it wasn't."""
-        if instance is None:
-            return self
-        with self._making:
-            return super().__get__(instance, owner)
 
 
 class Acknowledgement(NamedTuple):

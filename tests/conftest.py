@@ -13,6 +13,11 @@ from world import Rehearsal, World
 FOREIGN = ("AWS_", "PG", "REDIS", "OPSCTL_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers for two processors: a third of the time a worker waits for the sandbox or a process."""
+    return (os.cpu_count() or 2) * 3 // 2
+
+
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine on which nobody has set anything up, with a ledger of its own; returns its home."""

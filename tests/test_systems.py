@@ -6,7 +6,7 @@ import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from opsctl.systems import made_once
+from opsctl.adapters.base import made_once
 
 
 class Kitchen:

@@ -1,15 +1,18 @@
-"""What all adapters share: the mark on methods that write, and the wall that it is."""
+"""What all adapters share: the mark on methods that write, the wall that it is, and that each is made once."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from functools import cached_property
+from threading import RLock
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from opsctl.errors import ReadOnly
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 A = TypeVar("A", bound="Adapter")
 
 
@@ -34,3 +37,22 @@ def writes(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, P]
 
     guarded.writes = True  # type: ignore[attr-defined]
     return guarded
+
+
+class made_once(cached_property[T]):  # noqa: N801
+    """A `cached_property` that several threads may ask for at once, and one of them makes: since Python 3.12 that is left to us."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        super().__init__(make)
+        self._making = RLock()
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
+    def __get__(self, instance: object | None, owner: type[Any] | None = None) -> Self | T:
+        """What was made; it is made now if it wasn't."""
+        if instance is None:
+            return self
+        with self._making:
+            return super().__get__(instance, owner)

@@ -330,7 +330,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
         Scenario(f"downloads enable {UNPAIRED}", enabled("true", UNPAIRED), meddle=set_enabled(UNPAIRED, ""), reversible=True)
     ],
     "pairing mint": [
-        Scenario(f"pairing mint {PAIRED}", another_token(PAIRED)),
+        Scenario(f"pairing mint {PAIRED}", another_token(PAIRED), alike=True),
         Scenario(f"pairing mint {UNPAIRED} --via webhook", another_token(UNPAIRED)),
     ],
     "pairing revoke": [Scenario(f"pairing revoke {PAIRED}", another_token(PAIRED))],

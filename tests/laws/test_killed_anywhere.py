@@ -7,9 +7,9 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+from essence import essence
 from killing import dying
 from scenarios import Rehearsed, every
-from world import essence
 
 
 def undisturbed(it: Rehearsed) -> tuple[dict[str, Any], list[str]]:
@@ -54,8 +54,12 @@ def test_killed_anywhere_it_ends_as_if_undisturbed(it: Rehearsed) -> None:
         where = f"killed at boundary {number} of {len(boundaries)}, {name}"
         it.world.again()
         it = Rehearsed(it.scenario, it.world, sessions=sessions)
-        known = it.world.runs()
-        killed = it.run(before=dying(it.world.home / "again", number))
+        known, passed = it.world.runs(), it.world.home / "again"
+        passed.unlink(missing_ok=True)
+        killed = it.run(before=dying(passed, number))
+        if killed.code == 0 and len(passed.read_text().splitlines()) < number:
+            # Where something is waited for, the world may be quicker than it was when the places were counted.
+            continue
         assert killed.code == -signal.SIGKILL, f"{where}: {killed}"
         take_up(it, known)
         assert it.scenario.so(it.world), where

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from essence import essence
 from scenarios import SCENARIOS, Rehearsed, each, every, some
-from world import World, essence
+from world import World
 
 import opsctl
 from opsctl.engine import plan as plans

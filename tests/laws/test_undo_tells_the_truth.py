@@ -4,8 +4,9 @@ somebody else has since done is overwritten."""
 from __future__ import annotations
 
 import pytest
+from essence import standing
 from scenarios import Rehearsed, every, some
-from world import World, standing
+from world import World
 
 
 @every(lambda scenario: scenario.reversible)
