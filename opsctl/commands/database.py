@@ -13,7 +13,7 @@ import click
 from opsctl.adapters.literals import brief
 from opsctl.changes.backends import EndQueries, LongQuery
 from opsctl.changes.base import Change
-from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance, seconds_behind
+from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance
 from opsctl.changing import DURATION
 from opsctl.cli import changes, group, views
 from opsctl.errors import NotFound, Refused, SystemFailed
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from opsctl.adapters.activity import Activity, Answer, Connections
     from opsctl.adapters.aws.rds import Cluster, Member
     from opsctl.systems import Systems
+
+Figures = dict[tuple[str, str], float | None]
+"""By instance and metric."""
+
+FIGURES = "CloudWatch's figures"
 
 database = group("database")
 
@@ -68,7 +73,8 @@ class Asking:
 def _cluster(systems: Systems, name: str, ask: Asking) -> list[tuple[str, Any]]:
     state = systems.rds.cluster(name)
     world = ask("global databases", systems.rds.global_database, state.arn)
-    members = [_member(systems, state, member, ask) for member in state.members]
+    lag = "AuroraReplicaLag" if state.aurora else "ReplicaLag"
+    figures = ask(FIGURES, _figures, systems, [member.id for member in state.members], lag)
     cluster = {
         "cluster": state.id,
         "kind": "Aurora" if state.aurora else "Multi-AZ DB cluster",
@@ -82,20 +88,21 @@ def _cluster(systems: Systems, name: str, ask: Asking) -> list[tuple[str, Any]]:
         {"endpoint": "writer", "host": state.endpoint, "port": state.port},
         {"endpoint": "reader", "host": state.reader_endpoint, "port": state.port},
     ]
-    rows = [{name: value() if callable(value) else value for name, value in member.items()} for member in members]
+    found = figures() or {}
+    rows = [_member(member, found, lag, 1 if state.aurora else 1000) for member in state.members]
     return [("Cluster", cluster), ("Members", rows), ("Endpoints", endpoints)]
 
 
-def _member(systems: Systems, state: Cluster, member: Member, ask: Asking) -> dict[str, Any]:
-    """One row, of which figures are still being asked for."""
+def _member(member: Member, figures: Figures, lag: str, milliseconds: int) -> dict[str, Any]:
+    behind = None if member.writer else figures.get((member.id, lag))
     return {
         "instance": member.id,
         "role": "writer" if member.writer else "reader",
         "status": member.status,
         "zone": member.zone,
         "tier": member.tier,
-        "lag_ms": None if member.writer else ask("lag", _lag, systems, state, member),
-        **_figures(systems, member.id, ask),
+        "lag_ms": None if behind is None else round(behind * milliseconds),
+        **_load(member.id, figures),
         "class": member.size,
         "insights": "on" if member.insights else "off",
     }
@@ -110,29 +117,25 @@ def _instance(systems: Systems, name: str, ask: Asking) -> list[tuple[str, Any]]
         "status": state.status,
         "zone": state.zone,
         "standby": state.standby or None,
-        **{name: figure() for name, figure in _figures(systems, name, ask).items()},
+        **_load(name, ask(FIGURES, _figures, systems, [name])() or {}),
         "class": state.size,
         "insights": "on" if state.insights else "off",
     }
     return [("Instance", instance), ("Endpoints", [{"endpoint": "writer", "host": state.endpoint, "port": state.port}])]
 
 
-def _figures(systems: Systems, instance: str, ask: Asking) -> dict[str, Callable[[], Any]]:
-    """CloudWatch's figures of one instance; its count of connections is there when the database itself can't be reached."""
-    return {
-        "connections": ask("connections as CloudWatch counts them", _figure, systems, "DatabaseConnections", instance),
-        "cpu_percent": ask("CPU", _figure, systems, "CPUUtilization", instance),
-    }
+def _figures(systems: Systems, instances: list[str], *more: str) -> Figures:
+    """CloudWatch's newest figures of instances, asked at once; their count of connections is there when the database can't be reached."""
+    from opsctl.adapters.aws.cloudwatch import Metric
+
+    asked = [(instance, name) for instance in instances for name in ("DatabaseConnections", "CPUUtilization", *more)]
+    wanted = [Metric("AWS/RDS", name, {"DBInstanceIdentifier": instance}) for instance, name in asked]
+    return dict(zip(asked, systems.cloudwatch.newest_of(wanted, systems.now()), strict=True))
 
 
-def _figure(systems: Systems, metric: str, instance: str) -> float | None:
-    found = systems.cloudwatch.newest("AWS/RDS", metric, {"DBInstanceIdentifier": instance}, systems.now())
-    return None if found is None else round(found, 1)
-
-
-def _lag(systems: Systems, state: Cluster, member: Member) -> int | None:
-    found = seconds_behind(systems, state, member)
-    return None if found is None else round(found * 1000)
+def _load(instance: str, figures: Figures) -> dict[str, float | None]:
+    found = {"connections": figures.get((instance, "DatabaseConnections")), "cpu_percent": figures.get((instance, "CPUUtilization"))}
+    return {name: None if value is None else round(value, 1) for name, value in found.items()}
 
 
 def _connections(systems: Systems) -> dict[str, Any]:
