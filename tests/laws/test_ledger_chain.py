@@ -15,6 +15,7 @@ from terminal import Terminal
 from world import World
 
 from opsctl.changes import decode
+from opsctl.engine.ledger.personal import hide
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.ledger.verify import head, verify
 
@@ -217,6 +218,12 @@ def test_runs_of_before_and_after_a_purge_chain(world: World, history: Path, ops
     opsctl("runs", "purge", "--older-than", "0s", check=0)
     opsctl("logout", "user", EMAIL, "-y", "--again", check=0)
     opsctl("runs", "verify", check=0)
+
+
+def test_an_apostrophe_belongs_to_an_address_and_quotes_around_it_do_not() -> None:
+    hidden, found = hide("bounces mark 'o'brien@example.com' --hard", b"k" * 32)
+    assert list(found.values()) == ["o'brien@example.com"]
+    assert re.fullmatch(r"bounces mark 'personal:[0-9a-f]{24}' --hard", hidden)
 
 
 def test_the_head_of_an_empty_ledger_is_the_beginning(tmp_path: Path) -> None:

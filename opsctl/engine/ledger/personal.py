@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 
-EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
+EMAIL = re.compile(r"[\w.+%-]+(?:'[\w.+%-]+)*@[\w-]+(?:\.[\w-]+)+")
 DIGEST = re.compile(r"personal:[0-9a-f]{24}")
 
 
