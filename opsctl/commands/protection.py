@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl.asking import at_once
 from opsctl.changes.addresses import ListAddresses, covering, uncovered
 from opsctl.changes.base import Change
 from opsctl.changes.firewall import BlockListed, LimitRate
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 Network = IPv4Network | IPv6Network
 Rows = list[dict[str, Any]]
+
+LONGEST = 120.0
+"""Seconds after which a source is left alone: some answer page by page."""
 
 HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
 NOISY = 10
@@ -62,7 +66,7 @@ protection = group("protection")
 def status(systems: Systems) -> Page:
     """Show what Shield protects, what the firewall's rules do and whom they meet. What can't be asked is said plainly."""
     settings: ProtectionSettings = systems.environment.need("protection")
-    with ThreadPoolExecutor(10) as pool:
+    with ThreadPoolExecutor(1) as pool:
         acl = pool.submit(systems.waf.acl, settings.acl, settings.place)
         sources: dict[str, Callable[[], Rows]] = {
             "Shield Advanced": lambda: _subscription(systems),
@@ -75,20 +79,12 @@ def status(systems: Systems) -> Page:
             "Most sampled addresses, last 5 min": lambda: _noisy(systems, settings, acl.result()),
             "Block list": lambda: _listed(systems, settings),
         }
-        asked = {name: pool.submit(_asked, source) for name, source in sources.items()}
-        found = {name: answer.result() for name, answer in asked.items()}
+        found = at_once(sources, LONGEST)
     failed = [rows for rows in found.values() if isinstance(rows, OpsctlError)]
     if len(failed) == len(found):
         raise failed[0]
     told = {name: _said("could not be asked", rows.what) if isinstance(rows, OpsctlError) else rows for name, rows in found.items()}
     return Page(list(told.items()))
-
-
-def _asked(source: Callable[[], Rows]) -> Rows | OpsctlError:
-    try:
-        return source()
-    except OpsctlError as cause:
-        return cause
 
 
 def _said(state: str, why: str) -> Rows:

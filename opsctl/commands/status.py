@@ -19,6 +19,7 @@ from opsctl.errors import OpsctlError
 from opsctl.render.shapes import Page, Watch
 
 if TYPE_CHECKING:
+    from opsctl.adapters.health import Health
     from opsctl.systems import Systems
 
 Rows = list[dict[str, Any]]
@@ -28,14 +29,14 @@ ISSUES = 20
 
 
 def _api(systems: Systems) -> Rows:
-    health = systems.api.health()
-    base = systems.environment.need("api").base
-    return [{"base": base, "healthy": health.ok, "detail": health.detail, "ms": round(health.latency_ms)}]
+    return _health(systems.environment.need("api").base, systems.api.health())
 
 
 def _staging(systems: Systems) -> Rows:
-    health = systems.api.staging()
-    base = systems.environment.need("api").staging
+    return _health(systems.environment.need("api").staging, systems.api.staging())
+
+
+def _health(base: str | None, health: Health) -> Rows:
     return [{"base": base, "healthy": health.ok, "detail": health.detail, "ms": round(health.latency_ms)}]
 
 
