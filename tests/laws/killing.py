@@ -7,6 +7,7 @@ What a process does between two boundaries leaves no trace, so that these are al
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -25,13 +26,13 @@ def dying(passed: Path, at: int = 0) -> Callable[[], None]:
 
     def arm() -> None:
         file = os.open(passed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        count = 0
+        # Services roll out side by side: each boundary takes its own number, however many threads pass one at once.
+        numbers = itertools.count(1)
 
         def boundary(name: str) -> None:
-            nonlocal count
-            count += 1
+            number = next(numbers)
             os.write(file, f"{name}\n".encode())
-            if count == at:
+            if number == at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         _watch_commits(boundary)
