@@ -43,3 +43,10 @@ def at_once(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) 
             raise answer
         found[name] = answer
     return found
+
+
+def answered(told: T | OpsctlError) -> T:
+    """What a source of `at_once` answered; raises its error."""
+    if isinstance(told, OpsctlError):
+        raise told
+    return told

@@ -9,13 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
 from opsctl.adapters import database
-from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.base import Adapter, made_once, writes
 from opsctl.adapters.database import Database, Row
 from opsctl.adapters.literals import brief
 from opsctl.adapters.place import only_here
@@ -24,6 +23,7 @@ from opsctl.errors import Denied, NotFound, SystemFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from opsctl.adapters.aws.rds import Cluster
     from opsctl.settings import DatabaseSettings, Reference
     from opsctl.systems import Systems
 
@@ -39,11 +39,10 @@ CLIENT = "client backend"
 # A session's transaction keeps its first look at pg_stat_activity, and a reading one over the Data API is never committed.
 LOOK_ANEW = "SELECT pg_stat_clear_snapshot() IS NULL AS cleared"
 
-# Of what others do, a role without it is shown neither state nor times: as if nobody did anything.
-SEES = "SELECT current_user::text AS role, pg_has_role('pg_read_all_stats', 'USAGE') AS others"
-
-LIMITS = """
-SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS server,
+# Of what others do, a role without pg_read_all_stats is shown neither state nor times: as if nobody did anything.
+ABOUT = """
+SELECT current_user::text AS role, pg_has_role('pg_read_all_stats', 'USAGE') AS sees_others,
+       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS server,
        current_setting('max_connections')::int AS most,
        current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true), '0')::int
        + coalesce(current_setting('rds.rds_superuser_reserved_connections', true), '0')::int AS reserved
@@ -87,12 +86,13 @@ ORDER BY total_exec_time DESC LIMIT %(most)s
 
 
 class Instance(Struct, frozen=True):
-    """One instance of the cluster, and where it is."""
+    """One instance of the cluster, and where it is; `insights` is its id in Performance Insights, empty where that is off."""
 
     id: str
     writer: bool
     host: str
     port: int
+    insights: str = ""
 
 
 class Pinned(Protocol):
@@ -160,6 +160,27 @@ class Answer(Struct, Generic[T], frozen=True):
     same_as: str = ""
 
 
+class Door:
+    """A connection to one address; where `anew`, a later look at the server's activity has the first one forgotten."""
+
+    def __init__(self, database: Database, *, anew: bool) -> None:
+        self.database = database
+        self._anew = anew
+        self._looked = False
+
+    @made_once
+    def about(self) -> Row:
+        """What the server says of itself, and of what we may see there: the columns of `ABOUT`."""
+        return self.database.query(ABOUT)[0]
+
+    def look(self, statement: str, **params: Any) -> list[Row]:
+        """The rows of a statement about the server's activity, as it is now."""
+        if self._looked and self._anew:
+            self.database.query(LOOK_ANEW)
+        self._looked = True
+        return self.database.query(statement, **params)
+
+
 class Backends(Adapter):
     """The backends of every instance; writing systems come as the configured rescue role, for which connections may be reserved."""
 
@@ -168,10 +189,9 @@ class Backends(Adapter):
         self._systems = systems
         self._config: DatabaseSettings = systems.environment.need("database")
         self._lock = threading.Lock()
-        self._open: dict[tuple[str, int], Database] = {}
-        self._seeing: set[tuple[str, int]] = set()
+        self._open: dict[tuple[str, int], Door] = {}
 
-    @cached_property
+    @made_once
     def instances(self) -> list[Instance]:
         """Every instance that can be asked, the writer first; over the Data API the writer alone. NotFound when there is none."""
         found = [i for i in self.members if self._config.driver == "postgres" or i.writer]
@@ -184,27 +204,29 @@ class Backends(Adapter):
         """The instances that the Data API doesn't lead to."""
         return [i for i in self.members if i not in self.instances]
 
-    @cached_property
+    @made_once
     def members(self) -> list[Instance]:
         """Every instance, whether it can be asked or not, the writer first."""
-        rds = self._systems.found_by.rds
         if self._config.instance:
-            alone = rds.instance(self._config.instance)
-            return [Instance(alone.id, True, alone.endpoint, alone.port)]
-        cluster = rds.cluster(self._config.cluster)
-        return [Instance(m.id, m.writer, m.endpoint, m.port) for m in cluster.members]
+            alone = self._systems.found_by.rds.instance(self._config.instance)
+            return [Instance(alone.id, True, alone.endpoint, alone.port, alone.insights)]
+        return [Instance(m.id, m.writer, m.endpoint, m.port, m.insights) for m in self._cluster.members]
+
+    @made_once
+    def _cluster(self) -> Cluster:
+        return self._systems.found_by.rds.cluster(self._config.cluster)
 
     def connections(self) -> list[Answer[Connections]]:
         """Count the connections of each instance."""
-        return self._ask(lambda there: Connections(**_limits(there), held=self._look(there, HELD)))
+        return self._ask(lambda door: Connections(door.about["most"], door.about["reserved"], door.look(HELD)))
 
     def running(self) -> list[Answer[list[Activity]]]:
         """What isn't idle on each instance, the oldest query first."""
-        return self._ask(lambda there: [self._activity(row) for row in self._look(there, RUNNING)])
+        return self._ask(lambda door: [self._activity(row) for row in door.look(RUNNING)])
 
     def statements(self, most: int) -> list[Answer[list[Row] | None]]:
         """The statements that took most time in all, on each instance; None without the extension pg_stat_statements."""
-        return self._ask(lambda there: _statements(there, most))
+        return self._ask(lambda door: _statements(door.database, most))
 
     def left(self, instance: str, backends: Sequence[P]) -> list[P]:
         """Which of these are still at the same query."""
@@ -224,37 +246,40 @@ class Backends(Adapter):
         """Give the connections back."""
         with self._lock:
             while self._open:
-                self._open.popitem()[1].close()
+                self._open.popitem()[1].database.close()
 
     def _which(self, instance: str, statement: str, backends: Sequence[P]) -> list[P]:
         pinned = [{"pid": b.pid, "backend_start": b.backend_start, "query_start": b.query_start} for b in backends]
-        rows = self._look(self._at(self._named(instance)), statement, backends=pinned)
+        rows = self._at(self._named(instance)).look(statement, backends=pinned)
         pids = {row["pid"] for row in rows}
         return [each for each in backends if each.pid in pids]
 
-    def _look(self, there: Database, statement: str, **params: Any) -> list[Row]:
-        if self._config.driver == "rds-data":
-            there.query(LOOK_ANEW)
-        return there.query(statement, **params)
-
-    def _ask(self, question: Callable[[Database], T]) -> list[Answer[T]]:
-        """Ask all instances at once; what is one server under several names answers under the first."""
+    def _ask(self, question: Callable[[Door], T]) -> list[Answer[T]]:
+        """Ask all instances at once; what is one server under several names is asked under the first."""
         with ThreadPoolExecutor(max(len(self.instances), 1)) as pool:
-            answers = list(pool.map(lambda instance: self._answer(instance, question), self.instances))
-        first: dict[int, str] = {}
-        found = []
-        for server, answer in answers:
-            same_as = first.setdefault(server, answer.instance.id) if server else answer.instance.id
-            found.append(answer if same_as == answer.instance.id else Answer(answer.instance, same_as=same_as))
-        return found
+            doors = list(pool.map(self._tried, self.instances))
+            first: dict[int, Instance] = {}
+            for instance, door in zip(self.instances, doors, strict=True):
+                if isinstance(door, Door):
+                    first.setdefault(door.about["server"], instance)
 
-    def _answer(self, instance: Instance, question: Callable[[Database], T]) -> tuple[int, Answer[T]]:
+            def answer(instance: Instance, door: Door | SystemFailed) -> Answer[T]:
+                if isinstance(door, SystemFailed):
+                    return Answer(instance, why=door)
+                if (known := first[door.about["server"]]) is not instance:
+                    return Answer(instance, same_as=known.id)
+                try:
+                    return Answer(instance, found=question(door))
+                except SystemFailed as why:
+                    return Answer(instance, why=why)
+
+            return list(pool.map(answer, self.instances, doors))
+
+    def _tried(self, instance: Instance) -> Door | SystemFailed:
         try:
-            there = self._at(instance)
-            server = int(there.query(LIMITS)[0]["server"])
-            return server, Answer(instance, found=question(there))
+            return self._at(instance)
         except SystemFailed as why:
-            return 0, Answer(instance, why=why)
+            return why
 
     def _named(self, id: str) -> Instance:
         for instance in self.instances:
@@ -262,25 +287,23 @@ class Backends(Adapter):
                 return instance
         raise NotFound(f"The cluster {self._config.cluster} has no instance {id} any more.", "Look: opsctl database connections")
 
-    def _at(self, instance: Instance) -> Database:
+    def _at(self, instance: Instance) -> Door:
         """One connection an address: where few are left, each counts. Denied for a role that doesn't see what others do."""
         where = (instance.host, instance.port)
         with self._lock:
             if where not in self._open:
-                self._open[where] = self._connect(instance)
-            there, known = self._open[where], where in self._seeing
-        if not known:
-            sees = there.query(SEES)[0]
-            if not sees["others"]:
-                raise Denied(f"The role {sees['role']} doesn't see what others do in the database.", f"GRANT pg_monitor TO {sees['role']}")
-            self._seeing.add(where)
-        return there
+                self._open[where] = Door(self._connect(instance), anew=self._config.driver == "rds-data")
+            door = self._open[where]
+        if not door.about["sees_others"]:
+            role = door.about["role"]
+            raise Denied(f"The role {role} doesn't see what others do in the database.", f"GRANT pg_monitor TO {role}")
+        return door
 
     def _connect(self, instance: Instance) -> Database:
         if self._config.driver == "rds-data":
             from opsctl.adapters.rds_data import RdsData
 
-            return RdsData.connect(self._systems, self._config, self._reference)
+            return RdsData.connect(self._systems, self._config, self._reference, arn=self._cluster.arn)
         from opsctl.adapters.postgres import Endpoint, Postgres
 
         if not instance.host:
@@ -297,7 +320,7 @@ class Backends(Adapter):
             return self._config.reader
         return self._config.rescue or self._config.login
 
-    @cached_property
+    @made_once
     def _login(self) -> tuple[str, Any]:
         return database.login(self._systems, self._reference)
 
@@ -316,11 +339,6 @@ class Backends(Adapter):
         if row["role"] in (*MANAGED, *config.spare_roles):
             return f"role {row['role']}"
         return "a superuser's" if row["superuser"] else ""
-
-
-def _limits(there: Database) -> dict[str, int]:
-    row = there.query(LIMITS)[0]
-    return {"most": row["most"], "reserved": row["reserved"]}
 
 
 def _statements(there: Database, most: int) -> list[Row] | None:

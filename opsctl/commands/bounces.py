@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl.asking import answered, at_once
 from opsctl.changes.base import Change
 from opsctl.changes.bounces import STDIN, CountNotifications, CountQueue, MarkAddress
 from opsctl.changes.enforcement import SetUsersActive
 from opsctl.changing import DURATION
 from opsctl.cli import changes, group, views
 from opsctl.config import state_folder
-from opsctl.errors import ConfigurationError, NotFound, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Page, Series
 from opsctl.settings import Duration
 
@@ -53,29 +54,30 @@ def stats(systems: Systems, since: timedelta) -> Page:
     _longer_than_zero(since, "--since")
     settings = systems.environment.need("bounces")
     begin = systems.now() - since
-    with ThreadPoolExecutor(5) as pool:
-        points, account = pool.submit(systems.ses.sent, settings.region), pool.submit(systems.ses.account, settings.region)
-        rates = pool.submit(_asked, lambda: _reputation(systems, settings))
-        users = pool.submit(_asked, lambda: bounce_counts.by_status(systems, settings))
-        counted = pool.submit(_asked, lambda: bounce_counts.by_kind(systems, settings, begin))
-        sent = [point for point in points.result() if point.at >= begin]
-        return Page(
-            [
-                ("Account", _account(account.result())),
-                ("Reputation", _rates(rates.result(), sent)),
-                ("Users", users.result()),
-                ("Counted", counted.result()),
-                ("Sent", _series(sent, since)),
-            ]
-        )
+    found: dict[str, Any] = at_once(
+        {
+            "users": partial(bounce_counts.by_status, systems, settings),
+            "counted": partial(bounce_counts.by_kind, systems, settings, begin),
+            "sent": partial(systems.ses.sent, settings.region),
+            "account": partial(systems.ses.account, settings.region),
+            "rates": partial(_reputation, systems, settings),
+        }
+    )
+    sent = [point for point in answered(found["sent"]) if point.at >= begin]
+    return Page(
+        [
+            ("Account", _account(answered(found["account"]))),
+            ("Reputation", _rates(_rows(found["rates"]), sent)),
+            ("Users", _rows(found["users"])),
+            ("Counted", _rows(found["counted"])),
+            ("Sent", _series(sent, since)),
+        ]
+    )
 
 
-def _asked(ask: Callable[[], Rows]) -> Rows:
+def _rows(told: Rows | OpsctlError) -> Rows:
     """What SES says is shown also while the others can't be asked."""
-    try:
-        return ask()
-    except SystemFailed as cause:
-        return [{"state": "could not be asked", "why": cause.what}]
+    return [{"state": "could not be asked", "why": told.what}] if isinstance(told, SystemFailed) else answered(told)
 
 
 def _account(account: Account) -> dict[str, Any]:
@@ -90,11 +92,12 @@ def _account(account: Account) -> dict[str, Any]:
 
 def _reputation(systems: Systems, settings: BounceSettings) -> Rows:
     """The newest value of the account's two rates, as SES computes them over a representative volume of mail."""
-    since, rows = systems.now() - SES_CHECKS, []
-    for name, metric in REPUTATION.items():
-        points = systems.cloudwatch.metric("AWS/SES", metric, {}, since, period=900, region=settings.region)
-        rows.append({"rate": name, "percent": _percent(points[-1].value) if points else None, "at": points[-1].at if points else None})
-    return rows
+    from opsctl.adapters.aws.cloudwatch import Metric
+
+    wanted = [Metric("AWS/SES", metric, {}) for metric in REPUTATION.values()]
+    found = systems.cloudwatch.metrics(wanted, systems.now() - SES_CHECKS, period=900, region=settings.region)
+    newest = ((name, points[-1] if points else None) for name, points in zip(REPUTATION, found, strict=True))
+    return [{"rate": name, "percent": point and _percent(point.value), "at": point and point.at} for name, point in newest]
 
 
 def _rates(asked: Rows, sent: list[Sent]) -> Rows:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from opsctl.adapters.literals import brief
+from opsctl.asking import answered, at_once
 from opsctl.changes.backends import EndQueries, LongQuery
 from opsctl.changes.base import Change
 from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance
 from opsctl.changing import DURATION
 from opsctl.cli import changes, group, views
-from opsctl.errors import NotFound, Refused, SystemFailed
+from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Page
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 Figures = dict[tuple[str, str], float | None]
 """By instance and metric."""
 
-FIGURES = "CloudWatch's figures"
+FIGURES, WORLD = "CloudWatch's figures", "global databases"
+Sections = list[tuple[str, Any]]
+T = TypeVar("T")
 
 database = group("database")
 
@@ -37,44 +40,27 @@ database = group("database")
 def status(systems: Systems) -> Page:
     """Show the cluster or instance, who writes and who could take over, lag, endpoints, connections and CPU."""
     settings = systems.environment.need("database")
-    with ThreadPoolExecutor(16) as pool:
-        ask = Asking(pool)
-        held = ask("connections as the database counts them", _connections, systems)
-        describe = _instance if settings.instance else _cluster
-        sections = describe(systems, settings.instance or settings.cluster, ask)
-        if counted := held():
-            sections.append(("Connections", counted))
-        if ask.unanswered:
-            sections.append(("Could not be asked", [{"what": what, "why": why} for what, why in ask.unanswered.items()]))
-    return Page(sections)
+    sections, found = (_instance if settings.instance else _cluster)(systems, settings.instance or settings.cluster)
+    unanswered = [{"what": what, "why": told.what} for what, told in found.items() if isinstance(told, SystemFailed)]
+    return Page([*sections, ("Could not be asked", unanswered)] if unanswered else sections)
 
 
-class Asking:
-    """Asks side by side; what could not be asked is None, and `unanswered` says why."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self.unanswered: dict[str, str] = {}
-
-    def __call__(self, what: str, question: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-        """Begin to ask; calling what it returns waits for the answer."""
-        future = self._pool.submit(question, *args)
-
-        def answer() -> Any:
-            try:
-                return future.result()
-            except SystemFailed as cause:
-                self.unanswered.setdefault(what, cause.what)
-                return None
-
-        return answer
+def _told(told: T | OpsctlError) -> T | None:
+    """What a source said, or None when it could not be asked."""
+    return None if isinstance(told, SystemFailed) else answered(told)
 
 
-def _cluster(systems: Systems, name: str, ask: Asking) -> list[tuple[str, Any]]:
+def _cluster(systems: Systems, name: str) -> tuple[Sections, dict[str, Any]]:
+    """The sections of a cluster, and what was asked beside it: each source's answer or error."""
     state = systems.rds.cluster(name)
-    world = ask("global databases", systems.rds.global_database, state.arn)
     lag = "AuroraReplicaLag" if state.aurora else "ReplicaLag"
-    figures = ask(FIGURES, _figures, systems, [member.id for member in state.members], lag)
+    found: dict[str, Any] = at_once(
+        {
+            FIGURES: partial(_figures, systems, [member.id for member in state.members], lag),
+            WORLD: partial(systems.rds.global_database, state.arn),
+        }
+    )
+    figures = _told(found[FIGURES]) or {}
     cluster = {
         "cluster": state.id,
         "kind": "Aurora" if state.aurora else "Multi-AZ DB cluster",
@@ -82,15 +68,14 @@ def _cluster(systems: Systems, name: str, ask: Asking) -> list[tuple[str, Any]]:
         "status": state.status,
         "writer": state.writer.id if state.writer else None,
         "next_writer": next((m.id for m in _candidates(state)), None),
-        "global_database": world() or None,
+        "global_database": _told(found[WORLD]) or None,
     }
     endpoints = [
         {"endpoint": "writer", "host": state.endpoint, "port": state.port},
         {"endpoint": "reader", "host": state.reader_endpoint, "port": state.port},
     ]
-    found = figures() or {}
-    rows = [_member(member, found, lag, 1 if state.aurora else 1000) for member in state.members]
-    return [("Cluster", cluster), ("Members", rows), ("Endpoints", endpoints)]
+    rows = [_member(member, figures, lag, 1 if state.aurora else 1000) for member in state.members]
+    return [("Cluster", cluster), ("Members", rows), ("Endpoints", endpoints)], found
 
 
 def _member(member: Member, figures: Figures, lag: str, milliseconds: int) -> dict[str, Any]:
@@ -108,8 +93,10 @@ def _member(member: Member, figures: Figures, lag: str, milliseconds: int) -> di
     }
 
 
-def _instance(systems: Systems, name: str, ask: Asking) -> list[tuple[str, Any]]:
+def _instance(systems: Systems, name: str) -> tuple[Sections, dict[str, Any]]:
+    """As `_cluster`, of an instance by itself."""
     state = systems.rds.instance(name)
+    found: dict[str, Any] = at_once({FIGURES: partial(_figures, systems, [name])})
     instance = {
         "instance": state.id,
         "kind": "Multi-AZ instance" if state.multi_az else "instance in one zone",
@@ -117,11 +104,11 @@ def _instance(systems: Systems, name: str, ask: Asking) -> list[tuple[str, Any]]
         "status": state.status,
         "zone": state.zone,
         "standby": state.standby or None,
-        **_load(name, ask(FIGURES, _figures, systems, [name])() or {}),
+        **_load(name, _told(found[FIGURES]) or {}),
         "class": state.size,
         "insights": "on" if state.insights else "off",
     }
-    return [("Instance", instance), ("Endpoints", [{"endpoint": "writer", "host": state.endpoint, "port": state.port}])]
+    return [("Instance", instance), ("Endpoints", [{"endpoint": "writer", "host": state.endpoint, "port": state.port}])], found
 
 
 def _figures(systems: Systems, instances: list[str], *more: str) -> Figures:
@@ -136,13 +123,6 @@ def _figures(systems: Systems, instances: list[str], *more: str) -> Figures:
 def _load(instance: str, figures: Figures) -> dict[str, float | None]:
     found = {"connections": figures.get((instance, "DatabaseConnections")), "cpu_percent": figures.get((instance, "CPUUtilization"))}
     return {name: None if value is None else round(value, 1) for name, value in found.items()}
-
-
-def _connections(systems: Systems) -> dict[str, Any]:
-    """What the server at the writer's endpoint says of its own connections."""
-    query = "SELECT count(*) AS open, current_setting('max_connections')::int AS most FROM pg_stat_activity"
-    found = systems.database.query(f"{query} WHERE backend_type = 'client backend'")[0]
-    return {"open": found["open"], "max_connections": found["most"], "share": f"{found['open'] / found['most']:.0%}"}
 
 
 @database.command()
@@ -271,7 +251,14 @@ UNSEEN = "the Data API leads to the writer alone (driver postgres asks every ins
 @views
 def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page:
     """Show what runs and what waits for what, slow statements, and what Performance Insights says; no query's literals."""
-    running = systems.backends.running()
+    found: dict[str, Any] = at_once(
+        {
+            "running": systems.backends.running,
+            "statements": partial(_statements, systems, limit),
+            "insights": partial(_insights, systems, limit),
+        }
+    )
+    running: list[Answer[list[Activity]]] = answered(found["running"])
     if not any(answer.found is not None for answer in running):
         raise next(answer.why for answer in running if answer.why)
     least = older_than.total_seconds() if older_than else 0
@@ -280,8 +267,8 @@ def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page
         [
             ("Active", [_running(*each) for each in now if each[1].active][:limit]),
             ("Idle in a transaction", [_running(*each) for each in now if not each[1].active][:limit]),
-            ("Slow statements (pg_stat_statements)", _statements(systems, limit)),
-            ("Performance Insights, the last hour", _insights(systems, limit)),
+            ("Slow statements (pg_stat_statements)", answered(found["statements"])),
+            ("Performance Insights, the last hour", answered(found["insights"])),
             *_untold(systems, running),
         ]
     )
@@ -322,20 +309,19 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
     until = systems.now()
     since = until - timedelta(hours=1)
     rows: list[dict[str, Any]] = []
-    instance = ""
-    try:
-        for watched in systems.performance.watched([each.id for each in systems.backends.members]):
-            instance = watched.instance
-            if watched.resource is None:
-                rows.append({"instance": watched.instance, "load": None, "statement": "it is off on this instance"})
-                continue
-            loads = systems.performance.load(watched.resource, since, until) or [0.0]
-            peak = f"all statements; at its peak {max(loads):.2f}"
-            rows.append({"instance": watched.instance, "load": round(sum(loads) / len(loads), 2), "statement": peak})
-            top = systems.performance.top(watched.resource, since, until, limit)
-            rows += [{"instance": watched.instance, "load": round(each.load, 2), "statement": each.statement} for each in top]
-    except SystemFailed as cause:
-        rows.append({"instance": instance, "load": None, "statement": f"could not be asked: {cause.what}"})
+    for instance in sorted(systems.backends.members, key=lambda each: each.id):
+        if not instance.insights:
+            rows.append({"instance": instance.id, "load": None, "statement": "it is off on this instance"})
+            continue
+        try:
+            loads = systems.performance.load(instance.insights, since, until) or [0.0]
+            top = systems.performance.top(instance.insights, since, until, limit)
+        except SystemFailed as cause:
+            rows.append({"instance": instance.id, "load": None, "statement": f"could not be asked: {cause.what}"})
+            continue
+        peak = f"all statements; at its peak {max(loads):.2f}"
+        rows.append({"instance": instance.id, "load": round(sum(loads) / len(loads), 2), "statement": peak})
+        rows += [{"instance": instance.id, "load": round(each.load, 2), "statement": each.statement} for each in top]
     return rows
 
 

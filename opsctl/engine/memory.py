@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from opsctl.config import Environment
-from opsctl.engine.ledger.rows import Run
-from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.systems import Acknowledgement
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.engine.ledger.rows import Run
+    from opsctl.engine.ledger.sqlite import Ledger
 
 
 class LedgerMemory:

@@ -200,7 +200,7 @@ def test_denied_and_throttled(world: World, line: str, operation: str) -> None:
 
 
 def test_what_ses_says_is_shown_though_others_can_not_be_asked(world: World) -> None:
-    world.fault("aws", "monitoring.GetMetricStatistics", "refuse", times=0)
+    world.fault("aws", "monitoring.GetMetricData", "refuse", times=0)
     shown = told(world, "bounces", "stats")
     assert "could not be asked" in str(shown["Reputation"])
     assert shown["Reputation"][0]["sent_percent"] > 1

@@ -77,7 +77,6 @@ def test_status_of_an_aurora_cluster(world: World) -> None:
     assert all(row["connections"] is not None and row["cpu_percent"] > 0 for row in rows)
     assert [row["insights"] for row in rows] == ["on", "off", "off"]
     assert {row["port"] for row in found["Endpoints"]} == {int(world.facts["pg_port"])}
-    assert found["Connections"]["max_connections"] == 100
     assert "Could not be asked" not in found
 
 
@@ -102,11 +101,11 @@ def test_status_of_a_multi_az_cluster(world: World) -> None:
     assert [row["role"] for row in found["Members"]] == ["writer", "reader", "reader"]
 
 
-def test_a_database_that_cannot_be_reached_leaves_cloudwatchs_count(world: World) -> None:
+def test_status_needs_no_connection_to_the_database(world: World) -> None:
     world.configure(replace={'name = "safawinet"\nlogin': 'name = "elsewhere"\nlogin'})
     found = shown(world, "status")
     assert found["Members"][0]["connections"] == 24
-    assert "elsewhere" in found["Could not be asked"][0]["why"]
+    assert "Could not be asked" not in found
 
 
 def test_what_cloudwatch_does_not_tell_is_said(world: World) -> None:

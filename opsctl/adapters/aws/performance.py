@@ -16,13 +16,6 @@ STATEMENT = "db.sql_tokenized"
 PERIOD = 60
 
 
-class Watched(Struct, frozen=True):
-    """An instance, and the id under which Performance Insights knows it; None where it is off."""
-
-    instance: str
-    resource: str | None
-
-
 class Weight(Struct, frozen=True):
     """One statement, its literals already replaced, and the load that is its."""
 
@@ -36,16 +29,6 @@ class Performance(Adapter):
     def __init__(self, aws: AwsSession) -> None:
         super().__init__(writing=aws.writing)
         self._aws = aws
-
-    def watched(self, instances: list[str], region: str | None = None) -> list[Watched]:
-        """These instances, by name, and whether it is on there."""
-        filters = [{"Name": "db-instance-id", "Values": instances}]
-        found = [
-            Watched(raw["DBInstanceIdentifier"], raw["DbiResourceId"] if raw.get("PerformanceInsightsEnabled") else None)
-            for page in self._aws.pages("rds", "describe_db_instances", region=region, Filters=filters)
-            for raw in page["DBInstances"]
-        ]
-        return sorted(found, key=lambda each: each.instance)
 
     def load(self, resource: str, since: datetime, until: datetime, region: str | None = None) -> list[float]:
         """The load of each minute, oldest first; minutes without a value are left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from msgspec import Struct
@@ -17,7 +18,7 @@ LAST_TIER = 15
 
 
 class Member(Struct, frozen=True):
-    """One instance of a cluster; `endpoint` is empty while it has none. `insights`: whether Performance Insights is on."""
+    """One instance of a cluster; `endpoint` is empty while it has none, `insights` while Performance Insights is off, else its id there."""
 
     id: str
     writer: bool
@@ -27,7 +28,7 @@ class Member(Struct, frozen=True):
     port: int
     tier: int = LAST_TIER
     size: str = ""
-    insights: bool = False
+    insights: str = ""
 
 
 class Cluster(Struct, frozen=True):
@@ -60,7 +61,7 @@ class Cluster(Struct, frozen=True):
 
 
 class Instance(Struct, frozen=True):
-    """One instance by itself; `standby` is its other zone where it is Multi-AZ, `cluster` the one that it is a member of."""
+    """One instance by itself: `standby` is its other zone where it is Multi-AZ, `cluster` what it is in, `insights` as a member's."""
 
     id: str
     arn: str
@@ -74,7 +75,7 @@ class Instance(Struct, frozen=True):
     cluster: str
     endpoint: str
     port: int
-    insights: bool
+    insights: str = ""
 
 
 class Rds(Adapter):
@@ -106,7 +107,10 @@ class Rds(Adapter):
 
     def cluster(self, id: str) -> Cluster:
         """Raises NotFound for a cluster that doesn't exist."""
-        found = self._described(id)
+        with ThreadPoolExecutor(1, thread_name_prefix="instances") as aside:
+            instances = aside.submit(self._instances_of, id)
+            found = self._described(id)
+            members = _members(found, instances.result())
         return Cluster(
             id=found["DBClusterIdentifier"],
             arn=found["DBClusterArn"],
@@ -115,7 +119,7 @@ class Rds(Adapter):
             endpoint=found.get("Endpoint", ""),
             reader_endpoint=found.get("ReaderEndpoint", ""),
             port=found.get("Port", 0),
-            members=self._members(found),
+            members=members,
             version=found.get("EngineVersion", ""),
         )
 
@@ -138,7 +142,7 @@ class Rds(Adapter):
             cluster=raw.get("DBClusterIdentifier", ""),
             endpoint=raw.get("Endpoint", {}).get("Address", ""),
             port=raw.get("Endpoint", {}).get("Port", 0),
-            insights=raw.get("PerformanceInsightsEnabled", False),
+            insights=_insights(raw),
         )
 
     def global_database(self, arn: str) -> str:
@@ -168,27 +172,34 @@ class Rds(Adapter):
         found: dict[str, Any] = answer["DBClusters"][0]
         return found
 
-    def _members(self, cluster: dict[str, Any]) -> list[Member]:
-        """The members, the writer first; which one writes is told by the cluster, the rest by the instances."""
-        roles = {m["DBInstanceIdentifier"]: m for m in cluster.get("DBClusterMembers", [])}
-        filters = [{"Name": "db-cluster-id", "Values": [cluster["DBClusterIdentifier"]]}]
-        members = [
-            Member(
-                id=raw["DBInstanceIdentifier"],
-                writer=roles[raw["DBInstanceIdentifier"]]["IsClusterWriter"],
-                status=raw["DBInstanceStatus"],
-                zone=raw.get("AvailabilityZone", ""),
-                endpoint=raw.get("Endpoint", {}).get("Address", ""),
-                port=raw.get("Endpoint", {}).get("Port", 0),
-                tier=roles[raw["DBInstanceIdentifier"]].get("PromotionTier", LAST_TIER),
-                size=raw.get("DBInstanceClass", ""),
-                insights=raw.get("PerformanceInsightsEnabled", False),
-            )
-            for page in self._aws.pages("rds", "describe_db_instances", Filters=filters)
-            for raw in page["DBInstances"]
-            if raw["DBInstanceIdentifier"] in roles
-        ]
-        return sorted(members, key=lambda m: (not m.writer, m.id))
+    def _instances_of(self, cluster: str) -> list[dict[str, Any]]:
+        filters = [{"Name": "db-cluster-id", "Values": [cluster]}]
+        return [raw for page in self._aws.pages("rds", "describe_db_instances", Filters=filters) for raw in page["DBInstances"]]
+
+
+def _members(cluster: dict[str, Any], instances: list[dict[str, Any]]) -> list[Member]:
+    """The members, the writer first; which one writes is told by the cluster, the rest by the instances."""
+    roles = {m["DBInstanceIdentifier"]: m for m in cluster.get("DBClusterMembers", [])}
+    members = [
+        Member(
+            id=raw["DBInstanceIdentifier"],
+            writer=roles[raw["DBInstanceIdentifier"]]["IsClusterWriter"],
+            status=raw["DBInstanceStatus"],
+            zone=raw.get("AvailabilityZone", ""),
+            endpoint=raw.get("Endpoint", {}).get("Address", ""),
+            port=raw.get("Endpoint", {}).get("Port", 0),
+            tier=roles[raw["DBInstanceIdentifier"]].get("PromotionTier", LAST_TIER),
+            size=raw.get("DBInstanceClass", ""),
+            insights=_insights(raw),
+        )
+        for raw in instances
+        if raw["DBInstanceIdentifier"] in roles
+    ]
+    return sorted(members, key=lambda m: (not m.writer, m.id))
+
+
+def _insights(raw: dict[str, Any]) -> str:
+    return str(raw["DbiResourceId"]) if raw.get("PerformanceInsightsEnabled") else ""
 
 
 def _clusters_of(found: dict[str, Any]) -> Iterator[str]:

@@ -9,8 +9,8 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +47,7 @@ class Caller(Struct, frozen=True):
 
 # An access key belongs to one identity for all its life, so that it is asked about once a process.
 _callers: dict[tuple[str | None, str], Caller] = {}
+_asking = threading.Lock()
 
 
 @functools.cache
@@ -73,6 +74,16 @@ def _loader() -> Any:
     return Models(file_loader=Files())
 
 
+def _moment(value: Any) -> Any:
+    """A time in an answer, as the SDK gives it; ISO 8601, of which one answer may hold thousands, without the SDK's slow general parser."""
+    from botocore.utils import parse_timestamp
+
+    if isinstance(value, str) and "T" in value:
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    return parse_timestamp(value)
+
+
 class AwsSession:
     """Makes clients, and calls them. A session that isn't `writing` refuses every call with an effect (ReadOnly).
 
@@ -86,6 +97,7 @@ class AwsSession:
         self.writing = writing
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, str], Any] = {}
+        self._proof: Future[None] | None = None
         self._proven = False
 
     def client(self, service: str, region: str | None = None) -> Any:
@@ -94,18 +106,24 @@ class AwsSession:
         Prefer `call` and `pages`, which translate what goes wrong.
         """
         key = (service, region or self.config.region)
-        if service == "sts":
+        if service == "sts" or self._proven:
             return self._made(key)
-        # The access key is found here, because the thread must not wait for the lock that the next client is made under.
-        if self._proven or key in self._clients or (self.config.endpoint, self._access_key) in _callers:
-            self.prove()
-            return self._made(key)
-        self._made(("sts", self.config.region))
-        with ThreadPoolExecutor(1) as aside:
-            proof = aside.submit(self.prove)
-            found = self._made(key)
-            proof.result()
+        proof = self._begin_proof()
+        found = self._made(key)
+        proof.result()
         return found
+
+    def _begin_proof(self) -> Future[None]:
+        """Prove the account while the first clients are made, once for all threads; what could not be proven is tried again."""
+        with self._lock:
+            if self._proof is None or (self._proof.done() and self._proof.exception()):
+                # Both are made here, because the thread must not wait for the lock that the next client is made under.
+                self._made(("sts", self.config.region))
+                self._access_key  # noqa: B018
+                aside = ThreadPoolExecutor(1, thread_name_prefix="account")
+                self._proof = aside.submit(self.prove)
+                aside.shutdown(wait=False)
+            return self._proof
 
     def call(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Call `operation` (`describe_services`) and return AWS's answer, or raise one of opsctl's errors.
@@ -148,11 +166,12 @@ class AwsSession:
     def caller(self) -> Caller:
         """Who AWS says we are, asked once; raises CredentialsInvalid without a login."""
         key = (self.config.endpoint, self._access_key)
-        if key not in _callers:
-            answer = self.call("sts", "get_caller_identity")
-            arn = answer["Arn"]
-            _callers[key] = Caller(answer["Account"], arn, arn.rpartition(":")[2].rpartition("/")[2])
-        return _callers[key]
+        with _asking:
+            if key not in _callers:
+                answer = self.call("sts", "get_caller_identity")
+                arn = answer["Arn"]
+                _callers[key] = Caller(answer["Account"], arn, arn.rpartition(":")[2].rpartition("/")[2])
+            return _callers[key]
 
     def prove(self) -> None:
         """Raise WrongPlace when the caller's account isn't the environment's; asks once."""
@@ -213,6 +232,7 @@ class AwsSession:
 
         session = botocore.session.Session(session_vars=NOBODYS_FILES if self.sandbox else None)
         session.register_component("data_loader", _loader())
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
         session.set_config_variable("region", self.config.region)
         session.set_config_variable("ignore_configured_endpoint_urls", True)
         if not self.writing:

@@ -49,7 +49,7 @@ def test_an_instance_by_itself_and_its_endpoint(reading: AwsSession, writing: Aw
     writing.call("rds", "create_db_instance", DBInstanceIdentifier="alone", **made)
     found = Rds(reading).instance("alone")
     assert (found.id, found.engine, found.status, found.size) == ("alone", "postgres", "available", "db.t4g.small")
-    assert (found.multi_az, found.cluster, found.insights) == (True, "", False)
+    assert (found.multi_az, found.cluster, found.insights) == (True, "", "")
     assert Rds(reading).endpoint("", "alone") == (found.endpoint, found.port)
     with pytest.raises(NotFound):
         Rds(reading).instance("nothing")
