@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,10 +91,12 @@ class Postgres(Adapter):
     @classmethod
     def connect(cls, systems: Systems, config: DatabaseSettings, *, at: tuple[str, int] | None = None) -> Postgres:
         """Take endpoint and port from RDS, or as given in `at`, the login from its secret; WrongPlace in a sandbox beyond this machine."""
-        host, port = at or systems.found_by.rds.endpoint(config.cluster, config.instance)
-        if systems.config.sandbox:
-            only_here("database", host)
-        user, password = database.login(systems, config.login if systems.writing else config.reader)
+        with ThreadPoolExecutor(1, thread_name_prefix="login") as aside:
+            login = aside.submit(database.login, systems, config.login if systems.writing else config.reader)
+            host, port = at or systems.found_by.rds.endpoint(config.cluster, config.instance)
+            if systems.config.sandbox:
+                only_here("database", host)
+            user, password = login.result()
         endpoint = Endpoint(host, port, config.name, user, password, config.tls)
         return cls(endpoint, writing=systems.writing)
 

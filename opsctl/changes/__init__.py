@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import operator
 import pkgutil
 from typing import Any
+
+import msgspec
 
 from opsctl.changes.base import Change, kinds
 
@@ -19,15 +22,23 @@ def all_kinds() -> tuple[type[Change], ...]:
     return tuple(sorted(mine, key=lambda kind: kind.__name__))
 
 
-@functools.cache
-def _decoder() -> Any:
-    import msgspec
+class _Tagged(msgspec.Struct):
+    """What every stored change begins with."""
 
-    joined: Any = functools.reduce(lambda one, other: one | other, all_kinds())  # type: ignore[arg-type,return-value]
-    return msgspec.json.Decoder(joined)
+    kind: str
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
 
 
 def decode(raw: bytes) -> Change:
-    """Turn a stored change into its kind."""
-    found: Change = _decoder().decode(raw)
+    """Turn a stored change into its kind; raises msgspec.ValidationError for none that is known.
+
+    One whose kind is at hand leaves the files of all others alone.
+    """
+    tag = _decoder(_Tagged).decode(raw).kind
+    at_hand = next((kind for kind in kinds() if kind.__struct_config__.tag == tag), None)
+    found: Change = _decoder(at_hand or functools.reduce(operator.or_, all_kinds())).decode(raw)
     return found
