@@ -37,11 +37,14 @@ def bounded(plan: Plan, read: Systems, options: Options) -> None:
 
 
 def grave(plan: Plan, read: Systems) -> str | None:
-    """The target whose name must be typed: in a protected environment, that of the gravest irreversible or large change."""
+    """The target whose name must be typed: in a protected environment, that of the gravest irreversible or large change.
+
+    What is large is told by all of the plan: a thousand changes of one user each are.
+    """
     if not read.config.protected:
         return None
-    large = read.config.limits.large
-    grave = [p for p in plan.pending if p.change.grave or not p.reversible or p.count >= large]
+    large = {unit for unit, count in plan.impact.items() if count >= read.config.limits.large}
+    grave = [p for p in plan.pending if p.change.grave or not p.reversible or p.unit in large]
     return max(grave, key=lambda p: p.count).change.target if grave else None
 
 

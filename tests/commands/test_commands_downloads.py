@@ -57,6 +57,16 @@ def test_a_contact_that_is_not_there_is_named_and_nothing_is_changed(world: Worl
     assert shown["changes"][0]["target"] == f"contact/{ONE}"
 
 
+def test_many_small_changes_are_large_together(world: World) -> None:
+    on = [id for id, (enabled, *_) in world.contacts().items() if enabled == "true"]
+    world.configure({"protected = false": "protected = true", "large = 1_000": "large = 120"})
+    some, many = write(world, "\n".join(on[:110])), ["downloads", "disable", *on[:150], "-y"]
+    waiting = world.opsctl(*many, check=7)
+    assert "--confirm contacts/" in " ".join(waiting.err.split())
+    assert {change["impact"]["count"] for change in told(world, *many[:-1], "-n", code=3)["changes"]} == {50, 100}
+    assert told(world, "downloads", "disable", "--from-file", some, "-y")["result"] == "changed"
+
+
 def test_nobody_left_is_refused(world: World) -> None:
     assert "no contact" in refusal(world.opsctl("downloads", "disable", "4711", "-y"), 1)
     assert "None of the contacts" in refusal(world.opsctl("downloads", "disable", "4711", "nobody@example.com", "--skip-missing", "-y"), 2)
