@@ -103,6 +103,11 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
         raise NotImplementedError
 
     @property
+    def holds(self) -> frozenset[str]:
+        """What is locked beside the target while it is made: where the target names several, each of them."""
+        return frozenset()
+
+    @property
     def uses(self) -> frozenset[str]:
         """The targets that this one rests on."""
         return frozenset()

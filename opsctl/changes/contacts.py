@@ -39,6 +39,11 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         return f"contact/{ids[0]}" if len(ids) == 1 else f"contacts/{ids[0]}..{ids[-1]}"
 
     @property
+    def holds(self) -> frozenset[str]:
+        """Each contact."""
+        return frozenset(f"contact/{id}" for id, _, _ in self.contacts)
+
+    @property
     def summary(self) -> str:
         """Says the value, and for how many."""
         values = sorted({after or "nothing" for _, _, after in self.contacts})

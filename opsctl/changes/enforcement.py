@@ -44,6 +44,11 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         return f"user/{ids[0]}" if len(ids) == 1 else f"users/{ids[0]}..{ids[-1]}"
 
     @property
+    def holds(self) -> frozenset[str]:
+        """Each user."""
+        return frozenset(f"user/{id}" for id, _ in self.users)
+
+    @property
     def summary(self) -> str:
         """Says how many, and why."""
         why = f"{self.threshold:,} {'bounce' if self.threshold == 1 else 'bounces'} or more within {self.window}"

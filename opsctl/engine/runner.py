@@ -112,7 +112,8 @@ class Runner:
         deadline = self.monotonic() + self.read.config.limits.lock_wait.total_seconds()
         while True:
             try:
-                lease = self.ledger.locks.take(step.change.target, self.run.id, self.run.operator, self.run.command)
+                change = step.change
+                lease = self.ledger.locks.take(change.target, self.run.id, self.run.operator, self.run.command, change.holds)
                 break
             except LockHeld as held:
                 if self.monotonic() >= deadline or self.halt.wait(0.2):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from customers import ONE, TWO
 from scenarios import Rehearsed, some
 from terminal import Child, until
 from world import World
@@ -113,6 +114,17 @@ def test_targets_nest(world: World, held: str, line: str) -> None:
     assert second.json["result"] == "refused"
     release.touch()
     assert first.wait().code == 0
+
+
+def test_many_at_once_hold_each_of_them(world: World) -> None:
+    world.configure(replace=IMPATIENT)
+    world.fault("hubspot", "POST /crm/v3/objects/contacts/batch/update", "slow", seconds=25)
+    with holding(world, f"contact/{TWO}", "downloads", "disable", ONE, TWO) as first:
+        second = world.opsctl("-o", "json", "downloads", "disable", TWO, "-y", check=5)
+        assert f"contact/{TWO} is held by" in second.err
+        world.opsctl("downloads", "show", TWO, check=0)
+    assert first.wait().code == 0
+    assert locked(world) == []
 
 
 def test_one_users_sessions_are_not_anothers(world: World) -> None:

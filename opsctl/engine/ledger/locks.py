@@ -17,7 +17,7 @@ from opsctl.errors import LockHeld
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from opsctl.engine.ledger.sqlite import Ledger
 
@@ -25,9 +25,10 @@ LEASE = 30.0
 RENEW = 10.0
 
 
-def nested(one: str, other: str) -> bool:
-    """Whether two targets are the same, or one holds the other."""
-    return one == other or one.startswith(other + "/") or other.startswith(one + "/")
+def paths(target: str) -> set[str]:
+    """A target and all that it lies in: `a/b/c`, `a/b` and `a`."""
+    pieces = target.split("/")
+    return {"/".join(pieces[:n]) for n in range(1, len(pieces) + 1)}
 
 
 class Locks:
@@ -39,12 +40,14 @@ class Locks:
         self._renewer: threading.Thread | None = None
         self._idle = threading.Event()
 
-    def take(self, target: str, run: str, operator: str, doing: str) -> Lease:
-        """Take a lock, or raise LockHeld that says who has it, since when, and doing what."""
+    def take(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
+        """Take the lock of a target and of those beside it at once, or raise LockHeld that says who has one, since when, and doing what."""
+        wanted = {target, *beside}
+        within = set().union(*map(paths, wanted))
         with self._ledger.passing() as db:
             self._bury(db)
             for held, holder, by, what, since in db.execute("SELECT target, run, operator, doing, since FROM locks"):
-                if nested(held, target):
+                if held in within or not wanted.isdisjoint(paths(held)):
                     when = since[:19].replace("T", " ")
                     told = f"{held} is held by {by} since {when} UTC: {what} (run {holder}). Nothing was changed here."
                     raise LockHeld(told, f"See it: opsctl runs show {holder}")
@@ -52,20 +55,18 @@ class Locks:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('fence', ?)", (fence,))
             pid = os.getpid()
             owner = (process.boot(), pid, process.started(pid), process.uptime() + LEASE)
-            db.execute(
-                "INSERT INTO locks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (target, run, fence, operator, doing, self._ledger.now().isoformat(), *owner),
-            )
+            holding = (run, fence, operator, doing, self._ledger.now().isoformat(), *owner)
+            db.executemany("INSERT INTO locks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [(each, *holding) for each in sorted(wanted)])
         lease = Lease(target, run, fence)
         self._held[fence] = lease
         self._renew_from_now_on()
         return lease
 
     def _bury(self, db: sqlite3.Connection) -> None:
-        rows = db.execute("SELECT target, boot, pid, started, expires FROM locks").fetchall()
-        for target, boot, pid, began, expires in rows:
+        rows = db.execute("SELECT DISTINCT fence, boot, pid, started, expires FROM locks").fetchall()
+        for fence, boot, pid, began, expires in rows:
             if boot != process.boot() or expires < process.uptime() or not process.alive(pid, began):
-                db.execute("DELETE FROM locks WHERE target = ?", (target,))
+                db.execute("DELETE FROM locks WHERE fence = ?", (fence,))
 
     def fence(self, lease: Lease) -> None:
         """Raise LockHeld if the lease was lost; inside the transaction that relies on it."""
@@ -79,7 +80,7 @@ class Locks:
         """Give a lock back; one that was lost already is no error."""
         self._held.pop(lease.fence, None)
         with self._ledger.passing() as db:
-            db.execute("DELETE FROM locks WHERE target = ? AND fence = ?", (lease.target, lease.fence))
+            db.execute("DELETE FROM locks WHERE fence = ?", (lease.fence,))
 
     @contextmanager
     def holding(self, target: str, run: str, operator: str, doing: str) -> Iterator[Lease]:
@@ -106,5 +107,4 @@ class Locks:
             if held := list(self._held.values()):
                 with self._ledger.passing() as db:
                     until = process.uptime() + LEASE
-                    rows = [(until, lease.target, lease.fence) for lease in held]
-                    db.executemany("UPDATE locks SET expires = ? WHERE target = ? AND fence = ?", rows)
+                    db.executemany("UPDATE locks SET expires = ? WHERE fence = ?", [(until, lease.fence) for lease in held])
