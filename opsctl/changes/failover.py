@@ -62,7 +62,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
             "rds:DescribeDBClusters",
             "rds:DescribeDBInstances",
             "rds:DescribeGlobalClusters",
-            "cloudwatch:GetMetricStatistics",
+            "cloudwatch:GetMetricData",
         }
     )
 
@@ -128,7 +128,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
 class FailOverInstance(FailOver, frozen=True, kw_only=True):
     """A Multi-AZ instance no longer works in `zone`, but in its standby's."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"rds:RebootDBInstance", "rds:DescribeDBInstances", "cloudwatch:GetMetricStatistics"})
+    permissions: ClassVar[frozenset[str]] = frozenset({"rds:RebootDBInstance", "rds:DescribeDBInstances", "cloudwatch:GetMetricData"})
 
     instance: str
     zone: str
@@ -323,13 +323,19 @@ def fit_instance(state: Instance) -> None:
 def seconds_behind(read: Systems, cluster: Cluster, reader: Member) -> float | None:
     """How far a reader is behind its writer; None where CloudWatch doesn't know."""
     metric, unit = ("AuroraReplicaLag", 1000) if cluster.aurora else ("ReplicaLag", 1)
-    found = read.cloudwatch.newest("AWS/RDS", metric, {"DBInstanceIdentifier": reader.id}, read.now())
+    found = _newest(read, metric, reader.id)
     return None if found is None else found / unit
+
+
+def _newest(read: Systems, metric: str, instance: str) -> float | None:
+    from opsctl.adapters.aws.cloudwatch import Metric
+
+    return read.cloudwatch.newest([Metric("AWS/RDS", metric, {"DBInstanceIdentifier": instance})], read.now())[0]
 
 
 def _broken(read: Systems, writer: str) -> str:
     """What becomes of the connections, as CloudWatch counts them: the database itself may be past answering."""
-    count = read.cloudwatch.newest("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": writer}, read.now())
+    count = _newest(read, "DatabaseConnections", writer)
     now = "" if count is None else f" ({count:.0f} now)"
     return f"every connection to {writer} breaks{now}, and nothing is written until another takes over"
 

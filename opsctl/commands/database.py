@@ -117,7 +117,7 @@ def _figures(systems: Systems, instances: list[str], *more: str) -> Figures:
 
     asked = [(instance, name) for instance in instances for name in ("DatabaseConnections", "CPUUtilization", *more)]
     wanted = [Metric("AWS/RDS", name, {"DBInstanceIdentifier": instance}) for instance, name in asked]
-    return dict(zip(asked, systems.cloudwatch.newest_of(wanted, systems.now()), strict=True))
+    return dict(zip(asked, systems.cloudwatch.newest(wanted, systems.now()), strict=True))
 
 
 def _load(instance: str, figures: Figures) -> dict[str, float | None]:

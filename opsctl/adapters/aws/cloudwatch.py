@@ -118,12 +118,7 @@ class CloudWatch(Adapter):
         ]
         return sorted(points, key=lambda point: point.at)
 
-    def newest(self, namespace: str, name: str, dimensions: Mapping[str, str], now: datetime) -> float | None:
-        """The latest average of a metric in the ten minutes before `now`; None where CloudWatch has none."""
-        points = self.metric(namespace, name, dimensions, now - FRESH, until=now)
-        return points[-1].value if points else None
-
-    def newest_of(self, wanted: Sequence[Metric], now: datetime) -> list[float | None]:
+    def newest(self, wanted: Sequence[Metric], now: datetime) -> list[float | None]:
         """The latest value of each of several metrics in the ten minutes before `now`, asked at once; None where CloudWatch has none."""
         return [points[-1].value if points else None for points in self.metrics(wanted, now - FRESH, until=now)]
 
