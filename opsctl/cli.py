@@ -289,7 +289,8 @@ def run(args: Sequence[str]) -> int:
 
 def show(error: OpsctlError, verbose: bool = False) -> None:
     """Show an error: what happened, and what to type next; with `verbose` its causes."""
-    _say(error.exit_code, str(error.what), error.next)
+    # An adapter says how to go on and knows no run; where none was begun, the line itself is typed again.
+    _say(error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"))
     cause = error.__cause__
     while verbose and cause is not None:
         _say(error.exit_code, f"caused by {type(cause).__name__}: {cause}")
@@ -298,11 +299,12 @@ def show(error: OpsctlError, verbose: bool = False) -> None:
 
 def _say(code: int, what: str, next: str = "") -> int:
     from opsctl.redaction import vault
+    from opsctl.render.visible import visible
 
     try:
-        click.echo(vault.redact(f"opsctl: {' '.join(what.split())}"), err=True)
+        click.echo(visible(vault.redact(f"opsctl: {' '.join(what.split())}")), err=True)
         if next:
-            click.echo(vault.redact(f"  next: {next}"), err=True)
+            click.echo(visible(vault.redact(f"  next: {next}")), err=True)
     except OSError:
         # Nobody can be told; the exit code and the ledger are what is left.
         sys.stderr = _nowhere(2)

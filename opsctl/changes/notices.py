@@ -43,7 +43,7 @@ class Ask(Change, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Ask on the terminal; Waiting when nobody is there."""
-        answer = write.person.choose(self.question, self.choices or ("done",), "Answer at a terminal: opsctl runs resume RUN")
+        answer = write.person.choose(self.question, self.choices or ("done",), "Answer at a terminal: opsctl runs resume ID")
         return {"answer": answer, "assumed": write.person.assume}
 
     def inverse(self) -> Never:

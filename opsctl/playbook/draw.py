@@ -10,6 +10,7 @@ from opsctl.playbook.loader import Loaded
 from opsctl.playbook.preview import Look, Preview
 from opsctl.playbook.schema import Step
 from opsctl.render.screen import counted
+from opsctl.render.visible import visible
 
 HERE = " " * 11
 
@@ -76,7 +77,7 @@ def _looked(look: Look) -> list[str]:
     if look.bound:
         found.append(f"{HERE}bound when step {look.bound} is done; shown as if that were now")
     if look.error:
-        found.append(click.style(f"{HERE}can't be planned now: {look.error.what}", fg="red"))
+        found.append(click.style(f"{HERE}can't be planned now: {visible(look.error.what)}", fg="red"))
     if look.plan:
         found += [line for planned in look.plan.changes for line in _planned(planned)]
     return found
@@ -85,11 +86,15 @@ def _looked(look: Look) -> list[str]:
 def _planned(planned: Planned) -> list[str]:
     if not planned.pending:
         word = "already so" if planned.state == "done" else planned.state
-        return [click.style(f"{HERE}= {planned.change.summary}: {word}{': ' if planned.why else ''}{planned.why}", fg="bright_black")]
+        return [
+            click.style(
+                f"{HERE}= {visible(planned.change.summary)}: {word}{': ' if planned.why else ''}{visible(planned.why)}", fg="bright_black"
+            )
+        ]
     impact = click.style(f"  {counted(planned.count, planned.unit)}", bold=True) if planned.count else ""
-    found = [f"{HERE}{click.style('~', fg='yellow')} {planned.change.summary}{impact}"]
+    found = [f"{HERE}{click.style('~', fg='yellow')} {visible(planned.change.summary)}{impact}"]
     if planned.why:
-        found.append(f"{HERE}  {planned.why}")
+        found.append(f"{HERE}  {visible(planned.why)}")
     return [*found, click.style(f"{HERE}  undo: {planned.undo}", fg="cyan" if planned.reversible else "red")]
 
 

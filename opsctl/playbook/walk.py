@@ -14,6 +14,7 @@ from opsctl.errors import CheckFailed, Interrupted, OpsctlError
 from opsctl.playbook import conditions, lines
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about
 from opsctl.render.shapes import Verdict
+from opsctl.render.visible import visible
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Walk:
         if isinstance(found, Verdict):
             for check in found.checks:
                 word = {True: "so", False: "not so", None: "couldn't be asked"}[check.ok]
-                self.watcher.says(f"  {word:<10} {check.name}{': ' if check.detail else ''}{check.detail}")
+                self.watcher.says(f"  {word:<10} {visible(check.name)}{': ' if check.detail else ''}{visible(check.detail)}")
             wrong = [f"{c.name}: {c.detail}" if c.detail else c.name for c in found.checks if c.ok is False]
             return found.checks, wrong or found.wrong
         if not screen.json:

@@ -12,6 +12,7 @@ import click
 
 from opsctl.engine.ledger.rows import Step
 from opsctl.redaction import vault
+from opsctl.render.visible import visible
 
 EVERY = 0.1
 PLAIN_EVERY = 5.0
@@ -45,9 +46,11 @@ class Progress:
         self._draw(step, f"{bar}{told} {unit}", often=True)
 
     def ends(self, step: Step) -> None:
-        """Leave one line that says how the step ended."""
+        """Leave a line that says how the step ended and, where the outcome isn't printed elsewhere, one of what was found."""
         words = {"applied": "done", "done": "already so"}
-        self._line(f"  {words.get(step.state, step.state):<10} {step.change.summary} ({self._elapsed(step):.1f} s)")
+        self._line(f"  {words.get(step.state, step.state):<10} {visible(step.change.summary)} ({self._elapsed(step):.1f} s)")
+        if self.live and step.why:
+            self._line(f"  {'':<10} {visible(step.why)}")
 
     def rests(self) -> None:
         """Take the live line away."""
@@ -73,7 +76,7 @@ class Progress:
             if not self.live and (quiet or (not due and text == self._noted)):
                 return
             self._drawn, self._noted = now, text
-            line = vault.redact(f"  … {step.change.target}: {text} ({self._elapsed(step):.0f} s)")
+            line = visible(vault.redact(f"  … {step.change.target}: {text} ({self._elapsed(step):.0f} s)"))
             if not self.live:
                 click.echo(line, err=True)
                 return

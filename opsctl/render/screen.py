@@ -16,6 +16,7 @@ from opsctl.errors import CheckFailed, Fires
 from opsctl.redaction import vault
 from opsctl.render.plots import bars
 from opsctl.render.shapes import Alerts, Check, Page, Series, Text, Verdict, Watch
+from opsctl.render.visible import indented, visible
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -159,23 +160,23 @@ def _mark(state: str) -> str:
 
 def _planned(planned: Planned) -> str:
     impact = f"  {counted(planned.count, planned.unit)}" if planned.count else ""
-    lines = [f" {_mark(planned.state)} {planned.seq}  {planned.change.summary}{click.style(impact, bold=True)}"]
+    lines = [f" {_mark(planned.state)} {planned.seq}  {visible(planned.change.summary)}{click.style(impact, bold=True)}"]
     before, after = planned.change.difference()
     if planned.pending and (before is not None or after is not None):
         lines.append(f"       {_brief(before)} -> {_brief(after)}")
     if planned.why:
-        lines.append(f"       {'already so: ' if planned.state == 'done' else ''}{planned.why}")
+        lines.append(f"       {'already so: ' if planned.state == 'done' else ''}{visible(planned.why)}")
     if planned.after is not None:
         lines.append(f"       once change {planned.after} is made")
     if planned.pending:
-        lines.append(click.style(f"       undo: {planned.undo}", fg="cyan" if planned.reversible else "red"))
+        lines.append(click.style(f"       undo: {visible(planned.undo)}", fg="cyan" if planned.reversible else "red"))
     return "\n".join(lines)
 
 
 def _brief(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {_brief(v)}" for k, v in value.items())
-    return "nothing" if value is None else str(value)
+    return "nothing" if value is None else visible(str(value))
 
 
 def _totals(plan: Plan) -> str:
@@ -186,7 +187,7 @@ def _totals(plan: Plan) -> str:
 
 def _changed(change: dict[str, Any]) -> str:
     why = f": {change['why']}" if change["why"] else ""
-    return f" {_mark(change['state'])} {change['seq']}  {change['summary']}{why}"
+    return f" {_mark(change['state'])} {change['seq']}  {visible(change['summary'] + why)}"
 
 
 def _plain(what: Any) -> Any:
@@ -216,7 +217,7 @@ def _drawn(what: Any) -> str:
 
 def _check(check: Check) -> str:
     mark = _mark({True: "applied", False: "failed", None: "skipped"}[check.ok])
-    return f" {mark} {check.name}{': ' if check.detail else ''}{check.detail}"
+    return f" {mark} {visible(check.name)}{': ' if check.detail else ''}{visible(check.detail)}"
 
 
 def _cell(value: Any) -> Any:
@@ -226,6 +227,8 @@ def _cell(value: Any) -> Any:
         return ", ".join(str(_cell(v)) for v in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str):
+        return visible(value)
     return "" if value is None else value
 
 
@@ -247,4 +250,4 @@ def _record(record: dict[str, Any]) -> str:
 
 def _line(row: Any) -> str:
     plain = row if isinstance(row, dict) else msgspec.structs.asdict(row)
-    return "  ".join(str(_cell(v)) for v in plain.values())
+    return "  ".join(indented(v) if isinstance(v, str) else str(_cell(v)) for v in plain.values())
