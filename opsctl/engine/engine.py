@@ -20,7 +20,7 @@ from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.runner import Runner
 from opsctl.engine.watcher import Watcher
-from opsctl.errors import OpsctlError, Refused
+from opsctl.errors import OpsctlError, OutcomeUnknown, Refused
 from opsctl.systems import Systems
 
 Make = Callable[[Systems], Iterable[Change]]
@@ -48,7 +48,19 @@ class Engine:
         self.read.prove()
         self.read.follows, self.read.again = follows, options.again
         remembered = None if options.again or follows else self.memory.recently(command)
-        return plans.make(command, make(self.read), self.read, remembered)
+        plan = plans.make(command, make(self.read), self.read, remembered)
+        if not options.again and any(p.change.telling == "blind" for p in plan.pending):
+            self._known(command)
+        return plan
+
+    def _known(self, command: str) -> None:
+        """Raise OutcomeUnknown while nobody knows whether the same blind change was made before: it would be sent a second time."""
+        if found := self.memory.unsettled(command):
+            run, step = found
+            raise OutcomeUnknown(
+                f"Run {run} began this before and nobody knows whether it happened: {step.change.summary}. Nothing was sent now.",
+                f"Find out, then: opsctl runs settle {run} {step.seq} --done|--not-done --reason WHY; to send it all the same: --again",
+            )
 
     def preview(self, plan: Plan, options: Options) -> Outcome:
         """A dry run's outcome; a guard that would stand against it is its error."""

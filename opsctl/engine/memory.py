@@ -12,7 +12,7 @@ from opsctl.systems import Acknowledgement
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
-    from opsctl.engine.ledger.rows import Run
+    from opsctl.engine.ledger.rows import Run, Step
     from opsctl.engine.ledger.sqlite import Ledger
 
 
@@ -83,3 +83,16 @@ class LedgerMemory:
         sql = "SELECT 1 FROM steps WHERE run <> ? AND target = ? AND state = 'applied' AND ended > ?"
         closed = run.closed.isoformat() if run.closed else ""
         return any(self._ledger.query(sql, run.id, self._ledger.hidden(target), closed) for target in targets)
+
+    def unsettled(self, command: str) -> tuple[str, Step] | None:
+        """The run and the step of ours that began the same command's blind change, of which nobody has found out whether it happened.
+
+        One that a living process still drives isn't meant: its lock speaks for it.
+        """
+        where = "environment = ? AND command = ? AND (result IS NULL OR result NOT IN ('changed', 'unchanged'))"
+        driven = self._ledger.locks.driven()
+        for run in self._ledger.runs(where, self._environment.name, self._ledger.hidden(command), limit=20):
+            for step in self._ledger.steps(run.id) if run.id not in driven else []:
+                if step.change.telling == "blind" and step.state in ("begun", "unknown"):
+                    return run.id, step
+        return None

@@ -57,9 +57,14 @@ def test_a_duration_is_told_as_people_say_it() -> None:
 
 def test_a_lost_answer_is_never_sent_again(world: World) -> None:
     world.fault("api", "POST /v1/notifications/maintenance", "timeout-after-effect")
-    lost = world.opsctl("maintenance", "announce", "--message", SAID, "--duration", "2h", "-y", check=6)
+    line = ("maintenance", "announce", "--message", SAID, "--duration", "2h")
+    lost = world.opsctl("-o", "json", *line, "-y", check=6)
     assert "runs settle" in lost.err
+    for typed_again in ("-y", "-n"):
+        assert f"runs settle {lost.json['run']} 1" in world.opsctl(*line, typed_again, check=6).err
     assert len(world.announcements()) == 1
+    world.opsctl(*line, "-y", "--again", check=0)
+    assert len(world.announcements()) == 2
 
 
 def test_without_an_api_a_person_is_asked(world: World) -> None:
