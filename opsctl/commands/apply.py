@@ -11,6 +11,9 @@ from opsctl.changing import carry_out, changing, conclude, split
 from opsctl.cli import acts, single
 
 if TYPE_CHECKING:
+    from opsctl.engine.options import Options
+    from opsctl.engine.outcome import Outcome
+    from opsctl.engine.plan import Plan
     from opsctl.invocation import Invocation
 
 
@@ -26,5 +29,11 @@ def apply(invocation: Invocation, plan: Path, **shared: Any) -> None:
     options, _ = split(shared)
     saved = plans.load(plan, decode)
     invocation.at(saved.environment)
+    conclude(invocation, saved.command, options, lambda: _applied(invocation, saved, options))
+
+
+def _applied(invocation: Invocation, saved: Plan, options: Options) -> Outcome:
+    from opsctl.engine import plan as plans
+
     plans.fresh(saved, invocation.read)
-    conclude(invocation, saved.command, options, lambda: carry_out(invocation, saved, options))
+    return carry_out(invocation, invocation.engine.plan_again(saved, options), options)

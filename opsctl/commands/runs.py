@@ -144,7 +144,14 @@ def undo(invocation: Invocation, run: str, **shared: Any) -> None:
     options, _ = split(shared)
     found = invocation.ledger.run(run)
     invocation.at(found.environment)
-    conclude(invocation, f"runs undo {found.id}", options, lambda: _undone(invocation, found, options))
+    line = f"runs undo {found.id}"
+
+    def work() -> Outcome:
+        # Whoever still drives it would make again what is taken back here.
+        with invocation.ledger.locks.holding(f"run/{found.id}", found.id, invocation.operator, line):
+            return _undone(invocation, found, options)
+
+    conclude(invocation, line, options, work)
 
 
 def _undone(invocation: Invocation, run: Run, options: Options) -> Outcome:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import opsctl
-from opsctl.changes.base import Change, Never
+from opsctl.changes.base import Change, Done, Never
 from opsctl.config import Environment
 from opsctl.engine import guards, outcome
 from opsctl.engine import plan as plans
@@ -20,10 +20,12 @@ from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.runner import Runner
 from opsctl.engine.watcher import Watcher
-from opsctl.errors import OpsctlError, OutcomeUnknown, Refused
+from opsctl.errors import Moved, OpsctlError, OutcomeUnknown, Refused
 from opsctl.systems import Systems
 
 Make = Callable[[Systems], Iterable[Change]]
+
+AGAIN = "Look again, then plan anew: -n --save FILE"
 
 
 class Engine:
@@ -47,11 +49,32 @@ class Engine:
         """Find out what a command would change; nothing can be written on the way."""
         self.read.prove()
         self.read.follows, self.read.again = follows, options.again
-        remembered = None if options.again or follows else self.memory.recently(command)
+        remembered = None if options.again or follows else self._remembered(command)
         plan = plans.make(command, make(self.read), self.read, remembered)
         if not options.again and any(p.change.telling == "blind" for p in plan.pending):
             self._known(command)
         return plan
+
+    def plan_again(self, saved: Plan, options: Options) -> Plan:
+        """The very changes of a saved plan, as the world stands now; raises Moved for one that had been so and is no more."""
+        found = self.plan(saved.command, lambda read: [planned.change for planned in saved.changes], options, follows=saved.follows)
+        for now, then in zip(found.changes, saved.changes, strict=True):
+            if now.pending and not then.pending:
+                raise Moved(
+                    f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now. Nothing was changed.", AGAIN
+                )
+            # What was reviewed stays the bound of what is made.
+            now.count, now.unit = then.count, then.unit
+        return found
+
+    def _remembered(self, command: str) -> Run | None:
+        """Our recent run of the same command, unless the systems tell that somebody has changed since what it made."""
+        run = self.memory.recently(command)
+        for step in self.ledger.steps(run.id) if run else []:
+            tells = step.state == "applied" and step.change.remembered and step.change.telling == "probe"
+            if tells and not isinstance(step.change.check(self.read), Done):
+                return None
+        return run
 
     def _known(self, command: str) -> None:
         """Raise OutcomeUnknown while nobody knows whether the same blind change was made before: it would be sent a second time."""

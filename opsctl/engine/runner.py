@@ -61,6 +61,7 @@ class Runner:
         self.halt = threading.Event()
         self.unproven: list[Step] = []
         self._unanswered: Counter[int] = Counter()
+        self._parts: dict[int, str] = {}
         self._here = threading.local()
         self._wish: tuple[float, str | None] = (0.0, None)
         write.beat = self._beat
@@ -192,6 +193,7 @@ class Runner:
         self._within(step, found)
         before: State = step.state
         step.begun = self.read.now()
+        self._parts.pop(step.seq, None)
         self._mark(step, "begun", {"attempt": self._token(step)}, lease)
         try:
             step.evidence = step.change.apply(self.write, self._token(step))
@@ -200,6 +202,7 @@ class Runner:
             self._mark(step, before, {"not made": refused.what}, lease)
             raise
         except (SystemFailed, CheckFailed) as no:
+            self._not_made(step, before, no)
             self._end(step, "failed", no.what, lease)
             raise
         except OutcomeUnknown as cause:
@@ -212,6 +215,14 @@ class Runner:
             self.watcher.note(step, f"{cause.what} Asking the system what became of it.")
             return
         self._accepted(step, lease)
+
+    def _not_made(self, step: Step, before: State, no: OpsctlError) -> None:
+        """A definite no: nothing was made, so that whoever makes it later is somebody else; or batches were, which the error then says."""
+        if part := self._parts.pop(step.seq, ""):
+            step.evidence = {**(step.evidence or {}), "made": part}
+            no.what = f"{part} were done, then: {no.what}"
+        elif isinstance(no, SystemFailed) and before == "pending":
+            step.begun = None
 
     def _within(self, step: Step, found: Pending | Failed) -> None:
         """Refuse what grew beyond what was reviewed, or beyond the limit where it couldn't be counted before."""
@@ -265,4 +276,6 @@ class Runner:
 
     def _beat(self, done: int, total: int | None = None, unit: str = "") -> None:
         self.watcher.beat(self._here.step, done, total, unit)
+        if done:
+            self._parts[self._here.step.seq] = f"{done:,} {unit}"
         self._heed()

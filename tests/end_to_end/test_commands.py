@@ -258,6 +258,24 @@ def test_a_message_whose_answer_was_lost_is_settled_by_a_person(channels: World,
     assert world.opsctl("runs", "verify", check=0)
 
 
+def test_a_saved_notice_goes_out_once(channels: World) -> None:
+    world, path = channels, str(channels.home / "plan.json")
+    world.opsctl("notify", "slack", "--message", "look", "-n", "--save", path, check=3)
+    for _ in range(2):
+        world.opsctl("apply", path, "-y", check=0)
+    assert len(world.sent()["slack"]) == 1
+
+
+def test_a_key_that_somebody_has_put_back_is_rotated_again(world: World) -> None:
+    line = ("secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+    former = world.aws("secretsmanager").get_secret_value(SecretId="safawinet/prod/mail-key")["SecretString"]
+    assert told(world, *line)["result"] == "changed"
+    assert told(world, *line)["result"] == "unchanged"
+    world.aws("secretsmanager").put_secret_value(SecretId="safawinet/prod/mail-key", SecretString=former)
+    assert told(world, *line)["result"] == "changed"
+    assert world.aws("secretsmanager").get_secret_value(SecretId="safawinet/prod/mail-key")["SecretString"] != former
+
+
 def test_begun_and_not_waited_for(world: World) -> None:
     world.rotate("safawinet/prod/jwt", "secret", "f" * 64)
     world.fault("aws", "ecs.DescribeTasks", "slow", seconds=0)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from bad_days import plain, runs, states
 from thieves import Session
 from world import World
 
+from opsctl.changes.sessions import EndDatabaseSessions
+from opsctl.errors import SystemFailed
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
@@ -137,3 +141,20 @@ def test_the_api_says_no_after_the_rest_is_done(world: World) -> None:
     assert [change["state"] for change in done.json["changes"]] == ["applied", "applied", "failed"]
     world.heal()
     assert world.opsctl("-o", "json", "logout", "user", "15", "-y", check=0).json["result"] == "changed"
+
+
+def half() -> None:
+    """What makes a child's deletion of sessions fail for good after its first batches."""
+
+    def apply(self: EndDatabaseSessions, write: Any, token: str) -> Any:
+        write.beat(1_200, None, "sessions")
+        raise SystemFailed("The database said no: nothing was done.", "Mend it.")
+
+    EndDatabaseSessions.apply = apply  # type: ignore[method-assign]
+
+
+def test_what_failed_after_some_batches_says_how_many(world: World) -> None:
+    failed = world.opsctl("-o", "json", "logout", "all", "-y", before=half, check=1)
+    assert "1,200 sessions were done, then: The database said no" in failed.err
+    change = failed.json["changes"][0]
+    assert (change["state"], change["evidence"]) == ("failed", {"made": "1,200 sessions"})

@@ -156,3 +156,29 @@ def test_a_value_is_asked_for_again(world: World) -> None:
     apply(it, path, check=0)
     assert scenario.so(world)
     assert os.environ.get("NEW_KEY") is None
+
+
+def test_a_saved_plan_looks_again(world: World) -> None:
+    path = str(world.home / "reviewed.json")
+    world.opsctl("service", "scale", "api", "4", "-n", "--save", path, check=3)
+    world.opsctl("apply", path, "-y", check=0)
+    assert world.opsctl("-o", "json", "apply", path, "-n", check=0).json["result"] == "unchanged"
+    assert "already so" in world.opsctl("apply", path, "-y", check=0).err
+    world.opsctl("service", "scale", "api", "2", "-y", check=0)
+    assert world.opsctl("-o", "json", "apply", path, "-y", check=0).json["result"] == "changed"
+    assert world.service("api")["desiredCount"] == 4
+
+
+def test_what_was_already_so_when_reviewed_is_no_licence_to_change_it(world: World) -> None:
+    path = str(world.home / "reviewed.json")
+    world.opsctl("logout", "user", "5", "-y", check=0)
+    world.opsctl("logout", "user", "5", "-n", "--again", "--save", path, check=3)
+    with world.database() as connection:
+        connection.execute(
+            "INSERT INTO refresh_sessions (user_id, token_hash, created_at, expires_at)"
+            " VALUES (5, 'since', now() - interval '1 day', now() + interval '1 day')"
+        )
+    before = world.snapshot()
+    refused = world.opsctl("apply", path, "-y", check=4)
+    assert "was done when it was reviewed" in refused.err
+    assert world.snapshot() == before

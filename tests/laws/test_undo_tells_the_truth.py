@@ -3,9 +3,12 @@ somebody else has since done is overwritten."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from essence import standing
 from scenarios import Rehearsed, every, some
+from terminal import until
 from world import World
 
 
@@ -76,3 +79,29 @@ def test_an_unknown_run_is_named(world: World, run: str) -> None:
     refused = world.undo(run)
     assert refused.code == 2
     assert "runs list" in refused.err
+
+
+def test_what_was_refused_and_made_by_somebody_else_is_not_ours(world: World) -> None:
+    world.fault("aws", "ecs.UpdateService", "refuse")
+    run = world.opsctl("-o", "json", "service", "scale", "worker", "4", "-y", check=1).json["run"]
+    world.aws("ecs").update_service(cluster="safawinet-prod", service="safawinet-worker-prod", desiredCount=4)
+    assert world.opsctl("-o", "json", "runs", "resume", run, check=0).json["result"] == "unchanged"
+    world.opsctl("runs", "undo", run, "-y")
+    assert world.service("worker")["desiredCount"] == 4
+
+
+def test_a_run_that_goes_on_is_not_taken_back(world: World) -> None:
+    world.fault("aws", "ecs.UpdateService", "slow", seconds=25)
+    first = world.opsctl.start("-o", "json", "service", "scale", "worker", "3", "-y")
+    until(lambda: any(step["state"] == "begun" for run in world.runs() for step in steps(world, run)))
+    (run,) = world.runs()
+    refused = world.opsctl("runs", "undo", run, "-y", check=5)
+    assert f"run/{run} is held by" in refused.err
+    world.heal()
+    assert first.wait().code == 0
+    assert world.opsctl("-o", "json", "runs", "undo", run, "-y", check=0).json["result"] == "changed"
+
+
+def steps(world: World, run: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = world.opsctl("-o", "json", "runs", "show", run, check=0).json["Steps"]
+    return found
