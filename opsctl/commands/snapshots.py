@@ -133,7 +133,7 @@ def restore(systems: Systems, snapshot: str, to: str, like: str | None) -> Itera
     found = systems.snapshots.find(snapshot)
     if found is None:
         raise NotFound(f"There is no snapshot {snapshot!r}; nothing was changed.", "opsctl snapshots list --all")
-    origin: dict[str, Any] = {"name": to, "snapshot": found.id, "origin": found.arn, "like": surroundings(systems, found, like)}
+    origin: dict[str, Any] = {"name": to, "snapshot": found.id, "origin": found.origin, "like": surroundings(systems, found, like)}
     if found.kind == "instance":
         yield RestoreInstance(**origin)
         return

@@ -129,6 +129,20 @@ def test_an_instance_that_stands_alone_has_snapshots_of_its_own_kind(world: Worl
     assert [row["snapshot"] for row in listed(world, "--of", "safawinet-alone")] == ["r2"]
 
 
+def test_a_copy_of_a_former_snapshot_of_that_name_is_not_taken_for_one_of_this(world: World) -> None:
+    make(world, "one")
+    plan = str(world.home / "plan.json")
+    restore = ("snapshots", "restore", "one")
+    world.opsctl(*restore, "--to", "another", "-n", "--save", plan, check=3)
+    world.opsctl(*restore, *COPY, "-y", check=0)
+    world.aws("rds").delete_db_cluster_snapshot(DBClusterSnapshotIdentifier="one")
+    make(world, "one")
+    assert f"{COPY[1]} is there already" in told(world.opsctl(*restore, *COPY, "-y", check=4))
+    assert "another one, not as reviewed" in told(world.opsctl("apply", plan, "-y", check=4))
+    world.opsctl(*restore, "--to", "another", "-y", check=0)
+    assert world.opsctl("-o", "json", *restore, "--to", "another", "-y", check=0).json["result"] == "unchanged"
+
+
 def test_held_and_foreign_ones_stay_and_one_whose_newer_ones_are_gone_does_too(world: World) -> None:
     for name in ("one", "two", "three"):
         make(world, name, opsctl="a-former-run")
