@@ -60,17 +60,20 @@ def test_shut_out_it_shows_cloudwatchs_count_and_says_so(world: World) -> None:
     assert writer["told_by"].startswith("CloudWatch, at ")
     assert (writer["maximum"], writer["share"]) == (None, None)
     assert "no connection left" in page["Could not be asked"][0]["why"]
-    for line in (("database", "activity"), KILL):
-        refused = world.opsctl(*line, *(["-n"] if line == KILL else []), check=1)
-        assert "pg_use_reserved_connections" in refused.err
+    watched = world.opsctl("-o", "json", "database", "activity", check=0).json
+    assert list(watched) == ["Slow statements (pg_stat_statements)", "Performance Insights, the last hour", "Could not be asked"]
+    assert "at its peak" in watched["Performance Insights, the last hour"][0]["statement"]
+    assert "no connection left" in watched["Could not be asked"][0]["why"]
+    assert "pg_use_reserved_connections" in world.opsctl(*KILL, "-n", check=1).err
 
 
 def test_when_nobody_can_tell_that_is_said(world: World) -> None:
     with closing(connected(world)) as owner:
         owner.execute("ALTER ROLE opsctl_reader NOLOGIN")
     world.fault("aws", "monitoring.*", "fail", times=0)
-    refused = world.opsctl("database", "connections", check=1)
-    assert "refused the login" in refused.err
+    world.fault("aws", "pi.*", "fail", times=0)
+    for look in ("connections", "activity"):
+        assert "refused the login" in world.opsctl("database", look, check=1).err
 
 
 def test_activity_shows_no_literal(world: World) -> None:
