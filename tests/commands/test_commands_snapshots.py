@@ -109,7 +109,10 @@ def test_one_that_failed_is_said_restored_never_and_made_anew_under_another_name
     world.opsctl("sandbox", "fault", "snapshot", check=0)
     assert "snapshot one failed" in told(world.opsctl("snapshots", "create", "--id", "one", "-y", check=1))
     assert "has failed" in told(world.opsctl("snapshots", "restore", "one", *COPY, "-y", check=4))
-    assert "one already" in told(world.opsctl("snapshots", "create", "--id", "one", "-y", check=4))
+    for way in ("-n", "-y"):
+        refused = world.opsctl("snapshots", "create", "--id", "one", way, check=4)
+        assert "snapshot one has failed" in told(refused).lower()
+        assert "delete-db-cluster-snapshot --db-cluster-snapshot-identifier one" in refused.err
     assert world.opsctl("-o", "json", "snapshots", "create", "-y", check=0).json["result"] == "changed"
 
 
