@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
+from terminal import until
 from world import World
 
 LITERAL = "user9@example.com"
@@ -112,6 +115,17 @@ def test_backups_are_spared_and_the_stubborn_are_not(world: World) -> None:
         assert world.count(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {backup.info.backend_pid} AND state = 'active'") == 1
         assert world.queries() == []
         backup.cancel_safe()
+
+
+def test_interrupted_in_the_grace_it_ends_what_it_began(world: World) -> None:
+    long_queries(world, "stubborn")
+    child = world.opsctl.start("-o", "json", *KILL[:-1], "3s", "-y")
+    until(lambda: "queries ended" in child._said(2))
+    os.kill(child.pid, signal.SIGINT)
+    stopped = child.wait()
+    assert (stopped.code, world.queries()) == (6, [])
+    assert "what was begun was let finish" in stopped.err
+    assert [change["state"] for change in stopped.json["changes"]] == ["applied"]
 
 
 def test_no_literal_is_kept(world: World) -> None:
