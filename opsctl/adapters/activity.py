@@ -6,6 +6,7 @@ microseconds since 1970, so that both drivers give the same ones and a pid that 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ OURSELVES = "opsctl"
 MANAGED = ("rdsadmin", "rdsrepladmin", "rdstopmgr")
 """Roles with which RDS itself works."""
 CLIENT = "client backend"
+VACUUM = re.compile(r"[\s;]*VACUUM\b", re.IGNORECASE)
+"""The beginning of a vacuum without comments: while it waits for its table it makes no progress that the server could tell."""
 
 # A session's transaction keeps its first look at pg_stat_activity, and a reading one over the Data API is never committed.
 LOOK_ANEW = "SELECT pg_stat_clear_snapshot() IS NULL AS cleared"
@@ -61,7 +64,8 @@ SELECT pid, backend_type AS kind, coalesce(usename::text, '') AS role, coalesce(
        extract(epoch FROM clock_timestamp() - query_start)::float8 AS seconds,
        coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8 AS transaction_seconds,
        coalesce(query, '') AS query, coalesce(rolsuper, true) AS superuser,
-       EXISTS (SELECT FROM pg_stat_progress_vacuum AS vacuum WHERE vacuum.pid = activity.pid) AS vacuums
+       EXISTS (SELECT FROM pg_stat_progress_vacuum AS vacuum WHERE vacuum.pid = activity.pid)
+       OR EXISTS (SELECT FROM pg_stat_progress_cluster AS rewrite WHERE rewrite.pid = activity.pid AND command = 'VACUUM FULL') AS vacuums
 FROM pg_stat_activity AS activity LEFT JOIN pg_roles ON pg_roles.oid = usesysid
 WHERE pid <> pg_backend_pid() AND state <> 'idle' AND query_start IS NOT NULL AND backend_type <> 'parallel worker'
 ORDER BY query_start
@@ -332,7 +336,7 @@ class Backends(Adapter):
         config = self._config
         if row["kind"] != CLIENT:
             return f"{row['kind']} of the server's own"
-        if row["vacuums"]:
+        if row["vacuums"] or VACUUM.match(brief(row["query"])):
             return "it vacuums"
         if row["application"].startswith((OURSELVES, *config.spare_applications)):
             return f"application {row['application']}"

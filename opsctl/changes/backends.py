@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped
+from opsctl.errors import Interrupted
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -82,13 +84,14 @@ class EndQueries(Change, frozen=True, kw_only=True):
         return Done(f"none of these queries runs any more{spared}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
-        """Cancel; what still runs after the grace loses its connection."""
+        """Cancel; what still runs after the grace loses its connection, also when the run is interrupted meanwhile: this is one change."""
         cancelled = write.backends.cancel(self.instance, self.queries)
         deadline = time.monotonic() + self.grace
         while left := write.backends.left(self.instance, self.queries):
             if time.monotonic() >= deadline:
                 return {"cancelled": cancelled, "terminated": write.backends.terminate(self.instance, left)}
-            write.beat(len(self.queries) - len(left), len(self.queries), "queries ended")
+            with suppress(Interrupted):
+                write.beat(len(self.queries) - len(left), len(self.queries), "queries ended")
             time.sleep(LOOK)
         return {"cancelled": cancelled, "terminated": 0}
 

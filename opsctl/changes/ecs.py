@@ -9,7 +9,7 @@ from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, 
 from opsctl.errors import NotFound, Refused
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.ecs import Deployment, ServiceState
+    from opsctl.adapters.aws.ecs import Deployment, ServiceState, Task
     from opsctl.config import Environment
     from opsctl.systems import Systems
 
@@ -63,7 +63,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         if primary.created <= self.since:
             self._same_image(read)
             return Pending(state.running, "tasks", self._unwell(read))
-        old = [t for t in read.ecs.tasks(self.cluster, self.service) if t.deployment != primary.id]
+        old = self._old(read, primary)
         if primary.rollout_state == "COMPLETED" and not old:
             if unwell := self._unwell(read):
                 return Settling(f"every task is new, and {unwell}")
@@ -71,6 +71,21 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
             return Done(f"deployment {primary.id} completed {primary.updated:%H:%M:%S} UTC, and no older task runs{well}", primary.updated)
         event = f"; {state.events[0].message}" if state.events else ""
         return Settling(f"{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
+
+    def fit(self, read: Systems) -> None:
+        """Raise Refused where nothing would be replaced and the service is sick all the same: it would only be waited for."""
+        state = read.ecs.service(self.cluster, self.service)
+        primary = state.primary
+        if state.desired == 0 or primary is None or primary.created <= self.since or primary.rollout_state != "COMPLETED":
+            return
+        if not self._old(read, primary) and (unwell := self._unwell(read)):
+            raise Refused(
+                f"Nothing would be replaced, since no task of {self.name} is older, and {unwell}.",
+                f"To replace them all the same: opsctl service redeploy {self.name} --again",
+            )
+
+    def _old(self, read: Systems, primary: Deployment) -> list[Task]:
+        return [task for task in read.ecs.tasks(self.cluster, self.service) if task.deployment != primary.id]
 
     def _unwell(self, read: Systems) -> str:
         """What the health check says against the service; empty where it is healthy, or has none."""

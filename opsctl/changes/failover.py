@@ -291,7 +291,7 @@ def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
         raise Refused(f"{to} is no reader of {state.id}: nothing was sent.", again)
     if candidate.status != "available":
         raise Refused(f"{to} is {candidate.status}, so it can't become the writer: nothing was sent.", again)
-    lag, most = seconds_behind(read, state, candidate), read.environment.need("database").max_lag
+    (lag, _), most = seconds_behind(read, state, candidate), read.environment.need("database").max_lag
     if lag is not None and lag > most.total_seconds():
         raise Refused(
             f"{to} is {lag:.1f} s behind the writer, above max-lag of {most}: nothing was sent.",
@@ -320,27 +320,30 @@ def fit_instance(state: Instance) -> None:
         raise Refused(f"{state.id} is {state.status}, and only an available instance fails over: nothing was sent.", "Look again later.")
 
 
-def seconds_behind(read: Systems, cluster: Cluster, reader: Member) -> float | None:
-    """How far a reader is behind its writer; None where CloudWatch doesn't know."""
+def seconds_behind(read: Systems, cluster: Cluster, reader: Member) -> tuple[float | None, str]:
+    """How far a reader is behind its writer, or None and why that isn't known: no reason to go without a writer."""
     metric, unit = ("AuroraReplicaLag", 1000) if cluster.aurora else ("ReplicaLag", 1)
-    found = _newest(read, metric, reader.id)
-    return None if found is None else found / unit
+    found, unknown = _newest(read, metric, reader.id)
+    return None if found is None else found / unit, unknown
 
 
-def _newest(read: Systems, metric: str, instance: str) -> float | None:
-    from opsctl.adapters.aws.cloudwatch import Metric
-
-    return read.cloudwatch.newest([Metric("AWS/RDS", metric, {"DBInstanceIdentifier": instance})], read.now())[0]
+def _newest(read: Systems, metric: str, instance: str) -> tuple[float | None, str]:
+    """CloudWatch's newest value, or None and why there is none."""
+    try:
+        found = read.cloudwatch.latest("AWS/RDS", metric, {"DBInstanceIdentifier": instance}, read.now())
+    except SystemFailed as no:
+        return None, no.what.rstrip(".")
+    return found, "CloudWatch has no value" if found is None else ""
 
 
 def _broken(read: Systems, writer: str) -> str:
     """What becomes of the connections, as CloudWatch counts them: the database itself may be past answering."""
-    count = _newest(read, "DatabaseConnections", writer)
+    count, _ = _newest(read, "DatabaseConnections", writer)
     now = "" if count is None else f" ({count:.0f} now)"
     return f"every connection to {writer} breaks{now}, and nothing is written until another takes over"
 
 
 def _behind(read: Systems, cluster: Cluster, to: str) -> str:
     reader = next((member for member in cluster.readers if member.id == to), None)
-    lag = seconds_behind(read, cluster, reader) if reader else None
-    return f"how far {to} is behind isn't known" if lag is None else f"{to} is {lag * 1000:.0f} ms behind"
+    lag, unknown = seconds_behind(read, cluster, reader) if reader else (None, "it is no reader")
+    return f"how far {to} is behind isn't known: {unknown}" if lag is None else f"{to} is {lag * 1000:.0f} ms behind"

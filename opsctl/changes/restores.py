@@ -21,7 +21,7 @@ ENOUGH = 1_000
 
 
 class RestoringChange(Change, frozen=True, kw_only=True):
-    """A change to the copy `name`, which comes from the snapshot whose ARN is `origin`; `like` was pinned when it was planned."""
+    """A change to the copy `name`, which comes from the snapshot whose `origin` is that; `like` was pinned when it was planned."""
 
     poll: ClassVar[float] = 5
     timeout: ClassVar[float] = 6 * 3600
@@ -39,7 +39,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     def _found(self, place: Place) -> Finding:
         """What a place by that name means: another's, broken, on its way, or there."""
         if place.tags.get(ORIGIN) != self.origin:
-            return Moved(f"{place.id} is there already, not from {self.snapshot} as reviewed; choose another name")
+            return Moved(f"{place.id} is there already, not from the present {self.snapshot} as reviewed; choose another name")
         if place.status.startswith(BROKEN):
             return Failed(f"{place.id} is {place.status}; delete it, then restore anew", 1, "databases")
         if place.status != "available":
@@ -55,6 +55,8 @@ class RestoringChange(Change, frozen=True, kw_only=True):
             raise Refused(f"{progress(found)}: it can't be restored yet.".capitalize(), "Wait until it is available: opsctl snapshots list")
         if found.status != "available":
             raise Refused(f"{progress(found)}: it can't be restored.".capitalize(), "Choose another: opsctl snapshots list --all")
+        if found.origin != self.origin:
+            return Moved(f"snapshot {found.id} is another one, not as reviewed: it is of {found.created:%Y-%m-%d %H:%M:%S} UTC")
         note = f"it costs what a {self.like.instance_class} costs until somebody deletes it; not open to the internet"
         return Pending(1, "databases", note)
 
@@ -123,7 +125,7 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
             db_subnet_group_name=self.like.subnets,
             vpc_security_group_ids=" ".join(self.like.security_groups),
             db_parameter_group_name=self.like.parameters,
-            tags=f"Key={ORIGIN},Value={self.origin}",
+            tags=f"'Key={ORIGIN},Value={self.origin}'",
         )
         return [line, rds(environment, "wait db-instance-available", db_instance_identifier=self.name)]
 
@@ -161,7 +163,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
             vpc_security_group_ids=" ".join(self.like.security_groups),
             db_cluster_parameter_group_name=self.like.cluster_parameters,
             serverless_v2_scaling_configuration=f"MinCapacity={capacity[0]},MaxCapacity={capacity[1]}" if capacity else "",
-            tags=f"Key={ORIGIN},Value={self.origin}",
+            tags=f"'Key={ORIGIN},Value={self.origin}'",
         )
         return [line, rds(environment, "wait db-cluster-available", db_cluster_identifier=self.name)]
 
@@ -257,6 +259,6 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
             engine=self.like.engine,
             db_instance_class=self.like.instance_class,
             db_parameter_group_name=self.like.parameters,
-            tags=f"Key={ORIGIN},Value={self.origin}",
+            tags=f"'Key={ORIGIN},Value={self.origin}'",
         )
         return [line, rds(environment, "wait db-instance-available", db_instance_identifier=self.id)]

@@ -259,19 +259,28 @@ def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page
         }
     )
     running: list[Answer[list[Activity]]] = answered(found["running"])
-    if not any(answer.found is not None for answer in running):
+    insights: list[dict[str, Any]] = answered(found["insights"])
+    asked = any(answer.found is not None for answer in running)
+    if not asked and all(row["load"] is None for row in insights):
         raise next(answer.why for answer in running if answer.why)
-    least = older_than.total_seconds() if older_than else 0
-    now = [(a.instance.id, each) for a in running if a.found for each in a.found if max(each.seconds, each.transaction_seconds) >= least]
     return Page(
         [
-            ("Active", [_running(*each) for each in now if each[1].active][:limit]),
-            ("Idle in a transaction", [_running(*each) for each in now if not each[1].active][:limit]),
+            *(_at_work(running, older_than, limit) if asked else []),
             ("Slow statements (pg_stat_statements)", answered(found["statements"])),
-            ("Performance Insights, the last hour", answered(found["insights"])),
+            ("Performance Insights, the last hour", insights),
             *_untold(systems, running),
         ]
     )
+
+
+def _at_work(running: Sequence[Answer[list[Activity]]], older_than: timedelta | None, limit: int) -> Sections:
+    """What works, and what only keeps its transaction open."""
+    least = older_than.total_seconds() if older_than else 0
+    now = [(a.instance.id, each) for a in running if a.found for each in a.found if max(each.seconds, each.transaction_seconds) >= least]
+    return [
+        ("Active", [_running(*each) for each in now if each[1].active][:limit]),
+        ("Idle in a transaction", [_running(*each) for each in now if not each[1].active][:limit]),
+    ]
 
 
 def _running(instance: str, found: Activity) -> dict[str, Any]:

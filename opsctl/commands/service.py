@@ -187,7 +187,7 @@ def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -
     for name in names:
         settings = systems.environment.service(name)
         consumes = tuple(sorted(n for n, secret in systems.config.secrets.items() if name in secret.consumers))
-        yield Redeploy(
+        change = Redeploy(
             name=name,
             cluster=settings.cluster,
             service=settings.service,
@@ -196,6 +196,9 @@ def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -
             accept_new_image=accept_new_image,
             health=settings.health,
         )
+        if change.health and not (systems.follows or systems.again):
+            change.fit(systems)
+        yield change
 
 
 def since(systems: Systems, consumes: tuple[str, ...]) -> datetime:

@@ -11,13 +11,13 @@ import click
 
 from opsctl.changes.base import Change
 from opsctl.changes.restores import AddInstance, EnableDataApi, RestoreCluster, RestoreInstance
-from opsctl.changes.snapshots import CreateSnapshot, PruneSnapshot, prunable
+from opsctl.changes.snapshots import CreateSnapshot, PruneSnapshot, progress, prunable
 from opsctl.changing import DURATION
 from opsctl.cli import changes, group, views
 from opsctl.errors import NotFound, Refused
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.snapshots import Place, Snapshot, Surroundings
+    from opsctl.adapters.aws.snapshots import Kind, Place, Snapshot, Surroundings
     from opsctl.systems import Systems
 
 DAY = 86_400
@@ -53,6 +53,8 @@ COPY_NAME = NameType(61)
 def create(systems: Systems, name: str | None, max_age: timedelta, of: str | None) -> Iterator[Change]:
     """Make a snapshot of the database, unless there is a young one of ours, and wait until it is available."""
     source = source_of(systems, of)
+    if name:
+        free_of_failure(systems, name, source.kind)
     now = systems.now()
     yield CreateSnapshot(
         of=source.id,
@@ -74,6 +76,16 @@ def source_of(systems: Systems, of: str | None) -> Place:
             f"Name the cluster: --of {found.cluster}",
         )
     return found
+
+
+def free_of_failure(systems: Systems, name: str, kind: Kind) -> None:
+    """Raise Refused where a snapshot of this name has failed: it keeps its name until somebody deletes it."""
+    found = systems.snapshots.find(name, kind)
+    if found is not None and found.status == "failed":
+        gone = PruneSnapshot(of=found.of, of_kind=kind, id=found.id, keep=0).as_shell(systems.environment)
+        raise Refused(
+            f"{progress(found)}, and keeps its name: nothing was made.".capitalize(), f"Give another --id, or delete it: {gone[0]}"
+        )
 
 
 def configured(systems: Systems) -> str:
@@ -133,7 +145,7 @@ def restore(systems: Systems, snapshot: str, to: str, like: str | None) -> Itera
     found = systems.snapshots.find(snapshot)
     if found is None:
         raise NotFound(f"There is no snapshot {snapshot!r}; nothing was changed.", "opsctl snapshots list --all")
-    origin: dict[str, Any] = {"name": to, "snapshot": found.id, "origin": found.arn, "like": surroundings(systems, found, like)}
+    origin: dict[str, Any] = {"name": to, "snapshot": found.id, "origin": found.origin, "like": surroundings(systems, found, like)}
     if found.kind == "instance":
         yield RestoreInstance(**origin)
         return

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from terminal import until
 
 from opsctl.adapters.aws.rds import Cluster, Member
 from opsctl.adapters.database import Busy
@@ -15,6 +16,14 @@ from opsctl.sandbox import front_door
 
 WRITER = "safawinet-prod"
 DRIVERS = {"postgres": {}, "rds-data": {'driver = "postgres"': 'driver = "rds-data"'}}
+
+SLOW_TO_INDEX = """
+CREATE FUNCTION slow(id int) RETURNS int IMMUTABLE LANGUAGE plpgsql
+AS $$ BEGIN PERFORM pg_sleep(current_setting('slow.by', true)::float8); RETURN id; END $$;
+CREATE TABLE slow AS SELECT 1 AS id;
+CREATE INDEX ON slow (slow(id));
+"""
+"""A table whose index takes as many seconds a row to build as `slow.by` says."""
 
 
 @pytest.fixture(params=DRIVERS)
@@ -53,7 +62,7 @@ def found(systems, pid):
     while time.monotonic() < deadline:
         for answer in systems.backends.running():
             for each in answer.found or []:
-                if each.pid == pid and each.query:
+                if each.pid == pid:
                     return each
     raise AssertionError(f"{pid} isn't seen")
 
@@ -150,6 +159,33 @@ def test_a_vacuum_by_hand_is_spared(systems, world):
     options = "-c vacuum_cost_delay=100 -c vacuum_cost_limit=1"
     with running(world, "VACUUM (DISABLE_PAGE_SKIPPING) refresh_sessions", options=options) as pid:
         assert found(systems(writing=False), pid).spared == "it vacuums"
+
+
+@pytest.mark.parametrize(
+    "statement", ["VACUUM FULL users", "/* nightly, 'jo' */ -- by hand\n vacuum (ANALYZE) users", ";VACUUM users", "VACUUM(FULL) users"]
+)
+def test_a_vacuum_that_waits_for_its_table_is_spared(systems, driver, world, statement):
+    with running(world, "BEGIN; LOCK TABLE users; SELECT pg_sleep(60)") as holder:
+        found(systems(writing=False), holder)
+        with running(world, statement) as pid:
+            seen = found(systems(writing=False, replace=driver), pid)
+            assert (seen.active, seen.spared) == (True, "it vacuums")
+
+
+def test_a_full_vacuum_whose_text_is_cut_off_is_spared(systems, world):
+    with psycopg.connect(
+        host=world["pg_host"], port=world["pg_port"], user="postgres", password=world["pg_superuser_password"], dbname=world["database"]
+    ) as owner:
+        owner.execute(SLOW_TO_INDEX)
+    cut = f"/* {'x' * 5_000} */ VACUUM FULL slow"
+    with running(world, cut, user="postgres", password="pg_superuser_password", options="-c slow.by=60") as pid:
+        reading = systems(writing=False)
+        until(lambda: found(reading, pid).spared == "it vacuums")
+
+
+def test_what_only_speaks_of_a_vacuum_is_not_spared(systems, world):
+    with running(world, "/* VACUUM */ SELECT pg_sleep(60) AS vacuum") as pid:
+        assert found(systems(writing=False), pid).spared == ""
 
 
 def test_who_waits_names_the_one_that_blocks(systems, fault):

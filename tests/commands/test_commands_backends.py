@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
+from terminal import until
 from world import World
 
 LITERAL = "user9@example.com"
@@ -60,17 +63,20 @@ def test_shut_out_it_shows_cloudwatchs_count_and_says_so(world: World) -> None:
     assert writer["told_by"].startswith("CloudWatch, at ")
     assert (writer["maximum"], writer["share"]) == (None, None)
     assert "no connection left" in page["Could not be asked"][0]["why"]
-    for line in (("database", "activity"), KILL):
-        refused = world.opsctl(*line, *(["-n"] if line == KILL else []), check=1)
-        assert "pg_use_reserved_connections" in refused.err
+    watched = world.opsctl("-o", "json", "database", "activity", check=0).json
+    assert list(watched) == ["Slow statements (pg_stat_statements)", "Performance Insights, the last hour", "Could not be asked"]
+    assert "at its peak" in watched["Performance Insights, the last hour"][0]["statement"]
+    assert "no connection left" in watched["Could not be asked"][0]["why"]
+    assert "pg_use_reserved_connections" in world.opsctl(*KILL, "-n", check=1).err
 
 
 def test_when_nobody_can_tell_that_is_said(world: World) -> None:
     with closing(connected(world)) as owner:
         owner.execute("ALTER ROLE opsctl_reader NOLOGIN")
     world.fault("aws", "monitoring.*", "fail", times=0)
-    refused = world.opsctl("database", "connections", check=1)
-    assert "refused the login" in refused.err
+    world.fault("aws", "pi.*", "fail", times=0)
+    for look in ("connections", "activity"):
+        assert "refused the login" in world.opsctl("database", look, check=1).err
 
 
 def test_activity_shows_no_literal(world: World) -> None:
@@ -109,6 +115,17 @@ def test_backups_are_spared_and_the_stubborn_are_not(world: World) -> None:
         assert world.count(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {backup.info.backend_pid} AND state = 'active'") == 1
         assert world.queries() == []
         backup.cancel_safe()
+
+
+def test_interrupted_in_the_grace_it_ends_what_it_began(world: World) -> None:
+    long_queries(world, "stubborn")
+    child = world.opsctl.start("-o", "json", *KILL[:-1], "3s", "-y")
+    until(lambda: "queries ended" in child._said(2))
+    os.kill(child.pid, signal.SIGINT)
+    stopped = child.wait()
+    assert (stopped.code, world.queries()) == (6, [])
+    assert "what was begun was let finish" in stopped.err
+    assert [change["state"] for change in stopped.json["changes"]] == ["applied"]
 
 
 def test_no_literal_is_kept(world: World) -> None:

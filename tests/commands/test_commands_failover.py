@@ -145,6 +145,22 @@ def test_the_reader_of_the_lowest_tier_takes_over_and_a_write_proves_it(world: W
         assert connection.execute("SELECT to_regclass('opsctl_write_proof')").fetchone() == (None,)
 
 
+def test_a_cloudwatch_that_cannot_be_asked_does_not_stand_in_the_way(world: World) -> None:
+    world.fault("aws", "monitoring.*", "refuse", times=0)
+    dry = " ".join(world.opsctl("database", "failover", "-n", check=3).out.split())
+    assert f"every connection to {CLUSTER} breaks, and nothing" in dry
+    assert f"how far {SECOND} is behind isn't known: AWS denied cloudwatch:GetMetricData" in dry
+    done(world)
+    assert world.writer() == SECOND
+
+
+@pytest.mark.parametrize("kind", [alone, multi_az_cluster])
+def test_nor_of_the_other_kinds(world: World, kind: Callable[[World], None]) -> None:
+    kind(world)
+    world.fault("aws", "monitoring.*", "refuse", times=0)
+    assert done(world)["result"] == "changed"
+
+
 def test_again_within_two_minutes_takes_another_wish(world: World) -> None:
     done(world)
     again = done(world)

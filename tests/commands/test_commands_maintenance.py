@@ -97,3 +97,17 @@ def test_a_rollout_is_done_when_the_service_is_healthy(world: World) -> None:
     (run,) = [word for line in unproven.err.splitlines() if "runs resume" in line for word in line.split()[-1:]]
     resumed = world.opsctl("-o", "json", "runs", "resume", run, check=0).json
     assert resumed["changes"][0]["why"].endswith("its health check says yes")
+
+
+def test_a_sick_service_of_new_tasks_is_not_promised_a_redeploy(world: World) -> None:
+    world.opsctl("service", "redeploy", "api", "--again", "-y", check=0)
+    deployed = world.service("api")["deployments"]
+    world.fault("api", "GET /health", "fail", times=0)
+    for way in ("-n", "-y"):
+        refused = world.opsctl("service", "redeploy", "api", "worker", way, check=4)
+        assert "no task of api is older" in refused.err
+        assert "its health check says no" in refused.err
+        assert "opsctl service redeploy api --again" in refused.err
+    assert world.service("api")["deployments"] == deployed
+    world.heal()
+    assert world.opsctl("-o", "json", "service", "redeploy", "api", "-y", check=0).json["result"] == "unchanged"

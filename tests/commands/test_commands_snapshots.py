@@ -109,7 +109,10 @@ def test_one_that_failed_is_said_restored_never_and_made_anew_under_another_name
     world.opsctl("sandbox", "fault", "snapshot", check=0)
     assert "snapshot one failed" in told(world.opsctl("snapshots", "create", "--id", "one", "-y", check=1))
     assert "has failed" in told(world.opsctl("snapshots", "restore", "one", *COPY, "-y", check=4))
-    assert "one already" in told(world.opsctl("snapshots", "create", "--id", "one", "-y", check=4))
+    for way in ("-n", "-y"):
+        refused = world.opsctl("snapshots", "create", "--id", "one", way, check=4)
+        assert "snapshot one has failed" in told(refused).lower()
+        assert "delete-db-cluster-snapshot --db-cluster-snapshot-identifier one" in refused.err
     assert world.opsctl("-o", "json", "snapshots", "create", "-y", check=0).json["result"] == "changed"
 
 
@@ -127,6 +130,20 @@ def test_an_instance_that_stands_alone_has_snapshots_of_its_own_kind(world: Worl
     world.opsctl("snapshots", "create", "--of", "safawinet-alone", "--id", "r2", "--max-age", "0s", "-y", check=0)
     world.opsctl("snapshots", "prune", "--of", "safawinet-alone", "--keep", "1", "-y", check=0)
     assert [row["snapshot"] for row in listed(world, "--of", "safawinet-alone")] == ["r2"]
+
+
+def test_a_copy_of_a_former_snapshot_of_that_name_is_not_taken_for_one_of_this(world: World) -> None:
+    make(world, "one")
+    plan = str(world.home / "plan.json")
+    restore = ("snapshots", "restore", "one")
+    world.opsctl(*restore, "--to", "another", "-n", "--save", plan, check=3)
+    world.opsctl(*restore, *COPY, "-y", check=0)
+    world.aws("rds").delete_db_cluster_snapshot(DBClusterSnapshotIdentifier="one")
+    make(world, "one")
+    assert f"{COPY[1]} is there already" in told(world.opsctl(*restore, *COPY, "-y", check=4))
+    assert "another one, not as reviewed" in told(world.opsctl("apply", plan, "-y", check=4))
+    world.opsctl(*restore, "--to", "another", "-y", check=0)
+    assert world.opsctl("-o", "json", *restore, "--to", "another", "-y", check=0).json["result"] == "unchanged"
 
 
 def test_held_and_foreign_ones_stay_and_one_whose_newer_ones_are_gone_does_too(world: World) -> None:

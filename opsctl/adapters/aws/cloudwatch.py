@@ -118,6 +118,10 @@ class CloudWatch(Adapter):
         ]
         return sorted(points, key=lambda point: point.at)
 
+    def latest(self, namespace: str, name: str, dimensions: Mapping[str, str], now: datetime) -> float | None:
+        """One metric's latest value, as `newest` tells it."""
+        return self.newest([Metric(namespace, name, dimensions)], now)[0]
+
     def newest(self, wanted: Sequence[Metric], now: datetime) -> list[float | None]:
         """The latest value of each of several metrics in the ten minutes before `now`, asked at once; None where CloudWatch has none."""
         return [points[-1].value if points else None for points in self.metrics(wanted, now - FRESH, until=now)]

@@ -19,7 +19,9 @@ from opsctl.errors import NotFound, Refused, SystemFailed
 Kind = Literal["cluster", "instance"]
 
 OURS, STEP, ORIGIN, HOLD = "opsctl", "opsctl-step", "opsctl-snapshot", "hold"
-"""Tags: the run and the step that made it, the ARN of the snapshot that it was restored from, and why it may not be pruned."""
+"""Tags: the run and the step that made it, the `origin` of the snapshot that it was restored from, and why it may not be pruned."""
+LONGEST = 256
+"""Characters that a tag's value may have."""
 
 TAKEN = ("AlreadyExists", "AlreadyExistsFault")
 
@@ -44,6 +46,12 @@ class Snapshot(Struct, frozen=True):
     def ours(self) -> bool:
         """Whether opsctl made it."""
         return OURS in self.tags
+
+    @property
+    def origin(self) -> str:
+        """When it was made and its ARN, as a tag's value: names, and ARNs with them, are given again."""
+        made = self.created.isoformat(timespec="milliseconds") if self.created else ""
+        return f"{made} {self.arn}"[:LONGEST]
 
     @property
     def held(self) -> str | None:

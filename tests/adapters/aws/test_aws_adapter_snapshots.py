@@ -113,6 +113,18 @@ def test_a_copy_is_made_once_closed_and_says_where_it_is_from(snapshots: Snapsho
         snapshots.restore("instance", "saved", "copy", LIKE, {**tags, "opsctl-snapshot": "arn:another"})
 
 
+def test_the_origin_tells_two_of_one_name_apart_and_is_no_longer_than_a_tag_may_be(snapshots: Snapshots) -> None:
+    origins = set()
+    for _ in range(2):
+        snapshots.create("cluster", "prod", "x" * 255, OURS)
+        found = snapshots.find("x" * 255)
+        assert found is not None
+        origins.add(found.origin)
+        snapshots.delete("cluster", found.id)
+    assert {len(origin) for origin in origins} == {256}
+    assert len(origins) == 2
+
+
 def test_what_is_not_there_is_not_found(snapshots: Snapshots) -> None:
     with pytest.raises(NotFound):
         snapshots.create("cluster", "nothing", "first", OURS)
