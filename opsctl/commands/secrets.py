@@ -205,4 +205,4 @@ def _no_failures(systems: Systems, function: str, since: datetime) -> Check:
         return Check(word, None, f"it changed {since:%Y-%m-%d %H:%M} UTC, more than a day ago: opsctl logs query lease-errors")
     settings = systems.environment.function(function)
     lines = systems.logs.recent(settings.log_group, since, 1, FAILURES, settings.region)
-    return Check(word, not lines, f"the last at {lines[0].at:%H:%M:%S} UTC: {lines[0].message[:200]}" if lines else "")
+    return Check(word, not lines, f"the last at {lines[0].at:%H:%M:%S} UTC: {lines[0].words[:200]}" if lines else "")
