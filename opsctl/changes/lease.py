@@ -52,13 +52,17 @@ def cause(answer: LeaseAnswer, contact: str) -> Cause:
 
 
 class TakeLease(Change, frozen=True, kw_only=True):
-    """The lease endpoint has answered `expect` for a contact; `source` is where the code is, the contact's own token when null."""
+    """The lease endpoint has answered `expect` for a contact; `source` is where the code is, the contact's own token when null.
+
+    `reads` are the targets, beside the contact, on which the answer rests.
+    """
 
     telling: ClassVar[Telling] = "blind"
 
     contact: str
     source: str | None = None
     expect: int = 200
+    reads: frozenset[str] = frozenset()
 
     @property
     def target(self) -> str:
@@ -67,13 +71,13 @@ class TakeLease(Change, frozen=True, kw_only=True):
 
     @property
     def uses(self) -> frozenset[str]:
-        """The contact."""
-        return frozenset({f"contact/{self.contact}"})
+        """The contact, and what else the answer rests on."""
+        return self.reads | {f"contact/{self.contact}"}
 
     @property
     def remembered(self) -> bool:
-        """An answer leaves no state."""
-        return True
+        """An answer leaves no state; a code from elsewhere may be another each time."""
+        return self.source is None
 
     @property
     def summary(self) -> str:

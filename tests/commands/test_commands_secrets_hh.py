@@ -100,7 +100,10 @@ def test_a_caching_function_that_fails_since_shows(world: World) -> None:
     world.opsctl("secrets", "verify", "hubspot-token", check=0)
     logs = world.aws("logs", WEST)
     stream = logs.describe_log_streams(logGroupName="/aws/lambda/hh-lease")["logStreams"][0]["logStreamName"]
-    event = {"timestamp": int(time.time() * 1000), "message": json.dumps({"type": "lease_error", "detail": f"Authorization: Bearer {CANARY}"})}
+    event = {
+        "timestamp": int(time.time() * 1000),
+        "message": json.dumps({"type": "lease_error", "detail": f"Authorization: Bearer {CANARY}"}),
+    }
     logs.put_log_events(logGroupName="/aws/lambda/hh-lease", logStreamName=stream, logEvents=[event])
     failed = world.opsctl("secrets", "verify", "hubspot-token", check=1)
     assert "hh-lease has logged no failure" in failed.out
