@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from customers import ONE, TWO, refusal, steps, told
+from customers import DISABLED, ONE, TWO, refusal, steps, told
 from world import World
+
+from opsctl.changes import lease
 
 
 def test_granted_it_shows_the_line_and_what_hubspot_has(world: World) -> None:
@@ -83,3 +85,19 @@ def test_twice_is_once_until_a_secret_that_the_endpoint_reads_is_rotated(world: 
     world.opsctl("secrets", "rotate", "edge-shared-secret", "--value-from", "env:NEW", "-y", typed="ready\n", env=value, check=0)
     assert told(world, "lease", "verify", ONE, "-y")["result"] == "changed"
     assert world.leases() == 2
+
+
+def test_without_a_code_no_refusal_is_a_proof(world: World) -> None:
+    said = refusal(world.opsctl("lease", "verify", DISABLED, "--expect", "403", "-y"), 1)
+    assert "has no code" in said
+
+
+def test_a_refusal_that_the_function_did_not_log_is_no_proof(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another contact was denied in the same moment."""
+    monkeypatch.setattr(lease, "PAUSE", 0.01)
+    line = ("lease", "verify", ONE, "--expect", "403", "-y", "--code-from", "env:CODE")
+    world.opsctl(*line[:2], TWO, *line[3:], env={"CODE": f"{TWO}-wrong"}, check=0)
+    world.opsctl("sandbox", "fault", "set", "hh", "POST /lease", "refuse", "--status", "403", check=0)
+    said = refusal(world.opsctl(*line, env={"CODE": f"{ONE}-wrong"}), 1)
+    assert "no lease_denied of it" in said
+    assert TWO not in said
