@@ -62,7 +62,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
     contact: str
     source: str | None = None
     expect: int = 200
-    reads: frozenset[str] = frozenset()
+    reads: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -72,7 +72,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
     @property
     def uses(self) -> frozenset[str]:
         """The contact, and what else the answer rests on."""
-        return self.reads | {f"contact/{self.contact}"}
+        return frozenset({f"contact/{self.contact}", *self.reads})
 
     @property
     def remembered(self) -> bool:

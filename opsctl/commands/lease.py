@@ -32,7 +32,7 @@ def verify(systems: Systems, contact: str, code_from: str | None, expect: int) -
     yield TakeLease(contact=id, source=code_from, expect=expect, reads=_read_on_the_way(systems))
 
 
-def _read_on_the_way(systems: Systems) -> frozenset[str]:
+def _read_on_the_way(systems: Systems) -> tuple[str, ...]:
     """The secrets that the endpoint's function and its authorizer read, as targets."""
     endpoint = systems.environment.need("lease")
     read = {
@@ -40,4 +40,4 @@ def _read_on_the_way(systems: Systems) -> frozenset[str]:
         for name, secret in systems.config.secrets.items()
         if secret.function == endpoint.authorizer or endpoint.function in secret.caches
     }
-    return frozenset(f"secret/{name}/AWSCURRENT" for name in read)
+    return tuple(f"secret/{name}/AWSCURRENT" for name in sorted(read))

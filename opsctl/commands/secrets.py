@@ -86,7 +86,7 @@ def rotate(systems: Systems, name: str, value_from: str, compromised: bool, refr
     yield StageSecretVersion(**where, **value, version=version, before=state.current, source=value_from, recipe=secret.generate)
     if secret.kind == "function":
         yield from into_variable(systems, name, secret, version, state, fingerprint=given, **how)
-    caches: dict[str, Any] = {} if refresh_now else cached(secret)
+    caches: dict[str, Any] = {**cached(secret), "refreshed": refresh_now}
     proof: dict[str, Any] = {"proof": proof_of(secret), "signs": secret.signs}
     yield MoveSecretStage(**where, **value, **proof, **how, **caches, stage=CURRENT, before=state.current, after=version)
     if refresh_now:

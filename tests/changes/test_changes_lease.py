@@ -146,7 +146,7 @@ def test_what_the_customer_was_answered_before_is_shown_without_secrets() -> Non
 
 
 def test_an_answer_leaves_no_state_and_a_lease_no_way_back() -> None:
-    change = TakeLease(contact="7", reads=frozenset({"secret/edge/AWSCURRENT"}))
+    change = TakeLease(contact="7", reads=("secret/edge/AWSCURRENT",))
     assert (change.telling, change.remembered, change.target) == ("blind", True, "lease/7")
     assert change.uses == {"contact/7", "secret/edge/AWSCURRENT"}
     assert not TakeLease(contact="7", source="env:CODE").remembered

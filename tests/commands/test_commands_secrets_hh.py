@@ -111,6 +111,16 @@ def test_a_caching_function_that_fails_since_shows(world: World) -> None:
     assert CANARY not in failed.out + failed.err
 
 
+def test_functions_are_started_anew_on_the_way_there_and_waited_for_on_the_way_back(world: World) -> None:
+    """On the way back they start before the former value is current again, and so keep the other one until their cache runs out."""
+    world.configure({'cache = "world:function_cache"': 'cache = "1h"'})
+    line = ("secrets", "rotate", "ghcr", "--value-from", "env:NEW", "--refresh-now", "-y")
+    done = world.opsctl("-o", "json", *line, env={"NEW": world.facts["ghcr_next_pat"]}, check=0)
+    undone = world.opsctl("runs", "undo", done.json["run"], "-y", "--no-wait", check=6)
+    assert "hh-lease may keep the former value" in undone.out + undone.err
+    assert "secret/ghcr/AWSCURRENT" in undone.err
+
+
 def test_the_list_shows_a_function_secret_by_its_function(world: World) -> None:
     rows = {row["name"]: row for row in world.opsctl("-o", "json", "secrets", "list", check=0).json}
     assert (rows["edge-shared-secret"]["version"], rows["edge-shared-secret"]["state"]) == (None, "ok")
