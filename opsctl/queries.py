@@ -32,12 +32,12 @@ def folders(environment: Environment) -> list[Path]:
 
 
 def load(environment: Environment, name: str) -> Query:
-    """Read a query; raises ConfigurationError for an unknown one, or one that names what configuration doesn't have."""
+    """Read a query; raises ConfigurationError for an unknown one, for no text, and for one that names what isn't configured."""
     known = {path.stem: path for folder in reversed(folders(environment)) for path in folder.glob("*.txt")}
     if name not in known:
         names = ", ".join(sorted(known)) or "none"
         raise ConfigurationError(f"There is no query {name!r}; there are: {names}.", f"Queries are files in {folders(environment)[0]}.")
-    lines = known[name].read_text().splitlines()
+    lines = _text(known[name]).splitlines()
     heading = {match[1]: match[2] for line in lines if (match := HEADING.fullmatch(line.strip()))}
     text = "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
     functions = [environment.function(each) for each in heading.get("functions", "").split()]
@@ -48,6 +48,13 @@ def load(environment: Environment, name: str) -> Query:
     if not groups:
         raise ConfigurationError(f"{known[name]} names no log group.", "Add a line: # functions: NAME, or # log-groups: NAME")
     return Query(name, heading.get("title", name), text, groups, heading.get("plot"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigurationError(f"{path} can't be read as text: {cause}.", "A query is a file in UTF-8.") from cause
 
 
 def group(environment: Environment, name: str) -> tuple[str, str | None]:

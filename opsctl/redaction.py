@@ -14,19 +14,29 @@ HIDDEN = "[secret]"
 SHORTEST = 6
 
 
+NAMES = r"(?:token|secret|password|authorization|edge[_-]auth|pat)"
 FOREIGN = re.compile(
-    r"""(?P<head>minted_token\s+\S+\s+"""
-    r"""|"[\w-]*(?:token|secret|password|authorization|edge[_-]auth|pat)\\?"\s*:\s*\\?"(?:(?:bearer|basic)\s+)?"""
+    rf"""(?P<head>minted_token\s+\S+\s+"""
+    rf"""|"[\w-]*{NAMES}\\?"\s*:\s*\\?"(?:(?:bearer|basic)\s+)?"""
     r"""|\bbearer\s+|\b(?:x-edge-auth|authorization):\s*(?:(?:bearer|basic)\s+)?)(?P<value>[^\s"\\]+)"""
     r"""|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*|gh[pousr]_\w{16,}|pat-[a-z]{2}\d-[\w-]{8,}|AKIA[A-Z0-9]{16}""",
     re.IGNORECASE,
 )
 """What looks like a secret in text that others wrote: log lines above all."""
 
+UNQUOTED = re.compile(
+    rf"""(?P<head>{NAMES}'\s*:\s*'(?:(?:bearer|basic)\s+)?|{NAMES}=["']?(?:(?:bearer|basic)\s+)?)[^\s"'\\&]+"""
+    r"""|(?<![\w.-])\d{9,20}-[\w-]{8,}""",
+    re.IGNORECASE,
+)
+"""The same in a URL's query, in Python's quotes, and a pairing code wherever it stands: a contact's id, a hyphen, what is secret."""
+
 
 def masked(text: str) -> str:
     """Hide what looks like a secret in a stranger's text; our own are found by value."""
-    return FOREIGN.sub(lambda match: f"{match['head'] or ''}{HIDDEN}", text)
+    for pattern in (FOREIGN, UNQUOTED):
+        text = pattern.sub(lambda match: f"{match['head'] or ''}{HIDDEN}", text)
+    return text
 
 
 class Vault:

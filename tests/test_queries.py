@@ -81,3 +81,10 @@ def test_a_group_by_what_configuration_calls_it_or_by_its_full_name(environment:
     assert queries.group(environment, GROUP) == (GROUP, "us-west-2")
     assert queries.group(environment, "api") == ("/ecs/api", None)
     assert queries.group(environment, "/aws/lambda/other") == ("/aws/lambda/other", None)
+
+
+def test_a_file_that_is_no_text_is_said(environment: Environment) -> None:
+    write(environment, "latin", "")
+    (environment.path.parent / "queries" / "latin.txt").write_bytes(b"# log-groups: api\nfields @message # caf\xe9\n")
+    with pytest.raises(ConfigurationError, match=r"latin\.txt can't be read as text"):
+        queries.load(environment, "latin")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsctl.errors import Refused
-from opsctl.redaction import HIDDEN, SHORTEST, Secret, Vault
+from opsctl.redaction import HIDDEN, SHORTEST, Secret, Vault, masked
 
 VALUE = 'ca"na\\ry/ü+ & value'
 
@@ -61,3 +61,42 @@ def test_values_that_could_be_words_are_left() -> None:
     vault = Vault()
     vault.remember(b"api")
     assert vault.redact("service api") == "service api"
+
+
+CODE = "156855158284-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"GET /lease?token={CODE}&x=1 HTTP/1.1",
+        "GET /lease?token=canary-0123456789 HTTP/1.1",
+        "download_token=canary-0123456789",
+        "x-edge-auth=canary-0123456789",
+        "authorization=Bearer canary-0123456789",
+        "{'token': 'canary-0123456789', 'status': 403}",
+        "{'Authorization': 'Bearer canary-0123456789'}",
+        f'{{"type": "lease_error", "code": "{CODE}"}}',
+        f"the code {CODE} is unknown",
+        f"Authorization: Bearer {CODE}",
+        "minted_token 156855158284 canary-0123456789",
+        '{"download_token": "canary-0123456789"}',
+    ],
+)
+def test_what_looks_like_a_secret_in_a_strangers_line_is_hidden(line: str) -> None:
+    hidden = masked(line)
+    assert "0123456789" not in hidden
+    assert HIDDEN in hidden
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"type": "lease_ok", "contactId": "156855158284", "requestId": "12345678-90ab-4def-8123-567890123456"}',
+        "2030-01-02T03:04:05Z GET /path=/lease status=403 reason=invalid-token",
+        "arn:aws:lambda:us-west-2:123456789012:function:hh-lease",
+        '{"code": "ECONNRESET", "errno": -104}',
+    ],
+)
+def test_other_words_of_a_line_are_left(line: str) -> None:
+    assert masked(line) == line

@@ -218,7 +218,7 @@ def _opened(path: Path, *, follow: bool) -> Document:
         where = "it is not UTF-8" if isinstance(cause, UnicodeDecodeError) else str(cause)
         raise Refused(f"{path} is not JSON as hh reads it ({where}).", "Mend that line, or log in again: hh login") from None
     _remember(text)
-    if held is not None and not isinstance(held, str):
+    if held is not None and not _is_text(held):
         raise Refused(f"{path} has an {FIELD} that is no text.", "Log in again: hh login")
     return Document(path=path, text=text, edge_auth=Secret(held) if held else None, info=info)
 
@@ -227,7 +227,12 @@ def _remember(text: str) -> None:
     """Hide whatever else the file keeps: its pairing code and tokens are nobody's business either."""
     for member in members(text):
         if isinstance(member.value, str) and any(word in member.name.lower() for word in ("token", "code", "auth", "secret", "key")):
-            Secret(member.value)
+            Secret(member.value.encode(errors="surrogatepass"))
+
+
+def _is_text(value: Any) -> bool:
+    """JSON's escapes can write half a character, which nothing can send."""
+    return isinstance(value, str) and value.encode(errors="ignore").decode() == value
 
 
 def _write(name: str, raw: bytes, like: Document, folder: int) -> None:

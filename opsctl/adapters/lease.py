@@ -34,6 +34,11 @@ class LeaseAnswer(Struct, frozen=True):
     reason: str = ""
     request: str = ""
 
+    @property
+    def at_gateway(self) -> bool:
+        """Whether the request was refused before it came to the function."""
+        return self.status == 401 or (self.status == 403 and self.reason == GATEWAY)
+
 
 class Lease(Adapter):
     """The configured endpoint. A lease that is granted is an effect, so that only a writing adapter asks with a token."""
@@ -57,7 +62,7 @@ class Lease(Adapter):
     def authorized(self, edge_auth: Secret) -> bool:
         """Whether the authorizer lets this X-Edge-Auth pass; asked without a token, so that no lease can be granted."""
         answer = self._http.ask("GET", self._path, headers={HEADER: edge_auth.reveal()}, accept=ANY_STATUS)
-        return answer.status_code != 401 and not (answer.status_code == 403 and _reason(answer) == GATEWAY)
+        return not LeaseAnswer(answer.status_code, _reason(answer)).at_gateway
 
     def close(self) -> None:
         """Give the connection back."""

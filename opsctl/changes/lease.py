@@ -52,13 +52,17 @@ def cause(answer: LeaseAnswer, contact: str) -> Cause:
 
 
 class TakeLease(Change, frozen=True, kw_only=True):
-    """The lease endpoint has answered `expect` for a contact; `source` is where the code is, the contact's own token when null."""
+    """The lease endpoint has answered `expect` for a contact; `source` is where the code is, the contact's own token when null.
+
+    `reads` are the targets, beside the contact, on which the answer rests.
+    """
 
     telling: ClassVar[Telling] = "blind"
 
     contact: str
     source: str | None = None
     expect: int = 200
+    reads: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -67,13 +71,13 @@ class TakeLease(Change, frozen=True, kw_only=True):
 
     @property
     def uses(self) -> frozenset[str]:
-        """The contact."""
-        return frozenset({f"contact/{self.contact}"})
+        """The contact, and what else the answer rests on."""
+        return frozenset({f"contact/{self.contact}", *self.reads})
 
     @property
     def remembered(self) -> bool:
-        """An answer leaves no state."""
-        return True
+        """An answer leaves no state; a code from elsewhere may be another each time."""
+        return self.source is None
 
     @property
     def summary(self) -> str:
@@ -97,7 +101,8 @@ class TakeLease(Change, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Send the request, map its status, and find the line that it left. CheckFailed when another status was expected."""
-        code, held = self._code(write)
+        given, held = self._code(write)
+        code = given or Secret(f"{self.contact}-without-a-token")
         settings, began = write.environment.need("lease"), write.now()
         try:
             answer = write.lease.take(code, write.resolve(settings.edge_auth))
@@ -105,22 +110,37 @@ class TakeLease(Change, frozen=True, kw_only=True):
             why = f"{lost.what} If a lease was granted, it ends by itself."
             raise CheckFailed(why, "opsctl logs query lease-errors") from lost
         found = cause(answer, self.contact)
-        lines = logged(write, answer, began)
-        said = [f"{answer.status}{f' {answer.reason}' if answer.reason else ''}: {found.why}", *lines[-1:], held]
+        lines, missing = logged(write, answer, self.contact, began)
+        said = ". ".join(
+            [f"{answer.status}{f' {answer.reason}' if answer.reason else ''}: {found.why}", *lines[-1:], *filter(None, [missing]), held]
+        )
         if answer.status != self.expect:
-            raise CheckFailed(f"The lease endpoint answered {'. '.join(said)}. Expected was {self.expect}.", found.next)
+            raise CheckFailed(f"The lease endpoint answered {said}. Expected was {self.expect}.", found.next)
+        if doubt := self.unproven(answer, coded=given is not None, missing=missing):
+            raise CheckFailed(f"The lease endpoint answered {said}. That proves nothing: {doubt}.", found.next)
         earlier = seen(write, self.contact, began - RECENT, began)
-        why = f"{'. '.join(said)}. Next: {found.next}"
-        return {"status": answer.status, "reason": answer.reason, "why": why, "log": lines, "earlier": earlier, "contact": held}
+        why = f"{said}. Next: {found.next}"
+        log = lines or [missing]
+        return {"status": answer.status, "reason": answer.reason, "why": why, "log": log, "earlier": earlier, "contact": held}
 
-    def _code(self, systems: Systems) -> tuple[Secret, str]:
-        """The pairing code to ask with, and HubSpot's word on the contact."""
+    def unproven(self, answer: LeaseAnswer, *, coded: bool, missing: str) -> str:
+        """Why the expected 403 doesn't show that the code is refused; nothing where it does. `coded`: there was a code to ask with."""
+        if self.expect != 403:
+            return ""
+        if answer.at_gateway:
+            return "it was refused before the function was asked"
+        if answer.reason == "invalid-token" and not coded:
+            return f"contact {self.contact} has no code, so that it was asked with one that is none"
+        return "without its line nobody knows who refused it" if missing else ""
+
+    def _code(self, systems: Systems) -> tuple[Secret | None, str]:
+        """The pairing code to ask with, None where there is none, and HubSpot's word on the contact."""
         if self.source:
             found = self.check(systems)
             return systems.values.read(self.source), found.note if isinstance(found, Pending) else ""
         held = self._held(systems)
         minted = held.properties.get(systems.environment.need("hubspot").minted)
-        return Secret(minted or f"{self.contact}-without-a-token"), told(held, systems)
+        return Secret(minted) if minted else None, told(held, systems)
 
     def inverse(self) -> Never:
         """None."""
@@ -141,23 +161,31 @@ def told(contact: Contact, systems: Systems) -> str:
     return f"HubSpot: {', '.join(plain)}, {settings.minted} {token}"
 
 
-def logged(systems: Systems, answer: LeaseAnswer, began: datetime) -> list[str]:
-    """The line that a request left in its function's log, or in the authorizer's for a 401; what can't be found or read is said."""
-    lease = systems.environment.need("lease")
-    function = lease.authorizer if answer.status == 401 else lease.function
-    kind = {200: "lease_ok", 403: "lease_denied"}.get(answer.status, "lease_error")
-    pattern = "" if answer.status == 401 else f'{{ $.type = "{kind}" }}'
+def logged(systems: Systems, answer: LeaseAnswer, contact: str, began: datetime) -> tuple[list[str], str]:
+    """The lines that a request left in its function's log, or in the authorizer's, and why the one that tells its outcome isn't there.
+
+    Without the gateway's name for the request they are found by the contact, so that nobody else's are taken for its own; a failure
+    may have come before the contact was known, so that the newest is given, and that it may be another's is said.
+    """
+    lease, refused = systems.environment.need("lease"), answer.at_gateway
+    if refused and not answer.request:
+        return [], "the answer doesn't name its request, so that its line can't be told from others'"
+    function = lease.authorizer if refused else lease.function
+    kind = "" if refused else {200: "lease_ok", 403: "lease_denied"}.get(answer.status, "lease_error")
+    failed = kind == "lease_error"
+    own = f'{{ $.type = "{kind}" }}' if failed else f'{{ $.type = "{kind}" && $.contactId = "{contact}" }}'
+    pattern = f'"{answer.request}"' if answer.request else own
+    lines: list[str] = []
     try:
         for look in range(LOOKS):
             if look:
                 time.sleep(PAUSE)
-            if answer.request and (mine := _lines(systems, function, began - SKEW, f'"{answer.request}"')):
-                return mine
-            if not answer.request and (newest := _lines(systems, function, began - SKEW, pattern)):
-                return newest[-1:]
-    except SystemFailed as failed:
-        return [failed.what.rstrip(".")]
-    return [f"no {'line' if answer.status == 401 else kind} of it is in the log of {function} yet"]
+            lines = _lines(systems, function, began - SKEW, pattern)
+            if any(kind in line for line in lines):
+                return lines, "" if answer.request or not failed else "that line may be another request's"
+    except SystemFailed as cause:
+        return lines, cause.what.rstrip(".")
+    return lines, f"no {kind or 'line'} of it is in the log of {function} yet"
 
 
 def seen(systems: Systems, contact: str, since: datetime, until: datetime) -> list[str]:

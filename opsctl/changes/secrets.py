@@ -130,7 +130,8 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
 class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     """The label `stage` is on version `after` (on none, when that is null); it was on `before`.
 
-    The functions in `cached_by` keep a value for `cache` seconds, which are waited out.
+    The functions in `cached_by` keep a value for `cache` seconds, which are waited out; not where they are `refreshed`, started anew by
+    a change that follows. On the way back they start first, and read the value that is about to go, so that it is waited out then.
     """
 
     permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:UpdateSecretVersionStage"})
@@ -146,6 +147,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     signs: str = ""
     cached_by: tuple[str, ...] = ()
     cache: float = 0.0
+    refreshed: bool = False
     compromised: bool = False
 
     @property
@@ -184,7 +186,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             if behind:
                 return Settling(f"waiting for replicas in {', '.join(behind)}")
             left = (state.changed + timedelta(seconds=self.cache) - read.now()).total_seconds()
-            if self.cached_by and left > 0:
+            if self.cached_by and not self.refreshed and left > 0:
                 return Settling(f"{', '.join(self.cached_by)} may keep the former value for {left:.0f} s")
             return Done(self._so(), state.versions[now].created if now else None)
         if self.stage == CURRENT and self.fingerprint and now and fingerprint(read, self, self.key) == self.fingerprint:

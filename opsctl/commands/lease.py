@@ -29,4 +29,15 @@ lease = group("lease")
 def verify(systems: Systems, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
     """Ask the lease endpoint as a customer would, and say what its answer means; a granted lease is an effect."""
     (id,) = naming.ids(systems, [contact])
-    yield TakeLease(contact=id, source=code_from, expect=expect)
+    yield TakeLease(contact=id, source=code_from, expect=expect, reads=_read_on_the_way(systems))
+
+
+def _read_on_the_way(systems: Systems) -> tuple[str, ...]:
+    """The secrets that the endpoint's function and its authorizer read, as targets."""
+    endpoint = systems.environment.need("lease")
+    read = {
+        name
+        for name, secret in systems.config.secrets.items()
+        if secret.function == endpoint.authorizer or endpoint.function in secret.caches
+    }
+    return tuple(f"secret/{name}/AWSCURRENT" for name in sorted(read))

@@ -86,7 +86,7 @@ def rotate(systems: Systems, name: str, value_from: str, compromised: bool, refr
     yield StageSecretVersion(**where, **value, version=version, before=state.current, source=value_from, recipe=secret.generate)
     if secret.kind == "function":
         yield from into_variable(systems, name, secret, version, state, fingerprint=given, **how)
-    caches: dict[str, Any] = {} if refresh_now else cached(secret)
+    caches: dict[str, Any] = {**cached(secret), "refreshed": refresh_now}
     proof: dict[str, Any] = {"proof": proof_of(secret), "signs": secret.signs}
     yield MoveSecretStage(**where, **value, **proof, **how, **caches, stage=CURRENT, before=state.current, after=version)
     if refresh_now:
@@ -205,4 +205,4 @@ def _no_failures(systems: Systems, function: str, since: datetime) -> Check:
         return Check(word, None, f"it changed {since:%Y-%m-%d %H:%M} UTC, more than a day ago: opsctl logs query lease-errors")
     settings = systems.environment.function(function)
     lines = systems.logs.recent(settings.log_group, since, 1, FAILURES, settings.region)
-    return Check(word, not lines, f"the last at {lines[0].at:%H:%M:%S} UTC: {lines[0].message[:200]}" if lines else "")
+    return Check(word, not lines, f"the last at {lines[0].at:%H:%M:%S} UTC: {lines[0].words[:200]}" if lines else "")

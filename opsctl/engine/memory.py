@@ -75,14 +75,20 @@ class LedgerMemory:
         for run in self._ledger.runs(where, *values, limit=20):
             steps = self._ledger.steps(run.id)
             if any(s.state == "applied" for s in steps):
-                return None if self._disturbed(run, {t for s in steps for t in (s.change.target, *s.change.uses)}) else run
+                rests = {t for s in steps for t in (s.change.target, *s.change.holds, *s.change.uses)}
+                return None if self._disturbed(run, rests) else run
         return None
 
     def _disturbed(self, run: Run, targets: set[str]) -> bool:
-        """Whether another run has since changed anything that this one changed or rests on."""
-        sql = "SELECT 1 FROM steps WHERE run <> ? AND target = ? AND state = 'applied' AND ended > ?"
+        """Whether another run has since changed, or begun to change, anything that this one changed or rests on."""
+        sql = (
+            "SELECT DISTINCT s.run FROM runs r JOIN steps s ON s.run = r.id WHERE r.id <> ? AND r.environment = ?"
+            " AND (r.closed IS NULL OR r.closed > ?) AND s.begun IS NOT NULL AND s.ended > ?"
+        )
         closed = run.closed.isoformat() if run.closed else ""
-        return any(self._ledger.query(sql, run.id, self._ledger.hidden(target), closed) for target in targets)
+        later = self._ledger.query(sql, run.id, self._environment.name, closed, closed)
+        changed = (s.change for (id,) in later for s in self._ledger.steps(id) if s.begun)
+        return any(not targets.isdisjoint({change.target, *change.holds}) for change in changed)
 
     def unsettled(self, command: str) -> tuple[str, Step] | None:
         """The run and the step of ours that began the same command's blind change, of which nobody has found out whether it happened.

@@ -270,6 +270,16 @@ def test_a_folder_that_cannot_be_written_is_denied(tmp_path: Path, monkeypatch: 
         it.read(path)
 
 
+def test_half_a_character_is_no_text(tmp_path: Path) -> None:
+    it = client(tmp_path)
+    path = write(tmp_path / "home/.hh/config.json", '{"edge_auth": "\\ud800abc"}')
+    with pytest.raises(Refused, match="has an edge_auth that is no text"):
+        it.read(path)
+    assert "no text" in it.look(it.place("user")).problem
+    write(path, '{"edge_auth": "the-edge-secret", "token": "\\ud800abcdef"}')
+    assert it.read(path).edge_auth == Secret("the-edge-secret")
+
+
 def test_what_is_not_json_is_refused_by_its_place(tmp_path: Path) -> None:
     it = client(tmp_path)
     for text in (b'{"edge_auth": "s3cr3t-value", }', b'{"edge_auth": "\xff"}'):

@@ -48,3 +48,10 @@ def test_each_rests_on_what_comes_before_it() -> None:
     assert SET.uses == {"secret/edge/OPSCTL"}
     assert SERVE.uses == {SET.target} == {"function/authz/EDGE"}
     assert REFRESH.uses == {"secret/edge/AWSCURRENT"}
+
+
+def test_only_the_way_there_is_spared_the_wait_for_a_cache() -> None:
+    there = msgspec.structs.replace(MOVE, cached_by=("lease",), cache=300.0, refreshed=True)
+    back = there.inverse()
+    assert isinstance(back, MoveSecretStage)
+    assert (back.cached_by, back.cache, back.refreshed) == (("lease",), 300.0, False)

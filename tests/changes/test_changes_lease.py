@@ -66,30 +66,67 @@ def line(text: str, second: int = 5) -> Line:
 
 def test_the_line_is_found_by_the_gateways_name_for_the_request() -> None:
     logs = Logs([line('{"type":"lease_ok","requestId":"abcdef-1234"}')], late=2)
-    assert logged(systems(logs), LeaseAnswer(200, "", "abcdef-1234"), NOW) == ["03:04:05 lease_ok requestId=abcdef-1234"]
+    assert logged(systems(logs), LeaseAnswer(200, "", "abcdef-1234"), "7", NOW) == (["03:04:05 lease_ok requestId=abcdef-1234"], "")
     assert logs.asked == [("/aws/lambda/hh-lease", '"abcdef-1234"', "us-west-2")] * 3
 
 
-@pytest.mark.parametrize(
-    ("status", "group", "pattern"),
-    [
-        (200, "/aws/lambda/hh-lease", '{ $.type = "lease_ok" }'),
-        (403, "/aws/lambda/hh-lease", '{ $.type = "lease_denied" }'),
-        (500, "/aws/lambda/hh-lease", '{ $.type = "lease_error" }'),
-        (502, "/aws/lambda/hh-lease", '{ $.type = "lease_error" }'),
-        (401, "/aws/lambda/hh-authz", ""),
-    ],
-)
-def test_without_one_the_newest_of_its_kind_is_taken(status: int, group: str, pattern: str) -> None:
-    logs = Logs([line("older", 4), line("newer")])
-    assert logged(systems(logs), LeaseAnswer(status), NOW) == ["03:04:05 newer"]
-    assert logs.asked == [(group, pattern, "us-west-2")]
+def test_a_line_of_the_request_that_is_not_its_outcome_is_not_enough() -> None:
+    logs = Logs([line('{"type":"lease_asked","requestId":"abcdef-1234"}')])
+    lines, missing = logged(systems(logs), LeaseAnswer(403, "disabled", "abcdef-1234"), "7", NOW)
+    assert lines == ["03:04:05 lease_asked requestId=abcdef-1234"]
+    assert "no lease_denied" in missing
+
+
+@pytest.mark.parametrize(("status", "kind"), [(200, "lease_ok"), (403, "lease_denied")])
+def test_without_one_the_contacts_own_is_taken(status: int, kind: str) -> None:
+    logs = Logs([line(f'{{"type":"{kind}"}}')])
+    assert logged(systems(logs), LeaseAnswer(status), "7", NOW) == ([f"03:04:05 {kind}"], "")
+    assert logs.asked == [("/aws/lambda/hh-lease", f'{{ $.type = "{kind}" && $.contactId = "7" }}', "us-west-2")]
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_a_failures_line_names_no_contact_and_may_be_anothers(status: int) -> None:
+    logs = Logs([line('{"type":"lease_error"}')])
+    lines, doubt = logged(systems(logs), LeaseAnswer(status), "7", NOW)
+    assert lines == ["03:04:05 lease_error"]
+    assert "may be another request's" in doubt
+    assert logs.asked[0][1] == '{ $.type = "lease_error" }'
+
+
+@pytest.mark.parametrize("answer", [LeaseAnswer(401, "Unauthorized", "abcdef-1234"), LeaseAnswer(403, "Forbidden", "abcdef-1234")])
+def test_what_the_gateway_refused_is_in_the_authorizers_log(answer: LeaseAnswer) -> None:
+    logs = Logs([line("denied abcdef-1234")])
+    assert logged(systems(logs), answer, "7", NOW) == (["03:04:05 denied abcdef-1234"], "")
+    assert logs.asked == [("/aws/lambda/hh-authz", '"abcdef-1234"', "us-west-2")]
+
+
+def test_the_authorizer_knows_no_contact_so_that_nothing_is_taken_for_its_line() -> None:
+    logs = Logs([line("somebody else's")])
+    lines, missing = logged(systems(logs), LeaseAnswer(401), "7", NOW)
+    assert (lines, logs.asked) == ([], [])
+    assert "can't be told from others'" in missing
 
 
 def test_a_line_that_does_not_come_is_said() -> None:
-    assert logged(systems(Logs([])), LeaseAnswer(403, "disabled", "abcdef-1234"), NOW) == [
-        "no lease_denied of it is in the log of hh-lease yet"
-    ]
+    missing = "no lease_denied of it is in the log of hh-lease yet"
+    assert logged(systems(Logs([])), LeaseAnswer(403, "disabled", "abcdef-1234"), "7", NOW) == ([], missing)
+
+
+@pytest.mark.parametrize(
+    ("answer", "coded", "missing", "said"),
+    [
+        (LeaseAnswer(403, "disabled"), True, "", ""),
+        (LeaseAnswer(403, "invalid-token"), True, "", ""),
+        (LeaseAnswer(403, "disabled"), False, "", ""),
+        (LeaseAnswer(403, "invalid-token"), False, "", "has no code"),
+        (LeaseAnswer(403, "Forbidden"), True, "", "before the function was asked"),
+        (LeaseAnswer(403, "disabled"), True, "no lease_denied of it", "without its line"),
+    ],
+)
+def test_a_refusal_is_proven_by_the_function_and_its_line(answer: LeaseAnswer, coded: bool, missing: str, said: str) -> None:
+    found = TakeLease(contact="7", expect=403).unproven(answer, coded=coded, missing=missing)
+    assert said in found
+    assert bool(found) == bool(said)
 
 
 def test_a_log_that_may_not_be_read_is_said() -> None:
@@ -97,7 +134,7 @@ def test_a_log_that_may_not_be_read_is_said() -> None:
         raise Denied("logs:FilterLogEvents is missing.")
 
     denied = systems(SimpleNamespace(recent=refuse))
-    assert logged(denied, LeaseAnswer(403, "disabled"), NOW) == ["logs:FilterLogEvents is missing"]
+    assert logged(denied, LeaseAnswer(403, "disabled"), "7", NOW) == ([], "logs:FilterLogEvents is missing")
     assert seen(denied, "7", NOW, NOW) == ["logs:FilterLogEvents is missing"]
 
 
@@ -109,7 +146,8 @@ def test_what_the_customer_was_answered_before_is_shown_without_secrets() -> Non
 
 
 def test_an_answer_leaves_no_state_and_a_lease_no_way_back() -> None:
-    change = TakeLease(contact="7")
+    change = TakeLease(contact="7", reads=("secret/edge/AWSCURRENT",))
     assert (change.telling, change.remembered, change.target) == ("blind", True, "lease/7")
-    assert change.uses == {"contact/7"}
+    assert change.uses == {"contact/7", "secret/edge/AWSCURRENT"}
+    assert not TakeLease(contact="7", source="env:CODE").remembered
     assert isinstance(change.inverse(), Never)

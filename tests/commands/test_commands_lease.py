@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from customers import ONE, refusal, steps, told
+from customers import DISABLED, ONE, TWO, refusal, steps, told
 from world import World
+
+from opsctl.changes import lease
 
 
 def test_granted_it_shows_the_line_and_what_hubspot_has(world: World) -> None:
@@ -62,3 +64,40 @@ def test_an_answer_that_is_lost_is_a_failed_check(world: World) -> None:
 def test_a_dry_run_takes_no_lease(world: World) -> None:
     world.opsctl("lease", "verify", ONE, "-n", check=3)
     assert world.leases() == 0
+
+
+def test_another_code_is_asked_with_though_one_was_a_moment_ago(world: World) -> None:
+    line = ("lease", "verify", ONE, "--code-from", "env:CODE", "-y")
+    world.opsctl(*line, env={"CODE": world.contact(ONE)["download_token"]}, check=0)
+    assert "403 invalid-token" in refusal(world.opsctl(*line, env={"CODE": f"{ONE}-wrong"}), 1)
+
+
+def test_twice_is_once_until_the_contact_is_changed_among_others(world: World) -> None:
+    world.opsctl("lease", "verify", ONE, "-y", check=0)
+    assert told(world, "lease", "verify", ONE, "-y")["result"] == "unchanged"
+    world.opsctl("downloads", "disable", TWO, ONE, "-y", check=0)
+    assert "403 disabled" in refusal(world.opsctl("lease", "verify", ONE, "-y"), 1)
+
+
+def test_twice_is_once_until_a_secret_that_the_endpoint_reads_is_rotated(world: World) -> None:
+    world.opsctl("lease", "verify", ONE, "-y", check=0)
+    value = {"NEW": "edge-5c1f09e3d7b64827f3a9c51e0d84b26a"}
+    world.opsctl("secrets", "rotate", "edge-shared-secret", "--value-from", "env:NEW", "-y", typed="ready\n", env=value, check=0)
+    assert told(world, "lease", "verify", ONE, "-y")["result"] == "changed"
+    assert world.leases() == 2
+
+
+def test_without_a_code_no_refusal_is_a_proof(world: World) -> None:
+    said = refusal(world.opsctl("lease", "verify", DISABLED, "--expect", "403", "-y"), 1)
+    assert "has no code" in said
+
+
+def test_a_refusal_that_the_function_did_not_log_is_no_proof(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another contact was denied in the same moment."""
+    monkeypatch.setattr(lease, "PAUSE", 0.01)
+    line = ("lease", "verify", ONE, "--expect", "403", "-y", "--code-from", "env:CODE")
+    world.opsctl(*line[:2], TWO, *line[3:], env={"CODE": f"{TWO}-wrong"}, check=0)
+    world.opsctl("sandbox", "fault", "set", "hh", "POST /lease", "refuse", "--status", "403", check=0)
+    said = refusal(world.opsctl(*line, env={"CODE": f"{ONE}-wrong"}), 1)
+    assert "no lease_denied of it" in said
+    assert TWO not in said

@@ -100,11 +100,25 @@ def test_a_caching_function_that_fails_since_shows(world: World) -> None:
     world.opsctl("secrets", "verify", "hubspot-token", check=0)
     logs = world.aws("logs", WEST)
     stream = logs.describe_log_streams(logGroupName="/aws/lambda/hh-lease")["logStreams"][0]["logStreamName"]
-    event = {"timestamp": int(time.time() * 1000), "message": json.dumps({"type": "lease_error", "where": "hubspot"})}
+    event = {
+        "timestamp": int(time.time() * 1000),
+        "message": json.dumps({"type": "lease_error", "detail": f"Authorization: Bearer {CANARY}"}),
+    }
     logs.put_log_events(logGroupName="/aws/lambda/hh-lease", logStreamName=stream, logEvents=[event])
     failed = world.opsctl("secrets", "verify", "hubspot-token", check=1)
     assert "hh-lease has logged no failure" in failed.out
-    assert "lease_error" in failed.out
+    assert "lease_error detail=Authorization: Bearer [secret]" in " ".join(failed.out.split())
+    assert CANARY not in failed.out + failed.err
+
+
+def test_functions_are_started_anew_on_the_way_there_and_waited_for_on_the_way_back(world: World) -> None:
+    """On the way back they start before the former value is current again, and so keep the other one until their cache runs out."""
+    world.configure({'cache = "world:function_cache"': 'cache = "1h"'})
+    line = ("secrets", "rotate", "ghcr", "--value-from", "env:NEW", "--refresh-now", "-y")
+    done = world.opsctl("-o", "json", *line, env={"NEW": world.facts["ghcr_next_pat"]}, check=0)
+    undone = world.opsctl("runs", "undo", done.json["run"], "-y", "--no-wait", check=6)
+    assert "hh-lease may keep the former value" in undone.out + undone.err
+    assert "secret/ghcr/AWSCURRENT" in undone.err
 
 
 def test_the_list_shows_a_function_secret_by_its_function(world: World) -> None:
