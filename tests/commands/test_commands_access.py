@@ -203,6 +203,29 @@ def test_never_the_last_administrator(world: World) -> None:
     world.opsctl("access", "revoke", ADMINISTRATOR, "-y", check=4)
 
 
+def test_where_nobody_can_be_listed_only_a_named_administrator_lets_it_go_on(world: World) -> None:
+    world.fault("aws", "iam.GetAccountAuthorizationDetails", "refuse", times=0)
+    said = refusal(world.opsctl("access", "revoke", USER, "-y"), 1)
+    assert "whether former-contractor is the last administrator" in said
+    for name in ("nobody", "ses-smtp", USER):
+        world.configure({"administrators = []": f'administrators = ["{name}"]'})
+        world.opsctl("access", "revoke", USER, "-y", check=1)
+    assert keys(world) == ["Active", "Active"]
+    world.configure({"administrators = []": f'administrators = ["{ADMINISTRATOR}"]'})
+    assert "couldn't be listed" in world.opsctl("access", "revoke", USER, "-n", check=3).out
+    assert told(world, "access", "revoke", USER, "-y")["result"] == "changed"
+    assert keys(world) == ["Inactive", "Inactive"]
+
+
+def test_an_administrator_who_is_revoked_does_not_count_where_nobody_can_be_listed(world: World) -> None:
+    world.configure({"administrators = []": 'administrators = ["deploy", "oncall"]'})
+    told(world, "access", "revoke", "deploy", "-y")
+    world.configure({"administrators = []": 'administrators = ["deploy"]'})
+    world.fault("aws", "iam.GetAccountAuthorizationDetails", "refuse", times=0)
+    world.opsctl("access", "revoke", USER, "-y", check=1)
+    assert keys(world) == ["Active", "Active"]
+
+
 def test_no_room_for_the_policy_says_what_to_do_instead(world: World) -> None:
     from opsctl.adapters.aws.iam import Iam
     from opsctl.errors import SystemFailed
