@@ -19,6 +19,11 @@ def events(world: World, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
+def allowing(action: str, **more: Any) -> str:
+    """A policy document that allows one action."""
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, **more}]})
+
+
 def keys(world: World, user: str = USER) -> list[str]:
     """The states of a user's keys."""
     return [key["Status"] for key in world.aws("iam").list_access_keys(UserName=user)["AccessKeyMetadata"]]
@@ -54,6 +59,26 @@ def test_review_of_one_user_says_what_it_may_know_and_how_that_is_rotated(world:
     assert secrets["edge-shared-secret"]["may_read"]
     page = told(world, "access", "review", "deploy")
     assert [row["secret"] for row in page["Secrets that it may know"]] == ["mail-key"]
+
+
+def test_secrets_that_only_a_role_may_read_are_named_with_the_role(world: World) -> None:
+    iam, arn = world.aws("iam"), "arn:aws:iam::123456789012"
+    iam.create_user(UserName="ci")
+    for role, trusted, may in [
+        ("on-the-way", f"{arn}:user/ci", ("sts:AssumeRole", "*")),
+        ("reader-of-secrets", f"{arn}:role/on-the-way", ("secretsmanager:GetSecretValue", "*")),
+    ]:
+        iam.create_role(RoleName=role, AssumeRolePolicyDocument=allowing("sts:AssumeRole", Principal={"AWS": trusted}))
+        iam.put_role_policy(RoleName=role, PolicyName="own", PolicyDocument=allowing(may[0], Resource=may[1]))
+    page = told(world, "access", "review", "ci")
+    rows = {row["secret"]: row for row in page["Secrets that it may know"]}
+    assert {"jwt", "redis", "database", "ghcr"} <= set(rows)
+    assert all(row["may_read"] and row["by"] == ["role/reader-of-secrets"] for row in rows.values())
+    assert "secretsmanager" in page["Looked for reads of secrets"]["sessions_of_roles"]
+    iam.put_user_policy(UserName="ci", PolicyName="own", PolicyDocument=allowing("secretsmanager:GetSecretValue", Resource="*"))
+    rows = {row["secret"]: row for row in told(world, "access", "review", "ci")["Secrets that it may know"]}
+    assert rows["jwt"]["by"] == ["ci", "role/reader-of-secrets"]
+    assert "sessions_of_roles" not in told(world, "access", "review", "reporting")["Looked for reads of secrets"]
 
 
 def test_a_secret_that_the_configuration_does_not_know_is_named(world: World) -> None:
