@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
-from opsctl.errors import Refused
+from opsctl.errors import NotFound, Refused, SystemFailed
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.iam import Account
@@ -91,7 +92,10 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         if not self.denied:
             return Pending(1, "users")
         self._not_ours(read)
-        account = read.iam.account()
+        try:
+            account = read.iam.account()
+        except SystemFailed as cause:
+            return self._unlisted(read, cause)
         self._not_the_last(read, account)
         return Pending(1, "users", _left_over(account, self.user, read.caller.arn))
 
@@ -106,6 +110,17 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
                 f"{self.user} is the last administrator who can sign in; nobody could put anything right after it; nothing was changed.",
                 "Make another first, or name who else is one under access.administrators in the configuration.",
             )
+
+    def _unlisted(self, read: Systems, cause: SystemFailed) -> Pending:
+        """Go on where nobody can be listed, if configuration names another administrator; raise SystemFailed if not."""
+        for name in set(read.config.access.administrators) - {self.user}:
+            with suppress(NotFound):
+                if read.iam.inline(name, POLICY) is None and read.iam.credentials(name).usable:
+                    return Pending(1, "users", f"the roles that {self.user} may have begun couldn't be listed: {cause.what}")
+        raise SystemFailed(
+            f"{cause.what} So nobody knows whether {self.user} is the last administrator.",
+            "Type it again or, since it is urgent, name another administrator, an IAM user, under administrators in [access].",
+        ) from cause
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """PutUserPolicy, or DeleteUserPolicy."""

@@ -34,6 +34,9 @@ IAM_REGION = "us-east-1"
 """Where CloudTrail keeps what was asked of IAM, which is one for all regions."""
 MOST_LOOKED_AT = 2_000
 UNKNOWN = "the configuration doesn't know it: rotate it where it is issued"
+NOT_LOOKED_AT = {
+    "sessions_of_roles": "their reads go by the sessions' own names; who has read: opsctl access events --source secretsmanager"
+}
 WEIGHTS = {"no MFA": 8, "two active keys": 1, "never used": 2, "unused": 2, "old key": 4}
 
 access = group("access")
@@ -76,14 +79,17 @@ def review(systems: Systems, user: str | None, older_than: Duration | None, sinc
     account = systems.iam.account()
     rights = account.of(person)
     seen = _seen(systems, person.name, _since(systems, since))
+    reached = account.reach(person.name)
+    names = {role.role for role in reached}
+    held = {person.name: rights} | {f"role/{role.name}": role.rights for role in account.roles if role.name in names}
     return Page(
         [
             ("Credentials", _credentials(systems, person, rights, limit)),
             ("Rights", [{"policy": name} for name in rights.documents]),
-            ("Roles that it may have sessions of", account.reach(person.name)),
+            ("Roles that it may have sessions of", reached),
             ("To end the sessions of a role", _ending(systems, account)),
-            ("Secrets that it may know", _secrets(systems, rights, seen)),
-            ("Looked for reads of secrets", seen.told),
+            ("Secrets that it may know", _secrets(systems, held, seen)),
+            ("Looked for reads of secrets", seen.told | (NOT_LOOKED_AT if reached else {})),
         ]
     )
 
@@ -171,17 +177,17 @@ def _seen(systems: Systems, name: str, since: datetime) -> Seen:
     return Seen([event for event in events if event.event == "GetSecretValue" and not event.error], told)
 
 
-def _secrets(systems: Systems, rights: Rights, seen: Seen) -> Rows:
-    """Every secret that a user may read or has read, and how it is rotated; those that were read first."""
+def _secrets(systems: Systems, held: dict[str, Rights], seen: Seen) -> Rows:
+    """Every secret that a user has read, or may read `by` its own rights or a role's, and how it is rotated; those that were read first."""
     read = {resource: event.time for event in reversed(seen.reads) for resource in event.resources}
     rows = []
     for name, secret in sorted(systems.config.secrets.items()):
         mine = [resource for resource in read if _names(secret, resource)]
-        may = any(rights.allow(action, arn) for action, arn in _reading(systems, secret))
-        if may or mine:
+        by = [holder for holder, rights in held.items() if any(rights.allow(action, arn) for action, arn in _reading(systems, secret))]
+        if by or mine:
             when = max((read.pop(resource) for resource in mine), default=None)
-            rows.append({"secret": name, "read": when, "may_read": may, "then": _procedure(name, secret)})
-    rows += [{"secret": other, "read": when, "may_read": None, "then": UNKNOWN} for other, when in read.items()]
+            rows.append({"secret": name, "read": when, "may_read": bool(by), "by": by, "then": _procedure(name, secret)})
+    rows += [{"secret": other, "read": when, "may_read": None, "by": [], "then": UNKNOWN} for other, when in read.items()]
     return sorted(rows, key=lambda row: row["read"] is None)
 
 

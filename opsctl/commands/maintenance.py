@@ -38,9 +38,11 @@ class MomentType(click.ParamType[datetime | str]):
             return "now"
         try:
             moment = datetime.fromisoformat(value)
-        except ValueError as cause:
+            # An offset may carry it out of the years that there are.
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        except (ValueError, OverflowError) as cause:
             self.fail(f"{value!r} is no moment such as 2026-11-22T02:00 (UTC): {cause}.", param, ctx)
-        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)).replace(microsecond=0)
+        return moment.replace(microsecond=0)
 
 
 def positive(ctx: click.Context, param: click.Parameter, value: timedelta) -> timedelta:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl.asking import at_once
-from opsctl.changes.addresses import ListAddresses, covering, uncovered
+from opsctl.changes.addresses import ListAddresses, uncovered
 from opsctl.changes.base import Change
 from opsctl.changes.firewall import BlockListed, LimitRate
 from opsctl.changes.protection import Protect, short
@@ -22,7 +22,7 @@ from opsctl.errors import ConfigurationError, OpsctlError, Refused, WrongPlace
 from opsctl.render.shapes import Page
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.waf import WebAcl
+    from opsctl.adapters.aws.waf import AddressSet, WebAcl
     from opsctl.settings import ProtectionSettings
     from opsctl.systems import Systems
 
@@ -35,6 +35,9 @@ LONGEST = 120.0
 HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
 NOISY = 10
 """How many addresses the page names."""
+
+FEW = 8
+"""How many entries a refusal names; its next line has them all."""
 
 LEAST, MOST = 10, 2_000_000_000
 """What WAF takes as a limit."""
@@ -283,18 +286,29 @@ def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
 def unblock(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Take addresses or ranges (CIDR) off the firewall's block list."""
     settings: ProtectionSettings = systems.environment.need("protection")
-    for name, those in _by_set(settings, parsed(addresses)):
-        if not those:
-            continue
-        now = systems.waf.addresses(name, settings.place)
+    wanted = [(systems.waf.addresses(name, settings.place), those) for name, those in _by_set(settings, parsed(addresses)) if those]
+    _none_stays(wanted)
+    for now, those in wanted:
         absent = tuple(one for one in those if ip_network(one) not in now.networks)
-        for one in absent:
-            if wider := covering(now, one):
-                raise Refused(
-                    f"{one} is blocked as a part of {wider}, which is on the list {name}; nothing was changed.",
-                    f"opsctl protection unblock {wider}",
-                )
-        yield ListAddresses(name=name, place=settings.place, addresses=those, kept=absent, listed=False)
+        yield ListAddresses(name=now.name, place=settings.place, addresses=those, kept=absent, listed=False)
+
+
+def _none_stays(wanted: Sequence[tuple[AddressSet, tuple[str, ...]]]) -> None:
+    """Raise Refused where another entry goes on to block some of what is typed: a wider one, or narrower ones."""
+    stays: dict[str, list[str]] = {}
+    line: list[str] = []
+    for now, those in wanted:
+        entries = sorted(map(str, now.networks))
+        for one in those:
+            if others := [each for each in entries if each not in those and _overlap(ip_network(one), ip_network(each))]:
+                stays[one] = others
+        line += [each for each in entries if each in those or any(each in others for others in stays.values())]
+    if stays:
+        told = "; ".join(f"{one} by {', '.join(others[:FEW])}{' and more' * (len(others) > FEW)}" for one, others in stays.items())
+        raise Refused(
+            f"It would stay blocked, or a part of it, by what else is on the list ({told}); nothing was changed.",
+            f"opsctl protection unblock {' '.join(line)}",
+        )
 
 
 def parsed(addresses: Sequence[str]) -> list[Network]:

@@ -19,6 +19,11 @@ def events(world: World, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
+def allowing(action: str, **more: Any) -> str:
+    """A policy document that allows one action."""
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, **more}]})
+
+
 def keys(world: World, user: str = USER) -> list[str]:
     """The states of a user's keys."""
     return [key["Status"] for key in world.aws("iam").list_access_keys(UserName=user)["AccessKeyMetadata"]]
@@ -54,6 +59,26 @@ def test_review_of_one_user_says_what_it_may_know_and_how_that_is_rotated(world:
     assert secrets["edge-shared-secret"]["may_read"]
     page = told(world, "access", "review", "deploy")
     assert [row["secret"] for row in page["Secrets that it may know"]] == ["mail-key"]
+
+
+def test_secrets_that_only_a_role_may_read_are_named_with_the_role(world: World) -> None:
+    iam, arn = world.aws("iam"), "arn:aws:iam::123456789012"
+    iam.create_user(UserName="ci")
+    for role, trusted, may in [
+        ("on-the-way", f"{arn}:user/ci", ("sts:AssumeRole", "*")),
+        ("reader-of-secrets", f"{arn}:role/on-the-way", ("secretsmanager:GetSecretValue", "*")),
+    ]:
+        iam.create_role(RoleName=role, AssumeRolePolicyDocument=allowing("sts:AssumeRole", Principal={"AWS": trusted}))
+        iam.put_role_policy(RoleName=role, PolicyName="own", PolicyDocument=allowing(may[0], Resource=may[1]))
+    page = told(world, "access", "review", "ci")
+    rows = {row["secret"]: row for row in page["Secrets that it may know"]}
+    assert {"jwt", "redis", "database", "ghcr"} <= set(rows)
+    assert all(row["may_read"] and row["by"] == ["role/reader-of-secrets"] for row in rows.values())
+    assert "secretsmanager" in page["Looked for reads of secrets"]["sessions_of_roles"]
+    iam.put_user_policy(UserName="ci", PolicyName="own", PolicyDocument=allowing("secretsmanager:GetSecretValue", Resource="*"))
+    rows = {row["secret"]: row for row in told(world, "access", "review", "ci")["Secrets that it may know"]}
+    assert rows["jwt"]["by"] == ["ci", "role/reader-of-secrets"]
+    assert "sessions_of_roles" not in told(world, "access", "review", "reporting")["Looked for reads of secrets"]
 
 
 def test_a_secret_that_the_configuration_does_not_know_is_named(world: World) -> None:
@@ -201,6 +226,29 @@ def test_never_the_last_administrator(world: World) -> None:
         assert len(steps(world.opsctl("-o", "json", "access", "revoke", ADMINISTRATOR, "-n", check=3))) == 2
     world.configure({"administrators = []": 'administrators = ["nobody", "role/nothing"]'})
     world.opsctl("access", "revoke", ADMINISTRATOR, "-y", check=4)
+
+
+def test_where_nobody_can_be_listed_only_a_named_administrator_lets_it_go_on(world: World) -> None:
+    world.fault("aws", "iam.GetAccountAuthorizationDetails", "refuse", times=0)
+    said = refusal(world.opsctl("access", "revoke", USER, "-y"), 1)
+    assert "whether former-contractor is the last administrator" in said
+    for name in ("nobody", "ses-smtp", USER):
+        world.configure({"administrators = []": f'administrators = ["{name}"]'})
+        world.opsctl("access", "revoke", USER, "-y", check=1)
+    assert keys(world) == ["Active", "Active"]
+    world.configure({"administrators = []": f'administrators = ["{ADMINISTRATOR}"]'})
+    assert "couldn't be listed" in world.opsctl("access", "revoke", USER, "-n", check=3).out
+    assert told(world, "access", "revoke", USER, "-y")["result"] == "changed"
+    assert keys(world) == ["Inactive", "Inactive"]
+
+
+def test_an_administrator_who_is_revoked_does_not_count_where_nobody_can_be_listed(world: World) -> None:
+    world.configure({"administrators = []": 'administrators = ["deploy", "oncall"]'})
+    told(world, "access", "revoke", "deploy", "-y")
+    world.configure({"administrators = []": 'administrators = ["deploy"]'})
+    world.fault("aws", "iam.GetAccountAuthorizationDetails", "refuse", times=0)
+    world.opsctl("access", "revoke", USER, "-y", check=1)
+    assert keys(world) == ["Active", "Active"]
 
 
 def test_no_room_for_the_policy_says_what_to_do_instead(world: World) -> None:

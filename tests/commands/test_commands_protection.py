@@ -192,6 +192,30 @@ def test_an_address_within_a_listed_range_is_not_unblocked_alone(world: World) -
     assert typed(world, "unblock", "203.0.113.0/24", "2001:db8::1").json["result"] == "unchanged"
 
 
+def test_a_range_with_listed_addresses_in_it_is_not_said_to_be_free(world: World) -> None:
+    typed(world, "block", "203.0.113.66", "203.0.113.70", "198.51.100.23", "2001:db8:bad::1")
+    refused = typed(world, "unblock", "203.0.113.0/24", check=4)
+    assert "203.0.113.66/32, 203.0.113.70/32" in refused.err
+    assert "next: opsctl protection unblock 203.0.113.66/32 203.0.113.70/32" in refused.err
+    refused = typed(world, "unblock", "198.51.100.23", "203.0.113.0/24", check=4)
+    assert "next: opsctl protection unblock 198.51.100.23/32 203.0.113.66/32 203.0.113.70/32" in refused.err
+    refused = typed(world, "unblock", "2001:db8:bad::/48", check=4)
+    assert "next: opsctl protection unblock 2001:db8:bad::1/128" in refused.err
+    assert len(world.firewall()[FOUR]["Addresses"]) == 3
+    typed(world, "unblock", "203.0.113.66/32", "203.0.113.70/32", "198.51.100.23")
+    assert world.firewall()[FOUR]["Addresses"] == []
+
+
+def test_an_address_and_its_range_are_unblocked_together(world: World) -> None:
+    typed(world, "block", "203.0.113.66")
+    typed(world, "block", "203.0.113.0/24")
+    for one in ("203.0.113.0/24", "203.0.113.66"):
+        refused = typed(world, "unblock", one, check=4)
+        assert "next: opsctl protection unblock 203.0.113.0/24 203.0.113.66/32" in refused.err
+    typed(world, "unblock", "203.0.113.0/24", "203.0.113.66/32")
+    assert world.firewall()[FOUR]["Addresses"] == []
+
+
 def test_a_rule_of_another_name_that_blocks_them_is_enough(world: World) -> None:
     sets = [{"IPSetReferenceStatement": {"ARN": world.firewall()[name]["ARN"]}} for name in (FOUR, SIX)]
     put_rule(world, {"Name": "theirs", "Priority": 0, "Action": {"Block": {}}, "Statement": {"OrStatement": {"Statements": sets}}})

@@ -94,6 +94,12 @@ def test_health_is_proven_before_anything_is_said_and_after_the_rollout() -> Non
     assert healthy[0] < said < rolled < healthy[1]
 
 
+def test_the_default_message_is_true_whenever_it_begins() -> None:
+    said = playbook("scheduled-maintenance").parameters["message"].default
+    assert said
+    assert not any(letter.isdigit() for letter in said)
+
+
 def run(world: World, name: str, *values: str, code: int = 0) -> str:
     """Run a playbook, its questions answered by their first choice."""
     done = world.opsctl("playbook", "run", name, *values, "-y", "--assume-answers", check=code)

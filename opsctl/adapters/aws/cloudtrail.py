@@ -30,13 +30,36 @@ RIGHTS = "changes rights"
 HIDES = "hides traces"
 OPENS = "opens to others"
 UNUSUAL = {
-    RIGHTS: """AddUserToGroup AttachGroupPolicy AttachRolePolicy AttachUserPolicy CreateAccessKey CreateLoginProfile CreatePolicyVersion
-        CreateUser DeactivateMFADevice DeleteVirtualMFADevice PutGroupPolicy PutRolePolicy PutUserPolicy SetDefaultPolicyVersion
-        UpdateAssumeRolePolicy UpdateLoginProfile""",
-    HIDES: "DeleteDetector DeleteFlowLogs DeleteTrail PutEventSelectors StopLogging UpdateTrail",
-    OPENS: """AuthorizeSecurityGroupIngress DeleteAccountPublicAccessBlock DeletePublicAccessBlock ModifyDBClusterSnapshotAttribute
-        ModifyDBSnapshotAttribute ModifySnapshotAttribute PutBucketAcl PutBucketPolicy""",
+    RIGHTS: """
+        AddClientIDToOpenIDConnectProvider AddRoleToInstanceProfile AddUserToGroup
+        AttachCustomerManagedPolicyReferenceToPermissionSet AttachGroupPolicy AttachManagedPolicyToPermissionSet AttachRolePolicy
+        AttachUserPolicy CreateAccessKey CreateAccountAssignment CreateGroupMembership CreateLoginProfile
+        CreateOpenIDConnectProvider CreatePermissionSet CreatePolicy CreatePolicyVersion CreateRole CreateSAMLProvider
+        CreateServiceSpecificCredential CreateTrustAnchor CreateUser DeactivateMFADevice DeleteAccessKey
+        DeleteAccountPasswordPolicy DeleteGroupPolicy DeleteLoginProfile DeletePolicy DeletePolicyVersion DeleteRole
+        DeleteRolePermissionsBoundary DeleteRolePolicy DeleteUser DeleteUserPermissionsBoundary DeleteUserPolicy
+        DeleteVirtualMFADevice DetachGroupPolicy DetachPolicy DetachRolePolicy DetachUserPolicy EnableMFADevice PutGroupPolicy
+        PutInlinePolicyToPermissionSet PutRolePermissionsBoundary PutRolePolicy PutUserPermissionsBoundary PutUserPolicy
+        RemoveUserFromGroup ResetServiceSpecificCredential SetDefaultPolicyVersion UpdateAccessKey UpdateAccountPasswordPolicy
+        UpdateAssumeRolePolicy UpdateLoginProfile UpdateOpenIDConnectProviderThumbprint UpdateSAMLProvider
+        UploadSigningCertificate UploadSSHPublicKey
+    """,
+    HIDES: """
+        DeleteAlarms DeleteConfigurationRecorder DeleteDeliveryChannel DeleteDetector DeleteEventDataStore DeleteFlowLogs
+        DeleteLogGroup DeleteLogStream DeleteTrail DisableAlarmActions DisableSecurityHub PutEventSelectors
+        StopConfigurationRecorder StopEventDataStoreIngestion StopLogging UpdateDetector UpdateTrail
+    """,
+    OPENS: """
+        AddLayerVersionPermission20181031 AddPermission AddPermission20150331 AddPermission20150331v2
+        AuthorizeDBSecurityGroupIngress AuthorizeSecurityGroupIngress CreateFunctionUrlConfig CreateGrant CreateNetworkAclEntry
+        CreateResourceShare DeleteAccountPublicAccessBlock DeleteBucketPolicy DeleteBucketPublicAccessBlock
+        DeletePublicAccessBlock DeleteResourcePolicy ModifyDBClusterSnapshotAttribute ModifyDBSnapshotAttribute
+        ModifyImageAttribute ModifySecurityGroupRules ModifySnapshotAttribute PutAccountPublicAccessBlock PutBucketAcl
+        PutBucketPolicy PutBucketPublicAccessBlock PutBucketReplication PutKeyPolicy PutResourcePolicy ReplaceNetworkAclEntry
+        SetRepositoryPolicy UpdateFunctionUrlConfig
+    """,
 }
+"""Names as CloudTrail writes them: those of Lambda's permissions carry a version."""
 REASONS = {name: reason for reason, names in UNUSUAL.items() for name in names.split()}
 DENIED = ("AccessDenied", "UnauthorizedOperation")
 

@@ -141,3 +141,21 @@ def test_an_event_that_says_little_is_shown_all_the_same() -> None:
 def test_a_secret_that_was_asked_for_is_named() -> None:
     (one,) = found(Asked({"Events": [raw(name="GetSecretValue", requestParameters={"secretId": "jwt"})]}))
     assert one.resources == ["jwt"]
+
+
+@pytest.mark.parametrize(
+    ("names", "unusual"),
+    [
+        (
+            "CreateRole CreatePolicy UpdateAccessKey CreateSAMLProvider CreateOpenIDConnectProvider",
+            "changes rights",
+        ),
+        ("DeleteUserPolicy DetachUserPolicy DeleteUserPermissionsBoundary RemoveUserFromGroup DeleteAccessKey", "changes rights"),
+        ("StopLogging DeleteLogGroup StopConfigurationRecorder DisableSecurityHub DisableAlarmActions", "hides traces"),
+        ("PutResourcePolicy PutKeyPolicy CreateGrant AddPermission20150331v2 ModifyImageAttribute", "opens to others"),
+        ("GetSecretValue ListUsers UpdateService CreateServiceLinkedRole PutMetricAlarm", ""),
+    ],
+)
+def test_every_way_of_changing_rights_is_unusual(names: str, unusual: str) -> None:
+    events = found(Asked({"Events": [raw(name=name) for name in names.split()]}))
+    assert [(one.event, one.unusual) for one in events] == [(name, unusual) for name in names.split()]
