@@ -7,8 +7,9 @@ import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
-from opsctl.errors import SystemFailed
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.errors import Moved as MovedError
+from opsctl.errors import PartlyMade, SystemFailed
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ TRUE, FALSE = "true", "false"
 
 
 class SetContactProperties(Change, frozen=True, kw_only=True):
-    """A property of up to a hundred contacts has each its `after`; what was before is kept for each."""
+    """A property of up to a hundred contacts has each its `after`; what was before is kept for each.
+
+    It is taken back `where_ours`: contacts that somebody else has since changed, merged or deleted are left alone, and stop nobody else.
+    """
 
     width: ClassVar[int] = 8
     lag: ClassVar[float] = 2
@@ -31,6 +35,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     name: str
     contacts: tuple[tuple[str, str | None, str | None], ...]
+    where_ours: bool = False
 
     @property
     def target(self) -> str:
@@ -59,28 +64,48 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Read the contacts back, all at once."""
-        found, missing = read.hubspot.read([id for id, _, _ in self.contacts], (self.name,))
-        if missing:
-            return Moved(f"gone or merged since: {_some(missing)}")
-        now = {id: found[id].properties.get(self.name) or None for id, _, _ in self.contacts}
-        moved = [id for id, before, after in self.contacts if now[id] not in (before or None, after or None)]
-        if moved:
-            return Moved(f"{self.name} of {_some(moved)} is neither as reviewed nor as wanted")
-        todo = [id for id, _, after in self.contacts if now[id] != (after or None)]
-        return Pending(len(todo), "contacts") if todo else Done(f"{self.name} is so for all {len(self.contacts)}")
+        todo, gone, moved = self._look(read)
+        left = len(gone) + len(moved)
+        if not self.where_ours and gone:
+            return Moved(f"gone or merged since: {_some(gone)}")
+        if not self.where_ours and moved:
+            return Moved(self._theirs(moved))
+        if left == len(self.contacts):
+            return Skipped(f"{self.name} of {_some([*gone, *moved])} is no longer as it was left: somebody else changed it since")
+        note = f"{left} left alone, since somebody else changed, merged or deleted them: {_some([*gone, *moved])}" if left else ""
+        if todo:
+            return Pending(len(todo), "contacts", note)
+        return Done(f"{self.name} is so for all {len(self.contacts) - left}{note and '; '}{note}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
-        """One batch update of those that differ; what HubSpot refused of it is an error that names the contacts."""
-        answer = write.hubspot.update({id: {self.name: after or ""} for id, before, after in self.contacts if before != after})
+        """One batch update of those that aren't so yet; what HubSpot refused of it is an error that names the contacts."""
+        todo, gone, moved = self._look(write)
+        if moved and not self.where_ours:
+            raise MovedError(f"{self._theirs(moved)}. Stopped before this change.", "Look again, then plan anew.")
+        after = {id: {self.name: after or ""} for id, _, after in self.contacts}
+        answer = write.hubspot.update({id: after[id] for id in (todo if self.where_ours else [*todo, *gone])})
         if answer.errors:
             why = next(iter(answer.errors.values()))
             told = f"HubSpot changed {len(answer.done)} of {len(answer.done) + len(answer.errors)} contacts"
-            raise SystemFailed(f"{told}, and refused {_some(list(answer.errors))}: {why}", "Look at those contacts in HubSpot.")
+            refused, look = f"{told}, and refused {_some(list(answer.errors))}: {why}", "Look at those contacts in HubSpot."
+            raise PartlyMade(refused, look, parts=answer.done) if answer.done else SystemFailed(refused, look)
         return {"updated": len(answer.done)}
 
     def inverse(self) -> SetContactProperties:
-        """Each contact's former value."""
-        return SetContactProperties(name=self.name, contacts=tuple((id, after, before) for id, before, after in self.contacts))
+        """The former value of each contact that it changes."""
+        changed = tuple((id, after, before) for id, before, after in self.contacts if before != after)
+        return SetContactProperties(name=self.name, contacts=changed or self.contacts, where_ours=True)
+
+    def _look(self, systems: Systems) -> tuple[list[str], list[str], list[str]]:
+        """The contacts to change, those that are gone, and those that somebody else has changed."""
+        found, gone = systems.hubspot.read([id for id, _, _ in self.contacts], (self.name,))
+        now = {id: contact.properties.get(self.name) or None for id, contact in found.items()}
+        here = [(id, before or None, after or None) for id, before, after in self.contacts if id in now]
+        moved = [id for id, before, after in here if now[id] not in (before, after)]
+        return [id for id, before, after in here if before == now[id] != after], gone, moved
+
+    def _theirs(self, moved: list[str]) -> str:
+        return f"{self.name} of {_some(moved)} is neither as reviewed nor as wanted"
 
     def as_shell(self, environment: Environment) -> list[str]:
         """The runbook's line (HH, Temporarily disable downloads)."""
