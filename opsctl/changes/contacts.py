@@ -65,17 +65,17 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Read the contacts back, all at once."""
         todo, gone, moved = self._look(read)
-        left = len(gone) + len(moved)
+        count, left = len(self._part()), len(gone) + len(moved)
         if not self.where_ours and gone:
             return Moved(f"gone or merged since: {_some(gone)}")
         if not self.where_ours and moved:
             return Moved(self._theirs(moved))
-        if left == len(self.contacts):
+        if left == count:
             return Skipped(f"{self.name} of {_some([*gone, *moved])} is no longer as it was left: somebody else changed it since")
         note = f"{left} left alone, since somebody else changed, merged or deleted them: {_some([*gone, *moved])}" if left else ""
         if todo:
             return Pending(len(todo), "contacts", note)
-        return Done(f"{self.name} is so for all {len(self.contacts) - left}{note and '; '}{note}")
+        return Done(f"{self.name} is so for all {count - left}{note and '; '}{note}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One batch update of those that aren't so yet; what HubSpot refused of it is an error that names the contacts."""
@@ -92,15 +92,20 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         return {"updated": len(answer.done)}
 
     def inverse(self) -> SetContactProperties:
-        """The former value of each contact that it changes."""
-        changed = tuple((id, after, before) for id, before, after in self.contacts if before != after)
-        return SetContactProperties(name=self.name, contacts=changed or self.contacts, where_ours=True)
+        """Each contact's former value, where this one changed it."""
+        back = tuple((id, after, before) for id, before, after in self.contacts)
+        return SetContactProperties(name=self.name, contacts=back, where_ours=True)
+
+    def _part(self) -> list[tuple[str, str | None, str | None]]:
+        """The contacts that it is about: on the way back only those that were changed."""
+        return [(id, before or None, after or None) for id, before, after in self.contacts if not self.where_ours or before != after]
 
     def _look(self, systems: Systems) -> tuple[list[str], list[str], list[str]]:
         """The contacts to change, those that are gone, and those that somebody else has changed."""
-        found, gone = systems.hubspot.read([id for id, _, _ in self.contacts], (self.name,))
+        part = self._part()
+        found, gone = systems.hubspot.read([id for id, _, _ in part], (self.name,))
         now = {id: contact.properties.get(self.name) or None for id, contact in found.items()}
-        here = [(id, before or None, after or None) for id, before, after in self.contacts if id in now]
+        here = [each for each in part if each[0] in now]
         moved = [id for id, before, after in here if now[id] not in (before, after)]
         return [id for id, before, after in here if before == now[id] != after], gone, moved
 
@@ -109,7 +114,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[str]:
         """The runbook's line (HH, Temporarily disable downloads)."""
-        return [_patch(environment, id, {self.name: after or ""}) for id, _, after in self.contacts]
+        return [_patch(environment, id, {self.name: after or ""}) for id, _, after in self._part()]
 
 
 class TokenChange(Change, frozen=True, kw_only=True):
