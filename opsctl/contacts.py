@@ -7,7 +7,9 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from opsctl.errors import ConfigurationError, NotFound
 
@@ -18,6 +20,22 @@ ID = re.compile(r"[0-9]{1,20}")
 EMAIL = re.compile(r"[^@\s,;]+@[^@\s,;]+\.[^@\s,;]+")
 COLUMNS = ("id", "record id", "hs_object_id", "contact", "contactid", "contact_id", "email", "e-mail")
 SHOWN = 5
+
+
+class ContactType(click.ParamType[str]):
+    """A contact as a command line names it: HubSpot's record id, or an e-mail."""
+
+    name = "contact"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises a usage error for what is neither, before anything is asked."""
+        named = str(value).strip()
+        if not (ID.fullmatch(named) or EMAIL.fullmatch(named)):
+            self.fail(f"{value!r} is neither a record id nor an e-mail.", param, ctx)
+        return named
+
+
+CONTACT = ContactType()
 
 
 def from_file(path: Path) -> list[str]:

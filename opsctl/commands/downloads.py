@@ -33,11 +33,11 @@ def named(command: Named) -> Named:
     file = click.option(
         "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Ids or e-mails, one a line, or a CSV."
     )
-    return click.argument("contacts", nargs=-1, metavar="CONTACT...")(file(missing(command)))
+    return click.argument("contacts", nargs=-1, type=naming.CONTACT, metavar="CONTACT...")(file(missing(command)))
 
 
 @downloads.command()
-@click.argument("contact")
+@click.argument("contact", type=naming.CONTACT)
 @views
 def show(systems: Systems, contact: str) -> dict[str, Any]:
     """Show whether a contact may download, and who last decided it; the token as a fingerprint."""

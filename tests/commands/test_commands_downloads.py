@@ -51,9 +51,7 @@ def test_one_contact_named_twice_is_one(world: World) -> None:
     assert [(c["target"], c["impact"]["count"]) for c in shown["changes"]] == [(f"contact/{ONE}", 1)]
 
 
-@pytest.mark.parametrize(
-    ("named", "said"), [("nobody@example.com", "nobody@example.com"), ("4711", "4711"), (TWO, TWO), ("no-such-name", "no-such-name")]
-)
+@pytest.mark.parametrize(("named", "said"), [("nobody@example.com", "nobody@example.com"), ("4711", "4711"), (TWO, TWO)])
 def test_a_contact_that_is_not_there_is_named_and_nothing_is_changed(world: World, named: str, said: str) -> None:
     world.control("POST", "/hubspot/merge", {"loser": TWO, "winner": ONE})
     before = world.snapshot(sessions=False)
@@ -154,3 +152,15 @@ def test_nothing_to_take_back_is_refused(world: World) -> None:
     assert "Nothing of run" in refusal(done, 4)
     assert "somebody else changed it since" in done.err
     assert world.contact(ONE)["download_enabled"] == ""
+
+
+@pytest.mark.parametrize(
+    "line", ["downloads show", "downloads disable", "downloads enable", "pairing mint", "pairing revoke", "lease verify"]
+)
+@pytest.mark.parametrize("name", ["", " ", "no-such-name", "12 34", "\u0663\u0664", "a@b"])
+def test_what_names_no_contact_is_a_usage_error_that_repeats_it(world: World, line: str, name: str) -> None:
+    before = world.snapshot(sessions=False)
+    done = world.opsctl(*line.split(), name, check=2)
+    assert f"{name!r} is neither a record id nor an e-mail" in " ".join(done.err.split())
+    assert "defect" not in done.err
+    assert world.snapshot(sessions=False) == before

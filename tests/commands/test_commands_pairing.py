@@ -66,3 +66,11 @@ def test_a_contact_that_was_merged_away_is_the_one_that_lives_on(world: World) -
 @pytest.mark.parametrize("name", ["nobody@example.com", "4711"])
 def test_a_contact_that_is_not_there(world: World, name: str) -> None:
     assert name in refusal(world.opsctl("pairing", "mint", name, "-y"), 1)
+
+
+@pytest.mark.parametrize("given", ["", "xyz", "0123456789a", "0123456789ABC", "none"])
+def test_what_is_no_fingerprint_is_refused_before_a_leaked_code_is_let_be(world: World, given: str) -> None:
+    before = world.contact(ONE)["download_token"]
+    done = world.opsctl("pairing", "revoke", ONE, "--if-token", given, "-y", check=2)
+    assert "opsctl downloads show" in " ".join(done.err.split())
+    assert world.contact(ONE)["download_token"] == before
