@@ -51,9 +51,8 @@ def test_one_contact_named_twice_is_one(world: World) -> None:
     assert [(c["target"], c["impact"]["count"]) for c in shown["changes"]] == [(f"contact/{ONE}", 1)]
 
 
-@pytest.mark.parametrize(("named", "said"), [("nobody@example.com", "nobody@example.com"), ("4711", "4711"), (TWO, TWO)])
+@pytest.mark.parametrize(("named", "said"), [("nobody@example.com", "nobody@example.com"), ("4711", "4711")])
 def test_a_contact_that_is_not_there_is_named_and_nothing_is_changed(world: World, named: str, said: str) -> None:
-    world.control("POST", "/hubspot/merge", {"loser": TWO, "winner": ONE})
     before = world.snapshot(sessions=False)
     assert f"no contact {said}" in refusal(world.opsctl("downloads", "disable", named, DISABLED, ONE, "-y"), 1)
     assert world.snapshot(sessions=False) == before
@@ -164,3 +163,19 @@ def test_what_names_no_contact_is_a_usage_error_that_repeats_it(world: World, li
     assert f"{name!r} is neither a record id nor an e-mail" in " ".join(done.err.split())
     assert "defect" not in done.err
     assert world.snapshot(sessions=False) == before
+
+
+@pytest.mark.parametrize("name", [TWO, "contact2@example.com"])
+def test_one_that_was_merged_away_is_the_contact_that_lives_on(world: World, name: str) -> None:
+    world.control("POST", "/hubspot/merge", {"loser": TWO, "winner": ONE})
+    shown = told(world, "downloads", "disable", DISABLED, name, "-y")
+    assert sum(change["impact"]["count"] for change in shown["changes"]) == 1
+    assert world.contact(ONE)["download_enabled"] == "false"
+    again = told(world, "downloads", "disable", name, ONE, "-n")
+    assert [change["target"] for change in again["changes"]] == [f"contact/{ONE}"]
+
+
+def test_a_long_list_of_nobody_is_not_asked_for_one_by_one(world: World) -> None:
+    asked = world.control("GET", "/hubspot/counts")["requests"]
+    assert "and 145 more" in refusal(world.opsctl("downloads", "disable", *map(str, range(1, 151)), "-y"), 1)
+    assert world.control("GET", "/hubspot/counts")["requests"] - asked < 10
