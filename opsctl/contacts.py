@@ -6,8 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from opsctl.errors import ConfigurationError, NotFound
 
@@ -18,6 +21,24 @@ ID = re.compile(r"[0-9]{1,20}")
 EMAIL = re.compile(r"[^@\s,;]+@[^@\s,;]+\.[^@\s,;]+")
 COLUMNS = ("id", "record id", "hs_object_id", "contact", "contactid", "contact_id", "email", "e-mail")
 SHOWN = 5
+MERGES = 100
+AT_ONCE = 8
+
+
+class ContactType(click.ParamType[str]):
+    """A contact as a command line names it: HubSpot's record id, or an e-mail."""
+
+    name = "contact"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises a usage error for what is neither, before anything is asked."""
+        named = str(value).strip()
+        if not (ID.fullmatch(named) or EMAIL.fullmatch(named)):
+            self.fail(f"{value!r} is neither a record id nor an e-mail.", param, ctx)
+        return named
+
+
+CONTACT = ContactType()
 
 
 def from_file(path: Path) -> list[str]:
@@ -66,15 +87,35 @@ def ids(systems: Systems, contacts: Iterable[str], *, skip_missing: bool = False
     by_email: dict[str, str] = {}
     if emails:
         resolved = systems.hubspot.resolve(emails)
-        by_email = resolved.found
-        if resolved.missing and not skip_missing:
-            raise unknown(resolved.missing)
+        alive, missing = living(systems, resolved.missing)
+        by_email = resolved.found | alive
+        if missing and not skip_missing:
+            raise unknown(missing)
     found = [by_email.get(contact, "") if "@" in contact else contact for contact in named]
     return list(dict.fromkeys(contact for contact in found if contact))
 
 
+def living(systems: Systems, left_out: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The record ids of those that live on under an id or e-mail which HubSpot leaves out of a batch, and who is really unknown.
+
+    Only when it is asked for one contact does HubSpot tell into which it was merged. More than `MERGES` are no merges but a wrong list.
+    """
+    if not left_out or len(left_out) > MERGES:
+        return {}, left_out
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip(left_out, pool.map(lambda name: _alive(systems, name), left_out), strict=True))
+    return {name: id for name, id in found.items() if id}, [name for name, id in found.items() if not id]
+
+
+def _alive(systems: Systems, name: str) -> str | None:
+    try:
+        return systems.hubspot.contact(name).id
+    except NotFound:
+        return None
+
+
 def unknown(missing: list[str]) -> NotFound:
-    """The error for contacts that HubSpot doesn't know, or has merged into others."""
+    """The error for contacts that HubSpot doesn't know."""
     more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-    told = f"HubSpot knows no contact {', '.join(missing[:SHOWN])}{more}, or has merged it into another; nothing was changed."
-    return NotFound(told, "Name the contact that is there now, or leave these out with --skip-missing.")
+    told = f"HubSpot knows no contact {', '.join(missing[:SHOWN])}{more}; nothing was changed."
+    return NotFound(told, "Check the id or the e-mail, or leave these out with --skip-missing.")

@@ -8,6 +8,7 @@
     │   ├── CredentialsInvalid     no login, or an expired one
     │   ├── Unreachable            no connection; nothing was sent
     │   └── Throttled              asked to slow down, also after waiting
+    ├── PartlyMade              1  it did a part of what was asked, and refused the rest for good
     ├── CheckFailed             1  a verification ran, and found that it isn't so
     │   └── Fires               3  an alert is above its threshold
     ├── LedgerFailed            1  the ledger can't be read or written
@@ -27,6 +28,7 @@ An adapter translates an SDK's exception into one of these, once; `cli` shows it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -73,6 +75,17 @@ class Unreachable(SystemFailed):
 
 class Throttled(SystemFailed):
     """Raised when a system still asks to slow down after the adapter has waited."""
+
+
+class PartlyMade(OpsctlError):
+    """Raised when an outside system did a part of one call, and refused the rest: a definite no after an effect.
+
+    `parts` names what was changed.
+    """
+
+    def __init__(self, what: str, next: str = "", *, parts: Sequence[str]) -> None:
+        super().__init__(what, next)
+        self.parts = parts
 
 
 class CheckFailed(OpsctlError):

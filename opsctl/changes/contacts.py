@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
-from opsctl.errors import SystemFailed
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.errors import Moved as MovedError
+from opsctl.errors import PartlyMade, SystemFailed
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -19,10 +20,17 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 TRUE, FALSE = "true", "false"
+SKEW = timedelta(minutes=5)
+"""By how much the clocks of HubSpot, AWS and this machine may differ."""
+LINES = 20
+"""How many mints of one contact may have been logged meanwhile."""
 
 
 class SetContactProperties(Change, frozen=True, kw_only=True):
-    """A property of up to a hundred contacts has each its `after`; what was before is kept for each."""
+    """A property of up to a hundred contacts has each its `after`; what was before is kept for each.
+
+    It is taken back `where_ours`: contacts that somebody else has since changed, merged or deleted are left alone, and stop nobody else.
+    """
 
     width: ClassVar[int] = 8
     lag: ClassVar[float] = 2
@@ -31,6 +39,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     name: str
     contacts: tuple[tuple[str, str | None, str | None], ...]
+    where_ours: bool = False
 
     @property
     def target(self) -> str:
@@ -59,32 +68,57 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Read the contacts back, all at once."""
-        found, missing = read.hubspot.read([id for id, _, _ in self.contacts], (self.name,))
-        if missing:
-            return Moved(f"gone or merged since: {_some(missing)}")
-        now = {id: found[id].properties.get(self.name) or None for id, _, _ in self.contacts}
-        moved = [id for id, before, after in self.contacts if now[id] not in (before or None, after or None)]
-        if moved:
-            return Moved(f"{self.name} of {_some(moved)} is neither as reviewed nor as wanted")
-        todo = [id for id, _, after in self.contacts if now[id] != (after or None)]
-        return Pending(len(todo), "contacts") if todo else Done(f"{self.name} is so for all {len(self.contacts)}")
+        todo, gone, moved = self._look(read)
+        count, left = len(self._part()), len(gone) + len(moved)
+        if not self.where_ours and gone:
+            return Moved(f"gone or merged since: {_some(gone)}")
+        if not self.where_ours and moved:
+            return Moved(self._theirs(moved))
+        if left == count:
+            return Skipped(f"{self.name} of {_some([*gone, *moved])} is no longer as it was left: somebody else changed it since")
+        note = f"{left} left alone, since somebody else changed, merged or deleted them: {_some([*gone, *moved])}" if left else ""
+        if todo:
+            return Pending(len(todo), "contacts", note)
+        return Done(f"{self.name} is so for all {count - left}{note and '; '}{note}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
-        """One batch update of those that differ; what HubSpot refused of it is an error that names the contacts."""
-        answer = write.hubspot.update({id: {self.name: after or ""} for id, before, after in self.contacts if before != after})
+        """One batch update of those that aren't so yet; what HubSpot refused of it is an error that names the contacts."""
+        todo, gone, moved = self._look(write)
+        if moved and not self.where_ours:
+            raise MovedError(f"{self._theirs(moved)}. Stopped before this change.", "Look again, then plan anew.")
+        after = {id: {self.name: after or ""} for id, _, after in self.contacts}
+        answer = write.hubspot.update({id: after[id] for id in (todo if self.where_ours else [*todo, *gone])})
         if answer.errors:
             why = next(iter(answer.errors.values()))
             told = f"HubSpot changed {len(answer.done)} of {len(answer.done) + len(answer.errors)} contacts"
-            raise SystemFailed(f"{told}, and refused {_some(list(answer.errors))}: {why}", "Look at those contacts in HubSpot.")
+            refused, look = f"{told}, and refused {_some(list(answer.errors))}: {why}", "Look at those contacts in HubSpot."
+            raise PartlyMade(refused, look, parts=answer.done) if answer.done else SystemFailed(refused, look)
         return {"updated": len(answer.done)}
 
     def inverse(self) -> SetContactProperties:
-        """Each contact's former value."""
-        return SetContactProperties(name=self.name, contacts=tuple((id, after, before) for id, before, after in self.contacts))
+        """Each contact's former value, where this one changed it."""
+        back = tuple((id, after, before) for id, before, after in self.contacts)
+        return SetContactProperties(name=self.name, contacts=back, where_ours=True)
+
+    def _part(self) -> list[tuple[str, str | None, str | None]]:
+        """The contacts that it is about: on the way back only those that were changed."""
+        return [(id, before or None, after or None) for id, before, after in self.contacts if not self.where_ours or before != after]
+
+    def _look(self, systems: Systems) -> tuple[list[str], list[str], list[str]]:
+        """The contacts to change, those that are gone, and those that somebody else has changed."""
+        part = self._part()
+        found, gone = systems.hubspot.read([id for id, _, _ in part], (self.name,))
+        now = {id: contact.properties.get(self.name) or None for id, contact in found.items()}
+        here = [each for each in part if each[0] in now]
+        moved = [id for id, before, after in here if now[id] not in (before, after)]
+        return [id for id, before, after in here if before == now[id] != after], gone, moved
+
+    def _theirs(self, moved: list[str]) -> str:
+        return f"{self.name} of {_some(moved)} is neither as reviewed nor as wanted"
 
     def as_shell(self, environment: Environment) -> list[str]:
         """The runbook's line (HH, Temporarily disable downloads)."""
-        return [_patch(environment, id, {self.name: after or ""}) for id, _, after in self.contacts]
+        return [_patch(environment, id, {self.name: after or ""}) for id, _, after in self._part()]
 
 
 class TokenChange(Change, frozen=True, kw_only=True):
@@ -112,10 +146,15 @@ class TokenChange(Change, frozen=True, kw_only=True):
         settings = systems.environment.need("hubspot")
         return systems.hubspot.contact(self.contact, (settings.enabled, settings.requested, settings.minted), (settings.requested,))
 
-    def _asked_since(self, held: Contact, settings: HubSpotSettings) -> bool:
-        """Whether `true` was written to the request since the plan was made."""
+    def _asked(self, held: Contact, settings: HubSpotSettings) -> datetime | None:
+        """When `true` was last written to the request since the plan was made."""
         history = held.history.get(settings.requested, [])
-        return any(e.value == TRUE and (self.seen is None or e.at > self.seen) for e in history)
+        return max((e.at for e in history if e.value == TRUE and (self.seen is None or e.at > self.seen)), default=None)
+
+    def _minted(self, held: Contact, systems: Systems) -> str | None:
+        """The fingerprint of a token that isn't the one of the plan."""
+        now = fingerprint(held, systems)
+        return now if now != self.before else None
 
 
 class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
@@ -136,13 +175,15 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
         return TRUE, FALSE
 
     def check(self, read: Systems) -> Finding:
-        """Look at the request, and at its history: once it was turned on again, it is never turned off."""
+        """Look at the request, and at its history: once it was turned on again, or answered, it is never turned off."""
         settings: HubSpotSettings = read.environment.need("hubspot")
         held = self._held(read)
         if held.properties.get(settings.requested) != TRUE:
             return Done("the request is off")
-        if self._asked_since(held, settings):
+        if self._asked(held, settings):
             return Done("the request was turned on since")
+        if minted := self._minted(held, read):
+            return Done(f"the token is now {minted}")
         return Pending(1, "contacts")
 
     def apply(self, write: Systems, token: str) -> Evidence:
@@ -186,13 +227,22 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         """Look for another token; once it was asked for, wait for it."""
         settings: HubSpotSettings = read.environment.need("hubspot")
         held = self._held(read)
-        minted = fingerprint(held, read)
-        if minted and minted != self.before:
-            return Done(f"the token is now {minted}{logged(read, self.contact, self.seen)}")
-        if self.event is None and self._asked_since(held, settings):
+        asked = self.at if self.event else self._asked(held, settings)
+        if minted := self._minted(held, read):
+            return self._confirmed(read, held, minted, asked)
+        if self.event is None and asked:
             return Settling("asked for; waiting for the webhook to mint it")
         off = held.properties.get(settings.enabled) == FALSE
         return Pending(1, "tokens", f"downloads are disabled for contact {self.contact}: the token won't work" if off else "")
+
+    def _confirmed(self, read: Systems, held: Contact, minted: str, asked: datetime | None) -> Finding:
+        """Another token proves nothing alone: the webhook says that it minted it."""
+        if asked is None:
+            return Done(f"the token is now {minted}: somebody else changed it, and nothing was asked for")
+        said = logged(read, held, asked)
+        if said is None:
+            return Settling(f"the token is now {minted}; waiting for the minted_token line of it in the webhook's log")
+        return Done(f"the token is now {minted}{said}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One PATCH, or one signed event, which the webhook knows by its id and takes once."""
@@ -257,16 +307,21 @@ def fingerprint(contact: Contact, systems: Systems) -> str | None:
     return systems.memory.fingerprint(Secret(minted).raw()) if minted else None
 
 
-def logged(systems: Systems, contact: str, since: datetime | None) -> str:
-    """When the webhook logged `minted_token` for a contact, in words; the line's token is never shown."""
+def logged(systems: Systems, contact: Contact, asked: datetime) -> str | None:
+    """When the webhook logged `minted_token` with the token that a contact has, in words; None while it hasn't.
+
+    A log that can't be read is told instead. The line's token is never shown, and the log isn't asked for it by name either.
+    """
     function = next((f for name, f in systems.config.functions.items() if "webhook" in name), None)
-    if function is None or since is None:
+    token = contact.properties.get(systems.environment.need("hubspot").minted)
+    if function is None or not token:
         return ""
     try:
-        lines = systems.logs.recent(function.log_group, since, 1, f'"minted_token {contact}"', function.region)
+        lines = systems.logs.recent(function.log_group, asked - SKEW, LINES, f'"minted_token {contact.id}"', function.region)
     except SystemFailed as failed:
         return f"; its log could not be read: {failed.what}"
-    return f"; minted_token was logged {lines[0].at:%H:%M:%S} UTC" if lines else "; minted_token isn't in the log yet"
+    at = next((line.at for line in reversed(lines) if token in line.message), None)
+    return f"; minted_token was logged {at:%Y-%m-%d %H:%M:%S} UTC" if at else None
 
 
 def _cleared(settings: HubSpotSettings) -> dict[str, str]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 BATCH = 100
-AT_ONCE = 8
 
 downloads = group("downloads")
 
@@ -33,11 +32,11 @@ def named(command: Named) -> Named:
     file = click.option(
         "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Ids or e-mails, one a line, or a CSV."
     )
-    return click.argument("contacts", nargs=-1, metavar="CONTACT...")(file(missing(command)))
+    return click.argument("contacts", nargs=-1, type=naming.CONTACT, metavar="CONTACT...")(file(missing(command)))
 
 
 @downloads.command()
-@click.argument("contact")
+@click.argument("contact", type=naming.CONTACT)
 @views
 def show(systems: Systems, contact: str) -> dict[str, Any]:
     """Show whether a contact may download, and who last decided it; the token as a fingerprint."""
@@ -77,21 +76,32 @@ def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path 
         raise click.UsageError("Name at least one contact, or a file with --from-file.")
     enabled = systems.environment.need("hubspot").enabled
     ids = naming.ids(systems, [*contacts, *(naming.from_file(file) if file else [])], skip_missing=skip_missing)
-    batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        read = list(pool.map(lambda batch: now(systems, enabled, batch), batches))
-    missing = [contact for _, gone in read for contact in gone]
+    read, left_out = now(systems, enabled, ids)
+    alive, missing = naming.living(systems, left_out)
     if missing and not skip_missing:
         raise naming.unknown(missing)
     if len(missing) == len(ids):
         raise ConfigurationError("None of the contacts named is in HubSpot; nothing was changed.", "Check the ids.")
-    for found, _ in read:
+    named = set(ids)
+    merged, _ = now(systems, enabled, [id for id in dict.fromkeys(alive.values()) if id not in named])
+    for found in (*read, *merged):
         if found:
             yield SetContactProperties(name=enabled, contacts=tuple((contact, before, after) for contact, before in found))
 
 
-def now(systems: Systems, name: str, batch: list[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
-    """What a property is for each of up to a hundred contacts, and nothing else of them, as there may be many; and who is missing."""
+Found = list[tuple[str, str | None]]
+
+
+def now(systems: Systems, name: str, ids: list[str]) -> tuple[list[Found], list[str]]:
+    """What a property is for each contact, by hundreds, and whom HubSpot left out: some of them may have been merged into others."""
+    batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
+    with ThreadPoolExecutor(naming.AT_ONCE) as pool:
+        read = list(pool.map(lambda batch: _batch(systems, name, batch), batches))
+    return [found for found, _ in read], [contact for _, gone in read for contact in gone]
+
+
+def _batch(systems: Systems, name: str, batch: list[str]) -> tuple[Found, list[str]]:
+    """Of each contact what is needed and nothing else, as there may be many."""
     found, missing = systems.hubspot.read(batch, (name,))
     values = ((contact.id, contact.properties.get(name)) for contact in found.values())
     return [(contact, sys.intern(value) if value else None) for contact, value in values], missing

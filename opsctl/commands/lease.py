@@ -20,7 +20,7 @@ lease = group("lease")
 
 
 @lease.command()
-@click.argument("contact")
+@click.argument("contact", type=naming.CONTACT)
 @click.option("--code-from", type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the customer's code is; HubSpot's by default.")
 @click.option(
     "--expect", type=click.IntRange(100, 599), metavar="STATUS", default=200, show_default=True, help="Fail unless it answers this."

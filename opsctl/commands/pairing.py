@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,23 @@ if TYPE_CHECKING:
 pairing = group("pairing")
 
 
+class FingerprintType(click.ParamType[str]):
+    """A token's fingerprint, as `downloads show` names it."""
+
+    name = "fingerprint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises a usage error for anything else, since a mistyped one would pass for a token that is gone already."""
+        if not re.fullmatch(r"[0-9a-f]{12}", value):
+            self.fail("expected the 12 characters, 0-9 and a-f, that `opsctl downloads show CONTACT` calls token.", param, ctx)
+        return str(value)
+
+
+FINGERPRINT = FingerprintType()
+
+
 @pairing.command()
-@click.argument("contacts", nargs=-1, required=True, metavar="CONTACT...")
+@click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
 @click.option("--via", type=click.Choice(["property", "webhook"]), default="property", show_default=True, help="How it is asked for.")
 @changes
 def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
@@ -34,8 +50,8 @@ def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Chan
 
 
 @pairing.command()
-@click.argument("contacts", nargs=-1, required=True, metavar="CONTACT...")
-@click.option("--if-token", metavar="FINGERPRINT", help="Only if the token is still this one (see: downloads show).")
+@click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
+@click.option("--if-token", type=FINGERPRINT, metavar="FINGERPRINT", help="Only if the token is still this one (see: downloads show).")
 @changes
 def revoke(systems: Systems, contacts: tuple[str, ...], if_token: str | None) -> Iterator[Change]:
     """Clear a contact's token, so that its pairing code stops working, and mint another."""

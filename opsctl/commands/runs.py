@@ -159,7 +159,9 @@ def _undone(invocation: Invocation, run: Run, options: Options) -> Outcome:
     plan, nevers = invocation.engine.undo_plan(run)
     for never in nevers:
         invocation.watcher.says(f"  no way back: {never}")
-    if not plan.changes and nevers:
+    if all(planned.state == "skipped" for planned in plan.changes):
+        for planned in plan.changes:
+            invocation.watcher.says(f"  left alone: {planned.why}")
         raise Refused(f"Nothing of run {run.id} can be taken back.", f"opsctl runs show {run.id}")
     return carry_out(invocation, plan, options)
 

@@ -227,9 +227,9 @@ class Engine:
         return self.plan(f"runs undo {run.id}", lambda read: backs, Options()), nevers
 
     def applied(self, run: Run) -> list[Step]:
-        """Every step that a run, or a playbook's steps, made, or may have made when it was stopped: its way back finds out."""
+        """Every step that a run, or a playbook's steps, made, made in part, or may have made: its way back finds out."""
         runs = [run, *reversed(self.ledger.runs("parent = ?", run.id))]
-        return [s for r in runs for s in self.ledger.steps(r.id) if s.state in ("applied", "made", "begun", "unknown")]
+        return [s for r in runs for s in self.ledger.steps(r.id) if s.partly or s.state in ("applied", "made", "begun", "unknown")]
 
     def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
         """Record a person's word on what a blind step did; raises Refused for a step whose outcome isn't unknown."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from opsctl.changes.base import Done, Failed, Finding, Moved, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
 from opsctl.engine.watcher import Watcher
-from opsctl.errors import CheckFailed, Interrupted, LockHeld, OpsctlError, OutcomeUnknown, Refused, SystemFailed, Waiting
+from opsctl.errors import CheckFailed, Interrupted, LockHeld, OpsctlError, OutcomeUnknown, PartlyMade, Refused, SystemFailed, Waiting
 from opsctl.errors import Moved as MovedError
 from opsctl.redaction import vault
 
@@ -200,6 +200,10 @@ class Runner:
         except (Waiting, Refused) as refused:
             step.begun = None if before == "pending" else step.begun
             self._mark(step, before, {"not made": refused.what}, lease)
+            raise
+        except PartlyMade as part:
+            step.evidence = {"parts": list(part.parts)}
+            self._end(step, "failed", part.what, lease)
             raise
         except (SystemFailed, CheckFailed) as no:
             self._not_made(step, before, no)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from portal import Portal, contact_id
 
-from opsctl.changes.base import Done, Moved, Never, Pending, Settling
+from opsctl.changes.base import Done, Moved, Never, Pending, Settling, Skipped
 from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, SetContactProperties
 from opsctl.commands.pairing import pin
-from opsctl.errors import OutcomeUnknown, SystemFailed, Throttled
+from opsctl.errors import Moved as MovedError
+from opsctl.errors import OutcomeUnknown, PartlyMade, SystemFailed, Throttled
 from opsctl.systems import Systems
 
 ENABLED, REQUESTED, TOKEN = "download_enabled", "download_requested", "download_token"
@@ -98,9 +99,62 @@ def test_a_contact_that_was_merged_since_stops_it(portal: Portal, read: Systems)
 
 def test_what_hubspot_left_out_is_named_beside_what_it_did(portal: Portal, write: Systems) -> None:
     portal.contacts.merge(TWO, ONE)
-    with pytest.raises(SystemFailed, match=f"changed 1 of 2 contacts, and refused {TWO}: .*merged"):
+    with pytest.raises(PartlyMade, match=f"changed 1 of 2 contacts, and refused {TWO}: .*merged") as raised:
         disable((ONE, "true"), (TWO, "true")).apply(write, "token")
+    assert raised.value.parts == [ONE]
     assert held(portal, ONE) == "false"
+    with pytest.raises(SystemFailed, match="changed 0 of 1 contacts"):
+        disable((ONE, "true"), (TWO, "true")).apply(write, "token")
+    assert [each["id"] for each in portal.sent("POST /batch/update")[-1].body["inputs"]] == [TWO]
+
+
+def test_what_changed_between_the_look_and_the_call_is_not_written_over(portal: Portal, write: Systems) -> None:
+    portal.contacts.write(TWO, {ENABLED: ""})
+    with pytest.raises(MovedError, match=f"{TWO} is neither as reviewed"):
+        disable((ONE, "true"), (TWO, "true")).apply(write, "token")
+    assert held(portal, ONE) == "true"
+
+
+def theirs(portal: Portal, how: str) -> None:
+    """Somebody else decides about TWO."""
+    if how == "merged":
+        portal.contacts.merge(TWO, DISABLED)
+    else:
+        portal.contacts.write(TWO, {ENABLED: how})
+
+
+@pytest.mark.parametrize("how", ["merged", ""])
+def test_taken_back_where_it_is_still_ours(portal: Portal, read: Systems, write: Systems, how: str) -> None:
+    change = disable((ONE, "true"), (TWO, "true"))
+    change.apply(write, "token")
+    theirs(portal, how)
+    back = change.inverse()
+    found = back.check(read)
+    assert isinstance(found, Pending)
+    assert (found.count, found.note) == (1, f"1 left alone, since somebody else changed, merged or deleted them: {TWO}")
+    assert back.apply(write, "token") == {"updated": 1}
+    assert held(portal, ONE) == "true"
+    found = back.check(read)
+    assert isinstance(found, Done)
+    assert "is so for all 1; 1 left alone" in found.why
+
+
+def test_one_that_was_so_before_is_no_part_of_the_way_back(portal: Portal, read: Systems, write: Systems) -> None:
+    change = disable((ONE, "true"), (TWO, "false"))
+    portal.contacts.write(TWO, {ENABLED: "false"})
+    change.apply(write, "token")
+    portal.contacts.write(TWO, {ENABLED: "true"})
+    assert change.inverse().check(read) == Pending(1, "contacts")
+    change.inverse().apply(write, "token")
+    assert change.inverse().check(read) == Done("download_enabled is so for all 1")
+    assert held(portal, TWO) == "true"
+
+
+def test_nothing_that_is_ours_is_left_alone_whole(portal: Portal, read: Systems, write: Systems) -> None:
+    change = disable((TWO, "true"))
+    change.apply(write, "token")
+    theirs(portal, "")
+    assert isinstance(change.inverse().check(read), Skipped)
 
 
 @pytest.mark.parametrize(("action", "so"), [("timeout-after-effect", "false"), ("drop", "true")])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from customers import DISABLED, ONE, TWO, refusal, told
+from customers import DISABLED, FIRST, ONE, TWO, refusal, told
 from world import World
+
+from opsctl.adapters.hubspot import HubSpot
+from opsctl.adapters.hubspot_records import Updated
+
+THREE = str(FIRST + 3)
 
 
 def write(world: World, text: str) -> str:
@@ -45,11 +51,8 @@ def test_one_contact_named_twice_is_one(world: World) -> None:
     assert [(c["target"], c["impact"]["count"]) for c in shown["changes"]] == [(f"contact/{ONE}", 1)]
 
 
-@pytest.mark.parametrize(
-    ("named", "said"), [("nobody@example.com", "nobody@example.com"), ("4711", "4711"), (TWO, TWO), ("no-such-name", "no-such-name")]
-)
+@pytest.mark.parametrize(("named", "said"), [("nobody@example.com", "nobody@example.com"), ("4711", "4711")])
 def test_a_contact_that_is_not_there_is_named_and_nothing_is_changed(world: World, named: str, said: str) -> None:
-    world.control("POST", "/hubspot/merge", {"loser": TWO, "winner": ONE})
     before = world.snapshot(sessions=False)
     assert f"no contact {said}" in refusal(world.opsctl("downloads", "disable", named, DISABLED, ONE, "-y"), 1)
     assert world.snapshot(sessions=False) == before
@@ -93,3 +96,86 @@ def test_a_token_without_the_scope_is_told_which(world: World) -> None:
 def test_a_file_that_is_a_folder_or_missing_is_a_usage_error(world: World, tmp_path: Path) -> None:
     for name in (tmp_path, tmp_path / "nowhere"):
         assert world.opsctl("downloads", "disable", "--from-file", str(name), "-y").code == 2
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, refused: str, tell: Path) -> None:
+    """HubSpot refuses one contact of a batch, and makes the rest; each id that is sent is written down."""
+    whole = HubSpot.update
+
+    def update(self: HubSpot, changes: Mapping[str, Mapping[str, str]]) -> Updated:
+        with tell.open("a") as sent:
+            sent.writelines(f"{id}\n" for id in changes)
+        done, errors = whole(self, {id: values for id, values in changes.items() if id != refused})
+        return Updated(done, {**errors, **({refused: "VALIDATION_ERROR: not now"} if refused in changes else {})})
+
+    monkeypatch.setattr(HubSpot, "update", update)
+
+
+def test_what_was_made_in_part_is_named_and_taken_back(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    refusing(monkeypatch, TWO, tmp_path / "sent")
+    done = world.opsctl("-o", "json", "downloads", "disable", ONE, TWO, THREE, "-y", check=1)
+    (step,) = done.json["changes"]
+    assert (done.json["result"], step["state"], step["evidence"]) == ("partial", "failed", {"parts": [ONE, THREE]})
+    assert "parts 2 items" in world.opsctl("runs", "show", done.json["run"], check=0).out
+    undone = told(world, "runs", "undo", done.json["run"], "-y")
+    assert (undone["result"], undone["changes"][0]["impact"]["count"]) == ("changed", 2)
+    assert all(world.contact(id)["download_enabled"] == "true" for id in (ONE, TWO, THREE))
+
+
+def test_what_was_made_in_part_is_taken_up_without_a_repeated_change(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with monkeypatch.context() as first:
+        refusing(first, TWO, tmp_path / "sent")
+        run = world.opsctl("-o", "json", "downloads", "disable", ONE, TWO, THREE, "-y", check=1).json["run"]
+    refusing(monkeypatch, "nobody", tmp_path / "sent")
+    assert told(world, "runs", "resume", run)["result"] == "changed"
+    assert (tmp_path / "sent").read_text().split() == [ONE, TWO, THREE, TWO]
+    told(world, "runs", "undo", run, "-y")
+    assert all(world.contact(id)["download_enabled"] == "true" for id in (ONE, TWO, THREE))
+
+
+def test_one_that_somebody_else_decided_about_is_left_alone_and_stops_no_other(world: World) -> None:
+    run = told(world, "downloads", "disable", ONE, TWO, DISABLED, "-y")["run"]
+    for id, value in ((TWO, ""), (DISABLED, "true")):
+        world.hubspot("PATCH", f"/{id}", {"properties": {"download_enabled": value}})
+    undone = told(world, "runs", "undo", run, "-y")
+    assert f"1 left alone, since somebody else changed, merged or deleted them: {TWO}" in undone["changes"][0]["why"]
+    assert [world.contact(id)["download_enabled"] for id in (ONE, TWO, DISABLED)] == ["true", "", "true"]
+
+
+def test_nothing_to_take_back_is_refused(world: World) -> None:
+    run = told(world, "downloads", "disable", DISABLED, "-y")["run"]
+    assert "Nothing of run" in refusal(world.opsctl("runs", "undo", run, "-y"), 4)
+    run = told(world, "downloads", "disable", ONE, "-y")["run"]
+    world.hubspot("PATCH", f"/{ONE}", {"properties": {"download_enabled": ""}})
+    done = world.opsctl("runs", "undo", run, "-y")
+    assert "Nothing of run" in refusal(done, 4)
+    assert "somebody else changed it since" in done.err
+    assert world.contact(ONE)["download_enabled"] == ""
+
+
+@pytest.mark.parametrize(
+    "line", ["downloads show", "downloads disable", "downloads enable", "pairing mint", "pairing revoke", "lease verify"]
+)
+@pytest.mark.parametrize("name", ["", " ", "no-such-name", "12 34", "\u0663\u0664", "a@b"])
+def test_what_names_no_contact_is_a_usage_error_that_repeats_it(world: World, line: str, name: str) -> None:
+    before = world.snapshot(sessions=False)
+    done = world.opsctl(*line.split(), name, check=2)
+    assert f"{name!r} is neither a record id nor an e-mail" in " ".join(done.err.split())
+    assert "defect" not in done.err
+    assert world.snapshot(sessions=False) == before
+
+
+@pytest.mark.parametrize("name", [TWO, "contact2@example.com"])
+def test_one_that_was_merged_away_is_the_contact_that_lives_on(world: World, name: str) -> None:
+    world.control("POST", "/hubspot/merge", {"loser": TWO, "winner": ONE})
+    shown = told(world, "downloads", "disable", DISABLED, name, "-y")
+    assert sum(change["impact"]["count"] for change in shown["changes"]) == 1
+    assert world.contact(ONE)["download_enabled"] == "false"
+    again = told(world, "downloads", "disable", name, ONE, "-n")
+    assert [change["target"] for change in again["changes"]] == [f"contact/{ONE}"]
+
+
+def test_a_long_list_of_nobody_is_not_asked_for_one_by_one(world: World) -> None:
+    asked = world.control("GET", "/hubspot/counts")["requests"]
+    assert "and 145 more" in refusal(world.opsctl("downloads", "disable", *map(str, range(1, 151)), "-y"), 1)
+    assert world.control("GET", "/hubspot/counts")["requests"] - asked < 10

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
 import pytest
 from customers import DISABLED, ONE, TWO, refusal, steps, told
 from world import World
+
+from opsctl.adapters.aws.logs import Line, Logs
 
 
 @pytest.mark.parametrize(("contact", "first"), [(ONE, "applied"), (DISABLED, "done")])
@@ -66,3 +72,50 @@ def test_a_contact_that_was_merged_away_is_the_one_that_lives_on(world: World) -
 @pytest.mark.parametrize("name", ["nobody@example.com", "4711"])
 def test_a_contact_that_is_not_there(world: World, name: str) -> None:
     assert name in refusal(world.opsctl("pairing", "mint", name, "-y"), 1)
+
+
+@pytest.mark.parametrize("given", ["", "xyz", "0123456789a", "0123456789ABC", "none"])
+def test_what_is_no_fingerprint_is_refused_before_a_leaked_code_is_let_be(world: World, given: str) -> None:
+    before = world.contact(ONE)["download_token"]
+    done = world.opsctl("pairing", "revoke", ONE, "--if-token", given, "-y", check=2)
+    assert "opsctl downloads show" in " ".join(done.err.split())
+    assert world.contact(ONE)["download_token"] == before
+
+
+def late(monkeypatch: pytest.MonkeyPatch, tell: Path, empty: int) -> None:
+    """The webhook's newest line shows only once it was asked for so often; an older one always does."""
+    real = Logs.recent
+
+    def recent(self: Logs, *asked: Any, **more: Any) -> list[Line]:
+        with tell.open("a") as asking:
+            asking.write("asked\n")
+        older = Line(datetime.now(UTC), "older", f"minted_token {ONE} a-former-token")
+        return [older, *(real(self, *asked, **more) if len(tell.read_text().split()) > empty else [])]
+
+    monkeypatch.setattr(Logs, "recent", recent)
+
+
+@pytest.mark.parametrize("via", ["property", "webhook"])
+def test_the_line_of_the_new_token_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, via: str) -> None:
+    late(monkeypatch, tmp_path / "asked", empty=2)
+    minted = told(world, "pairing", "mint", ONE, "--via", via, "-y")["changes"][-1]
+    assert f"minted_token was logged {datetime.now(UTC):%Y-%m-}" in minted["why"]
+    assert len((tmp_path / "asked").read_text().split()) == 3
+
+
+def test_without_a_line_of_the_new_token_nothing_is_proven(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    late(monkeypatch, tmp_path / "asked", empty=1_000)
+    done = world.opsctl("-o", "json", "pairing", "mint", ONE, "-y", "--timeout", "2s", check=6)
+    assert done.json["changes"][-1]["state"] == "unknown"
+
+
+def test_a_token_that_somebody_else_set_since_the_plan_leaves_the_request_on(world: World) -> None:
+    told(world, "pairing", "mint", ONE, "-y")
+    plan = str(world.home / "plan.json")
+    world.opsctl("pairing", "mint", ONE, "--again", "-n", "--save", plan, check=3)
+    world.hubspot("PATCH", f"/{ONE}", {"properties": {"download_token": "set-by-another-hand"}})
+    shown = told(world, "apply", plan, "-y")
+    assert shown["result"] == "unchanged"
+    assert "somebody else changed it, and nothing was asked for" in shown["changes"][-1]["why"]
+    held = world.contact(ONE)
+    assert (held["download_requested"], held["download_token"]) == ("true", "set-by-another-hand")

@@ -321,7 +321,6 @@ SCENARIOS: dict[str, list[Scenario]] = {
             "downloads disable contact3@example.com --from-file {home}/contacts.csv",
             enabled("false", PAIRED, ALSO_PAIRED, UNPAIRED),
             prepare=write_contacts,
-            meddle=set_enabled(PAIRED, ""),
             reversible=True,
             variant=True,
         ),

@@ -56,6 +56,11 @@ class Step(Struct, kw_only=True):
     begun: datetime | None = None
     evidence: dict[str, Any] | None = None
 
+    @property
+    def partly(self) -> bool:
+        """Whether it failed when a part of it had been made, which its evidence names."""
+        return self.state == "failed" and "parts" in (self.evidence or {})
+
 
 class Event(Struct, kw_only=True):
     """One line of a run's history, chained to the one before by `hash`."""
