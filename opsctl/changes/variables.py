@@ -52,9 +52,9 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Ask on the terminal; Waiting when nobody is there, Refused when the answer is no."""
-        answer = write.person.choose(self.question, (READY, NOT_READY), "Answer at a terminal: opsctl runs resume RUN")
+        answer = write.person.choose(self.question, (READY, NOT_READY), "Answer at a terminal: opsctl runs resume ID")
         if answer != READY:
-            raise Refused("Not ready; nothing was changed.", "When it is: opsctl runs resume RUN")
+            raise Refused("Not ready; nothing was changed.", "When it is: opsctl runs resume ID")
         return {"answer": answer, "assumed": write.person.assume}
 
     def inverse(self) -> Never:
