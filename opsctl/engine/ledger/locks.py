@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opsctl.engine.ledger import process
 from opsctl.engine.ledger.rows import Lease
-from opsctl.errors import LockHeld
+from opsctl.errors import LedgerFailed, LockHeld
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from opsctl.engine.ledger.sqlite import Ledger
 
-LEASE = 30.0
+LEASE = 600.0
+"""Seconds after which a living holder that doesn't renew is taken for hung; a dead one's lock is void at once."""
 RENEW = 10.0
+SOON = 1.0
+"""Seconds until a renewal that the ledger refused is tried again."""
 
 
 def paths(target: str) -> set[str]:
@@ -103,8 +106,17 @@ class Locks:
             self._renewer.start()
 
     def _renew(self) -> None:
-        while not self._idle.wait(RENEW):
-            if held := list(self._held.values()):
-                with self._ledger.passing() as db:
-                    until = process.uptime() + LEASE
-                    db.executemany("UPDATE locks SET expires = ? WHERE fence = ?", [(until, lease.fence) for lease in held])
+        pause = RENEW
+        while not self._idle.wait(pause):
+            try:
+                self._renew_once()
+                pause = RENEW
+            except LedgerFailed:
+                # The step's own next write tells of it; the lock must outlast the trouble.
+                pause = SOON
+
+    def _renew_once(self) -> None:
+        if held := list(self._held.values()):
+            with self._ledger.passing() as db:
+                until = process.uptime() + LEASE
+                db.executemany("UPDATE locks SET expires = ? WHERE fence = ?", [(until, lease.fence) for lease in held])
