@@ -186,6 +186,16 @@ def test_a_cut_tail_shows_against_a_sealed_head(history: Path, opsctl: Terminal)
     assert "tail was cut" in cut.err
 
 
+@pytest.mark.parametrize("written", [b"", b"\n", b"\xff\xfe\x00", b"ab12", b"0" * 65, b"g" * 64, b"0" * 64 + b"\nmore"])
+def test_what_is_no_seal_is_not_compared_in_silence(history: Path, opsctl: Terminal, written: bytes) -> None:
+    seal = history.with_name("no-seal")
+    seal.write_bytes(written)
+    refused = opsctl("runs", "verify", "--seal", str(seal), check=2)
+    assert "whole" not in refused.out
+    assert "opsctl runs seal --to FILE" in refused.err
+    assert "defect" not in refused.err
+
+
 def test_verify_names_the_row_and_leaves_with_1(history: Path, opsctl: Terminal) -> None:
     run = listed(opsctl)[0]["run"]
     with closing(sqlite3.connect(history)) as db, db:
