@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from bad_days import plain, runs, taken
 from terminal import until
 from thieves import Session
 from world import CLUSTER, SERVICES, World
+
+from opsctl.adapters.aws.ecs import Ecs
 
 TOP = {"run", "environment", "command", "dry_run", "result", "changes"}
 CHANGE = {"seq", "kind", "target", "summary", "state", "before", "after", "impact", "reversible", "evidence"}
@@ -210,6 +214,21 @@ def test_a_compromised_value_never_comes_back(world: World) -> None:
     assert world.secret(MAIL_KEY, "key") == new
 
 
+def test_undoing_a_rollback_brings_no_compromised_value_back(world: World) -> None:
+    def current() -> str:
+        return next(version for version, (stages, _) in world.secrets()[MAIL_KEY].items() if "AWSCURRENT" in stages)
+
+    first = current()
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+    second = current()
+    back = told(world, "secrets", "rollback", "mail-key", "--to", first, "-y")["run"]
+    told(world, "secrets", "rollback", "mail-key", "--to", second, "-y")
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "--again", "--compromised", "-y")
+    told(world, "secrets", "rollback", "mail-key", "--to", first, "-y")
+    assert "never comes back" in plain(world.opsctl("-o", "json", "runs", "undo", back, "-y"), 4)
+    assert current() == first
+
+
 def test_logout_bulk_takes_who_meets_all_criteria(world: World) -> None:
     named = world.home / "users.txt"
     named.write_text("# from the ticket\n15\nuser16@example.com\n")
@@ -256,6 +275,18 @@ def test_a_message_whose_answer_was_lost_is_settled_by_a_person(channels: World,
     assert len(world.sent()["slack"]) == times
     assert world.opsctl("runs", "settle", run, "1", "--done", "--reason", "again").code == 4
     assert world.opsctl("runs", "verify", check=0)
+
+
+def test_what_a_system_can_tell_is_no_persons_to_settle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies() -> None:
+        monkeypatch.setattr(Ecs, "set_desired", lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+
+    world.opsctl("service", "scale", "worker", "2", "-y", before=dies)
+    run = runs(world)[0]["run"]
+    refused = world.opsctl("runs", "settle", run, "1", "--done", "--reason", "I saw it")
+    assert "no person's word" in plain(refused, 4)
+    assert f"opsctl runs resume {run}" in refused.err
+    assert told(world, "runs", "resume", run)["result"] == "changed"
 
 
 def test_begun_and_not_waited_for(world: World) -> None:
