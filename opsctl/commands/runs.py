@@ -229,7 +229,7 @@ def seal(invocation: Invocation, to: Path | None) -> dict[str, Any]:
 
 
 @runs.command()
-@click.option("--older-than", type=DURATION, required=True, help="Forget what was first seen longer ago.")
+@click.option("--older-than", type=DURATION, required=True, help="Forget what was last used longer ago.")
 @acts
 def purge(invocation: Invocation, older_than: timedelta) -> dict[str, Any]:
     """Forget personal data (e-mails) in the ledger; its chains still hold."""

@@ -189,6 +189,7 @@ class Engine:
                 f"Run {run.id} belongs to {run.environment} (account {run.account}); nothing was changed.",
                 f"Use --env {run.environment}.",
             )
+        self.ledger.intact(run.id)
         if run.wish == "cancel" and not given_up:
             raise Refused(f"Run {run.id} was cancelled; it is not taken up again.", f"Start anew: opsctl {run.command}")
 

@@ -45,20 +45,20 @@ class Locks:
 
     def take(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
         """Take the lock of a target and of those beside it at once, or raise LockHeld that says who has one, since when, and doing what."""
-        wanted = {target, *beside}
-        within = set().union(*map(paths, wanted))
         with self._ledger.passing() as db:
             self._bury(db)
+            wanted = {self._ledger.aside(each) for each in (target, *beside)}
+            within = set().union(*map(paths, wanted))
             for held, holder, by, what, since in db.execute("SELECT target, run, operator, doing, since FROM locks"):
                 if held in within or not wanted.isdisjoint(paths(held)):
                     when = since[:19].replace("T", " ")
                     told = f"{held} is held by {by} since {when} UTC: {what} (run {holder}). Nothing was changed here."
-                    raise LockHeld(told, f"See it: opsctl runs show {holder}")
+                    raise LockHeld(self._ledger.reveal(told), f"See it: opsctl runs show {holder}")
             fence = 1 + int((db.execute("SELECT value FROM meta WHERE name = 'fence'").fetchone() or (0,))[0])
             db.execute("INSERT OR REPLACE INTO meta VALUES ('fence', ?)", (fence,))
             pid = os.getpid()
             owner = (process.boot(), pid, process.started(pid), process.uptime() + LEASE)
-            holding = (run, fence, operator, doing, self._ledger.now().isoformat(), *owner)
+            holding = (run, fence, self._ledger.aside(operator), self._ledger.aside(doing), self._ledger.now().isoformat(), *owner)
             db.executemany("INSERT INTO locks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [(each, *holding) for each in sorted(wanted)])
         lease = Lease(target, run, fence)
         self._held[fence] = lease
@@ -73,7 +73,7 @@ class Locks:
 
     def fence(self, lease: Lease) -> None:
         """Raise LockHeld if the lease was lost; inside the transaction that relies on it."""
-        if not self._ledger.query("SELECT 1 FROM locks WHERE target = ? AND fence = ?", lease.target, lease.fence):
+        if not self._ledger.query("SELECT 1 FROM locks WHERE target = ? AND fence = ?", self._ledger.hidden(lease.target), lease.fence):
             raise LockHeld(
                 f"The lock on {lease.target} was lost to another run; this one stops before its next effect.",
                 f"opsctl runs resume {lease.run}",
