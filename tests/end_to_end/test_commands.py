@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,18 @@ def test_a_rollback_twice_does_not_swap_back_and_leaves_the_way_free(world: Worl
     former = next(v for v in world.secrets()[MAIL_KEY] if world.secret(MAIL_KEY, "key", v) == second)
     assert told(world, "secrets", "rollback", "mail-key", "--to", former, "-y")["result"] == "changed"
     assert world.secret(MAIL_KEY, "key") == second
+
+
+def test_the_last_rotation_is_the_last_whatever_the_clock_said(world: World) -> None:
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+    former = world.secret(MAIL_KEY, "key")
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "--again", "-y")
+    with closing(sqlite3.connect(world.ledger)) as ledger, ledger:
+        ledger.execute(
+            "UPDATE steps SET ended = '2020-01-01T00:00:00+00:00' WHERE run = (SELECT run FROM log ORDER BY number DESC LIMIT 1)"
+        )
+    told(world, "secrets", "rollback", "mail-key", "-y")
+    assert world.secret(MAIL_KEY, "key") == former
 
 
 def test_somebody_elses_rotation_is_left_alone(world: World) -> None:
