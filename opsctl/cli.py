@@ -6,6 +6,7 @@ prints, prompts or catches.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -162,7 +163,12 @@ class views(Role):  # noqa: N801
 
     def run(self, invocation: Invocation, line: str, params: dict[str, Any]) -> None:
         """Show what the function returns."""
-        invocation.show(self.function(invocation.read, **params))
+        try:
+            invocation.show(self.function(invocation.read, **params))
+        except BrokenPipeError as gone:
+            # Who stops reading has read enough, and nothing else was done.
+            sys.stdout = _nowhere(1)
+            raise click.exceptions.Exit(1) from gone
 
 
 class acts(Role):  # noqa: N801
@@ -281,7 +287,10 @@ def run(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _say(6, "Interrupted. Whatever had begun is in the ledger.", "opsctl runs list --active")
     except OSError as cause:
-        return _unwritable(cause)
+        return _unwritable(str(cause.strerror))
+    except SystemExit:
+        # What click makes of a pipe that nobody reads.
+        return _unwritable(os.strerror(errno.EPIPE))
     except Exception as bug:  # noqa: BLE001 - the last wall: a person never sees a traceback
         return _bug(bug, verbose)
     return code if isinstance(code, int) else 0
@@ -327,9 +336,9 @@ def _closed() -> int:
     return _say(1, "Standard output or error is closed, so nothing was run.", "Give it somewhere to write.")
 
 
-def _unwritable(cause: OSError) -> int:
+def _unwritable(why: str) -> int:
     sys.stdout = _nowhere(1)
-    return _say(1, f"The result couldn't be printed: {cause.strerror}. What was done is in the ledger.", "opsctl runs list")
+    return _say(1, f"The result couldn't be printed: {why}. What was done is in the ledger.", "opsctl runs list")
 
 
 def _bug(bug: Exception, verbose: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ class Invocation:
         """The engine of this environment."""
         from opsctl.engine.engine import Engine
 
-        tempo = float(os.environ.get("OPSCTL_TEMPO", "1")) if self.environment.settings.sandbox else 1.0
+        tempo = _tempo(os.environ.get("OPSCTL_TEMPO", "1")) if self.environment.settings.sandbox else 1.0
         return Engine(self.environment, self.ledger, self.read, self.write, self.watcher, self.operator, tempo)
 
     def assume_answers(self) -> None:
@@ -137,3 +138,14 @@ class Invocation:
     def show(self, what: Any) -> None:
         """Draw a command's result; raises CheckFailed for a verdict that isn't good."""
         self.screen.show(what)
+
+
+def _tempo(given: str) -> float:
+    """By what the pauses between two looks are multiplied; raises ConfigurationError for anything but a number from 0 on."""
+    try:
+        tempo = float(given)
+    except ValueError:
+        tempo = math.nan
+    if not 0 <= tempo < math.inf:
+        raise ConfigurationError(f"OPSCTL_TEMPO is {given!r}, which is no number from 0 on; nothing was run.", "unset OPSCTL_TEMPO")
+    return tempo

@@ -193,6 +193,11 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             return Done("the current value is the given one", state.versions[now].created)
         if now != self.before:
             return Moved(f"{self.stage} is on {now or 'no version'}, not on {self.before} as reviewed")
+        if self.stage == CURRENT and self.after in read.memory.compromised(self.name):
+            raise Refused(
+                f"Version {self.after} of {self.name} was rotated away as compromised; it never comes back.",
+                f"Rotate it once more: opsctl secrets rotate {self.name} --value-from SOURCE",
+            )
         return self._impact(read) if self.stage == CURRENT else Pending(1, "labels")
 
     def _so(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from opsctl.engine.outcome import Outcome
     from opsctl.invocation import Invocation
 
+HEAD = re.compile("[0-9a-f]{64}")
+NO_SEAL = "Give the file that was made with: opsctl runs seal --to FILE"
 ENDED = ("changed", "unchanged", "refused", "cancelled")
 
 runs = group("runs")
@@ -200,12 +203,22 @@ def verify(invocation: Invocation, seal: Path | None) -> dict[str, Any]:
     """Walk the ledger's chains and find whatever was changed, lost or reordered."""
     from opsctl.engine.ledger import verify as chains
 
-    kept = seal.read_text().split() if seal else None
-    wrong = chains.verify(invocation.ledger, kept[0] if kept else None)
+    wrong = chains.verify(invocation.ledger, _sealed(seal) if seal else None)
     if wrong:
         raise LedgerBroken(f"The ledger was changed: {'; '.join(wrong)}.", "Keep a copy of it, and ask who had access.")
     count = invocation.ledger.query("SELECT count(*), (SELECT count(*) FROM events) FROM runs")[0]
     return {"ledger": str(invocation.ledger.path), "runs": count[0], "events": count[1], "chains": "whole"}
+
+
+def _sealed(path: Path) -> str:
+    """The head that a file keeps; raises ConfigurationError for one that isn't what `runs seal` gave."""
+    try:
+        kept = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigurationError(f"The seal {path} can't be read: {cause}.", NO_SEAL) from cause
+    if not HEAD.fullmatch(kept):
+        raise ConfigurationError(f"{path} holds no seal, which is 64 hex digits and nothing else; nothing was compared.", NO_SEAL)
+    return kept
 
 
 @runs.command()
@@ -225,7 +238,7 @@ def seal(invocation: Invocation, to: Path | None) -> dict[str, Any]:
 
 
 @runs.command()
-@click.option("--older-than", type=DURATION, required=True, help="Forget what was first seen longer ago.")
+@click.option("--older-than", type=DURATION, required=True, help="Forget what was last used longer ago.")
 @acts
 def purge(invocation: Invocation, older_than: timedelta) -> dict[str, Any]:
     """Forget personal data (e-mails) in the ledger; its chains still hold."""

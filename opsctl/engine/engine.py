@@ -212,6 +212,7 @@ class Engine:
                 f"Run {run.id} belongs to {run.environment} (account {run.account}); nothing was changed.",
                 f"Use --env {run.environment}.",
             )
+        self.ledger.intact(run.id)
         if run.wish == "cancel" and not given_up:
             raise Refused(f"Run {run.id} was cancelled; it is not taken up again.", f"Start anew: opsctl {run.command}")
 
@@ -232,11 +233,14 @@ class Engine:
         return [s for r in runs for s in self.ledger.steps(r.id) if s.partly or s.state in ("applied", "made", "begun", "unknown")]
 
     def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
-        """Record a person's word on what a blind step did; raises Refused for a step whose outcome isn't unknown."""
+        """Record a person's word on what a blind step did; raises Refused for one whose outcome isn't unknown, or that resuming tells."""
         step = next((s for s in self.ledger.steps(run.id) if s.seq == seq), None)
         if step is None or step.state not in ("unknown", "begun", "made"):
             state = f"is {step.state}" if step else "doesn't exist"
             raise Refused(f"Step {seq} of run {run.id} {state}; only an unknown outcome is settled.", f"opsctl runs show {run.id}")
+        if step.change.telling == "probe":
+            told = f"Step {seq} of run {run.id} needs no person's word: its system tells whether it happened."
+            raise Refused(told, f"opsctl runs resume {run.id}")
         step.why = f"settled by {self.operator}: {reason}"
         if not happened:
             step.begun = None

@@ -31,11 +31,12 @@ class LedgerMemory:
         return self._ledger.fingerprint(self._environment.name, value)
 
     def last_rotation(self, secret: str) -> tuple[str, str] | None:
-        """The version before and after our last proven rotation of `secret`."""
+        """The version before and after our last proven rotation of `secret`; the log's order counts, since a clock may jump back."""
         sql = (
             "SELECT json_extract(s.change, '$.before'), json_extract(s.change, '$.after') FROM steps s JOIN runs r ON r.id = s.run"
+            " JOIN log l ON l.run = s.run AND l.what = 'opened'"
             " WHERE s.kind = 'move-secret-stage' AND s.target = ? AND s.state = 'applied' AND r.environment = ?"
-            " AND json_extract(r.row, '$.command') LIKE 'secrets rotate %' ORDER BY s.ended DESC LIMIT 1"
+            " AND json_extract(r.row, '$.command') LIKE 'secrets rotate %' ORDER BY l.number DESC LIMIT 1"
         )
         rows = self._ledger.query(sql, f"secret/{secret}/AWSCURRENT", self._environment.name)
         return (str(rows[0][0]), str(rows[0][1])) if rows else None

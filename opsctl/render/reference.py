@@ -51,17 +51,18 @@ def anchor(words: str) -> str:
 
 
 def block(root: click.Group, words: str, shared: Collection[str]) -> str:
-    """One command: its usage, its help and its own options; those named in `shared` are only mentioned."""
+    """One command: its usage, its help and its own options; where it has all that `shared` names, those are only mentioned."""
     command = dict(leaves(root))[words]
     ctx = click.Context(command, info_name=words)
     formatter = click.HelpFormatter(width=WIDTH, max_width=WIDTH)
     formatter.write_usage(f"opsctl {words}", " ".join(command.collect_usage_pieces(ctx)))
     command.format_help_text(ctx, formatter)
-    own = _options(ctx, [p for p in command.params if p.name not in shared])
+    changing = {p.name for p in command.params}.issuperset(shared)
+    own = _options(ctx, [p for p in command.params if not (changing and p.name in shared)])
     if own:
         with formatter.section("Options"):
             formatter.write_dl(own)
-    if any(p.name in shared for p in command.params):
+    if changing:
         formatter.write_paragraph()
         formatter.write_text("It also takes the options of every changing command.")
     return f"```text\n{formatter.getvalue().rstrip()}\n```"

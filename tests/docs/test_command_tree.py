@@ -10,6 +10,7 @@ import click
 import pytest
 
 from opsctl import commands
+from opsctl.changing import changing_options
 from opsctl.cli import GROUPS, Line, Role, root
 from opsctl.render import reference
 
@@ -67,3 +68,13 @@ def test_looking_at_services_imports_neither_database_nor_cache_nor_http(tmp_pat
     code, packages = loaded("--env", "sandbox", "service", "status", folder=tmp_path)
     assert code == 2, "there is no sandbox in that folder"
     assert packages.isdisjoint(("psycopg", "httpx", "redis"))
+
+
+@pytest.mark.parametrize("words", sorted(COMMANDS))
+def test_only_what_takes_all_shared_options_is_said_to(words: str) -> None:
+    shared = {option.name or "" for option in changing_options()}
+    drawn = reference.block(root, words, shared)
+    params = {param.name for param in COMMANDS[words].params}
+    assert ("options of every changing command" in drawn) is (shared <= params)
+    hidden = [param for param in COMMANDS[words].params if param.opts[-1].startswith("--") and param.opts[-1] not in drawn]
+    assert not hidden or shared <= params

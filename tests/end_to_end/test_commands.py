@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,8 @@ from bad_days import plain, runs, taken
 from terminal import until
 from thieves import Session
 from world import CLUSTER, SERVICES, World
+
+from opsctl.adapters.aws.ecs import Ecs
 
 TOP = {"run", "environment", "command", "dry_run", "result", "changes"}
 CHANGE = {"seq", "kind", "target", "summary", "state", "before", "after", "impact", "reversible", "evidence"}
@@ -190,6 +196,18 @@ def test_a_rollback_twice_does_not_swap_back_and_leaves_the_way_free(world: Worl
     assert world.secret(MAIL_KEY, "key") == second
 
 
+def test_the_last_rotation_is_the_last_whatever_the_clock_said(world: World) -> None:
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+    former = world.secret(MAIL_KEY, "key")
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "--again", "-y")
+    with closing(sqlite3.connect(world.ledger)) as ledger, ledger:
+        ledger.execute(
+            "UPDATE steps SET ended = '2020-01-01T00:00:00+00:00' WHERE run = (SELECT run FROM log ORDER BY number DESC LIMIT 1)"
+        )
+    told(world, "secrets", "rollback", "mail-key", "-y")
+    assert world.secret(MAIL_KEY, "key") == former
+
+
 def test_somebody_elses_rotation_is_left_alone(world: World) -> None:
     world.aws("secretsmanager").put_secret_value(SecretId=MAIL_KEY, SecretString='{"key": "theirs"}', VersionStages=["AWSPENDING"])
     before = world.secrets()[MAIL_KEY]
@@ -208,6 +226,21 @@ def test_a_compromised_value_never_comes_back(world: World) -> None:
     assert world.secret(MAIL_KEY, "key") == new
     assert "never comes back" in plain(world.opsctl("secrets", "rollback", "mail-key", "-y"), 4)
     assert world.secret(MAIL_KEY, "key") == new
+
+
+def test_undoing_a_rollback_brings_no_compromised_value_back(world: World) -> None:
+    def current() -> str:
+        return next(version for version, (stages, _) in world.secrets()[MAIL_KEY].items() if "AWSCURRENT" in stages)
+
+    first = current()
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+    second = current()
+    back = told(world, "secrets", "rollback", "mail-key", "--to", first, "-y")["run"]
+    told(world, "secrets", "rollback", "mail-key", "--to", second, "-y")
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "--again", "--compromised", "-y")
+    told(world, "secrets", "rollback", "mail-key", "--to", first, "-y")
+    assert "never comes back" in plain(world.opsctl("-o", "json", "runs", "undo", back, "-y"), 4)
+    assert current() == first
 
 
 def test_logout_bulk_takes_who_meets_all_criteria(world: World) -> None:
@@ -274,6 +307,18 @@ def test_a_key_that_somebody_has_put_back_is_rotated_again(world: World) -> None
     world.aws("secretsmanager").put_secret_value(SecretId="safawinet/prod/mail-key", SecretString=former)
     assert told(world, *line)["result"] == "changed"
     assert world.aws("secretsmanager").get_secret_value(SecretId="safawinet/prod/mail-key")["SecretString"] != former
+
+
+def test_what_a_system_can_tell_is_no_persons_to_settle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies() -> None:
+        monkeypatch.setattr(Ecs, "set_desired", lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+
+    world.opsctl("service", "scale", "worker", "2", "-y", before=dies)
+    run = runs(world)[0]["run"]
+    refused = world.opsctl("runs", "settle", run, "1", "--done", "--reason", "I saw it")
+    assert "no person's word" in plain(refused, 4)
+    assert f"opsctl runs resume {run}" in refused.err
+    assert told(world, "runs", "resume", run)["result"] == "changed"
 
 
 def test_begun_and_not_waited_for(world: World) -> None:

@@ -48,6 +48,22 @@ def test_a_full_disk_for_the_output_loses_no_effect(world: World) -> None:
     assert world.opsctl("runs", "verify", check=0)
 
 
+@pytest.mark.parametrize("form", ["", "-o json"])
+def test_a_reader_that_is_gone_before_the_outcome_loses_no_effect(world: World, form: str) -> None:
+    done = shell(f"set -o pipefail; $OPSCTL {form} {' '.join(SCALE)} | true")
+    assert done.returncode == 1
+    assert "couldn't be printed" in said(done)
+    assert "opsctl runs list" in done.stderr
+    assert runs(world)[0]["state"] == "changed"
+    assert world.service("api")["desiredCount"] == 4
+
+
+def test_a_tempo_that_is_no_number_is_a_usage_error(world: World) -> None:
+    for tempo in ("abc", "-1", "nan", "inf"):
+        assert "OPSCTL_TEMPO" in plain(world.opsctl(*SCALE, env={"OPSCTL_TEMPO": tempo}), 2)
+    assert runs(world) == []
+
+
 def test_a_full_disk_for_everything_changes_nothing_unrecorded(world: World) -> None:
     done = shell(f"$OPSCTL {' '.join(SCALE)} >/dev/full 2>/dev/full")
     assert done.returncode == 1

@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,16 @@ def test_a_cut_tail_shows_against_a_sealed_head(history: Path, opsctl: Terminal)
     assert "tail was cut" in cut.err
 
 
+@pytest.mark.parametrize("written", [b"", b"\n", b"\xff\xfe\x00", b"ab12", b"0" * 65, b"g" * 64, b"0" * 64 + b"\nmore"])
+def test_what_is_no_seal_is_not_compared_in_silence(history: Path, opsctl: Terminal, written: bytes) -> None:
+    seal = history.with_name("no-seal")
+    seal.write_bytes(written)
+    refused = opsctl("runs", "verify", "--seal", str(seal), check=2)
+    assert "whole" not in refused.out
+    assert "opsctl runs seal --to FILE" in refused.err
+    assert "defect" not in refused.err
+
+
 def test_verify_names_the_row_and_leaves_with_1(history: Path, opsctl: Terminal) -> None:
     run = listed(opsctl)[0]["run"]
     with closing(sqlite3.connect(history)) as db, db:
@@ -212,6 +223,45 @@ def test_an_email_is_beside_the_chain_and_can_be_forgotten(history: Path, opsctl
     with closing(sqlite3.connect(history)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert in_the_file(history, EMAIL) == []
+
+
+def test_what_concerned_somebody_forgotten_is_not_undone(world: World, opsctl: Terminal) -> None:
+    run = opsctl("-o", "json", "bounces", "mark", "user20@example.com", "--hard", "--notification", "n-1", "-y", check=0).json["run"]
+    opsctl("runs", "purge", "--older-than", "1h", check=0)
+    assert "user20@example.com" in opsctl("runs", "show", run, check=0).out
+    opsctl("runs", "purge", "--older-than", "0s", check=0)
+    refused = opsctl("-o", "json", "runs", "undo", run, "-y", check=4)
+    assert "was forgotten" in refused.err
+
+
+def test_a_run_that_may_go_on_keeps_whom_it_concerns_until_it_is_given_up(world: World, history: Path, opsctl: Terminal) -> None:
+    from killing import dying
+
+    address = "user31@example.com"
+    opsctl.start("logout", "user", address, "-y", before=dying(world.home / "passed", 2)).wait()
+    run = listed(opsctl)[0]["run"]
+    for table in ("locks", "steps", "events"):
+        with closing(sqlite3.connect(history)) as db:
+            assert address not in str(db.execute(f"SELECT * FROM {table}").fetchall()), table
+    opsctl("runs", "purge", "--older-than", "0s", check=0)
+    assert address in opsctl("runs", "show", run, check=0).out
+    opsctl("runs", "resume", run, check=0)
+    opsctl("runs", "purge", "--older-than", "0s", check=0)
+    assert address not in opsctl("runs", "show", run, check=0).out
+
+
+def test_an_address_that_is_used_anew_is_forgotten_anew(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    ledger = Ledger(tmp_path / "ledger.db", decode, lambda: now)
+    with ledger.transaction():
+        ledger.aside(EMAIL)
+    now += timedelta(days=100)
+    with ledger.transaction():
+        hidden = ledger.aside(EMAIL)
+    assert ledger.purge(now - timedelta(days=90)) == 0
+    assert ledger.reveal(hidden) == EMAIL
+    assert ledger.purge(now + timedelta(days=1)) == 1
+    ledger.shut()
 
 
 def test_runs_of_before_and_after_a_purge_chain(world: World, history: Path, opsctl: Terminal) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,10 +20,10 @@ from world import World
 
 from opsctl.changes import decode
 from opsctl.changes.sessions import EndDatabaseSessions
-from opsctl.engine.ledger import process
+from opsctl.engine.ledger import locks, process
 from opsctl.engine.ledger.locks import LEASE, Locks
 from opsctl.engine.ledger.sqlite import Ledger
-from opsctl.errors import LockHeld
+from opsctl.errors import LedgerFailed, LockHeld
 
 IMPATIENT = {"[limits]": '[limits]\nlock-wait = "0s"'}
 
@@ -172,6 +173,48 @@ def test_a_clock_that_jumps_neither_voids_nor_keeps_a_lock(tmp_path: Path, jump:
     monkeypatch.setattr(process, "uptime", lambda: later)
     taken = other.locks.take("service/api", "run-2", "al", "service redeploy api")
     assert taken.fence > lease.fence
+
+
+def expires(one: Ledger) -> float:
+    """Until when the ledger's only lock is leased."""
+    return float(one.query("SELECT expires FROM locks")[0][0])
+
+
+def test_a_ledger_that_fails_for_a_while_does_not_end_the_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "RENEW", 0.01)
+    monkeypatch.setattr(locks, "SOON", 0.01, raising=False)
+    one = ledger(tmp_path)
+    one.query("PRAGMA busy_timeout = 0")
+    failed = threading.Event()
+    passing = one.passing
+
+    @contextmanager
+    def watched() -> Iterator[sqlite3.Connection]:
+        try:
+            with passing() as db:
+                yield db
+        except LedgerFailed:
+            failed.set()
+            raise
+
+    lease = one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    monkeypatch.setattr(one, "passing", watched)
+    with closing(sqlite3.connect(one.path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        until(failed.is_set)
+        before = expires(one)
+        writer.execute("ROLLBACK")
+    until(lambda: expires(one) > before)
+    one.locks.release(lease)
+
+
+def test_a_living_holder_who_cannot_renew_for_a_minute_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = ledger(tmp_path), ledger(tmp_path)
+    one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    later = process.uptime() + 60
+    monkeypatch.setattr(process, "uptime", lambda: later)
+    with pytest.raises(LockHeld):
+        other.locks.take("service/api", "run-2", "al", "service redeploy api")
 
 
 def test_what_follows_a_lock_is_durable(tmp_path: Path) -> None:

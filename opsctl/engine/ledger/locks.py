@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opsctl.engine.ledger import process
 from opsctl.engine.ledger.rows import Lease
-from opsctl.errors import LockHeld
+from opsctl.errors import LedgerFailed, LockHeld
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from opsctl.engine.ledger.sqlite import Ledger
 
-LEASE = 30.0
+LEASE = 600.0
+"""Seconds after which a living holder that doesn't renew is taken for hung; a dead one's lock is void at once."""
 RENEW = 10.0
+SOON = 1.0
+"""Seconds until a renewal that the ledger refused is tried again."""
 
 
 def paths(target: str) -> set[str]:
@@ -42,20 +45,20 @@ class Locks:
 
     def take(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
         """Take the lock of a target and of those beside it at once, or raise LockHeld that says who has one, since when, and doing what."""
-        wanted = {target, *beside}
-        within = set().union(*map(paths, wanted))
         with self._ledger.passing() as db:
             self._bury(db)
+            wanted = {self._ledger.aside(each) for each in (target, *beside)}
+            within = set().union(*map(paths, wanted))
             for held, holder, by, what, since in db.execute("SELECT target, run, operator, doing, since FROM locks"):
                 if held in within or not wanted.isdisjoint(paths(held)):
                     when = since[:19].replace("T", " ")
                     told = f"{held} is held by {by} since {when} UTC: {what} (run {holder}). Nothing was changed here."
-                    raise LockHeld(told, f"See it: opsctl runs show {holder}")
+                    raise LockHeld(self._ledger.reveal(told), f"See it: opsctl runs show {holder}")
             fence = 1 + int((db.execute("SELECT value FROM meta WHERE name = 'fence'").fetchone() or (0,))[0])
             db.execute("INSERT OR REPLACE INTO meta VALUES ('fence', ?)", (fence,))
             pid = os.getpid()
             owner = (process.boot(), pid, process.started(pid), process.uptime() + LEASE)
-            holding = (run, fence, operator, doing, self._ledger.now().isoformat(), *owner)
+            holding = (run, fence, self._ledger.aside(operator), self._ledger.aside(doing), self._ledger.now().isoformat(), *owner)
             db.executemany("INSERT INTO locks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [(each, *holding) for each in sorted(wanted)])
         lease = Lease(target, run, fence)
         self._held[fence] = lease
@@ -70,7 +73,7 @@ class Locks:
 
     def fence(self, lease: Lease) -> None:
         """Raise LockHeld if the lease was lost; inside the transaction that relies on it."""
-        if not self._ledger.query("SELECT 1 FROM locks WHERE target = ? AND fence = ?", lease.target, lease.fence):
+        if not self._ledger.query("SELECT 1 FROM locks WHERE target = ? AND fence = ?", self._ledger.hidden(lease.target), lease.fence):
             raise LockHeld(
                 f"The lock on {lease.target} was lost to another run; this one stops before its next effect.",
                 f"opsctl runs resume {lease.run}",
@@ -103,8 +106,17 @@ class Locks:
             self._renewer.start()
 
     def _renew(self) -> None:
-        while not self._idle.wait(RENEW):
-            if held := list(self._held.values()):
-                with self._ledger.passing() as db:
-                    until = process.uptime() + LEASE
-                    db.executemany("UPDATE locks SET expires = ? WHERE fence = ?", [(until, lease.fence) for lease in held])
+        pause = RENEW
+        while not self._idle.wait(pause):
+            try:
+                self._renew_once()
+                pause = RENEW
+            except LedgerFailed:
+                # The step's own next write tells of it; the lock must outlast the trouble.
+                pause = SOON
+
+    def _renew_once(self) -> None:
+        if held := list(self._held.values()):
+            with self._ledger.passing() as db:
+                until = process.uptime() + LEASE
+                db.executemany("UPDATE locks SET expires = ? WHERE fence = ?", [(until, lease.fence) for lease in held])

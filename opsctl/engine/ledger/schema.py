@@ -25,3 +25,15 @@ CREATE TABLE IF NOT EXISTS locks (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS personal (digest TEXT PRIMARY KEY, text TEXT NOT NULL, at TEXT NOT NULL) WITHOUT ROWID;
 """
+
+NEEDED = """
+WITH open AS (
+    SELECT id FROM runs AS r WHERE EXISTS (
+        SELECT 1 FROM runs AS o WHERE (o.id = r.id OR o.id = r.parent) AND ifnull(o.wish, '') <> 'cancel'
+        AND ifnull(o.result, '') NOT IN ('changed', 'unchanged', 'refused')
+    )
+)
+SELECT row FROM runs WHERE id IN open UNION ALL SELECT change FROM steps WHERE run IN open
+UNION ALL SELECT detail FROM events WHERE run IN open
+"""
+"""The texts of runs that may go on, and of the steps that those have made."""

@@ -23,8 +23,8 @@ from opsctl.engine.ledger import personal
 from opsctl.engine.ledger.chain import START, link
 from opsctl.engine.ledger.locks import Locks
 from opsctl.engine.ledger.rows import Event, Lease, Result, Run, State, Step, encode
-from opsctl.engine.ledger.schema import SCHEMA
-from opsctl.errors import ConfigurationError, LedgerFailed
+from opsctl.engine.ledger.schema import NEEDED, SCHEMA
+from opsctl.errors import ConfigurationError, LedgerFailed, Refused
 from opsctl.redaction import vault
 
 Decode = Callable[[bytes], Change]
@@ -124,7 +124,7 @@ class Ledger:
         """`text` without secrets, its e-mails kept aside; inside a transaction."""
         text, found = personal.hide(vault.redact(text), self._personal_key)
         rows = [(digest, plain, self._stamp()) for digest, plain in found.items()]
-        self._db.executemany("INSERT OR IGNORE INTO personal VALUES (?, ?, ?)", rows)
+        self._db.executemany("INSERT OR REPLACE INTO personal VALUES (?, ?, ?)", rows)
         return text
 
     def reveal(self, text: str) -> str:
@@ -134,11 +134,19 @@ class Ledger:
         return personal.show(text, {str(d): str(t) for d, t in self.query("SELECT digest, text FROM personal")})
 
     def purge(self, before: datetime) -> int:
-        """Forget the personal data first seen before a moment; the chain still holds. Returns how many."""
+        """Forget the personal data last used before a moment, but what runs that may go on need; the chain holds. Returns how many."""
         with self.transaction() as db:
-            forgotten = db.execute("DELETE FROM personal WHERE at < ?", (before.isoformat(),)).rowcount
+            old = {str(digest) for (digest,) in db.execute("SELECT digest FROM personal WHERE at < ?", (before.isoformat(),))}
+            forgotten = old - {digest for (text,) in db.execute(NEEDED) for digest in personal.DIGEST.findall(text)}
+            db.executemany("DELETE FROM personal WHERE digest = ?", [(digest,) for digest in forgotten])
         self.query("PRAGMA wal_checkpoint(TRUNCATE)")
-        return forgotten
+        return len(forgotten)
+
+    def intact(self, run: str) -> None:
+        """Raise Refused for a run whose changes, or those of its steps, name somebody who was forgotten."""
+        sql = "SELECT change FROM steps WHERE run IN (SELECT id FROM runs WHERE id = ?1 OR parent = ?1)"
+        if any(personal.DIGEST.search(self.reveal(change)) for (change,) in self.query(sql, run)):
+            raise Refused(f"Whom run {run} concerned was forgotten (purged), so nothing can be done with it.", "Type the line anew.")
 
     def _stamp(self) -> str:
         return self.now().isoformat()
