@@ -89,16 +89,19 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
             return Moved(moved.what.rstrip("."))
         if not new and not unkept:
             read.notifications.keep(self.digest, until_resumed=False)
-            return Done(self._so(rows, ignored) + (self.left_over() if bad else ""))
+            return Done(self._so(rows, ignored, bad) + (self.left_over() if bad else ""))
         notes = [f"{had:,} of {rows:,} have been counted"] if had else []
         notes += [f"{rows - had - len(new):,} are in it twice"] if rows - had > len(new) else []
         notes += [f"{ignored:,} of other kinds"] if ignored else []
         notes += [f"{bad:,} can't be read: kept aside in {self.aside}"] if bad else []
         return Pending(len(new) + len(unkept), "notifications", "; ".join(notes))
 
-    def _so(self, rows: int, ignored: int) -> str:
+    def _so(self, rows: int, ignored: int, bad: int) -> str:
         if rows:
-            return f"all {rows:,} notifications in it have been counted"
+            return f"all {rows:,} notifications in it{' that can be read' if bad else ''} have been counted"
+        if bad:
+            others = ", and the others count for nobody" if ignored else ""
+            return f"{bad:,} of the {bad + ignored:,} messages in it can't be read{others}"
         why = f" ({ignored:,} of other kinds)" if ignored else ""
         return f"there is nothing to count in it{why}" if self.size else "it is empty"
 

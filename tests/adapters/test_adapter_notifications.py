@@ -147,6 +147,22 @@ def test_what_nobody_took_up_goes_after_a_week(state: Path, pipe: Callable[..., 
     assert (old.exists(), young.exists()) == (False, True)
 
 
+@pytest.mark.parametrize("indent", [None, 4])
+def test_what_receive_message_prints_is_read_message_by_message(tmp_path: Path, state: Path, indent: int | None) -> None:
+    read, _ = process()
+    path = tmp_path / "received.json"
+    path.write_text(
+        json.dumps({"Messages": [{"MessageId": str(n), "Body": body} for n, body in enumerate([LINE, "broken", LINE])]}, indent=indent)
+    )
+    pinned = read.pin(str(path))
+    [batch] = read.batches(pinned.source, pinned.digest, pinned.size)
+    assert (batch.read, len(batch.rows), len(batch.bad)) == (3, 2, 1)
+    path.write_text('{"Messages": []}\n{"Messages": 7}\n')
+    pinned = read.pin(str(path))
+    [batch] = read.batches(pinned.source, pinned.digest, pinned.size)
+    assert (batch.read, len(batch.bad)) == (2, 2)
+
+
 def test_a_pipe_by_name_is_read_once_and_kept(tmp_path: Path, state: Path) -> None:
     reading, writing = os.pipe()
     os.write(writing, LINE.encode())

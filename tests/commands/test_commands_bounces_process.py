@@ -178,6 +178,16 @@ def test_a_file_with_nothing_for_us_changes_nothing(world: World) -> None:
         assert (shown["result"], shown["changes"][0]["why"]) == ("unchanged", why)
 
 
+def test_a_file_of_which_nothing_can_be_read_doesnt_pass_for_an_empty_one(world: World) -> None:
+    delivery = notifications.sns({"notificationType": "Delivery", "mail": {}}, AT)
+    shown = told(world, "bounces", "process", write(world, delivery, "nonsense", "more of it"), "-y")
+    assert shown["changes"][0]["why"].startswith(
+        "2 of the 3 messages in it can't be read, and the others count for nobody; what can't be read"
+    )
+    shown = told(world, "bounces", "process", write(world, line(), "nonsense"), "-y")
+    assert shown["changes"][0]["why"].startswith("all 1 notifications in it that can be read have been counted; what can't be read is in")
+
+
 def test_more_than_may_be_affected_is_refused(world: World) -> None:
     file = write(world, *(line(at=AT + n) for n in range(3)))
     assert "3 notifications, above the limit of 2" in refusal(world.opsctl("bounces", "process", file, "-y", "--max-affected", "2"), 4)
