@@ -90,6 +90,10 @@ class Notifications(Adapter):
         """The digests of what can't be read and isn't kept aside yet."""
         return {digest(raw) for raw, _ in batch.bad} - self._aside(path).known
 
+    def aside_fits(self, path: str) -> None:
+        """Raise ConfigurationError where what can't be read could not be kept: no plain file, or one that holds something else."""
+        self._aside(path).known  # noqa: B018
+
     @writes
     def put_aside(self, path: str, batch: Batch) -> int:
         """Keep what can't be read in a file, durably; returns how many weren't there yet."""

@@ -22,7 +22,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def pieces(stream: BinaryIO) -> Iterator[bytes]:
-    """Each object's bytes, in their order. Where one of the first lines is a whole object, and no array is begun, every line is to be one."""
+    """Each object's bytes, in their order. Unless it is an array, one whole object among the first lines makes a line each."""
     head = (stream.read(CHUNK) + stream.readline(LARGEST)).removeprefix(BOM)
     if not head.lstrip().startswith(b"[") and any(_is_whole(line) for line in head.split(b"\n")):
         yield from _lines(io.BytesIO(head))

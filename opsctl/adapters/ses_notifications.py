@@ -128,7 +128,7 @@ _several = msgspec.json.Decoder(Received)
 
 
 def apart(raw: bytes) -> list[bytes]:
-    """The messages of what SQS's ReceiveMessage answered with, each for itself, so that one bad one spoils no other; else what was given."""
+    """The messages of what SQS's ReceiveMessage answered with, so that a bad one spoils no other; else what was given."""
     if not SEVERAL.match(raw):
         return [raw]
     try:

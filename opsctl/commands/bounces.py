@@ -245,11 +245,11 @@ def process(systems: Systems, file: str | None, queue: bool, aside: Path | None)
     if queue:
         if not settings.queue:
             raise ConfigurationError("[bounces] names no queue.", f"Add queue = NAME to it in {systems.environment.path}.")
-        yield CountQueue(queue=settings.queue, region=settings.region, aside=_aside(aside, settings.queue))
+        yield CountQueue(queue=settings.queue, region=settings.region, aside=_aside(systems, aside, settings.queue))
         return
     pinned = systems.notifications.pin(file or STDIN)
     name = "stdin" if pinned.source == STDIN else Path(pinned.source).stem
-    kept = _aside(aside, f"{name}-{pinned.digest[:12]}")
+    kept = _aside(systems, aside, f"{name}-{pinned.digest[:12]}")
     if kept == pinned.source:
         raise click.UsageError("--aside is the file that is read; name another.")
     yield CountNotifications(source=pinned.source, digest=pinned.digest, size=pinned.size, aside=kept)
@@ -281,10 +281,10 @@ def mark(systems: Systems, email: str, hard: bool, soft: bool, notification: str
     yield MarkAddress(notification=notification, address=unicodedata.normalize("NFC", email.strip()), hard=hard, before=before)
 
 
-def _aside(given: Path | None, name: str) -> str:
+def _aside(systems: Systems, given: Path | None, name: str) -> str:
     """Where to keep what can't be read: in the state folder, unless somebody says otherwise."""
-    if given is None:
-        return str(state_folder().resolve() / f"aside-{name}.jsonl")
-    if not given.resolve().parent.is_dir():
-        raise ConfigurationError(f"There is no folder {given.resolve().parent} for --aside.", "Make it, or name another file.")
-    return str(given.resolve())
+    path = state_folder().resolve() / f"aside-{name}.jsonl" if given is None else given.resolve()
+    if given and not path.parent.is_dir():
+        raise ConfigurationError(f"There is no folder {path.parent} for --aside.", "Make it, or name another file.")
+    systems.notifications.aside_fits(str(path))
+    return str(path)

@@ -188,6 +188,18 @@ def test_a_file_of_which_nothing_can_be_read_doesnt_pass_for_an_empty_one(world:
     assert shown["changes"][0]["why"].startswith("all 1 notifications in it that can be read have been counted; what can't be read is in")
 
 
+@pytest.mark.parametrize("how", [["--queue"], ["FILE"]])
+def test_a_file_of_somebody_elses_is_refused_before_anything_is_done(world: World, how: list[str]) -> None:
+    os.mkfifo(world.home / "pipe")
+    (world.home / "notes").write_text("Call the provider.\n")
+    how = [write(world, "nonsense") if each == "FILE" else each for each in how]
+    for name, why in (("pipe", "it is no plain file"), ("notes", "it holds something else")):
+        for mode in ("-n", "-y"):
+            assert why in refusal(world.opsctl("bounces", "process", *how, "--aside", str(world.home / name), mode), 2)
+    assert (world.home / "notes").read_text() == "Call the provider.\n"
+    assert depth(world) == [29, 0]
+
+
 def test_more_than_may_be_affected_is_refused(world: World) -> None:
     file = write(world, *(line(at=AT + n) for n in range(3)))
     assert "3 notifications, above the limit of 2" in refusal(world.opsctl("bounces", "process", file, "-y", "--max-affected", "2"), 4)
