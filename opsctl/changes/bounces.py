@@ -254,7 +254,7 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
 class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     """A mark by hand is taken back: the notification is no longer counted for the address, and the status is the former one.
 
-    A status that another notification gave too stays; one that is no longer ours stops it.
+    A status that is no longer ours, or that another notification says too, stops it.
     """
 
     @property
@@ -270,14 +270,23 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look for the notification in the table."""
         if not self.counted(read):
-            return Done("this notification is not counted for this address")
+            stays = "; the status stays, since another says it too" if self._said_too(read) else ""
+            return Done(f"this notification is not counted for this address{stays}")
         if self.hard and self.now(read) != self.after:
             return Moved("the status is no longer the one that we gave, or as reviewed")
+        if self._said_too(read):
+            return Moved("another notification says that the address bounced, so that its status is no longer by our mark alone")
         return Pending(len(self.before), "users")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One statement."""
+        # One that is counted just now leaves the status as it is: then the check afterwards says so.
         return {"users": write.bounced.take_back(self.notification, write.notifications.address(self.address), self.before)}
+
+    def _said_too(self, read: Systems) -> bool:
+        """Whether the status that we would change back is also another notification's."""
+        changed = self.hard and self.before != self.after
+        return changed and read.bounced.said_too(self.notification, read.notifications.address(self.address))
 
     def inverse(self) -> Change:
         """The mark."""

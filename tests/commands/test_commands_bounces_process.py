@@ -258,6 +258,22 @@ def test_a_mark_needs_a_user_a_kind_and_an_id(world: World) -> None:
     assert world.count(ROWS) == 0
 
 
+def test_a_mark_that_a_notification_says_too_is_not_taken_back(world: World) -> None:
+    """The status would stay, whatever the undo said."""
+    marked = told(world, "bounces", "mark", "user70@example.com", "--hard", "--notification", "by-hand", "-y")
+    told(world, "bounces", "process", write(world, line(address="user70@example.com")), "-y")
+    for how in ("-n", "-y"):
+        assert "another notification says that the address bounced" in refusal(world.opsctl("runs", "undo", marked["run"], how), 4)
+    assert (world.count(STATUS.format("bounced")), world.count(ROWS)) == (1, 2)
+    with world.database() as connection:
+        connection.execute("DELETE FROM ses_notifications WHERE feedback_id = 'by-hand'")
+    assert "the status stays" in told(world, "runs", "undo", marked["run"], "-n")["changes"][0]["why"]
+    # Where the address had bounced before, there is no status to give back.
+    again = told(world, "bounces", "mark", "user70@example.com", "--hard", "--notification", "again", "-y")
+    told(world, "runs", "undo", again["run"], "-y")
+    assert (world.count(STATUS.format("bounced")), world.count(ROWS)) == (1, 1)
+
+
 def test_a_mark_and_its_notification_count_once(world: World) -> None:
     told_of = json.loads(json.loads(line())["Message"])["bounce"]["feedbackId"]
     marked = told(world, "bounces", "mark", "User21@example.com", "--hard", "--notification", told_of, "-y")
