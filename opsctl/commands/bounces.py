@@ -156,7 +156,7 @@ def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows
     _longer_than_zero(since, "--since")
     settings: BounceSettings = systems.environment.need("bounces")
     suppressed = {bounce_counts.compared(each.address): each for each in systems.ses.suppressed(settings.region)}
-    held = {bounce_counts.compared(row["address"]): row for row in bounce_counts.marks(systems, settings, list(suppressed))}
+    held = {row["address"]: row for row in bounce_counts.marks(systems, settings, list(suppressed))}
     rows = [_beside(address, suppressed.get(address), held.get(address), settings) for address in suppressed | held]
     begin = systems.now() - since if since else None
     wanted = [row for row in rows if _wanted(row, begin, reason)]
@@ -164,11 +164,11 @@ def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows
 
 
 def _beside(address: str, ses: Suppressed | None, held: dict[str, Any] | None, settings: BounceSettings) -> dict[str, Any]:
-    """An address as both know it; `since` is SES's date, or without one when mail last came back."""
+    """An address as both know it; `since` is SES's date, or without one when what it is there for, bounce or complaint, last came."""
     marked = held is not None and held["status"] in settings.marked
     only_ses = "no such user" if held is None else "" if marked else "not marked in the database"
     said = only_ses if ses else "not on SES's list"
-    kind = "COMPLAINT" if held and held["kind"] == "complaint" else "BOUNCE"
+    kind = held["kind"].upper() if held else "BOUNCE"
     return {
         "address": address,
         "reason": ses.reason if ses else kind,
