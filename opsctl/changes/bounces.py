@@ -155,7 +155,8 @@ class CountQueue(Counting, frozen=True, kw_only=True):
             return Pending(depth.waiting, "messages", "as SQS estimates them")
         if depth.in_flight:
             return Settling(f"{depth.in_flight:,} messages are with a consumer, or with one that died: waiting for them to go or come back")
-        return Done(f"the queue is empty{self.left_over()}")
+        delayed = f" but for {depth.delayed:,} delayed, which can't be received yet" if depth.delayed else ""
+        return Done(f"the queue is empty{delayed}{self.left_over()}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Ten messages at a time: count them, keep aside what can't be read, and only then delete them."""

@@ -220,6 +220,14 @@ def test_without_the_table_it_is_said_how_to_make_it(world: World) -> None:
     assert depth(world) == [29, 0]
 
 
+def test_a_message_that_is_delayed_is_said(world: World) -> None:
+    client, url = queue(world)
+    client.purge_queue(QueueUrl=url)
+    client.send_message(QueueUrl=url, MessageBody=line(), DelaySeconds=900)
+    done = told(world, "bounces", "process", "--queue", "-y")
+    assert done["changes"][0]["why"] == "the queue is empty but for 1 delayed, which can't be received yet"
+
+
 @pytest.mark.parametrize("action", ["throttle", "fail"])
 def test_a_bad_day_of_the_queue_loses_nothing(world: World, action: str) -> None:
     world.configure({'visibility = "3s"': 'visibility = "1s"'})
