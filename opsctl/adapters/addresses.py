@@ -2,6 +2,8 @@
 
 Two addresses are the same when they differ only in case, in Unicode's composition (é in one character or two), or in how the domain is
 spelled (`müller.example` or `xn--mller-kva.example`). Strictly the part before the @ may tell case apart; no provider does.
+A database in the C locale lowers the letters of ASCII alone: there an address is met whose other letters are all small, all capitals, or
+as they were given.
 """
 
 from __future__ import annotations
@@ -48,11 +50,17 @@ def _unusual(bare: str) -> Address:
     if not all(wire.split(".")):
         raise ValueError("not an e-mail address")
     recipient = f"{composed.lower()}@{wire}"
-    # A database in the C locale lowers the letters of ASCII alone.
-    names = (wire, shown, unicodedata.normalize("NFC", domain).translate(ASCII_UPPER))
-    others = {f"{each}@{name}" for each in (composed.lower(), composed.translate(ASCII_UPPER)) for name in names}
+    # A database in the C locale lowers the letters of ASCII alone: small, as given, or in capitals.
+    names = {wire, shown, unicodedata.normalize("NFC", domain).translate(ASCII_UPPER), _capitals(shown)}
+    boxes = {composed.lower(), composed.translate(ASCII_UPPER), _capitals(composed.lower())}
+    others = {f"{each}@{name}" for each in boxes for name in names}
     others |= {unicodedata.normalize("NFD", each) for each in others}
     return Address(recipient, wire, tuple(sorted(others - {recipient})))
+
+
+def _capitals(small: str) -> str:
+    """The letters beyond ASCII in capitals; one whose capital belongs to another letter (ß, ı) stays."""
+    return "".join(each if each.isascii() or each.upper().lower() != each else each.upper() for each in small)
 
 
 def _domain(domain: str, *, encode: bool) -> str:

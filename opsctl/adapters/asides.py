@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from opsctl.errors import SystemFailed
+from opsctl.errors import ConfigurationError, SystemFailed
+
+BEGIN = b'{"digest"'
+"""How a line of ours begins, also one that a kill cut short or whose mending went wrong."""
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,11 +46,14 @@ class Asides:
 
     @property
     def known(self) -> set[str]:
-        """The digests of what the file has already; a line that a kill cut short is none."""
+        """The digests of what the file has already; a line that a kill cut short is none.
+
+        Raises ConfigurationError for what is no file, or holds something else.
+        """
         if self._known is None:
             try:
-                with self.path.open("rb") as file:
-                    self._known = set(_digests(file))
+                with self._opened(os.O_RDONLY) as file:
+                    self._known = set(self._digests(file))
             except FileNotFoundError:
                 self._known = set()
             except OSError as cause:
@@ -71,17 +79,39 @@ class Asides:
         return SystemFailed(what, "Name another file with --aside.")
 
     def _append(self, text: bytes) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self.path, flags, 0o600)
-        with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            os.fchmod(descriptor, 0o600)
+        with self._opened(os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
+            descriptor = file.fileno()
             size = os.fstat(descriptor).st_size
             torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
             file.write((b"\n" if torn else b"") + text)
+            file.flush()
             os.fsync(descriptor)
         if not size:
             _sync_folder(self.path.parent)
+
+    @contextmanager
+    def _opened(self, flags: int) -> Iterator[BinaryIO]:
+        """The file, 0600 where it is made; never a link, nor waiting for a pipe's other end."""
+        descriptor = os.open(self.path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise self._foreign("it is no plain file")
+            with os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b", closefd=False) as file:
+                yield file
+        finally:
+            os.close(descriptor)
+
+    def _digests(self, lines: Iterable[bytes]) -> Iterator[str]:
+        for line in lines:
+            try:
+                yield msgspec.json.decode(line, type=Line).digest
+            except (msgspec.MsgspecError, UnicodeError):
+                if line.strip() and not BEGIN.startswith(line[: len(BEGIN)]):
+                    raise self._foreign("it holds something else") from None
+
+    def _foreign(self, why: str) -> ConfigurationError:
+        return ConfigurationError(f"What can't be read can't be kept in {self.path}: {why}.", "Name another file with --aside.")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -91,12 +121,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _digests(lines: Iterable[bytes]) -> Iterator[str]:
-    for line in lines:
-        with suppress(msgspec.MsgspecError, UnicodeError):
-            yield msgspec.json.decode(line, type=Line).digest
 
 
 def _line(raw: bytes, reason: str, now: datetime) -> Line:

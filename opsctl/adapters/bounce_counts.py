@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from psycopg import sql
 
 from opsctl.adapters import addresses
+from opsctl.adapters.bounced import COMPLAINED
 from opsctl.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ SELECT kind, type, count(*) AS notifications, count(DISTINCT recipient) AS addre
 FROM {table} WHERE at >= %(since)s GROUP BY kind, type ORDER BY 3 DESC
 """
 MARKS = """
-SELECT lower({email}) AS address, {id}::text AS user, {status} AS status, {count} AS bounces, {active} IS TRUE AS active, last.at, last.kind
-FROM {users} LEFT JOIN LATERAL
-     (SELECT at, kind FROM {table} WHERE recipient = lower({email}) ORDER BY at DESC LIMIT 1) AS last ON true
-WHERE {which} IN (SELECT jsonb_array_elements_text(%(listed)s::jsonb)) ORDER BY {id} OFFSET %(skip)s LIMIT {page}
+SELECT lower({email}) AS address, {id}::text AS user, {status} AS status, {count} AS bounces, {active} IS TRUE AS active
+FROM {users} WHERE {which} IN (SELECT jsonb_array_elements_text(%(listed)s::jsonb)) ORDER BY {id} OFFSET %(skip)s LIMIT {page}
 """
 LISTED, MARKED = "lower({email})", "{status}"
+LATEST = """
+SELECT recipient, kind, max(at) AS at FROM {table}
+WHERE recipient IN (SELECT jsonb_array_elements_text(%(recipients)s::jsonb)) GROUP BY recipient, kind
+"""
 
 COUNTED = """
 SELECT recipient, domain FROM {table} WHERE at >= %(since)s AND kind <> 'complaint'
@@ -107,16 +111,30 @@ def by_kind(systems: Systems, settings: BounceSettings, since: datetime) -> list
 
 
 def marks(systems: Systems, settings: BounceSettings, listed: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """What the database has of the addresses listed, in whatever spelling, and of all that it has marked; some may come twice."""
+    """What the database has of the addresses listed, in whatever spelling, and of all that it has marked; some may come twice.
+
+    `address` is as it is compared, `kind` why it would be marked, and `at` when that was last told of, if it was.
+    """
     spellings = [spelling for address in listed for spelling in _spellings(address)]
-    for first in range(0, len(spellings), PAGE):
-        yield from _pages(systems, settings, MARKS.replace("{which}", LISTED), listed=json.dumps(spellings[first : first + PAGE]))
-    yield from _pages(systems, settings, MARKS.replace("{which}", MARKED), listed=json.dumps(list(settings.marked)))
+    asked = [(LISTED, spellings[first : first + PAGE]) for first in range(0, len(spellings), PAGE)]
+    for which, some in [*asked, (MARKED, list(settings.marked))]:
+        for rows in _paged(systems, settings, MARKS.replace("{which}", which), listed=json.dumps(some)):
+            yield from _dated(systems, settings, rows)
+
+
+def _dated(systems: Systems, settings: BounceSettings, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The notifications are looked up here and not in SQL, which can't compare addresses as we do."""
+    recipients = sorted({compared(row["address"]) for row in rows})
+    found = _query(systems, settings, LATEST, recipients=json.dumps(recipients))
+    latest = {(row["recipient"], row["kind"]): row["at"] for row in found}
+    for row in rows:
+        address, kind = compared(row["address"]), "complaint" if row["status"] == COMPLAINED else "bounce"
+        yield {**row, "address": address, "kind": kind, "at": latest.get((address, kind))}
 
 
 def over(systems: Systems, settings: BounceSettings, rule: Rule) -> Iterator[dict[str, Any]]:
     """Each user with too many bounces, by id: `id`, whether `active`, whether `exempt`."""
-    return _pages(systems, settings, OVER, **_values(systems, settings, rule))
+    return chain.from_iterable(_paged(systems, settings, OVER, **_values(systems, settings, rule)))
 
 
 def spread(systems: Systems, settings: BounceSettings, rule: Rule) -> list[Spread]:
@@ -156,10 +174,10 @@ def _exempt(name: str) -> str:
     return found.recipient if "@" in name.strip()[1:] else found.domain
 
 
-def _pages(systems: Systems, settings: BounceSettings, text: str, **values: Any) -> Iterator[dict[str, Any]]:
+def _paged(systems: Systems, settings: BounceSettings, text: str, **values: Any) -> Iterator[list[dict[str, Any]]]:
     skip = 0
     while rows := _query(systems, settings, text, **values, skip=skip):
-        yield from rows
+        yield rows
         skip += len(rows)
 
 

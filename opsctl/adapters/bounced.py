@@ -80,16 +80,16 @@ SELECT {id}::text AS id, {status}::text AS status FROM {users}
 WHERE lower({email}) IN (SELECT jsonb_array_elements_text(%(spellings)s::jsonb)) ORDER BY {id}
 """
 # What another notification says of the address stays said.
-TAKE_BACK = """
+SAID_TOO = "SELECT 1 FROM {table} WHERE recipient = %(recipient)s AND feedback_id <> %(feedback_id)s AND type = 'Permanent'"
+TAKE_BACK = f"""
 WITH gone AS (
-    DELETE FROM {table} WHERE feedback_id = %(feedback_id)s AND recipient = %(recipient)s RETURNING type
+    DELETE FROM {{table}} WHERE feedback_id = %(feedback_id)s AND recipient = %(recipient)s RETURNING type
 ), put_back AS (
-    UPDATE {users} AS account SET
-        {status} = CASE WHEN gone.type = 'Permanent' AND account.{status} = {bounced_word} AND NOT EXISTS (
-                SELECT 1 FROM {table} WHERE recipient = %(recipient)s AND feedback_id <> %(feedback_id)s AND type = 'Permanent')
-            THEN before.{status} ELSE account.{status} END,
-        {count} = CASE WHEN gone.type = 'Permanent' THEN account.{count} ELSE greatest(account.{count} - 1, 0) END
-    FROM gone, jsonb_populate_recordset(NULL::{users}, %(before)s::jsonb) AS before WHERE before.{id} = account.{id} RETURNING 1
+    UPDATE {{users}} AS account SET
+        {{status}} = CASE WHEN gone.type = 'Permanent' AND account.{{status}} = {{bounced_word}} AND NOT EXISTS ({SAID_TOO})
+            THEN before.{{status}} ELSE account.{{status}} END,
+        {{count}} = CASE WHEN gone.type = 'Permanent' THEN account.{{count}} ELSE greatest(account.{{count}} - 1, 0) END
+    FROM gone, jsonb_populate_recordset(NULL::{{users}}, %(before)s::jsonb) AS before WHERE before.{{id}} = account.{{id}} RETURNING 1
 )
 SELECT (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM put_back) AS users
 """
@@ -134,6 +134,11 @@ class Bounced(Adapter):
         with self._translating():
             rows = self._systems.database.query(self._sql(HOLDERS), spellings=spellings)
         return [Holder(str(row["id"]), row["status"]) for row in rows]
+
+    def said_too(self, feedback_id: str, address: Address) -> bool:
+        """Whether another notification says that the address bounced for good."""
+        with self._translating():
+            return bool(self._systems.database.query(self._sql(SAID_TOO), feedback_id=feedback_id, recipient=address.recipient))
 
     @writes
     def count(self, batch: Sequence[Counted]) -> Tally:

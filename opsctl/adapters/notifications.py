@@ -65,7 +65,7 @@ class Notifications(Adapter):
     def batches(self, source: str, digest: str, size: int) -> Iterator[Batch]:
         """The pinned content, batch after batch; raises Moved when it is another by now, Waiting when nobody gives it again."""
         with self._spool.opened(Pinned(source, digest, size)) as stream:
-            yield from self.batched(pieces(stream))
+            yield from self.batched(each for piece in pieces(stream) for each in ses_notifications.apart(piece))
 
     def batched(self, messages: Iterable[bytes]) -> Iterator[Batch]:
         """Read messages and give what they say, no more at once than one statement takes."""
@@ -89,6 +89,10 @@ class Notifications(Adapter):
     def unkept(self, path: str, batch: Batch) -> set[str]:
         """The digests of what can't be read and isn't kept aside yet."""
         return {digest(raw) for raw, _ in batch.bad} - self._aside(path).known
+
+    def aside_fits(self, path: str) -> None:
+        """Raise ConfigurationError where what can't be read could not be kept: no plain file, or one that holds something else."""
+        self._aside(path).known  # noqa: B018
 
     @writes
     def put_aside(self, path: str, batch: Batch) -> int:

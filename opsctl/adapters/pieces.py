@@ -16,14 +16,15 @@ LARGEST = 1 << 20
 """Bytes of one piece. SNS and SQS carry at most 1 MiB, so that a longer one is none of theirs and comes in parts."""
 CHUNK = 1 << 16
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}"]', re.DOTALL)
-BETWEEN = b" \t\r\n,[]"
+AROUND = b" \t\r\n,"
+BETWEEN = AROUND + b"[]"
 BOM = b"\xef\xbb\xbf"
 
 
 def pieces(stream: BinaryIO) -> Iterator[bytes]:
-    """Each object's bytes, in their order. Where one of the first lines is a whole object, every line is to be one."""
+    """Each object's bytes, in their order. Unless it is an array, one whole object among the first lines makes a line each."""
     head = (stream.read(CHUNK) + stream.readline(LARGEST)).removeprefix(BOM)
-    if any(_is_whole(line) for line in head.split(b"\n")):
+    if not head.lstrip().startswith(b"[") and any(_is_whole(line) for line in head.split(b"\n")):
         yield from _lines(io.BytesIO(head))
         yield from _lines(stream)
     else:
@@ -43,7 +44,7 @@ def _is_whole(line: bytes) -> bool:
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
     while line := stream.readline(LARGEST):
-        if bare := line.strip():
+        if bare := line.strip(AROUND):
             yield bare
 
 

@@ -23,10 +23,13 @@ DEEPEST = 4
 CERTIFICATE = re.compile(r"https://sns\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/SimpleNotificationService-[0-9a-f]+\.pem")
 IDENTIFIER = re.compile(r"[\x21-\x7e]{1,256}")
 WORD = re.compile(r"[\w. -]{1,64}", re.ASCII)
+SEVERAL = re.compile(rb'\{\s*"Messages"\s*:')
 
 BOUNCES: dict[str, Effect] = {"permanent": "bounced", "transient": "soft", "undetermined": "soft"}
 NO_COMPLAINT = frozenset({"not-spam", "auth-failure"})
 """Feedback types by which the recipient complains of nothing (IANA, Messaging Abuse Reporting Format parameters)."""
+EARLIEST = datetime(2011, 1, 1, tzinfo=UTC)
+"""SES began in that month. A database, and its Data API, tell of times that Python has none for."""
 WRITTEN = {"permanent": "Permanent", "transient": "Transient", "undetermined": "Undetermined"}
 
 
@@ -114,7 +117,24 @@ class Message(Struct):
     mail: Mail | None = _called("mail")
 
 
+class Received(Struct):
+    """What SQS's ReceiveMessage answers with: several messages in one object."""
+
+    messages: list[msgspec.Raw] = msgspec.field(name="Messages")
+
+
 _decoder = msgspec.json.Decoder(Message)
+_several = msgspec.json.Decoder(Received)
+
+
+def apart(raw: bytes) -> list[bytes]:
+    """The messages of what SQS's ReceiveMessage answered with, so that a bad one spoils no other; else what was given."""
+    if not SEVERAL.match(raw):
+        return [raw]
+    try:
+        return [bytes(each) for each in _several.decode(raw).messages] or [raw]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return [raw]
 
 
 def read(raw: bytes | str, rules: Rules, depth: int = 0) -> list[Counted]:
@@ -179,6 +199,8 @@ def _moment(at: datetime | None, rules: Rules) -> datetime:
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     if at > rules.latest:
         raise Malformed("it happened in the future")
+    if at < EARLIEST:
+        raise Malformed("it happened before there was SES")
     return at
 
 

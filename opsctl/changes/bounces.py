@@ -89,16 +89,19 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
             return Moved(moved.what.rstrip("."))
         if not new and not unkept:
             read.notifications.keep(self.digest, until_resumed=False)
-            return Done(self._so(rows, ignored) + (self.left_over() if bad else ""))
+            return Done(self._so(rows, ignored, bad) + (self.left_over() if bad else ""))
         notes = [f"{had:,} of {rows:,} have been counted"] if had else []
         notes += [f"{rows - had - len(new):,} are in it twice"] if rows - had > len(new) else []
         notes += [f"{ignored:,} of other kinds"] if ignored else []
         notes += [f"{bad:,} can't be read: kept aside in {self.aside}"] if bad else []
         return Pending(len(new) + len(unkept), "notifications", "; ".join(notes))
 
-    def _so(self, rows: int, ignored: int) -> str:
+    def _so(self, rows: int, ignored: int, bad: int) -> str:
         if rows:
-            return f"all {rows:,} notifications in it have been counted"
+            return f"all {rows:,} notifications in it{' that can be read' if bad else ''} have been counted"
+        if bad:
+            others = ", and the others count for nobody" if ignored else ""
+            return f"{bad:,} of the {bad + ignored:,} messages in it can't be read{others}"
         why = f" ({ignored:,} of other kinds)" if ignored else ""
         return f"there is nothing to count in it{why}" if self.size else "it is empty"
 
@@ -152,7 +155,8 @@ class CountQueue(Counting, frozen=True, kw_only=True):
             return Pending(depth.waiting, "messages", "as SQS estimates them")
         if depth.in_flight:
             return Settling(f"{depth.in_flight:,} messages are with a consumer, or with one that died: waiting for them to go or come back")
-        return Done(f"the queue is empty{self.left_over()}")
+        delayed = f" but for {depth.delayed:,} delayed, which can't be received yet" if depth.delayed else ""
+        return Done(f"the queue is empty{delayed}{self.left_over()}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Ten messages at a time: count them, keep aside what can't be read, and only then delete them."""
@@ -251,7 +255,7 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
 class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     """A mark by hand is taken back: the notification is no longer counted for the address, and the status is the former one.
 
-    A status that another notification gave too stays; one that is no longer ours stops it.
+    A status that is no longer ours, or that another notification says too, stops it.
     """
 
     @property
@@ -267,14 +271,23 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look for the notification in the table."""
         if not self.counted(read):
-            return Done("this notification is not counted for this address")
+            stays = "; the status stays, since another says it too" if self._said_too(read) else ""
+            return Done(f"this notification is not counted for this address{stays}")
         if self.hard and self.now(read) != self.after:
             return Moved("the status is no longer the one that we gave, or as reviewed")
+        if self._said_too(read):
+            return Moved("another notification says that the address bounced, so that its status is no longer by our mark alone")
         return Pending(len(self.before), "users")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One statement."""
+        # One that is counted just now leaves the status as it is: then the check afterwards says so.
         return {"users": write.bounced.take_back(self.notification, write.notifications.address(self.address), self.before)}
+
+    def _said_too(self, read: Systems) -> bool:
+        """Whether the status that we would change back is also another notification's."""
+        changed = self.hard and self.before != self.after
+        return changed and read.bounced.said_too(self.notification, read.notifications.address(self.address))
 
     def inverse(self) -> Change:
         """The mark."""

@@ -156,7 +156,7 @@ def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows
     _longer_than_zero(since, "--since")
     settings: BounceSettings = systems.environment.need("bounces")
     suppressed = {bounce_counts.compared(each.address): each for each in systems.ses.suppressed(settings.region)}
-    held = {bounce_counts.compared(row["address"]): row for row in bounce_counts.marks(systems, settings, list(suppressed))}
+    held = {row["address"]: row for row in bounce_counts.marks(systems, settings, list(suppressed))}
     rows = [_beside(address, suppressed.get(address), held.get(address), settings) for address in suppressed | held]
     begin = systems.now() - since if since else None
     wanted = [row for row in rows if _wanted(row, begin, reason)]
@@ -164,11 +164,11 @@ def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows
 
 
 def _beside(address: str, ses: Suppressed | None, held: dict[str, Any] | None, settings: BounceSettings) -> dict[str, Any]:
-    """An address as both know it; `since` is SES's date, or without one when mail last came back."""
+    """An address as both know it; `since` is SES's date, or without one when what it is there for, bounce or complaint, last came."""
     marked = held is not None and held["status"] in settings.marked
     only_ses = "no such user" if held is None else "" if marked else "not marked in the database"
     said = only_ses if ses else "not on SES's list"
-    kind = "COMPLAINT" if held and held["kind"] == "complaint" else "BOUNCE"
+    kind = held["kind"].upper() if held else "BOUNCE"
     return {
         "address": address,
         "reason": ses.reason if ses else kind,
@@ -245,11 +245,11 @@ def process(systems: Systems, file: str | None, queue: bool, aside: Path | None)
     if queue:
         if not settings.queue:
             raise ConfigurationError("[bounces] names no queue.", f"Add queue = NAME to it in {systems.environment.path}.")
-        yield CountQueue(queue=settings.queue, region=settings.region, aside=_aside(aside, settings.queue))
+        yield CountQueue(queue=settings.queue, region=settings.region, aside=_aside(systems, aside, settings.queue))
         return
     pinned = systems.notifications.pin(file or STDIN)
     name = "stdin" if pinned.source == STDIN else Path(pinned.source).stem
-    kept = _aside(aside, f"{name}-{pinned.digest[:12]}")
+    kept = _aside(systems, aside, f"{name}-{pinned.digest[:12]}")
     if kept == pinned.source:
         raise click.UsageError("--aside is the file that is read; name another.")
     yield CountNotifications(source=pinned.source, digest=pinned.digest, size=pinned.size, aside=kept)
@@ -276,15 +276,15 @@ def mark(systems: Systems, email: str, hard: bool, soft: bool, notification: str
         raise click.UsageError("Give the bare address, without the name: the ledger keeps the command.")
     holders = systems.bounced.holders(address)
     if not holders:
-        raise NotFound(f"No user has the address {address.recipient}; nothing was changed.", "Check the address; case doesn't matter.")
+        raise NotFound(f"No user has the address {address.recipient}; nothing was changed.", "Check its spelling.")
     before = tuple((each.id, each.status) for each in holders)
     yield MarkAddress(notification=notification, address=unicodedata.normalize("NFC", email.strip()), hard=hard, before=before)
 
 
-def _aside(given: Path | None, name: str) -> str:
+def _aside(systems: Systems, given: Path | None, name: str) -> str:
     """Where to keep what can't be read: in the state folder, unless somebody says otherwise."""
-    if given is None:
-        return str(state_folder().resolve() / f"aside-{name}.jsonl")
-    if not given.resolve().parent.is_dir():
-        raise ConfigurationError(f"There is no folder {given.resolve().parent} for --aside.", "Make it, or name another file.")
-    return str(given.resolve())
+    path = state_folder().resolve() / f"aside-{name}.jsonl" if given is None else given.resolve()
+    if given and not path.parent.is_dir():
+        raise ConfigurationError(f"There is no folder {path.parent} for --aside.", "Make it, or name another file.")
+    systems.notifications.aside_fits(str(path))
+    return str(path)

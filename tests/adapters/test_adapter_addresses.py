@@ -38,6 +38,18 @@ def test_a_database_that_lowers_ascii_alone_finds_them_too() -> None:
     assert "jÖrg@mÜller.example" in parse("JÖRG@MÜLLER.EXAMPLE").others
 
 
+@pytest.mark.parametrize("held", ["ÉVA@MÜLLER.example", "Éva@Müller.example", "éva@müller.example"])
+def test_one_in_capitals_is_found_there_by_its_small_letters(held: str) -> None:
+    lowered = held.translate({upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)})
+    found = parse("éva@müller.example")
+    assert lowered in (found.recipient, *found.others)
+
+
+def test_a_capital_that_is_another_letter_makes_another_address() -> None:
+    others = parse("straße.kısa@example.com").others
+    assert not any("ss" in each or "kisa" in each for each in others)
+
+
 @pytest.mark.parametrize("text", ['"john doe"@example.com', "o'brien+tag@example.com", "a@b", "x_y=z@sub.example.co.uk"])
 def test_unusual_addresses_are_addresses(text: str) -> None:
     assert parse(text).recipient == text.lower()

@@ -87,6 +87,13 @@ def test_an_address_beyond_ascii_meets_its_users(opened: Callable[..., Any]) -> 
     assert [each.id for each in write.bounced.holders(addresses.parse(HELD[1]))] == ["11", "12", "13", "14"]
 
 
+def test_one_held_in_capitals_is_met_by_small_letters(opened: Callable[..., Any]) -> None:
+    write = opened(writing=True)
+    write.database.execute("UPDATE users SET email = 'ÉVA@example.com' WHERE id = 11")
+    assert [each.id for each in write.bounced.holders(addresses.parse("éva@example.com"))] == ["11"]
+    assert write.bounced.count([told(1, "éva@example.com", "bounced")]) == Tally(counted=1, bounced=1)
+
+
 def test_what_is_missing_is_said_by_its_place(opened: Callable[..., Any]) -> None:
     read, write = opened(writing=False), opened(writing=True)
     write.bounced.count([told(1, "user5@example.com")])

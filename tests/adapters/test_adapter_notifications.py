@@ -147,6 +147,22 @@ def test_what_nobody_took_up_goes_after_a_week(state: Path, pipe: Callable[..., 
     assert (old.exists(), young.exists()) == (False, True)
 
 
+@pytest.mark.parametrize("indent", [None, 4])
+def test_what_receive_message_prints_is_read_message_by_message(tmp_path: Path, state: Path, indent: int | None) -> None:
+    read, _ = process()
+    path = tmp_path / "received.json"
+    path.write_text(
+        json.dumps({"Messages": [{"MessageId": str(n), "Body": body} for n, body in enumerate([LINE, "broken", LINE])]}, indent=indent)
+    )
+    pinned = read.pin(str(path))
+    [batch] = read.batches(pinned.source, pinned.digest, pinned.size)
+    assert (batch.read, len(batch.rows), len(batch.bad)) == (3, 2, 1)
+    path.write_text('{"Messages": []}\n{"Messages": 7}\n')
+    pinned = read.pin(str(path))
+    [batch] = read.batches(pinned.source, pinned.digest, pinned.size)
+    assert (batch.read, len(batch.bad)) == (2, 2)
+
+
 def test_a_pipe_by_name_is_read_once_and_kept(tmp_path: Path, state: Path) -> None:
     reading, writing = os.pipe()
     os.write(writing, LINE.encode())
@@ -194,9 +210,37 @@ def test_a_line_that_was_mended_counts(tmp_path: Path, state: Path) -> None:
 
 def test_a_file_that_cant_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for path in (tmp_path / "link", tmp_path):
-        with pytest.raises(SystemFailed, match="can't be kept in"):
-            Asides(path).add([(b"{", "broken")])
+    with pytest.raises(SystemFailed, match="can't be kept in"):
+        Asides(tmp_path / "link").add([(b"{", "broken")])
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "notes", "notes that begin like ours"])
+def test_what_is_no_file_of_ours_is_left_as_it_is(tmp_path: Path, kind: str) -> None:
+    """A pipe has nobody at its other end, and must not be waited for."""
+    path, notes = tmp_path / "aside", "Call the provider.\n"
+    if kind == "a folder":
+        path.mkdir(mode=0o755)
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        if os.geteuid():
+            pytest.skip("only root makes one")
+        os.mknod(path, 0o644 | stat.S_IFCHR, os.makedev(1, 3))
+    else:
+        path.write_text(notes if kind == "notes" else f'{{"digest": 1}}\n{notes}')
+    path.chmod(0o644)
+    for work in (lambda: Asides(path).known, lambda: Asides(path).add([(b"{", "broken")])):
+        with pytest.raises(ConfigurationError, match="can't be kept in"):
+            work()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert not path.is_file() or path.read_text().endswith(notes)
+
+
+def test_a_file_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "aside"
+    path.touch(0o640)
+    assert Asides(path).add([(b"{", "broken")]) == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_a_batch_is_no_larger_than_a_statement_takes() -> None:

@@ -143,6 +143,8 @@ BROKEN = {
     with_("2026-02-30T12:00:00Z", "bounce", "timestamp"): "timestamp",
     with_("yesterday", "bounce", "timestamp"): "timestamp",
     with_("2126-01-01T00:00:00Z", "bounce", "timestamp"): "in the future",
+    with_("0001-01-01T00:00:00+14:00", "bounce", "timestamp"): "before there was SES",
+    with_("1970-01-01T00:00:00Z", "bounce", "timestamp"): "before there was SES",
     with_("210987654321", "mail", "sendingAccountId"): "another account's mail",
 }
 

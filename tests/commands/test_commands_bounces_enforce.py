@@ -188,6 +188,38 @@ def test_the_list_says_what_one_has_and_the_other_lacks(world: World, replace: d
     assert [row["address"] for row in complaints] == ["user41@example.com", "user42@example.com"]
 
 
+@DRIVERS
+def test_the_list_says_why_an_address_is_marked_and_since_when(world: World, replace: dict[str, str]) -> None:
+    """A complaint stays one whatever came back since; the users' addresses stand there as they were typed."""
+    world.configure(replace)
+    run(
+        world,
+        "UPDATE users SET email_status = 'complained' WHERE id IN (61, 62, 500); UPDATE users SET email_status = 'bounced' WHERE id = 63",
+    )
+    run(world, "UPDATE users SET email = 'jan@Müller.example' WHERE id = 61")
+    rows = [
+        ("jan@xn--mller-kva.example", "complaint", "abuse", 3),
+        ("user62@example.com", "complaint", "abuse", 4),
+        ("user62@example.com", "bounce", "Transient", 1),
+        ("user63@example.com", "bounce", "Permanent", 5),
+        ("user63@example.com", "complaint", "not-spam", 1),
+    ]
+    for number, (address, kind, sort, days) in enumerate(rows):
+        run(
+            world,
+            "INSERT INTO ses_notifications (feedback_id, recipient, domain, kind, type, subtype, at) VALUES"
+            f" ('l{number}', '{address}', '{address.partition('@')[2]}', '{kind}', '{sort}', 'General', current_date - {days})",
+        )
+    shown = {row["address"]: row for row in told(world, "bounces", "list") if row["difference"] == "not on SES's list"}
+    days = {row["address"]: row["since"] for row in told(world, "bounces", "list", "--since", "6d") if row["address"] in shown}
+    assert sorted(days, key=lambda address: days[address]) == ["user63@example.com", "user62@example.com", "jan@xn--mller-kva.example"]
+    assert {address: row["reason"] for address, row in shown.items() if address not in days} == {"user500@example.com": "COMPLAINT"}
+    assert shown["user500@example.com"]["since"] is None
+    found = {row["address"] for row in told(world, "bounces", "list", "--reason", "complaint")}
+    assert found >= {"jan@xn--mller-kva.example", "user62@example.com", "user500@example.com"}
+    assert "user63@example.com" not in found
+
+
 @pytest.mark.parametrize(
     ("line", "operation"), [("stats", "ses.GetAccount"), ("stats", "ses.GetSendStatistics"), ("list", "ses.ListSuppressedDestinations")]
 )

@@ -178,6 +178,28 @@ def test_a_file_with_nothing_for_us_changes_nothing(world: World) -> None:
         assert (shown["result"], shown["changes"][0]["why"]) == ("unchanged", why)
 
 
+def test_a_file_of_which_nothing_can_be_read_doesnt_pass_for_an_empty_one(world: World) -> None:
+    delivery = notifications.sns({"notificationType": "Delivery", "mail": {}}, AT)
+    shown = told(world, "bounces", "process", write(world, delivery, "nonsense", "more of it"), "-y")
+    assert shown["changes"][0]["why"].startswith(
+        "2 of the 3 messages in it can't be read, and the others count for nobody; what can't be read"
+    )
+    shown = told(world, "bounces", "process", write(world, line(), "nonsense"), "-y")
+    assert shown["changes"][0]["why"].startswith("all 1 notifications in it that can be read have been counted; what can't be read is in")
+
+
+@pytest.mark.parametrize("how", [["--queue"], ["FILE"]])
+def test_a_file_of_somebody_elses_is_refused_before_anything_is_done(world: World, how: list[str]) -> None:
+    os.mkfifo(world.home / "pipe")
+    (world.home / "notes").write_text("Call the provider.\n")
+    how = [write(world, "nonsense") if each == "FILE" else each for each in how]
+    for name, why in (("pipe", "it is no plain file"), ("notes", "it holds something else")):
+        for mode in ("-n", "-y"):
+            assert why in refusal(world.opsctl("bounces", "process", *how, "--aside", str(world.home / name), mode), 2)
+    assert (world.home / "notes").read_text() == "Call the provider.\n"
+    assert depth(world) == [29, 0]
+
+
 def test_more_than_may_be_affected_is_refused(world: World) -> None:
     file = write(world, *(line(at=AT + n) for n in range(3)))
     assert "3 notifications, above the limit of 2" in refusal(world.opsctl("bounces", "process", file, "-y", "--max-affected", "2"), 4)
@@ -196,6 +218,14 @@ def test_without_the_table_it_is_said_how_to_make_it(world: World) -> None:
         assert "opsctl makes no tables by itself" in refusal(done, 1)
         assert "ses_notifications.sql" in done.err
     assert depth(world) == [29, 0]
+
+
+def test_a_message_that_is_delayed_is_said(world: World) -> None:
+    client, url = queue(world)
+    client.purge_queue(QueueUrl=url)
+    client.send_message(QueueUrl=url, MessageBody=line(), DelaySeconds=900)
+    done = told(world, "bounces", "process", "--queue", "-y")
+    assert done["changes"][0]["why"] == "the queue is empty but for 1 delayed, which can't be received yet"
 
 
 @pytest.mark.parametrize("action", ["throttle", "fail"])
@@ -234,6 +264,22 @@ def test_a_mark_needs_a_user_a_kind_and_an_id(world: World) -> None:
     assert world.opsctl("bounces", "mark", "user5", "--hard", "--notification", "x", "-y").code == 2
     assert world.opsctl("bounces", "process").code == world.opsctl("bounces", "process", "-", "--queue").code == 2
     assert world.count(ROWS) == 0
+
+
+def test_a_mark_that_a_notification_says_too_is_not_taken_back(world: World) -> None:
+    """The status would stay, whatever the undo said."""
+    marked = told(world, "bounces", "mark", "user70@example.com", "--hard", "--notification", "by-hand", "-y")
+    told(world, "bounces", "process", write(world, line(address="user70@example.com")), "-y")
+    for how in ("-n", "-y"):
+        assert "another notification says that the address bounced" in refusal(world.opsctl("runs", "undo", marked["run"], how), 4)
+    assert (world.count(STATUS.format("bounced")), world.count(ROWS)) == (1, 2)
+    with world.database() as connection:
+        connection.execute("DELETE FROM ses_notifications WHERE feedback_id = 'by-hand'")
+    assert "the status stays" in told(world, "runs", "undo", marked["run"], "-n")["changes"][0]["why"]
+    # Where the address had bounced before, there is no status to give back.
+    again = told(world, "bounces", "mark", "user70@example.com", "--hard", "--notification", "again", "-y")
+    told(world, "runs", "undo", again["run"], "-y")
+    assert (world.count(STATUS.format("bounced")), world.count(ROWS)) == (1, 1)
 
 
 def test_a_mark_and_its_notification_count_once(world: World) -> None:
