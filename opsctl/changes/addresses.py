@@ -102,10 +102,10 @@ class ListAddresses(Change, frozen=True, kw_only=True):
 
 def uncovered(now: AddressSet, addresses: tuple[str, ...]) -> list[str]:
     """The addresses that no entry of a set covers."""
-    return [one for one in addresses if covering(now, one) is None]
+    return [one for one in addresses if _covering(now, one) is None]
 
 
-def covering(now: AddressSet, address: str) -> str | None:
+def _covering(now: AddressSet, address: str) -> str | None:
     """The entry that an address is, or is in."""
     network = ip_network(address)
     return next((str(entry) for entry in now.networks if entry.version == network.version and network.subnet_of(entry)), None)  # type: ignore[arg-type]
