@@ -60,10 +60,10 @@ def _loader() -> Any:
 
     class Files(loaders.JSONFileLoader):  # type: ignore[misc]
         def load_file(self, file_path: str) -> Any:
-            for name, opened in ((f"{file_path}.json", open), (f"{file_path}.json.gz", gzip.open)):
+            for name, plain in ((f"{file_path}.json", bytes), (f"{file_path}.json.gz", gzip.decompress)):
                 if os.path.isfile(name):
-                    with opened(name, "rb") as file:
-                        return msgspec.json.decode(file.read())
+                    with open(name, "rb") as file:
+                        return msgspec.json.decode(plain(file.read()))
             return None
 
     class Models(loaders.Loader):  # type: ignore[misc]
