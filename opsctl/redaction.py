@@ -75,12 +75,20 @@ class Secret:
         self._value = value.encode() if isinstance(value, str) else value
         vault.remember(self._value)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it can be revealed."""
+        try:
+            self._value.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
+
     def reveal(self) -> str:
         """The value as text; raises Refused when it isn't text."""
-        try:
-            return self._value.decode()
-        except UnicodeDecodeError:
-            raise Refused("The secret is binary; it has no text.", "Use a text secret here.") from None
+        if not self.is_text:
+            raise Refused("The secret is binary; it has no text.", "Use a text secret here.")
+        return self._value.decode()
 
     def raw(self) -> bytes:
         """The value's bytes."""

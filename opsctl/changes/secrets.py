@@ -110,10 +110,15 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         return {"version": self.version}
 
     def _merged(self, write: Systems, value: Secret) -> Secret:
-        if self.key is None:
+        if self.before is None and self.key is None:
             return value
-        held = json.loads(write.secrets.value(self.id, region=self.region).reveal())
-        return Secret(json.dumps({**held, self.key: value.reveal()}))
+        held = write.secrets.value(self.id, region=self.region)
+        if not held.is_text:
+            raise Refused(
+                f"{self.name} holds a binary value, and what reads it would break on a text; nothing was changed.",
+                f"Make the new one, then: {self._aws(write.environment, 'put-secret-value --secret-binary fileb://FILE')}",
+            )
+        return value if self.key is None else Secret(json.dumps({**json.loads(held.reveal()), self.key: value.reveal()}))
 
     def inverse(self) -> MoveSecretStage:
         """Take the label away; a version without labels is unused."""

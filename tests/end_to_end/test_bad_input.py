@@ -78,6 +78,12 @@ def test_a_value_that_is_no_value(world: World, source: str, value: str | bytes,
     assert world.snapshot() == before
 
 
+def test_a_binary_secret_gets_no_text(world: World) -> None:
+    before = world.snapshot()
+    assert "holds a binary value" in plain(world.opsctl("secrets", "rotate", "tls-pin", "--value-from", "generate", "-y"), 4)
+    assert world.snapshot() == before
+
+
 def test_a_signing_key_too_short_is_refused_before_anything_is_staged(world: World) -> None:
     before = world.snapshot()
     done = world.opsctl("secrets", "rotate", "jwt", "--value-from", "env:VALUE", "-y", env={"VALUE": "too-short-a-key"})

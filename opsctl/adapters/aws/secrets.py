@@ -111,11 +111,7 @@ class Secrets(Adapter):
 
         Sent again with the same id and value, it has no second effect; with another value AWS refuses it (SystemFailed).
         """
-        raw = value.raw()
-        try:
-            content: dict[str, Any] = {"SecretString": raw.decode()}
-        except UnicodeDecodeError:
-            content = {"SecretBinary": raw}
+        content = {"SecretString": value.reveal()} if value.is_text else {"SecretBinary": value.raw()}
         answer = self._aws.call(
             SERVICE,
             "put_secret_value",
