@@ -59,7 +59,7 @@ class Invocation:
         """Whoever sits at the terminal."""
         from opsctl.adapters.person import Person
 
-        return Person()
+        return Person(ahead=lambda: self.watcher.rests())
 
     @cached_property
     def values(self) -> Values:

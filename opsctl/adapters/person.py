@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import FileIO
 
 from opsctl.errors import Interrupted, Waiting
 from opsctl.redaction import Secret
@@ -16,12 +17,14 @@ ASSUMED = "assumed"
 class Person:
     """Asks on the controlling terminal, so that standard input stays free for a secret's value.
 
-    With `assume` (allowed in the sandbox only) checklist questions are passed with the first answer there is.
+    With `assume` (allowed in the sandbox only) checklist questions are passed with the first answer there is. `ahead` is called before
+    each question, to take away whatever is drawn on its line.
     """
 
-    def __init__(self, *, assume: bool = False, path: str = "/dev/tty") -> None:
+    def __init__(self, *, assume: bool = False, path: str = "/dev/tty", ahead: Callable[[], None] = lambda: None) -> None:
         self.assume = assume
         self._path = path
+        self._ahead = ahead
 
     @property
     def present(self) -> bool:
@@ -35,20 +38,13 @@ class Person:
         """Ask for a line; raises Waiting, with `otherwise` as the next step, when nobody is there."""
         if not self.present:
             raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+        self._ahead()
         try:
             with open(self._path, "r+b", buffering=0) as terminal:
                 terminal.write(f"{question}: ".encode())
-                line = b""
-                while not line.endswith(b"\n"):
-                    piece = terminal.read(1)
-                    if not piece:
-                        raise Waiting(f"{question}: the terminal was closed.", otherwise)
-                    line += piece
+                return _line(terminal, question, otherwise)
         except OSError as cause:
             raise Waiting(f"{question}: the terminal can't be read.", otherwise) from cause
-        except KeyboardInterrupt:
-            raise Interrupted("Stopped at a question; what was done so far is in the ledger.", "opsctl runs list --active") from None
-        return line.decode(errors="replace").strip()
 
     def agree(self, question: str, otherwise: str) -> bool:
         """Ask for a yes; anything else is a no."""
@@ -67,4 +63,19 @@ class Person:
         """Ask for a value without showing it."""
         if not self.present:
             raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+        self._ahead()
         return Secret(getpass.getpass(f"{question}: "))
+
+
+def _line(terminal: FileIO, question: str, otherwise: str) -> str:
+    line = b""
+    try:
+        while not line.endswith(b"\n"):
+            piece = terminal.read(1)
+            if not piece:
+                raise Waiting(f"{question}: the terminal was closed.", otherwise)
+            line += piece
+    except KeyboardInterrupt:
+        terminal.write(b"\n")
+        raise Interrupted("Stopped at a question; what was done so far is in the ledger.", "opsctl runs list --active") from None
+    return line.decode(errors="replace").strip()

@@ -115,6 +115,19 @@ def test_a_terminal_that_hangs_up_at_the_question(world: World) -> None:
     assert world.service("api")["desiredCount"] == 2
 
 
+def test_a_question_has_a_line_of_its_own(world: World) -> None:
+    """What is drawn while a step is looked at goes away before a person is asked."""
+    spawn = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", sys.executable, "-m", "opsctl.main"]
+    told = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*spawn, "notify", "slack", "--message", "look", "-y"], input=b"done\n", capture_output=True, env=told, timeout=60, check=False
+    )
+    drawn = done.stdout.decode()
+    assert "checking" in drawn
+    assert drawn[: drawn.index("Tell the team: look [done]: ")].endswith(("\r", "\n")), drawn
+    assert runs(world)[0]["state"] == "changed"
+
+
 def test_closed_standard_input_is_no_value(world: World) -> None:
     done = shell("$OPSCTL secrets rotate mail-key --value-from - -y <&-")
     assert done.returncode in (4, 7)
