@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
+import select
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import FileIO
@@ -12,6 +14,8 @@ from opsctl.errors import Interrupted, Waiting
 from opsctl.redaction import Secret
 
 ASSUMED = "assumed"
+LOOK_EVERY = 0.2
+"""Seconds between two looks whether the person has left; Ctrl-C reaches the main thread alone, and a question may be asked by another."""
 
 
 class Person:
@@ -25,6 +29,7 @@ class Person:
         self.assume = assume
         self._path = path
         self._ahead = ahead
+        self._left = threading.Event()
 
     @property
     def present(self) -> bool:
@@ -42,9 +47,29 @@ class Person:
         try:
             with open(self._path, "r+b", buffering=0) as terminal:
                 terminal.write(f"{question}: ".encode())
-                return _line(terminal, question, otherwise)
+                return self._line(terminal, question, otherwise)
         except OSError as cause:
             raise Waiting(f"{question}: the terminal can't be read.", otherwise) from cause
+
+    def leave(self) -> None:
+        """End every question that waits in another thread: it raises Waiting there."""
+        self._left.set()
+
+    def _line(self, terminal: FileIO, question: str, otherwise: str) -> str:
+        line = b""
+        try:
+            while not line.endswith(b"\n"):
+                if self._left.is_set():
+                    terminal.write(b"\n")
+                    raise Waiting(f"{question}: it was left unanswered.", otherwise)
+                if select.select([terminal], [], [], LOOK_EVERY)[0]:
+                    if not (piece := terminal.read(1)):
+                        raise Waiting(f"{question}: the terminal was closed.", otherwise)
+                    line += piece
+        except KeyboardInterrupt:
+            terminal.write(b"\n")
+            raise Interrupted("Stopped at a question; what was done so far is in the ledger.", "opsctl runs list --active") from None
+        return line.decode(errors="replace").strip()
 
     def agree(self, question: str, otherwise: str) -> bool:
         """Ask for a yes; anything else is a no."""
@@ -65,17 +90,3 @@ class Person:
             raise Waiting(f"{question}: nobody is here to answer.", otherwise)
         self._ahead()
         return Secret(getpass.getpass(f"{question}: "))
-
-
-def _line(terminal: FileIO, question: str, otherwise: str) -> str:
-    line = b""
-    try:
-        while not line.endswith(b"\n"):
-            piece = terminal.read(1)
-            if not piece:
-                raise Waiting(f"{question}: the terminal was closed.", otherwise)
-            line += piece
-    except KeyboardInterrupt:
-        terminal.write(b"\n")
-        raise Interrupted("Stopped at a question; what was done so far is in the ledger.", "opsctl runs list --active") from None
-    return line.decode(errors="replace").strip()

@@ -176,7 +176,8 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         """Says what becomes of the label."""
         if self.after is None:
             return f"take {self.stage} off version {(self.before or '')[:8]} of {self.name}"
-        return f"make version {self.after[:8]} of {self.name} current" if self.stage == CURRENT else f"move {self.stage} of {self.name}"
+        version = f"version {self.after[:8]} of {self.name}"
+        return f"make {version} current" if self.stage == CURRENT else f"put {self.stage} on {version}"
 
     def difference(self) -> tuple[Any, Any]:
         """Version ids."""

@@ -87,6 +87,7 @@ class Runner:
                     future.result()
             except KeyboardInterrupt:
                 self.halt.set()
+                self.write.person.leave()
                 for future in futures:
                     future.cancel()
                 raise Interrupted("Interrupted; what was begun was let finish.", f"opsctl runs resume {self.run.id}") from None

@@ -38,6 +38,19 @@ def test_at_the_question_nothing_is_changed(world: World) -> None:
     assert world.snapshot() == before
 
 
+@pytest.mark.parametrize("stop", STOPS)
+def test_at_a_question_of_a_step_nothing_is_answered(world: World, stop: signal.Signals) -> None:
+    """Another thread asks that one than the one that is interrupted."""
+    child = world.opsctl.start("notify", "slack", "--message", "look", "-y", typed="")
+    asked(child, b"[done]: ")
+    os.kill(child.pid, stop)
+    plain(child.wait(20), 6)
+
+    assert states(world) == ["pending"]
+    world.opsctl("runs", "resume", runs(world)[0]["run"], typed="done\n", check=0)
+    assert states(world) == ["applied"]
+
+
 @pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
 def test_in_an_effect_it_is_let_finish_and_resumed(world: World, signals: tuple[signal.Signals, ...]) -> None:
     world.fault("aws", "ecs.UpdateService", "slow", seconds=2)
