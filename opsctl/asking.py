@@ -12,20 +12,25 @@ from opsctl.errors import OpsctlError, SystemFailed
 
 PATIENCE = 20.0
 """Seconds after which a source that hasn't answered is left alone."""
+AT_ONCE = 16
+"""How many are asked at a time."""
 
 T = TypeVar("T")
 
 
 def at_once(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -> dict[str, T | OpsctlError]:
-    """Ask every source in a thread of its own; return each one's answer or error, in the order given.
+    """Ask every source in a thread of its own, sixteen at a time; return each one's answer or error, in the order given.
 
     A thread that still waits for a source holds nothing up, not even the end of the process. An exception that isn't opsctl's is raised.
     """
     answers: queue.SimpleQueue[tuple[str, T | BaseException]] = queue.SimpleQueue()
 
+    free = threading.Semaphore(AT_ONCE)
+
     def ask(name: str, source: Callable[[], T]) -> None:
         try:
-            answers.put((name, source()))
+            with free:
+                answers.put((name, source()))
         except BaseException as cause:  # noqa: BLE001 - it is raised below, where somebody can see it
             answers.put((name, cause))
 
@@ -50,3 +55,11 @@ def answered(told: T | OpsctlError) -> T:
     if isinstance(told, OpsctlError):
         raise told
     return told
+
+
+def some_answered(found: Mapping[str, T | OpsctlError]) -> Mapping[str, T | OpsctlError]:
+    """What `at_once` found; raises the first error when no source answered, which then is no matter of one source: no login, no network."""
+    failed = [each for each in found.values() if isinstance(each, OpsctlError)]
+    if failed and len(failed) == len(found):
+        raise failed[0]
+    return found

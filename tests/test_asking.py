@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from opsctl.asking import at_once
+from opsctl.asking import at_once, some_answered
 from opsctl.errors import Denied, SystemFailed
 
 
@@ -41,3 +41,12 @@ def test_a_defect_is_not_taken_for_an_answer() -> None:
 
 def test_nobody_asked_is_nothing() -> None:
     assert at_once({}) == {}
+
+
+def test_when_nobody_answered_the_first_error_is_raised_and_else_none() -> None:
+    denied = Denied("no")
+    some = {"one": denied, "two": 2}
+    assert some_answered(some) == some
+    assert some_answered({}) == {}
+    with pytest.raises(Denied):
+        some_answered({"one": denied, "two": SystemFailed("neither")})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.asking import at_once
+from opsctl.asking import at_once, some_answered
 from opsctl.changes.addresses import ListAddresses, uncovered
 from opsctl.changes.base import Change
 from opsctl.changes.firewall import BlockListed, LimitRate
@@ -82,10 +82,7 @@ def status(systems: Systems) -> Page:
             "Most sampled addresses, last 5 min": lambda: _noisy(systems, settings, acl.result()),
             "Block list": lambda: _listed(systems, settings),
         }
-        found = at_once(sources, LONGEST)
-    failed = [rows for rows in found.values() if isinstance(rows, OpsctlError)]
-    if len(failed) == len(found):
-        raise failed[0]
+        found = some_answered(at_once(sources, LONGEST))
     told = {name: _said("could not be asked", rows.what) if isinstance(rows, OpsctlError) else rows for name, rows in found.items()}
     return Page(list(told.items()))
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl.asking import at_once, some_answered
 from opsctl.changes.base import Change
 from opsctl.changes.proofs import prove
 from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
 from opsctl.changes.secrets import CURRENT, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
 from opsctl.changing import SOURCE
 from opsctl.cli import changes, group, views
-from opsctl.errors import ConfigurationError, Refused, SystemFailed
+from opsctl.errors import OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
@@ -33,16 +34,18 @@ secrets = group("secrets")
 @views
 def list_(systems: Systems) -> list[dict[str, Any]]:
     """List the secrets that configuration names: their version, age and consumers, never their values."""
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda item: _row(systems, *item), sorted(systems.config.secrets.items())))
+    wanted = dict(sorted(systems.config.secrets.items()))
+    found = some_answered(at_once({name: partial(_state, systems, name, secret) for name, secret in wanted.items()}))
+    return [_row(name, wanted[name], each) for name, each in found.items()]
 
 
-def _row(systems: Systems, name: str, secret: SecretSettings) -> dict[str, Any]:
+def _row(name: str, secret: SecretSettings, state: dict[str, Any] | OpsctlError) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "id": secret.id, "kind": secret.kind, "consumers": secret.consumers}
-    try:
-        return row | (_variable(systems, name, secret) if secret.kind == "function" else _version(systems, secret))
-    except (SystemFailed, ConfigurationError) as cause:
-        return {**row, "version": None, "changed": None, "state": cause.what}
+    return row | ({"version": None, "changed": None, "state": state.what} if isinstance(state, OpsctlError) else state)
+
+
+def _state(systems: Systems, name: str, secret: SecretSettings) -> dict[str, Any]:
+    return _variable(systems, name, secret) if secret.kind == "function" else _version(systems, secret)
 
 
 def _version(systems: Systems, secret: SecretSettings) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from opsctl.asking import at_once, some_answered
 from opsctl.changes.base import Change
 from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
 from opsctl.changing import DURATION
 from opsctl.cli import changes, group, views
-from opsctl.errors import ConfigurationError, NotFound, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import Check, Series, Verdict
 
 if TYPE_CHECKING:
@@ -58,15 +59,12 @@ def status(systems: Systems, name: str | None, healthy: bool) -> list[dict[str, 
     names = [name] if name else sorted(systems.config.services)
     for one in names:
         systems.environment.service(one)
-    with ThreadPoolExecutor(8) as pool:
-        rows = list(pool.map(lambda one: row(systems, one), names))
-    if rows and all(each["desired"] is None for each in rows):
-        raise SystemFailed(f"No service could be asked: {rows[0]['deployment']}", "What else is up: opsctl status")
+    found = rows(systems, names)
     if healthy:
         return Verdict(
-            [check for each in rows for check in _well(systems, each)], "opsctl status; then opsctl service redeploy NAME --again"
+            [check for each in found for check in _well(systems, each)], "opsctl status; then opsctl service redeploy NAME --again"
         )
-    return rows
+    return found
 
 
 def _well(systems: Systems, row: dict[str, Any]) -> Iterator[Check]:
@@ -85,13 +83,15 @@ def _well(systems: Systems, row: dict[str, Any]) -> Iterator[Check]:
         yield Check(f"{name} calls itself healthy", found.ok, f"{found.detail}, {found.latency_ms:.0f} ms")
 
 
-def row(systems: Systems, name: str) -> dict[str, Any]:
-    """One service as a row; what can't be asked is said in it."""
+def rows(systems: Systems, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Each service as a row, asked side by side; one that can't be asked says so in its row. Raises the error when none can be."""
+    found = some_answered(at_once({name: partial(_row, systems, name) for name in names}))
+    return [_unasked(name, each.what) if isinstance(each, OpsctlError) else each for name, each in found.items()]
+
+
+def _row(systems: Systems, name: str) -> dict[str, Any]:
     settings = systems.environment.service(name)
-    try:
-        state = systems.ecs.service(settings.cluster, settings.service)
-    except SystemFailed as cause:
-        return unasked(name, cause.what)
+    state = systems.ecs.service(settings.cluster, settings.service)
     primary = state.primary
     return {
         "service": name,
@@ -104,8 +104,7 @@ def row(systems: Systems, name: str) -> dict[str, Any]:
     }
 
 
-def unasked(name: str, why: str) -> dict[str, Any]:
-    """The row of a service that couldn't be asked."""
+def _unasked(name: str, why: str) -> dict[str, Any]:
     return {"service": name, "desired": None, "running": None, "pending": None, "deployment": why, "since": None, "event": None}
 
 

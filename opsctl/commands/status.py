@@ -14,7 +14,7 @@ from opsctl.asking import at_once
 from opsctl.changing import DURATION
 from opsctl.cli import single, views
 from opsctl.commands import alarms
-from opsctl.commands.service import row, unasked
+from opsctl.commands.service import rows
 from opsctl.errors import OpsctlError
 from opsctl.render.shapes import Page, Watch
 
@@ -41,8 +41,7 @@ def _health(base: str | None, health: Health) -> Rows:
 
 
 def _services(systems: Systems) -> Rows:
-    found = at_once({name: partial(row, systems, name) for name in sorted(systems.config.services)})
-    return [unasked(name, each.what) if isinstance(each, OpsctlError) else each for name, each in found.items()]
+    return rows(systems, sorted(systems.config.services))
 
 
 def _database(systems: Systems) -> Rows:
@@ -192,4 +191,4 @@ def page(systems: Systems, sources: dict[str, Callable[[Systems], Rows]]) -> Pag
 
 
 def _said(found: Rows | OpsctlError) -> Rows:
-    return [{"state": "could not be asked", "why": found.what}] if isinstance(found, OpsctlError) else found
+    return [{"state": "could not be asked", "why": found.what, "next": found.next}] if isinstance(found, OpsctlError) else found

@@ -89,6 +89,14 @@ def test_credentials_that_have_expired(world: World, call: str) -> None:
     assert world.service("api")["desiredCount"] == 2
 
 
+@pytest.mark.parametrize(("line", "code"), [("service status", 1), ("secrets list", 1), ("database status", 1), ("status", 0)])
+def test_what_only_reads_says_the_login_line_too(world: World, line: str, code: int) -> None:
+    world.configure({'login = "opsctl sandbox up"': 'login = "aws sso login --profile oncall"'})
+    lifecycle.set_fault(world.rehearsal.folder, Rule("aws", "sts.GetCallerIdentity", "refuse", 0, 401, 0))
+    done = world.opsctl(*line.split(), env={"COLUMNS": "300"}, check=code)
+    assert "aws sso login --profile oncall" in done.out + done.err
+
+
 def test_throttled_a_little_it_waits_and_goes_on(world: World) -> None:
     world.fault("aws", "ecs.UpdateService", "throttle", times=2)
     assert world.opsctl("-o", "json", "service", "scale", "api", "4", "-y", check=0).json["result"] == "changed"
