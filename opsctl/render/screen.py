@@ -73,12 +73,16 @@ class Screen:
             raise _wrong(what)
         return None
 
-    def _stream(self, rows: Iterator[Any]) -> None:
+    def _stream(self, rows: Iterator[dict[str, Any]]) -> None:
+        """Print rows as they come. A person is told what the columns are, or that there is nothing; what reads the output isn't."""
+        told = self.json
         for row in rows:
-            if self.json:
-                self._print(msgspec.json.encode(_plain(row)).decode())
-            else:
-                self._print(_line(row))
+            if not told and sys.stdout.isatty():
+                self._print("  ".join(row), err=True)
+            told = True
+            self._print(msgspec.json.encode(_plain(row)).decode() if self.json else _line(row))
+        if not told:
+            self._print(_drawn([]), err=True)
 
     def _watch(self, watch: Watch) -> None:
         """Draw each page in the last one's place on a terminal, one after another elsewhere; Ctrl-C is the way to end it."""
@@ -248,6 +252,5 @@ def _record(record: dict[str, Any]) -> str:
     return "\n".join(f"{k:<{wide}}  {_cell(v)}" for k, v in record.items())
 
 
-def _line(row: Any) -> str:
-    plain = row if isinstance(row, dict) else msgspec.structs.asdict(row)
-    return "  ".join(indented(v) if isinstance(v, str) else str(_cell(v)) for v in plain.values())
+def _line(row: dict[str, Any]) -> str:
+    return "  ".join(indented(v) if isinstance(v, str) else str(_cell(v)) for v in row.values())

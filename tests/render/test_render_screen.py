@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,19 @@ def test_no_secret_leaves(output: str, capsys: pytest.CaptureFixture[str]) -> No
     assert HIDDEN in shown
     Screen(output).show(Text(VALUE, raw=True))
     assert VALUE in capsys.readouterr().out, "only text for a shell is left as it is"
+
+
+def test_a_person_is_told_the_columns_of_a_stream_and_that_it_is_empty(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    rows = [{"user": 1, "since": "noon"}]
+    Screen("table").show(iter(rows))
+    assert capsys.readouterr() == ("1  noon\n", "")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    Screen("table").show(iter(rows))
+    assert capsys.readouterr() == ("1  noon\n", "user  since\n")
+    Screen("json").show(iter([]))
+    assert capsys.readouterr() == ("", "")
+    Screen("table").show(iter([]))
+    assert capsys.readouterr() == ("", "nothing\n")
 
 
 def pages(*counts: int) -> Iterator[Page]:
