@@ -118,7 +118,20 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
                 f"{self.name} holds a binary value, and what reads it would break on a text; nothing was changed.",
                 f"Make the new one, then: {self._aws(write.environment, 'put-secret-value --secret-binary fileb://FILE')}",
             )
-        return value if self.key is None else Secret(json.dumps({**json.loads(held.reveal()), self.key: value.reveal()}))
+        return value if self.key is None else Secret(json.dumps({**self._members(held), self.key: value.reveal()}))
+
+    def _members(self, held: Secret) -> dict[str, Any]:
+        try:
+            members = json.loads(held.reveal())
+        except ValueError:
+            members = None
+        if not isinstance(members, dict):
+            # Without the cause: a JSON error may quote the value.
+            raise Refused(
+                f"The value of {self.name} is not a JSON object, so it has no key {self.key!r}; nothing was changed.",
+                "Take `key` out of its configuration, or have it made a JSON object.",
+            )
+        return members
 
     def inverse(self) -> MoveSecretStage:
         """Take the label away; a version without labels is unused."""

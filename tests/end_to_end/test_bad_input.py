@@ -84,6 +84,16 @@ def test_a_binary_secret_gets_no_text(world: World) -> None:
     assert world.snapshot() == before
 
 
+@pytest.mark.parametrize("held", ["the-plain-words-of-it", '["a", "list-of-it"]', '"text-of-it"', "null"])
+def test_a_secret_that_is_no_json_object_gets_no_key(world: World, held: str) -> None:
+    world.aws("secretsmanager").put_secret_value(SecretId="safawinet/prod/mail-key", SecretString=held)
+    before = world.secrets()["safawinet/prod/mail-key"]
+    done = world.opsctl("secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+    assert "is not a JSON object, so it has no key 'key'" in plain(done, 4)
+    assert "of-it" not in done.out + done.err
+    assert world.secrets()["safawinet/prod/mail-key"] == before
+
+
 def test_a_signing_key_too_short_is_refused_before_anything_is_staged(world: World) -> None:
     before = world.snapshot()
     done = world.opsctl("secrets", "rotate", "jwt", "--value-from", "env:VALUE", "-y", env={"VALUE": "too-short-a-key"})
