@@ -85,12 +85,14 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     - `telling`: how to learn whether a begun change happened: `probe` (check says), `token` (the call carries a token bound to run
       and step, so that sending it again has no second effect) or `blind` (nobody can tell: never sent twice).
     - `repeats`: what slipped through while it was made is taken by making it again.
+    - `pinned`: the fields that every planning pins anew, so that they are no part of what the change is.
     - `width`: how many neighbours of this kind may run side by side.
     - `lag`, `poll`, `timeout`: seconds in which a read may not show the write, between two checks, and until waiting ends.
     """
 
     telling: ClassVar[Telling] = "probe"
     repeats: ClassVar[bool] = False
+    pinned: ClassVar[frozenset[str]] = frozenset()
     width: ClassVar[int] = 1
     lag: ClassVar[float] = 0
     poll: ClassVar[float] = 2
@@ -113,8 +115,13 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
         return frozenset()
 
     @property
+    def identity(self) -> tuple[Any, ...]:
+        """What it is, whenever it is planned: its kind, its target, and its fields but those that are pinned anew."""
+        return (type(self), self.target, *(getattr(self, name) for name in self.__struct_fields__ if name not in self.pinned))
+
+    @property
     def remembered(self) -> bool:
-        """Whether no state can tell that it is so already, so that the ledger's memory of the last `recently` does."""
+        """Whether no state can tell that it is so already, so that the ledger's memory of the very same change within `recently` does."""
         return False
 
     @property

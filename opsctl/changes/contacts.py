@@ -124,6 +124,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 class TokenChange(Change, frozen=True, kw_only=True):
     """A change to one contact's pairing token, told by its fingerprint; `seen` is the newest write of the request, on HubSpot's clock."""
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"before", "seen"})
     poll: ClassVar[float] = 1
     lag: ClassVar[float] = 5
     timeout: ClassVar[float] = 120
@@ -205,6 +206,8 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
 
     It is asked for by the property, or by a signed event: then `event` is its id, and `at` when it is said to have happened.
     """
+
+    pinned: ClassVar[frozenset[str]] = TokenChange.pinned | {"event", "at"}
 
     event: int | None = None
     at: datetime | None = None

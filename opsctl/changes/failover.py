@@ -56,6 +56,7 @@ class FailOver(Change, frozen=True, kw_only=True):
 class FailOverCluster(FailOver, frozen=True, kw_only=True):
     """The writer of a cluster, Aurora's or Multi-AZ, is no longer `writer`; `named` says that it has to be `to`, and nobody else."""
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"writer", "to"})
     permissions: ClassVar[frozenset[str]] = frozenset(
         {
             "rds:FailoverDBCluster",
@@ -128,6 +129,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
 class FailOverInstance(FailOver, frozen=True, kw_only=True):
     """A Multi-AZ instance no longer works in `zone`, but in its standby's."""
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"zone", "to"})
     permissions: ClassVar[frozenset[str]] = frozenset({"rds:RebootDBInstance", "rds:DescribeDBInstances", "cloudwatch:GetMetricData"})
 
     instance: str
@@ -179,6 +181,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
 class ProveWrites(Change, frozen=True, kw_only=True):
     """After a failover a write was committed with the application's login, at the endpoint that the application uses."""
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"failover"})
     permissions: ClassVar[frozenset[str]] = frozenset(
         {"secretsmanager:GetSecretValue", "rds:DescribeDBClusters", "rds:DescribeDBInstances"}
     )

@@ -90,6 +90,7 @@ class FunctionChange(Change, frozen=True, kw_only=True):
 class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
     """$LATEST's description is `after`, so that Lambda has started it anew since, and it has read its secrets again."""
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"before", "after"})
     permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"})
 
     alias: str | None = None
@@ -156,6 +157,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
     Publishing and moving the alias are two calls and one effect: published again, nothing new comes of it.
     """
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"before", "after", "stored"})
     permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetAlias", "lambda:PublishVersion", "lambda:UpdateAlias"})
 
     alias: str

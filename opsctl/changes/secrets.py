@@ -51,6 +51,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
     """
 
     telling: ClassVar[Any] = "probe"
+    pinned: ClassVar[frozenset[str]] = frozenset({"version", "before"})
     permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:PutSecretValue", "secretsmanager:GetSecretValue"})
 
     key: str | None
@@ -152,6 +153,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     a change that follows. On the way back they start first, and read the value that is about to go, so that it is waited out then.
     """
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"before", "after"})
     permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:UpdateSecretVersionStage"})
     poll: ClassVar[float] = 1
 
@@ -268,6 +270,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
 class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
     """Secrets Manager's own rotation has made `version` current."""
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"version", "before"})
     permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:RotateSecret"})
     poll: ClassVar[float] = 5
 

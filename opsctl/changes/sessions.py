@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class SessionChange(Change, frozen=True, kw_only=True):
     """Sessions of `users` (ids; None for everybody's) that began before `cutoff`, on the database's clock."""
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"cutoff"})
+
     users: tuple[str, ...] | None
     cutoff: datetime
 

@@ -20,6 +20,7 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
     """Somebody has said that people are ready, before `variable` gets another value; unasked where it holds the given one already."""
 
     telling: ClassVar[Telling] = "token"
+    pinned: ClassVar[frozenset[str]] = frozenset({"before"})
 
     variable: str
     question: str
@@ -72,6 +73,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     `before` and `fingerprint` name the value that was reviewed and the given one; a generated value has none, and is told by its version.
     """
 
+    pinned: ClassVar[frozenset[str]] = frozenset({"before", "stored"})
     permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"})
 
     alias: str | None = None

@@ -14,7 +14,7 @@ from opsctl.engine import guards, outcome
 from opsctl.engine import plan as plans
 from opsctl.engine.ledger.rows import ENDED, Result, Run, Step
 from opsctl.engine.ledger.sqlite import Ledger
-from opsctl.engine.memory import LedgerMemory
+from opsctl.engine.memory import LedgerMemory, Remembered
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
@@ -67,14 +67,14 @@ class Engine:
             now.count, now.unit = then.count, then.unit
         return found
 
-    def _remembered(self, command: str) -> Run | None:
+    def _remembered(self, command: str) -> Remembered | None:
         """Our recent run of the same command, unless the systems tell that somebody has changed since what it made."""
-        run = self.memory.recently(command)
-        for step in self.ledger.steps(run.id) if run else []:
+        found = self.memory.recently(command)
+        for step in found.steps if found else []:
             tells = step.state == "applied" and step.change.remembered and step.change.telling == "probe"
             if tells and not isinstance(step.change.check(self.read), Done):
                 return None
-        return run
+        return found
 
     def _known(self, command: str) -> None:
         """Raise OutcomeUnknown while nobody knows whether the same blind change was made before: it would be sent a second time."""

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from opsctl.systems import Acknowledgement
 
 if TYPE_CHECKING:
+    from opsctl.changes.base import Change
     from opsctl.config import Environment
     from opsctl.engine.ledger.rows import Run, Step
     from opsctl.engine.ledger.sqlite import Ledger
+
+
+class Remembered(NamedTuple):
+    """A run of ours, and what it did."""
+
+    run: Run
+    steps: list[Step]
+
+    def same(self, change: Change) -> Change | None:
+        """The very same change, as that run made it or found it made."""
+        identity = change.identity
+        return next((s.change for s in self.steps if s.state in ("applied", "done") and s.change.identity == identity), None)
 
 
 class LedgerMemory:
@@ -42,10 +55,14 @@ class LedgerMemory:
         return (str(rows[0][0]), str(rows[0][1])) if rows else None
 
     def compromised(self, secret: str) -> set[str]:
-        """The versions of `secret` that a rotation of ours has replaced because others know their value."""
+        """The versions of `secret` that a rotation of ours has replaced, or may have, because others know their value.
+
+        What was merely found so replaced nothing.
+        """
         sql = (
             "SELECT DISTINCT json_extract(s.change, '$.before') FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind = 'move-secret-stage'"
-            " AND s.target LIKE ? AND s.state IN ('applied', 'done') AND r.environment = ? AND json_extract(s.change, '$.compromised')"
+            " AND s.target LIKE ? AND s.state IN ('begun', 'made', 'applied', 'unknown') AND r.environment = ?"
+            " AND json_extract(s.change, '$.compromised') AND json_extract(s.change, '$.before') IS NOT json_extract(s.change, '$.after')"
         )
         return {str(version) for (version,) in self._ledger.query(sql, f"secret/{secret}/AWS%", self._environment.name)}
 
@@ -68,7 +85,7 @@ class LedgerMemory:
         _, by, at, run = rows[0]
         return Acknowledgement(self._ledger.reveal(by), datetime.fromisoformat(at), run)
 
-    def recently(self, command: str) -> Run | None:
+    def recently(self, command: str) -> Remembered | None:
         """Our own run of the same command, done and proven within the configured `recently`, if nothing it rests on changed since."""
         since = self._ledger.now() - self._environment.settings.limits.recently
         where = "environment = ? AND command = ? AND result IN ('changed', 'unchanged') AND closed >= ? AND closed <= ?"
@@ -77,7 +94,7 @@ class LedgerMemory:
             steps = self._ledger.steps(run.id)
             if any(s.state == "applied" for s in steps):
                 rests = {t for s in steps for t in (s.change.target, *s.change.holds, *s.change.uses)}
-                return None if self._disturbed(run, rests) else run
+                return None if self._disturbed(run, rests) else Remembered(run, steps)
         return None
 
     def _disturbed(self, run: Run, targets: set[str]) -> bool:

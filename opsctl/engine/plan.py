@@ -16,11 +16,12 @@ from msgspec import Struct
 
 import opsctl
 from opsctl.changes.base import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
-from opsctl.engine.ledger.rows import Run, State, Step
+from opsctl.engine.ledger.rows import State, Step
 from opsctl.errors import ConfigurationError, PlanStale
 from opsctl.redaction import vault
 
 if TYPE_CHECKING:
+    from opsctl.engine.memory import Remembered
     from opsctl.systems import Systems
 
 LIFETIME = timedelta(hours=24)
@@ -108,7 +109,7 @@ class Plan(Struct, kw_only=True):
         return total
 
 
-def make(command: str, changes: Iterable[Change], read: Systems, remembered: Run | None = None) -> Plan:
+def make(command: str, changes: Iterable[Change], read: Systems, remembered: Remembered | None = None) -> Plan:
     """Check every change and say what would happen. `remembered` is our own recent run of the same command, if there is one.
 
     Raises Moved when the world is neither as the command expects nor as it should be.
@@ -173,12 +174,17 @@ def _planned(seq: int, change: Change, found: Finding) -> Planned:
             return Planned(seq=seq, change=change, state="moved", why=why)
 
 
-def _recalled(planned: list[Planned], run: Run | None) -> list[Planned]:
-    """Let our own memory speak for what no state can tell, unless something that state can tell is to be changed."""
-    if run is None or any(p.pending and not p.change.remembered for p in planned):
+def _recalled(planned: list[Planned], remembered: Remembered | None) -> list[Planned]:
+    """Let our own memory speak for what no state can tell, unless something else is to be changed too.
+
+    It says what was done then: the same change as pinned now, with another version or cutoff, was never made.
+    """
+    if remembered is None:
         return planned
-    why = f"done by run {run.id} moments ago; --again asks for another"
-    return [Planned(seq=p.seq, change=p.change, state="done", why=why, at=run.closed) if p.pending else p for p in planned]
+    same = {p.seq: remembered.same(p.change) if p.change.remembered else None for p in planned if p.pending}
+    run, why = remembered.run, f"done by run {remembered.run.id} moments ago; --again asks for another"
+    then = {seq: Planned(seq=seq, change=made, state="done", why=why, at=run.closed) for seq, made in same.items() if made}
+    return [then.get(p.seq, p) for p in planned] if len(then) == len(same) else planned
 
 
 def digest(plan: Plan) -> str:
