@@ -11,6 +11,7 @@ from world import World
 
 from opsctl.changes import all_kinds
 from opsctl.changes.base import Change
+from opsctl.changes.failover import FailOverInstance, ProveWrites
 
 MAIL_KEY = "safawinet/prod/mail-key"
 GENERATE = ("secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
@@ -98,3 +99,10 @@ def test_what_is_pinned_anew_is_no_part_of_what_a_remembered_change_is() -> None
         if kind.remembered is not Change.remembered:
             assert PINNED.intersection(kind.__struct_fields__) <= kind.pinned, kind
             assert kind.pinned <= set(kind.__struct_fields__), kind
+
+
+def test_a_failover_of_another_database_is_another_one() -> None:
+    mine = FailOverInstance(instance="mine", zone="a", to="b")
+    assert FailOverInstance(instance="mine", zone="b", to="a").identity == mine.identity
+    assert FailOverInstance(instance="theirs", zone="a", to="b").identity != mine.identity
+    assert ProveWrites(failover=FailOverInstance(instance="theirs", zone="a", to="b")).identity != ProveWrites(failover=mine).identity
