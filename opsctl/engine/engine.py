@@ -230,7 +230,7 @@ class Engine:
     def applied(self, run: Run) -> list[Step]:
         """Every step that a run, or a playbook's steps, made, made in part, or may have made: its way back finds out."""
         runs = [run, *reversed(self.ledger.runs("parent = ?", run.id))]
-        return [s for r in runs for s in self.ledger.steps(r.id) if s.partly or s.state in ("applied", "made", "begun", "unknown")]
+        return [s for r in runs for s in self.ledger.steps(r.id) if s.touched]
 
     def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
         """Record a person's word on what a blind step did; raises Refused for one whose outcome isn't unknown, or that resuming tells."""

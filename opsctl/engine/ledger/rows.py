@@ -57,9 +57,19 @@ class Step(Struct, kw_only=True):
     evidence: dict[str, Any] | None = None
 
     @property
+    def parts(self) -> list[str]:
+        """What attempts that didn't come to their end have made of it, each in words or by its id."""
+        return list((self.evidence or {}).get("parts", ()))
+
+    @property
     def partly(self) -> bool:
-        """Whether it failed when a part of it had been made, which its evidence names."""
-        return self.state == "failed" and "parts" in (self.evidence or {})
+        """Whether a part of it was made, and not the whole."""
+        return bool(self.parts) and self.state not in ("applied", "done")
+
+    @property
+    def touched(self) -> bool:
+        """Whether it was made, made in part, or may have been."""
+        return self.partly or self.state in ("applied", "made", "begun", "unknown")
 
 
 class Event(Struct, kw_only=True):
