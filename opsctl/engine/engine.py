@@ -220,7 +220,7 @@ class Engine:
         """The plan that takes a run's changes back, newest first, and why each of the others has no way back."""
         steps, backs, nevers = [], [], []
         for step in reversed(self.applied(run)):
-            back = step.change.inverse()
+            back = step.back
             if isinstance(back, Never):
                 nevers.append(f"{step.change.target}: {step.change.summary}: {back.why}")
             else:

@@ -118,4 +118,4 @@ class LedgerMemory:
 
 def takes_back(back: Step, step: Step) -> bool:
     """Whether a step of an undo put back what `step` had made by then."""
-    return back.change == step.change.inverse() and back.begun is not None and (step.begun is None or step.begun <= back.begun)
+    return back.change == step.back and back.begun is not None and (step.begun is None or step.begun <= back.begun)

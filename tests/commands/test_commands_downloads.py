@@ -122,6 +122,16 @@ def test_what_was_made_in_part_is_named_and_taken_back(world: World, monkeypatch
     assert all(world.contact(id)["download_enabled"] == "true" for id in (ONE, TWO, THREE))
 
 
+def test_what_was_refused_and_made_by_somebody_else_is_not_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refusing(monkeypatch, TWO, tmp_path / "sent")
+    run = world.opsctl("-o", "json", "downloads", "disable", ONE, TWO, THREE, "-y", check=1).json["run"]
+    world.hubspot("PATCH", f"/{TWO}", {"properties": {"download_enabled": "false"}})
+    told(world, "runs", "undo", run, "-y")
+    assert [world.contact(id)["download_enabled"] for id in (ONE, TWO, THREE)] == ["true", "false", "true"]
+
+
 def test_what_was_made_in_part_is_taken_up_without_a_repeated_change(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with monkeypatch.context() as first:
         refusing(first, TWO, tmp_path / "sent")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from opsctl.changes.base import Change
+from opsctl.changes.base import Change, Never
 
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
 """`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven."""
@@ -65,6 +65,11 @@ class Step(Struct, kw_only=True):
     def partly(self) -> bool:
         """Whether a part of it was made, and not the whole."""
         return bool(self.parts) and self.state not in ("applied", "done")
+
+    @property
+    def back(self) -> Change | Never:
+        """The change that takes back what was made of it, or why there is none."""
+        return (self.change.made(self.parts) if self.partly else self.change).inverse()
 
     @property
     def touched(self) -> bool:
