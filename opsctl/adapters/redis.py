@@ -119,7 +119,7 @@ class Redis(Adapter):
             if not done:
                 raise
             # A definite no of this step is none of the whole.
-            raise OutcomeUnknown(f"{failed.what} {done} keys are gone by now, and some are left.", RESUME) from failed
+            raise OutcomeUnknown(f"{failed.what} Some keys are gone by now, and some are left.", RESUME) from failed
 
     def get(self, key: str) -> str | None:
         """The value of a string key, or None."""

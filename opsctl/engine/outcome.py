@@ -64,8 +64,7 @@ def result(steps: list[Step], error: OpsctlError | None) -> Result:
     if error:
         if "unknown" in states or error.result == "unknown":
             return "unknown"
-        started = bool(states & {"applied", "begun", "made"}) or any(s.partly for s in steps)
-        return "partial" if started and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
+        return "partial" if any(s.touched for s in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
     if "skipped" in states:
         return "partial"
     return "changed" if "applied" in states else "unchanged"
