@@ -87,7 +87,6 @@ class Engine:
 
     def preview(self, plan: Plan, options: Options) -> Outcome:
         """A dry run's outcome; a guard that would stand against it is its error."""
-        word: Result = "would-change" if plan.pending else "unchanged"
         error: OpsctlError | None = None
         try:
             self.guard(plan, options)
@@ -98,7 +97,7 @@ class Engine:
             environment=plan.environment,
             command=plan.command,
             dry_run=True,
-            result="refused" if error else word,
+            result="refused" if error else outcome.would(plan.changes),
             changes=[p.shown() for p in plan.changes],
             plan=plan,
             error=error,

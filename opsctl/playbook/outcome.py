@@ -69,7 +69,7 @@ def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None
 def dry(preview: Preview, environment: str) -> PlaybookOutcome:
     """The outcome of a dry run."""
     error = preview.error
-    would: Result = "would-change" if any(look.would_change for look in preview.looks) else "unchanged"
+    would = engines.would([planned for look in preview.looks if look.plan for planned in look.plan.changes])
     return PlaybookOutcome(
         run=None,
         environment=environment,

@@ -102,6 +102,20 @@ def test_what_only_reads_says_the_login_line_too(world: World, line: str, code: 
     assert "aws sso login --profile oncall" in done.out + done.err
 
 
+def test_a_login_that_was_never_tried_is_not_one_that_failed(world: World) -> None:
+    world.configure({'login = "opsctl sandbox up"': 'login = "aws sso login --profile oncall"'})
+    lifecycle.set_fault(world.rehearsal.folder, Rule("aws", "*", "refuse", 0, 401, 0))
+    done = world.opsctl("auth", "verify", check=1)
+    assert "aws sso login --profile oncall" in done.err
+    assert "new tokens are issued" not in done.out + done.err
+    world.heal()
+    world.fault("aws", "secretsmanager.GetSecretValue", "refuse", times=0)
+    assert "secretsmanager:GetSecretValue" in world.opsctl("auth", "verify", check=1).err
+    world.heal()
+    world.fault("api", "POST /v1/auth/login", "refuse", times=0)
+    assert "✗ new tokens are issued" in world.opsctl("auth", "verify", check=1).out
+
+
 def test_throttled_a_little_it_waits_and_goes_on(world: World) -> None:
     world.fault("aws", "ecs.UpdateService", "throttle", times=2)
     assert world.opsctl("-o", "json", "service", "scale", "api", "4", "-y", check=0).json["result"] == "changed"
