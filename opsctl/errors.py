@@ -80,7 +80,7 @@ class Throttled(SystemFailed):
 class PartlyMade(OpsctlError):
     """Raised when an outside system did a part of one call, and refused the rest: a definite no after an effect.
 
-    `parts` names what was changed.
+    `parts` names what was changed. Of work in batches, the last beat tells it, whatever is raised.
     """
 
     def __init__(self, what: str, next: str = "", *, parts: Sequence[str]) -> None:

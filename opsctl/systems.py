@@ -85,12 +85,15 @@ class Memory(Protocol):
 
 
 class Beat(Protocol):
-    """Called between batches: shows how far it came; raises Interrupted when somebody wants a stop."""
+    """Called between batches: shows how far it came; raises Interrupted when somebody wants a stop.
 
-    def __call__(self, done: int, total: int | None = None, unit: str = "") -> None: ...
+    `done` of `unit` have been made by this attempt, and are its part if it ends here; without `effect` they are tries, which make nothing.
+    """
+
+    def __call__(self, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None: ...
 
 
-def no_beat(done: int, total: int | None = None, unit: str = "") -> None:
+def no_beat(done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
     """Nobody watches."""
 
 

@@ -299,8 +299,7 @@ class Backends(Adapter):
                 self._open[where] = Door(self._connect(instance), anew=self._config.driver == "rds-data")
             door = self._open[where]
         if not door.about["sees_others"]:
-            role = door.about["role"]
-            raise Denied(f"The role {role} doesn't see what others do in the database.", f"GRANT pg_monitor TO {role}")
+            raise unseeing(door.about["role"])
         return door
 
     def _connect(self, instance: Instance) -> Database:
@@ -343,6 +342,11 @@ class Backends(Adapter):
         if row["role"] in (*MANAGED, *config.spare_roles):
             return f"role {row['role']}"
         return "a superuser's" if row["superuser"] else ""
+
+
+def unseeing(role: str) -> Denied:
+    """The error for a role without pg_read_all_stats, to which the server tells nothing of others' connections."""
+    return Denied(f"The role {role} doesn't see what others do in the database.", f"GRANT pg_monitor TO {role}")
 
 
 def _statements(there: Database, most: int) -> list[Row] | None:

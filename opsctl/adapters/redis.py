@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
 SLOTS = 16384
+AT_ONCE = 16
+"""How many primaries are asked at a time."""
 ANY_AGE = -1
 RESUME = "Resume the run, which counts again: opsctl runs resume ID"
 
@@ -119,7 +122,7 @@ class Redis(Adapter):
             if not done:
                 raise
             # A definite no of this step is none of the whole.
-            raise OutcomeUnknown(f"{failed.what} {done} keys are gone by now, and some are left.", RESUME) from failed
+            raise OutcomeUnknown(f"{failed.what} Some keys are gone by now, and some are left.", RESUME) from failed
 
     def get(self, key: str) -> str | None:
         """The value of a string key, or None."""
@@ -127,10 +130,19 @@ class Redis(Adapter):
             value = self._owner(key).get(key)
         return None if value is None else _text(value)
 
-    def info(self, section: str) -> dict[str, Any]:
-        """A section of INFO: `memory`, `clients`, `stats`..."""
-        with self._translating(effect=False):
-            return dict(self._main.info(section))
+    def infos(self) -> dict[str, dict[str, Any] | SystemFailed]:
+        """What INFO tells of each primary, by `HOST:PORT`, asked side by side; an error stands for one that didn't answer."""
+
+        def info(client: redis.Redis) -> dict[str, Any] | SystemFailed:
+            try:
+                with self._translating(effect=False, where=_place(client)):
+                    return dict(client.info())
+            except SystemFailed as silent:
+                return silent
+
+        primaries = self._primaries
+        with ThreadPoolExecutor(min(len(primaries), AT_ONCE), thread_name_prefix="primary") as pool:
+            return dict(zip(map(_place, primaries), pool.map(info, primaries), strict=True))
 
     def server_time_ms(self) -> int:
         """The server's clock, in epoch milliseconds."""
@@ -230,13 +242,17 @@ class Redis(Adapter):
         return redis.Redis.from_pool(pool)
 
     @contextmanager
-    def _translating(self, *, effect: bool) -> Iterator[None]:
+    def _translating(self, *, effect: bool, where: str = "") -> Iterator[None]:
         import redis.exceptions as sdk
 
         try:
             yield
         except sdk.RedisError as cause:
-            raise _translated(cause, effect, "{}:{}".format(*self._where)) from cause
+            raise _translated(cause, effect, where or "{}:{}".format(*self._where)) from cause
+
+
+def _place(client: redis.Redis) -> str:
+    return "{host}:{port}".format_map(client.connection_pool.connection_kwargs)
 
 
 def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:

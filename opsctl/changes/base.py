@@ -7,7 +7,7 @@ to notice a stale plan, to watch, to verify and to resume.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -149,6 +149,10 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     def inverse(self) -> Change | Never:
         """Return the change that takes this one back, or why there is none."""
         raise NotImplementedError
+
+    def made(self, parts: Sequence[str]) -> Change:
+        """What of this change was made where attempts that failed tell their `parts`; by default all that the world shows as ours."""
+        return self
 
     def as_shell(self, environment: Environment) -> list[str]:
         """Return the nearest raw commands, for the day when opsctl itself is broken; values stand as variables."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec.structs import replace
 
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import Moved as MovedError
@@ -99,6 +102,12 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         """Each contact's former value, where this one changed it."""
         back = tuple((id, after, before) for id, before, after in self.contacts)
         return SetContactProperties(name=self.name, contacts=back, where_ours=True)
+
+    def made(self, parts: Sequence[str]) -> SetContactProperties:
+        """The contacts that HubSpot named as changed; an attempt that gave no answer names none, so that each may be ours."""
+        if not {id for id, _, _ in self.contacts}.issuperset(parts):
+            return self
+        return replace(self, contacts=tuple(each for each in self.contacts if each[0] in parts))
 
     def _part(self) -> list[tuple[str, str | None, str | None]]:
         """The contacts that it is about: on the way back only those that were changed."""

@@ -101,7 +101,7 @@ def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any]) 
                 write.database.execute(lock)
                 return work()
         except Busy:
-            write.beat(tried, len(patience), "tries to have the table alone")
+            write.beat(tried, len(patience), "tries to have the table alone", effect=False)
     raise SystemFailed(
         f"{settings.table} could not be had alone in {len(patience)} tries, so a refresh may have slipped through.",
         "Look for long transactions on it, then resume the run.",

@@ -55,7 +55,8 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         if not self.users:
             return f"deactivate who has {why}"
         whose = f"user {self.users[0][0]}" if len(self.users) == 1 else f"{len(self.users)} users"
-        return f"reactivate {whose}, deactivated for {why}" if self.active else f"deactivate {whose} with {why}"
+        still = whose if len(self.users) == 1 else f"who is still inactive of {whose}"
+        return f"reactivate {still}, deactivated for {why}" if self.active else f"deactivate {whose} with {why}"
 
     @property
     def changed(self) -> list[str]:
@@ -78,10 +79,11 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         if not todo:
             said = "is" if len(self.users) == 1 else f"all {len(self.users)} are"
             return Done(f"{said} {_word(self.active)}{exempt}" if len(now) == len(self.users) else f"all left are {_word(self.active)}")
-        if len(todo) < len(self.changed) and not self.active:
-            other = [id for id in self.changed if id not in todo]
+        other = [id for id in self.changed if id not in todo]
+        if other and not self.active:
             return Moved(f"{_some(other)}: not active as reviewed, but deactivated or deleted by somebody else since")
-        return Pending(len(todo), "users", f"{_some(todo)}{exempt}")
+        left = f"; {len(other)} left alone, active again or deleted since: {_some(other)}" if other else ""
+        return Pending(len(todo), "users", f"{_some(todo)}{left}{exempt}")
 
     def _now(self, read: Systems) -> dict[str, bool]:
         settings: BounceSettings = read.environment.need("bounces")

@@ -226,7 +226,7 @@ class ProveWrites(Change, frozen=True, kw_only=True):
         began = write.memory.begun(token, self.failover.target)
         lost = (write.now() - began).total_seconds() if began else None
         while not _is_over(write, self.failover) and time.monotonic() < patience:
-            write.beat(tries, tries, "writes tried; waiting until AWS has ended the failover")
+            write.beat(tries, tries, "writes tried; waiting until AWS has ended the failover", effect=False)
             time.sleep(PAUSE)
         if lost is None:
             return {"why": "a write was committed", "tries": tries}
@@ -261,7 +261,7 @@ def _written(write: Systems, patience: float) -> int:
                     f"No write was committed in {PATIENCE:.0f} s since the failover: {cause.what}",
                     "Look: opsctl database status, then opsctl runs resume ID",
                 ) from cause
-            write.beat(tries, None, f"tries to write: {cause.what}")
+            write.beat(tries, None, f"tries to write: {cause.what}", effect=False)
         time.sleep(PAUSE)
     raise AssertionError("it returns or raises")
 

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 LAG = timedelta(minutes=5)
 """How late CloudWatch's figure of a minute may be."""
 MINUTE = 60
+# A role without pg_read_all_stats is shown no other's backend_type, so that it would count its own connection alone.
 CONNECTIONS = """
-SELECT count(*) AS used, current_setting('max_connections')::int AS most
+SELECT count(*) AS used, current_setting('max_connections')::int AS most,
+       current_user::text AS role, pg_has_role('pg_read_all_stats', 'USAGE') AS sees_others
 FROM pg_stat_activity WHERE backend_type = 'client backend'
 """
 NEXT = "What is up: opsctl status; the procedure: opsctl playbook run alert-response"
@@ -100,7 +102,7 @@ def check(systems: Systems) -> Alerts:
 def _alert(key: tuple[str, str], above: float, found: tuple[float, str] | OpsctlError) -> Alert:
     alert, of = key
     if isinstance(found, OpsctlError):
-        return Alert(alert=alert, of=of, value=None, threshold=above, state="unknown", source=found.what)
+        return Alert(alert=alert, of=of, value=None, threshold=above, state="unknown", source=f"{found.what} {found.next}".rstrip())
     value, source = found
     return Alert(alert=alert, of=of, value=round(value, 3), threshold=above, state="fires" if value > above else "ok", source=source)
 
@@ -114,9 +116,13 @@ def _alerts(systems: Systems) -> Iterator[tuple[tuple[str, str], tuple[float, As
     for name, service in sorted(services.items()):
         yield ("ECS CPU", name), (alerts.ecs_cpu.above, partial(_cpu, systems, service, alerts.ecs_cpu.over))
     database = systems.config.database
-    yield ("RDS connections", database.cluster if database else "none"), (alerts.rds_connections.above, partial(_connections, systems))
+    at = database.instance or database.cluster if database else "none"
+    yield ("RDS connections", at), (alerts.rds_connections.above, partial(_connections, systems))
     cache = systems.config.redis
-    yield ("Redis memory", cache.cluster if cache else "none"), (alerts.redis_memory.above, partial(_memory, systems))
+    yield (
+        ("Redis memory", cache.cluster if cache else "none"),
+        (alerts.redis_memory.above, partial(_memory, systems, alerts.redis_memory.above)),
+    )
     sentry = systems.config.sentry
     yield ("Sentry error rate", sentry.project if sentry else "none"), (alerts.sentry_errors.above, partial(_errors, systems))
 
@@ -163,37 +169,73 @@ def _begin(systems: Systems, over: timedelta = timedelta()) -> datetime:
 
 
 def _connections(systems: Systems) -> tuple[float, str]:
-    """Asked of the database itself; when it can't be reached, CloudWatch's count against the configured maximum."""
+    """Asked of the database itself; when it can't be reached, or shows this role no others' connections, CloudWatch's count of them."""
+    from opsctl.adapters.activity import unseeing
+
     try:
         (row,) = systems.database.query(CONNECTIONS)
     except SystemFailed as cause:
-        return _counted_connections(systems, cause)
-    return 100 * row["used"] / row["most"], f"the database: {row['used']} of max_connections {row['most']}"
+        most = systems.config.alerts.rds_connections.most
+        return _counted_connections(systems, cause, most, f"the configured {most}")
+    used, most = row["used"], row["most"]
+    if not row["sees_others"]:
+        return _counted_connections(systems, unseeing(row["role"]), most, f"max_connections {most}")
+    return 100 * used / most, f"the database: {used} of max_connections {most}"
 
 
-def _counted_connections(systems: Systems, cause: SystemFailed) -> tuple[float, str]:
-    writer = systems.rds.cluster(systems.environment.need("database").cluster).writer
-    here = {"DBInstanceIdentifier": writer.id if writer else ""}
+def _counted_connections(systems: Systems, cause: SystemFailed, most: int | None, of: str) -> tuple[float, str]:
+    """CloudWatch's count against `most`, which is `of` in words; `cause` is why the database doesn't tell, and is said in any case."""
+    try:
+        count = _count(systems)
+        if most is None:
+            raise SystemFailed(f"CloudWatch counts {count:.0f}, of how many isn't configured (alerts.rds-connections.most).")
+    except SystemFailed as silent:
+        raise SystemFailed(f"{cause.what} {silent.what}", cause.next) from cause
+    why = f"{cause.what} {cause.next}".rstrip()
+    return 100 * count / most, f"CloudWatch: DatabaseConnections {count:.0f} of {of}, as the database itself doesn't tell: {why}"
+
+
+def _count(systems: Systems) -> float:
+    """The newest of CloudWatch's counts of the connections to the instance, or to the cluster's writer."""
+    database = systems.environment.need("database")
+    instance = database.instance
+    if not instance:
+        writer = systems.rds.cluster(database.cluster).writer
+        if writer is None:
+            raise SystemFailed(f"{database.cluster} has no writer just now, whose connections CloudWatch could count.")
+        instance = writer.id
+    here = {"DBInstanceIdentifier": instance}
     points = systems.cloudwatch.metric("AWS/RDS", "DatabaseConnections", here, _begin(systems), statistic="Maximum")
     if not points:
-        raise SystemFailed(f"{cause.what} CloudWatch has no DatabaseConnections of the writer either.") from cause
-    count, most = points[-1].value, systems.config.alerts.rds_connections.most
-    if most is None:
-        told = f"{cause.what} CloudWatch counts {count:.0f}, of how many isn't configured (alerts.rds-connections.most)."
-        raise SystemFailed(told) from cause
-    return 100 * count / most, f"CloudWatch: DatabaseConnections {count:.0f} of the configured {most}, as the database can't be asked"
+        raise SystemFailed(f"CloudWatch has no DatabaseConnections of {instance} either.")
+    return points[-1].value
 
 
-def _memory(systems: Systems) -> tuple[float, str]:
+def _memory(systems: Systems, above: float) -> tuple[float, str]:
+    """Of the fullest primary: each takes its own share of the keys, and one that is full refuses writes whatever the others have left.
+
+    One that can't be asked is raised, unless another stands `above` the threshold, which fires whatever that one would say.
+    """
+    infos = systems.redis.infos()
+    silent = [told for told in infos.values() if isinstance(told, SystemFailed)]
+    full = {node: _filled(told) for node, told in infos.items() if not isinstance(told, SystemFailed)}
+    fullest = max(full, key=lambda node: full[node][0], default="")
+    if silent and (not full or full[fullest][0] <= above):
+        raise silent[0]
+    share, words = full[fullest]
+    which = f" of {fullest}, the fullest of {len(infos)} primaries" if len(infos) > 1 else ""
+    return share, f"Redis INFO{which}: {words}" + "".join(f"; {told.what}" for told in silent)
+
+
+def _filled(info: dict[str, Any]) -> tuple[float, str]:
     """Of maxmemory; without one, of the machine's memory, which is then what ends it."""
-    found = systems.redis.info("memory")
-    used, most = int(found["used_memory"]), int(found.get("maxmemory", 0))
+    used, most = int(info["used_memory"]), int(info.get("maxmemory", 0))
     of = "maxmemory"
     if not most:
-        most, of = int(found.get("total_system_memory", 0)), "the machine's memory, since no maxmemory is set:"
+        most, of = int(info.get("total_system_memory", 0)), "the machine's memory, since no maxmemory is set:"
     if not most:
         raise SystemFailed(f"Redis uses {used / 2**20:,.1f} MiB; no maxmemory is set, so there is nothing to compare it with.")
-    return 100 * used / most, f"Redis INFO: used_memory {used / 2**20:,.1f} MiB of {of} {most / 2**20:,.0f} MiB"
+    return 100 * used / most, f"used_memory {used / 2**20:,.1f} MiB of {of} {most / 2**20:,.0f} MiB"
 
 
 def _errors(systems: Systems) -> tuple[float, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opsctl.adapters.tokens import claims, sign
 from opsctl.cli import group, views
-from opsctl.errors import OpsctlError
+from opsctl.errors import OpsctlError, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ def verify(systems: Systems) -> Verdict:
     if settings.test is None:
         checks.append(Check("new tokens are issued", None, "no [api.test] credentials are configured"))
         return Verdict(checks, "Add [api.test] to the configuration.")
+    # Without its credentials the login isn't tried, which says nothing of the API.
+    email, password = systems.resolve(settings.test.email), systems.resolve(settings.test.password)
     try:
-        tokens = systems.api.login(systems.resolve(settings.test.email), systems.resolve(settings.test.password))
-    except OpsctlError as cause:
+        tokens = systems.api.login(email, password)
+    except SystemFailed as cause:
         return Verdict([*checks, Check("new tokens are issued", False, cause.what)], "opsctl service status; opsctl secrets verify jwt")
     try:
         checks += [_accepted(systems, tokens), _renewed(systems, tokens), _former_refused(systems, tokens)]
@@ -48,7 +50,7 @@ def _accepted(systems: Systems, tokens: Tokens) -> Check:
 def _renewed(systems: Systems, tokens: Tokens) -> Check:
     try:
         fresh = systems.api.refresh(tokens.refresh)
-    except OpsctlError as cause:
+    except SystemFailed as cause:
         return Check("sessions can be refreshed", False, cause.what)
     accepted = systems.api.who(fresh.access) is not None
     systems.api.end(fresh.access)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from opsctl.invocation import Invocation
 
 HEAD = re.compile("[0-9a-f]{64}")
+SHOWN = 3
+"""How many items of a list are shown; of more, how many they are."""
 NO_SEAL = "Give the file that was made with: opsctl runs seal --to FILE"
 ENDED = ("changed", "unchanged", "refused", "cancelled")
 
@@ -78,11 +80,13 @@ def _short(detail: dict[str, Any]) -> dict[str, Any]:
 
 
 def _brief(detail: dict[str, Any] | None) -> str:
-    plain = {
-        k: v if isinstance(v, str | int | float) else f"{len(v)} items" if isinstance(v, list) else _brief(v)
-        for k, v in (detail or {}).items()
-    }
-    return ", ".join(f"{k} {v}" for k, v in plain.items())
+    return ", ".join(f"{k} {_plain(v)}" for k, v in (detail or {}).items())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return "; ".join(str(_plain(each)) for each in value) if len(value) <= SHOWN else f"{len(value)} items"
+    return _brief(value) if isinstance(value, dict) else value
 
 
 @runs.command()

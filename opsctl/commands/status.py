@@ -15,7 +15,7 @@ from opsctl.changing import DURATION
 from opsctl.cli import single, views
 from opsctl.commands import alarms
 from opsctl.commands.service import rows
-from opsctl.errors import OpsctlError
+from opsctl.errors import OpsctlError, SystemFailed
 from opsctl.render.shapes import Page, Watch
 
 if TYPE_CHECKING:
@@ -57,11 +57,17 @@ def _database(systems: Systems) -> Rows:
 
 
 def _redis(systems: Systems) -> Rows:
-    memory = systems.redis.info("memory")
-    clients = systems.redis.info("clients")
-    used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+    """Every primary's row; one that can't be asked hides no other."""
+    rows: Rows = []
+    for node, told in systems.redis.infos().items():
+        rows += _said(told if isinstance(told, SystemFailed) else [_filled(node, told)])
+    return rows
+
+
+def _filled(node: str, info: dict[str, Any]) -> dict[str, Any]:
+    used, most = int(info["used_memory"]), int(info.get("maxmemory", 0))
     share = f"{used / most:.0%}" if most else "no limit set"
-    return [{"used_mib": round(used / 2**20, 1), "of_maximum": share, "clients": clients.get("connected_clients")}]
+    return {"primary": node, "used_mib": round(used / 2**20, 1), "of_maximum": share, "clients": info.get("connected_clients")}
 
 
 def _alarms(systems: Systems) -> Rows:

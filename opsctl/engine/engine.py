@@ -14,7 +14,7 @@ from opsctl.engine import guards, outcome
 from opsctl.engine import plan as plans
 from opsctl.engine.ledger.rows import ENDED, Result, Run, Step
 from opsctl.engine.ledger.sqlite import Ledger
-from opsctl.engine.memory import LedgerMemory, Remembered
+from opsctl.engine.memory import LedgerMemory, Remembered, takes_back
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
@@ -87,7 +87,6 @@ class Engine:
 
     def preview(self, plan: Plan, options: Options) -> Outcome:
         """A dry run's outcome; a guard that would stand against it is its error."""
-        word: Result = "would-change" if plan.pending else "unchanged"
         error: OpsctlError | None = None
         try:
             self.guard(plan, options)
@@ -98,7 +97,7 @@ class Engine:
             environment=plan.environment,
             command=plan.command,
             dry_run=True,
-            result="refused" if error else word,
+            result="refused" if error else outcome.would(plan.changes),
             changes=[p.shown() for p in plan.changes],
             plan=plan,
             error=error,
@@ -218,19 +217,30 @@ class Engine:
 
     def undo_plan(self, run: Run) -> tuple[Plan, list[str]]:
         """The plan that takes a run's changes back, newest first, and why each of the others has no way back."""
-        backs, nevers = [], []
+        steps, backs, nevers = [], [], []
         for step in reversed(self.applied(run)):
-            back = step.change.inverse()
+            back = step.back
             if isinstance(back, Never):
                 nevers.append(f"{step.change.target}: {step.change.summary}: {back.why}")
             else:
+                steps.append(step)
                 backs.append(back)
-        return self.plan(f"runs undo {run.id}", lambda read: backs, Options()), nevers
+        plan = self.plan(f"runs undo {run.id}", lambda read: backs, Options())
+        before = self.memory.taken_back([*filter(None, [run.parent]), *(each.id for each in self._family(run))])
+        for planned, step in zip(plan.changes, steps, strict=True):
+            undo = next((undo for undo, back in before if takes_back(back, step)), None)
+            # What stands there since is somebody else's, though it looks like ours.
+            if undo and planned.state in ("pending", "moved"):
+                planned.state, planned.why, planned.count = "done", f"taken back by run {undo}", 0
+        return plan, nevers
+
+    def _family(self, run: Run) -> list[Run]:
+        """A run and, of a playbook, those of its steps."""
+        return [run, *reversed(self.ledger.runs("parent = ?", run.id))]
 
     def applied(self, run: Run) -> list[Step]:
         """Every step that a run, or a playbook's steps, made, made in part, or may have made: its way back finds out."""
-        runs = [run, *reversed(self.ledger.runs("parent = ?", run.id))]
-        return [s for r in runs for s in self.ledger.steps(r.id) if s.partly or s.state in ("applied", "made", "begun", "unknown")]
+        return [step for each in self._family(run) for step in self.ledger.steps(each.id) if step.touched]
 
     def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
         """Record a person's word on what a blind step did; raises Refused for one whose outcome isn't unknown, or that resuming tells."""

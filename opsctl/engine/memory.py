@@ -108,6 +108,17 @@ class LedgerMemory:
         changed = (s.change for (id,) in later for s in self._ledger.steps(id) if s.begun)
         return any(not targets.isdisjoint({change.target, *change.holds}) for change in changed)
 
+    def taken_back(self, runs: list[str]) -> list[tuple[str, Step]]:
+        """The undos of `runs`, each with the steps by which it put something back that wasn't made again by an undo of its own."""
+        found = []
+        for run in runs:
+            where = "environment = ? AND command = ?"
+            for undo in self._ledger.runs(where, self._environment.name, self._ledger.hidden(f"runs undo {run}")):
+                made = [step for step in self._ledger.steps(undo.id) if step.state == "applied"]
+                again = self.taken_back([undo.id]) if made else []
+                found += [(undo.id, step) for step in made if not any(takes_back(later, step) for _, later in again)]
+        return found
+
     def unsettled(self, command: str) -> tuple[str, Step] | None:
         """The run and the step of ours that began the same command's blind change, of which nobody has found out whether it happened.
 
@@ -120,3 +131,8 @@ class LedgerMemory:
                 if step.change.telling == "blind" and step.state in ("begun", "unknown"):
                     return run.id, step
         return None
+
+
+def takes_back(back: Step, step: Step) -> bool:
+    """Whether a step of an undo put back what `step` had made by then."""
+    return back.change == step.back and back.begun is not None and (step.begun is None or step.begun <= back.begun)

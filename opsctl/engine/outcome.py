@@ -58,14 +58,20 @@ def shown(step: Step) -> dict[str, Any]:
     return {**planned.shown(step.evidence), "state": state}
 
 
+def would(changes: list[Planned]) -> Result:
+    """Sum up in one word what a plan's run would come to; with nothing to change, as `result` would."""
+    if any(planned.pending for planned in changes):
+        return "would-change"
+    return "partial" if any(planned.state == "skipped" for planned in changes) else "unchanged"
+
+
 def result(steps: list[Step], error: OpsctlError | None) -> Result:
     """Sum up a run's steps in one word."""
     states = {s.state for s in steps}
     if error:
         if "unknown" in states or error.result == "unknown":
             return "unknown"
-        started = bool(states & {"applied", "begun", "made"}) or any(s.partly for s in steps)
-        return "partial" if started and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
+        return "partial" if any(s.touched for s in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
     if "skipped" in states:
         return "partial"
     return "changed" if "applied" in states else "unchanged"

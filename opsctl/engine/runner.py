@@ -61,7 +61,7 @@ class Runner:
         self.halt = threading.Event()
         self.unproven: list[Step] = []
         self._unanswered: Counter[int] = Counter()
-        self._parts: dict[int, str] = {}
+        self._batches: dict[int, str] = {}
         self._here = threading.local()
         self._wish: tuple[float, str | None] = (0.0, None)
         write.beat = self._beat
@@ -193,24 +193,25 @@ class Runner:
         """Write the intent, make the one effecting call, write what came of it."""
         self._within(step, found)
         before: State = step.state
+        if parts := _earlier(step, found):
+            step.evidence = {"parts": parts}
         step.begun = self.read.now()
-        self._parts.pop(step.seq, None)
+        self._batches.pop(step.seq, None)
         self._mark(step, "begun", {"attempt": self._token(step)}, lease)
         try:
-            step.evidence = step.change.apply(self.write, self._token(step))
-        except (Waiting, Refused) as refused:
-            step.begun = None if before == "pending" else step.begun
-            self._mark(step, before, {"not made": refused.what}, lease)
+            answer = step.change.apply(self.write, self._token(step))
+        except (Waiting, Refused, Interrupted) as stop:
+            self._stopped(step, before, stop, lease)
             raise
-        except PartlyMade as part:
-            step.evidence = {"parts": list(part.parts)}
-            self._end(step, "failed", part.what, lease)
-            raise
-        except (SystemFailed, CheckFailed) as no:
-            self._not_made(step, before, no)
+        except (PartlyMade, SystemFailed, CheckFailed) as no:
+            # A definite no: nothing was made, so that whoever makes it later is somebody else.
+            if not self._part(step, no) and isinstance(no, SystemFailed) and before == "pending" and not step.parts:
+                step.begun = None
             self._end(step, "failed", no.what, lease)
             raise
         except OutcomeUnknown as cause:
+            if self._part(step, cause):
+                self._mark(step, "begun", {"evidence": step.evidence}, lease)
             if step.change.telling == "blind":
                 self._end(step, "unknown", cause.what, lease)
                 raise self._unknown(step, cause) from cause
@@ -219,15 +220,26 @@ class Runner:
                 raise self._unknown(step, cause) from cause
             self.watcher.note(step, f"{cause.what} Asking the system what became of it.")
             return
+        step.evidence = {**answer, **({"parts": parts} if parts else {})}
         self._accepted(step, lease)
 
-    def _not_made(self, step: Step, before: State, no: OpsctlError) -> None:
-        """A definite no: nothing was made, so that whoever makes it later is somebody else; or batches were, which the error then says."""
-        if part := self._parts.pop(step.seq, ""):
-            step.evidence = {**(step.evidence or {}), "made": part}
-            no.what = f"{part} were done, then: {no.what}"
-        elif isinstance(no, SystemFailed) and before == "pending":
-            step.begun = None
+    def _part(self, step: Step, error: OpsctlError) -> bool:
+        """Keep what this attempt made before the error, as that or the last batch tells; whether it made anything."""
+        made = list(error.parts) if isinstance(error, PartlyMade) else []
+        if batches := self._batches.pop(step.seq, ""):
+            made.append(batches)
+            error.what = f"{batches} were done, then: {error.what}"
+        if made:
+            step.evidence = {"parts": [*step.parts, *made]}
+        return bool(made)
+
+    def _stopped(self, step: Step, before: State, stop: OpsctlError, lease: Lease) -> None:
+        """What is left of it is made when it is taken up again; an attempt that stopped at once leaves it as it was."""
+        if self._part(step, stop):
+            self._mark(step, "pending", {"not made": stop.what, "evidence": step.evidence}, lease)
+        elif not isinstance(stop, Interrupted):
+            step.begun = None if before == "pending" and not step.parts else step.begun
+            self._mark(step, before, {"not made": stop.what}, lease)
 
     def _within(self, step: Step, found: Pending | Failed) -> None:
         """Refuse what grew beyond what was reviewed, or beyond the limit where it couldn't be counted before."""
@@ -279,8 +291,19 @@ class Runner:
             undo = "" if self.run.parent else f"Take back what it did: opsctl runs undo {self.run.id}"
             raise Interrupted(f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else undo)
 
-    def _beat(self, done: int, total: int | None = None, unit: str = "") -> None:
+    def _beat(self, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
         self.watcher.beat(self._here.step, done, total, unit)
-        if done:
-            self._parts[self._here.step.seq] = f"{done:,} {unit}"
+        if done and effect:
+            self._batches[self._here.step.seq] = f"{done:,} {unit}"
         self._heed()
+
+
+def _earlier(step: Step, found: Pending | Failed) -> list[str]:
+    """What earlier attempts have made of a step, as they told; of one that never told, by how much less there is left to do."""
+    parts = step.parts
+    told = ", ".join(f"{name} {value}" for name, value in (step.evidence or {}).items() if name != "parts")
+    if step.state == "made" and told:
+        parts.append(told)
+    elif step.state == "begun" and (fewer := step.count - found.count) > 0:
+        parts.append(f"{fewer:,} {found.unit} fewer than reviewed, after an attempt that gave no answer")
+    return parts

@@ -58,19 +58,18 @@ def _step(history: History, number: int) -> dict[str, Any]:
 def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None) -> Result:
     """Sum up a playbook's run in one word."""
     states = {str(detail["state"]) for detail in history.ended.values()}
-    made = {step.state for child in ledger.runs("parent = ?", run.id) for step in ledger.steps(child.id)}
+    steps = [step for child in ledger.runs("parent = ?", run.id) for step in ledger.steps(child.id)]
     if error:
-        started = bool(made & {"applied", "begun", "made", "unknown"})
-        return "partial" if started and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
+        return "partial" if any(step.touched for step in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
     if states & {"partial", "skipped"}:
         return "partial"
-    return "changed" if "applied" in made else "unchanged"
+    return "changed" if any(step.state == "applied" for step in steps) else "unchanged"
 
 
 def dry(preview: Preview, environment: str) -> PlaybookOutcome:
     """The outcome of a dry run."""
     error = preview.error
-    would: Result = "would-change" if any(look.would_change for look in preview.looks) else "unchanged"
+    would = engines.would([planned for look in preview.looks if look.plan for planned in look.plan.changes])
     return PlaybookOutcome(
         run=None,
         environment=environment,

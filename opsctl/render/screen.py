@@ -43,6 +43,8 @@ WORDS = {
     "unknown": "Begun; the outcome is unknown.",
     "waiting": "Waiting for a person.",
 }
+DRY = {"partial": "It would be done in part; nothing was changed."}
+"""What a dry run says in other words."""
 
 
 class Screen:
@@ -129,7 +131,8 @@ class Screen:
                 self._print(_changed(change))
         if not outcome.error:
             told = f"  opsctl runs show {outcome.run}" if outcome.run else ""
-            self._print(f"{WORDS[outcome.result]}{told}", err=aside)
+            words = {**WORDS, **DRY} if outcome.dry_run else WORDS
+            self._print(f"{words[outcome.result]}{told}", err=aside)
         return None
 
 
@@ -184,9 +187,10 @@ def _brief(value: Any) -> str:
 
 
 def _totals(plan: Plan) -> str:
-    todo = len(plan.pending)
+    todo, left = len(plan.pending), sum(planned.state == "skipped" for planned in plan.changes)
     affects = ", ".join(counted(count, unit) for unit, count in plan.impact.items() if count)
-    return f"\n{todo} of {len(plan.changes)} to change{'; affects ' + affects if affects else ''}.\n"
+    parts = (f"{todo} of {len(plan.changes)} to change", f"{left} left out" if left else "", f"affects {affects}" if affects else "")
+    return f"\n{'; '.join(part for part in parts if part)}.\n"
 
 
 def _changed(change: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,8 @@ def test_single_values_and_the_servers_own_account(world, raw, open_redis):
     raw.set("auth:revoked:all", "1700000000000")
     assert redis.get("auth:revoked:all") == "1700000000000"
     assert redis.get("nothing") is None
-    assert redis.info("memory")["used_memory"] > 0
+    (told,) = redis.infos().values()
+    assert told["used_memory"] > 0
     assert abs(redis.server_time_ms() - now(raw)) < 60_000
 
 
@@ -316,16 +318,23 @@ def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch):
             redis.unlink(["*"], [], moment, LIFETIME, no_beat)
 
 
-def test_every_primary_of_a_cluster_is_gone_through():
+@contextmanager
+def two_primaries():
+    """A cluster of two nodes without replicas, half the slots each: their ports and their processes."""
     options = ("--cluster-enabled", "yes")
     buses = [("--cluster-port", str(world_file.free_port())) for _ in range(2)]
-    with own_server(*options, *buses[0]) as (one, _), own_server(*options, *buses[1]) as (other, _):
+    with own_server(*options, *buses[0]) as (one, first), own_server(*options, *buses[1]) as (other, second):
         nodes = [sdk.Redis(port=one), sdk.Redis(port=other)]
         nodes[0].execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
         nodes[1].execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
         nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", other, buses[1][1])
-        together = processes.wait_until(lambda: all(node.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in nodes), 20)
-        assert together
+        assert processes.wait_until(lambda: all(node.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in nodes), 20)
+        yield (one, other), (first, second)
+
+
+def test_every_primary_of_a_cluster_is_gone_through():
+    with two_primaries() as ((one, other), _):
+        nodes = [sdk.Redis(port=one), sdk.Redis(port=other)]
         cluster = sdk.RedisCluster(host="127.0.0.1", port=one)
         for number in range(200):
             cluster.set(f"session:{number}", str(number))
@@ -339,10 +348,28 @@ def test_every_primary_of_a_cluster_is_gone_through():
         assert sum(node.dbsize() for node in nodes) == 10
 
 
+def test_every_primary_of_a_cluster_tells_of_itself():
+    with two_primaries() as ((one, other), (_, second)):
+        sdk.Redis(port=other).config_set("maxmemory", "60mb")
+        reading = Redis("127.0.0.1", one, password=None, tls=False, writing=False)
+        told = reading.infos()
+        assert {node: (info["tcp_port"], info["maxmemory"]) for node, info in told.items()} == {
+            f"127.0.0.1:{one}": (one, 0),
+            f"127.0.0.1:{other}": (other, 60 * 2**20),
+        }
+        second.kill()
+        second.wait()
+        left = reading.infos()
+        assert left[f"127.0.0.1:{one}"]["used_memory"] > 0
+        assert isinstance(left[f"127.0.0.1:{other}"], SystemFailed), "the one that is silent hides no other"
+        assert f"127.0.0.1:{other}" in left[f"127.0.0.1:{other}"].what
+
+
 def test_endpoint_and_password_come_from_aws(systems, world, raw, monkeypatch):
     monkeypatch.setenv("REDIS_URL", "redis://203.0.113.1:1/0")
     redis = systems(writing=False).redis
-    assert redis.info("server")["tcp_port"] == int(world["redis_port"])
+    (told,) = redis.infos().values()
+    assert told["tcp_port"] == int(world["redis_port"])
     # Seeded keys expire all the time.
     before = len(list(raw.scan_iter("session:*")))
     counted = redis.count(["session:*"], ["auth:revoked:*"], now(raw) + 1, LIFETIME).live

@@ -217,6 +217,26 @@ def test_never_the_credential_of_this_run(world: World) -> None:
     assert keys(world, "oncall") == ["Active"]
 
 
+def test_what_was_revoked_in_part_is_given_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from opsctl.adapters.aws.iam import Iam
+    from opsctl.errors import Denied
+
+    whole = Iam.set_key
+
+    def set_key(self: Iam, user: str, key: Any, *, active: bool) -> None:
+        if not active and "Inactive" in keys(world):
+            raise Denied("iam:UpdateAccessKey is denied.")
+        whole(self, user, key, active=active)
+
+    monkeypatch.setattr(Iam, "set_key", set_key)
+    failed = world.opsctl("-o", "json", "access", "revoke", USER, "-y", check=1).json
+    (step,) = [change for change in failed["changes"] if change["state"] == "failed"]
+    assert (failed["result"], step["evidence"]) == ("partial", {"parts": ["1 keys"]})
+    assert sorted(keys(world)) == ["Active", "Inactive"]
+    assert told(world, "runs", "undo", failed["run"], "-y")["result"] == "changed"
+    assert keys(world) == ["Active", "Active"]
+
+
 def test_never_the_last_administrator(world: World) -> None:
     assert "last administrator" in refusal(world.opsctl("access", "revoke", ADMINISTRATOR, "-y"), 4)
     world.aws("iam").add_user_to_group(GroupName="administrators", UserName="ses-smtp")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
+import psycopg
 import pytest
 from customers import refusal, steps, told
 from world import World
+
+from opsctl.commands.alarms import _connections, _memory
+from opsctl.errors import SystemFailed, Unreachable
 
 RDS, CPU = "Safawinet-RDS-Connections", "Safawinet-ECS-CPU"
 NAMES = ["ALB 5xx errors", "ECS CPU", "ECS CPU", "RDS connections", "Redis memory", "Sentry error rate"]
@@ -88,6 +94,59 @@ def test_connections_of_a_database_that_cannot_be_asked(world: World, most: str,
     assert "CloudWatch" in found["RDS connections"]["source"]
 
 
+@pytest.mark.parametrize(("asleep", "code", "state"), [(0, 0, "ok"), (85, 3, "fires")])
+def test_connections_where_the_role_sees_its_own_only(world: World, asleep: int, code: int, state: str) -> None:
+    if asleep:
+        world.control("POST", "/connections", {"count": asleep})
+    with closing(owner(world)) as superuser:
+        superuser.execute("REVOKE pg_monitor FROM opsctl_reader")
+    (row,) = [row for row in alerts(world, code) if row["alert"] == "RDS connections"]
+    assert (row["state"], row["value"] >= asleep) == (state, True)
+    assert "of max_connections 100" in row["source"]
+    assert "opsctl_reader doesn't see what others do" in row["source"]
+    assert "GRANT pg_monitor TO opsctl_reader" in row["source"]
+
+
+def test_where_nobody_can_tell_the_connections_the_grant_is_said(world: World) -> None:
+    world.fault("aws", "monitoring.*", "fail", times=0)
+    with closing(owner(world)) as superuser:
+        superuser.execute("REVOKE pg_monitor FROM opsctl_reader")
+    (row,) = [row for row in alerts(world, 1) if row["alert"] == "RDS connections"]
+    assert (row["state"], row["value"]) == ("unknown", None)
+    assert "opsctl_reader doesn't see what others do" in row["source"]
+    assert "GRANT pg_monitor TO opsctl_reader" in row["source"]
+
+
+def test_connections_of_an_instance_by_itself(world: World) -> None:
+    instance = {'cluster = "safawinet-prod"\nname': 'instance = "safawinet-prod"\nname'}
+    world.configure(instance)
+    (row,) = [row for row in alerts(world) if row["alert"] == "RDS connections"]
+    assert (row["of"], row["state"]) == ("safawinet-prod", "ok")
+    world.configure({**instance, "[alerts.rds-connections]\nabove = 80": "[alerts.rds-connections]\nabove = 0.5\nmost = 100"})
+    with closing(owner(world)) as superuser:
+        superuser.execute("ALTER ROLE opsctl_reader NOLOGIN")
+    (row,) = [row for row in alerts(world, 3) if row["alert"] == "RDS connections"]
+    assert (row["of"], row["state"]) == ("safawinet-prod", "fires")
+    assert "of the configured 100" in row["source"]
+
+
+def test_connections_of_a_cluster_that_has_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = Mock(query=Mock(side_effect=Unreachable("The database can't be reached.")))
+    settings = Mock(instance="", cluster="ours")
+    systems = Mock(
+        database=denied, environment=Mock(need=Mock(return_value=settings)), rds=Mock(cluster=Mock(return_value=Mock(writer=None)))
+    )
+    with pytest.raises(SystemFailed, match=r"can't be reached\. ours has no writer"):
+        _connections(systems)
+
+
+def owner(world: World) -> psycopg.Connection[Any]:
+    """A connection of the superuser."""
+    facts = world.facts
+    how = {"user": "postgres", "password": facts["pg_superuser_password"], "autocommit": True}
+    return psycopg.connect(host=facts["pg_host"], port=int(facts["pg_port"]), dbname=facts["database"], **how)
+
+
 def test_answers_that_the_balancer_gives_itself_count_too(world: World) -> None:
     pairs = [{"Name": "LoadBalancer", "Value": "app/safawinet-prod/50dc6c495c0c9188"}]
     at = datetime.now(UTC) - timedelta(minutes=2)
@@ -107,6 +166,27 @@ def test_redis_is_measured_by_its_limit_where_it_has_one(world: World) -> None:
         cache.config_set("maxmemory", "0")
     assert row["source"].endswith("of maxmemory 512 MiB")
     assert 0 < row["value"] < 80
+
+
+def node(used: int, most: int) -> dict[str, int]:
+    return {"used_memory": used * 2**20, "maxmemory": most * 2**20}
+
+
+SILENT = Unreachable("Redis at c:3 can't be reached.", "Check the network.")
+
+
+@pytest.mark.parametrize("other", [{}, {"c:3": SILENT}])
+def test_the_fullest_of_a_clusters_primaries_is_what_fires(other: dict[str, Any]) -> None:
+    systems = Mock(redis=Mock(infos=lambda: {"a:1": node(50, 1000), "b:2": node(45, 50), **other}))
+    value, source = _memory(systems, 80)
+    assert value == 90
+    assert source.startswith(f"Redis INFO of b:2, the fullest of {2 + len(other)} primaries: used_memory 45.0 MiB of maxmemory 50 MiB")
+
+
+def test_a_primary_that_cannot_be_asked_is_no_all_clear() -> None:
+    systems = Mock(redis=Mock(infos=lambda: {"a:1": node(50, 1000), "c:3": SILENT}))
+    with pytest.raises(Unreachable, match="c:3"):
+        _memory(systems, 80)
 
 
 @pytest.mark.parametrize(

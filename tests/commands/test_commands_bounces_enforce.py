@@ -53,10 +53,28 @@ def test_who_bounced_too_often_within_the_window_is_deactivated_and_put_back(wor
     # Somebody else lets one in again and another's account is gone: undo has nothing to do there.
     run(world, "UPDATE users SET is_active = true WHERE id = 1000; DELETE FROM refresh_sessions WHERE user_id = 1500")
     run(world, "DELETE FROM users WHERE id = 1500")
+    (planned,) = told(world, "runs", "undo", done["run"], "-n", code=3)["changes"]
+    assert planned["summary"].startswith(f"reactivate who is still inactive of {len(CAUGHT) - 1} users, deactivated for 5 bounces")
+    assert planned["impact"]["count"] == len(CAUGHT) - 3
+    assert planned["why"].endswith("; 2 left alone, active again or deleted since: users 1000, 1500")
     (back,) = told(world, "runs", "undo", done["run"], "-y")["changes"]
     assert back["evidence"] == {"reactivated": len(CAUGHT) - 3}
     # Those who were inactive before stay so.
     assert inactive(world) == [7, 500]
+
+
+def test_whom_somebody_deactivated_after_an_undo_stays_so(world: World) -> None:
+    first = told(world, "bounces", "enforce", "-y")["run"]
+    told(world, "runs", "undo", first, "-y")
+    run(world, "UPDATE users SET is_active = false WHERE id = 500")
+    assert told(world, "runs", "undo", first, "-y")["result"] == "unchanged"
+    assert inactive(world) == [500]
+    second = told(world, "bounces", "enforce", "-y")["run"]
+    # It is another run that has deactivated them now.
+    assert told(world, "runs", "undo", first, "-y")["result"] == "unchanged"
+    assert inactive(world) == CAUGHT
+    told(world, "runs", "undo", second, "-y")
+    assert inactive(world) == [500]
 
 
 def test_a_saved_plan_stops_where_somebody_else_deactivated_one(world: World) -> None:

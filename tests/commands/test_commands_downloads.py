@@ -116,10 +116,20 @@ def test_what_was_made_in_part_is_named_and_taken_back(world: World, monkeypatch
     done = world.opsctl("-o", "json", "downloads", "disable", ONE, TWO, THREE, "-y", check=1)
     (step,) = done.json["changes"]
     assert (done.json["result"], step["state"], step["evidence"]) == ("partial", "failed", {"parts": [ONE, THREE]})
-    assert "parts 2 items" in world.opsctl("runs", "show", done.json["run"], check=0).out
+    assert f"parts {ONE}; {THREE}" in world.opsctl("runs", "show", done.json["run"], check=0).out
     undone = told(world, "runs", "undo", done.json["run"], "-y")
     assert (undone["result"], undone["changes"][0]["impact"]["count"]) == ("changed", 2)
     assert all(world.contact(id)["download_enabled"] == "true" for id in (ONE, TWO, THREE))
+
+
+def test_what_was_refused_and_made_by_somebody_else_is_not_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refusing(monkeypatch, TWO, tmp_path / "sent")
+    run = world.opsctl("-o", "json", "downloads", "disable", ONE, TWO, THREE, "-y", check=1).json["run"]
+    world.hubspot("PATCH", f"/{TWO}", {"properties": {"download_enabled": "false"}})
+    told(world, "runs", "undo", run, "-y")
+    assert [world.contact(id)["download_enabled"] for id in (ONE, TWO, THREE)] == ["true", "false", "true"]
 
 
 def test_what_was_made_in_part_is_taken_up_without_a_repeated_change(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

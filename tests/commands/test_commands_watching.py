@@ -8,11 +8,15 @@ import signal
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from customers import refusal, told
 from terminal import until
 from world import World
+
+from opsctl.commands.status import SOURCES, page
+from opsctl.errors import SystemFailed
 
 SECTIONS = ["Status", "API", "Staging", "Services", "Database", "Redis", "Alarms", "Mail", "Sentry", "Issues", "Functions", "WAF", "Links"]
 
@@ -47,6 +51,19 @@ def test_one_that_cannot_be_asked_is_said_and_hides_no_other(world: World) -> No
     assert silent == {"Sentry", "Issues", "Mail", "Database"}
     assert page["Database"][0]["why"].endswith("Nothing was changed.") or "denied" in page["Database"][0]["why"].lower()
     assert page["Redis"][0]["used_mib"] > 0
+
+
+def test_every_primary_of_redis_has_a_row() -> None:
+    full = {"used_memory": 2**20, "maxmemory": 2**21, "connected_clients": 3}
+    silent = SystemFailed("Redis at b:2 hung up.", "Run it again.")
+    found = page(Mock(redis=Mock(infos=lambda: {"a:1": full, "b:2": silent})), {"Redis": SOURCES["Redis"]})
+    assert found.sections[1] == (
+        "Redis",
+        [
+            {"primary": "a:1", "used_mib": 1.0, "of_maximum": "50%", "clients": 3},
+            {"state": "could not be asked", "why": "Redis at b:2 hung up.", "next": "Run it again."},
+        ],
+    )
 
 
 def test_only_what_was_asked_for(world: World) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +14,8 @@ from thieves import Session
 from world import World
 
 from opsctl.changes.sessions import EndDatabaseSessions
-from opsctl.errors import SystemFailed
+from opsctl.engine.runner import Runner
+from opsctl.errors import CheckFailed, Interrupted, OpsctlError, Refused, SystemFailed, Waiting
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
@@ -97,6 +102,20 @@ def test_what_only_reads_says_the_login_line_too(world: World, line: str, code: 
     assert "aws sso login --profile oncall" in done.out + done.err
 
 
+def test_a_login_that_was_never_tried_is_not_one_that_failed(world: World) -> None:
+    world.configure({'login = "opsctl sandbox up"': 'login = "aws sso login --profile oncall"'})
+    lifecycle.set_fault(world.rehearsal.folder, Rule("aws", "*", "refuse", 0, 401, 0))
+    done = world.opsctl("auth", "verify", check=1)
+    assert "aws sso login --profile oncall" in done.err
+    assert "new tokens are issued" not in done.out + done.err
+    world.heal()
+    world.fault("aws", "secretsmanager.GetSecretValue", "refuse", times=0)
+    assert "secretsmanager:GetSecretValue" in world.opsctl("auth", "verify", check=1).err
+    world.heal()
+    world.fault("api", "POST /v1/auth/login", "refuse", times=0)
+    assert "✗ new tokens are issued" in world.opsctl("auth", "verify", check=1).out
+
+
 def test_throttled_a_little_it_waits_and_goes_on(world: World) -> None:
     world.fault("aws", "ecs.UpdateService", "throttle", times=2)
     assert world.opsctl("-o", "json", "service", "scale", "api", "4", "-y", check=0).json["result"] == "changed"
@@ -151,18 +170,78 @@ def test_the_api_says_no_after_the_rest_is_done(world: World) -> None:
     assert world.opsctl("-o", "json", "logout", "user", "15", "-y", check=0).json["result"] == "changed"
 
 
-def half() -> None:
-    """What makes a child's deletion of sessions fail for good after its first batches."""
+def half(error: type[OpsctlError]) -> Callable[[], None]:
+    """What makes a child's deletion of sessions end with an error after its first batches."""
+
+    def arm() -> None:
+        def apply(self: EndDatabaseSessions, write: Any, token: str) -> Any:
+            write.beat(1_200, None, "sessions")
+            raise error("The database said no: nothing was done.", "Mend it.")
+
+        EndDatabaseSessions.apply = apply  # type: ignore[method-assign]
+
+    return arm
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "result", "state"),
+    [
+        (SystemFailed, 1, "partial", "failed"),
+        (CheckFailed, 1, "partial", "failed"),
+        (Refused, 4, "partial", "pending"),
+        (Interrupted, 6, "partial", "pending"),
+        (Waiting, 7, "waiting", "pending"),
+    ],
+)
+def test_what_ended_after_some_batches_says_how_many(world: World, error: type[OpsctlError], code: int, result: str, state: str) -> None:
+    ended = world.opsctl("-o", "json", "logout", "all", "-y", before=half(error), check=code)
+    assert "1,200 sessions were done, then: The database said no" in ended.err
+    change = ended.json["changes"][0]
+    assert (ended.json["result"], change["state"], change["evidence"]) == (result, state, {"parts": ["1,200 sessions"]})
+    # Taken up again, it still says what the earlier attempt did.
+    resumed = world.opsctl("-o", "json", "runs", "resume", ended.json["run"], check=0).json
+    assert resumed["changes"][0]["evidence"] == {"deleted": 50_000, "parts": ["1,200 sessions"]}
+    assert "parts 1,200 sessions" in world.opsctl("runs", "show", ended.json["run"], check=0).out
+
+
+def killed_between_batches() -> None:
+    """What makes a child die after its second batch."""
+    whole, numbers = Runner._beat, itertools.count(1)
+
+    def beat(self: Runner, *args: Any, **how: Any) -> None:
+        whole(self, *args, **how)
+        if next(numbers) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Runner._beat = beat  # type: ignore[method-assign]
+
+
+def refusing() -> None:
+    """What makes a child's deletion fail at once."""
 
     def apply(self: EndDatabaseSessions, write: Any, token: str) -> Any:
-        write.beat(1_200, None, "sessions")
         raise SystemFailed("The database said no: nothing was done.", "Mend it.")
 
     EndDatabaseSessions.apply = apply  # type: ignore[method-assign]
 
 
-def test_what_failed_after_some_batches_says_how_many(world: World) -> None:
-    failed = world.opsctl("-o", "json", "logout", "all", "-y", before=half, check=1)
-    assert "1,200 sessions were done, then: The database said no" in failed.err
+def test_what_a_killed_attempt_did_is_told_by_what_is_left(world: World) -> None:
+    world.opsctl("logout", "all", "-y", before=killed_between_batches)
+    (run,) = world.runs()
+    left = world.count("SELECT count(*) FROM refresh_sessions")
+    assert 0 < left < 50_000
+    told = f"{50_000 - left:,} sessions fewer than reviewed, after an attempt that gave no answer"
+    failed = world.opsctl("-o", "json", "runs", "resume", run, before=refusing, check=1).json
+    assert (failed["result"], failed["changes"][0]["evidence"]) == ("partial", {"parts": [told]})
+    done = world.opsctl("-o", "json", "runs", "resume", run, check=0).json["changes"][0]
+    assert (done["state"], done["evidence"]) == ("applied", {"deleted": left, "parts": [told]})
+
+
+def test_tries_are_no_part_of_what_was_made(world: World) -> None:
+    with world.database() as somebody:
+        somebody.execute("LOCK TABLE refresh_sessions IN SHARE MODE")
+        failed = world.opsctl("-o", "json", "logout", "user", "15", "-y", check=1)
     change = failed.json["changes"][0]
-    assert (change["state"], change["evidence"]) == ("failed", {"made": "1,200 sessions"})
+    assert "could not be had alone" in failed.err
+    assert "done, then" not in failed.err
+    assert (failed.json["result"], change["state"], change["evidence"]) == ("failed", "failed", {})

@@ -74,6 +74,27 @@ def test_only_what_a_run_changed_is_put_back(world: World) -> None:
     assert (world.service("api")["desiredCount"], world.bounds()) == (2, (1, 10))
 
 
+def test_what_was_taken_back_once_is_no_longer_ours(world: World) -> None:
+    """Somebody sets by hand what the run had set, after its undo: undone again, it stays."""
+    run = world.opsctl("-o", "json", "service", "scale", "worker", "4", "-y", check=0).json["run"]
+    first = world.undo(run).json
+    world.aws("ecs").update_service(cluster="safawinet-prod", service="safawinet-worker-prod", desiredCount=4)
+    again = world.undo(run).json
+    assert again["result"] == "unchanged"
+    assert [change["why"] for change in again["changes"]] == [f"taken back by run {first['run']}"]
+    assert world.service("worker")["desiredCount"] == 4
+
+
+def test_what_was_made_again_is_taken_back_again(world: World) -> None:
+    """An undo that was undone has taken nothing back."""
+    run = world.opsctl("-o", "json", "service", "scale", "worker", "4", "-y", check=0).json["run"]
+    undone = world.undo(run).json["run"]
+    assert world.undo(undone).json["result"] == "changed"
+    assert world.service("worker")["desiredCount"] == 4
+    assert world.undo(run).json["result"] == "changed"
+    assert world.service("worker")["desiredCount"] == 1
+
+
 @pytest.mark.parametrize("run", ["no-such-run", ""])
 def test_an_unknown_run_is_named(world: World, run: str) -> None:
     refused = world.undo(run)

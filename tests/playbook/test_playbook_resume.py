@@ -1,14 +1,17 @@
+from typing import Any
+
 import msgspec
 import pytest
-from playbook_world import YES, House, Killed
+from playbook_world import YES, House, Killed, Put
 from test_playbook_runner import DRILL, run, states
 
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
-from opsctl.errors import ConfigurationError, LockHeld, PlanStale, Refused
+from opsctl.errors import ConfigurationError, LockHeld, PlanStale, Refused, SystemFailed
 from opsctl.invocation import Invocation
 from opsctl.playbook import runner
 from opsctl.playbook.outcome import PlaybookOutcome
+from opsctl.systems import Systems
 
 EFFECTS = ["door=shut", "roof=shut", "lamp=of all"]
 
@@ -151,6 +154,18 @@ def test_a_failed_step_is_retried_with_a_new_plan(house: House) -> None:
     outcome = resume(house.process(), first.run or "", retry="lamp")
     assert outcome.result == "changed"
     assert [c["state"] for c in outcome.changes if c["step"] == "lamp"] == ["failed", "applied"]
+
+
+def test_a_run_whose_only_change_was_made_in_part_is_partial(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def apply(self: Put, write: Systems, token: str) -> dict[str, Any]:
+        write.beat(3, None, "things")
+        raise SystemFailed("No more.", "Mend it.")
+
+    monkeypatch.setattr(Put, "apply", apply)
+    house.write(DRILL)
+    outcome = run(house.process("seen", "yes"))
+    assert (outcome.result, outcome.exit_code) == ("partial", 1)
+    assert [c["evidence"] for c in outcome.changes if c["state"] == "failed"] == [{"parts": ["3 things"]}]
 
 
 def test_going_on_at_an_earlier_step_does_it_and_what_follows_once_more(house: House) -> None:

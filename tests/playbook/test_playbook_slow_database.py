@@ -35,3 +35,9 @@ def test_from_end_to_end(world: World, name: str) -> None:
     assert "Done, and proven." in done.out
     assert world.control("DELETE", "/faults") == {}
     assert world.queries() == []
+
+
+def test_a_dry_run_says_what_could_not_be_asked(world: World) -> None:
+    world.configure(replace={'driver = "postgres"': 'driver = "rds-data"'})
+    shown = world.opsctl("-o", "json", "playbook", "run", "connection-exhaustion", "-n", check=0).json
+    assert shown["result"] == "partial"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from opsctl.changes.base import Change
+from opsctl.changes.base import Change, Never
 
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
 """`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven."""
@@ -57,9 +57,24 @@ class Step(Struct, kw_only=True):
     evidence: dict[str, Any] | None = None
 
     @property
+    def parts(self) -> list[str]:
+        """What attempts that didn't come to their end have made of it, each in words or by its id."""
+        return list((self.evidence or {}).get("parts", ()))
+
+    @property
     def partly(self) -> bool:
-        """Whether it failed when a part of it had been made, which its evidence names."""
-        return self.state == "failed" and "parts" in (self.evidence or {})
+        """Whether a part of it was made, and not the whole."""
+        return bool(self.parts) and self.state not in ("applied", "done")
+
+    @property
+    def back(self) -> Change | Never:
+        """The change that takes back what was made of it, or why there is none."""
+        return (self.change.made(self.parts) if self.partly else self.change).inverse()
+
+    @property
+    def touched(self) -> bool:
+        """Whether it was made, made in part, or may have been."""
+        return self.partly or self.state in ("applied", "made", "begun", "unknown")
 
 
 class Event(Struct, kw_only=True):
