@@ -80,7 +80,7 @@ class PagerDuty(Adapter):
 
     def _send(self, event: dict[str, object]) -> str:
         body = {"routing_key": self._key.reveal(), **event}
-        answer = self._http.ask("POST", "/v2/enqueue", json=body, repeatable=True)
+        answer = self._http.ask("POST", "/v2/enqueue", json=body)
         return str(self._http.content(answer, effect=True).get("dedup_key", event["dedup_key"]))
 
 
