@@ -143,7 +143,9 @@ def test_a_status_is_posted_listed_and_brought_to_its_end(channels):
     opened = page.post("Logins", "investigating", "We look into it.")
     assert channels(writing=False).statuspage.incidents() == [opened]
     closed = page.update(opened.id, "resolved", "It is over.")
-    assert (closed.id, closed.status, closed.created_at) == (opened.id, "resolved", opened.created_at)
+    assert (opened.status, opened.body, opened.open) == ("investigating", "We look into it.", True)
+    assert (closed.id, closed.status, closed.body, closed.open) == (opened.id, "resolved", "It is over.", False)
+    assert closed.created_at == opened.created_at <= opened.said_at <= closed.said_at
     assert closed.created_at.tzinfo is not None
     with pytest.raises(NotFound):
         page.update("nothing", "resolved", "")
