@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -75,6 +76,13 @@ for _, name in ipairs(redis.call('KEYS', '*')) do
 end
 return cjson.encode({groups, marks})
 """
+
+
+def table(name: str) -> str:
+    """The text of a table of the shipped sandbox's configuration, to be replaced by another or by nothing."""
+    found = re.search(rf"^\[{name}\]\n(?:[^\[#\n].*\n|\n)*", (ROOT / "config" / "sandbox.toml").read_text(), re.MULTILINE)
+    assert found, f"the sandbox's configuration has no table [{name}]"
+    return found[0]
 
 
 class Rehearsal:

@@ -9,6 +9,7 @@ import urllib.request
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import Client
+from world import table
 
 from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OutcomeUnknown, ReadOnly, SystemFailed
 from opsctl.sandbox import lifecycle, notices
@@ -16,8 +17,7 @@ from opsctl.sandbox.faults import Rule
 from opsctl.sandbox.notices import PAGERDUTY_KEY, SLACK_ARCHIVED_KEY, SLACK_KEY, STATUSPAGE_KEY
 from opsctl.sandbox.parts import World
 
-CHANNELS = """
-[channels]
+CHANNELS = """[channels]
 slack = { env = "SLACK" }
 page = { env = "PAGE" }
 page-base = "%(pagerduty)s"
@@ -33,7 +33,7 @@ def channels(systems, world, monkeypatch):
         monkeypatch.setenv("SLACK", f"{world['slack']}/services/T0/B0/{world.get('slack_key', slack) if slack == SLACK_KEY else slack}")
         monkeypatch.setenv("PAGE", world.get("pagerduty_key", page) if page == PAGERDUTY_KEY else page)
         monkeypatch.setenv("STATUS", world.get("statuspage_key", status) if status == STATUSPAGE_KEY else status)
-        return systems(writing=writing, add=CHANNELS % world)
+        return systems(writing=writing, replace={table("channels"): CHANNELS % world})
 
     return make
 
@@ -57,7 +57,8 @@ def paced(systems, tmp_path, monkeypatch):
         monkeypatch.setenv("SLACK", f"{base}/slack/services/T0/B0/{SLACK_KEY}")
         monkeypatch.setenv("STATUS", STATUSPAGE_KEY)
         monkeypatch.setenv("PAGE", PAGERDUTY_KEY)
-        made = systems(writing=True, add=CHANNELS % {"pagerduty": f"{base}/pagerduty", "statuspage": f"{base}/statuspage"})
+        channels = CHANNELS % {"pagerduty": f"{base}/pagerduty", "statuspage": f"{base}/statuspage"}
+        made = systems(writing=True, replace={table("channels"): channels})
         return made, lambda: Client(part.app).get("/sent").get_json()
 
     yield make
@@ -171,4 +172,4 @@ def test_a_reading_one_tells_nobody(channels, sent):
 @pytest.mark.parametrize("name", ["slack", "pagerduty", "statuspage"])
 def test_a_channel_that_is_not_configured_says_so(systems, name):
     with pytest.raises(ConfigurationError, match="channels"):
-        getattr(systems(writing=True), name)
+        getattr(systems(writing=True, replace={table("channels"): ""}), name)
