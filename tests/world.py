@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -75,6 +76,11 @@ for _, name in ipairs(redis.call('KEYS', '*')) do
 end
 return cjson.encode({groups, marks})
 """
+
+
+def table(name: str) -> str:
+    """The text of a table of the shipped sandbox's configuration, to be replaced by another or by nothing."""
+    return re.findall(rf"^\[{name}\]\n(?:[^\[#\n].*\n|\n)*", (ROOT / "config" / "sandbox.toml").read_text(), re.MULTILINE)[0]
 
 
 class Rehearsal:

@@ -75,18 +75,17 @@ class Http(Adapter):
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-        repeatable: bool = False,
         accept: Collection[int] = (),
     ) -> httpx.Response:
         """Send one request and return its answer, which is a success or in `accept`; raises one of opsctl's errors otherwise.
 
-        A read, or a `repeatable` request that has one effect however often it is sent, waits as often as three times when it
-        is asked to slow down.
+        Asked to slow down, it waits and sends again, as often as three times: that answer is a refusal before any effect, of a
+        read and of a write alike.
         """
         effect = not self._reads(method, path)
         for attempt in range(WAITS + 1):
             answer = self._send(method, path, effect, json=json, headers=dict(headers or {}), params=params)
-            if answer.status_code not in SLOW_DOWN or (effect and not repeatable):
+            if answer.status_code not in SLOW_DOWN:
                 break
             if (wait := _wait(answer.headers.get("Retry-After"), attempt)) > LONGEST_WAIT or attempt == WAITS:
                 break

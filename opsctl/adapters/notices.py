@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from opsctl.adapters.base import Adapter, writes
@@ -26,12 +27,19 @@ Status = Literal["investigating", "identified", "monitoring", "resolved"]
 
 @dataclass(frozen=True)
 class StatusIncident:
-    """An incident as the status page shows it."""
+    """An incident as the status page shows it; `body` is its newest update's text, `said_at` when that was posted."""
 
     id: str
     name: str
     status: str
+    body: str
     created_at: datetime
+    said_at: datetime
+
+    @property
+    def open(self) -> bool:
+        """Whether it isn't resolved."""
+        return self.status != "resolved"
 
 
 class Slack(Adapter):
@@ -80,7 +88,7 @@ class PagerDuty(Adapter):
 
     def _send(self, event: dict[str, object]) -> str:
         body = {"routing_key": self._key.reveal(), **event}
-        answer = self._http.ask("POST", "/v2/enqueue", json=body, repeatable=True)
+        answer = self._http.ask("POST", "/v2/enqueue", json=body)
         return str(self._http.content(answer, effect=True).get("dedup_key", event["dedup_key"]))
 
 
@@ -123,14 +131,20 @@ class Statuspage(Adapter):
         return {"Authorization": f"OAuth {self._key.reveal()}"}
 
 
-def _incident(found: dict[str, str], *, effect: bool = False) -> StatusIncident:
+def _incident(found: dict[str, Any], *, effect: bool = False) -> StatusIncident:
     try:
-        created = datetime.fromisoformat(found["created_at"]).astimezone(UTC)
-        return StatusIncident(found["id"], found["name"], found["status"], created)
-    except (KeyError, TypeError, ValueError):
+        created = _time(found["created_at"])
+        said = [(_time(update["created_at"]), str(update.get("body") or "")) for update in found["incident_updates"]]
+        said_at, body = max(said, key=itemgetter(0), default=(created, ""))
+        return StatusIncident(found["id"], found["name"], found["status"], body, created, said_at)
+    except (KeyError, TypeError, ValueError, AttributeError):
         if effect:
             raise OutcomeUnknown("Statuspage said yes in words that can't be read.", "Look at the status page.") from None
         raise SystemFailed("Statuspage sent an incident that can't be read.", "Check status-base in [channels].") from None
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def _configured(reference: Reference | None, key: str) -> Reference:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
 
 if TYPE_CHECKING:
+    from opsctl.adapters.notices import StatusIncident
     from opsctl.config import Environment
     from opsctl.systems import Systems
 
@@ -147,7 +148,10 @@ class SetPage(Change, frozen=True, kw_only=True):
 
 
 class PostStatus(Change, frozen=True, kw_only=True):
-    """The status page's newest word on the incident `title` is `status`; listed before posting, since there is no idempotency key."""
+    """The status page's newest word on the incident `title` is `status` and `text`; of an open one, as long as there is any.
+
+    Listed before posting, since there is no idempotency key.
+    """
 
     title: str
     status: Literal["investigating", "identified", "monitoring", "resolved"]
@@ -169,32 +173,86 @@ class PostStatus(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """List the page's incidents."""
-        for incident in read.statuspage.incidents():
-            if incident.name == self.title and incident.status == self.status:
-                return Done(f"incident {incident.id} says {self.status}")
+        for newest in self._meant(read)[:1]:
+            # The page may fold white space.
+            if newest.status == self.status and newest.body.split() == self.text.split():
+                return Done(f"incident {newest.id} says {self.status}, in these words")
         return Pending(1, "notices", "subscribers are told")
 
     def apply(self, write: Systems, token: str) -> Evidence:
-        """One POST, or a PATCH of the incident that is there."""
-        known = [i for i in write.statuspage.incidents() if i.name == self.title and i.status != "resolved"]
-        if known:
-            return {"incident": write.statuspage.update(known[0].id, self.status, self.text).id}
-        return {"incident": write.statuspage.post(self.title, self.status, self.text).id}
+        """One POST, or a PATCH of the incident that is there; several of them only to resolve all that are open."""
+        meant = self._meant(write)
+        if self.status != "resolved":
+            meant = [incident for incident in meant if incident.open][:1]
+        told = [write.statuspage.update(incident.id, self.status, self.text) for incident in meant]
+        return {"incident": (told or [write.statuspage.post(self.title, self.status, self.text)])[0].id}
+
+    def _meant(self, systems: Systems) -> list[StatusIncident]:
+        """The title's open incidents, or the one of which something was said last; the newest word first."""
+        newest = sorted(_named(systems, self.title), key=lambda incident: incident.said_at, reverse=True)
+        return [incident for incident in newest if incident.open] or newest[:1]
 
     def inverse(self) -> Change | Never:
         """Resolve it."""
         if self.status == "resolved":
             return Never("subscribers were told; post a correction")
-        return PostStatus(title=self.title, status="resolved", text=f"Resolved: {self.text}")
+        return EndStatus(title=self.title, text=f"Resolved: {self.text}")
 
     def as_shell(self, environment: Environment) -> list[str]:
         """Statuspage's line."""
-        channels = environment.settings.channels
-        body = json.dumps({"incident": {"name": self.title, "status": self.status, "body": self.text}})
-        url = f"{channels.status_base}/v1/pages/{channels.status_page}/incidents"
-        auth = '-H "Authorization: OAuth $STATUSPAGE_KEY"'
-        return [f"curl -fsS -X POST {url} {auth} -H 'Content-Type: application/json' -d {shlex.quote(body)}"]
+        return [_statuspage(environment, "POST", name=self.title, status=self.status, body=self.text)]
 
 
-def _json(**fields: str) -> str:
+class EndStatus(Change, frozen=True, kw_only=True):
+    """No incident `title` is open on the status page; those that are get `text` as their last word."""
+
+    title: str
+    text: str
+
+    @property
+    def target(self) -> str:
+        """`status-page/TITLE`."""
+        return f"status-page/{self.title}"
+
+    @property
+    def summary(self) -> str:
+        """What is resolved."""
+        return f"resolve on the status page: {self.title}"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The status."""
+        return None, "resolved"
+
+    def check(self, read: Systems) -> Finding:
+        """List the page's incidents."""
+        if still := [incident for incident in _named(read, self.title) if incident.open]:
+            return Pending(len(still), "notices", "subscribers are told")
+        return Done(f"no incident {self.title!r} is open")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """A PATCH of each, and there is hardly ever more than one."""
+        meant = [incident.id for incident in _named(write, self.title) if incident.open]
+        return {"incidents": [write.statuspage.update(id, "resolved", self.text).id for id in meant]}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("subscribers were told; post a correction")
+
+    def as_shell(self, environment: Environment) -> list[str]:
+        """Statuspage's line; the list of the page's incidents has the id."""
+        return [_statuspage(environment, "PATCH", "/INCIDENT", status="resolved", body=self.text)]
+
+
+def _named(systems: Systems, title: str) -> list[StatusIncident]:
+    return [incident for incident in systems.statuspage.incidents() if incident.name == title]
+
+
+def _statuspage(environment: Environment, method: str, which: str = "", **incident: str) -> str:
+    channels = environment.settings.channels
+    url = f"{channels.status_base}/v1/pages/{channels.status_page}/incidents{which}"
+    auth = '-H "Authorization: OAuth $STATUSPAGE_KEY"'
+    return f"curl -fsS -X {method} {url} {auth} -H 'Content-Type: application/json' -d {_json(incident=incident)}"
+
+
+def _json(**fields: Any) -> str:
     return shlex.quote(json.dumps(fields))

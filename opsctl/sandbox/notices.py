@@ -7,6 +7,7 @@ Slack and Statuspage allow scales with the world's tempo; at tempo 0 there is no
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -82,7 +83,7 @@ class Notices:
         if key != self._world.facts.get("slack_key", SLACK_KEY):
             return _plain("no_service", 404)
         if not self._slack_pace.admit():
-            return _plain("rate_limited", 429, {"Retry-After": "1"})
+            return _plain("rate_limited", 429, {"Retry-After": str(math.ceil(self._slack_pace.wait()))})
         try:
             message = json.loads(request.get_data())
         except ValueError:

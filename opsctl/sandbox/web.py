@@ -111,6 +111,12 @@ class Window:
             self._forget()
             return self.limit - len(self._admitted)
 
+    def wait(self) -> float:
+        """Seconds until a place is free; 0 when one is."""
+        with self._lock:
+            self._forget()
+            return self._admitted[0] + self.seconds - self._clock() if len(self._admitted) >= self.limit else 0.0
+
     def clear(self) -> None:
         """Forget every admission."""
         with self._lock:

@@ -158,30 +158,22 @@ def test_nobody_there_means_that_nothing_was_sent(open_http):
         http.ask("POST", "/x")
 
 
-SLOW = (429, {"Retry-After": "0"}, "{}")
-
-
-def test_a_read_waits_as_it_is_asked_and_not_for_ever(server, open_http):
-    server.answers = [SLOW, SLOW, (200, {}, '{"a": 1}')]
-    http = open_http(writing=False)
-    assert http.content(http.ask("GET", "/x")) == {"a": 1}
-    server.answers, server.seen = [SLOW], []
-    with pytest.raises(Throttled):
-        http.ask("GET", "/x")
-    assert len(server.seen) == 4
-    server.answers, server.seen = [(429, {"Retry-After": "3600"}, "{}")], []
-    with pytest.raises(Throttled):
-        http.ask("GET", "/x")
-    assert len(server.seen) == 1
-
-
-def test_a_write_is_repeated_only_where_that_has_no_second_effect(server, open_http):
-    server.answers = [SLOW, (200, {}, "{}")]
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+@pytest.mark.parametrize("status", [420, 429])
+def test_asked_to_slow_down_it_waits_as_long_and_not_for_ever(server, open_http, method, status):
+    slow = (status, {"Retry-After": "0"}, "{}")
+    server.answers = [slow, slow, (200, {}, '{"a": 1}')]
     http = open_http(writing=True)
+    assert http.content(http.ask(method, "/x", json={"b": 2})) == {"a": 1}
+    assert [(seen[0], seen[3]) for seen in server.seen] == [(method, b'{"b":2}')] * 3
+    server.answers, server.seen = [slow], []
+    with pytest.raises(Throttled, match="was not done"):
+        http.ask(method, "/x")
+    assert len(server.seen) == 4
+    server.answers, server.seen = [(status, {"Retry-After": "3600"}, "{}")], []
     with pytest.raises(Throttled):
-        http.ask("POST", "/x")
-    server.answers = [SLOW, (200, {}, "{}")]
-    http.ask("POST", "/x", repeatable=True)
+        http.ask(method, "/x")
+    assert len(server.seen) == 1
 
 
 def test_retry_after_is_seconds_or_a_date():

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.request
 
 import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.test import Client
+from world import table
 
 from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OutcomeUnknown, ReadOnly, SystemFailed
-from opsctl.sandbox import lifecycle
+from opsctl.sandbox import lifecycle, notices
 from opsctl.sandbox.faults import Rule
 from opsctl.sandbox.notices import PAGERDUTY_KEY, SLACK_ARCHIVED_KEY, SLACK_KEY, STATUSPAGE_KEY
+from opsctl.sandbox.parts import World
 
-CHANNELS = """
-[channels]
+CHANNELS = """[channels]
 slack = { env = "SLACK" }
 page = { env = "PAGE" }
 page-base = "%(pagerduty)s"
@@ -29,9 +33,38 @@ def channels(systems, world, monkeypatch):
         monkeypatch.setenv("SLACK", f"{world['slack']}/services/T0/B0/{world.get('slack_key', slack) if slack == SLACK_KEY else slack}")
         monkeypatch.setenv("PAGE", world.get("pagerduty_key", page) if page == PAGERDUTY_KEY else page)
         monkeypatch.setenv("STATUS", world.get("statuspage_key", status) if status == STATUSPAGE_KEY else status)
-        return systems(writing=writing, add=CHANNELS % world)
+        return systems(writing=writing, replace={table("channels"): CHANNELS % world})
 
     return make
+
+
+class Quiet(WSGIRequestHandler):
+    def log_request(self, *_):
+        pass
+
+
+@pytest.fixture
+def paced(systems, tmp_path, monkeypatch):
+    """The systems beside stand-ins of their own, which keep the pace of a tempo; with them, what was sent."""
+    servers = []
+
+    def make(tempo):
+        part = notices.build(World(tmp_path, tempo=tempo))
+        server = make_server("127.0.0.1", 0, part.app, threaded=True, request_handler=Quiet)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        base = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("SLACK", f"{base}/slack/services/T0/B0/{SLACK_KEY}")
+        monkeypatch.setenv("STATUS", STATUSPAGE_KEY)
+        monkeypatch.setenv("PAGE", PAGERDUTY_KEY)
+        channels = CHANNELS % {"pagerduty": f"{base}/pagerduty", "statuspage": f"{base}/statuspage"}
+        made = systems(writing=True, replace={table("channels"): channels})
+        return made, lambda: Client(part.app).get("/sent").get_json()
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture
@@ -83,6 +116,23 @@ def test_a_page_that_is_throttled_is_tried_again(channels, folder, sent):
     assert len(sent()["pagerduty"]) == 1
 
 
+def test_at_statuspage_s_own_pace_everything_is_posted_once(paced):
+    made, kept = paced(1.0)
+    page = made.statuspage
+    assert page.incidents() == []
+    opened = page.post("Logins", "investigating", "We look into it.")
+    page.update(opened.id, "resolved", "It is over.")
+    (incident,) = kept()["statuspage"]
+    assert [update["status"] for update in incident["incident_updates"]] == ["resolved", "investigating"]
+
+
+def test_more_messages_than_slack_takes_at_once_wait_their_turn(paced):
+    made, kept = paced(0.2)
+    for number in range(7):
+        made.slack.post(f"message {number}")
+    assert [each["message"]["text"] for each in kept()["slack"]] == [f"message {number}" for number in range(7)]
+
+
 def test_a_wrong_routing_key_is_refused_without_being_shown(channels):
     with pytest.raises(SystemFailed) as failed:
         channels(writing=True, page="wrong-routing-key").pagerduty.trigger("x", "info", "k")
@@ -94,7 +144,9 @@ def test_a_status_is_posted_listed_and_brought_to_its_end(channels):
     opened = page.post("Logins", "investigating", "We look into it.")
     assert channels(writing=False).statuspage.incidents() == [opened]
     closed = page.update(opened.id, "resolved", "It is over.")
-    assert (closed.id, closed.status, closed.created_at) == (opened.id, "resolved", opened.created_at)
+    assert (opened.status, opened.body, opened.open) == ("investigating", "We look into it.", True)
+    assert (closed.id, closed.status, closed.body, closed.open) == (opened.id, "resolved", "It is over.", False)
+    assert closed.created_at == opened.created_at <= opened.said_at <= closed.said_at
     assert closed.created_at.tzinfo is not None
     with pytest.raises(NotFound):
         page.update("nothing", "resolved", "")
@@ -120,4 +172,4 @@ def test_a_reading_one_tells_nobody(channels, sent):
 @pytest.mark.parametrize("name", ["slack", "pagerduty", "statuspage"])
 def test_a_channel_that_is_not_configured_says_so(systems, name):
     with pytest.raises(ConfigurationError, match="channels"):
-        getattr(systems(writing=True), name)
+        getattr(systems(writing=True, replace={table("channels"): ""}), name)

@@ -14,7 +14,7 @@ import pytest
 from bad_days import plain, runs, taken
 from terminal import until
 from thieves import Session
-from world import CLUSTER, SERVICES, World
+from world import CLUSTER, SERVICES, World, table
 
 from opsctl.adapters.aws.ecs import Ecs
 
@@ -22,25 +22,6 @@ TOP = {"run", "environment", "command", "dry_run", "result", "changes"}
 CHANGE = {"seq", "kind", "target", "summary", "state", "before", "after", "impact", "reversible", "evidence"}
 MORE = {"why", "undo"}
 MAIL_KEY = "safawinet/prod/mail-key"
-CHANNELS = """
-[channels]
-slack = { env = "SLACK_WEBHOOK" }
-page = { env = "PAGER_KEY" }
-page-base = "world:pagerduty"
-status-page = "sandbox"
-status-key = { env = "STATUS_KEY" }
-status-base = "world:statuspage"
-"""
-
-
-@pytest.fixture
-def channels(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A world whose notices go somewhere."""
-    world.configure(add=CHANNELS)
-    monkeypatch.setenv("SLACK_WEBHOOK", f"{world.facts['slack']}/services/T/B/{world.facts['slack_key']}")
-    monkeypatch.setenv("PAGER_KEY", world.facts["pagerduty_key"])
-    monkeypatch.setenv("STATUS_KEY", world.facts["statuspage_key"])
-    return world
 
 
 def told(world: World, *line: str, code: int = 0) -> Any:
@@ -253,8 +234,7 @@ def test_logout_bulk_takes_who_meets_all_criteria(world: World) -> None:
     assert told(world, "logout", "bulk", "--users-from", str(named), "--last-login-before", "2000-01-01", "-y")["result"] == "unchanged"
 
 
-def test_notices_reach_their_channels_once(channels: World) -> None:
-    world = channels
+def test_notices_reach_their_channels_once(world: World) -> None:
     for line in ("notify slack --message look", "notify page --message come", "notify status --title T --message wait"):
         assert told(world, *line.split(), "-y")["result"] == "changed"
         assert told(world, *line.split(), "-y")["result"] == "unchanged"
@@ -262,7 +242,23 @@ def test_notices_reach_their_channels_once(channels: World) -> None:
     assert [len(sent[name]) for name in ("slack", "pagerduty", "statuspage")] == [1, 1, 1]
 
 
+def test_each_incident_of_a_title_is_told_of_to_its_end(world: World) -> None:
+    def say(status: str, message: str) -> str:
+        line = ("notify", "status", "--title", "API slow", "--status", status, "--message", message, "-y")
+        return str(told(world, *line)["result"])
+
+    for _ in range(2):
+        assert say("investigating", "we look into it") == "changed"
+        assert say("investigating", "we found it") == "changed"
+        assert say("investigating", "we found it") == "unchanged"
+        assert say("resolved", "it is over") == "changed"
+        assert say("resolved", "it is over") == "unchanged"
+    told_of = ["we look into it", "we found it", "it is over"]
+    assert [[update["body"] for update in i["incident_updates"]] for i in world.sent()["statuspage"]] == [told_of[::-1]] * 2
+
+
 def test_without_a_channel_a_person_does_it(world: World) -> None:
+    world.configure({table("channels"): ""})
     waiting = world.opsctl("-o", "json", "notify", "slack", "--message", "look", "-y")
     plain(waiting, 7)
     assert waiting.json["result"] == "waiting"
@@ -271,8 +267,7 @@ def test_without_a_channel_a_person_does_it(world: World) -> None:
 
 
 @pytest.mark.parametrize(("word", "times"), [("--done", 1), ("--not-done", 2)])
-def test_a_message_whose_answer_was_lost_is_settled_by_a_person(channels: World, word: str, times: int) -> None:
-    world = channels
+def test_a_message_whose_answer_was_lost_is_settled_by_a_person(world: World, word: str, times: int) -> None:
     world.fault("notices", "*slack*", "timeout-after-effect")
     lost = world.opsctl("-o", "json", "notify", "slack", "--message", "look", "-y")
     plain(lost, 6)
@@ -291,8 +286,8 @@ def test_a_message_whose_answer_was_lost_is_settled_by_a_person(channels: World,
     assert world.opsctl("runs", "verify", check=0)
 
 
-def test_a_saved_notice_goes_out_once(channels: World) -> None:
-    world, path = channels, str(channels.home / "plan.json")
+def test_a_saved_notice_goes_out_once(world: World) -> None:
+    path = str(world.home / "plan.json")
     world.opsctl("notify", "slack", "--message", "look", "-n", "--save", path, check=3)
     for _ in range(2):
         world.opsctl("apply", path, "-y", check=0)

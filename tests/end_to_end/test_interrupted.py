@@ -8,7 +8,7 @@ import signal
 import pytest
 from bad_days import asked, plain, runs, states, stopped, taken
 from terminal import until
-from world import World
+from world import World, table
 
 STOPS = [signal.SIGINT, signal.SIGTERM]
 
@@ -41,6 +41,7 @@ def test_at_the_question_nothing_is_changed(world: World) -> None:
 @pytest.mark.parametrize("stop", STOPS)
 def test_at_a_question_of_a_step_nothing_is_answered(world: World, stop: signal.Signals) -> None:
     """Another thread asks that one than the one that is interrupted."""
+    world.configure({table("channels"): ""})
     child = world.opsctl.start("notify", "slack", "--message", "look", "-y", typed="")
     asked(child, b"[done]: ")
     os.kill(child.pid, stop)

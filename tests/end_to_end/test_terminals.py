@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bad_days import plain, runs
 from terminal import ROOT
-from world import World
+from world import World, table
 
 SCALE = ("service", "scale", "api", "4", "-y")
 
@@ -117,6 +117,7 @@ def test_a_terminal_that_hangs_up_at_the_question(world: World) -> None:
 
 def test_a_question_has_a_line_of_its_own(world: World) -> None:
     """What is drawn while a step is looked at goes away before a person is asked."""
+    world.configure({table("channels"): ""})
     spawn = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", sys.executable, "-m", "opsctl.main"]
     told = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

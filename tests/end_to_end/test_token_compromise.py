@@ -71,6 +71,7 @@ def test_a_second_run_finds_it_all_so(either: World) -> None:
     assert {change["state"] for change in second.json["changes"]} == {"done"}
     assert key(world) == made
     assert world.opsctl(*RUN, "-n", check=0).json["result"] == "unchanged"
+    assert [len(world.sent()[channel]) for channel in ("slack", "statuspage")] == [1, 1], "people are told once"
     told = world.opsctl("runs", "show", first.json["run"], check=0).out
     assert "token-compromise" in told
     assert key(world) not in told

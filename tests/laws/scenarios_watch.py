@@ -7,11 +7,6 @@ from world import World
 
 ALARM = "Safawinet-RDS-Connections"
 REASON = "Too many connections, we look into it"
-PAGER = """
-[channels]
-page = { env = "PAGER_KEY" }
-page-base = "world:pagerduty"
-"""
 
 
 def reason(world: World) -> str:
@@ -40,7 +35,6 @@ SCENARIOS = {
             looked_after,
             meddle=another_reason,
             reversible=True,
-            config=PAGER,
         )
     ]
 }

@@ -128,5 +128,7 @@ def test_scheduled_maintenance_says_nothing_while_the_service_is_ill(world: Worl
 
 def test_emergency_maintenance_and_a_forced_logout(world: World) -> None:
     assert "redeploy api" in run(world, "emergency-maintenance")
+    (incident,) = world.sent()["statuspage"]
+    assert [update["status"] for update in incident["incident_updates"]] == ["resolved", "identified"]
     run(world, "forced-logout", "scope=single", "user=user9@example.com")
     assert world.count("SELECT count(*) FROM refresh_sessions WHERE user_id = 9") == 0

@@ -67,8 +67,10 @@ def test_slack_takes_about_one_message_a_second(tmp_path: Path) -> None:
     client = Client(notices.build(World(tmp_path, clock=lambda: now[0])).app)
     answers = [client.post(HOOK, json={"text": "x"}) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
-    assert answers[5].headers["Retry-After"] == "1"
-    now[0] += 5
+    assert answers[5].headers["Retry-After"] == "5"
+    now[0] += 3.5
+    assert client.post(HOOK, json={"text": "x"}).headers["Retry-After"] == "2"
+    now[0] += 1.5
     assert client.post(HOOK, json={"text": "x"}).status_code == 200
 
 

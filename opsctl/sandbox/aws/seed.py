@@ -45,6 +45,7 @@ def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = tim
         "pg_user": "safawinet",
         "pg_reader_user": "opsctl_reader",
         "pg_rescue_user": "opsctl_rescue",
+        "slack": "http://127.0.0.1/slack",
     }
     drawn = (
         "secret_access_key",
@@ -58,6 +59,9 @@ def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = tim
         "hs_app_secret",
         "ghcr_pat",
         "sentry_token",
+        "slack_key",
+        "pagerduty_key",
+        "statuspage_key",
     )
     for name, value in fixed.items():
         facts.setdefault(name, value)
@@ -127,6 +131,9 @@ class Seed:
             "mail-key": {"key": facts["mail_key"]},
             "partner-key": {"key": secrets.token_hex(32)},
             "sentry": {"token": facts["sentry_token"]},
+            "slack": {"webhook": f"{facts['slack']}/services/T0SAFAWINET/B0OPERATIONS/{facts['slack_key']}"},
+            "pagerduty": {"routing-key": facts["pagerduty_key"]},
+            "statuspage": {"key": facts["statuspage_key"]},
         }.items():
             create(REGION, f"safawinet/prod/{name}", json.dumps(value))
         self._part.secrets.manage(REGION, "safawinet/prod/partner-key")
