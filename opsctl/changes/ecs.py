@@ -49,8 +49,8 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says since when no task may be older."""
-        return f"redeploy {self.name}, so that no task is older than {self.since:%Y-%m-%d %H:%M:%S} UTC"
+        """Says what its deployment must be younger than."""
+        return f"redeploy {self.name}, so that its deployment is younger than {self.since:%Y-%m-%d %H:%M:%S} UTC"
 
     def check(self, read: Systems) -> Finding:
         """Look at the primary deployment, then at every task, then ask the service's health check where it has one."""

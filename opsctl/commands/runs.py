@@ -92,7 +92,7 @@ def _plain(value: Any) -> Any:
 @runs.command()
 @click.argument("run")
 @click.option("--skip", metavar="STEP", help="Go on without this step of a playbook.")
-@click.option("--retry", metavar="STEP", help="Do this step of a playbook once more.")
+@click.option("--retry", metavar="STEP", help="Do this step of a playbook once more, and what rests on it.")
 @click.option("--jump", metavar="STEP", help="Go on at this step of a playbook.")
 @click.option("--assume-answers", is_flag=True, help="Pass questions without a person; in the sandbox only.")
 @changing

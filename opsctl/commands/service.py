@@ -190,7 +190,7 @@ def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -
             name=name,
             cluster=settings.cluster,
             service=settings.service,
-            since=since(systems, consumes),
+            since=since(systems, settings, consumes),
             consumes=consumes,
             accept_new_image=accept_new_image,
             health=settings.health,
@@ -200,12 +200,16 @@ def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -
         yield change
 
 
-def since(systems: Systems, consumes: tuple[str, ...]) -> datetime:
-    """The moment that every task must be younger than: what this follows, now with --again, or the newest consumed secret."""
+def since(systems: Systems, settings: ServiceSettings, consumes: tuple[str, ...]) -> datetime:
+    """The moment that a service's deployment must be younger than, always on a clock of AWS, since it is compared with such.
+
+    What this follows; with --again the beginning of its newest deployment; else that of the newest version of a consumed secret.
+    """
     if systems.follows:
         return systems.follows
     if systems.again:
-        return systems.now()
+        deployments = systems.ecs.service(settings.cluster, settings.service).deployments
+        return max((deployment.created for deployment in deployments), default=EPOCH)
     newest = EPOCH
     for name in consumes:
         secret = systems.environment.secret(name)

@@ -45,11 +45,11 @@ class Engine:
         self.watcher, self.operator, self.tempo = watcher, operator, tempo
         self.memory = LedgerMemory(lambda: ledger, environment)
 
-    def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None) -> Plan:
-        """Find out what a command would change; nothing can be written on the way."""
+    def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None, *, recall: bool = True) -> Plan:
+        """Find out what a command would change; nothing can be written on the way. With `recall`, our memory may say that it is done."""
         self.read.prove()
         self.read.follows, self.read.again = follows, options.again
-        remembered = None if options.again or follows else self._remembered(command)
+        remembered = self._remembered(command) if recall and not (options.again or follows) else None
         plan = plans.make(command, make(self.read), self.read, remembered)
         if not options.again and any(p.change.telling == "blind" for p in plan.pending):
             self._known(command)

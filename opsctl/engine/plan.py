@@ -229,13 +229,15 @@ def _read_back(raw: dict[str, Any], decode: Callable[[bytes], Change]) -> Planne
 
 def fresh(plan: Plan, read: Systems) -> None:
     """Raise PlanStale unless environment, account, configuration, version and time are still the plan's."""
-    again = f"Make it again: opsctl {plan.command} -n --save FILE"
+    again, now = f"Make it again: opsctl {plan.command} -n --save FILE", read.now()
+    ahead = f"it was made at {plan.created:%Y-%m-%d %H:%M:%S} UTC, and by this machine's clock it is {now:%H:%M:%S} on {now:%Y-%m-%d}"
     reasons = {
         f"it was made for environment {plan.environment}": plan.environment != read.environment.name,
         f"it was made for account {plan.account}": plan.account != read.caller.account,
         "the configuration has changed since": plan.config_digest != read.environment.digest,
         f"it was made by opsctl {plan.version}": plan.version != opsctl.__version__,
-        f"it expired at {plan.expires:%Y-%m-%d %H:%M} UTC": not plan.created <= read.now() < plan.expires,
+        ahead: now < plan.created,
+        f"it expired at {plan.expires:%Y-%m-%d %H:%M} UTC": now >= plan.expires,
     }
     for reason, stale in reasons.items():
         if stale:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from opsctl.errors import ConfigurationError, Refused
+from opsctl.playbook import conditions
 from opsctl.playbook.history import AGAIN, STEP_ENDED, History
 
 Kept = tuple[str, dict[str, Any]]
@@ -46,33 +47,72 @@ class Detours:
             state = self.history.ended[number]["state"]
             raise Refused(f"Step {self.playbook.key(number)} has ended: {state}.", f"opsctl runs show {self.history.run.id}")
         self._unneeded(number, {number})
-        return [(STEP_ENDED, {**self._step(number), "state": "skipped"})]
+        return [self._left_out(number)]
+
+    def _left_out(self, number: int) -> Kept:
+        step = self.playbook.steps[number - 1]
+        if conditions.holds(step, self._known()) is False:
+            return STEP_ENDED, {**self._step(number), "state": "not needed", "why": f"only when {conditions.told(step)}"}
+        return STEP_ENDED, {**self._step(number), "state": "skipped"}
+
+    def _known(self) -> dict[str, str]:
+        """What is known for `when`, with every question that won't be asked answered by nothing."""
+        known = self.history.known()
+        for number, step in enumerate(self.playbook.steps, 1):
+            if step.kind == "ask" and conditions.holds(step, known) is False:
+                known.setdefault(self.playbook.key(number), "")
+        return known
 
     def _unneeded(self, number: int, leaving: Collection[int]) -> None:
-        key = self.playbook.key(number)
+        """Raise Refused for a question that is still to be asked while it decides whether others, which aren't left out, are needed."""
+        key, known = self.playbook.key(number), self._known()
+        if self.playbook.steps[number - 1].kind != "ask" or key in known:
+            return
         waiting = [
             self.playbook.key(n)
             for n, step in enumerate(self.playbook.steps, 1)
-            if any(key in condition for condition in step.conditions) and n not in leaving and n not in self.history.ended
+            if n not in leaving and n not in self.history.ended and any(key in c for c in step.conditions)
+            if conditions.holds(step, known) is None
         ]
-        if self.playbook.steps[number - 1].kind == "ask" and waiting:
+        if waiting:
             why = f"Question {key} can't be left out: {', '.join(waiting)} depend on its answer."
             raise Refused(why, f"opsctl runs resume {self.history.run.id}")
 
     def again(self, number: int) -> list[Kept]:
-        """Do a step once more, planned anew; raises Refused while an effect of it that can't be looked up is unknown."""
+        """Do a step once more, planned anew, and with it what rests on what it did.
+
+        Raises Refused while an effect of one of them that can't be looked up is unknown.
+        """
+        return [self._once_more(n) for n in self._void({number})]
+
+    def _void(self, wanted: set[int]) -> list[int]:
+        """The steps that are `wanted` once more, and the later ones, begun or ended, that are void with them.
+
+        Those that follow one of them; every proof; and, of a question, what its former answer left out.
+        """
+        void, count = set(wanted), len(self.playbook.steps)
+        for n in range(min(wanted, default=count) + 1, count + 1):
+            step, state = self.playbook.steps[n - 1], self.history.ended.get(n, {}).get("state")
+            follows = self.playbook.number(step.follows) if step.follows else None
+            asked = {self.playbook.key(other) for other in void}
+            left_out = state == "not needed" and any(asked & condition.keys() for condition in step.conditions)
+            if (state or self.history.children(n)) and (follows in void or step.kind == "verify" or left_out):
+                void.add(n)
+        return sorted(void)
+
+    def _once_more(self, number: int) -> Kept:
         children = self.history.children(number)
         for child in children:
             for step in self.history.ledger.steps(child.id):
                 if step.state in ("begun", "unknown") and step.change.telling != "probe":
                     settle = f"Find out, then: opsctl runs settle {child.id} {step.seq} --done|--not-done --reason WHY"
                     raise Refused(f"{step.change.target} was begun and its outcome is unknown; it isn't sent again.", settle)
-        return [(AGAIN, {**self._step(number), "former": [child.id for child in children]})]
+        return AGAIN, {**self._step(number), "former": [child.id for child in children]}
 
     def jump(self, number: int) -> list[Kept]:
         """Go on at a step: those before it that haven't ended are skipped, it and those after it that have are done once more."""
         leaving = [n for n in range(1, number) if n not in self.history.ended]
         for other in leaving:
             self._unneeded(other, leaving)
-        skipped = [(STEP_ENDED, {**self._step(n), "state": "skipped"}) for n in leaving]
-        return skipped + [kept for n in sorted(self.history.ended) if n >= number for kept in self.again(n)]
+        void = self._void({n for n in self.history.ended if n >= number})
+        return [self._left_out(n) for n in leaving] + [self._once_more(n) for n in void]

@@ -16,12 +16,15 @@ ANSWERED, STEP_ENDED, AGAIN = "answered", "step ended", "step taken again"
 class History:
     """The steps that have ended, by number, each as its event told it: `state`, and what belongs to it.
 
+    `anew` holds those that a person wanted once more and that haven't ended since.
+
     States: `answered`, `changed`, `unchanged`, `partial`, `verified`, `not needed` (its `when` doesn't hold), `skipped` (a person said so).
     """
 
     def __init__(self, ledger: Ledger, run: Run, playbook: Playbook) -> None:
         self.ledger, self.run, self.playbook = ledger, run, playbook
         self.ended: dict[int, dict[str, Any]] = {}
+        self.anew: set[int] = set()
         self._forgotten: set[str] = set()
         for event in ledger.events(run.id):
             self.replay(event.what, {**event.detail, "recorded": event.at.isoformat()})
@@ -30,8 +33,10 @@ class History:
         """Take one event of the ledger into account."""
         if what in (ANSWERED, STEP_ENDED):
             self.ended[detail["step"]] = detail
+            self.anew.discard(detail["step"])
         elif what == AGAIN:
             self.ended.pop(detail["step"], None)
+            self.anew.add(detail["step"])
             self._forgotten |= set(detail["former"])
 
     def record(self, what: str, number: int, state: str, **detail: Any) -> None:

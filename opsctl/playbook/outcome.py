@@ -44,7 +44,8 @@ def told(ledger: Ledger, run: Run, history: History, word: Result, error: Opsctl
 
 def _made(ledger: Ledger, run: Run, history: History) -> list[dict[str, Any]]:
     """Every change that some step's run holds, in the order of the steps; those of a retried step's former run too."""
-    children = sorted(ledger.runs("parent = ?", run.id), key=lambda child: (child.item, child.opened, child.id))
+    oldest_first = ledger.runs("parent = ?", run.id)[::-1]
+    children = sorted(oldest_first, key=lambda child: child.item or 0)
     return [{**engines.shown(step), "step": history.playbook.key(child.item or 1)} for child in children for step in ledger.steps(child.id)]
 
 

@@ -116,7 +116,7 @@ def _plan(engine: Engine, found: Look, earlier: Mapping[str, Look], parameters: 
             return
         own = lines.options(parsed, options)
         follows, found.bound = _follows(engine, earlier.get(found.step.follows or ""))
-        found.plan = engine.plan(parsed.text, lines.make(parsed), own, follows=follows)
+        found.plan = engine.plan(parsed.text, lines.make(parsed), own, follows=follows, recall=not found.step.follows)
         engine.guard(found.plan, own)
     except OpsctlError as error:
         found.error = error

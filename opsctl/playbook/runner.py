@@ -12,7 +12,7 @@ from opsctl.engine import guards
 from opsctl.errors import OpsctlError, PlanStale
 from opsctl.playbook import draw, outcome, parameters, preview
 from opsctl.playbook.detours import Detours
-from opsctl.playbook.history import History
+from opsctl.playbook.history import AGAIN, History
 from opsctl.playbook.loader import Loaded, load
 from opsctl.playbook.outcome import PlaybookOutcome
 from opsctl.playbook.walk import Walk
@@ -106,6 +106,8 @@ def resume(
         engine.ledger.reopen(run.id, {"operator": who, "caller": engine.read.caller.arn})
         for what, detail in detours:
             history.keep(what, detail)
+        if anew := [detail["key"] for what, detail in detours if what == AGAIN]:
+            invocation.watcher.says(f"Taken anew: {', '.join(anew)}")
         return _through(invocation, run, history, options, fresh=True)
 
 

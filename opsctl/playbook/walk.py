@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from opsctl.errors import CheckFailed, Interrupted, OpsctlError
+from opsctl.errors import CheckFailed, Interrupted, OpsctlError, Refused
 from opsctl.playbook import conditions, lines
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about
 from opsctl.render.shapes import Verdict
@@ -18,6 +18,7 @@ from opsctl.render.visible import visible
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
+    from opsctl.cli import Parsed
     from opsctl.engine.ledger.rows import Run
     from opsctl.engine.options import Options
     from opsctl.engine.outcome import Outcome
@@ -127,10 +128,14 @@ class Walk:
         """Plan and perform, or take up the child that is there."""
         parsed = lines.parse(step, self.parameters)
         options = lines.options(parsed, self.options)
+        if number in self.history.anew:
+            options = msgspec.structs.replace(options, again=True)
         child = next(iter(self.history.children(number)), None)
         if child is None:
-            plan = self.engine.plan(parsed.text, lines.make(parsed), options, follows=self._follows(step))
-            outcome = self._perform(number, plan, options)
+            outcome = self._perform(number, self._plan(step, parsed, options), options)
+        elif child.wish == "cancel":
+            key = self.playbook.key(number)
+            raise Refused(f"Step {key} was cancelled (run {child.id}); it is not taken up again.", self._past(number))
         else:
             outcome = self.engine.resume(child, options)
         if outcome.error:
@@ -138,6 +143,10 @@ class Walk:
         self._fresh = False
         child = self.history.children(number)[0]
         self.history.record(STEP_ENDED, number, outcome.result, run=child.id, at=came_about(self.ledger, child).isoformat())
+
+    def _plan(self, step: Step, parsed: Parsed, options: Options) -> Plan:
+        """Plan a step's line; one that follows another is never satisfied by memory, even where the other was left out."""
+        return self.engine.plan(parsed.text, lines.make(parsed), options, follows=self._follows(step), recall=not step.follows)
 
     def _follows(self, step: Step) -> datetime | None:
         number = self.playbook.number(step.follows) if step.follows else None
@@ -165,16 +174,23 @@ class Walk:
 
     def _failed(self, number: int, outcome: Outcome, error: OpsctlError) -> OpsctlError:
         """The error with the way on: taking the same plan up again would find the same failure, so it is planned anew."""
-        if error.result in ("failed", "refused"):
+        if isinstance(error, Interrupted) and self.ledger.run(outcome.run or "").wish == "cancel":
+            error.next = self._past(number)
+        elif error.result in ("failed", "refused"):
             look = error.next.rstrip(".") or f"opsctl runs show {outcome.run}"
             error.next = f"{look}; then: {self._resume} --retry {self.playbook.key(number)} --reason WHY"
         return error
+
+    def _past(self, number: int) -> str:
+        """The ways past a step whose run was given up for good."""
+        key = self.playbook.key(number)
+        return f"Anew: {self._resume} --retry {key} --reason WHY; or without it: {self._resume} --skip {key} --reason WHY"
 
     def _verify(self, number: int, step: Step) -> None:
         """Look, over systems that can only read, and stop unless it is as it must be."""
         parsed = lines.parse(step, self.parameters)
         if lines.changing(parsed):
-            plan = self.engine.plan(parsed.text, lines.make(parsed), lines.options(parsed, self.options), follows=self._follows(step))
+            plan = self._plan(step, parsed, lines.options(parsed, self.options))
             wrong = [f"{p.change.summary} ({p.why or p.state})" for p in plan.changes if p.state != "done"]
             found: Any = [{"target": p.change.target, "state": p.state, "why": p.why} for p in plan.changes]
         else:

@@ -173,6 +173,17 @@ def test_a_failed_rollout_stops_it_and_retrying_finishes_it(world: World) -> Non
     assert world.opsctl("runs", "verify", check=0)
 
 
+def test_a_key_that_leaked_too_is_rotated_once_more_and_all_that_rests_on_it_with_it(world: World) -> None:
+    found = world.opsctl(*RUN, *ASSUMED, check=0).json
+    first = key(world)
+    again = world.opsctl("-o", "json", "runs", "resume", found["run"], "--retry", "key", "--reason", "leaked too", "-y", check=0)
+    assert key(world) != first
+    assert "Taken anew: key, rollout, finish, 13" in again.err
+    assert [states(again.json)[step] for step in ("key", "rollout", "finish")] == ["changed"] * 3
+    assert world.opsctl("service", "redeploy", "api", "worker", "-n").code == 0
+    world.opsctl("auth", "verify", check=0)
+
+
 def test_without_a_login_the_api_is_skipped_and_the_rest_goes_on(world: World) -> None:
     """The administrator's token was signed with the old key; nobody is there to give a new one."""
     text = (world.config / "sandbox.toml").read_text()

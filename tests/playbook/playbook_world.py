@@ -114,6 +114,10 @@ class Send(Change, frozen=True, kw_only=True, tag="test-send"):
         return "channel"
 
     @property
+    def remembered(self) -> bool:
+        return True
+
+    @property
     def summary(self) -> str:
         return f"send {self.text}"
 
@@ -121,8 +125,9 @@ class Send(Change, frozen=True, kw_only=True, tag="test-send"):
         return Pending(1, "messages")
 
     def apply(self, write: Systems, token: str) -> dict[str, Any]:
-        world(write).write("sent", self.text)
-        return {}
+        here = world(write)
+        here.write("sent", self.text)
+        return {"at": here.since["sent"].isoformat()}
 
     def inverse(self) -> Never:
         return Never("a test")

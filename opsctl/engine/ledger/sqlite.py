@@ -270,8 +270,12 @@ class Ledger:
         return self.runs("id = ?", exact[0][0])[0]
 
     def runs(self, where: str = "parent IS NULL", *values: Any, limit: int = 1000) -> list[Run]:
-        """Runs, the newest first. `where` is SQL of this package's own, never a person's."""
-        sql = f"SELECT row, closed, result, wish, head, events FROM runs WHERE {where} ORDER BY opened DESC, id DESC LIMIT ?"
+        """Runs, the newest first: by the log's order, since a clock may jump back.
+
+        `where` is SQL of this package's own, never a person's.
+        """
+        opened = "(SELECT number FROM log WHERE run = runs.id AND what = 'opened')"
+        sql = f"SELECT row, closed, result, wish, head, events FROM runs WHERE {where} ORDER BY {opened} DESC LIMIT ?"
         return [self._run(*row) for row in self.query(sql, *values, limit)]
 
     def _run(self, row: str, closed: str | None, result: Result | None, wish: Any, head: str, events: int) -> Run:
