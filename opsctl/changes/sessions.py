@@ -148,7 +148,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         settings: SessionSettings = environment.need("sessions")
         patterns = settings.redis_patterns
         if self.users is not None:
-            patterns = [settings.redis_user_pattern.format(user=user) for user in self.users]
+            patterns = [settings.redis_user_pattern.replace("{user}", user) for user in self.users]
         cli = 'redis-cli -h "$REDIS_HOST" -p "$REDIS_PORT"'
         export = 'export REDISCLI_AUTH="$REDIS_PASSWORD"'
         return [export, *(f"{cli} --scan --pattern {shlex.quote(p)} | xargs -r {cli} unlink" for p in patterns)]
