@@ -43,12 +43,17 @@ class Start(Struct, frozen=True):
         if self.pages < SMALL:
             return sql.SQL("true"), {}
         if self.whole and self.last is not None:
-            ident, table = sql.Identifier(settings.id_column), sql.Identifier(settings.table)
-            above = sql.SQL("{} > (jsonb_populate_record(NULL::{}, %(last)s::jsonb)).{}").format(ident, table, ident)
-            return above, {"last": json.dumps({settings.id_column: self.last})}
+            return above(settings, self.last)
         if settings.created_column:
             return sql.SQL("{} >= %(moment)s").format(sql.Identifier(settings.created_column)), {"moment": self.moment}
         return sql.SQL("{} >= %(moment)s").format(sql.Identifier(settings.expires_column)), {"moment": self.moment + settings.lifetime}
+
+
+def above(settings: SessionSettings, last: str) -> tuple[sql.Composable, dict[str, Any]]:
+    """The condition, and its parameters, for every row whose id is higher: JSON, so that the table's own type casts it in both drivers."""
+    ident, table = sql.Identifier(settings.id_column), sql.Identifier(settings.table)
+    higher = sql.SQL("{} > (jsonb_populate_record(NULL::{}, %(last)s::jsonb)).{}").format(ident, table, ident)
+    return higher, {"last": json.dumps({settings.id_column: last})}
 
 
 def begin(write: Systems, settings: SessionSettings) -> Start:
