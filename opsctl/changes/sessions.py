@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SessionChange(Change, frozen=True, kw_only=True):
-    """Sessions of `users` (ids; None for everybody's) that began before `cutoff`, on the database's clock."""
+    """Sessions of `users` (ids; None for everybody's, () for nobody's) that began before `cutoff`, on the database's clock."""
 
     users: tuple[str, ...] | None
     cutoff: datetime
@@ -32,8 +32,8 @@ class SessionChange(Change, frozen=True, kw_only=True):
     @property
     def whose(self) -> str:
         """In words."""
-        if self.users is None:
-            return "all users"
+        if not self.users:
+            return "all users" if self.users is None else "nobody"
         return f"user {self.users[0]}" if len(self.users) == 1 else f"{len(self.users):,} users"
 
     def inverse(self) -> Never:
@@ -58,6 +58,8 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Count the rows that began before the cutoff, and all that would be ended with them."""
+        if self.users == ():
+            return Done("no user meets the criteria")
         settings: SessionSettings = read.environment.need("sessions")
         query = sql.SQL("SELECT count(*) FILTER (WHERE {}) AS old, count(*) AS live FROM {} WHERE {}").format(
             self._old(settings), sql.Identifier(settings.table), self._whose(settings)

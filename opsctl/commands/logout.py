@@ -56,15 +56,17 @@ def all_(systems: Systems) -> Iterator[Change]:
 
 
 def ending(systems: Systems, users: Sequence[str] | None) -> Iterator[Change]:
-    """The three changes for each five thousand users, or once for everybody, with one cutoff."""
+    """The three changes for each five thousand users, or once for everybody, with one cutoff; for nobody the first one, which says so."""
     settings = systems.environment.need("sessions")
     cutoff = systems.follows or systems.database.server_time()
     if users is None:
         chunks: list[tuple[str, ...] | None] = [None]
     else:
         ids = sorted(set(users))
-        chunks = [tuple(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)]
+        chunks = [tuple(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)] or [()]
     yield from (EndDatabaseSessions(users=chunk, cutoff=cutoff) for chunk in chunks)
+    if chunks == [()]:
+        return
     if systems.config.redis and settings.redis_patterns:
         yield from (EndCachedSessions(users=chunk, cutoff=cutoff) for chunk in chunks)
     if systems.config.api:
