@@ -88,11 +88,12 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
         start = begin(write, settings)
         since, bounds = start.since(settings)
         emptying = Emptying(write, settings)
-        if self.users is None:
-            emptying.pages(start.pages)
         for users in self._some():
             whose, values = _whose(settings, users)
-            emptying.rows(whose, values)
+            if users is None:
+                emptying.pages(start.pages)
+            else:
+                emptying.rows(whose, values)
             emptying.alone(sql.SQL("{} AND {}").format(whose, since), values | bounds)
         return {"deleted": emptying.deleted}
 
