@@ -40,6 +40,8 @@ def user(systems: Systems, users: tuple[str, ...]) -> Iterator[Change]:
 @changes
 def bulk(systems: Systems, last_login_before: datetime | None, inactive_for: timedelta | None, users_from: Path | None) -> Iterator[Change]:
     """End the sessions of every user who meets all the criteria."""
+    if inactive_for is not None and not inactive_for:
+        raise click.BadParameter("expected a span longer than zero.", param_hint="--inactive-for")
     if not (last_login_before or inactive_for or users_from):
         raise click.UsageError("Give at least one criterion; for everybody there is: opsctl logout all")
     moments = [last_login_before.replace(tzinfo=UTC)] if last_login_before else []
