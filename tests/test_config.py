@@ -15,6 +15,7 @@ from opsctl.errors import ConfigurationError
 from opsctl.settings import Duration
 
 DATABASE = '[database]\nname = "x"\nlogin = { env = "A" }\nreader = { env = "B" }\n'
+SESSIONS = '[sessions]\ntable = "s"\nuser-column = "u"\nusers-table = "users"\nredis-patterns = ["s:*"]\n'
 AWS = 'title = "a place"\n[aws]\naccount = "123456789012"\nregion = "us-east-1"\n'
 
 
@@ -58,6 +59,12 @@ def load(folder: Path, text: str | bytes, name: str = "place") -> config.Environ
         (AWS + DATABASE, "database", "exactly one of cluster, instance"),
         (AWS + DATABASE + 'cluster = "x"\ninstance = "x"\n', "database", "exactly one of cluster, instance"),
         (AWS + DATABASE + 'instance = "x"\ndriver = "rds-data"\n', "database", "an instance has no Data API"),
+        (AWS + SESSIONS, "sessions", "redis-user-pattern"),
+        (AWS + SESSIONS + 'redis-user-pattern = "s:{id}:*"\n', "sessions", "got 's:{id}:*'"),
+        (AWS + SESSIONS + 'redis-user-pattern = "s:{user}:{user}"\n', "sessions", "{user} once"),
+        (AWS + SESSIONS + 'redis-user-pattern = "s:{user}*"\n', "sessions", "no * beside it"),
+        (AWS + SESSIONS.replace("s:*", "") + 'redis-user-pattern = "s:{user}:*"\n', "sessions", "redis-patterns"),
+        (AWS + '[api]\nbase = "x"\ntoken = { env = "T" }\nrevocations = "r:{x}"\n', "api", "{who} once, got 'r:{x}'"),
         (AWS + '[[people]]\nname = "x"\n', "people[0]", "missing required field `role`"),
         ("sandbox = 1\n" + AWS, "sandbox", "Expected `bool`"),
     ],
@@ -69,6 +76,13 @@ def test_what_is_wrong_names_file_key_and_expectation(folder: Path, text: str | 
     assert key in caught.value.what
     assert expected in caught.value.what
     assert caught.value.next
+
+
+def test_a_pattern_may_hold_other_braces(folder: Path) -> None:
+    """Redis Cluster's hash tags are written with them."""
+    found = load(folder, AWS + SESSIONS + 'redis-user-pattern = "{{user}}:s:*"\n').settings.sessions
+    assert found is not None
+    assert found.redis_user_pattern == "{{user}}:s:*"
 
 
 @pytest.mark.parametrize("name", ["prod", "staging"])

@@ -122,7 +122,7 @@ class Api(Adapter):
         """Since when the API refuses older tokens of `who` (`all` or `user:ID`); None when never or not configured."""
         if self._config.revocations is None:
             return None
-        mark = self._systems.redis.get(self._config.revocations.format(who=who))
+        mark = self._systems.redis.get(self._config.revocations.replace("{who}", who))
         try:
             return None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC)
         except (ValueError, OverflowError):

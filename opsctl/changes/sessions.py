@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psycopg import sql
 
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
-from opsctl.changes.deletion import begin, delete_locked, delete_pages
+from opsctl.changes.deletion import Emptying, begin
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
     from opsctl.settings import SessionSettings
     from opsctl.systems import Systems
 
+SOME = 500
+
 
 class SessionChange(Change, frozen=True, kw_only=True):
-    """Sessions of `users` (ids; None for everybody's) that began before `cutoff`, on the database's clock."""
+    """Sessions of `users` (ids; None for everybody's, () for nobody's) that began before `cutoff`, on the database's clock."""
 
     pinned: ClassVar[frozenset[str]] = frozenset({"cutoff"})
 
@@ -34,8 +36,8 @@ class SessionChange(Change, frozen=True, kw_only=True):
     @property
     def whose(self) -> str:
         """In words."""
-        if self.users is None:
-            return "all users"
+        if not self.users:
+            return "all users" if self.users is None else "nobody"
         return f"user {self.users[0]}" if len(self.users) == 1 else f"{len(self.users):,} users"
 
     def inverse(self) -> Never:
@@ -60,11 +62,14 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Count the rows that began before the cutoff, and all that would be ended with them."""
+        if self.users == ():
+            return Done("no user meets the criteria")
         settings: SessionSettings = read.environment.need("sessions")
+        whose, users = _whose(settings, self.users)
         query = sql.SQL("SELECT count(*) FILTER (WHERE {}) AS old, count(*) AS live FROM {} WHERE {}").format(
-            self._old(settings), sql.Identifier(settings.table), self._whose(settings)
+            self._old(settings), sql.Identifier(settings.table), whose
         )
-        found = read.database.query(query, **self._cutoff(settings), **self._users(settings))[0]
+        found = read.database.query(query, **self._cutoff(settings), **users)[0]
         if not found["old"]:
             return Done("no such session is in the database", self.cutoff)
         ttl = int(settings.access_ttl.total_seconds() // 60)
@@ -79,27 +84,26 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     def _cutoff(self, settings: SessionSettings) -> dict[str, Any]:
         return {"cutoff": self.cutoff if settings.created_column else self.cutoff + settings.lifetime}
 
-    def _whose(self, settings: SessionSettings) -> sql.Composable:
-        """The users travel as JSON, so that the table's own types cast them and both drivers can carry them."""
-        if self.users is None:
-            return sql.SQL("true")
-        user, table = sql.Identifier(settings.user_column), sql.Identifier(settings.table)
-        typed = sql.SQL("{} IN (SELECT {} FROM jsonb_populate_recordset(NULL::{}, %(users)s::jsonb))")
-        return typed.format(user, user, table)
-
-    def _users(self, settings: SessionSettings) -> dict[str, Any]:
-        if self.users is None:
-            return {}
-        return {"users": json.dumps([{settings.user_column: user} for user in self.users])}
-
     def apply(self, write: Systems, token: str) -> Evidence:
         """Delete in batches that keep nobody waiting, then what came since under a lock, so that no refresh slips through."""
         settings: SessionSettings = write.environment.need("sessions")
-        if self.users is not None:
-            return {"deleted": delete_locked(write, settings, self._whose(settings), self._users(settings))}
         start = begin(write, settings)
-        deleted = delete_pages(write, settings, start.pages)
-        return {"deleted": deleted + delete_locked(write, settings, *start.since(settings))}
+        since, bounds = start.since(settings)
+        emptying = Emptying(write, settings)
+        for users in self._some():
+            whose, values = _whose(settings, users)
+            if users is None:
+                emptying.pages(start.pages)
+            else:
+                emptying.rows(whose, values)
+            emptying.alone(sql.SQL("{} AND {}").format(whose, since), values | bounds)
+        return {"deleted": emptying.deleted}
+
+    def _some(self) -> list[tuple[str, ...] | None]:
+        """So few users at a time that finding theirs takes no longer than the lock may be held; everybody is found at once."""
+        if self.users is None:
+            return [None]
+        return [self.users[i : i + SOME] for i in range(0, len(self.users), SOME)]
 
     def as_shell(self, environment: Environment) -> list[str]:
         """The runbook's line (Safawinet 1.2, 2.2, 2.3)."""
@@ -150,7 +154,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         settings: SessionSettings = environment.need("sessions")
         patterns = settings.redis_patterns
         if self.users is not None:
-            patterns = [settings.redis_user_pattern.format(user=user) for user in self.users]
+            patterns = [settings.redis_user_pattern.replace("{user}", user) for user in self.users]
         cli = 'redis-cli -h "$REDIS_HOST" -p "$REDIS_PORT"'
         export = 'export REDISCLI_AUTH="$REDIS_PASSWORD"'
         return [export, *(f"{cli} --scan --pattern {shlex.quote(p)} | xargs -r {cli} unlink" for p in patterns)]
@@ -207,6 +211,15 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
             return [f"curl -fsS -X POST {base}/v1/auth/force-logout-all {auth}"]
         bodies = [shlex.quote(json.dumps({"userId": user})) for user in self.users]
         return [f"curl -fsS -X POST {base}/v1/auth/force-logout {auth} -d {body}" for body in bodies]
+
+
+def _whose(settings: SessionSettings, users: tuple[str, ...] | None) -> tuple[sql.Composable, dict[str, Any]]:
+    """The condition and its parameters; users travel as JSON, so that the table's own types cast them and both drivers can carry them."""
+    if users is None:
+        return sql.SQL("true"), {}
+    user, table = sql.Identifier(settings.user_column), sql.Identifier(settings.table)
+    typed = sql.SQL("{} IN (SELECT {} FROM jsonb_populate_recordset(NULL::{}, %(users)s::jsonb))").format(user, user, table)
+    return typed, {"users": json.dumps([{settings.user_column: each} for each in users])}
 
 
 def _quoted(value: str) -> str:

@@ -40,6 +40,8 @@ def user(systems: Systems, users: tuple[str, ...]) -> Iterator[Change]:
 @changes
 def bulk(systems: Systems, last_login_before: datetime | None, inactive_for: timedelta | None, users_from: Path | None) -> Iterator[Change]:
     """End the sessions of every user who meets all the criteria."""
+    if inactive_for is not None and not inactive_for:
+        raise click.BadParameter("expected a span longer than zero.", param_hint="--inactive-for")
     if not (last_login_before or inactive_for or users_from):
         raise click.UsageError("Give at least one criterion; for everybody there is: opsctl logout all")
     moments = [last_login_before.replace(tzinfo=UTC)] if last_login_before else []
@@ -56,15 +58,17 @@ def all_(systems: Systems) -> Iterator[Change]:
 
 
 def ending(systems: Systems, users: Sequence[str] | None) -> Iterator[Change]:
-    """The three changes for each five thousand users, or once for everybody, with one cutoff."""
+    """The three changes for each five thousand users, or once for everybody, with one cutoff; for nobody the first one, which says so."""
     settings = systems.environment.need("sessions")
     cutoff = systems.follows or systems.database.server_time()
     if users is None:
         chunks: list[tuple[str, ...] | None] = [None]
     else:
         ids = sorted(set(users))
-        chunks = [tuple(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)]
+        chunks = [tuple(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)] or [()]
     yield from (EndDatabaseSessions(users=chunk, cutoff=cutoff) for chunk in chunks)
+    if chunks == [()]:
+        return
     if systems.config.redis and settings.redis_patterns:
         yield from (EndCachedSessions(users=chunk, cutoff=cutoff) for chunk in chunks)
     if systems.config.api:

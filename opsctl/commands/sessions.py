@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from psycopg import sql
 
+from opsctl.changes.deletion import above
 from opsctl.changing import DURATION
 from opsctl.cli import group, views
 from opsctl.commands.logout import resolve
@@ -28,28 +29,40 @@ sessions = group("sessions")
 def list_(systems: Systems, user: str | None, since: timedelta | None) -> Iterator[dict[str, Any]]:
     """List refresh sessions in the order of their ids, a line each (`-o json`: a JSON object a line)."""
     settings = systems.environment.need("sessions")
-    ident, owner, ends = (sql.Identifier(n) for n in (settings.id_column, settings.user_column, settings.expires_column))
-    began = (
-        sql.SQL("{}").format(sql.Identifier(settings.created_column))
-        if settings.created_column
-        else sql.SQL("{} - %(lifetime)s").format(ends)
-    )
-    values: dict[str, Any] = {} if settings.created_column else {"lifetime": timedelta(seconds=settings.lifetime.total_seconds())}
-    where = [sql.SQL("{} > %(last)s").format(ident)]
+    owner, ends = sql.Identifier(settings.user_column), sql.Identifier(settings.expires_column)
+    values: dict[str, Any] = {}
+    if settings.created_column:
+        began: sql.Composable = sql.Identifier(settings.created_column)
+    else:
+        began = sql.SQL("{} - make_interval(secs => %(lifetime)s)").format(ends)
+        values["lifetime"] = settings.lifetime.total_seconds()
+    where: list[sql.Composable] = []
     if user is not None:
         where.append(sql.SQL("{}::text = %(user)s").format(owner))
         values["user"] = resolve(systems, user)
     if since is not None:
         where.append(sql.SQL("{} >= %(since)s").format(began))
         values["since"] = systems.database.server_time() - since
-    query = sql.SQL("SELECT {} AS session, {}::text AS user, {} AS began, {} AS expires FROM {} WHERE {} ORDER BY {} LIMIT {}").format(
-        ident, owner, began, ends, sql.Identifier(settings.table), sql.SQL(" AND ").join(where), ident, sql.Literal(PAGE)
+    columns = sql.SQL("{} AS session, {}::text AS user, {} AS began, {} AS expires").format(
+        sql.Identifier(settings.id_column), owner, began, ends
     )
-    return _pages(systems, query, values)
+    return _pages(systems, columns, where, values)
 
 
-def _pages(systems: Systems, query: sql.Composed, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    last: Any = 0
-    while rows := systems.database.query(query, last=last, **values):
+def _pages(systems: Systems, columns: sql.Composable, where: list[sql.Composable], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Page after page, each from the last one's highest id on, whatever the type of ids is."""
+    settings = systems.environment.need("sessions")
+    after: tuple[sql.Composable, dict[str, Any]] = (sql.SQL("true"), {})
+    while True:
+        query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {}").format(
+            columns,
+            sql.Identifier(settings.table),
+            sql.SQL(" AND ").join([after[0], *where]),
+            sql.Identifier(settings.table, settings.id_column),
+            sql.Literal(PAGE),
+        )
+        rows = systems.database.query(query, **values, **after[1])
         yield from rows
-        last = rows[-1]["session"]
+        if len(rows) < PAGE:
+            return
+        after = above(settings, str(rows[-1]["session"]))

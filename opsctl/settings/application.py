@@ -87,7 +87,8 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     """Where sessions are kept, in the database and in Redis.
 
     `created_column` tells when a session began; without one, `expires_column` and `lifetime` do. Redis keys' beginning follows from their
-    remaining time and `redis_lifetime`. `redis_user_pattern` holds `{user}`. `keep` patterns are never deleted.
+    remaining time and `redis_lifetime`. `redis_user_pattern` holds `{user}` once, which is found only where no `*` is beside it. `keep`
+    patterns are never deleted.
     """
 
     table: str
@@ -106,6 +107,13 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     keep: list[str] = []
     access_ttl: Duration = Duration(minutes=15)
     signing_secret: str | None = None
+
+    def __post_init__(self) -> None:
+        if not all(self.redis_patterns):
+            raise ValueError("expected no empty pattern in redis-patterns: it matches no key")
+        pattern = self.redis_user_pattern
+        if self.redis_patterns and (pattern.count("{user}") != 1 or "*{user}" in pattern or "{user}*" in pattern):
+            raise ValueError(f"expected redis-user-pattern to hold {{user}} once, with no * beside it, got {pattern!r}")
 
 
 class Login(Section, frozen=True, kw_only=True):
@@ -129,6 +137,10 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     test: Login | None = None
     revocations: str | None = None
     staging: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.revocations is not None and self.revocations.count("{who}") != 1:
+            raise ValueError(f"expected revocations to hold {{who}} once, got {self.revocations!r}")
 
 
 class ChannelSettings(Section, frozen=True, kw_only=True):

@@ -124,6 +124,8 @@ def test_a_value_arrives_as_it_is(world: World, source: str) -> None:
         "logout bulk",
         "logout bulk --inactive-for 9x",
         "logout bulk --inactive-for 99999999999999999999d",
+        "logout bulk --inactive-for 0s",
+        "logout bulk --inactive-for 0s --last-login-before 2024-01-01",
         "logout bulk --users-from /nowhere/at/all",
         "logout all --save plan.json",
         "runs settle x 1 --reason r",

@@ -1,0 +1,141 @@
+"""`opsctl logout`: whom it takes, and what others notice of it."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+from world import World
+
+from opsctl.changes import deletion
+from opsctl.changes.deletion import ROWS
+from opsctl.engine.runner import Runner
+from opsctl.errors import SystemFailed
+
+
+@pytest.mark.parametrize("line", ["--last-login-before 0001-01-01", "--users-from {home}/nobody.txt"])
+def test_nobody_is_one_change_that_says_so(world: World, line: str) -> None:
+    (world.home / "nobody.txt").write_text("# nobody yet\n")
+    words = line.format(home=world.home).split()
+    for dry in (["-n"], ["-y"]):
+        done = world.opsctl("-o", "json", "logout", "bulk", *words, *dry, check=0)
+        [change] = done.json["changes"]
+        assert (done.json["result"], change["state"], change["why"]) == ("unchanged", "done", "no user meets the criteria")
+    assert "no user meets the criteria" in world.opsctl("logout", "bulk", *words, "-n", check=0).out
+
+
+SLOW = """
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({}); RETURN NULL; END $$;
+CREATE TRIGGER slowly AFTER DELETE ON refresh_sessions FOR EACH ROW EXECUTE FUNCTION slowly();
+"""
+MANY = """
+INSERT INTO refresh_sessions (user_id, token_hash, created_at, expires_at)
+SELECT 1 + n % 10, 'many-' || n, now() - interval '1 day', now() + interval '29 days' FROM generate_series(1, 20000) AS n
+"""
+LOGIN = "INSERT INTO refresh_sessions (user_id, token_hash, expires_at) VALUES (9999, gen_random_uuid(), now() + interval '1 day')"
+
+
+@pytest.fixture
+def slow(world: World) -> Iterator[Callable[[float], None]]:
+    """Makes each deleted session take so many seconds, as an audit or a cascade does."""
+
+    def make(seconds: float) -> None:
+        with world.database() as connection:
+            connection.execute(SLOW.format(seconds).encode())
+
+    yield make
+    with world.database() as connection:
+        connection.execute("DROP TRIGGER IF EXISTS slowly ON refresh_sessions; DROP FUNCTION IF EXISTS slowly")
+
+
+@pytest.fixture(params=["postgres", "rds-data"])
+def either(request: pytest.FixtureRequest, world: World) -> World:
+    """The sandbox over each driver."""
+    world.configure({'driver = "postgres"': f'driver = "{request.param}"'})
+    return world
+
+
+def waited(world: World, so: Callable[[], bool]) -> int:
+    """Begin logins again and again until it is so; how many of them gave up, since another held the table for 500 ms."""
+    given_up = 0
+    with closing(world.database()) as connection:
+        connection.autocommit = True
+        connection.execute("SET lock_timeout = 500")
+        while not so():
+            try:
+                with connection.transaction(force_rollback=True):
+                    connection.execute(LOGIN)
+            except psycopg.errors.LockNotAvailable:
+                given_up += 1
+    return given_up
+
+
+@pytest.mark.parametrize("line", ["bulk --users-from {home}/some.txt", "all"])
+def test_slow_deletes_keep_no_login_waiting(either: World, slow: Callable[[float], None], line: str) -> None:
+    """They are thousands, of more users than are found at once, and take longer than the lock may be held."""
+    (either.home / "some.txt").write_text("\n".join(map(str, range(1, 511))))
+    with either.database() as connection:
+        connection.execute("DELETE FROM refresh_sessions WHERE user_id > 510")
+    slow(0.0001)
+    words = line.format(home=either.home).split()
+    begun = either.opsctl.start("-o", "json", "logout", *words, "-y", "--confirm", "sessions")
+    assert waited(either, lambda: bool(select.select([begun._ended], [], [], 0)[0])) == 0
+    done = begun.wait()
+    assert done.code == 0, str(done)
+    assert [change["state"] for change in done.json["changes"]] == ["applied"] * 3
+    assert either.count("SELECT count(*) FROM refresh_sessions") == 0
+
+
+def test_many_sessions_of_few_users_go_in_batches(either: World) -> None:
+    """Between two of them the run may be stopped, and others' sessions stay."""
+    with either.database() as connection:
+        connection.execute(MANY.encode())
+    others = either.count("SELECT count(*) FROM refresh_sessions WHERE user_id > 10")
+    stopped = either.opsctl("-o", "json", "logout", "user", *map(str, range(1, 11)), "-y", before=stop_after(3), check=1)
+    assert "3,000 sessions were done" in stopped.err
+    assert either.count("SELECT count(*) FROM refresh_sessions WHERE user_id <= 10") == 20_050 - 3_000
+    either.opsctl("runs", "resume", stopped.json["run"], check=0)
+    assert either.count("SELECT count(*) FROM refresh_sessions WHERE user_id <= 10") == 0
+    assert either.count("SELECT count(*) FROM refresh_sessions WHERE user_id > 10") == others
+
+
+def stop_after(batches: int) -> Callable[[], None]:
+    """What makes a child fail after so many batches."""
+
+    def arm() -> None:
+        beat = Runner._beat
+
+        def count(self: Runner, done: int, total: int | None = None, unit: str = "") -> None:
+            beat(self, done, total, unit)
+            if done >= batches * ROWS:
+                raise SystemFailed("The database said no.", "Mend it.")
+
+        Runner._beat = count  # type: ignore[method-assign]
+
+    return arm
+
+
+def test_a_held_table_and_a_slow_deletion_are_told_apart(world: World, slow: Callable[[float], None]) -> None:
+    with closing(world.database()) as holder:
+        holder.execute("LOCK TABLE refresh_sessions IN SHARE ROW EXCLUSIVE MODE")
+        done = world.opsctl("logout", "user", "15", "-y", before=impatient, check=1)
+    assert "could not be had alone in" in done.err
+    assert "long transactions" in done.err
+    slow(0.1)
+    done = world.opsctl("logout", "user", "15", "-y", "--again", before=lambda: (impatient(), unbatched()), check=1)  # type: ignore[func-returns-value]
+    assert "took longer than 0.02 s while it was had alone" in done.err
+    assert "trigger" in done.err
+
+
+def impatient() -> None:
+    """What makes a child give up after two tries."""
+    deletion.TRIES, deletion.VACUUM_MS = 1, 20
+
+
+def unbatched() -> None:
+    """What makes a child leave all to the pass under the lock, as if others had inserted them just now."""
+    deletion.SMALL = 10**9
+    deletion.Emptying.rows = lambda *_: None  # type: ignore[method-assign]
