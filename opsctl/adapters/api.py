@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +49,7 @@ class Api(Adapter):
         self._systems = systems
         self._config: ApiSettings = systems.environment.need("api")
         self._token: Secret | None = None
+        self._choosing = threading.Lock()
         self._own_login: Secret | None = None
         self._http = Http(
             self._config.base,
@@ -118,13 +121,14 @@ class Api(Adapter):
                 self.end(self._own_login)
         self._http.close()
 
-    def revoked_since(self, who: str) -> datetime | None:
-        """Since when the API refuses older tokens of `who` (`all` or `user:ID`); None when never or not configured."""
-        if self._config.revocations is None:
-            return None
-        mark = self._systems.redis.get(self._config.revocations.replace("{who}", who))
+    def revoked_since(self, whos: Sequence[str]) -> list[datetime | None]:
+        """Since when the API refuses older tokens of each (`all` or `user:ID`); None when never, or not configured."""
+        pattern = self._config.revocations
+        if pattern is None:
+            return [None] * len(whos)
+        marks = self._systems.redis.values([pattern.replace("{who}", who) for who in whos])
         try:
-            return None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC)
+            return [None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC) for mark in marks]
         except (ValueError, OverflowError):
             raise SystemFailed("The API's revocation mark in Redis is not epoch milliseconds.", "Check revocations in [api].") from None
 
@@ -147,11 +151,15 @@ class Api(Adapter):
             raise OutcomeUnknown(f"The API said yes to {path} without saying when.", "Look at its revocation marks.") from None
 
     def _as_admin(self, path: str, body: dict[str, Any], key: str) -> httpx.Response:
-        """Send as the administrator; a refused token is renewed once, by the configured login or else by asking."""
+        """Send as the administrator; a refused token is renewed once for all threads, by the configured login or else by asking."""
+        with self._choosing:
+            token = self._token = self._token or self._systems.resolve(self._config.token)
         try:
-            return self._as(self._token or self._systems.resolve(self._config.token), path, body, key)
+            return self._as(token, path, body, key)
         except CredentialsInvalid as refused:
-            self._token = self._renewed(refused)
+            with self._choosing:
+                if self._token is token:
+                    self._token = self._renewed(refused)
         return self._as(self._token, path, body, key)
 
     def _renewed(self, refused: CredentialsInvalid) -> Secret:

@@ -34,6 +34,8 @@ ANSWER_SECONDS = 30
 SLOTS = 16384
 AT_ONCE = 16
 """How many primaries are asked at a time."""
+KEYS_AT_ONCE = 1_000
+"""How many keys are asked for in one pipeline."""
 ANY_AGE = -1
 RESUME = "Resume the run, which counts again: opsctl runs resume ID"
 
@@ -124,11 +126,21 @@ class Redis(Adapter):
             # A definite no of this step is none of the whole.
             raise OutcomeUnknown(f"{failed.what} Some keys are gone by now, and some are left.", RESUME) from failed
 
-    def get(self, key: str) -> str | None:
-        """The value of a string key, or None."""
+    def values(self, keys: Sequence[str]) -> list[str | None]:
+        """The value of each string key, or None, in the order given."""
+        found: dict[str, Any] = {}
         with self._translating(effect=False):
-            value = self._owner(key).get(key)
-        return None if value is None else _text(value)
+            at: dict[redis.Redis, list[str]] = {}
+            for key in keys:
+                at.setdefault(self._owner(key), []).append(key)
+            for client, theirs in at.items():
+                for first in range(0, len(theirs), KEYS_AT_ONCE):
+                    some = theirs[first : first + KEYS_AT_ONCE]
+                    pipeline = client.pipeline(transaction=False)
+                    for key in some:
+                        pipeline.get(key)
+                    found.update(zip(some, pipeline.execute(), strict=True))
+        return [None if found[key] is None else _text(found[key]) for key in keys]
 
     def infos(self) -> dict[str, dict[str, Any] | SystemFailed]:
         """What INFO tells of each primary, by `HOST:PORT`, asked side by side; an error stands for one that didn't answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,10 +46,10 @@ def test_a_wrong_password_is_refused_without_being_shown(systems):
 def test_everybody_is_logged_out_once_for_one_key(systems):
     made = systems(writing=True)
     stolen = log_in(made)
-    assert made.api.revoked_since("all") is None
+    assert made.api.revoked_since(["all"]) == [None]
     first = made.api.force_logout_all("run-1-step-2")
     assert made.api.who(stolen.access) is None
-    assert made.api.revoked_since("all") == first.at
+    assert made.api.revoked_since(["all"]) == [first.at]
     assert first.at.tzinfo is UTC
     assert abs(first.at - datetime.now(UTC)) < timedelta(minutes=1)
     # The very token that asked is revoked by now; what was done is told again all the same.
@@ -63,8 +64,8 @@ def test_one_user_is_logged_out_and_others_are_not(systems):
     assert made.api.who(tokens.access) == "2"
     done = made.api.force_logout("2", "b")
     assert made.api.who(tokens.access) is None
-    assert made.api.revoked_since("user:2") == done.at
-    assert made.api.revoked_since("user:77") is None
+    assert made.api.revoked_since(["user:2"]) == [done.at]
+    assert made.api.revoked_since(["user:77"]) == [None]
     with pytest.raises(NotFound):
         made.api.force_logout("999999", "c")
 
@@ -74,7 +75,7 @@ def test_an_answer_lost_after_the_effect_is_a_doubt_and_the_key_resolves_it(syst
     lifecycle.set_fault(folder, Rule("api", "POST /v1/auth/force-logout-all", "timeout-after-effect"))
     with pytest.raises(OutcomeUnknown):
         made.api.force_logout_all("key")
-    since = made.api.revoked_since("all")
+    (since,) = made.api.revoked_since(["all"])
     assert since is not None
     assert made.api.force_logout_all("key").at == since
 
@@ -90,6 +91,20 @@ def test_a_refused_token_is_renewed_by_the_configured_login(systems, monkeypatch
     # The login for it was ended again.
     open_logins = "SELECT count(*) AS n FROM refresh_sessions WHERE user_id = 1 AND created_at > %(at)s"
     assert made.database.query(open_logins, at=began) == [{"n": 0}]
+
+
+def test_many_at_a_time_renew_a_refused_token_once(systems, monkeypatch):
+    monkeypatch.setenv("OLD_TOKEN", "an-old-token")
+    old = {'token = { aws = "safawinet/prod/admin-token", key = "token" }': 'token = { env = "OLD_TOKEN" }'}
+    made = systems(writing=True, replace=old)
+    began = made.database.server_time()
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(made.api.force_logout, str(user), f"a-{user}") for user in range(10, 30)]
+    assert all(answer.result().at for answer in answers)
+    logins = "SELECT count(*) AS n FROM refresh_sessions WHERE user_id = 1 AND created_at > %(at)s"
+    assert made.database.query(logins, at=began) == [{"n": 1}]
+    made.api.close()
+    assert made.database.query(logins, at=began) == [{"n": 0}]
 
 
 def test_without_a_login_a_person_is_asked_for_a_token(systems, person, world, monkeypatch):
@@ -135,14 +150,14 @@ def test_a_reading_one_cannot_force_anybody_out(systems):
 
 def test_marks_are_not_asked_for_where_none_are_configured(systems):
     made = systems(writing=False, replace={'revocations = "auth:revoked:{who}"': ""})
-    assert made.api.revoked_since("all") is None
+    assert made.api.revoked_since(["all"]) == [None]
 
 
 def test_a_mark_that_is_no_time_is_named(systems):
     made = systems(writing=False)
     systems(writing=True).redis._main.set("auth:revoked:all", "yesterday")
     with pytest.raises(SystemFailed, match="epoch"):
-        made.api.revoked_since("all")
+        made.api.revoked_since(["all"])
 
 
 def test_the_sandbox_is_on_this_machine(systems):

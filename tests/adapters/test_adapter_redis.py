@@ -130,8 +130,8 @@ def test_many_keys_go_in_steps_that_can_be_stopped_between(empty, open_redis):
 def test_single_values_and_the_servers_own_account(world, raw, open_redis):
     redis = open_redis(writing=False)
     raw.set("auth:revoked:all", "1700000000000")
-    assert redis.get("auth:revoked:all") == "1700000000000"
-    assert redis.get("nothing") is None
+    assert redis.values(["nothing", "auth:revoked:all", "nothing"]) == [None, "1700000000000", None]
+    assert redis.values([]) == []
     (told,) = redis.infos().values()
     assert told["used_memory"] > 0
     assert abs(redis.server_time_ms() - now(raw)) < 60_000
@@ -248,7 +248,7 @@ def test_what_goes_wrong_is_told_without_the_password(world, raw, open_redis):
         open_redis(writing=True, port=world_file.free_port()).unlink(["*"], [], 0, LIFETIME, no_beat)
     for wrong in (None, Secret("not-the-password")):
         with pytest.raises(CredentialsInvalid) as refused:
-            open_redis(writing=False, password=wrong).get("a")
+            open_redis(writing=False, password=wrong).values(["a"])
         assert "not-the-password" not in f"{refused.value!r} {refused.value.__cause__!r}"
     raw.execute_command("ACL", "SETUSER", "default", "-unlink")
     try:
@@ -340,7 +340,7 @@ def test_every_primary_of_a_cluster_is_gone_through():
             cluster.set(f"session:{number}", str(number))
         assert all(node.dbsize() > 0 for node in nodes)
         reading = Redis("127.0.0.1", one, password=None, tls=False, writing=False)
-        assert [reading.get(f"session:{number}") for number in range(50)] == [str(number) for number in range(50)]
+        assert reading.values([f"session:{number}" for number in range(50)]) == [str(number) for number in range(50)]
         moment = reading.server_time_ms() + 1
         assert reading.count(["session:*"], ["session:1?"], moment, LIFETIME).live == 190
         writing = Redis("127.0.0.1", other, password=None, tls=False, writing=True)
@@ -380,7 +380,7 @@ def test_the_writing_set_finds_its_way_over_the_reading_one(systems):
     reading, writing = systems(writing=False), systems(writing=True)
     writing.found_by = reading
     assert writing.redis.writing
-    assert writing.redis.get("nothing") is None
+    assert writing.redis.values(["nothing"]) == [None]
     assert "aws" in reading.__dict__
     assert "aws" not in writing.__dict__
 
