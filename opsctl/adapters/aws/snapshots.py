@@ -1,7 +1,8 @@
 """Amazon RDS: snapshots, and what is restored from them.
 
-RDS lowers every name. A snapshot or a restored database is ours when it has the tag `opsctl`; what AWS doesn't tell, which snapshot a
-database was restored from, stands in its tag `opsctl-snapshot`.
+RDS lowers every name. A snapshot is ours when it has the tag `opsctl` and, in `opsctl-name`, its own name: AWS copies a database's tags to
+the snapshots that others make of it, and a snapshot's to its copies. What AWS doesn't tell, which snapshot a database was restored from,
+stands in the database's tag `opsctl-snapshot`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from opsctl.errors import NotFound, Refused, SystemFailed
 
 Kind = Literal["cluster", "instance"]
 
-OURS, STEP, ORIGIN, HOLD = "opsctl", "opsctl-step", "opsctl-snapshot", "hold"
-"""Tags: the run and the step that made it, the `origin` of the snapshot that it was restored from, and why it may not be pruned."""
+OURS, STEP, NAME, HOLD = "opsctl", "opsctl-step", "opsctl-name", "hold"
+"""A snapshot's tags: the run and the step that made it, its name, and why it may not be pruned."""
+ORIGIN, RESTORED_BY = "opsctl-snapshot", "opsctl-restored-by"
+"""A restored database's tags: the `origin` of its snapshot, and the run and the step."""
 LONGEST = 256
 """Characters that a tag's value may have."""
 
@@ -44,8 +47,8 @@ class Snapshot(Struct, frozen=True):
 
     @property
     def ours(self) -> bool:
-        """Whether opsctl made it."""
-        return OURS in self.tags
+        """Whether opsctl made it, and the tags that say so weren't copied from elsewhere."""
+        return OURS in self.tags and self.tags.get(NAME) == self.id
 
     @property
     def origin(self) -> str:

@@ -31,8 +31,8 @@ def manual(snapshots: Snapshots, of: str | None = None) -> list[tuple[str, str, 
 
 
 def test_both_kinds_are_listed_the_newest_first(snapshots: Snapshots) -> None:
-    snapshots.create("cluster", "prod", "first", OURS)
-    snapshots.create("instance", "alone", "second", {"hold": "the auditors"})
+    snapshots.create("cluster", "prod", "first", {**OURS, "opsctl-name": "first"})
+    snapshots.create("instance", "alone", "second", {**OURS, "opsctl-name": "first", "hold": "the auditors"})
     assert manual(snapshots) == [("second", "instance", "alone"), ("first", "cluster", "prod")]
     assert manual(snapshots, "prod") == [("first", "cluster", "prod")]
     first, second = snapshots.find("first"), snapshots.find("second")
