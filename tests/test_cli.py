@@ -58,6 +58,39 @@ def test_what_is_no_line_is_a_usage_error(line: str) -> None:
         cli.Parsed(line, {})
 
 
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("snapshots restore '' --to copy", "SNAPSHOT"),
+        ("snapshots prune --keep 1 --of ''", "'--of'"),
+        ("snapshots create --of {database}", "'--of'"),
+        ("snapshots list --of=", "'--of'"),
+        ("sessions list --user ''", "'--user'"),
+        ("logout user 7 ''", "USER"),
+        ("access review ''", "USER"),
+        ("service status ''", "NAME"),
+        ("alarms list ''", "NAME"),
+        ("secrets rollback jwt --to ''", "'--to'"),
+        ("database failover --to ''", "'--to'"),
+        ("runs seal --to ''", "'--to'"),
+    ],
+)
+def test_what_is_empty_means_nothing_else(line: str, what: str) -> None:
+    with pytest.raises(click.BadParameter, match="it is empty") as wrong:
+        cli.Parsed(line, {"database": ""})
+    assert what in wrong.value.format_message()
+
+
+def test_no_folder_is_not_the_usual_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--config", "", "people", "list"]) == 2
+    assert "'--config': it is empty" in capsys.readouterr().err
+
+
+def test_what_is_empty_unless_it_is_given_may_be_empty() -> None:
+    text = cli.Parsed("logs tail api --filter ''", {}).text
+    assert cli.Parsed(text, {}).params["pattern"] == ""
+
+
 def test_every_group_has_its_help_without_being_imported() -> None:
     ctx = click.Context(cli.root, info_name="opsctl")
     for name in cli.root.list_commands(ctx):

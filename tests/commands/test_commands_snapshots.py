@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from terminal import Result
@@ -28,6 +29,10 @@ WRONG = [
     ("prune --keep 1 --of nothing", 1, "no instance 'nothing'"),
     ("list --of nothing", 1, "no instance 'nothing'"),
     ("restore nothing --to copy", 1, "no snapshot 'nothing'"),
+    ("restore '' --to copy", 2, "'SNAPSHOT': it is empty"),
+    ("prune --keep 1 --of ''", 2, "'--of': it is empty"),
+    ("create --of ''", 2, "'--of': it is empty"),
+    ("list --of ''", 2, "'--of': it is empty"),
     (f"restore {BY_HAND}", 2, "Missing option '--to'"),
     (f"restore {BY_HAND} --to {'x' * 62}", 2, "is no name"),
     (f"restore {BY_HAND} --to {CLUSTER}", 4, "is there already"),
@@ -67,7 +72,7 @@ def test_what_is_wrong_is_said_and_nothing_is_done(world: World) -> None:
     before = world.snapshot(sessions=False)
     for line, code, said in WRONG:
         yes = [] if line.startswith("list") else ["-y"]
-        result = world.opsctl("snapshots", *line.split(), *yes, check=code)
+        result = world.opsctl("snapshots", *shlex.split(line), *yes, check=code)
         assert said in result.err, line
         assert "Traceback" not in result.err, line
     assert world.snapshot(sessions=False) == before

@@ -112,15 +112,13 @@ class Snapshots(Adapter):
 
     def find(self, id: str, kind: Kind | None = None) -> Snapshot | None:
         """The snapshot that is called so; None when there is none. Where both kinds have one, a cluster's comes first."""
+        found: list[Snapshot] = []
         if kind != "instance":
-            for found in self._listed(
-                "describe_db_cluster_snapshots", "DBClusterSnapshots", _of_cluster, {"DBClusterSnapshotIdentifier": id}
-            ):
-                return found
+            named = {"DBClusterSnapshotIdentifier": id}
+            found += self._listed("describe_db_cluster_snapshots", "DBClusterSnapshots", _of_cluster, named)
         if kind != "cluster":
-            for found in self._listed("describe_db_snapshots", "DBSnapshots", _of_instance, {"DBSnapshotIdentifier": id}):
-                return found
-        return None
+            found += self._listed("describe_db_snapshots", "DBSnapshots", _of_instance, {"DBSnapshotIdentifier": id})
+        return next((one for one in found if _called(id, one.id, one.arn)), None)
 
     def place(self, id: str, kind: Kind | None = None) -> Place | None:
         """The cluster or instance that is called so; None when there is none. Where both are, the cluster comes first."""
@@ -226,11 +224,17 @@ class Snapshots(Adapter):
             return []
 
     def _one(self, operation: str, key: str, **how: str) -> dict[str, Any] | None:
+        ((name, id),) = how.items()
         try:
             found: list[dict[str, Any]] = self._aws.call("rds", operation, **how)[key]
         except NotFound:
             return None
-        return found[0] if found else None
+        return next((raw for raw in found if _called(id, raw[name], raw[name.replace("Identifier", "Arn")])), None)
+
+
+def _called(asked: str, id: str, arn: str) -> bool:
+    """Whether what AWS gave is what was asked for: an empty name is any to it."""
+    return asked.lower() == id or asked == arn
 
 
 def _same(kept: Mapping[str, str], tags: Mapping[str, str]) -> bool:
