@@ -70,6 +70,7 @@ def test_what_is_no_line_is_a_usage_error(line: str) -> None:
         ("access review ''", "USER"),
         ("service status ''", "NAME"),
         ("alarms list ''", "NAME"),
+        ("alarms ack ''", "NAME"),
         ("secrets rollback jwt --to ''", "'--to'"),
         ("database failover --to ''", "'--to'"),
         ("runs seal --to ''", "'--to'"),
