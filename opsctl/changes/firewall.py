@@ -177,7 +177,7 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look for any rule that blocks them, then for our own; it isn't taken out while others are on the lists."""
         acl = read.waf.acl(self.acl, self.place)
-        if not self.back and (by := blocking(acl, self.sets)):
+        if self.after and not self.back and (by := blocking(acl, self.after)):
             return Done(f"the rule {by} blocks who is listed")
         found = super().check(read)
         if isinstance(found, Pending) and self.after is None:

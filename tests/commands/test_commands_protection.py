@@ -224,6 +224,45 @@ def test_a_rule_of_another_name_that_blocks_them_is_enough(world: World) -> None
     assert not rule(world, "safawinet-blocked")
 
 
+def test_a_rule_that_looks_at_another_address_does_not_block_them(world: World) -> None:
+    def looks_at() -> list[str | None]:
+        either = rule(world, "safawinet-blocked")["Statement"]["OrStatement"]["Statements"]
+        return [each["IPSetReferenceStatement"].get("IPSetForwardedIPConfig", {}).get("HeaderName") for each in either]
+
+    typed(world, "block", "203.0.113.5")
+    before = rule(world, "safawinet-blocked")
+    world.configure(BEHIND_CDN)
+    run = typed(world, "block", "198.51.100.7").json
+    assert [change["state"] for change in run["changes"]] == ["applied", "applied"]
+    assert run["changes"][0]["before"] != run["changes"][0]["after"]
+    assert looks_at() == ["X-Forwarded-For"] * 2
+    assert typed(world, "block", "198.51.100.7").json["result"] == "unchanged"
+    world.undo(run["run"])
+    assert rule(world, "safawinet-blocked") == before
+    typed(world, "block", "198.51.100.7")
+    world.configure()
+    typed(world, "block", "198.51.100.7")
+    assert looks_at() == [None] * 2, "no longer behind one"
+
+
+def test_theirs_is_not_enough_where_it_looks_at_another_address(world: World) -> None:
+    world.configure(BEHIND_CDN)
+    first = {"HeaderName": "X-Forwarded-For", "FallbackBehavior": "NO_MATCH", "Position": "FIRST"}
+    arns = [{"ARN": world.firewall()[name]["ARN"]} for name in (FOUR, SIX)]
+    for priority, extra in ((7, {}), (8, {"IPSetForwardedIPConfig": first})):
+        sets = [{"IPSetReferenceStatement": {**arn, **extra}} for arn in arns]
+        put_rule(
+            world,
+            {
+                "Name": f"theirs-{priority}",
+                "Priority": priority,
+                "Action": {"Block": {}},
+                "Statement": {"OrStatement": {"Statements": sets}},
+            },
+        )
+    assert [change["state"] for change in typed(world, "block", "203.0.113.66").json["changes"]] == ["applied", "applied"]
+
+
 WRONG = [
     (["rate-limit", "0"], 2, "is not in the range"),
     (["rate-limit", "9"], 2, "is not in the range"),
