@@ -128,11 +128,13 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
     def _counted(self) -> None:
         if self.back or not blocks(self.after) or blocks(self.before):
             return
-        if not _milder(rate(self.before), rate(self.after)):
+        wanted = rate(self.after)
+        if not _milder(rate(self.before), wanted):
+            count = f"opsctl protection rate-limit {wanted['Limit']} --window {wanted['EvaluationWindowSec'] // 60}m"
             raise Refused(
                 f"{self.rule} would {told(self.after)}, and has not counted so before: it {_set(self.before)}. Nobody knows whom it would"
                 " shut out.",
-                f"First: opsctl protection rate-limit {rate(self.after)['Limit']}; then look whom it counts: opsctl protection status",
+                f"First: {count}; then look whom it counts: opsctl protection status",
             )
 
     def _note(self, read: Systems, acl: WebAcl) -> str:

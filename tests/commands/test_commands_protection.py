@@ -98,13 +98,22 @@ def test_a_limit_counts_then_blocks_and_keeps_all_else_in_the_acl(world: World) 
     over = page(world)["Addresses over the rate limit"]
     assert [row["address"] for row in over] == ["203.0.113.66/32", "2001:db8:bad::7/128"]
     assert "it is set to count above 1,000" in typed(world, "rate-limit", "900", "--block", check=4).err
-    assert "has not counted" in typed(world, "rate-limit", "1000", "--block", "--window", "10m", check=4).err
     blocked = typed(world, "rate-limit", "1000", "--block").json
     assert rule(world)["Action"] == {"Block": {}}
     assert page(world)["Most sampled addresses, last 5 min"][0]["action"] == ["block"]
     for run in (blocked, counted):
         world.opsctl("runs", "undo", run["run"], "-y", check=0)
     assert world.firewall()[ACL] == before
+
+
+def test_what_a_refused_limit_advises_lets_it_block(world: World) -> None:
+    for limit, window in (("1000", "10m"), ("1000", "5m"), ("900", "1m")):
+        block = ("rate-limit", limit, "--block", "--window", window)
+        told = typed(world, *block, check=4).err
+        assert "has not counted" in told
+        advised = told.partition("First: opsctl protection ")[2].partition(";")[0]
+        typed(world, *advised.split())
+        assert typed(world, *block, "-n", check=3).json["result"] == "would-change"
 
 
 def test_a_dry_run_says_whom_the_limit_would_have_hit(world: World) -> None:
@@ -214,6 +223,16 @@ def test_an_address_and_its_range_are_unblocked_together(world: World) -> None:
         assert "next: opsctl protection unblock 203.0.113.0/24 203.0.113.66/32" in refused.err
     typed(world, "unblock", "203.0.113.0/24", "203.0.113.66/32")
     assert world.firewall()[FOUR]["Addresses"] == []
+
+
+def test_what_a_refused_unblock_advises_is_accepted(world: World) -> None:
+    for one in ("203.0.113.66", "203.0.113.70", "203.0.113.64/28", "198.51.100.23", "203.0.113.0/24", "2001:db8:bad::7"):
+        typed(world, "block", one)
+    refused = typed(world, "unblock", "203.0.113.66", "2001:db8:bad::7", check=4)
+    advised = refused.err.partition("next: opsctl protection ")[2].split()
+    assert advised == ["unblock", "203.0.113.0/24", "203.0.113.64/28", "203.0.113.66/32", "203.0.113.70/32", "2001:db8:bad::7/128"]
+    typed(world, *advised)
+    assert world.firewall()[FOUR]["Addresses"] == ["198.51.100.23/32"]
 
 
 def test_a_rule_of_another_name_that_blocks_them_is_enough(world: World) -> None:
