@@ -320,6 +320,9 @@ def parsed(addresses: Sequence[str]) -> list[Network]:
             network = ip_network(word)
         except ValueError:
             raise click.BadParameter(_wrong(word), param_hint="ADDRESS") from None
+        # A zone is an interface of one machine, which Python takes and WAF doesn't.
+        if (zoneless := re.sub("%[^/]*", "", word)) != word:
+            raise click.BadParameter(f"{word!r} has a zone: {zoneless} is the address.", param_hint="ADDRESS")
         if network not in found:
             found.append(network)
     return found
