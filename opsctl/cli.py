@@ -55,7 +55,7 @@ GROUPS = {
 class Strict(click.Command):
     """A command that takes nothing empty, which would mean "any" or "the usual one": a script's variable that isn't set reads so.
 
-    Where nothing is given unless something is, the default being empty, it may be empty.
+    Where nothing is given unless something is, the default being empty, it may be empty. A type of our own says better what it takes.
     """
 
     def make_parser(self, ctx: click.Context) -> Any:
@@ -75,7 +75,8 @@ class Strict(click.Command):
     def _none_empty(self, ctx: click.Context, given: dict[str, Any]) -> None:
         for param in self.params:
             value = given.get(param.name or "")
-            if (value == "" or (isinstance(value, list | tuple) and "" in value)) and param.default != "":
+            plain = isinstance(param.type, click.types.StringParamType | click.Path) and param.default != ""
+            if plain and (value == "" or (isinstance(value, list | tuple) and "" in value)):
                 raise click.BadParameter("it is empty; leave it out, or say which.", ctx, param)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -80,6 +81,21 @@ def test_what_is_empty_means_nothing_else(line: str, what: str) -> None:
     with pytest.raises(click.BadParameter, match="it is empty") as wrong:
         cli.Parsed(line, {"database": ""})
     assert what in wrong.value.format_message()
+
+
+def test_no_type_of_ours_takes_what_is_empty() -> None:
+    def lines(command: click.Command) -> Iterator[click.Command]:
+        if isinstance(command, click.Group):
+            for name in command.list_commands(cli.Parsed.PARENT):
+                yield from lines(command.get_command(cli.Parsed.PARENT, name) or command)
+        else:
+            yield command
+
+    for line in lines(cli.root):
+        for param in line.params:
+            if not isinstance(param.type, click.types.StringParamType | click.Path | click.types.BoolParamType):
+                with pytest.raises(click.BadParameter):
+                    param.type.convert("", param, None)
 
 
 def test_no_folder_is_not_the_usual_one(capsys: pytest.CaptureFixture[str]) -> None:
