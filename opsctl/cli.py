@@ -52,27 +52,41 @@ GROUPS = {
 """Every file of commands/, and its line in --help: read without importing any of them."""
 
 
-class Line(click.Command):
+class Strict(click.Command):
+    """A command that takes nothing empty, which would mean "any" or "the usual one": a script's variable that isn't set reads so.
+
+    Where nothing is given unless something is, the default being empty, it may be empty. A type of our own says better what it takes.
+    """
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Fill `{name}` in the parser's result, so that a value stays one argument whatever is in it; then look for what is empty."""
+        parser = super().make_parser(ctx)
+        values, parse = ctx.meta.get("opsctl.values") or {}, parser.parse_args
+
+        def filled(args: list[str]) -> Any:
+            given, rest, order = parse(args)
+            given = fill(given, values)
+            self._none_empty(ctx, given)
+            return given, fill(rest, values), order
+
+        parser.parse_args = filled  # type: ignore[method-assign]
+        return parser
+
+    def _none_empty(self, ctx: click.Context, given: dict[str, Any]) -> None:
+        for param in self.params:
+            value = given.get(param.name or "")
+            plain = isinstance(param.type, click.types.StringParamType | click.Path) and param.default != ""
+            if plain and (value == "" or (isinstance(value, list | tuple) and "" in value)):
+                raise click.BadParameter("it is empty; leave it out, or say which.", ctx, param)
+
+
+class Line(Strict):
     """A command whose callback is marked `changes`, `views` or `acts`, and whose placeholders are filled after parsing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.role: Role = self.callback  # type: ignore[assignment]
         self.params.extend(self.role.options())
-
-    def make_parser(self, ctx: click.Context) -> Any:
-        """Fill `{name}` in the parser's result, so that a value stays one argument whatever is in it."""
-        parser = super().make_parser(ctx)
-        values = ctx.meta.get("opsctl.values")
-        if values is not None:
-            parse = parser.parse_args
-
-            def filled(args: list[str]) -> Any:
-                options, rest, order = parse(args)
-                return fill(options, values), fill(rest, values), order
-
-            parser.parse_args = filled  # type: ignore[method-assign]
-        return parser
 
     def invoke(self, ctx: click.Context) -> Any:
         """Hand the parsed line to the command's role."""
@@ -89,7 +103,7 @@ class Group(click.Group):
     group_class = type
 
 
-class Root(Group):
+class Root(Strict, Group):
     """The root: a command's file is imported when its name is typed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

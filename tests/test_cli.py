@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -56,6 +57,55 @@ def test_a_placeholder_becomes_one_argument_whatever_is_in_it(value: str) -> Non
 def test_what_is_no_line_is_a_usage_error(line: str) -> None:
     with pytest.raises(click.UsageError):
         cli.Parsed(line, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("snapshots restore '' --to copy", "SNAPSHOT"),
+        ("snapshots prune --keep 1 --of ''", "'--of'"),
+        ("snapshots create --of {database}", "'--of'"),
+        ("snapshots list --of=", "'--of'"),
+        ("sessions list --user ''", "'--user'"),
+        ("logout user 7 ''", "USER"),
+        ("access review ''", "USER"),
+        ("service status ''", "NAME"),
+        ("alarms list ''", "NAME"),
+        ("alarms ack ''", "NAME"),
+        ("secrets rollback jwt --to ''", "'--to'"),
+        ("database failover --to ''", "'--to'"),
+        ("runs seal --to ''", "'--to'"),
+    ],
+)
+def test_what_is_empty_means_nothing_else(line: str, what: str) -> None:
+    with pytest.raises(click.BadParameter, match="it is empty") as wrong:
+        cli.Parsed(line, {"database": ""})
+    assert what in wrong.value.format_message()
+
+
+def test_no_type_of_ours_takes_what_is_empty() -> None:
+    def lines(command: click.Command) -> Iterator[click.Command]:
+        if isinstance(command, click.Group):
+            for name in command.list_commands(cli.Parsed.PARENT):
+                yield from lines(command.get_command(cli.Parsed.PARENT, name) or command)
+        else:
+            yield command
+
+    for line in lines(cli.root):
+        for param in line.params:
+            if not isinstance(param.type, click.types.StringParamType | click.Path | click.types.BoolParamType):
+                with pytest.raises(click.BadParameter):
+                    param.type.convert("", param, None)
+
+
+def test_no_folder_is_not_the_usual_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--config", "", "people", "list"]) == 2
+    assert "'--config': it is empty" in capsys.readouterr().err
+
+
+def test_what_is_empty_unless_it_is_given_may_be_empty() -> None:
+    text = cli.Parsed("logs tail api --filter ''", {}).text
+    assert cli.Parsed(text, {}).params["pattern"] == ""
 
 
 def test_every_group_has_its_help_without_being_imported() -> None:

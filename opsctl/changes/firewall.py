@@ -128,11 +128,13 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
     def _counted(self) -> None:
         if self.back or not blocks(self.after) or blocks(self.before):
             return
-        if not _milder(rate(self.before), rate(self.after)):
+        wanted = rate(self.after)
+        if not _milder(rate(self.before), wanted):
+            count = f"opsctl protection rate-limit {wanted['Limit']} --window {wanted['EvaluationWindowSec'] // 60}m"
             raise Refused(
                 f"{self.rule} would {told(self.after)}, and has not counted so before: it {_set(self.before)}. Nobody knows whom it would"
                 " shut out.",
-                f"First: opsctl protection rate-limit {rate(self.after)['Limit']}; then look whom it counts: opsctl protection status",
+                f"First: {count}; then look whom it counts: opsctl protection status",
             )
 
     def _note(self, read: Systems, acl: WebAcl) -> str:
@@ -177,7 +179,7 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look for any rule that blocks them, then for our own; it isn't taken out while others are on the lists."""
         acl = read.waf.acl(self.acl, self.place)
-        if not self.back and (by := blocking(acl, self.sets)):
+        if self.after and not self.back and (by := blocking(acl, self.after)):
             return Done(f"the rule {by} blocks who is listed")
         found = super().check(read)
         if isinstance(found, Pending) and self.after is None:

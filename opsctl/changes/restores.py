@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from opsctl.adapters.aws.snapshots import ORIGIN, Kind, Surroundings
+from opsctl.adapters.aws.snapshots import ORIGIN, RESTORED_BY, Kind, Surroundings
 from opsctl.adapters.database import Busy, count_some
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
-from opsctl.changes.snapshots import made_by, progress, rds
+from opsctl.changes.snapshots import progress, rds
 from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         return Never("a copy may be in use once it is there; delete it by hand when nobody needs it, since until then it costs")
 
     def _tags(self, token: str) -> dict[str, str]:
-        return {**made_by(token), ORIGIN: self.origin}
+        return {RESTORED_BY: token, ORIGIN: self.origin}
 
 
 def answers(read: Systems, place: Place, arn: str) -> Finding:

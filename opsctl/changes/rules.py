@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 Rule = dict[str, Any]
 
+NARROWING = {"ForwardedIPConfig", "IPSetForwardedIPConfig", "ScopeDownStatement"}
+"""What tells whom a statement meets; WAF adds none of it by itself."""
+
 WINDOW = 300
 """The seconds over which WAF counts where a rule doesn't say."""
 
@@ -34,8 +37,7 @@ def refusing(acl: WebAcl, name: str, sets: Sequence[str], header: str | None) ->
 
     Behind a CDN any address of `header` counts, since a sender can put others before his own.
     """
-    forwarded = {"HeaderName": header, "FallbackBehavior": "NO_MATCH", "Position": "ANY"}
-    told = {"IPSetForwardedIPConfig": forwarded} if header else {}
+    told = {"IPSetForwardedIPConfig": {"HeaderName": header, "FallbackBehavior": "NO_MATCH", "Position": "ANY"}} if header else {}
     each: list[Rule] = [{"IPSetReferenceStatement": {"ARN": arn, **told}} for arn in sets]
     statement = each[0] if len(each) == 1 else {"OrStatement": {"Statements": each}}
     return {**_outline(acl, name), "Action": {"Block": {}}, "Statement": statement}
@@ -62,15 +64,25 @@ def blocks(rule: Rule | None) -> bool:
     return "Block" in (rule or {}).get("Action", {})
 
 
-def blocking(acl: WebAcl, sets: tuple[str, ...]) -> str | None:
-    """The name of a rule that blocks whoever is in all of these address sets, None if there is none."""
-    return next((str(rule["Name"]) for rule in acl.rules if blocks(rule) and set(sets).issubset(referred(rule["Statement"]))), None)
+def blocking(acl: WebAcl, wanted: Rule) -> str | None:
+    """The name of a rule that blocks whoever `wanted` does: in any of its address sets, by the same header or none. Else None."""
+    sets = _looked_up(wanted["Statement"])
+    return next((str(rule["Name"]) for rule in acl.rules if blocks(rule) and sets <= _looked_up(rule["Statement"])), None)
+
+
+def _looked_up(statement: Rule) -> set[tuple[str, str, str]]:
+    """Each address set's ARN, and which address of which header is looked up in it; both are empty for the sender's own."""
+    found = set()
+    for one in _references(statement):
+        given = one.get("IPSetForwardedIPConfig", {})
+        found.add((one["ARN"], given.get("HeaderName", "").lower(), given.get("Position", "")))
+    return found
 
 
 def holds(now: Any, wanted: Any) -> bool:
-    """Whether everything that is wanted of a rule is so; WAF may have filled in more."""
+    """Whether everything that is wanted of a rule is so; WAF may have filled in more, but nothing of whom it meets."""
     if isinstance(now, dict) and isinstance(wanted, dict):
-        return all(name in now and holds(now[name], value) for name, value in wanted.items())
+        return now.keys() & NARROWING <= wanted.keys() and all(name in now and holds(now[name], value) for name, value in wanted.items())
     if isinstance(now, list) and isinstance(wanted, list):
         return len(now) == len(wanted) and all(map(holds, now, wanted))
     return bool(now == wanted)
@@ -92,7 +104,8 @@ def matched(statement: Rule) -> str:
     if managed := statement.get("ManagedRuleGroupStatement"):
         return f"whom {managed['VendorName']}'s {managed['Name']} finds"
     if sets := referred(statement):
-        return f"who is in {' or '.join(map(named, sets))}"
+        by = next((one["IPSetForwardedIPConfig"]["HeaderName"] for one in _references(statement) if "IPSetForwardedIPConfig" in one), "")
+        return f"who is in {' or '.join(map(named, sets))}" + (f" by {by}" if by else "")
     return "who sends more" if "RateBasedStatement" in statement else next(iter(statement))
 
 
@@ -103,8 +116,12 @@ def named(arn: str) -> str:
 
 def referred(statement: Rule) -> list[str]:
     """The address sets (ARNs) of which any one is enough for a statement."""
+    return [one["ARN"] for one in _references(statement)]
+
+
+def _references(statement: Rule) -> list[Rule]:
     either = statement.get("OrStatement", {}).get("Statements", [statement])
-    return [one["IPSetReferenceStatement"]["ARN"] for one in either if "IPSetReferenceStatement" in one]
+    return [one["IPSetReferenceStatement"] for one in either if "IPSetReferenceStatement" in one]
 
 
 def estimate(samples: Samples, limit: int, window: int) -> str:

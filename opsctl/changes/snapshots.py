@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from opsctl.adapters.aws.snapshots import OURS, STEP, Kind, Snapshot
+from opsctl.adapters.aws.snapshots import NAME, OURS, STEP, Kind, Snapshot
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ SKEW = timedelta(minutes=5)
 """By how much AWS's clock may be behind ours, when it says that a snapshot which carries our name is an old one."""
 
 
-def made_by(token: str) -> dict[str, str]:
-    """The tags of what this step makes: its run and its number."""
+def made_by(token: str, id: str) -> dict[str, str]:
+    """The tags of the snapshot that this step makes: its run, its number, and the snapshot's name as RDS writes it."""
     run, _, step = token.rpartition("-")
-    return {OURS: run, STEP: step}
+    return {OURS: run, STEP: step, NAME: id.lower()}
 
 
 def progress(snapshot: Snapshot) -> str:
@@ -91,7 +91,7 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """CreateDBClusterSnapshot or CreateDBSnapshot, with run and step as tags."""
-        write.snapshots.create(self.of_kind, self.of, self.id, made_by(token))
+        write.snapshots.create(self.of_kind, self.of, self.id, made_by(token, self.id))
         return {"snapshot": self.id}
 
     def inverse(self) -> Never:

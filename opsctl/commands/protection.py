@@ -295,11 +295,15 @@ def _none_stays(wanted: Sequence[tuple[AddressSet, tuple[str, ...]]]) -> None:
     stays: dict[str, list[str]] = {}
     line: list[str] = []
     for now, those in wanted:
-        entries = sorted(map(str, now.networks))
-        for one in those:
-            if others := [each for each in entries if each not in those and _overlap(ip_network(one), ip_network(each))]:
-                stays[one] = others
-        line += [each for each in entries if each in those or any(each in others for others in stays.values())]
+        gone: set[Network] = set()
+        for one in map(ip_network, those):
+            met = [each for each in now.networks if _overlap(one, each)]
+            if others := sorted({*map(str, met)}.difference(those)):
+                stays[str(one)] = others
+            # Whatever overlaps with any of them is within the widest.
+            widest = min([one, *met], key=lambda each: each.prefixlen)
+            gone |= {each for each in now.networks if _overlap(widest, each)}
+        line += sorted(map(str, gone))
     if stays:
         told = "; ".join(f"{one} by {', '.join(others[:FEW])}{' and more' * (len(others) > FEW)}" for one, others in stays.items())
         raise Refused(
@@ -316,6 +320,9 @@ def parsed(addresses: Sequence[str]) -> list[Network]:
             network = ip_network(word)
         except ValueError:
             raise click.BadParameter(_wrong(word), param_hint="ADDRESS") from None
+        # A zone is an interface of one machine, which Python takes and WAF doesn't.
+        if (zoneless := re.sub("%[^/]*", "", word)) != word:
+            raise click.BadParameter(f"{word!r} has a zone: {zoneless} is the address.", param_hint="ADDRESS")
         if network not in found:
             found.append(network)
     return found

@@ -98,13 +98,22 @@ def test_a_limit_counts_then_blocks_and_keeps_all_else_in_the_acl(world: World) 
     over = page(world)["Addresses over the rate limit"]
     assert [row["address"] for row in over] == ["203.0.113.66/32", "2001:db8:bad::7/128"]
     assert "it is set to count above 1,000" in typed(world, "rate-limit", "900", "--block", check=4).err
-    assert "has not counted" in typed(world, "rate-limit", "1000", "--block", "--window", "10m", check=4).err
     blocked = typed(world, "rate-limit", "1000", "--block").json
     assert rule(world)["Action"] == {"Block": {}}
     assert page(world)["Most sampled addresses, last 5 min"][0]["action"] == ["block"]
     for run in (blocked, counted):
         world.opsctl("runs", "undo", run["run"], "-y", check=0)
     assert world.firewall()[ACL] == before
+
+
+def test_what_a_refused_limit_advises_lets_it_block(world: World) -> None:
+    for limit, window in (("1000", "10m"), ("1000", "5m"), ("900", "1m")):
+        block = ("rate-limit", limit, "--block", "--window", window)
+        told = typed(world, *block, check=4).err
+        assert "has not counted" in told
+        advised = told.partition("First: opsctl protection ")[2].partition(";")[0]
+        typed(world, *advised.split())
+        assert typed(world, *block, "-n", check=3).json["result"] == "would-change"
 
 
 def test_a_dry_run_says_whom_the_limit_would_have_hit(world: World) -> None:
@@ -216,12 +225,61 @@ def test_an_address_and_its_range_are_unblocked_together(world: World) -> None:
     assert world.firewall()[FOUR]["Addresses"] == []
 
 
+def test_what_a_refused_unblock_advises_is_accepted(world: World) -> None:
+    for one in ("203.0.113.66", "203.0.113.70", "203.0.113.64/28", "198.51.100.23", "203.0.113.0/24", "2001:db8:bad::7"):
+        typed(world, "block", one)
+    refused = typed(world, "unblock", "203.0.113.66", "2001:db8:bad::7", check=4)
+    advised = refused.err.partition("next: opsctl protection ")[2].split()
+    assert advised == ["unblock", "203.0.113.0/24", "203.0.113.64/28", "203.0.113.66/32", "203.0.113.70/32", "2001:db8:bad::7/128"]
+    typed(world, *advised)
+    assert world.firewall()[FOUR]["Addresses"] == ["198.51.100.23/32"]
+
+
 def test_a_rule_of_another_name_that_blocks_them_is_enough(world: World) -> None:
     sets = [{"IPSetReferenceStatement": {"ARN": world.firewall()[name]["ARN"]}} for name in (FOUR, SIX)]
     put_rule(world, {"Name": "theirs", "Priority": 0, "Action": {"Block": {}}, "Statement": {"OrStatement": {"Statements": sets}}})
     run = typed(world, "block", "203.0.113.66").json
     assert [change["state"] for change in run["changes"]] == ["done", "applied"]
     assert not rule(world, "safawinet-blocked")
+
+
+def test_a_rule_that_looks_at_another_address_does_not_block_them(world: World) -> None:
+    def looks_at() -> list[str | None]:
+        either = rule(world, "safawinet-blocked")["Statement"]["OrStatement"]["Statements"]
+        return [each["IPSetReferenceStatement"].get("IPSetForwardedIPConfig", {}).get("HeaderName") for each in either]
+
+    typed(world, "block", "203.0.113.5")
+    before = rule(world, "safawinet-blocked")
+    world.configure(BEHIND_CDN)
+    run = typed(world, "block", "198.51.100.7").json
+    assert [change["state"] for change in run["changes"]] == ["applied", "applied"]
+    assert run["changes"][0]["before"] != run["changes"][0]["after"]
+    assert looks_at() == ["X-Forwarded-For"] * 2
+    assert typed(world, "block", "198.51.100.7").json["result"] == "unchanged"
+    world.undo(run["run"])
+    assert rule(world, "safawinet-blocked") == before
+    typed(world, "block", "198.51.100.7")
+    world.configure()
+    typed(world, "block", "198.51.100.7")
+    assert looks_at() == [None] * 2, "no longer behind one"
+
+
+def test_theirs_is_not_enough_where_it_looks_at_another_address(world: World) -> None:
+    world.configure(BEHIND_CDN)
+    first = {"HeaderName": "X-Forwarded-For", "FallbackBehavior": "NO_MATCH", "Position": "FIRST"}
+    arns = [{"ARN": world.firewall()[name]["ARN"]} for name in (FOUR, SIX)]
+    for priority, extra in ((7, {}), (8, {"IPSetForwardedIPConfig": first})):
+        sets = [{"IPSetReferenceStatement": {**arn, **extra}} for arn in arns]
+        put_rule(
+            world,
+            {
+                "Name": f"theirs-{priority}",
+                "Priority": priority,
+                "Action": {"Block": {}},
+                "Statement": {"OrStatement": {"Statements": sets}},
+            },
+        )
+    assert [change["state"] for change in typed(world, "block", "203.0.113.66").json["changes"]] == ["applied", "applied"]
 
 
 WRONG = [
@@ -239,6 +297,11 @@ WRONG = [
     (["block", "nonsense"], 2, "neither an address nor a range"),
     (["block", "203.0.113.256"], 2, "neither an address nor a range"),
     (["block", "203.0.113.7/24"], 2, "203.0.113.0/24 is the range"),
+    (["block", "2001:db8:bad::7%eth0"], 2, "has a zone: 2001:db8:bad::7 is the address"),
+    (["block", "2001:db8:bad::%25/48"], 2, "has a zone: 2001:db8:bad::/48 is the address"),
+    (["block", "2001:db8:bad::7%"], 2, "neither an address nor a range"),
+    (["block", "203.0.113.7%eth0"], 2, "neither an address nor a range"),
+    (["unblock", "fe80::1%1"], 2, "has a zone"),
     (["block", ","], 2, "neither an address nor a range"),
     (["block", "0.0.0.0/0"], 4, "wider than /16"),
     (["block", "::/0"], 4, "wider than /32"),

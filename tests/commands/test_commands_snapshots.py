@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from terminal import Result
 from world import CLUSTER, World
 
 BY_HAND = "before-the-upgrade"
+OURS = {"opsctl": "a-former-run", "opsctl-step": "1"}
 COPY = ("--to", "safawinet-restore")
 ALONE = {"DBInstanceIdentifier": "safawinet-alone", "DBInstanceClass": "db.t4g.small", "Engine": "postgres", "AllocatedStorage": 20}
 
@@ -27,6 +29,10 @@ WRONG = [
     ("prune --keep 1 --of nothing", 1, "no instance 'nothing'"),
     ("list --of nothing", 1, "no instance 'nothing'"),
     ("restore nothing --to copy", 1, "no snapshot 'nothing'"),
+    ("restore '' --to copy", 2, "'SNAPSHOT': it is empty"),
+    ("prune --keep 1 --of ''", 2, "'--of': it is empty"),
+    ("create --of ''", 2, "'--of': it is empty"),
+    ("list --of ''", 2, "'--of': it is empty"),
     (f"restore {BY_HAND}", 2, "Missing option '--to'"),
     (f"restore {BY_HAND} --to {'x' * 62}", 2, "is no name"),
     (f"restore {BY_HAND} --to {CLUSTER}", 4, "is there already"),
@@ -66,7 +72,7 @@ def test_what_is_wrong_is_said_and_nothing_is_done(world: World) -> None:
     before = world.snapshot(sessions=False)
     for line, code, said in WRONG:
         yes = [] if line.startswith("list") else ["-y"]
-        result = world.opsctl("snapshots", *line.split(), *yes, check=code)
+        result = world.opsctl("snapshots", *shlex.split(line), *yes, check=code)
         assert said in result.err, line
         assert "Traceback" not in result.err, line
     assert world.snapshot(sessions=False) == before
@@ -125,7 +131,7 @@ def test_an_instance_that_stands_alone_has_snapshots_of_its_own_kind(world: Worl
     done = world.opsctl("-o", "json", "snapshots", "restore", "r1", *COPY, "-y", check=0).json
     assert [change["kind"] for change in done["changes"]] == ["restore-instance"]
     (copy,) = world.aws("rds").describe_db_instances(DBInstanceIdentifier=COPY[1])["DBInstances"]
-    assert {tag["Key"]: tag["Value"] for tag in copy["TagList"]}["opsctl"] == done["run"]
+    assert {tag["Key"]: tag["Value"] for tag in copy["TagList"]}["opsctl-restored-by"] == f"{done['run']}-1"
     assert world.opsctl("-o", "json", "snapshots", "restore", "r1", *COPY, "-y", check=0).json["result"] == "unchanged"
     world.opsctl("snapshots", "create", "--of", "safawinet-alone", "--id", "r2", "--max-age", "0s", "-y", check=0)
     world.opsctl("snapshots", "prune", "--of", "safawinet-alone", "--keep", "1", "-y", check=0)
@@ -148,8 +154,8 @@ def test_a_copy_of_a_former_snapshot_of_that_name_is_not_taken_for_one_of_this(w
 
 def test_held_and_foreign_ones_stay_and_one_whose_newer_ones_are_gone_does_too(world: World) -> None:
     for name in ("one", "two", "three"):
-        make(world, name, opsctl="a-former-run")
-    make(world, "held", opsctl="a-former-run", hold="")
+        make(world, name, **OURS, **{"opsctl-name": name})
+    make(world, "held", **OURS, **{"opsctl-name": "held"}, hold="")
     plan = str(world.home / "plan.json")
     planned = world.opsctl("-o", "json", "snapshots", "prune", "--keep", "2", "-n", "--save", plan, check=3).json
     assert [(c["target"].rpartition("/")[2], c["state"]) for c in planned["changes"]] == [
@@ -163,6 +169,23 @@ def test_held_and_foreign_ones_stay_and_one_whose_newer_ones_are_gone_does_too(w
     assert applied["result"] == "unchanged"
     assert "kept: it is number 2" in applied["changes"][0]["why"]
     assert {row["snapshot"] for row in listed(world)} == {"one", "two", "held", BY_HAND}
+
+
+def test_what_somebody_made_of_a_copy_is_not_ours_whatever_tags_aws_copies_from_it(world: World) -> None:
+    client, copy = world.aws("rds"), COPY[1]
+    world.opsctl("snapshots", "restore", BY_HAND, *COPY, "-y", check=0)
+    client.modify_db_cluster(DBClusterIdentifier=copy, CopyTagsToSnapshot=True)
+    (arn,) = (c["DBClusterArn"] for c in client.describe_db_clusters(DBClusterIdentifier=copy)["DBClusters"])
+    for name, tags in (("by-hand-1", {}), ("by-hand-2", OURS), ("by-hand-3", {"opsctl-name": "a-former-one"})):
+        client.add_tags_to_resource(ResourceName=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+        client.create_db_cluster_snapshot(DBClusterIdentifier=copy, DBClusterSnapshotIdentifier=name)
+    assert {row["made_by"] for row in listed(world, "--of", copy)} == {"somebody"}
+    create = ("-o", "json", "snapshots", "create", "--of", copy)
+    for name in ("one", "two"):
+        assert world.opsctl(*create, "--id", name, "--again", "-y", check=0).json["result"] == "changed"
+    assert world.opsctl(*create, "-y", check=0).json["result"] == "unchanged", "ours, with what AWS has copied onto it"
+    world.opsctl("snapshots", "prune", "--of", copy, "--keep", "1", "-y", check=0)
+    assert [row["snapshot"] for row in listed(world, "--of", copy)] == ["two", "by-hand-3", "by-hand-2", "by-hand-1"]
 
 
 def test_a_copy_is_asked_over_the_data_api_where_that_is_the_driver(world: World) -> None:

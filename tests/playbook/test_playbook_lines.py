@@ -10,7 +10,7 @@ from opsctl.errors import ConfigurationError
 from opsctl.playbook import lines
 from opsctl.playbook.schema import Step
 
-anything = st.text(st.characters(blacklist_categories=["Cs"]))
+anything = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -18,7 +18,6 @@ anything = st.text(st.characters(blacklist_categories=["Cs"]))
 @example("-x")
 @example("--times=9")
 @example("--yes")
-@example("")
 @example("{value}{name}")
 @example("$(rm -rf /)")
 @example("two\nlines")

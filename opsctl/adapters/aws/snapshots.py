@@ -1,7 +1,8 @@
 """Amazon RDS: snapshots, and what is restored from them.
 
-RDS lowers every name. A snapshot or a restored database is ours when it has the tag `opsctl`; what AWS doesn't tell, which snapshot a
-database was restored from, stands in its tag `opsctl-snapshot`.
+RDS lowers every name. A snapshot is ours when it has the tag `opsctl` and, in `opsctl-name`, its own name: AWS copies a database's tags to
+the snapshots that others make of it, and a snapshot's to its copies. What AWS doesn't tell, which snapshot a database was restored from,
+stands in the database's tag `opsctl-snapshot`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from opsctl.errors import NotFound, Refused, SystemFailed
 
 Kind = Literal["cluster", "instance"]
 
-OURS, STEP, ORIGIN, HOLD = "opsctl", "opsctl-step", "opsctl-snapshot", "hold"
-"""Tags: the run and the step that made it, the `origin` of the snapshot that it was restored from, and why it may not be pruned."""
+OURS, STEP, NAME, HOLD = "opsctl", "opsctl-step", "opsctl-name", "hold"
+"""A snapshot's tags: the run and the step that made it, its name, and why it may not be pruned."""
+ORIGIN, RESTORED_BY = "opsctl-snapshot", "opsctl-restored-by"
+"""A restored database's tags: the `origin` of its snapshot, and the run and the step."""
 LONGEST = 256
 """Characters that a tag's value may have."""
 
@@ -44,8 +47,8 @@ class Snapshot(Struct, frozen=True):
 
     @property
     def ours(self) -> bool:
-        """Whether opsctl made it."""
-        return OURS in self.tags
+        """Whether opsctl made it, and the tags that say so weren't copied from elsewhere."""
+        return OURS in self.tags and self.tags.get(NAME) == self.id
 
     @property
     def origin(self) -> str:
@@ -109,15 +112,13 @@ class Snapshots(Adapter):
 
     def find(self, id: str, kind: Kind | None = None) -> Snapshot | None:
         """The snapshot that is called so; None when there is none. Where both kinds have one, a cluster's comes first."""
+        found: list[Snapshot] = []
         if kind != "instance":
-            for found in self._listed(
-                "describe_db_cluster_snapshots", "DBClusterSnapshots", _of_cluster, {"DBClusterSnapshotIdentifier": id}
-            ):
-                return found
+            named = {"DBClusterSnapshotIdentifier": id}
+            found += self._listed("describe_db_cluster_snapshots", "DBClusterSnapshots", _of_cluster, named)
         if kind != "cluster":
-            for found in self._listed("describe_db_snapshots", "DBSnapshots", _of_instance, {"DBSnapshotIdentifier": id}):
-                return found
-        return None
+            found += self._listed("describe_db_snapshots", "DBSnapshots", _of_instance, {"DBSnapshotIdentifier": id})
+        return next((one for one in found if _called(id, one.id, one.arn)), None)
 
     def place(self, id: str, kind: Kind | None = None) -> Place | None:
         """The cluster or instance that is called so; None when there is none. Where both are, the cluster comes first."""
@@ -223,11 +224,17 @@ class Snapshots(Adapter):
             return []
 
     def _one(self, operation: str, key: str, **how: str) -> dict[str, Any] | None:
+        ((name, id),) = how.items()
         try:
             found: list[dict[str, Any]] = self._aws.call("rds", operation, **how)[key]
         except NotFound:
             return None
-        return found[0] if found else None
+        return next((raw for raw in found if _called(id, raw[name], raw[name.replace("Identifier", "Arn")])), None)
+
+
+def _called(asked: str, id: str, arn: str) -> bool:
+    """Whether what AWS gave is what was asked for: an empty name is any to it."""
+    return asked.lower() == id or asked == arn
 
 
 def _same(kept: Mapping[str, str], tags: Mapping[str, str]) -> bool:

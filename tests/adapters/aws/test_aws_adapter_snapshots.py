@@ -31,8 +31,8 @@ def manual(snapshots: Snapshots, of: str | None = None) -> list[tuple[str, str, 
 
 
 def test_both_kinds_are_listed_the_newest_first(snapshots: Snapshots) -> None:
-    snapshots.create("cluster", "prod", "first", OURS)
-    snapshots.create("instance", "alone", "second", {"hold": "the auditors"})
+    snapshots.create("cluster", "prod", "first", {**OURS, "opsctl-name": "first"})
+    snapshots.create("instance", "alone", "second", {**OURS, "opsctl-name": "first", "hold": "the auditors"})
     assert manual(snapshots) == [("second", "instance", "alone"), ("first", "cluster", "prod")]
     assert manual(snapshots, "prod") == [("first", "cluster", "prod")]
     first, second = snapshots.find("first"), snapshots.find("second")
@@ -44,6 +44,7 @@ def test_both_kinds_are_listed_the_newest_first(snapshots: Snapshots) -> None:
     assert first.created.tzinfo is not None
     assert snapshots.find("first", "instance") is None
     assert snapshots.find("third") is None
+    assert snapshots.find("") is None, "AWS takes it for any"
 
 
 def test_the_same_step_again_has_no_second_effect_and_another_is_refused(snapshots: Snapshots) -> None:
@@ -70,6 +71,8 @@ def test_a_cluster_comes_before_an_instance_and_a_member_says_whose_it_is(snapsh
     assert [(p.kind, p.cluster) for p in (cluster, member, alone)] == [("cluster", None), ("instance", "prod"), ("instance", None)]
     assert snapshots.place("prod", "instance") is None
     assert snapshots.place("nothing") is None
+    assert snapshots.place("") is None, "AWS takes it for any"
+    assert snapshots.surroundings("", "instance") is None
 
 
 def test_surroundings_are_the_writers_class_and_the_clusters_network(snapshots: Snapshots) -> None:
