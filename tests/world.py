@@ -25,6 +25,9 @@ from botocore.config import Config
 from terminal import Result, Terminal, warm
 
 from opsctl.adapters.aws import session
+from opsctl.changes import decode
+from opsctl.engine.ledger import verify as chains
+from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
@@ -124,6 +127,8 @@ class Rehearsal:
         found = botocore.session.Session(session_vars={"config_file": (None, None, os.devnull, None)})
         # Its loader is opsctl's, so that a forked child finds AWS's models in memory.
         found.register_component("data_loader", session._loader())
+        # And so is what reads the times in an answer, of which a snapshot has hundreds.
+        found.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=session._moment)
         return found
 
     def aws(self, service: str, region: str = REGIONS[0]) -> Any:
@@ -175,6 +180,14 @@ class World:
     def heal(self) -> None:
         """Take every fault away."""
         lifecycle.clear_faults(self.rehearsal.folder)
+
+    def whole(self) -> bool:
+        """Whether the ledger's chains add up, as `runs verify` finds out."""
+        ledger = Ledger(self.ledger, decode)
+        try:
+            return chains.verify(ledger) == []
+        finally:
+            ledger.shut()
 
     def runs(self) -> set[str]:
         """The ids of the ledger's runs."""
@@ -305,10 +318,17 @@ class World:
         found: dict[str, dict[str, Any]] = {}
         for region in REGIONS:
             client = self.aws("secretsmanager", region)
-            for secret in client.list_secrets(MaxResults=100)["SecretList"]:
-                name = secret["Name"]
+            names = [secret["Name"] for secret in client.list_secrets(MaxResults=100)["SecretList"]]
+            current = _current(client, names)
+            for name in names:
                 versions = client.list_secret_version_ids(SecretId=name, IncludeDeprecated=True)["Versions"]
-                found[name] = {v["VersionId"]: [sorted(v.get("VersionStages", [])), _value(client, name, v["VersionId"])] for v in versions}
+                found[name] = {
+                    v["VersionId"]: [
+                        sorted(v.get("VersionStages", [])),
+                        current.get((name, v["VersionId"])) or _digest(client.get_secret_value(SecretId=name, VersionId=v["VersionId"])),
+                    ]
+                    for v in versions
+                }
         return found
 
     def snapshot(self, *, sessions: bool = True) -> Snapshot:
@@ -384,8 +404,16 @@ def _ask(method: str, url: str, token: str, body: Any) -> Any:
         return json.load(answer)
 
 
-def _value(client: Any, name: str, version: str) -> str:
-    found = client.get_secret_value(SecretId=name, VersionId=version)
+def _current(client: Any, names: list[str], most: int = 20) -> dict[tuple[str, str], str]:
+    """The digest of each secret's current value, many asked for in one call."""
+    found = {}
+    for first in range(0, len(names), most):
+        for each in client.batch_get_secret_value(SecretIdList=names[first : first + most])["SecretValues"]:
+            found[each["Name"], each["VersionId"]] = _digest(each)
+    return found
+
+
+def _digest(found: dict[str, Any]) -> str:
     raw = found["SecretString"].encode() if "SecretString" in found else found["SecretBinary"]
     return hashlib.sha256(raw).hexdigest()
 

@@ -244,7 +244,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "service redeploy": [Scenario("service redeploy api worker", redeployed("api", "worker"), prepare=rotate_before)],
     "secrets rotate": [
         Scenario(f"secrets rotate jwt {GENERATE}", new_key, meddle=foreign_rotation(JWT, "secret"), reversible=True, alike=True),
-        Scenario(f"secrets rotate jwt {GENERATE} --compromised", compromised_gone, meddle=foreign_rotation(JWT, "secret")),
+        Scenario(f"secrets rotate jwt {GENERATE} --compromised", compromised_gone, meddle=foreign_rotation(JWT, "secret"), alike=True),
         Scenario(
             "secrets rotate mail-key --value-from env:NEW_KEY",
             canary_is_current,
@@ -322,7 +322,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
         ),
     ],
     "downloads enable": [
-        Scenario(f"downloads enable {UNPAIRED}", enabled("true", UNPAIRED), meddle=set_enabled(UNPAIRED, ""), reversible=True)
+        Scenario(f"downloads enable {UNPAIRED}", enabled("true", UNPAIRED), meddle=set_enabled(UNPAIRED, ""), reversible=True, alike=True)
     ],
     "pairing mint": [
         Scenario(f"pairing mint {PAIRED}", another_token(PAIRED), alike=True),

@@ -95,11 +95,11 @@ def test_what_was_made_again_is_taken_back_again(world: World) -> None:
     assert world.service("worker")["desiredCount"] == 1
 
 
-@pytest.mark.parametrize("run", ["no-such-run", ""])
-def test_an_unknown_run_is_named(world: World, run: str) -> None:
+@pytest.mark.parametrize(("run", "said"), [("no-such-run", "runs list"), ("", "it is empty")])
+def test_an_unknown_run_is_named(world: World, run: str, said: str) -> None:
     refused = world.undo(run)
     assert refused.code == 2
-    assert "runs list" in refused.err
+    assert said in refused.err
 
 
 def test_what_was_refused_and_made_by_somebody_else_is_not_ours(world: World) -> None:
