@@ -14,24 +14,33 @@ from opsctl.sandbox.seed import Sizes
 DATABASE = "safawinet"
 TEMPLATE = "safawinet_seed"
 
+# By port, where the server's write-ahead log ended when the database was as seeded: while it ends there, nothing was written.
+_seeded: dict[int, str] = {}
+
 
 def reset(facts: dict[str, str], sizes: Sizes) -> None:
     """Put the seeded database and the roles' passwords back, ending every connection to the database.
 
-    The template is made where it is missing, unfinished, of other sizes or of another day.
+    Where nothing was written since it was put back last, it stays. The template is made where it is missing, unfinished, of other sizes
+    or of another day.
     """
     port, password = int(facts["pg_port"]), facts["pg_superuser_password"]
     with postgres.connect(port, password) as connection:
         # A backend works on after its killed client: whoever holds this may still be making the same databases.
         connection.execute("SET statement_timeout = '60s'")
         connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [TEMPLATE])
+        mark = f"{sizes} of {datetime.now(UTC).date()}"
+        if _seeded.get(port) == _end_of_log(connection) and _mark(connection) == mark:
+            _forget_visitors(connection, port, password)
+            _seeded[port] = _end_of_log(connection)
+            return
         logins = {seed.OWNER: facts["pg_password"], seed.READER: facts["pg_reader_password"], seed.RESCUE: facts["pg_rescue_password"]}
         seed.set_roles(connection, logins)
-        mark = f"{sizes} of {datetime.now(UTC).date()}"
         if _mark(connection) != mark:
             _make_template(connection, facts, sizes, mark)
         connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", DATABASE))
         connection.execute(_named("CREATE DATABASE {} TEMPLATE {} OWNER {}", DATABASE, TEMPLATE, seed.OWNER))
+        _seeded[port] = _end_of_log(connection)
 
 
 def is_whole(facts: dict[str, str]) -> bool:
@@ -43,6 +52,20 @@ def is_whole(facts: dict[str, str]) -> bool:
         return True
     except psycopg.Error:
         return False
+
+
+def _end_of_log(connection: psycopg.Connection[TupleRow]) -> str:
+    row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _forget_visitors(connection: psycopg.Connection[TupleRow], port: int, password: str) -> None:
+    """End every connection to the database, and forget which statements it was asked."""
+    connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [DATABASE])
+    with postgres.connect(port, password, database=DATABASE) as inside:
+        if inside.execute("SELECT to_regproc('pg_stat_statements_reset')").fetchone() != (None,):
+            inside.execute("SELECT pg_stat_statements_reset()")
 
 
 def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, str], sizes: Sizes, mark: str) -> None:

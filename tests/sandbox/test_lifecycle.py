@@ -106,6 +106,34 @@ def test_up_is_whole_keeps_what_runs_and_resets(folder: Path) -> None:
         assert client.dbsize() == 500
 
 
+def test_a_reset_takes_back_every_write_and_keeps_what_nobody_wrote_to(folder: Path) -> None:
+    facts = lifecycle.up(folder, **SMALL)
+    which = "SELECT oid FROM pg_database WHERE datname = current_database()"
+
+    def there() -> object:
+        with database(facts) as connection:
+            return connection.execute(which).fetchone()
+
+    lifecycle.reset(folder)
+    fresh = there()
+    with database(facts) as held:
+        lifecycle.reset(folder)
+        with pytest.raises(postgres.ConnectionLost):
+            held.execute("SELECT 1")
+    assert there() == fresh
+    for write in ("UPDATE users SET bounce_count = 9 WHERE id = 7", "CREATE TABLE more ()", "SELECT setval('users_id_seq', 999)"):
+        with database(facts) as connection:
+            connection.execute(write)
+        lifecycle.reset(folder)
+        assert there() != fresh, write
+        fresh = there()
+    with cache(facts) as client:
+        client.set("cache:more", "1")
+        client.delete(next(iter(client.scan_iter("session:*"))))
+        lifecycle.reset(folder)
+        assert (client.dbsize(), client.exists("cache:more")) == (500, 0)
+
+
 def test_reader_role_reads_only(folder: Path) -> None:
     facts = lifecycle.up(folder, **SMALL)
     others = "FROM pg_stat_activity WHERE usename = 'safawinet'"
