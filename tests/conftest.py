@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,3 +58,8 @@ def world(rehearsal: Rehearsal, opsctl: Terminal, machine: Path, monkeypatch: py
     found.configure()
     monkeypatch.setenv("OPSCTL_CONFIG", str(found.config))
     return found
+
+
+def pytest_sessionfinish() -> None:
+    """What a worker holds at its end goes with its process; to collect it first would take as long as many tests."""
+    gc.freeze()
