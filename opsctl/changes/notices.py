@@ -147,20 +147,25 @@ class SetPage(Change, frozen=True, kw_only=True):
         return [f"curl -fsS -X POST {base}/v2/enqueue -H 'Content-Type: application/json' -d {shlex.quote(body)}"]
 
 
-class PostStatus(Change, frozen=True, kw_only=True):
-    """The status page's newest word on the incident `title` is `status` and `text`; of an open one, as long as there is any.
-
-    Listed before posting, since there is no idempotency key.
-    """
+class StatusChange(Change, frozen=True, kw_only=True):
+    """A word on the incidents `title` of the status page, which says `text`; listed first, since there is no idempotency key."""
 
     title: str
-    status: Literal["investigating", "identified", "monitoring", "resolved"]
     text: str
 
     @property
     def target(self) -> str:
         """`status-page/TITLE`."""
         return f"status-page/{self.title}"
+
+    def _named(self, systems: Systems) -> list[StatusIncident]:
+        return [incident for incident in systems.statuspage.incidents() if incident.name == self.title]
+
+
+class PostStatus(StatusChange, frozen=True, kw_only=True):
+    """The status page's newest word on the incident `title` is `status` and `text`; of an open one, as long as there is any."""
+
+    status: Literal["investigating", "identified", "monitoring", "resolved"]
 
     @property
     def summary(self) -> str:
@@ -189,7 +194,7 @@ class PostStatus(Change, frozen=True, kw_only=True):
 
     def _meant(self, systems: Systems) -> list[StatusIncident]:
         """The title's open incidents, or the one of which something was said last; the newest word first."""
-        newest = sorted(_named(systems, self.title), key=lambda incident: incident.said_at, reverse=True)
+        newest = sorted(self._named(systems), key=lambda incident: incident.said_at, reverse=True)
         return [incident for incident in newest if incident.open] or newest[:1]
 
     def inverse(self) -> Change | Never:
@@ -203,16 +208,8 @@ class PostStatus(Change, frozen=True, kw_only=True):
         return [_statuspage(environment, "POST", name=self.title, status=self.status, body=self.text)]
 
 
-class EndStatus(Change, frozen=True, kw_only=True):
+class EndStatus(StatusChange, frozen=True, kw_only=True):
     """No incident `title` is open on the status page; those that are get `text` as their last word."""
-
-    title: str
-    text: str
-
-    @property
-    def target(self) -> str:
-        """`status-page/TITLE`."""
-        return f"status-page/{self.title}"
 
     @property
     def summary(self) -> str:
@@ -225,13 +222,13 @@ class EndStatus(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """List the page's incidents."""
-        if still := [incident for incident in _named(read, self.title) if incident.open]:
+        if still := [incident for incident in self._named(read) if incident.open]:
             return Pending(len(still), "notices", "subscribers are told")
         return Done(f"no incident {self.title!r} is open")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """A PATCH of each, and there is hardly ever more than one."""
-        meant = [incident.id for incident in _named(write, self.title) if incident.open]
+        meant = [incident.id for incident in self._named(write) if incident.open]
         return {"incidents": [write.statuspage.update(id, "resolved", self.text).id for id in meant]}
 
     def inverse(self) -> Never:
@@ -241,10 +238,6 @@ class EndStatus(Change, frozen=True, kw_only=True):
     def as_shell(self, environment: Environment) -> list[str]:
         """Statuspage's line; the list of the page's incidents has the id."""
         return [_statuspage(environment, "PATCH", "/INCIDENT", status="resolved", body=self.text)]
-
-
-def _named(systems: Systems, title: str) -> list[StatusIncident]:
-    return [incident for incident in systems.statuspage.incidents() if incident.name == title]
 
 
 def _statuspage(environment: Environment, method: str, which: str = "", **incident: str) -> str:
