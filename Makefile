@@ -1,11 +1,13 @@
 # `make demo` and `make test` need Python >= 3.11 and nothing else; the rest stands on what they set up in .venv.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs wheel clean
+.PHONY: help demo test laws check bench docs wheel upgrade clean
 
 BIN := .venv/bin
 DOCUMENTS := RUNBOOK.md README.md
 QUIET := -qq --disable-pip-version-check --no-input
+INSTALL := $(BIN)/python -m pip install $(QUIET)
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml --group build
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -16,7 +18,7 @@ demo: .venv/.sandbox  ## Rehearse a token compromise in a world of its own, from
 test: check  ## Check everything, then run every test
 	@$(BIN)/pytest -n auto
 
-check: .venv/.dev  ## Style, types, layers, generated documents, playbooks
+check: .venv/.tools  ## Style, types, layers, generated documents, playbooks
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -24,14 +26,22 @@ check: .venv/.dev  ## Style, types, layers, generated documents, playbooks
 	@$(BIN)/cog --check $(DOCUMENTS)
 	@$(BIN)/opsctl playbook lint
 
-bench: .venv/.dev  ## Measure, as ratios side by side
+bench: .venv/.tools  ## Measure, as ratios side by side
 	@$(BIN)/python -m tests.bench
 
-docs: .venv/.dev  ## Write the generated parts of RUNBOOK.md and README.md anew
+docs: .venv/.tools  ## Write the generated parts of RUNBOOK.md and README.md anew
 	@$(BIN)/cog -r $(DOCUMENTS)
 
-wheel: .venv/.dev  ## Build a wheel into dist/
-	@$(BIN)/pip wheel $(QUIET) --no-deps --wheel-dir dist .
+wheel: .venv/.tools  ## Build a wheel into dist/
+	@$(BIN)/pip wheel $(QUIET) --no-deps --no-build-isolation --wheel-dir dist .
+
+upgrade: .venv/.tools  ## Renew the lock with the newest versions that pyproject.toml allows, then run the tests
+	@$(INSTALL) --upgrade uv
+	@$(COMPILE) --all-extras -o lock/tools.txt
+	@$(COMPILE) --extra sandbox -c lock/tools.txt -o lock/sandbox.txt
+	@$(COMPILE) -c lock/tools.txt -o lock/core.txt
+	@$(COMPILE) --extra sandbox --group bench -c lock/tools.txt -o lock/bench.txt
+	@$(MAKE) --no-print-directory test
 
 clean:  ## Remove everything that was set up or built
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
@@ -48,12 +58,15 @@ clean:  ## Remove everything that was set up or built
 	echo "No Python >= 3.11 with venv was found. Install one (Debian, Ubuntu: python3 python3-venv), or name it: make PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-.venv/.sandbox: pyproject.toml | .venv/.python
-	@echo "Installing opsctl and its sandbox ..."
-	@$(BIN)/python -m pip install $(QUIET) -e '.[sandbox]'
+# The lock names every version with its hashes; opsctl itself is built with the build tools that the lock names.
+.venv/.sandbox: pyproject.toml lock/sandbox.txt | .venv/.python
+	@echo "Installing opsctl and its sandbox: some 35 packages, 250 MB; a minute or two the first time ..."
+	@$(INSTALL) --require-hashes -r lock/sandbox.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/.dev: pyproject.toml | .venv/.python
-	@echo "Installing opsctl, its sandbox and the tools ..."
-	@$(BIN)/python -m pip install $(QUIET) -e '.[dev]'
+.venv/.tools: pyproject.toml lock/tools.txt | .venv/.python
+	@echo "Installing opsctl, its sandbox and the tools: some 75 packages, 350 MB; a minute or two the first time ..."
+	@$(INSTALL) --require-hashes -r lock/tools.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@ .venv/.sandbox

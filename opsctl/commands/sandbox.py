@@ -11,7 +11,7 @@ import click
 
 from opsctl.cli import acts, group
 from opsctl.config import state_folder
-from opsctl.errors import ConfigurationError
+from opsctl.errors import ConfigurationError, install_extra
 from opsctl.render.shapes import Text
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def folder() -> Path:
 
 
 def lifecycle() -> Any:
-    """The sandbox's own code, which needs the extra `opsctl[sandbox]`; raises ConfigurationError without it."""
+    """The sandbox's own code, which needs the extra `sandbox`; raises ConfigurationError without it."""
     try:
         from opsctl.sandbox import lifecycle
     except ModuleNotFoundError as cause:
-        raise ConfigurationError(f"The sandbox needs {cause.name}, which isn't installed.", "pip install 'opsctl[sandbox]'") from cause
+        raise ConfigurationError(f"The sandbox needs {cause.name}, which isn't installed.", install_extra("sandbox")) from cause
     return lifecycle
 
 

@@ -1,4 +1,4 @@
-"""Where the servers' programs come from: the wheels of `opsctl[sandbox]`, else this machine's own."""
+"""Where the servers' programs come from: the wheels of the extra `sandbox`, else this machine's own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from opsctl.errors import SystemFailed
+from opsctl.errors import SystemFailed, install_extra
 
-INSTALL = 'pip install "opsctl[sandbox]"'
+INSTALL = install_extra("sandbox")
 
 
 @dataclass(frozen=True)

