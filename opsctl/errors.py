@@ -159,4 +159,5 @@ class Waiting(OpsctlError):
 
 def install_extra(name: str) -> str:
     """How to install an optional part, from a checkout or a wheel: the index has another package under opsctl's name."""
-    return f"From a checkout of opsctl: pip install '.[{name}]'; from its wheel: pip install 'opsctl_runbook-VERSION-py3-none-any.whl[{name}]'"
+    wheel = f"opsctl_runbook-VERSION-py3-none-any.whl[{name}]"
+    return f"From a checkout of opsctl: pip install '.[{name}]'. From its wheel: pip install '{wheel}'."
