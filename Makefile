@@ -15,8 +15,11 @@ help:  ## Show the targets
 demo: .venv/.sandbox  ## Rehearse a token compromise in a world of its own, from plan to proof
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh opsctl/sandbox/demo.sh
 
-test: check  ## Check everything, then run every test
-	@$(BIN)/pytest -n auto
+test: check  ## Check everything, then run the tests that a change should pass
+	@$(BIN)/pytest -n auto -m "not exhaustive"
+
+laws: .venv/.tools  ## Run the exhaustive tests: a kill at every boundary, every fault on every command
+	@$(BIN)/pytest -n auto -m exhaustive
 
 check: .venv/.tools  ## Style, types, layers, generated documents, playbooks
 	@$(BIN)/ruff check
