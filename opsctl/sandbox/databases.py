@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
 import psycopg
@@ -22,22 +23,22 @@ def reset(facts: dict[str, str], sizes: Sizes) -> None:
     """Put the seeded database and the roles' passwords back, ending every connection to the database.
 
     Where nothing was written since it was put back last, it stays. The template is made where it is missing, unfinished, of other sizes
-    or of another day.
+    or no longer new.
     """
     port, password = int(facts["pg_port"]), facts["pg_superuser_password"]
     with postgres.connect(port, password) as connection:
         # A backend works on after its killed client: whoever holds this may still be making the same databases.
         connection.execute("SET statement_timeout = '60s'")
         connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [TEMPLATE])
-        mark = f"{sizes} of {datetime.now(UTC).date()}"
-        if _seeded.get(port) == _end_of_log(connection) and _mark(connection) == mark:
+        new = _is_new(_mark(connection), sizes)
+        if new and _seeded.get(port) == _end_of_log(connection):
             _forget_visitors(connection, port, password)
             _seeded[port] = _end_of_log(connection)
             return
         logins = {seed.OWNER: facts["pg_password"], seed.READER: facts["pg_reader_password"], seed.RESCUE: facts["pg_rescue_password"]}
         seed.set_roles(connection, logins)
-        if _mark(connection) != mark:
-            _make_template(connection, facts, sizes, mark)
+        if not new:
+            _make_template(connection, facts, sizes)
         connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", DATABASE))
         connection.execute(_named("CREATE DATABASE {} TEMPLATE {} OWNER {}", DATABASE, TEMPLATE, seed.OWNER))
         _seeded[port] = _end_of_log(connection)
@@ -68,7 +69,8 @@ def _forget_visitors(connection: psycopg.Connection[TupleRow], port: int, passwo
             inside.execute("SELECT pg_stat_statements_reset()")
 
 
-def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, str], sizes: Sizes, mark: str) -> None:
+def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, str], sizes: Sizes) -> None:
+    mark = f"{sizes} at {datetime.now(UTC).isoformat()}"
     connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE))
     connection.execute(_named("CREATE DATABASE {} OWNER {}", TEMPLATE, seed.OWNER))
     port, password = int(facts["pg_port"]), facts["pg_superuser_password"]
@@ -87,6 +89,14 @@ def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, st
 def _mark(connection: psycopg.Connection[TupleRow]) -> str | None:
     row = connection.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone()
     return row[0] if row is not None else None
+
+
+def _is_new(mark: str | None, sizes: Sizes) -> bool:
+    """Whether a template with this mark holds what these sizes ask for, counted back from a moment that has just been."""
+    of, _, made = (mark or "").partition(" at ")
+    with contextlib.suppress(ValueError):
+        return of == str(sizes) and abs((datetime.now(UTC) - datetime.fromisoformat(made)).total_seconds()) < seed.FRESH
+    return False
 
 
 def _named(statement: str, *names: str) -> sql.Composed:

@@ -5,6 +5,7 @@ The same sizes give the same rows and keys; only times are counted back from the
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ RESCUE = "opsctl_rescue"
 ADMIN_ID, AUTH_TEST_ID = 1, 2
 OLDEST_KEY = 600
 """Seconds ago that the oldest session with a key began: for five minutes after filling none expires."""
+FRESH = 60.0
+"""Seconds for which filled data counts as new: a reset fills anew what is older, so that no key expires while it is looked at."""
 
 SCHEMA = """
 CREATE TABLE users (
@@ -108,8 +111,8 @@ return redis.call('DBSIZE')
 """
 
 
-# By what they were filled with: the state of the keys then.
-_filled: dict[tuple[int, ...], tuple[str, int]] = {}
+# By what they were filled with: the state of the keys then, and the monotonic second.
+_filled: dict[tuple[int, ...], tuple[tuple[str, int], float]] = {}
 
 
 @dataclass(frozen=True)
@@ -174,13 +177,14 @@ def fill_database(connection: psycopg.Connection[TupleRow], sizes: Sizes, facts:
 
 
 def fill_keys(client: redis.Redis, sizes: Sizes) -> None:
-    """Replace everything in the sandbox's own Valkey by the seeded keys, unless nothing was written since."""
+    """Replace everything in the sandbox's own Valkey by the seeded keys, unless they are new and nothing was written since."""
     arguments = (sizes.users, sizes.sessions, sizes.sessions_without_key, ACCESS_TTL, OLDEST_KEY, sizes.foreign_keys)
-    if _filled.get(arguments) == _writes(client):
+    writes, filled = _filled.get(arguments, (None, 0.0))
+    if writes == _writes(client) and time.monotonic() - filled < FRESH:
         return
     client.flushall()
     client.eval(KEYS, 0, *map(str, arguments))
-    _filled[arguments] = _writes(client)
+    _filled[arguments] = _writes(client), time.monotonic()
 
 
 def _writes(client: redis.Redis) -> tuple[str, int]:

@@ -12,12 +12,13 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from opsctl.errors import ConfigurationError, SystemFailed
-from opsctl.sandbox import binaries, lifecycle, postgres, processes, valkey, world_file
+from opsctl.sandbox import binaries, databases, lifecycle, postgres, processes, seed, valkey, world_file
 from opsctl.sandbox.processes import Process
 
 ROOT = Path(lifecycle.__file__).parents[2]
@@ -132,6 +133,28 @@ def test_a_reset_takes_back_every_write_and_keeps_what_nobody_wrote_to(folder: P
         client.delete(next(iter(client.scan_iter("session:*"))))
         lifecycle.reset(folder)
         assert (client.dbsize(), client.exists("cache:more")) == (500, 0)
+
+
+def test_a_reset_fills_anew_what_has_aged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, sizes = lifecycle.up(folder, **SMALL), seed.Sizes(200, 1_000)
+
+    def newest() -> datetime:
+        databases.reset(facts, sizes)
+        with database(facts) as connection:
+            row = connection.execute("SELECT max(created_at) FROM refresh_sessions").fetchone()
+        assert row is not None
+        return row[0]  # type: ignore[no-any-return]
+
+    def writes() -> int:
+        with cache(facts) as client:
+            seed.fill_keys(client, sizes)
+            return int(client.info()["rdb_changes_since_last_save"])
+
+    began, written = newest(), writes()
+    assert (newest(), writes()) == (began, written), "what is new is kept"
+    monkeypatch.setattr(seed, "FRESH", 0.0)
+    assert newest() > began
+    assert writes() > written
 
 
 def test_reader_role_reads_only(folder: Path) -> None:
