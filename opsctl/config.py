@@ -108,6 +108,7 @@ def load(name: str, folder: str | None = None) -> Environment:
     digest = hashlib.sha256(text).hexdigest()
     if raw.get("sandbox") is True:
         raw = fill(raw, world())
+    _beside(raw, path)
     try:
         settings = msgspec.convert(raw, Settings, dec_hook=_decode)
     except msgspec.ValidationError as cause:
@@ -139,6 +140,13 @@ def _named(text: str, raw: dict[str, Any]) -> str:
         except msgspec.ValidationError:
             return text.replace("[...]", f".{name}", 1)
     return text
+
+
+def _beside(raw: dict[str, Any], path: Path) -> None:
+    """Make each `ca` that is a relative path one beside the file."""
+    for table in raw.values():
+        if isinstance(table, dict) and isinstance(table.get("ca"), str) and table["ca"] != "system":
+            table["ca"] = str(path.parent.resolve() / Path(table["ca"]).expanduser())
 
 
 def _dangling(settings: Settings) -> Iterator[str]:

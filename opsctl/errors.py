@@ -7,7 +7,8 @@
     │   ├── Denied                 a permission is missing
     │   ├── CredentialsInvalid     no login, or an expired one
     │   ├── Unreachable            no connection; nothing was sent
-    │   └── Throttled              asked to slow down, also after waiting
+    │   ├── Throttled              asked to slow down, also after waiting
+    │   └── Untrusted           4  a server did not prove who it is; no credential was sent
     ├── PartlyMade              1  it did a part of what was asked, and refused the rest for good
     ├── CheckFailed             1  a verification ran, and found that it isn't so
     │   └── Fires               3  an alert is above its threshold
@@ -75,6 +76,13 @@ class Unreachable(SystemFailed):
 
 class Throttled(SystemFailed):
     """Raised when a system still asks to slow down after the adapter has waited."""
+
+
+class Untrusted(SystemFailed):
+    """Raised when a server did not prove that it is the configured one, or asked for a password in a weak way; none was sent."""
+
+    exit_code = 4
+    result = "refused"
 
 
 class PartlyMade(OpsctlError):

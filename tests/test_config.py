@@ -58,6 +58,9 @@ def load(folder: Path, text: str | bytes, name: str = "place") -> config.Environ
         (AWS + '[redis]\ncluster = "x"\npassword = {}\n', "redis.password", "exactly one of aws, env, file"),
         (AWS + DATABASE, "database", "exactly one of cluster, instance"),
         (AWS + DATABASE + 'cluster = "x"\ninstance = "x"\n', "database", "exactly one of cluster, instance"),
+        (AWS + DATABASE + 'cluster = "x"\ntunnel = "localhost:5433"\n', "database", "ADDRESS:PORT"),
+        (AWS + DATABASE + 'cluster = "x"\ntunnel = "127.0.0.1:99999"\n', "database", "ADDRESS:PORT"),
+        (AWS + '[redis]\ncluster = "x"\ntunnel = "127.0.0.1"\n', "redis", "ADDRESS:PORT"),
         (AWS + DATABASE + 'instance = "x"\ndriver = "rds-data"\n', "database", "an instance has no Data API"),
         (AWS + SESSIONS, "sessions", "redis-user-pattern"),
         (AWS + SESSIONS + 'redis-user-pattern = "s:{id}:*"\n', "sessions", "got 's:{id}:*'"),
@@ -91,6 +94,13 @@ def test_the_shipped_files_are_whole(name: str) -> None:
     assert found.settings.protected is (name == "prod")
     assert not found.settings.sandbox
     assert found.settings.aws.endpoint is None
+
+
+@pytest.mark.parametrize(("ca", "found"), [("ca.pem", "{folder}/ca.pem"), ("/etc/ca.pem", "/etc/ca.pem"), ("system", "system")])
+def test_a_relative_ca_is_beside_the_file(folder: Path, ca: str, found: str) -> None:
+    settings = load(folder, AWS + DATABASE + f'cluster = "x"\nca = "{ca}"\n').settings
+    assert settings.database is not None
+    assert settings.database.ca == found.format(folder=folder)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "../place", "place/..", "", "a b", "place.toml"])

@@ -313,8 +313,7 @@ class Backends(Adapter):
             raise SystemFailed(f"AWS names no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
         if self._systems.config.sandbox:
             only_here("database", instance.host)
-        user, password = self._login
-        where = Endpoint(instance.host, instance.port, self._config.name, user, password, self._config.tls, anywhere=True)
+        where = Endpoint.of(self._systems, self._config, instance.host, instance.port, self._login, anywhere=True)
         return Postgres(where, writing=self.writing)
 
     @property

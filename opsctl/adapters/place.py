@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 from opsctl.errors import WrongPlace
 
 
+def loopback(host: str) -> str | None:
+    """Return the loopback address that `host` is, or None. Of names only localhost is looked up: each of its addresses has to be one."""
+    if host == "localhost":
+        try:
+            found = [str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        except OSError:
+            return None
+        return found[0] if all(map(_is_loopback, found)) else None
+    bare = host.strip("[]")
+    return bare if _is_loopback(bare) else None
+
+
 def on_this_machine(host: str) -> bool:
-    """Tell whether `host`, a name or an address, is the loopback; names other than localhost are never looked up."""
+    """Tell whether `host`, a name or an address, is the loopback; see `loopback`."""
+    return loopback(host) is not None
+
+
+def _is_loopback(address: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
 

@@ -1,11 +1,13 @@
-"""PostgreSQL over psycopg, at the endpoint that AWS names: libpq's variables, service and password files are not looked at.
+"""PostgreSQL over psycopg, at the endpoint that AWS names: libpq's variables and files are not looked at.
 
-Only a `~/.postgresql/root.crt` is, which libpq then holds the server's certificate against.
+The server proves its name by a certificate before it gets a password, and gets only a proof of it (SCRAM): libpq documentation, "SSL
+Support" and "require_auth".
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +17,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from opsctl.adapters import database
+from opsctl.adapters import certificates, database
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.database import Row
-from opsctl.adapters.place import only_here
-from opsctl.errors import CredentialsInvalid, NotFound, OpsctlError, Refused, SystemFailed
+from opsctl.adapters.place import loopback, only_here
+from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OpsctlError, Refused, SystemFailed, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 30
+OLDEST_LIBPQ = 160_000
+"""The first libpq that knows `require_auth`."""
 
 SESSION = {"timezone": "UTC", "datestyle": "ISO", "intervalstyle": "postgres", "idle_in_transaction_session_timeout": "60s"}
 # These come as text from the Data API, so that both drivers answer the same.
@@ -58,12 +62,21 @@ SELECT current_user::text AS role, rolsuper AS superuser, rolcreaterole OR rolcr
 FROM pg_roles WHERE rolname = current_user
 """
 
+TURNED_AWAY = re.compile(
+    r"server does not support SSL.*|SSL error: .*certificate.*|server certificate for .*|could not get server's host name.*"
+    r"|(?P<weak>authentication method requirement .*|channel binding .*)"
+)
+"""How libpq words that it sent no password: its source, fe-secure-common.c, fe-secure-openssl.c and fe-auth.c."""
+
 _variables = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and as whom to connect; `anywhere` also where nothing can be written, as on a reader instance."""
+    """Where and as whom to connect; `anywhere` also where nothing can be written, as on a reader instance.
+
+    `tunnel` is the address and port where a tunnel to `host` begins; the certificate has to be for `host` all the same.
+    """
 
     host: str
     port: int
@@ -71,7 +84,18 @@ class Endpoint:
     user: str
     password: Secret
     tls: bool = True
+    ca: str = certificates.SYSTEM
+    tunnel: tuple[str, int] | None = None
     anywhere: bool = False
+
+    @classmethod
+    def of(cls, systems: Systems, config: DatabaseSettings, host: str, port: int, login: tuple[str, Secret], *, anywhere: bool) -> Endpoint:
+        """The endpoint that AWS names, reached as [database] says; WrongPlace in a sandbox beyond this machine."""
+        tunnel = config.tunnel_address
+        if systems.config.sandbox:
+            only_here("database", host)
+            only_here("tunnel to the database", tunnel[0] if tunnel else host)
+        return cls(host, port, config.name, *login, tls=config.tls, ca=config.ca, tunnel=tunnel, anywhere=anywhere)
 
 
 class Postgres(Adapter):
@@ -96,8 +120,7 @@ class Postgres(Adapter):
             host, port = at or systems.found_by.rds.endpoint(config.cluster, config.instance)
             if systems.config.sandbox:
                 only_here("database", host)
-            user, password = login.result()
-        endpoint = Endpoint(host, port, config.name, user, password, config.tls)
+            endpoint = Endpoint.of(systems, config, host, port, login.result(), anywhere=False)
         return cls(endpoint, writing=systems.writing)
 
     def query(self, statement: Statement, /, **params: Any) -> list[Row]:
@@ -215,8 +238,8 @@ class Postgres(Adapter):
             settings["default_transaction_read_only"] = "on"
         endpoint = self._endpoint
         return {
-            "host": endpoint.host,
-            "port": endpoint.port,
+            **self._security,
+            "port": endpoint.tunnel[1] if endpoint.tunnel else endpoint.port,
             "dbname": endpoint.name,
             "user": endpoint.user,
             "password": endpoint.password.reveal(),
@@ -225,7 +248,8 @@ class Postgres(Adapter):
             "client_encoding": "UTF8",
             "connect_timeout": CONNECT_SECONDS,
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-            "sslmode": "require" if endpoint.tls else "disable",
+            "require_auth": "scram-sha-256",
+            "channel_binding": "prefer",
             "sslcertmode": "disable",
             "gssencmode": "disable",
             "target_session_attrs": "read-write" if self.writing and not endpoint.anywhere else "any",
@@ -234,6 +258,32 @@ class Postgres(Adapter):
             "keepalives_count": 3,
             "tcp_user_timeout": 20_000,
         }
+
+    @property
+    def _security(self) -> dict[str, Any]:
+        """Who has to be at the other end: `host` by its certificate, or this machine itself.
+
+        Raises WrongPlace where a password would go elsewhere without TLS, ConfigurationError for a libpq that can't ask for SCRAM.
+        """
+        from psycopg import pq
+
+        if pq.version() < OLDEST_LIBPQ:
+            raise ConfigurationError(
+                f"This libpq ({pq.version()}) can't be told to refuse weak logins: nothing was sent.",
+                "pip install 'psycopg[binary]>=3.2.4'",
+            )
+        endpoint = self._endpoint
+        address = endpoint.tunnel[0] if endpoint.tunnel else None
+        if not endpoint.tls:
+            address = loopback(endpoint.host)
+            if address is None or endpoint.tunnel:
+                raise WrongPlace(
+                    f"The database at {endpoint.host} is not on this machine, and [database] says tls = false: nothing was sent.",
+                    "Take tls = false out of [database].",
+                )
+            return {"host": endpoint.host, "hostaddr": address, "sslmode": "disable"}
+        verified = {"host": endpoint.host, "sslmode": "verify-full", "sslrootcert": certificates.authorities(endpoint.ca)}
+        return verified | ({"hostaddr": address} if address else {})
 
     def _bound(self, params: dict[str, Any]) -> dict[str, Any]:
         from psycopg.types.json import Json
@@ -318,9 +368,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _untrusted(where: str, said: str) -> Untrusted | None:
+    """The error for a server that libpq turned away before it sent a password; None for any other failure."""
+    found = TURNED_AWAY.search(said)
+    if found is None:
+        return None
+    why = database.one_line(found[0])
+    if found["weak"]:
+        what = f"The database at {where} asks for the password in a weak way: {why} No password was sent."
+        return Untrusted(what, "Give the role a SCRAM password: SET password_encryption = 'scram-sha-256', then ALTER ROLE ... PASSWORD.")
+    bundle = f"Download {certificates.RDS_BUNDLE}, and name the file as `ca` in [database]."
+    return certificates.untrusted("The database", where, why, f"RDS signs its certificates itself. {bundle}")
+
+
 def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
     """libpq gives no SQLSTATE for a connection that failed, only the server's words."""
     said = str(cause)
+    if (distrust := _untrusted(where, said)) is not None:
+        return distrust
     fatal = next((line.partition("FATAL:")[2].strip() for line in said.splitlines() if "FATAL:" in line), "")
     if "connection slots" in fatal or "too many" in fatal:
         return database.Busy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from opsctl.settings.values import Count, Duration, Reference, Section
+from opsctl.settings.values import Count, Duration, Reference, Section, address
 
 
 class SecretSettings(Section, frozen=True, kw_only=True):
@@ -53,7 +53,8 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
 
     `rescue` logs in to end queries, also when no other connection is left: its role has pg_signal_backend and pg_use_reserved_connections;
     without it `login` does. Queries of `spare_roles`, and of applications whose name begins as one of `spare_applications`, are spared.
-    A reader that lags behind by more than `max_lag` doesn't become the writer.
+    A reader that lags behind by more than `max_lag` doesn't become the writer. `ca` is the file of the authorities whose certificates
+    count, or `system`; `tunnel` is the ADDRESS:PORT where a tunnel to the endpoint begins. `tls` may be false on this machine only.
     """
 
     driver: Literal["postgres", "rds-data"] = "postgres"
@@ -66,6 +67,8 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     spare_roles: list[str] = []
     spare_applications: tuple[str, ...] = ("pg_dump", "pg_restore", "pg_basebackup", "pgbackrest", "barman")
     tls: bool = True
+    ca: str = "system"
+    tunnel: str | None = None
     max_lag: Duration = Duration(seconds=5)
 
     def __post_init__(self) -> None:
@@ -73,14 +76,30 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
             raise ValueError("expected exactly one of cluster, instance")
         if self.driver == "rds-data" and self.instance:
             raise ValueError("expected a cluster with the driver rds-data: an instance has no Data API")
+        address(self.tunnel)
+
+    @property
+    def tunnel_address(self) -> tuple[str, int] | None:
+        """Where the tunnel begins, if there is one."""
+        return address(self.tunnel)
 
 
 class RedisSettings(Section, frozen=True, kw_only=True):
-    """The cache: found through AWS by its ElastiCache id."""
+    """The cache: found through AWS by its ElastiCache id; `tls`, `ca` and `tunnel` as in [database]."""
 
     cluster: str
     password: Reference | None = None
     tls: bool = True
+    ca: str = "system"
+    tunnel: str | None = None
+
+    def __post_init__(self) -> None:
+        address(self.tunnel)
+
+    @property
+    def tunnel_address(self) -> tuple[str, int] | None:
+        """Where the tunnel begins, if there is one."""
+        return address(self.tunnel)
 
 
 class SessionSettings(Section, frozen=True, kw_only=True):

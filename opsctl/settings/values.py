@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import timedelta
 from typing import Annotated
@@ -34,6 +35,20 @@ class Duration(timedelta):
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """A table of the configuration; an unknown key in it is an error."""
+
+
+def address(text: str | None) -> tuple[str, int] | None:
+    """Part `127.0.0.1:5433` or `[::1]:5433`; None for nothing. Raises ValueError for anything else: a name could lead elsewhere."""
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    try:
+        found = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))), int(port)
+    except ValueError:
+        found = "", 0
+    if not 0 < found[1] < 65_536:
+        raise ValueError(f"expected tunnel to be ADDRESS:PORT, such as 127.0.0.1:5433, got {text!r}")
+    return found
 
 
 class Reference(Section, frozen=True, kw_only=True):

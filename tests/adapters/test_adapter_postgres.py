@@ -18,6 +18,7 @@ from opsctl.errors import (
     Refused,
     SystemFailed,
     Unreachable,
+    Untrusted,
     WrongPlace,
 )
 from opsctl.redaction import Secret
@@ -150,7 +151,7 @@ def test_variables_and_files_of_libpq_are_not_looked_at(endpoint, monkeypatch, t
         ({"user": "nobody", "password": "not it"}, CredentialsInvalid),
         ({"name": "nowhere"}, NotFound),
         ({"port": "nobody's"}, Unreachable),
-        ({"tls": True}, Unreachable),
+        ({"tls": True}, Untrusted),
     ],
     ids=str,
 )

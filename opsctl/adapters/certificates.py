@@ -1,0 +1,62 @@
+"""Whose certificates count when a server proves who it is.
+
+`ca` is what configuration says: `system`, or the path of a file of certificates (PEM). Variables such as SSL_CERT_FILE don't count.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opsctl.errors import ConfigurationError, Untrusted
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+SYSTEM = "system"
+# The operating system's own stores: Debian, Red Hat, SUSE, and Alpine, the BSDs and macOS.
+STORES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+RDS_BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+
+
+@functools.cache
+def authorities(ca: str = SYSTEM) -> str:
+    """Return the file with the certificates of the authorities that count; raises ConfigurationError for one that can't be used."""
+    path = Path(ca) if ca != SYSTEM else _system_store()
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (OSError, ssl.SSLError) as cause:
+        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it holds no certificate (PEM)"
+        raise ConfigurationError(
+            f"The certificates in {path} can't be used: {why}. Nothing was sent.", "Correct `ca` in the configuration."
+        ) from cause
+    return str(path)
+
+
+@functools.cache
+def context(ca: str = SYSTEM) -> SSLContext:
+    """Return a TLS context that accepts only certificates of these authorities, for the name that was asked for."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.load_verify_locations(authorities(ca))
+    return made
+
+
+def untrusted(system: str, where: str, said: str, next: str) -> Untrusted:
+    """Return the error for a server that did not prove its name: no credential was sent to it."""
+    return Untrusted(
+        f"{system} at {where} did not prove its name: {said.rstrip('.')}. No credential was sent.",
+        f"Find out who answers there. {next}",
+    )
+
+
+def _system_store() -> Path:
+    import certifi
+
+    return Path(next((store for store in STORES if Path(store).is_file()), certifi.where()))

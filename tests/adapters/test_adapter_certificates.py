@@ -1,0 +1,135 @@
+"""A credential goes to a server that has proven its name, and to no other."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import CLEARTEXT, MD5, NO_PASSWORD, Authority, Pretender, postgres, relay
+
+from opsctl.adapters import certificates
+from opsctl.adapters.postgres import Endpoint, Postgres
+from opsctl.errors import ConfigurationError, Untrusted, WrongPlace
+from opsctl.redaction import Secret
+
+PASSWORD = "the-database-password"
+REAL = "safawinet-prod.cluster-c1.us-east-1.rds.amazonaws.com"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ours"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("stranger"))
+
+
+def database(port: int, *, host: str = REAL, **other: Any) -> Postgres:
+    parts = {"tunnel": ("127.0.0.1", port), **other}
+    return Postgres(Endpoint(host, port, "safawinet", "safawinet", Secret(PASSWORD), **parts), writing=True)
+
+
+@pytest.mark.parametrize("ask", [CLEARTEXT, MD5, NO_PASSWORD], ids=["clear text", "md5", "no password"])
+@pytest.mark.parametrize("names", [(REAL,), ("elsewhere.example",), ("127.0.0.1",)], ids=str)
+def test_a_server_with_a_strangers_certificate_gets_no_password(stranger: Authority, authority: Authority, ask: bytes, names: Any) -> None:
+    for ca in (str(authority.ca), certificates.SYSTEM):
+        with Pretender(postgres(tls=True, ask=ask), stranger.issue(*names)).running() as thief:
+            with pytest.raises(Untrusted, match="did not prove its name") as refused:
+                database(thief.port, ca=ca).query("SELECT 1")
+        assert refused.value.exit_code == 4
+        assert certificates.RDS_BUNDLE in refused.value.next
+        assert thief.connections == 1
+        assert PASSWORD.encode() not in thief.heard
+        assert b"safawinet" not in thief.heard
+
+
+def test_a_certificate_for_another_name_is_not_enough(authority: Authority) -> None:
+    with Pretender(postgres(tls=True, ask=CLEARTEXT), authority.issue("other.cluster-c1.us-east-1.rds.amazonaws.com")).running() as thief:
+        with pytest.raises(Untrusted, match="does not match host name"):
+            database(thief.port, ca=str(authority.ca)).query("SELECT 1")
+    assert PASSWORD.encode() not in thief.heard
+
+
+def test_a_server_without_tls_gets_no_password(authority: Authority) -> None:
+    with Pretender(postgres(tls=False, ask=CLEARTEXT)).running() as thief:
+        with pytest.raises(Untrusted, match="does not support SSL"):
+            database(thief.port, ca=str(authority.ca)).query("SELECT 1")
+    assert PASSWORD.encode() not in thief.heard
+
+
+@pytest.mark.parametrize("ask", [CLEARTEXT, MD5, NO_PASSWORD], ids=["clear text", "md5", "no password"])
+@pytest.mark.parametrize("over_tls", [True, False], ids=["TLS", "loopback"])
+def test_only_a_proof_of_the_password_is_sent(authority: Authority, ask: bytes, over_tls: bool) -> None:
+    with Pretender(postgres(tls=over_tls, ask=ask), authority.issue(REAL)).running() as thief:
+        where = {"ca": str(authority.ca)} if over_tls else {"host": "127.0.0.1", "tunnel": None, "tls": False}
+        with pytest.raises(Untrusted, match="weak way") as refused:
+            database(thief.port, **where).query("SELECT 1")
+    assert "SCRAM" in refused.value.next
+    assert PASSWORD.encode() not in thief.heard
+    assert b"safawinet" in thief.heard
+
+
+@pytest.mark.parametrize("host", ["203.0.113.9", REAL, "localhost.example", "127.0.0.1.example"])
+@pytest.mark.parametrize("tunnel", [None, ("127.0.0.1", 1)], ids=["direct", "tunnel"])
+def test_plain_text_is_for_this_machine_only(host: str, tunnel: Any) -> None:
+    with pytest.raises(WrongPlace, match="tls = false"):
+        database(1, host=host, tunnel=tunnel, tls=False).query("SELECT 1")
+
+
+def test_localhost_is_this_machine_only_where_all_its_addresses_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def elsewhere(*_: Any, **__: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.1", "203.0.113.9")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", elsewhere)
+    with pytest.raises(WrongPlace, match="not on this machine"):
+        database(1, host="localhost", tunnel=None, tls=False).query("SELECT 1")
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_an_unusable_ca_is_an_error_of_the_configuration(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"ca\.pem"):
+        database(1, ca=str(tmp_path / "ca.pem")).query("SELECT 1")
+
+
+def test_the_systems_store_is_not_chosen_by_variables(monkeypatch: pytest.MonkeyPatch, stranger: Authority) -> None:
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PGSSLROOTCERT"):
+        monkeypatch.setenv(name, str(stranger.ca))
+    monkeypatch.setenv("PGSSLMODE", "disable")
+    with Pretender(postgres(tls=True, ask=CLEARTEXT), stranger.issue(REAL)).running() as thief:
+        with pytest.raises(Untrusted):
+            database(thief.port).query("SELECT 1")
+    assert PASSWORD.encode() not in thief.heard
+
+
+@pytest.fixture
+def at(world: dict[str, str], authority: Authority) -> Iterator[Callable[..., Postgres]]:
+    """Connects to the sandbox's PostgreSQL, before which TLS ends with a certificate of `authority` for REAL."""
+    made: list[Postgres] = []
+    with Pretender(relay(int(world["pg_port"])), authority.issue(REAL)).running() as door:
+
+        def make(host: str = REAL, **other: Any) -> Postgres:
+            parts = {"tunnel": ("127.0.0.1", door.port), **other}
+            login = world["database"], world["pg_user"], Secret(world["pg_password"])
+            made.append(Postgres(Endpoint(host, door.port, *login, **parts), writing=True))
+            return made[-1]
+
+        yield make
+        for each in made:
+            each.close()
+
+
+def test_the_right_authority_and_name_work(at: Callable[..., Postgres], authority: Authority) -> None:
+    assert at(ca=str(authority.ca)).query("SELECT 1 AS one") == [{"one": 1}]
+
+
+def test_the_wrong_authority_or_name_is_refused(at: Callable[..., Postgres], authority: Authority, stranger: Authority) -> None:
+    for wrong in ({"ca": str(stranger.ca)}, {}, {"ca": str(authority.ca), "host": "localhost", "tunnel": None}):
+        with pytest.raises(Untrusted):
+            at(**wrong).query("SELECT 1")
