@@ -70,6 +70,7 @@ def changing_options() -> list[click.Parameter]:
     return [
         click.Option(["-n", "--dry-run"], is_flag=True, help="Show what would change; change nothing (exit 3 if something would)."),
         click.Option(["--save"], type=click.Path(dir_okay=False, path_type=Path), help="With -n: keep the plan in this file."),
+        click.Option(["--force"], is_flag=True, help="With --save: replace the plan that the file holds."),
         click.Option(["--as-shell"], is_flag=True, help="With -n: print the nearest raw commands."),
         click.Option(["-y", "--yes"], is_flag=True, help="Don't ask; guards still stand."),
         click.Option(["--confirm"], metavar="TARGET", help="The target's name, where it would have to be typed."),
@@ -83,11 +84,13 @@ def changing_options() -> list[click.Parameter]:
 
 
 def split(params: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
-    """Part the shared options from a command's own parameters; raises a usage error for --save or --as-shell without -n."""
+    """Part the shared options from a command's own parameters; raises a usage error for one of them without what it goes with."""
     names = {option.name or "" for option in changing_options()}
     options = Options(**{k: v for k, v in params.items() if k in names})
     if (options.save or options.as_shell) and not options.dry_run:
         raise click.UsageError("--save and --as-shell go with --dry-run (-n).")
+    if options.force and not options.save:
+        raise click.UsageError("--force goes with --save. It replaces a saved plan; it passes no guard.")
     return options, {k: v for k, v in params.items() if k not in names}
 
 
@@ -112,7 +115,7 @@ def carry_out(invocation: Invocation, plan: Plan, options: Options) -> Outcome:
         return invocation.engine.perform(plan, options)
     preview = invocation.engine.preview(plan, options)
     if options.save and not preview.error:
-        plans.save(plan, options.save)
+        plans.save(plan, options.save, force=options.force)
     if options.as_shell:
         invocation.screen.shell(plan, invocation.environment)
     return preview

@@ -17,8 +17,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from opsctl import files
 from opsctl.errors import ConfigurationError
 from opsctl.settings import Aws, Duration, FunctionSettings, SecretSettings, ServiceSettings, Settings
+
+DEEPEST = 256
+"""Parts that a dotted key of a configuration may have at most."""
 
 
 class Environment(Struct, frozen=True):
@@ -99,11 +103,11 @@ def load(name: str, folder: str | None = None) -> Environment:
     """Read and check environment `name`; raises ConfigurationError for all that is wrong with it."""
     path = find(name, folder)
     try:
-        text = path.read_bytes()
-        raw = tomllib.loads(text.decode())
+        text = files.read(path)
+        raw = _tables(text.decode())
     except OSError as cause:
         raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", "Check its owner and mode.") from cause
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+    except ValueError as cause:
         raise ConfigurationError(f"{path} is not TOML: {cause}.", "Mend that line.") from cause
     digest = hashlib.sha256(text).hexdigest()
     if raw.get("sandbox") is True:
@@ -118,6 +122,18 @@ def load(name: str, folder: str | None = None) -> Environment:
     if settings.aws is None:
         raise ConfigurationError(f"{path}: [aws] is missing: the account that this environment is.", "Add [aws]; nothing was run.")
     return Environment(name, path, digest, settings)
+
+
+def _tables(text: str) -> dict[str, Any]:
+    """What a TOML file holds; raises ValueError for what is not TOML, or is nested too deeply for any configuration."""
+    # The parser needs time that grows with the square of the parts of one dotted key.
+    deep = any(piece.count(".") > DEEPEST for piece in re.split("[=,\n]", text))
+    try:
+        if not deep:
+            return tomllib.loads(text)
+    except RecursionError:
+        pass
+    raise ValueError("it is nested too deeply")
 
 
 def local() -> Environment:
@@ -180,9 +196,9 @@ def world() -> dict[str, str]:
     """The facts of the running sandbox; raises ConfigurationError when there is none."""
     path = Path(os.environ.get("OPSCTL_SANDBOX") or state_folder() / "sandbox") / "world.json"
     try:
-        held = json.loads(path.read_bytes())
+        held = json.loads(files.read(path))
         facts: dict[str, str] = held["facts"] if held["ready"] else {}
-    except (OSError, ValueError, KeyError) as cause:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise ConfigurationError("The sandbox is not running.", "Start it: opsctl sandbox up") from cause
     if not facts:
         raise ConfigurationError("The sandbox is down.", "Start it: opsctl sandbox up")

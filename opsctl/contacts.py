@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl import files
 from opsctl.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def from_file(path: Path) -> list[str]:
     Raises ConfigurationError that names the lines which are neither.
     """
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as cause:
+        text = files.read(path, files.LARGEST_LIST, pipes=True).decode("utf-8-sig")
+    except OSError as cause:
+        raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", "Give ids or e-mails, one a line, or a CSV.") from cause
+    except UnicodeDecodeError as cause:
         raise ConfigurationError(f"{path} can't be read as text: {cause}.", "Give ids or e-mails, one a line, or a CSV.") from cause
     try:
         cells = list(_cells(text))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from opsctl import files
 from opsctl.config import Environment, shipped
 from opsctl.errors import ConfigurationError
 
@@ -52,8 +53,10 @@ def load(environment: Environment, name: str) -> Query:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
+        return files.read(path).decode()
+    except OSError as cause:
+        raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", "A query is a file in UTF-8.") from cause
+    except UnicodeDecodeError as cause:
         raise ConfigurationError(f"{path} can't be read as text: {cause}.", "A query is a file in UTF-8.") from cause
 
 

@@ -163,3 +163,31 @@ def test_a_duration_reads_back_as_it_is_written(seconds: int) -> None:
 def test_any_other_text_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="a duration such as"):
         Duration.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a = " + "{a = " * 100_000,
+        ".".join("a" * 100_000) + " = 1",
+        "[" + ".".join("a" * 100_000) + "]",
+        "a = {" + " . ".join("a" * 100_000) + " = 1}",
+    ],
+    ids=["arrays", "inline tables", "dotted key", "table", "dotted key in a table"],
+)
+def test_a_file_that_is_nested_too_deeply_is_refused(folder: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        load(folder, text)
+
+
+def test_a_number_of_a_million_digits_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        load(folder, "a = " + "1" * 1_000_000)
+
+
+def test_a_file_above_the_bound_is_refused(folder: Path) -> None:
+    with (folder / "place.toml").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigurationError, match="more than 1,048,576 bytes"):
+        config.load("place", str(folder))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from opsctl import files
 from opsctl.errors import ConfigurationError, SystemFailed
 
 BEGIN = b'{"digest"'
@@ -88,15 +88,16 @@ class Asides:
             file.flush()
             os.fsync(descriptor)
         if not size:
-            _sync_folder(self.path.parent)
+            files.sync_folder(self.path.parent)
 
     @contextmanager
     def _opened(self, flags: int) -> Iterator[BinaryIO]:
         """The file, 0600 where it is made; never a link, nor waiting for a pipe's other end."""
-        descriptor = os.open(self.path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise self._foreign("it is no plain file")
+            descriptor = files.append_only(self.path, flags)
+        except (files.Unfit, IsADirectoryError) as cause:
+            raise self._foreign(str(cause.strerror)) from cause
+        try:
             with os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b", closefd=False) as file:
                 yield file
         finally:
@@ -112,15 +113,6 @@ class Asides:
 
     def _foreign(self, why: str) -> ConfigurationError:
         return ConfigurationError(f"What can't be read can't be kept in {self.path}: {why}.", "Name another file with --aside.")
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file's name is in its folder, which is written by itself."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _line(raw: bytes, reason: str, now: datetime) -> Line:

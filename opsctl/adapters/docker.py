@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from opsctl import files
 from opsctl.adapters.machine import Machine, user_name
 from opsctl.redaction import Secret, vault
 
@@ -91,7 +92,7 @@ class Docker:
         own = Path(self.machine.variables.get("DOCKER_CONFIG") or self.machine.home / ".docker")
         path = (own if mode == "user" else self.machine.root_home / ".docker") / "config.json"
         try:
-            held = json.loads(path.read_bytes())
+            held = json.loads(files.read(path))
         except FileNotFoundError:
             return DockerConfig(path, problem="is not there")
         except PermissionError:

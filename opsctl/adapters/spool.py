@@ -13,12 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from msgspec import Struct
 
+from opsctl import files
 from opsctl.config import state_folder
 from opsctl.errors import ConfigurationError, Moved, SystemFailed, Waiting
 
@@ -48,7 +49,7 @@ class Spool:
         """
         if source != STDIN:
             try:
-                with open(source, "rb") as file:
+                with files.opened(Path(source), pipes=True) as file:
                     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                         return Pinned(os.path.abspath(source), *_digested(file))
                     return self._take_in(file)
@@ -63,11 +64,12 @@ class Spool:
     @contextmanager
     def opened(self, pinned: Pinned) -> Iterator[BinaryIO]:
         """The pinned content from its beginning; raises Moved when it is another or gone, Waiting when it has to be piped in again."""
-        try:
-            file = open(self._path(pinned), "rb")  # noqa: SIM115
-        except OSError as cause:
-            raise _moved(pinned.source, "it is gone" if isinstance(cause, FileNotFoundError) else str(cause.strerror)) from cause
-        with file:
+        path = self._path(pinned)
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(files.opened(path))
+            except OSError as cause:
+                raise _moved(pinned.source, "it is gone" if isinstance(cause, FileNotFoundError) else str(cause.strerror)) from cause
             if _digested(file) != (pinned.digest, pinned.size):
                 raise _moved(pinned.source, "its content is another")
             file.seek(0)

@@ -11,6 +11,7 @@ import secrets
 import sys
 from pathlib import Path
 
+from opsctl import files
 from opsctl.errors import ConfigurationError, Refused, Waiting
 from opsctl.redaction import Secret as Secret
 from opsctl.settings import Reference
@@ -54,8 +55,10 @@ class Values:
                 raise Waiting(f"The value is to come from the variable {rest}, which isn't set.", f"Set {rest} and run it again.")
             return os.environb[rest.encode()]
         try:
-            with Path(rest).open("rb") as file:
+            with files.opened(Path(rest), pipes=True) as file:
                 return file.read(LARGEST + 3)
+        except files.Unfit as cause:
+            raise Refused(f"The value's file {rest} can't be used: {cause.strerror}. Nothing was changed.", "Name a file.") from cause
         except OSError as cause:
             raise Waiting(f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again.") from cause
 

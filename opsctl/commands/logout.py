@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from psycopg import sql
 
+from opsctl import files
 from opsctl.changes.base import Change
 from opsctl.changes.sessions import EndCachedSessions, EndDatabaseSessions, RevokeTokens
 from opsctl.changing import DURATION
@@ -106,7 +107,9 @@ def matching(systems: Systems, before: datetime | None, named: Sequence[str] | N
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as cause:
+        lines = [line.strip() for line in files.read(path, files.LARGEST_LIST, pipes=True).decode().splitlines()]
+    except OSError as cause:
+        raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", "Give ids or e-mails, one a line.") from cause
+    except UnicodeDecodeError as cause:
         raise ConfigurationError(f"{path} can't be read as lines of text: {cause}.", "Give ids or e-mails, one a line.") from cause
     return [line for line in lines if line and not line.startswith("#")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl import files
 from opsctl.changing import DURATION, carry_out, changing, conclude, split
 from opsctl.cli import acts, group
 from opsctl.errors import ConfigurationError, LedgerBroken, Refused
@@ -217,8 +219,10 @@ def verify(invocation: Invocation, seal: Path | None) -> dict[str, Any]:
 def _sealed(path: Path) -> str:
     """The head that a file keeps; raises ConfigurationError for one that isn't what `runs seal` gave."""
     try:
-        kept = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as cause:
+        kept = files.read(path).decode("ascii").strip()
+    except OSError as cause:
+        raise ConfigurationError(f"The seal {path} can't be read: {cause.strerror}.", NO_SEAL) from cause
+    except UnicodeDecodeError as cause:
         raise ConfigurationError(f"The seal {path} can't be read: {cause}.", NO_SEAL) from cause
     if not HEAD.fullmatch(kept):
         raise ConfigurationError(f"{path} holds no seal, which is 64 hex digits and nothing else; nothing was compared.", NO_SEAL)
@@ -227,18 +231,26 @@ def _sealed(path: Path) -> str:
 
 @runs.command()
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="Keep it in this file, on another machine's disk.")
+@click.option("--force", is_flag=True, help="With --to: replace the seal that the file holds.")
 @acts
-def seal(invocation: Invocation, to: Path | None) -> dict[str, Any]:
+def seal(invocation: Invocation, to: Path | None, force: bool) -> dict[str, Any]:
     """Give the log's head, to be kept elsewhere, so that a cut tail shows."""
     from opsctl.engine.ledger import verify as chains
 
+    if force and not to:
+        raise click.UsageError("--force goes with --to.")
     head = chains.head(invocation.ledger)
     if to:
         try:
-            to.write_text(head + "\n")
+            files.write(to, f"{head}\n".encode(), replaces=_is_seal if force else None)
         except OSError as cause:
-            raise ConfigurationError(f"The seal can't be kept in {to}: {cause.strerror}.", "Choose another file.") from cause
+            force_it = ", or replace an older seal with --force" if cause.errno == errno.EEXIST and not force else ""
+            raise ConfigurationError(f"The seal can't be kept in {to}: {cause.strerror}.", f"Choose another file{force_it}.") from cause
     return {"head": head, "check": "opsctl runs verify --seal FILE"}
+
+
+def _is_seal(content: bytes) -> bool:
+    return HEAD.fullmatch(content.decode("ascii", "replace").strip()) is not None
 
 
 @runs.command()

@@ -13,6 +13,7 @@ class Options(Struct, kw_only=True, frozen=True):
 
     dry_run: bool = False
     save: Path | None = None
+    force: bool = False
     as_shell: bool = False
     yes: bool = False
     confirm: str | None = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 import opsctl
+from opsctl import files
 from opsctl.changes.base import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import State, Step
 from opsctl.errors import ConfigurationError, PlanStale
@@ -193,27 +194,48 @@ def digest(plan: Plan) -> str:
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
-def save(plan: Plan, path: Path) -> None:
-    """Keep a plan for `opsctl apply`, mode 0600; values of secrets are asked for again then."""
+def save(plan: Plan, path: Path, *, force: bool = False) -> None:
+    """Keep a plan for `opsctl apply` in a new file, mode 0600, or with `force` in the place of an older plan.
+
+    Values of secrets are asked for again when it is applied.
+    """
     plan.digest = digest(plan)
     text = vault.redact(msgspec.json.encode(plan, order="sorted").decode())
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(text)
+        files.write(path, text.encode(), replaces=_is_plan if force else None)
     except OSError as cause:
-        raise ConfigurationError(f"The plan can't be kept in {path}: {cause.strerror}.", "Choose another file.") from cause
+        force_it = ", or replace an older plan with --force" if cause.errno == errno.EEXIST and not force else ""
+        raise ConfigurationError(f"The plan can't be kept in {path}: {cause.strerror}.", f"Choose another file{force_it}.") from cause
+
+
+class _Heading(Struct):
+    """What tells a saved plan from any other JSON."""
+
+    command: str
+    environment: str
+    config_digest: str
+    digest: str
+
+
+def _is_plan(content: bytes) -> bool:
+    try:
+        msgspec.json.decode(content, type=_Heading)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def load(path: Path, decode: Callable[[bytes], Change]) -> Plan:
     """Read a saved plan back; raises ConfigurationError for what is no plan, PlanStale for one that was edited."""
     try:
-        raw: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+        raw: dict[str, Any] = msgspec.json.decode(files.read(path, files.LARGEST_LIST))
         changes = [_read_back(planned, decode) for planned in raw.pop("changes")]
         plan = msgspec.convert({**raw, "changes": []}, Plan)
         plan.changes = changes
     except OSError as cause:
         raise ConfigurationError(f"The plan {path} can't be read: {cause.strerror}.", "Check the path.") from cause
+    except RecursionError as cause:
+        raise ConfigurationError(f"{path} is no plan: it is nested too deeply.", "Make one: opsctl ... -n --save FILE") from cause
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as cause:
         raise ConfigurationError(f"{path} is no plan of this opsctl: {cause}.", "Make one: opsctl ... -n --save FILE") from cause
     if plan.digest != digest(plan):

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from opsctl import files
 from opsctl.config import shipped
 from opsctl.errors import ConfigurationError
 from opsctl.playbook.lint import lint
@@ -66,7 +67,7 @@ def load(name: str) -> Loaded:
 def inspect(path: Path) -> tuple[Loaded | None, list[Problem]]:
     """Read a playbook and find everything that is wrong with it; None when it can't be read as one at all."""
     try:
-        raw = path.read_bytes()
+        raw = files.read(path)
         source = Source(raw.decode(), path.name)
     except OSError as cause:
         return None, [Problem(line=1, what=f"it can't be read: {cause.strerror}")]

@@ -35,7 +35,15 @@ class Source:
             node = yaml.compose(text, Loader=LOADER)
         except yaml.YAMLError as cause:
             raise ConfigurationError(f"{name} is not YAML: {' '.join(str(cause).split())}.", "Mend that line.") from cause
-        self.value: Any = self._build(node, "$") if node is not None else {}
+        except RecursionError as cause:
+            raise ConfigurationError(f"{name} is nested too deeply.", "Write it flatter.") from cause
+        self.value: Any = self._built(node) if node is not None else {}
+
+    def _built(self, node: yaml.Node) -> Any:
+        try:
+            return self._build(node, "$")
+        except RecursionError as cause:
+            raise ConfigurationError(f"{self._name} is nested too deeply.", "Write it flatter.") from cause
 
     def _build(self, node: yaml.Node, path: str) -> Any:
         self._lines[path] = node.start_mark.line + 1

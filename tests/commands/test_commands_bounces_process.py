@@ -193,7 +193,7 @@ def test_a_file_of_somebody_elses_is_refused_before_anything_is_done(world: Worl
     os.mkfifo(world.home / "pipe")
     (world.home / "notes").write_text("Call the provider.\n")
     how = [write(world, "nonsense") if each == "FILE" else each for each in how]
-    for name, why in (("pipe", "it is no plain file"), ("notes", "it holds something else")):
+    for name, why in (("pipe", "it is a pipe, not a regular file"), ("notes", "it holds something else")):
         for mode in ("-n", "-y"):
             assert why in refusal(world.opsctl("bounces", "process", *how, "--aside", str(world.home / name), mode), 2)
     assert (world.home / "notes").read_text() == "Call the provider.\n"

@@ -56,7 +56,7 @@ def test_a_name_or_a_bound_that_is_wrong(world: World, line: str, code: int, sai
         ("file:VALUE", b"x" * 65_537, 4, "above 65,536 bytes"),
         ("file:/nowhere/at/all", b"", 7, "No such file"),
         ("file:/", b"", 7, "directory"),
-        ("file:/dev/zero", b"", 4, "above 65,536 bytes"),
+        ("file:/dev/zero", b"", 4, "it is a device"),
         ("-", b"", 4, "is empty"),
         ("-", b" \r\n", 4, "is empty"),
         ("-", b"\xc3\x28-one-two", 4, "is binary"),
@@ -197,3 +197,44 @@ def test_in_a_protected_place_yes_is_not_enough(world: World) -> None:
     assert world.count("SELECT count(*) FROM refresh_sessions") == 50_000
     world.opsctl("logout", "all", "--confirm", "sessions", check=0)
     assert world.count("SELECT count(*) FROM refresh_sessions") == 0
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "apply FILE",
+        "runs verify --seal FILE",
+        "logout bulk --users-from FILE -n",
+        "downloads disable --from-file FILE -n",
+        "bounces process FILE -n",
+        "secrets rotate mail-key --value-from file:FILE -n",
+    ],
+)
+def test_a_file_that_is_endless_or_a_device_is_refused(world: World, line: str) -> None:
+    before = world.snapshot()
+    done = world.opsctl(*line.replace("FILE", "/dev/zero").split())
+    assert "it is a device, not a regular file" in plain(done, done.code)
+    assert done.code in (2, 4), str(done)
+    assert world.snapshot() == before
+
+
+@pytest.mark.parametrize(("line", "code"), [("apply FILE", 2), ("runs verify --seal FILE", 2), ("logout bulk --users-from FILE -n", 2)])
+def test_a_file_above_the_bound_is_refused(world: World, line: str, code: int) -> None:
+    path = world.home / "sparse"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    assert "it has more than" in plain(world.opsctl(*line.replace("FILE", str(path)).split()), code)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [DEEP, '{"changes": ' + DEEP, '{"changes": [{"change": ' + DEEP, '{"changes": [], "a": ' + '{"a": ' * 100_000, "[" * 900 + "]" * 900],
+    ids=["array", "changes", "change", "objects", "arrays"],
+)
+def test_a_plan_that_is_nested_too_deeply_is_no_plan(world: World, text: str) -> None:
+    path = world.home / "deep.json"
+    path.write_text(text)
+    plain(world.opsctl("apply", str(path)), 2)
