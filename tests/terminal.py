@@ -33,6 +33,8 @@ from opsctl.adapters.aws import session
 from opsctl.redaction import vault
 
 PATIENCE = 60.0
+PROMPT = b": "
+"""How every question ends."""
 ROOT = Path(cli.__file__).parents[1]
 
 
@@ -67,16 +69,19 @@ class Result:
 
 
 class Child:
-    """A command line that runs. `typed` is what a person types at its terminal, as early as they like."""
+    """A command line that runs. A person types a line of `typed` at each of its questions, and `ahead` before it starts."""
 
-    def __init__(self, args: tuple[str, ...], stdin: bytes, env: dict[str, str], typed: str | None, before: Callable[[], None]) -> None:
+    def __init__(
+        self, args: tuple[str, ...], stdin: bytes, env: dict[str, str], typed: str | None, ahead: str, before: Callable[[], None]
+    ) -> None:
         self.args = args
         self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
         self._files[0].write(stdin)
         self._files[0].seek(0)
+        self._answers, self._shown, self._read = (typed or "").encode().splitlines(keepends=True), b"", 0
         self._master, slave = os.openpty() if typed is not None else (-1, -1)
-        if typed is not None:
-            os.write(self._master, typed.encode())
+        if ahead:
+            os.write(self._master, ahead.encode())
         self._ended, alive = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -117,10 +122,13 @@ class Child:
 
     def wait(self, patience: float = PATIENCE) -> Result:
         """Wait for its end; one that takes too long is killed, and fails the test."""
+        deadline = time.monotonic() + patience
         try:
-            ready, _, _ = select.select([self._ended], [], [], patience)
-            if not ready:
-                raise AssertionError(f"{' '.join(self.args)} runs for more than {patience:.0f} s\n{self._said(2)}")
+            while self._ended not in (ready := self._ready(deadline)):
+                if not ready:
+                    told = f"{self._said(2)}\n{self._shown.decode(errors='replace')}"
+                    raise AssertionError(f"{' '.join(self.args)} runs for more than {patience:.0f} s\n{told}")
+                self._converse()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -128,6 +136,17 @@ class Child:
             os.close(self._ended)
         screen = self._terminal()
         return Result(os.waitstatus_to_exitcode(status), self._said(1), self._said(2), screen)
+
+    def _ready(self, deadline: float) -> list[int]:
+        files = [self._ended] if self._master < 0 else [self._ended, self._master]
+        return select.select(files, [], [], max(0.0, deadline - time.monotonic()))[0]
+
+    def _converse(self) -> None:
+        """Read what is on the terminal, and answer a question once it stands there whole."""
+        self._shown += os.read(self._master, 65_536)
+        if self._answers and self._shown[self._read :].endswith(PROMPT):
+            self._read = len(self._shown)
+            os.write(self._master, self._answers.pop(0))
 
     def kill(self) -> Result:
         """`kill -9`."""
@@ -141,7 +160,7 @@ class Child:
     def _terminal(self) -> str:
         if self._master < 0:
             return ""
-        said = b""
+        said = self._shown
         with contextlib.suppress(OSError):
             while select.select([self._master], [], [], 0)[0] and (piece := os.read(self._master, 65_536)):
                 said += piece
@@ -164,11 +183,12 @@ class Terminal:
         input: str | bytes | None = None,
         env: dict[str, str] | None = None,
         typed: str | None = None,
+        ahead: str = "",
         before: Callable[[], None] = nothing,
     ) -> Child:
         """Begin one. `before` runs in the child first, and may change anything there."""
         stdin = input.encode() if isinstance(input, str) else input or b""
-        return Child(args, stdin, {**os.environ, **(env or {})}, typed, before)
+        return Child(args, stdin, {**os.environ, **(env or {})}, typed, ahead, before)
 
     def process(self, *args: str, input: str | None = None, env: dict[str, str] | None = None) -> Result:
         """Run one in a fresh interpreter, as a shell does."""

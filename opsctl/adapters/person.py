@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import select
+import termios
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ LOOK_EVERY = 0.2
 
 class Person:
     """Asks on the controlling terminal, so that standard input stays free for a secret's value.
+
+    Text typed before a question is shown is thrown away, for every question.
 
     With `assume` (allowed in the sandbox only) checklist questions are passed with the first answer there is. `ahead` is called before
     each question, to take away whatever is drawn on its line.
@@ -46,6 +49,9 @@ class Person:
         self._ahead()
         try:
             with open(self._path, "r+b", buffering=0) as terminal:
+                # What was typed before the question was there is no answer to it.
+                with suppress(termios.error):
+                    termios.tcflush(terminal, termios.TCIFLUSH)
                 terminal.write(f"{question}: ".encode())
                 return self._line(terminal, question, otherwise)
         except OSError as cause:

@@ -115,15 +115,25 @@ def test_a_terminal_that_hangs_up_at_the_question(world: World) -> None:
     assert world.service("api")["desiredCount"] == 2
 
 
+def _everything_on_the_terminal() -> None:
+    """Have the child's outputs on its terminal, as a person's shell has."""
+    terminal = os.open("/dev/tty", os.O_RDWR)
+    for number in (1, 2):
+        os.dup2(terminal, number)
+
+
+@pytest.mark.parametrize("ahead", ["y\n", "y", "y\ny\ny\n", "service/api\n"])
+def test_what_was_typed_before_the_question_is_no_answer(world: World, ahead: str) -> None:
+    done = world.opsctl("service", "scale", "api", "5", typed="n\n", ahead=ahead)
+    plain(done, 4)
+    assert world.service("api")["desiredCount"] == 2
+
+
 def test_a_question_has_a_line_of_its_own(world: World) -> None:
     """What is drawn while a step is looked at goes away before a person is asked."""
     world.configure({table("channels"): ""})
-    spawn = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", sys.executable, "-m", "opsctl.main"]
-    told = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*spawn, "notify", "slack", "--message", "look", "-y"], input=b"done\n", capture_output=True, env=told, timeout=60, check=False
-    )
-    drawn = done.stdout.decode()
+    done = world.opsctl("notify", "slack", "--message", "look", "-y", typed="done\n", before=_everything_on_the_terminal)
+    drawn = done.screen
     assert "checking" in drawn
     assert drawn[: drawn.index("Tell the team: look [done]: ")].endswith(("\r", "\n")), drawn
     assert runs(world)[0]["state"] == "changed"
