@@ -21,8 +21,8 @@ from opsctl.engine.runner import Runner
 EVENTS = "SELECT count(*) FROM events"
 
 
-def dying(passed: Path, at: int = 0) -> Callable[[], None]:
-    """What makes a child write each boundary to `passed`, and kill itself at number `at` (0: never)."""
+def dying(passed: Path, at: int = 0, *, at_effect: bool = False) -> Callable[[], None]:
+    """What makes a child write each boundary to `passed`, and kill itself at number `at` (0: never), or right after its first effect."""
 
     def arm() -> None:
         file = os.open(passed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -32,7 +32,7 @@ def dying(passed: Path, at: int = 0) -> Callable[[], None]:
         def boundary(name: str) -> None:
             number = next(numbers)
             os.write(file, f"{name}\n".encode())
-            if number == at:
+            if number == at or (at_effect and name.startswith("apply")):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         _watch_commits(boundary)

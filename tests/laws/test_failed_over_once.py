@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import test_killed_anywhere as killed
 from scenario import Scenario
 from scenarios import Rehearsed
@@ -22,6 +23,7 @@ def swapped(world: World) -> bool:
     return instance["AvailabilityZone"] == "us-east-1b" and len(done) == 1
 
 
+@pytest.mark.exhaustive
 def test_an_instance_killed_anywhere_has_swapped_its_zone_once(world: World) -> None:
     it = Rehearsed(Scenario("database failover", swapped, prepare=alone), world)
     killed.test_killed_anywhere_it_ends_as_if_undisturbed(it)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from essence import essence
 from killing import dying
 from scenarios import Rehearsed, every
@@ -45,6 +46,17 @@ def take_up(it: Rehearsed, known: set[str]) -> None:
     assert resumed.code == 0, f"{resumed}"
 
 
+@every(lambda scenario: not scenario.variant)
+def test_killed_after_its_first_effect_it_is_taken_up(it: Rehearsed) -> None:
+    known = it.world.runs()
+    killed = it.run(before=dying(it.world.home / "passed", at_effect=True))
+    assert killed.code == -signal.SIGKILL, f"{killed}"
+    take_up(it, known)
+    assert it.scenario.so(it.world)
+    assert it.world.whole()
+
+
+@pytest.mark.exhaustive
 @every(lambda scenario: not scenario.variant)
 def test_killed_anywhere_it_ends_as_if_undisturbed(it: Rehearsed) -> None:
     wanted, boundaries = undisturbed(it)
