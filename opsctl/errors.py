@@ -10,6 +10,7 @@
     │   ├── Throttled              asked to slow down, also after waiting
     │   └── Untrusted           4  a server did not prove who it is; no credential was sent
     ├── PartlyMade              1  it did a part of what was asked, and refused the rest for good
+    ├── Incomplete              1  some steps failed, and the steps that don't rest on them went on
     ├── CheckFailed             1  a verification ran, and found that it isn't so
     │   └── Fires               3  an alert is above its threshold
     ├── LedgerFailed            1  the ledger can't be read or written
@@ -94,6 +95,10 @@ class PartlyMade(OpsctlError):
     def __init__(self, what: str, next: str = "", *, parts: Sequence[str]) -> None:
         super().__init__(what, next)
         self.parts = parts
+
+
+class Incomplete(OpsctlError):
+    """Raised when steps failed and the run went on with the steps that don't rest on them; names what is left."""
 
 
 class CheckFailed(OpsctlError):

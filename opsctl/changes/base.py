@@ -87,6 +87,8 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     - `repeats`: what slipped through while it was made is taken by making it again.
     - `pinned`: the fields that every planning pins anew, so that they are no part of what the change is.
     - `width`: how many neighbours of this kind may run side by side.
+    - `independent`: whether the later steps go on when a step of this kind fails, except those that name its target. The run then ends
+      partly done.
     - `lag`, `poll`, `timeout`: seconds in which a read may not show the write, between two checks, and until waiting ends.
     """
 
@@ -94,6 +96,7 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     repeats: ClassVar[bool] = False
     pinned: ClassVar[frozenset[str]] = frozenset()
     width: ClassVar[int] = 1
+    independent: ClassVar[bool] = False
     lag: ClassVar[float] = 0
     poll: ClassVar[float] = 2
     timeout: ClassVar[float] = 900

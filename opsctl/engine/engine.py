@@ -10,7 +10,7 @@ from typing import Any
 import opsctl
 from opsctl.changes.base import Change, Done, Never
 from opsctl.config import Environment
-from opsctl.engine import guards, outcome
+from opsctl.engine import guards, order, outcome
 from opsctl.engine import plan as plans
 from opsctl.engine.ledger.rows import ENDED, Result, Run, Step
 from opsctl.engine.ledger.sqlite import Ledger
@@ -153,12 +153,24 @@ class Engine:
             if resumed:
                 self.ledger.reopen(run.id, {"operator": self.operator, "caller": self.read.caller.arn})
             steps = self.ledger.steps(run.id)
-            error = self._go(run, steps, options)
+            unreviewed = self._look_again(run, steps) if resumed else []
+            error = self._go(run, steps, options, unreviewed)
             word = outcome.result(steps, error)
             self.ledger.close(run.id, word, {"why": error.what} if error else {})
         return self._told(run, word, steps, error)
 
-    def _go(self, run: Run, steps: list[Step], options: Options) -> OpsctlError | None:
+    def _look_again(self, run: Run, steps: list[Step]) -> list[int]:
+        """Put back what was found done, or was skipped, behind a step that isn't done: by now it may be otherwise.
+
+        Returns the numbers of those that the plan found so: nobody has agreed to make them.
+        """
+        again = [step for step in order.left(steps) if step.state in ENDED]
+        for step in again:
+            self.ledger.put(run.id, step, "pending", {"why": "looked at again, since an earlier step isn't done"})
+        planned = self.ledger.events(run.id)[0].detail["steps"] if again else []
+        return [step["seq"] for step in planned if step["state"] in ENDED]
+
+    def _go(self, run: Run, steps: list[Step], options: Options, unreviewed: list[int]) -> OpsctlError | None:
         runner = Runner(
             self.ledger,
             run,
@@ -168,6 +180,7 @@ class Engine:
             wait=not options.no_wait,
             timeout=options.timeout,
             limit=guards.limit(self.read, options),
+            unreviewed=unreviewed,
             tempo=self.tempo,
         )
         try:
@@ -200,7 +213,7 @@ class Engine:
     def remaining(self, run: Run) -> Plan:
         """What taking a command's run up again would change."""
         self.same_place(run)
-        left = [step.change for step in self.ledger.steps(run.id) if step.state not in ENDED]
+        left = [step.change for step in order.left(self.ledger.steps(run.id))]
         return self.plan(run.command, lambda read: left, Options(again=True))
 
     def same_place(self, run: Run, *, given_up: bool = False) -> None:

@@ -18,7 +18,7 @@ import opsctl
 from opsctl import files
 from opsctl.changes.base import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import State, Step
-from opsctl.errors import ConfigurationError, PlanStale
+from opsctl.errors import CheckFailed, ConfigurationError, OpsctlError, PlanStale, ReadOnly, Refused, SystemFailed, WrongPlace
 from opsctl.redaction import vault
 
 if TYPE_CHECKING:
@@ -131,18 +131,23 @@ def make(command: str, changes: Iterable[Change], read: Systems, remembered: Rem
 
 def _look(changes: Iterable[Change], read: Systems) -> Iterator[Planned]:
     ahead: dict[str, int] = {}
-    for seq, (change, found) in enumerate(_checked(changes, read), 1):
+    checked = list(_checked(changes, read))
+    errors = [found for _, found in checked if isinstance(found, OpsctlError)]
+    if errors and len(errors) == len(checked):
+        raise errors[0]
+    for seq, (change, found) in enumerate(checked, 1):
         after = min((ahead[t] for t in change.uses if t in ahead), default=None)
         planned = _planned(seq, change, found)
         if after is not None and not planned.pending:
             planned = Planned(seq=seq, change=change, state="pending")
         if planned.pending:
             planned.after = after
-            ahead.setdefault(change.target, seq)
+            for target in (change.target, *change.holds):
+                ahead.setdefault(target, seq)
         yield planned
 
 
-def _checked(changes: Iterable[Change], read: Systems) -> Iterator[tuple[Change, Finding]]:
+def _checked(changes: Iterable[Change], read: Systems) -> Iterator[tuple[Change, Finding | OpsctlError]]:
     """Check kinds side by side, and neighbours of one kind as far as it allows."""
     groups = [list(group) for _, group in groupby(changes, key=type)]
     if not groups:
@@ -152,14 +157,24 @@ def _checked(changes: Iterable[Change], read: Systems) -> Iterator[tuple[Change,
             yield from zip(neighbours, found, strict=True)
 
 
-def _findings(neighbours: list[Change], read: Systems) -> list[Finding]:
+def _findings(neighbours: list[Change], read: Systems) -> list[Finding | OpsctlError]:
     if len(neighbours) == 1 or neighbours[0].width == 1:
-        return [change.check(read) for change in neighbours]
+        return [_find(change, read) for change in neighbours]
     with ThreadPoolExecutor(neighbours[0].width, thread_name_prefix="check") as pool:
-        return list(pool.map(lambda change: change.check(read), neighbours))
+        return list(pool.map(lambda change: _find(change, read), neighbours))
 
 
-def _planned(seq: int, change: Change, found: Finding) -> Planned:
+def _find(change: Change, read: Systems) -> Finding | OpsctlError:
+    """Check a change; of an independent one an error is returned, so that it keeps no other change from being planned."""
+    try:
+        return change.check(read)
+    except (SystemFailed, CheckFailed, Refused) as error:
+        if not change.independent or isinstance(error, WrongPlace | ReadOnly):
+            raise
+        return error
+
+
+def _planned(seq: int, change: Change, found: Finding | OpsctlError) -> Planned:
     match found:
         case Pending(count, unit, note):
             return Planned(seq=seq, change=change, state="pending", why=note, count=count, unit=unit)
@@ -173,6 +188,8 @@ def _planned(seq: int, change: Change, found: Finding) -> Planned:
             return Planned(seq=seq, change=change, state="pending", why=f"tried before: {why}", count=count, unit=unit)
         case Moved(why):
             return Planned(seq=seq, change=change, state="moved", why=why)
+        case OpsctlError():
+            return Planned(seq=seq, change=change, state="pending", why=f"can't be looked at: {found.what}")
 
 
 def _recalled(planned: list[Planned], remembered: Remembered | None) -> list[Planned]:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from opsctl.changes.base import Done, Failed, Finding, Moved, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
+from opsctl.engine.order import Halted, Order
 from opsctl.engine.watcher import Watcher
 from opsctl.errors import CheckFailed, Interrupted, LockHeld, OpsctlError, OutcomeUnknown, PartlyMade, Refused, SystemFailed, Waiting
 from opsctl.errors import Moved as MovedError
 from opsctl.redaction import vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from opsctl.engine.ledger.sqlite import Ledger
     from opsctl.systems import Systems
@@ -39,7 +40,10 @@ Turn = Literal["ended", "look again", "wait"]
 
 
 class Runner:
-    """Drives one run in this process. `monotonic` and `pause` are injected: seconds, and a wait that ends early on a stop."""
+    """Drives one run in this process. `monotonic`, in seconds, is injected.
+
+    `unreviewed` are the numbers of the steps that were done when the plan was reviewed: they are looked at again, and never made.
+    """
 
     def __init__(
         self,
@@ -52,14 +56,15 @@ class Runner:
         wait: bool = True,
         timeout: timedelta | None = None,
         limit: int | None = None,
+        unreviewed: Collection[int] = (),
         monotonic: Callable[[], float] = time.monotonic,
         tempo: float = 1.0,
     ) -> None:
         self.ledger, self.run, self.read, self.write, self.watcher = ledger, run, read, write, watcher
         self.wait, self.timeout, self.monotonic, self.tempo = wait, timeout, monotonic, tempo
+        self.unreviewed = frozenset(unreviewed)
         self.limit = read.config.limits.max_affected if limit is None else limit
-        self.halt = threading.Event()
-        self.unproven: list[Step] = []
+        self.order = Order()
         self._unanswered: Counter[int] = Counter()
         self._batches: dict[int, str] = {}
         self._here = threading.local()
@@ -69,37 +74,40 @@ class Runner:
     def go(self, steps: list[Step]) -> None:
         """Drive every step that hasn't ended; neighbours of one kind side by side, as far as the kind allows.
 
+        Behind a step that failed only those go on that don't rest on it.
+
         Raises the first error that ends the run; the ledger holds how far each step came.
         """
         for kind, group in groupby(steps, key=lambda s: type(s.change)):
             todo = [s for s in group if s.state not in ENDED]
-            if todo:
+            if todo and not self.order.halt.is_set():
                 self._side_by_side(todo, kind.width)
-        if self.unproven:
-            names = ", ".join(s.change.target for s in self.unproven)
-            raise OutcomeUnknown(f"Begun and not yet proven: {names}.", f"Prove it: opsctl runs resume {self.run.id}")
+        self.order.conclude(steps, f"opsctl runs resume {self.run.id}")
 
     def _side_by_side(self, steps: list[Step], width: int) -> None:
-        with ThreadPoolExecutor(width, thread_name_prefix="step") as pool:
-            futures: list[Future[None]] = [pool.submit(self._drive, step) for step in steps]
+        queue, workers = iter(steps), min(width, len(steps))
+        with ThreadPoolExecutor(workers, thread_name_prefix="step") as pool:
+            futures: list[Future[None]] = [pool.submit(self._work, queue) for _ in range(workers)]
             try:
                 for future in futures:
                     future.result()
             except KeyboardInterrupt:
-                self.halt.set()
+                self.order.halt.set()
                 self.write.person.leave()
-                for future in futures:
-                    future.cancel()
                 raise Interrupted("Interrupted; what was begun was let finish.", f"opsctl runs resume {self.run.id}") from None
+
+    def _work(self, queue: Iterator[Step]) -> None:
+        """Drive one step after another until none is left or the run stops."""
+        while step := self.order.next(queue):
+            try:
+                self._drive(step)
+            except OpsctlError as error:
+                self.order.fail(step, error)
             except BaseException:
-                self.halt.set()
-                for future in futures:
-                    future.cancel()
+                self.order.halt.set()
                 raise
 
     def _drive(self, step: Step) -> None:
-        if self.halt.is_set():
-            return
         self._heed(anew=True)
         self._here.step = step
         self.watcher.begins(step)
@@ -118,9 +126,11 @@ class Runner:
                 lease = self.ledger.locks.take(change.target, self.run.id, self.run.operator, self.run.command, change.holds)
                 break
             except LockHeld as held:
-                if self.monotonic() >= deadline or self.halt.wait(0.2):
+                if self.monotonic() >= deadline:
                     raise
                 self.watcher.note(step, held.what)
+                self.order.halt.wait(0.2)
+                self._heed()
         try:
             yield lease
         finally:
@@ -133,7 +143,7 @@ class Runner:
             if turn == "look again":
                 continue
             if not self.wait:
-                self.unproven.append(step)
+                self.order.unproven.append(step)
                 return
             self._pause(step, deadline, limit)
 
@@ -186,7 +196,7 @@ class Runner:
                 f"{step.change.target} is not proven after {limit:.0f} s; it may still come true.",
                 f"opsctl runs resume {self.run.id}",
             )
-        self.halt.wait(max(step.change.poll * self.tempo, SHORTEST_PAUSE))
+        self.order.halt.wait(max(step.change.poll * self.tempo, SHORTEST_PAUSE))
         self._heed()
 
     def _make(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
@@ -242,7 +252,9 @@ class Runner:
             self._mark(step, before, {"not made": stop.what}, lease)
 
     def _within(self, step: Step, found: Pending | Failed) -> None:
-        """Refuse what grew beyond what was reviewed, or beyond the limit where it couldn't be counted before."""
+        """Refuse what wasn't reviewed, what grew beyond what was, and what is above the limit where it couldn't be counted before."""
+        if step.seq in self.unreviewed:
+            raise MovedError(f"{step.change.target}: it was done when the plan was reviewed, and is to be changed now.", "Plan it anew.")
         if step.count and found.count > step.count * SLACK and step.begun is None:
             grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}, {step.count:,} were reviewed."
             raise MovedError(grown, "Plan it anew.")
@@ -280,13 +292,13 @@ class Runner:
 
     def _heed(self, *, anew: bool = False) -> None:
         """Stop when a person asked for it, here or from another process; the ledger is asked now and then, before a step `anew`."""
-        if self.halt.is_set():
-            raise Interrupted("Stopped.", f"opsctl runs resume {self.run.id}")
+        if self.order.halt.is_set():
+            raise Halted("Stopped.", f"opsctl runs resume {self.run.id}")
         looked, wish = self._wish
         if anew or self.monotonic() - looked >= WISH_EVERY:
             self._wish = (self.monotonic(), wish := self.ledger.wished(self.run.id))
         if wish:
-            self.halt.set()
+            self.order.halt.set()
             word = {"pause": "paused", "cancel": "cancelled"}[wish]
             undo = "" if self.run.parent else f"Take back what it did: opsctl runs undo {self.run.id}"
             raise Interrupted(f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else undo)

@@ -1,0 +1,99 @@
+"""Which steps of a run may begin: a step waits for the earlier steps that it rests on, and never begins behind one that failed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+
+from opsctl.changes.base import Change
+from opsctl.engine.ledger.rows import ENDED, Step
+from opsctl.errors import Incomplete, Interrupted, LedgerFailed, OpsctlError, OutcomeUnknown, WrongPlace
+
+STOPS_ALL = (Interrupted, LedgerFailed, WrongPlace)
+"""Errors that end the run even where the step that met them is independent."""
+
+
+def names(later: Change, earlier: Change) -> bool:
+    """Whether a change works on a target of an earlier one, or declares in `uses` that it rests on one."""
+    return not {earlier.target, *earlier.holds}.isdisjoint({later.target, *later.uses})
+
+
+def rests_on(later: Change, earlier: Change) -> bool:
+    """Whether a change must wait until an earlier one of its plan is done."""
+    return not earlier.independent or names(later, earlier)
+
+
+class Halted(Interrupted):
+    """Raised in a step that stops because another step, or a person, stopped the run."""
+
+
+class Order:
+    """Hands the steps of one run to its workers, and keeps what failed; used by several threads.
+
+    A worker reports its own failure before it asks for another step, so that no step begins after one that it rests on has failed.
+    """
+
+    def __init__(self) -> None:
+        self.halt = threading.Event()
+        self.unproven: list[Step] = []
+        self._mutex = threading.Lock()
+        self._failed: list[tuple[Step, OpsctlError]] = []
+        self._barred: list[Step] = []
+
+    def next(self, queue: Iterator[Step]) -> Step | None:
+        """The next step of `queue` that may begin; None when there is none, or the run stops."""
+        with self._mutex:
+            for step in queue if not self.halt.is_set() else ():
+                if not self._waits(step):
+                    return step
+                self._barred.append(step)
+        return None
+
+    def _waits(self, step: Step) -> bool:
+        failed = [*(each for each, _ in self._failed), *self._barred]
+        if any(rests_on(step.change, each.change) for each in failed if each.seq < step.seq):
+            return True
+        return any(names(step.change, each.change) for each in self.unproven if each.seq < step.seq)
+
+    def fail(self, step: Step, error: OpsctlError) -> None:
+        """Keep the error that ended a step. The whole run stops, unless the step is independent of what comes after it."""
+        with self._mutex:
+            self._failed.append((step, error))
+            if not step.change.independent or isinstance(error, STOPS_ALL):
+                self.halt.set()
+
+    def conclude(self, steps: list[Step], resume: str) -> None:
+        """Raise what the run ends with, if a step failed or isn't proven; `resume` is the line that takes the run up again."""
+        errors = [(step, error) for step, error in self._failed if not isinstance(error, Halted)] or self._failed
+        if errors:
+            raise _sum(errors, len(steps), resume)
+        if self.unproven:
+            names = ", ".join(s.change.target for s in self.unproven)
+            raise OutcomeUnknown(f"Begun and not yet proven: {names}.", f"Prove it: {resume}")
+
+
+def _sum(errors: list[tuple[Step, OpsctlError]], steps: int, resume: str) -> OpsctlError:
+    """One error for all: the error that the run stopped at, or what is left of the independent steps that failed."""
+    stops = [error for step, error in errors if not step.change.independent or isinstance(error, STOPS_ALL)]
+    if len(stops) == len(errors) or steps == 1 or isinstance(stops[0] if stops else None, STOPS_ALL):
+        return stops[0] if stops else errors[0][1]
+    left = " ".join(f"Not done: {_told(step, error)}" for step, error in errors)
+    on = "" if stops else " The other steps went on."
+    hints = dict.fromkeys(error.next.rstrip(".") for _, error in errors if error.next and "runs resume" not in error.next)
+    unknown = any(isinstance(error, OutcomeUnknown) for _, error in errors)
+    return (OutcomeUnknown if unknown else Incomplete)(f"{left}{on}", "; then: ".join([*hints, resume]))
+
+
+def _told(step: Step, error: OpsctlError) -> str:
+    target = step.change.target
+    return error.what if error.what.startswith(target) else f"{target}: {error.what}"
+
+
+def left(steps: Iterable[Step]) -> list[Step]:
+    """The steps that taking a run up again drives: those that haven't ended, and what was found done or skipped behind one of them."""
+    found: list[Step] = []
+    for step in steps:
+        looked = step.state in ("done", "skipped")
+        if step.state not in ENDED or (looked and any(rests_on(step.change, each.change) for each in found)):
+            found.append(step)
+    return found
