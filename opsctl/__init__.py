@@ -14,7 +14,8 @@ The map of this house, from the door inwards:
     render/       tables, JSON, progress: told what to draw
     config.py     config/<environment>.toml, read and checked whole; settings/ says what may stand in it
     errors.py     every error, and its exit code
-    redaction.py  the type of a secret, and the list of what must never leave
+    redaction.py  the type of a secret, the list of what must never leave, and the cleaning of foreign text
+    secret_patterns.py  what looks like a secret
     sandbox/      the rehearsal world
 
 `opsctl database failover` is `commands/database.py:failover`, `run: database failover` in a playbook, `#database-failover` in RUNBOOK.md.

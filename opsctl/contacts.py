@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 ID = re.compile(r"[0-9]{1,20}")
-EMAIL = re.compile(r"[^@\s,;]+@[^@\s,;]+\.[^@\s,;]+")
+EMAIL = re.compile(r"[^@\s,;]++@[^@\s,;.]++(?:\.[^@\s,;.]++)++")
 COLUMNS = ("id", "record id", "hs_object_id", "contact", "contactid", "contact_id", "email", "e-mail")
 SHOWN = 5
 MERGES = 100

@@ -21,6 +21,7 @@ from opsctl.engine.plan import Plan
 from opsctl.engine.runner import Runner
 from opsctl.engine.watcher import Watcher
 from opsctl.errors import Moved, OpsctlError, OutcomeUnknown, Refused
+from opsctl.redaction import vault
 from opsctl.systems import Systems
 
 Make = Callable[[Systems], Iterable[Change]]
@@ -156,7 +157,7 @@ class Engine:
             unreviewed = self._look_again(run, steps) if resumed else []
             error = self._go(run, steps, options, unreviewed)
             word = outcome.result(steps, error)
-            self.ledger.close(run.id, word, {"why": error.what} if error else {})
+            self.ledger.close(run.id, word, {"why": vault.redact(error.what)} if error else {})
         return self._told(run, word, steps, error)
 
     def _look_again(self, run: Run, steps: list[Step]) -> list[int]:

@@ -17,9 +17,8 @@ from msgspec import Struct
 import opsctl
 from opsctl import files
 from opsctl.changes.base import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
-from opsctl.engine.ledger.rows import State, Step
+from opsctl.engine.ledger.rows import State, Step, encode
 from opsctl.errors import CheckFailed, ConfigurationError, OpsctlError, PlanStale, ReadOnly, Refused, SystemFailed, WrongPlace
-from opsctl.redaction import vault
 
 if TYPE_CHECKING:
     from opsctl.engine.memory import Remembered
@@ -208,7 +207,7 @@ def _recalled(planned: list[Planned], remembered: Remembered | None) -> list[Pla
 def digest(plan: Plan) -> str:
     """What names this plan's content: any edit of a saved plan shows."""
     bare = msgspec.structs.replace(plan, digest="")
-    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
+    return hashlib.sha256(encode(bare)).hexdigest()
 
 
 def save(plan: Plan, path: Path, *, force: bool = False) -> None:
@@ -217,9 +216,8 @@ def save(plan: Plan, path: Path, *, force: bool = False) -> None:
     Values of secrets are asked for again when it is applied.
     """
     plan.digest = digest(plan)
-    text = vault.redact(msgspec.json.encode(plan, order="sorted").decode())
     try:
-        files.write(path, text.encode(), replaces=_is_plan if force else None)
+        files.write(path, encode(plan), replaces=_is_plan if force else None)
     except OSError as cause:
         force_it = ", or replace an older plan with --force" if cause.errno == errno.EEXIST and not force else ""
         raise ConfigurationError(f"The plan can't be kept in {path}: {cause.strerror}.", f"Choose another file{force_it}.") from cause

@@ -276,7 +276,7 @@ class Runner:
         self.ledger.put(self.run.id, step, state, detail, lease)
 
     def _end(self, step: Step, state: State, why: str, lease: Lease | None = None) -> None:
-        step.why = vault.redact(why)
+        step.why = why = vault.redact(why)
         self._mark(step, state, {"why": why, "evidence": step.evidence}, lease)
         self.watcher.ends(step)
 

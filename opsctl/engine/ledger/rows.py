@@ -97,4 +97,20 @@ class Lease(Struct, frozen=True):
     fence: int
 
 
-encode = msgspec.json.Encoder(order="sorted").encode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def encode(value: Any) -> bytes:
+    """`value` as JSON; half characters, which UTF-8 can't hold, are written out: what others answered never prevents a record."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return _encode(_whole(msgspec.to_builtins(value)))
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_whole(name): _whole(member) for name, member in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list | tuple) else value

@@ -25,7 +25,6 @@ from opsctl.engine.ledger.locks import Locks
 from opsctl.engine.ledger.rows import Event, Lease, Result, Run, State, Step, encode
 from opsctl.engine.ledger.schema import NEEDED, SCHEMA
 from opsctl.errors import ConfigurationError, LedgerFailed, Refused
-from opsctl.redaction import vault
 
 Decode = Callable[[bytes], Change]
 
@@ -112,17 +111,17 @@ class Ledger:
         return hmac.new(key, value, "sha256").hexdigest()[:12]
 
     def conceal(self, value: Any) -> str:
-        """Write `value` as JSON without secrets, e-mails kept aside; inside a transaction."""
+        """Write `value` as JSON, its e-mails kept aside; inside a transaction."""
         return self.aside(encode(value).decode())
 
     def hidden(self, text: str) -> str:
         """`text` as the columns hold it, each e-mail a digest: what to compare them with."""
-        hidden: str = msgspec.json.decode(personal.hide(vault.redact(encode(text).decode()), self._personal_key)[0])
+        hidden: str = msgspec.json.decode(personal.hide(encode(text).decode(), self._personal_key)[0])
         return hidden
 
     def aside(self, text: str) -> str:
-        """`text` without secrets, its e-mails kept aside; inside a transaction."""
-        text, found = personal.hide(vault.redact(text), self._personal_key)
+        """`text` with its e-mails kept aside; inside a transaction."""
+        text, found = personal.hide(text, self._personal_key)
         rows = [(digest, plain, self._stamp()) for digest, plain in found.items()]
         self._db.executemany("INSERT OR REPLACE INTO personal VALUES (?, ?, ?)", rows)
         return text
