@@ -30,6 +30,7 @@ GROUPS = {
     "auth": "Prove that signing in works, and that old tokens don't.",
     "bounces": "Mail that came back: count it, mark it, act on it.",
     "client": "The customer's machine: hh's configuration, docker and its credential helper.",
+    "config": "Where the configuration was found, and which folders are trusted.",
     "database": "The database: state, connections, queries, failover.",
     "downloads": "Allow or stop customers' downloads.",
     "lease": "Check a customer's download as the customer would.",
@@ -93,7 +94,11 @@ class Line(Strict):
         invocation = ctx.ensure_object(Invocation)
         if self.role.here and ctx.find_root().get_parameter_source("name") is not ParameterSource.COMMANDLINE:
             invocation.at(LOCAL)
-        return self.role.run(invocation, line_of(ctx, self), dict(ctx.params))
+        try:
+            return self.role.run(invocation, line_of(ctx, self), dict(ctx.params))
+        except OpsctlError as error:
+            error.place = invocation.place
+            raise
 
 
 class Group(click.Group):
@@ -178,7 +183,9 @@ class views(Role):  # noqa: N801
     def run(self, invocation: Invocation, line: str, params: dict[str, Any]) -> None:
         """Show what the function returns."""
         try:
-            invocation.show(self.function(invocation.read, **params))
+            read = invocation.read
+            invocation.screen.header(invocation.place)
+            invocation.show(self.function(read, **params))
         except BrokenPipeError as gone:
             # Who stops reading has read enough, and nothing else was done.
             sys.stdout = _nowhere(1)
@@ -313,19 +320,21 @@ def run(args: Sequence[str]) -> int:
 def show(error: OpsctlError, verbose: bool = False) -> None:
     """Show an error: what happened, and what to type next; with `verbose` its causes."""
     # An adapter says how to go on and knows no run; where none was begun, the line itself is typed again.
-    _say(error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"))
+    _say(error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"), error.place)
     cause = error.__cause__
     while verbose and cause is not None:
         _say(error.exit_code, f"caused by {type(cause).__name__}: {cause}")
         cause = cause.__cause__
 
 
-def _say(code: int, what: str, next: str = "") -> int:
+def _say(code: int, what: str, next: str = "", place: str = "") -> int:
     from opsctl.redaction import vault
     from opsctl.render.visible import visible
 
     try:
         click.echo(visible(vault.redact(f"opsctl: {' '.join(what.split())}")), err=True)
+        if place:
+            click.echo(visible(vault.redact(f"  {place}")), err=True)
         if next:
             click.echo(visible(vault.redact(f"  next: {next}")), err=True)
     except OSError:

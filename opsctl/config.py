@@ -12,17 +12,26 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct, field
 
 from opsctl import files
-from opsctl.errors import ConfigurationError
-from opsctl.settings import Aws, Duration, FunctionSettings, SecretSettings, ServiceSettings, Settings
+from opsctl.errors import ConfigurationError, Refused
+from opsctl.settings import Aws, Duration, FunctionSettings, Reference, SecretSettings, ServiceSettings, Settings
+from opsctl.trust import TRUST, Trusted, only_ours
 
 DEEPEST = 256
 """Parts that a dotted key of a configuration may have at most."""
+
+
+class Source(NamedTuple):
+    """A configuration file as it was read; `trusted` is false in the current folder, unless a person trusted that folder as it is."""
+
+    path: Path
+    text: bytes
+    trusted: bool = True
 
 
 class Environment(Struct, frozen=True):
@@ -72,10 +81,24 @@ class Environment(Struct, frozen=True):
         return found
 
 
+HERE = Path("config")
+"""The folder of the current directory: whoever made that directory wrote it."""
+
+
 def folders() -> list[Path]:
-    """Where configuration is looked for when neither --config nor OPSCTL_CONFIG says, best first."""
+    """The user's and the system's folders, in which configuration is looked for when neither --config nor OPSCTL_CONFIG says."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return [Path("config"), home / "opsctl", Path("/etc/opsctl"), shipped("config")]
+    return [home / "opsctl", Path("/etc/opsctl")]
+
+
+def trusted() -> Trusted:
+    """The folders of the current directory that a person has trusted."""
+    return Trusted(state_folder() / "trusted.json")
+
+
+def foreign(folder: Path, name: str) -> bool:
+    """Tell whether `folder` of the current directory is there, and is not what was shipped as `name`."""
+    return folder.is_dir() and not (shipped(name).is_dir() and folder.samefile(shipped(name)))
 
 
 def shipped(name: str) -> Path:
@@ -85,30 +108,66 @@ def shipped(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def find(name: str, folder: str | None = None) -> Path:
-    """The file of environment `name`; raises ConfigurationError that lists the environments there are."""
-    places = [Path(folder)] if folder else folders()
-    for place in places:
-        if (path := place / f"{name}.toml").is_file() and re.fullmatch(r"[\w-]+", name):
-            return path
-    known = sorted({p.stem for place in places for p in place.glob("*.toml") if p.stem != "schedules"})
-    where = ", ".join(str(p) for p in places)
+def find(name: str, folder: str | None = None) -> Source:
+    """Read the file of environment `name`; raises ConfigurationError that lists the environments there are, or Refused for a foreign file.
+
+    `./config` counts first once it is trusted. Before, it counts for a sandbox that nobody else has a file for, and never for more.
+    """
+    file = f"{name}.toml" if re.fullmatch(r"[\w-]+", name) else "no file has this name"
+    here = HERE if not folder and foreign(HERE, "config") else None
+    if here and (here / file).is_file() and (held := trusted().files(here)) is not None:
+        return Source(here / file, held[file])
+    for place in [Path(folder)] if folder else folders():
+        if (path := place / file).is_file():
+            only_ours(path)
+            return Source(path, _bytes(path))
+    if here and (path := here / file).is_file():
+        return _sandbox_only(path)
+    if not folder and (path := shipped("config") / file).is_file():
+        return Source(path, _bytes(path))
+    where = ", ".join(map(str, places(folder)))
     raise ConfigurationError(
         f"There is no environment {name!r}: no {name}.toml in {where}.",
-        f"Environments: {', '.join(known) or 'none'}. Choose one with --env or OPSCTL_ENV.",
+        f"Environments: {', '.join(names(folder)) or 'none'}. Choose one with --env or OPSCTL_ENV.",
     )
+
+
+def places(folder: str | None = None) -> list[Path]:
+    """Every folder in which an environment's file may be."""
+    return [Path(folder)] if folder else [HERE, *folders(), shipped("config")]
+
+
+def names(folder: str | None = None) -> list[str]:
+    """The names of the environments there are."""
+    return sorted({path.stem for place in places(folder) for path in place.glob("*.toml") if path.stem != "schedules"})
+
+
+def _sandbox_only(path: Path) -> Source:
+    """A file of the current folder that nobody has trusted; raises Refused unless it is a sandbox's."""
+    text = _bytes(path)
+    if _parsed(path, text).get("sandbox") is not True:
+        raise Refused(f"{path} is a file of the current folder, which nobody has trusted as it is now: nothing was run.", TRUST)
+    return Source(path, text, trusted=False)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return files.read(path)
+    except OSError as cause:
+        raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", "Check its owner and mode.") from cause
+
+
+def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        return _tables(text.decode())
+    except ValueError as cause:
+        raise ConfigurationError(f"{path} is not TOML: {cause}.", "Mend that line.") from cause
 
 
 def load(name: str, folder: str | None = None) -> Environment:
     """Read and check environment `name`; raises ConfigurationError for all that is wrong with it."""
-    path = find(name, folder)
-    try:
-        text = files.read(path)
-        raw = _tables(text.decode())
-    except OSError as cause:
-        raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", "Check its owner and mode.") from cause
-    except ValueError as cause:
-        raise ConfigurationError(f"{path} is not TOML: {cause}.", "Mend that line.") from cause
+    path, text, trusted = find(name, folder)
+    raw = _parsed(path, text)
     digest = hashlib.sha256(text).hexdigest()
     if raw.get("sandbox") is True:
         raw = fill(raw, world())
@@ -121,6 +180,8 @@ def load(name: str, folder: str | None = None) -> Environment:
         raise ConfigurationError(f"{path}: {wrong}", "Mend that key; nothing was run.")
     if settings.aws is None:
         raise ConfigurationError(f"{path}: [aws] is missing: the account that this environment is.", "Add [aws]; nothing was run.")
+    if not trusted:
+        _no_reach(path, settings)
     return Environment(name, path, digest, settings)
 
 
@@ -134,6 +195,28 @@ def _tables(text: str) -> dict[str, Any]:
     except RecursionError:
         pass
     raise ValueError("it is nested too deeply")
+
+
+def _no_reach(path: Path, settings: Settings) -> None:
+    """Raise Refused when the file of a foreign folder would read a file or a variable of this user as a credential."""
+    for key, reference in _references("", settings):
+        if reference.aws is None:
+            raise Refused(f"{path}: {key} names {reference}, which a file of the current folder may not read before it is trusted.", TRUST)
+
+
+def _references(key: str, value: Any) -> Iterator[tuple[str, Reference]]:
+    """Every reference to a credential, with its key."""
+    if isinstance(value, Reference):
+        yield key, value
+    elif isinstance(value, Struct):
+        for each in msgspec.structs.fields(value):
+            yield from _references(f"{key}.{each.encode_name}".removeprefix("."), getattr(value, each.name))
+    elif isinstance(value, dict):
+        for name, held in value.items():
+            yield from _references(f"{key}.{name}", held)
+    elif isinstance(value, list | tuple):
+        for held in value:
+            yield from _references(key, held)
 
 
 def local() -> Environment:

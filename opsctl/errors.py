@@ -42,6 +42,8 @@ class OpsctlError(Exception):
 
     exit_code: ClassVar[int] = 1
     result: ClassVar[str] = "failed"
+    place: str = ""
+    """The environment and its file, where the error met one; `cli` fills it in."""
 
     def __init__(self, what: str, next: str = "") -> None:
         super().__init__(what)

@@ -49,6 +49,12 @@ class Invocation:
             raise ConfigurationError("No environment was named.", "Choose one: --env NAME, or OPSCTL_ENV=NAME.")
         return config.local() if self.name == LOCAL else config.load(self.name, self.folder)
 
+    @property
+    def place(self) -> str:
+        """Where this command works, and the file that says so; empty before that file was read, and on this machine alone."""
+        found: Environment | None = self.__dict__.get("environment")
+        return f"in {found.name}, configured by {found.path}" if found and found.name != LOCAL else ""
+
     def at(self, name: str) -> None:
         """Go where a command belongs, or a run or a plan was made: when no environment was named, and always when that is this machine."""
         if not self.name or name == LOCAL:

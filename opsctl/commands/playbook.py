@@ -20,7 +20,7 @@ playbook = group("playbook")
 @acts
 def list_(invocation: Invocation) -> list[dict[str, Any]]:
     """List the playbooks there are, and where each was found."""
-    from opsctl.playbook.loader import inspect, names
+    from opsctl.playbook.loader import inspect, names, trusted
 
     rows = []
     for name, path in names().items():
@@ -33,6 +33,7 @@ def list_(invocation: Invocation) -> list[dict[str, Any]]:
                 "steps": len(found.steps) if found else None,
                 "questions": sum(s.kind == "ask" for s in found.steps) if found else None,
                 "file": str(path),
+                "trusted": trusted(path),
                 "state": f"{len(problems)} problems: opsctl playbook lint {name}" if problems else "ok",
             }
         )
@@ -84,7 +85,7 @@ def lint(invocation: Invocation, names: tuple[str, ...], schema: bool) -> Verdic
 
     if schema:
         return Text(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
-    paths = [loader.find(name) for name in names] or list(loader.names().values())
+    paths = [loader.find(name, loader.written()) for name in names] or list(loader.written().values())
     checks = []
     for path in paths:
         loaded, problems = loader.inspect(path)

@@ -50,7 +50,7 @@ def grave(plan: Plan, read: Systems) -> str | None:
 
 def approved(plan: Plan, read: Systems, options: Options) -> None:
     """Return once a person has said yes; raises Waiting when nobody is there to say it, Refused when the answer is no."""
-    place = f"{plan.environment} (account {plan.account}, as {plan.caller})"
+    place = f"{plan.environment} (account {plan.account}, as {plan.caller}, configured by {plan.file})"
     target = grave(plan, read)
     if target is None:
         if not options.yes and not read.person.agree(f"Apply to {place}?", "Add --yes, or run it in a terminal."):

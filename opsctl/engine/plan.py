@@ -85,6 +85,7 @@ class Plan(Struct, kw_only=True):
 
     command: str
     environment: str
+    file: str = ""
     account: str
     caller: str
     config_digest: str
@@ -118,6 +119,7 @@ def make(command: str, changes: Iterable[Change], read: Systems, remembered: Rem
     return Plan(
         command=command,
         environment=read.environment.name,
+        file=str(read.environment.path),
         account=caller.account,
         caller=caller.arn,
         config_digest=read.environment.digest,

@@ -9,7 +9,7 @@ from opsctl.playbook import conditions
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.preview import Look, Preview
 from opsctl.playbook.schema import Step
-from opsctl.render.screen import counted
+from opsctl.render.screen import configured_by, counted
 from opsctl.render.visible import visible
 
 HERE = " " * 11
@@ -25,6 +25,7 @@ def checklist(loaded: Loaded) -> str:
         default = f" (default {parameter.default})" if parameter.default is not None else ""
         parameters.append(f"  {name}={value}{default}  {parameter.help}".rstrip())
     parts.append("\n".join(["Parameters", *parameters]) if parameters else "")
+    parts.append(f"playbook {visible(str(loaded.path))}")
     text, heading = "\n\n".join(part.strip("\n") for part in parts if part), ""
     for number, step in enumerate(playbook.steps, 1):
         heading, head = _heading(step, heading)
@@ -59,7 +60,8 @@ def preview(shown: Preview) -> str:
     playbook, together = shown.loaded.playbook, shown.together
     text = f"{click.style(playbook.title, bold=True)}: {shown.command}"
     if together:
-        text += f"\nin {together.environment}, account {together.account}, as {together.caller}"
+        text += f"\nin {together.environment}, account {together.account}, as {together.caller}\n{configured_by(together.file)}"
+    text += f"\nplaybook {visible(str(shown.loaded.path))}"
     heading = ""
     for look in shown.looks:
         heading, head = _heading(look.step, heading)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,39 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from opsctl import files
+from opsctl import config, files
 from opsctl.config import shipped
 from opsctl.errors import ConfigurationError
 from opsctl.playbook.lint import lint
 from opsctl.playbook.schema import Playbook, Step
 from opsctl.playbook.source import Problem, Source
+from opsctl.trust import only_ours
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """A playbook, its name, the file it came from and that file's digest."""
+    """A playbook, its name, the file it came from and that file's digest; `trusted` as a configuration's `Source` says."""
 
     name: str
     path: Path
     digest: str
     playbook: Playbook
+    trusted: bool = True
+
+
+HERE = Path("playbooks")
+"""The folder of the current directory: whoever made that directory wrote it."""
 
 
 def folders() -> list[Path]:
-    """Where playbooks are looked for, best first: here, the user's, the system's, the shipped ones."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return [Path("playbooks"), home / "opsctl" / "playbooks", Path("/etc/opsctl/playbooks"), shipped("playbooks")]
+    """Where playbooks are looked for, best first: the user's, the system's, the shipped ones; here before them only once it is trusted."""
+    known = [*(folder / "playbooks" for folder in config.folders()), shipped("playbooks")]
+    if not config.foreign(HERE, "playbooks"):
+        return known
+    return [HERE, *known] if _trusted_here() else [*known, HERE]
+
+
+def _trusted_here() -> bool:
+    return config.trusted().files(HERE) is not None
 
 
 def names() -> dict[str, Path]:
@@ -43,9 +54,19 @@ def names() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def find(name: str) -> Path:
+def written() -> dict[str, Path]:
+    """The same for who writes them: the files of the current folder come first, trusted or not."""
+    return dict(sorted({**names(), **{path.stem: path for path in HERE.glob("*.yaml")}}.items()))
+
+
+def trusted(path: Path) -> bool:
+    """Tell whether a playbook may run anywhere; one of the current folder that nobody has trusted runs in a sandbox alone."""
+    return path.parent != HERE or _trusted_here()
+
+
+def find(name: str, known: dict[str, Path] | None = None) -> Path:
     """The file of playbook `name`; raises ConfigurationError that lists the playbooks there are."""
-    known = names()
+    known = names() if known is None else known
     if name not in known:
         raise ConfigurationError(
             f"There is no playbook {name!r} in {', '.join(str(f) for f in folders())}.",
@@ -57,11 +78,13 @@ def find(name: str) -> Path:
 def load(name: str) -> Loaded:
     """Read playbook `name` and check it against the command tree; raises ConfigurationError that tells all its problems."""
     path = find(name)
+    if path.parent not in (HERE, shipped("playbooks")):
+        only_ours(path)
     loaded, problems = inspect(path)
     if loaded is None or problems:
         told = "; ".join(f"line {p.line}: {p.what}" for p in problems)
         raise ConfigurationError(f"{path} is no sound playbook: {told}", "See each on its line: opsctl playbook lint")
-    return loaded
+    return msgspec.structs.replace(loaded, trusted=trusted(path))
 
 
 def inspect(path: Path) -> tuple[Loaded | None, list[Problem]]:

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from opsctl.engine import guards
-from opsctl.errors import OpsctlError, PlanStale
+from opsctl.errors import OpsctlError, PlanStale, Refused
 from opsctl.playbook import draw, outcome, parameters, preview
 from opsctl.playbook.detours import Detours
 from opsctl.playbook.history import AGAIN, History
@@ -17,6 +17,7 @@ from opsctl.playbook.loader import Loaded, load
 from opsctl.playbook.outcome import PlaybookOutcome
 from opsctl.playbook.walk import Walk
 from opsctl.render.shapes import Text
+from opsctl.trust import TRUST
 
 if TYPE_CHECKING:
     from opsctl.engine.ledger.rows import Run
@@ -37,6 +38,7 @@ def run(invocation: Invocation, name: str, words: Sequence[str], options: Option
     given = parameters.check(loaded.playbook, words)
     if assume:
         invocation.assume_answers()
+    _usable(loaded, invocation)
     shown = preview.look(invocation.engine, loaded, parameters.command(name, given), given, options)
     if options.dry_run:
         return _dry(invocation, shown, options)
@@ -50,6 +52,13 @@ def run(invocation: Invocation, name: str, words: Sequence[str], options: Option
     run = invocation.engine.new_run(shown.command, options, kind="playbook", details=_details(shown, given, assume))
     invocation.ledger.open(run, [])
     return _drive(invocation, run, History(invocation.ledger, run, loaded.playbook), options)
+
+
+def _usable(loaded: Loaded, invocation: Invocation) -> Loaded:
+    """The playbook; raises Refused for one of the current folder that nobody has trusted, unless it runs in a sandbox."""
+    if not loaded.trusted and not invocation.environment.settings.sandbox:
+        raise Refused(f"{loaded.path} is a playbook of the current folder, which nobody has trusted as it is now: nothing was run.", TRUST)
+    return loaded
 
 
 def _dry(invocation: Invocation, shown: Preview, options: Options) -> PlaybookOutcome:
@@ -93,7 +102,7 @@ def resume(
     """
     engine = invocation.engine
     engine.same_place(run)
-    loaded = _approved(run)
+    loaded = _usable(_approved(run), invocation)
     if run.details.get("assume"):
         invocation.assume_answers()
     options = msgspec.structs.replace(options, incident=options.incident or run.incident, reason=options.reason or run.reason)

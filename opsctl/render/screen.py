@@ -6,6 +6,7 @@ import gc
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -104,11 +105,19 @@ class Screen:
         except KeyboardInterrupt:
             click.echo(err=True)
 
+    def header(self, text: str) -> None:
+        """Print where a result comes from, on standard error; JSON is for a program, which asked."""
+        if text and not self.json:
+            with suppress(OSError):
+                self._print(visible(text), err=True)
+
     def plan(self, plan: Plan, *, err: bool = True) -> None:
         """Draw a plan before it is applied; on standard error, since the outcome is the output."""
         if self.json and err:
             return
-        self._print(f"{plan.command}\nin {plan.environment}, account {plan.account}, as {plan.caller}\n", err=err)
+        self._print(
+            f"{plan.command}\nin {plan.environment}, account {plan.account}, as {plan.caller}\n{configured_by(plan.file)}\n", err=err
+        )
         for planned in plan.changes:
             self._print(_planned(planned), err=err)
         self._print(_totals(plan), err=err)
@@ -152,6 +161,11 @@ def _wrong(verdict: Verdict) -> CheckFailed:
         fires = any(check.ok is False for check in verdict.checks)
         return Fires(f"Fires: {told}.", verdict.next) if fires else CheckFailed(f"No all-clear: {told}.", verdict.next)
     return CheckFailed(f"Not so: {told}.", verdict.next)
+
+
+def configured_by(file: str) -> str:
+    """The line of a header that names the environment's file."""
+    return f"configured by {visible(file)}"
 
 
 def counted(count: int, unit: str) -> str:

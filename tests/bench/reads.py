@@ -55,7 +55,7 @@ def measure(folder: Path) -> list[Row]:
 def over_data_api(folder: Path) -> None:
     """Write the sandbox's configuration anew, the database's driver being the Data API."""
     folder.mkdir()
-    text = config.find("sandbox").read_text()
+    text = config.find("sandbox").text.decode()
     (folder / "sandbox.toml").write_text(text.replace('driver = "postgres"', 'driver = "rds-data"'))
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from playbook_world import House
 
+from opsctl import config, trust
 from opsctl.errors import ConfigurationError
 from opsctl.playbook import loader
 
@@ -117,6 +118,9 @@ def test_the_nearest_folder_wins(house: House, tmp_path: Path, monkeypatch: pyte
     for name in ("drill", "other"):
         (users / f"{name}.yaml").write_text("title: the user's\nsteps:\n  - ask: q\n")
     house.write("title: ours\nsteps:\n  - ask: q\n")
+    assert loader.load("drill").playbook.title == "the user's"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    config.trusted().add(loader.HERE, trust.content(loader.HERE))
     assert loader.load("drill").playbook.title == "ours"
     assert loader.load("other").playbook.title == "the user's"
     assert "token-compromise" in loader.names()

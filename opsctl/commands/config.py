@@ -1,0 +1,57 @@
+"""`opsctl config`: where the configuration was found, and which folders are trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opsctl.cli import acts, group, here
+from opsctl.errors import ConfigurationError, OpsctlError
+
+if TYPE_CHECKING:
+    from opsctl.invocation import Invocation
+
+config = group("config")
+
+
+@config.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
+@here
+@acts
+def trust(invocation: Invocation, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """Trust ./config and ./playbooks, or the folders named, as they are now; a folder that changes has to be trusted again."""
+    from opsctl.config import HERE, trusted
+    from opsctl.playbook import loader
+    from opsctl.trust import content
+
+    wanted = list(folders) or [folder for folder in (HERE, loader.HERE) if folder.is_dir()]
+    if not wanted:
+        raise ConfigurationError("There is no ./config and no ./playbooks here.", "Go to the folder that has them, or name a folder.")
+    rows = []
+    for folder in wanted:
+        if not folder.is_dir():
+            raise ConfigurationError(f"{folder} is no folder.", "Name a folder that has configuration or playbooks.")
+        files = content(folder)
+        rows += [{"folder": str(folder.resolve()), "file": name, "bytes": len(text)} for name, text in sorted(files.items())]
+        trusted().add(folder, files)
+    return rows
+
+
+@config.command()
+@here
+@acts
+def which(invocation: Invocation) -> list[dict[str, Any]]:
+    """List the environments that there are, and the file that each would be read from."""
+    from opsctl.config import find, names
+
+    rows: list[dict[str, Any]] = []
+    for name in names(invocation.folder):
+        try:
+            path, _, trusted = find(name, invocation.folder)
+            state = "ok" if trusted else "a sandbox of the current folder, which nobody has trusted"
+        except OpsctlError as error:
+            path, state = Path(), error.what
+        rows.append({"environment": name, "file": str(path) if path.name else "", "state": state})
+    return rows
