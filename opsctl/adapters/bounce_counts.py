@@ -1,6 +1,7 @@
 """What the application's database has counted of addresses that bounce: its marks, the notifications, and who has too many.
 
-An address stands in the table of notifications as `addresses` compares it. A complaint is no bounce, and counts towards no threshold.
+An address stands in the table of notifications as `addresses` compares it. Only a bounce that says that the address can't be delivered to
+counts towards a threshold: no complaint, no automatic answer, and nothing that was refused for what we sent.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from psycopg import sql
 
 from opsctl.adapters import addresses
 from opsctl.adapters.bounced import COMPLAINED
+from opsctl.adapters.ses_notifications import FAILURES
 from opsctl.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 PAGE, MANY = 2_000, 8_000
 """Rows a statement, of wide ones and of narrow ones: the Data API gives at most 1 MB."""
+
+FAILURE = sql.SQL("kind = 'bounce' AND type || '/' || subtype IN ({})").format(sql.SQL(", ").join(map(sql.Literal, FAILURES)))
 
 USERS = """
 SELECT {status} AS email_status, count(*) AS users, count(*) FILTER (WHERE {active} IS NOT TRUE) AS inactive,
@@ -45,7 +49,7 @@ WHERE recipient IN (SELECT jsonb_array_elements_text(%(recipients)s::jsonb)) GRO
 """
 
 COUNTED = """
-SELECT recipient, domain FROM {table} WHERE at >= %(since)s AND kind <> 'complaint'
+SELECT recipient, domain FROM {table} WHERE at >= %(since)s AND {failure}
 GROUP BY recipient, domain HAVING count(*) >= %(threshold)s
 """
 # Those that an application may hold under another spelling.
@@ -69,7 +73,7 @@ SPREAD = (
     + """
 , bounces AS (
     SELECT domain, recipient, at FROM {table} JOIN them USING (recipient)
-    WHERE at >= %(since)s AND kind <> 'complaint' AND active AND NOT exempt
+    WHERE at >= %(since)s AND {failure} AND active AND NOT exempt
 )
 (SELECT 'domain' AS what, domain AS which,
         count(*) AS bounces, count(DISTINCT recipient) AS addresses, (sum(count(*)) OVER ())::bigint AS of_all
@@ -192,7 +196,7 @@ def _query(systems: Systems, settings: BounceSettings, text: str, **values: Any)
         "active": settings.active_column,
     }
     asked = sql.SQL(text).format(
-        page=sql.Literal(PAGE), many=sql.Literal(MANY), **{name: sql.Identifier(each) for name, each in names.items()}
+        page=sql.Literal(PAGE), many=sql.Literal(MANY), failure=FAILURE, **{name: sql.Identifier(each) for name, each in names.items()}
     )
     try:
         return systems.database.query(asked, **values)

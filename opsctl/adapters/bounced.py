@@ -21,7 +21,7 @@ from psycopg import sql
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.database import Busy
-from opsctl.adapters.ses_notifications import Counted
+from opsctl.adapters.ses_notifications import BOUNCES, Counted
 from opsctl.errors import NotFound, Throttled
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DDL = Path(__file__).parents[1] / "ddl" / "ses_notifications.sql"
 ATTEMPTS = 6
 BOUNCED, COMPLAINED = "bounced", "complained"
+BY_HAND = "Permanent/Manual"
 
 Answer = TypeVar("Answer")
 
@@ -80,7 +81,9 @@ SELECT {id}::text AS id, {status}::text AS status FROM {users}
 WHERE lower({email}) IN (SELECT jsonb_array_elements_text(%(spellings)s::jsonb)) ORDER BY {id}
 """
 # What another notification says of the address stays said.
-SAID_TOO = "SELECT 1 FROM {table} WHERE recipient = %(recipient)s AND feedback_id <> %(feedback_id)s AND type = 'Permanent'"
+SAID_TOO = """
+SELECT 1 FROM {table} WHERE recipient = %(recipient)s AND feedback_id <> %(feedback_id)s AND {bounced}
+"""
 TAKE_BACK = f"""
 WITH gone AS (
     DELETE FROM {{table}} WHERE feedback_id = %(feedback_id)s AND recipient = %(recipient)s RETURNING type
@@ -209,5 +212,7 @@ class Bounced(Adapter):
             "status": settings.status_column,
             "count": settings.count_column,
         }
-        words = {"bounced_word": sql.Literal(BOUNCED), "complained_word": sql.Literal(COMPLAINED)}
+        bounced = [sql.Literal(name) for name, effect in BOUNCES.items() if effect == "bounced"]
+        said = sql.SQL("type || '/' || subtype IN ({})").format(sql.SQL(", ").join([*bounced, sql.Literal(BY_HAND)]))
+        words = {"bounced": said, "bounced_word": sql.Literal(BOUNCED), "complained_word": sql.Literal(COMPLAINED)}
         return sql.SQL(text).format(**{name: sql.Identifier(value) for name, value in names.items()}, **words)

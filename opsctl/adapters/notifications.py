@@ -15,6 +15,7 @@ from opsctl.adapters.asides import Asides, digest
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.pieces import pieces
 from opsctl.adapters.ses_notifications import Counted, Malformed, Rules
+from opsctl.adapters.sns_signatures import Signatures
 from opsctl.adapters.spool import Pinned, Spool
 
 if TYPE_CHECKING:
@@ -32,10 +33,14 @@ AHEAD = timedelta(days=1)
 
 
 class Batch(Struct):
-    """What some messages say: the recipients to count, the kinds that count for nobody, and what can't be read, with the reason."""
+    """What some messages say: the recipients to count, the kinds that count for nobody, and what can't be read, with the reason.
+
+    `unsigned` of the recipients are of messages that carry no signature of SNS: whoever wrote to the file or the queue may have sent them.
+    """
 
     rows: list[Counted] = field(default_factory=list)
     ignored: int = 0
+    unsigned: int = 0
     bad: list[tuple[bytes, str]] = field(default_factory=list)
     read: int = 0
     room: int = ROOM
@@ -57,6 +62,7 @@ class Notifications(Adapter):
         beside = None if systems.found_by is systems else systems.found_by.notifications
         self._spool: Spool = beside._spool if beside else Spool()
         self._asides: dict[str, Asides] = beside._asides if beside else {}
+        self._signatures: Signatures = beside._signatures if beside else Signatures(systems)
 
     def pin(self, source: str) -> Pinned:
         """Find out which content a file or standard input (`-`) has, so that no other is counted in its place."""
@@ -109,7 +115,7 @@ class Notifications(Adapter):
     def _rules(self) -> Rules:
         settings = self._systems.environment.need("bounces")
         accounts = frozenset([self._systems.environment.aws.account, *settings.accounts])
-        return Rules(accounts, frozenset(settings.topics), self._systems.now() + AHEAD)
+        return Rules(accounts, frozenset(settings.topics), self._systems.now() + AHEAD, self._signatures.verify)
 
     def _add(self, batch: Batch, raw: bytes, rules: Rules) -> None:
         batch.read += 1
@@ -122,3 +128,4 @@ class Notifications(Adapter):
         batch.rows += rows
         batch.room -= sum(ROW + len(row.recipient) + len(row.feedback_id) + sum(map(len, row.others or ())) for row in rows)
         batch.ignored += not rows
+        batch.unsigned += sum(not row.signed for row in rows)

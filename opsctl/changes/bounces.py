@@ -37,7 +37,7 @@ class Counting(Change, frozen=True, kw_only=True):
         """Count a batch, then keep aside what of it can't be read, and add both to `done`."""
         tally: Tally = write.bounced.count(batch.rows)
         found = {name: getattr(tally, name) for name in tally.__struct_fields__}
-        found |= {"repeated": len(batch.rows) - tally.counted, "ignored": batch.ignored, "read": batch.read}
+        found |= {"repeated": len(batch.rows) - tally.counted, "ignored": batch.ignored, "unsigned": batch.unsigned, "read": batch.read}
         found["kept aside"] = write.notifications.put_aside(self.aside, batch) if batch.bad else 0
         for name, number in found.items():
             done[name] = done.get(name, 0) + number
@@ -75,7 +75,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Ask the table about every notification of the content: which of them it hasn't."""
         new: set[int] = set()
-        rows = had = ignored = bad = 0
+        rows = had = ignored = bad = unsigned = 0
         unkept: set[str] = set()
         try:
             for batch in self._batches(read):
@@ -85,6 +85,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
                 had += len(keys) - len(missing)
                 unkept |= read.notifications.unkept(self.aside, batch)
                 rows, ignored, bad = rows + len(batch.rows), ignored + batch.ignored, bad + len(batch.bad)
+                unsigned += batch.unsigned
         except MovedError as moved:
             return Moved(moved.what.rstrip("."))
         if not new and not unkept:
@@ -93,8 +94,13 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         notes = [f"{had:,} of {rows:,} have been counted"] if had else []
         notes += [f"{rows - had - len(new):,} are in it twice"] if rows - had > len(new) else []
         notes += [f"{ignored:,} of other kinds"] if ignored else []
+        notes += [f"{unsigned:,} carry no signature of SNS: whoever wrote {self._place} may have sent them"] if unsigned else []
         notes += [f"{bad:,} can't be read: kept aside in {self.aside}"] if bad else []
         return Pending(len(new) + len(unkept), "notifications", "; ".join(notes))
+
+    @property
+    def _place(self) -> str:
+        return "to standard input" if self.source == STDIN else "that file"
 
     def _so(self, rows: int, ignored: int, bad: int) -> str:
         if rows:
@@ -152,7 +158,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         read.bounced.missing([("", "")])
         depth = read.sqs.depth(self.queue, self.region)
         if depth.waiting:
-            return Pending(depth.waiting, "messages", "as SQS estimates them")
+            return Pending(depth.waiting, "messages", "as SQS estimates them; SNS's signature is verified where a message has one")
         if depth.in_flight:
             return Settling(f"{depth.in_flight:,} messages are with a consumer, or with one that died: waiting for them to go or come back")
         delayed = f" but for {depth.delayed:,} delayed, which can't be received yet" if depth.delayed else ""

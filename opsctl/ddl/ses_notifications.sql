@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS ses_notifications (
     domain text NOT NULL,           -- the part after the @
     kind text NOT NULL CHECK (kind IN ('bounce', 'complaint')),
     type text NOT NULL,             -- Permanent, Transient, Undetermined; of a complaint the feedback type, as abuse
-    subtype text NOT NULL,          -- General, NoEmail, Suppressed, MailboxFull ...; Manual for a mark by hand
+    subtype text NOT NULL,          -- General, NoEmail, Suppressed, MailboxFull ...; Manual for a mark by hand;
+                                    -- NoFailure where no delivery report says that it failed, as of an out-of-office answer
     at timestamptz NOT NULL,        -- when it happened, as SES says
     counted_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (feedback_id, recipient)

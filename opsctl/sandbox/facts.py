@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
+from opsctl.sandbox.aws.sns_signing import new_key
 from opsctl.sandbox.seed import ADMIN_ID, AUTH_TEST_ID, OWNER, READER, RESCUE
 from opsctl.sandbox.tokens import Access, access_token
 
@@ -59,6 +60,7 @@ def new() -> dict[str, str]:
         "admin_email": f"user{ADMIN_ID}@example.com",
         "auth_test_email": f"user{AUTH_TEST_ID}@example.com",
         "jwt_secret": jwt_secret,
+        "sns_key": new_key(),
         "admin_token": access_token(administrator, jwt_secret, TEN_YEARS),
     }
     random = {name: PREFIXED.get(name, "") + secrets.token_hex(18) for name in (*RANDOM, *PREFIXED)}

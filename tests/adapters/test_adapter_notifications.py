@@ -24,7 +24,7 @@ from opsctl.errors import ConfigurationError, Moved, ReadOnly, SystemFailed, Wai
 from opsctl.sandbox.aws import notifications as made
 
 AT = 1_780_000_000.0
-LINE = made.sns(made.bounce("Permanent", "General", ["jane@example.com"], AT), AT)
+LINE = json.dumps(made.bounce("Permanent", "General", ["jane@example.com"], AT))
 
 
 class Input(io.TextIOWrapper):

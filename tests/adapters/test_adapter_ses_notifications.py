@@ -7,20 +7,34 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from opsctl.adapters.ses_notifications import Malformed, Rules, read
+from opsctl.adapters.ses_notifications import BOUNCES, FAILURES, Malformed, Rules, read
+from opsctl.adapters.sns_signatures import Envelope, Unsigned
 from opsctl.sandbox.aws import notifications as made
+from opsctl.sandbox.aws.sns_signing import Signer, new_key
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 AT = NOW.timestamp() - 3600
 ACCOUNT = "123456789012"
-RULES = Rules(frozenset([ACCOUNT]), frozenset(), NOW)
-PERMANENT = ["General", "NoEmail", "Suppressed", "OnAccountSuppressionList"]
-TRANSIENT = ["General", "MailboxFull", "MessageTooLarge", "ContentRejected", "AttachmentRejected"]
+SIGNER = Signer(new_key(), f"https://sns.{made.REGION}.amazonaws.com")
+
+
+def genuine(found: Envelope) -> None:
+    if json.loads(SIGNED)["Signature"] != found.signature:
+        raise Unsigned("its signature isn't Amazon's")
+
+
+RULES = Rules(frozenset([ACCOUNT]), frozenset(), NOW, genuine)
+PERMANENT = ["General", "NoEmail", "Suppressed", "OnAccountSuppressionList", "OnTenantSuppressionList"]
+TRANSIENT = ["General", "MailboxFull", "MessageTooLarge", "CustomTimeoutExceeded", "ContentRejected", "AttachmentRejected"]
 
 
 def bounce(kind: str = "Permanent", subtype: str = "General", *recipients: str, **more: Any) -> dict[str, Any]:
     return made.bounce(kind, subtype, list(recipients) or ["jane@example.com"], AT, **more)
+
+
+SIGNED = made.sns(bounce(), AT, SIGNER)
 
 
 def text(told: dict[str, Any]) -> str:
@@ -31,7 +45,8 @@ def text(told: dict[str, Any]) -> str:
     ("kind", "subtype", "effect"),
     [("Permanent", each, "bounced") for each in PERMANENT]
     + [("Transient", each, "soft") for each in TRANSIENT]
-    + [("Undetermined", "Undetermined", "soft")],
+    + [("Undetermined", "Undetermined", "soft"), ("Permanent", "EmailValidationSuppressed", "none")]
+    + [("Permanent", "UnsubscribedRecipient", "none")],
 )
 @pytest.mark.parametrize("event", [False, True])
 def test_every_bounce(kind: str, subtype: str, effect: str, event: bool) -> None:
@@ -58,17 +73,61 @@ def test_every_complaint(kind: str | None, effect: str) -> None:
     assert (row.kind, row.type, row.effect) == ("complaint", kind or "unknown", effect)
 
 
-def test_a_complaint_about_a_suppressed_address() -> None:
+@pytest.mark.parametrize("subtype", ["OnAccountSuppressionList", "OnTenantSuppressionList"])
+def test_nobody_complains_of_a_mail_that_wasnt_sent(subtype: str) -> None:
     told = made.complaint(None, ["jane@example.com"], AT)
-    told["complaint"]["complaintSubType"] = "OnAccountSuppressionList"
+    told["complaint"]["complaintSubType"] = subtype
     [row] = read(text(told), RULES)
-    assert (row.subtype, row.effect) == ("OnAccountSuppressionList", "complained")
+    assert (row.subtype, row.effect) == (subtype, "none")
+
+
+@pytest.mark.parametrize("kind", ["Transient/General", "Undetermined/Undetermined"])
+@pytest.mark.parametrize(
+    ("report", "failed"),
+    [
+        ({}, False),
+        ({"action": None, "status": None, "diagnosticCode": None}, False),
+        ({"action": "", "status": ""}, False),
+        ({"action": "delayed", "status": "4.4.7"}, False),
+        ({"action": "delivered"}, False),
+        ({"action": "relayed", "diagnosticCode": "smtp; 250 ok"}, False),
+        ({"action": "expanded"}, False),
+        ({"action": "failed"}, True),
+        ({"action": "Failed", "status": "5.0.0"}, True),
+        ({"status": "4.4.7"}, True),
+        ({"diagnosticCode": "smtp; 452 later"}, True),
+    ],
+)
+def test_only_a_delivery_report_makes_a_failure_of_an_answer(kind: str, report: dict[str, str], failed: bool) -> None:
+    """SES calls an out-of-office answer a transient bounce, and doesn't count it either."""
+    told = bounce(*kind.split("/"), report=False)
+    told["bounce"]["bouncedRecipients"][0] |= report
+    [row] = read(text(told), RULES)
+    expected = kind.partition("/")[2] if failed else "NoFailure"
+    assert (row.subtype, row.effect, f"{row.type}/{row.subtype}" in FAILURES) == (expected, "soft" if failed else "none", failed)
+
+
+def test_each_recipient_has_a_report_of_its_own() -> None:
+    told = bounce("Transient", "General", "a@example.com", "b@example.com")
+    told["bounce"]["bouncedRecipients"][1] = {"emailAddress": "b@example.com"}
+    assert [row.effect for row in read(text(told), RULES)] == ["soft", "none"]
+
+
+def test_what_our_own_mail_was_refused_for_is_no_reason_to_deactivate() -> None:
+    """Nor is what SES never sent, or what SES advises against."""
+    assert set(FAILURES) & set(BOUNCES) == {
+        "Permanent/General",
+        "Permanent/NoEmail",
+        "Permanent/Suppressed",
+        "Transient/General",
+        "Transient/MailboxFull",
+        "Undetermined/Undetermined",
+    }
 
 
 def wrappings() -> dict[str, str]:
     """The same notification as each way of delivery hands it over."""
-    told = bounce()
-    sns = made.sns(told, AT)
+    told, sns = bounce(), SIGNED
     return {
         "raw": text(told),
         "SNS": sns,
@@ -81,7 +140,10 @@ def wrappings() -> dict[str, str]:
 @pytest.mark.parametrize("wrapping", wrappings())
 def test_every_wrapping_gives_the_same(wrapping: str) -> None:
     found = wrappings()
-    assert read(found[wrapping], RULES) == read(found["raw"], RULES)
+    [row], [raw] = read(found[wrapping], RULES), read(found["raw"], RULES)
+    assert structs.replace(row, signed=False) == raw
+    assert row.signed == (wrapping not in ("raw", "EventBridge"))
+    assert not raw.signed
 
 
 def test_each_recipient_is_counted_for_itself() -> None:
@@ -135,8 +197,9 @@ BROKEN = {
     with_("a\0b", "bounce", "feedbackId"): "feedbackId",
     with_(7, "bounce", "feedbackId"): "feedbackId",
     with_("x" * 257, "bounce", "feedbackId"): "feedbackId",
-    with_("Wobbly", "bounce", "bounceType"): "Wobbly, which SES doesn't have",
+    with_("Wobbly", "bounce", "bounceType"): "Wobbly, which opsctl doesn't know",
     with_("a\nb", "bounce", "bounceSubType"): "no word",
+    with_("Wobbly", "bounce", "bounceSubType"): "bounceSubType is Wobbly, which opsctl doesn't know",
     with_([], "bounce", "bouncedRecipients"): "no recipient",
     with_([{}], "bounce", "bouncedRecipients"): "emailAddress",
     with_([{"emailAddress": "nobody"}], "bounce", "bouncedRecipients"): "no e-mail address",
@@ -165,7 +228,7 @@ def test_without_its_own_time_it_happened_when_the_mail_was_sent() -> None:
 
 
 def forged(**fields: str) -> str:
-    return json.dumps(json.loads(made.sns(bounce(), AT)) | fields)
+    return json.dumps(json.loads(SIGNED) | fields)
 
 
 @pytest.mark.parametrize(
@@ -174,10 +237,7 @@ def forged(**fields: str) -> str:
         ({"TopicArn": "arn:aws:sns:us-east-1:210987654321:ses-feedback"}, "a topic that isn't ours"),
         ({"TopicArn": ""}, "names no topic"),
         ({"TopicArn": "arn:aws:s3:::x"}, "names no topic"),
-        ({"SigningCertURL": ""}, "isn't Amazon's"),
-        ({"SigningCertURL": made.CERTIFICATE.replace("https", "http")}, "isn't Amazon's"),
-        ({"SigningCertURL": made.CERTIFICATE.replace(".com/", ".com.evil.example/")}, "isn't Amazon's"),
-        ({"SigningCertURL": made.CERTIFICATE.replace("https://sns.", "https://evil.example/sns.")}, "isn't Amazon's"),
+        ({"Signature": "NOT A SIGNATURE"}, "isn't Amazon's"),
         ({"Type": "SubscriptionConfirmation"}, "SubscriptionConfirmation"),
         ({"Message": "hello"}, "not a notification's JSON"),
     ],
@@ -188,8 +248,10 @@ def test_what_is_not_from_our_topic_is_forged(fields: dict[str, str], why: str) 
 
 
 def test_where_topics_are_named_only_they_count() -> None:
-    named = Rules(frozenset([ACCOUNT]), frozenset([made.TOPIC]), NOW)
+    named = structs.replace(RULES, topics=frozenset([made.TOPIC]))
     assert read(forged(), named)
+    with pytest.raises(Malformed, match="no signature"):
+        read(text(bounce()), named)
     with pytest.raises(Malformed, match="isn't ours"):
         read(forged(TopicArn=f"{made.TOPIC}-other"), named)
 

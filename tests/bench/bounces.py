@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ def lines(addresses: list[str]) -> Iterator[str]:
         kind = ("Permanent", "General") if number % 10 == 0 else ("Transient", "MailboxFull")
         told = notifications.bounce(*kind, [addresses[number % len(addresses)]], now)
         told["bounce"]["feedbackId"] = f"0100017f-{number:012}-000000"
-        line = notifications.sns(told, now)
+        line = json.dumps(told)
         if number % (NOTIFICATIONS // AGAIN) == 0:
             again.append(line)
         yield line

@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import stat
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +20,21 @@ from world import World
 from opsctl.adapters.aws.sqs import Sqs
 from opsctl.adapters.bounced import Bounced
 from opsctl.sandbox.aws import notifications
+from opsctl.sandbox.aws.sns_signing import Signer
 
 AT = 1_780_000_000.0
-SEEDED = {"counted": 25, "bounced": 8, "complained": 5, "soft": 9, "unknown": 1, "repeated": 3, "ignored": 2, "kept aside": 1, "read": 29}
+SEEDED = {
+    "counted": 25,
+    "bounced": 8,
+    "complained": 5,
+    "soft": 9,
+    "unknown": 1,
+    "repeated": 3,
+    "ignored": 2,
+    "kept aside": 1,
+    "unsigned": 1,
+    "read": 29,
+}
 STATUS = "SELECT count(*) FROM users WHERE email_status = '{}'"
 ADDED = "SELECT sum(bounce_count) - 5 FROM users WHERE id BETWEEN 3 AND 99 OR id = 500"
 # What a new world has counted before isn't looked at.
@@ -29,7 +42,12 @@ ROWS = "SELECT count(*) FROM ses_notifications WHERE feedback_id NOT LIKE 'seede
 
 
 def line(kind: str = "Permanent", address: str = "user21@example.com", at: float = AT) -> str:
-    return notifications.sns(notifications.bounce(kind, "General", [address], at), at)
+    return json.dumps(notifications.bounce(kind, "General", [address], at))
+
+
+def signed(world: World, told: dict[str, Any], version: str = "1") -> str:
+    """A notification as SNS delivers it in this world."""
+    return notifications.sns(told, AT, Signer(world.facts["sns_key"], world.facts["aws"]), version)
 
 
 def write(world: World, *lines: str) -> str:
@@ -160,7 +178,7 @@ def test_addresses_stay_out_of_the_plan_and_the_ledger(world: World) -> None:
 
 
 def test_forged_ones_are_kept_aside(world: World) -> None:
-    foreign = line().replace(notifications.ACCOUNT, "210987654321")
+    foreign = signed(world, json.loads(line())).replace(notifications.ACCOUNT, "210987654321")
     done = told(
         world, "bounces", "process", write(world, foreign, line(address="user22@example.com")), "--aside", str(world.home / "a"), "-y"
     )
@@ -171,15 +189,74 @@ def test_forged_ones_are_kept_aside(world: World) -> None:
     assert told(world, "bounces", "process", str(world.home / "a"), "-n", code=3)["changes"][0]["impact"]["count"] == 1
 
 
+def test_what_sns_didnt_sign_counts_for_nobody(world: World) -> None:
+    told_of = notifications.complaint("abuse", ["user21@example.com"], AT)
+    whole = json.loads(signed(world, told_of))
+    forged = [
+        whole | {"Signature": "NOT A SIGNATURE"},
+        whole | {"Message": whole["Message"].replace("user21@", "user22@")},
+        whole | {"SigningCertURL": f"https://sns.{notifications.REGION}.amazonaws.com/SimpleNotificationService-0123abcd.pem"},
+        whole | {"SigningCertURL": f"{world.facts['aws']}/SimpleNotificationService-0123abcd.pem"},
+        whole | {"SigningCertURL": f"{world.facts['notices']}/SimpleNotificationService-0123abcd.pem"},
+    ]
+    file = write(world, *map(json.dumps, forged))
+    found = told(world, "bounces", "process", file, "--aside", str(world.home / "a"), "-y")["changes"][0]
+    assert (found["evidence"]["counted"], found["evidence"]["kept aside"]) == (0, 5)
+    kept = (world.home / "a").read_text()
+    assert kept.count("its signature isn't Amazon's") == 2
+    assert kept.count("a certificate that isn't Amazon's") == 2
+    assert kept.count("a certificate that Amazon doesn't have") == 1
+    assert world.count(ROWS) == 0
+    for version in ("1", "2"):
+        again = notifications.complaint("abuse", [f"user2{version}@example.com"], AT)
+        shown = told(world, "bounces", "process", write(world, signed(world, again, version)), "-n", code=3)["changes"][0]
+        assert "signature" not in shown["impact"].get("note", "")
+        told(world, "bounces", "process", str(world.home / "bounces.jsonl"), "-y")
+    assert world.count(STATUS.format("complained")) == 2
+
+
+def test_what_carries_no_signature_is_said_to(world: World) -> None:
+    shown = world.opsctl("bounces", "process", write(world, line()), "-n", check=3)
+    assert "1 carry no signature of SNS: whoever wrote that file may have sent them" in " ".join((shown.out + shown.err).split())
+    world.configure({"[bounces]\n": f'[bounces]\ntopics = ["{notifications.TOPIC}"]\n'})
+    found = told(world, "bounces", "process", write(world, line(), signed(world, json.loads(line("Transient")))), "-y")
+    assert (found["changes"][0]["evidence"]["counted"], found["changes"][0]["evidence"]["kept aside"]) == (1, 1)
+
+
+def test_a_certificate_that_cant_be_fetched_puts_nothing_aside(world: World) -> None:
+    file = write(world, signed(world, json.loads(line())))
+    world.fault("aws", "*", "fail", times=50)
+    done = world.opsctl("bounces", "process", file, "-y", check=1)
+    assert "Traceback" not in done.err
+    assert not list(world.ledger.parent.glob("aside-*"))
+
+
+def test_somebody_who_is_out_of_office_is_not_deactivated(world: World) -> None:
+    """SES makes a transient bounce of each automatic answer; the runbook's threshold is five."""
+    harmless = [("Transient", "General", False), ("Undetermined", "Undetermined", False), ("Transient", "MessageTooLarge", True)]
+    harmless += [("Transient", each, True) for each in ("ContentRejected", "AttachmentRejected", "CustomTimeoutExceeded")]
+    harmless += [("Permanent", "OnAccountSuppressionList", True), ("Permanent", "UnsubscribedRecipient", True)]
+    now = time.time()
+    told_of = [
+        notifications.bounce(kind, subtype, [f"user{60 + number}@example.com"], now - 3_600 * n, report=report)
+        for number, (kind, subtype, report) in enumerate(harmless)
+        for n in range(1, 8)
+    ]
+    told(world, "bounces", "process", write(world, *map(json.dumps, told_of)), "-y")
+    assert world.count("SELECT sum(bounce_count) FROM users WHERE id IN (60, 61)") == 0
+    told(world, "bounces", "enforce", "--accept-outage", "-y")
+    assert world.count("SELECT count(*) FROM users WHERE is_active IS NOT TRUE AND id BETWEEN 60 AND 67") == 0
+
+
 def test_a_file_with_nothing_for_us_changes_nothing(world: World) -> None:
-    delivery = notifications.sns({"notificationType": "Delivery", "mail": {}}, AT)
+    delivery = json.dumps({"notificationType": "Delivery", "mail": {}})
     for lines, why in (([], "it is empty"), ([delivery], "there is nothing to count in it (1 of other kinds)")):
         shown = told(world, "bounces", "process", write(world, *lines), "-y")
         assert (shown["result"], shown["changes"][0]["why"]) == ("unchanged", why)
 
 
 def test_a_file_of_which_nothing_can_be_read_doesnt_pass_for_an_empty_one(world: World) -> None:
-    delivery = notifications.sns({"notificationType": "Delivery", "mail": {}}, AT)
+    delivery = json.dumps({"notificationType": "Delivery", "mail": {}})
     shown = told(world, "bounces", "process", write(world, delivery, "nonsense", "more of it"), "-y")
     assert shown["changes"][0]["why"].startswith(
         "2 of the 3 messages in it can't be read, and the others count for nobody; what can't be read"
@@ -283,7 +360,7 @@ def test_a_mark_that_a_notification_says_too_is_not_taken_back(world: World) -> 
 
 
 def test_a_mark_and_its_notification_count_once(world: World) -> None:
-    told_of = json.loads(json.loads(line())["Message"])["bounce"]["feedbackId"]
+    told_of = json.loads(line())["bounce"]["feedbackId"]
     marked = told(world, "bounces", "mark", "User21@example.com", "--hard", "--notification", told_of, "-y")
     assert marked["changes"][0]["before"] == "ok"
     assert told(world, "bounces", "process", write(world, line()), "-y")["result"] == "unchanged"

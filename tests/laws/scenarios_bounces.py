@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from scenario import Scenario
@@ -10,9 +11,9 @@ from world import World
 from opsctl.sandbox.aws import notifications
 
 AT = 1_780_000_000.0
-HARD = notifications.sns(notifications.bounce("Permanent", "General", ["User21@Example.com"], AT), AT)
-SOFT = notifications.sns(notifications.bounce("Transient", "MailboxFull", ["user31@example.com"], AT), AT)
-SPAM = notifications.sns(notifications.complaint("abuse", ["user41@example.com"], AT), AT)
+HARD = json.dumps(notifications.bounce("Permanent", "General", ["User21@Example.com"], AT))
+SOFT = json.dumps(notifications.bounce("Transient", "MailboxFull", ["user31@example.com"], AT))
+SPAM = json.dumps(notifications.complaint("abuse", ["user41@example.com"], AT))
 LINES = f"{HARD}\n{SOFT}\n{SPAM}\n{SOFT}\nno notification\n"
 KEY = "0100017f-by-hand"
 

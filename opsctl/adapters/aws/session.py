@@ -186,6 +186,11 @@ class AwsSession:
             )
         self._proven = True
 
+    def regions(self, service: str) -> set[str]:
+        """Every region of every partition in which the installed SDK knows `service`."""
+        found = self._botocore
+        return {region for partition in found.get_available_partitions() for region in found.get_available_regions(service, partition)}
+
     def _made(self, key: tuple[str, str]) -> Any:
         if key in self._clients:
             return self._clients[key]

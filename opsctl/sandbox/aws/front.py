@@ -29,6 +29,7 @@ from opsctl.sandbox.aws.rdsdata import RdsData
 from opsctl.sandbox.aws.secretsmanager import SecretsManager
 from opsctl.sandbox.aws.seed import Seed, fill_facts
 from opsctl.sandbox.aws.shields import Shields
+from opsctl.sandbox.aws.sns_signing import Signer
 from opsctl.sandbox.aws.sts import Sts, check_key
 from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.trail import Trail
@@ -80,7 +81,8 @@ class AwsPart:
         self.logs = Logs(timeline, world.wait, moto)
         self.lambdas = Lambda(timeline, world.wait, moto)
         self.cloudwatch = CloudWatch(timeline, moto)
-        self.mail = Mail(timeline, moto)
+        self._signer = Signer(world.facts["sns_key"], world.facts.get("aws", ""))
+        self.mail = Mail(timeline, moto, self._signer)
         self.people = People(timeline, world.facts["access_key_id"])
         self.trail = Trail(timeline, world.wait, self.people.owner)
         self.shields = Shields(timeline, moto)
@@ -108,6 +110,8 @@ class AwsPart:
 
     def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one AWS call, in the protocol in which it came."""
+        if environ.get("PATH_INFO") == self._signer.path:
+            return send(Answer(200, [("Content-Type", "application/x-pem-file")], self._signer.certificate), start_response)
         request = read_request(environ)
         try:
             answer = self._answer(request)

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from opsctl.sandbox.aws import notifications
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import REGION
+from opsctl.sandbox.aws.sns_signing import Signer
 from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
 
@@ -62,8 +63,9 @@ def sent(now: float) -> Iterator[Point]:
 class Mail:
     """The calls of SES and its queue that the sandbox answers itself, by the service that signs them."""
 
-    def __init__(self, timeline: Timeline, moto: Moto) -> None:
+    def __init__(self, timeline: Timeline, moto: Moto, signer: Signer) -> None:
         self._timeline = timeline
+        self._signer = signer
         self._moto = moto
         self._suppressed: dict[str, tuple[str, float]] = {}
         self.services: dict[str, dict[str, Operation]] = {
@@ -80,7 +82,7 @@ class Mail:
     def seed(self) -> None:
         """A queue for SES's notifications, a sender, and the addresses that SES no longer sends to."""
         self._moto.json("sqs", REGION, "AmazonSQS.CreateQueue", {"QueueName": "ses-notifications"})
-        notifications.fill(self._moto, self._timeline.now())
+        notifications.fill(self._moto, self._timeline.now(), self._signer)
         self._moto.query("ses", REGION, "VerifyEmailIdentity", EmailAddress="no-reply@example.com")
         now = self._timeline.now()
         gone = [f"former{number}@example.{('net', 'org')[number % 2]}" for number in range(1, 9)]

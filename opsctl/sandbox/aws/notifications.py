@@ -12,10 +12,10 @@ from typing import Any
 
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.sns_signing import Signer
 
 QUEUE = "ses-notifications"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:ses-feedback"
-CERTIFICATE = f"https://sns.{REGION}.amazonaws.com/SimpleNotificationService-9c6465fa7f48f5cacd23014631ec1136.pem"
 SENDER = "no-reply@example.com"
 NAMES = uuid.UUID("6f1c1d1e-5a54-4d50-9f0a-9a5c6f7f6e11")
 
@@ -48,39 +48,41 @@ AGAIN = (0, 0, 7)
 """Which of the messages SNS delivers again: at least once is all that it promises."""
 
 
-def fill(moto: Moto, now: float) -> None:
+def fill(moto: Moto, now: float, signer: Signer) -> None:
     """Put everything into the queue, ten messages a call."""
     url = json.loads(moto.json("sqs", REGION, "AmazonSQS.GetQueueUrl", {"QueueName": QUEUE}).body)["QueueUrl"]
-    bodies = messages(now)
+    bodies = messages(now, signer)
     for first in range(0, len(bodies), 10):
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[first : first + 10])]
         moto.json("sqs", REGION, "AmazonSQS.SendMessageBatch", {"QueueUrl": url, "Entries": entries})
 
 
-def messages(now: float) -> list[str]:
+def messages(now: float, signer: Signer) -> list[str]:
     """The bodies of the queue's messages: notifications, some twice, other kinds, a raw one, and one that a program broke."""
     told = [bounce(kind, subtype, [_user(n) for n in users], now - 60 * ago) for kind, subtype, users, ago in BOUNCES]
     told += [complaint(kind, [_user(n)], now - 60 * ago) for kind, n, ago in COMPLAINTS]
     told.append(bounce("Permanent", "General", ["User28 <USER28@Example.COM>"], now - 60 * 100))
     told.append(bounce("Permanent", "NoEmail", ["somebody-who-left@example.com"], now - 60 * 95))
     told += [_other("Delivery", _user(n), now - 60 * n) for n in (51, 52)]
-    wrapped = [sns(each, now) for each in told]
+    # A topic signs by version 1 unless somebody has set the other.
+    wrapped = [sns(each, now, signer, "2" if n % 5 == 4 else "1") for n, each in enumerate(told)]
     wrapped += [wrapped[n] for n in AGAIN]
     raw = json.dumps(bounce("Transient", "General", [_user(37)], now - 60 * 90, event=True))
     return [*wrapped, raw, wrapped[1][: len(wrapped[1]) // 2]]
 
 
-def bounce(kind: str, subtype: str, recipients: list[str], at: float, *, event: bool = False) -> dict[str, Any]:
-    """A bounce; as `event`, in the shape in which a configuration set publishes it."""
+def bounce(kind: str, subtype: str, recipients: list[str], at: float, *, event: bool = False, report: bool = True) -> dict[str, Any]:
+    """A bounce; as `event`, in the shape in which a configuration set publishes it.
+
+    Without a delivery `report` it is what SES makes of an out-of-office answer.
+    """
     status = "5.1.1" if kind == "Permanent" else "4.4.7"
+    delivery = {"action": "failed", "status": status, "diagnosticCode": f"smtp; {status} for the sandbox"} if report else {}
     content = {
         "feedbackId": _feedback(kind, subtype, int(at), *recipients),
         "bounceType": kind,
         "bounceSubType": subtype,
-        "bouncedRecipients": [
-            {"emailAddress": each, "action": "failed", "status": status, "diagnosticCode": f"smtp; {status} for the sandbox"}
-            for each in recipients
-        ],
+        "bouncedRecipients": [{"emailAddress": each, **delivery} for each in recipients],
         "timestamp": _time(at),
         "reportingMTA": "dsn; a8-50.smtp-out.amazonses.com",
     }
@@ -101,8 +103,8 @@ def complaint(kind: str | None, recipients: list[str], at: float) -> dict[str, A
     return {"notificationType": "Complaint", "complaint": content, "mail": _mail(recipients, at)}
 
 
-def sns(message: dict[str, Any], now: float) -> str:
-    """What SNS puts around a message on its way into a queue."""
+def sns(message: dict[str, Any], now: float, signer: Signer, version: str = "1") -> str:
+    """What SNS puts around a message on its way into a queue, and signs."""
     text = json.dumps(message)
     wrapped = {
         "Type": "Notification",
@@ -110,12 +112,9 @@ def sns(message: dict[str, Any], now: float) -> str:
         "TopicArn": TOPIC,
         "Message": text,
         "Timestamp": _time(now),
-        "SignatureVersion": "1",
-        "Signature": "c2FuZGJveA==",
-        "SigningCertURL": CERTIFICATE,
-        "UnsubscribeURL": f"https://sns.{REGION}.amazonaws.com/?Action=Unsubscribe&SubscriptionArn={TOPIC}:{uuid.UUID(int=7)}",
     }
-    return json.dumps(wrapped)
+    unsubscribe = f"https://sns.{REGION}.amazonaws.com/?Action=Unsubscribe&SubscriptionArn={TOPIC}:{uuid.UUID(int=7)}"
+    return json.dumps({**signer.sign(wrapped, version), "UnsubscribeURL": unsubscribe})
 
 
 def _other(kind: str, recipient: str, at: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from opsctl.sandbox.aws import seed_logs
 from opsctl.sandbox.aws.ecr import digest_of
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER, HH_REGION, REGION
+from opsctl.sandbox.aws.sns_signing import new_key
 
 if TYPE_CHECKING:
     from opsctl.sandbox.aws.front import AwsPart
@@ -71,6 +72,8 @@ def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = tim
     facts.setdefault("mail_key", secrets.token_hex(16))
     facts.setdefault("tls_pin", secrets.token_hex(32))
     facts.setdefault("hs_token", f"pat-sandbox-{secrets.token_hex(16)}")
+    if "sns_key" not in facts:
+        facts["sns_key"] = new_key()
     if "admin_token" not in facts:
         administrator = tokens.Access(1, "admin", session_id=0, issued_at=int(clock() * 1000))
         facts["admin_token"] = tokens.access_token(administrator, facts["jwt_secret"], TOKEN_SECONDS)
