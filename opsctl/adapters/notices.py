@@ -6,7 +6,7 @@ ConfigurationError.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,10 +24,25 @@ if TYPE_CHECKING:
 Severity = Literal["critical", "error", "warning", "info"]
 Status = Literal["investigating", "identified", "monitoring", "resolved"]
 
+OPEN = frozenset({"investigating", "identified", "monitoring"})
+"""The statuses of an incident that goes on."""
+OVER = frozenset({"resolved", "postmortem"})
+"""Those of one that has ended: `postmortem` is a resolved one whose report was published."""
+MAINTENANCE = frozenset({"scheduled", "in_progress", "verifying", "completed"})
+"""Those of a scheduled maintenance, which the same list holds, and which is no incident."""
+
+PAGE, PAGES = 100, 10
+"""How many incidents a call gives at most, and how many calls are made."""
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True)
 class StatusIncident:
-    """An incident as the status page shows it; `body` is its newest update's text, `said_at` when that was posted."""
+    """An incident as the status page shows it; `body` is its newest update's text, `said_at` when that was posted.
+
+    `status` is one of OPEN, OVER or MAINTENANCE. Of one that can't be read `problem` says why, and only id and name count, as far as there
+    are any.
+    """
 
     id: str
     name: str
@@ -35,11 +50,17 @@ class StatusIncident:
     body: str
     created_at: datetime
     said_at: datetime
+    problem: str = ""
 
     @property
     def open(self) -> bool:
-        """Whether it isn't resolved."""
-        return self.status != "resolved"
+        """Whether it goes on."""
+        return self.status in OPEN
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.status in OVER
 
 
 class Slack(Adapter):
@@ -105,11 +126,17 @@ class Statuspage(Adapter):
         self._http = Http(channels.status_base, system="Statuspage", writing=systems.writing, sandbox=systems.config.sandbox)
 
     def incidents(self) -> list[StatusIncident]:
-        """The newest incidents of the page, newest first."""
-        found = self._http.ask("GET", self._incidents, headers=self._headers, params={"limit": "100"}).json()
-        if not isinstance(found, list):
-            raise SystemFailed("Statuspage sent no list of incidents.", "Check status-base in [channels].")
-        return [_incident(each) for each in found]
+        """The incidents and maintenances of the page, newest first; one that can't be read has a `problem`, and bars no other."""
+        found: list[StatusIncident] = []
+        for page in range(1, PAGES + 1):
+            params = {"limit": str(PAGE), "page": str(page)}
+            listed = self._http.ask("GET", self._incidents, headers=self._headers, params=params).json()
+            if not isinstance(listed, list):
+                raise SystemFailed("Statuspage sent no list of incidents.", "Check status-base in [channels].")
+            found += [_listed(each) for each in listed]
+            if len(listed) < PAGE:
+                break
+        return found
 
     @writes
     def post(self, name: str, status: Status, body: str) -> StatusIncident:
@@ -141,6 +168,18 @@ def _incident(found: dict[str, Any], *, effect: bool = False) -> StatusIncident:
         if effect:
             raise OutcomeUnknown("Statuspage said yes in words that can't be read.", "Look at the status page.") from None
         raise SystemFailed("Statuspage sent an incident that can't be read.", "Check status-base in [channels].") from None
+
+
+def _listed(found: Any) -> StatusIncident:
+    """One of a list, which is read for the sake of others: it says itself what is wrong with it."""
+    try:
+        read = _incident(found)
+        known = read.status in OPEN | OVER | MAINTENANCE
+        return read if known else replace(read, problem="its status is one that opsctl doesn't know")
+    except SystemFailed:
+        held = found if isinstance(found, dict) else {}
+        id, name = (str(held.get(each) or "") for each in ("id", "name"))
+        return StatusIncident(id, name, "", "", EARLIEST, EARLIEST, "it can't be read")
 
 
 def _time(text: str) -> datetime:

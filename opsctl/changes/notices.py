@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
+from opsctl.errors import SystemFailed
 
 if TYPE_CHECKING:
     from opsctl.adapters.notices import StatusIncident
@@ -158,8 +159,42 @@ class StatusChange(Change, frozen=True, kw_only=True):
         """`status-page/TITLE`."""
         return f"status-page/{self.title}"
 
-    def _named(self, systems: Systems) -> list[StatusIncident]:
-        return [incident for incident in systems.statuspage.incidents() if incident.name == self.title]
+    def _named(self, systems: Systems) -> Named:
+        """The incidents of this title; raises SystemFailed where one of them can't be judged. A maintenance is no incident."""
+        found = systems.statuspage.incidents()
+        named = [incident for incident in found if incident.name == self.title]
+        for incident in named:
+            if incident.problem:
+                raise SystemFailed(
+                    f"Nobody knows whether the incident {incident.id} of that title is open: {incident.problem}.",
+                    "Look at the status page, and end it there or choose another title.",
+                )
+        named = [incident for incident in named if incident.open or incident.over]
+        return Named(named, sum(not incident.name for incident in found))
+
+
+class Named(NamedTuple):
+    """The incidents of one title, and how many of the page's have no title that can be read."""
+
+    incidents: list[StatusIncident]
+    nameless: int
+
+    @property
+    def told(self) -> str:
+        """What the people who subscribed notice, and what of the page couldn't be judged."""
+        unread = f"; {self.nameless} of the page's incidents can't be read, and one may have this title" if self.nameless else ""
+        return f"subscribers are told{unread}"
+
+    @property
+    def open(self) -> list[StatusIncident]:
+        """Those that go on."""
+        return [incident for incident in self.incidents if incident.open]
+
+    @property
+    def meant(self) -> list[StatusIncident]:
+        """Those that go on, or the one of which something was said last; the newest word first."""
+        newest = sorted(self.incidents, key=lambda incident: incident.said_at, reverse=True)
+        return [incident for incident in newest if incident.open] or newest[:1]
 
 
 class PostStatus(StatusChange, frozen=True, kw_only=True):
@@ -178,24 +213,20 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """List the page's incidents."""
-        for newest in self._meant(read)[:1]:
+        named = self._named(read)
+        for newest in named.meant[:1]:
             # The page may fold white space.
             if newest.status == self.status and newest.body.split() == self.text.split():
                 return Done(f"incident {newest.id} says {self.status}, in these words")
-        return Pending(1, "notices", "subscribers are told")
+        return Pending(1, "notices", named.told)
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One POST, or a PATCH of the incident that is there; several of them only to resolve all that are open."""
-        meant = self._meant(write)
+        meant = self._named(write).meant
         if self.status != "resolved":
             meant = [incident for incident in meant if incident.open][:1]
         told = [write.statuspage.update(incident.id, self.status, self.text) for incident in meant]
         return {"incident": (told or [write.statuspage.post(self.title, self.status, self.text)])[0].id}
-
-    def _meant(self, systems: Systems) -> list[StatusIncident]:
-        """The title's open incidents, or the one of which something was said last; the newest word first."""
-        newest = sorted(self._named(systems), key=lambda incident: incident.said_at, reverse=True)
-        return [incident for incident in newest if incident.open] or newest[:1]
 
     def inverse(self) -> Change | Never:
         """Resolve it."""
@@ -222,13 +253,18 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """List the page's incidents."""
-        if still := [incident for incident in self._named(read) if incident.open]:
-            return Pending(len(still), "notices", "subscribers are told")
+        named = self._named(read)
+        if named.open:
+            return Pending(len(named.open), "notices", named.told)
+        if named.nameless:
+            raise SystemFailed(
+                f"No incident {self.title!r} is open among those that can be read; {named.nameless} can't be.", "Look at the status page."
+            )
         return Done(f"no incident {self.title!r} is open")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """A PATCH of each, and there is hardly ever more than one."""
-        meant = [incident.id for incident in self._named(write) if incident.open]
+        meant = [incident.id for incident in self._named(write).open]
         return {"incidents": [write.statuspage.update(id, "resolved", self.text).id for id in meant]}
 
     def inverse(self) -> Never:

@@ -26,6 +26,8 @@ SLACK_BURST = 5
 PAGERDUTY_KEY = "sandbox-routing-key"
 STATUSPAGE_KEY = "sandbox-statuspage-key"
 STATUSPAGE_STATES = ("investigating", "identified", "monitoring", "resolved")
+PAGE = 100
+"""How many incidents Statuspage lists at most, and by default."""
 EVENT_ACTIONS = ("trigger", "acknowledge", "resolve")
 SEVERITIES = ("critical", "error", "warning", "info")
 
@@ -126,8 +128,11 @@ class Notices:
 
     def _list_incidents(self, request: Request, page: str) -> Response:
         self._admit(request)
+        size = min(int(request.args.get("limit", PAGE)), PAGE)
+        first = (int(request.args.get("page", 1)) - 1) * size
         with self._lock:
-            return answer([incident for incident in reversed(self._incidents) if incident["page_id"] == page])
+            found = [incident for incident in reversed(self._incidents) if incident["page_id"] == page]
+        return answer(found[first : first + size])
 
     def _open_incident(self, request: Request, page: str) -> Response:
         self._admit(request)

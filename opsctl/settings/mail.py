@@ -13,10 +13,10 @@ class BounceSettings(Section, frozen=True, kw_only=True):
     """Where SES tells of bounces, and the table and columns that keep them. `queue` is the name of the SQS queue.
 
     Notifications of other `accounts` than the environment's are not counted; where `topics` (ARNs) are named, those through another SNS
-    topic, or without SNS's signature, aren't either. `visibility` is how long a message taken from the queue stays ours, `wait` how long an empty queue is asked
-    before it counts as empty. Whoever has `threshold` bounces within `window` is deactivated, but for the addresses and domains in
-    `exempt`; not when more than `domain_share` or `hour_share` of those bounces are of one domain or one hour. `marked` are the statuses
-    that mean that an address gets no mail.
+    topic, or without SNS's signature, aren't either. `visibility` is how long a message taken from the queue stays ours, `wait` how long
+    an empty queue is asked before it counts as empty. Whoever has `threshold` bounces within `window` is deactivated, but for the
+    addresses and domains in `exempt`; not when more than `domain_share` or `hour_share` of those bounces are of one domain or one hour.
+    `marked` are the statuses that mean that an address gets no mail.
     """
 
     region: str | None = None

@@ -6,6 +6,7 @@ import json
 import threading
 import urllib.request
 
+import httpx
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import Client
@@ -152,6 +153,52 @@ def test_a_status_is_posted_listed_and_brought_to_its_end(channels):
         page.update("nothing", "resolved", "")
     with pytest.raises(CredentialsInvalid):
         channels(writing=False, status="wrong-status-key").statuspage.incidents()
+
+
+def listed(id: str, **other):
+    update = {"body": "b", "created_at": "2026-01-01T00:00:00Z"}
+    return {"id": id, "name": id, "status": "resolved", "created_at": "2026-01-01T00:00:00Z", "incident_updates": [update], **other}
+
+
+def test_one_that_cant_be_read_bars_no_other(channels, monkeypatch):
+    page = channels(writing=False).statuspage
+    answers = [
+        listed("good"),
+        listed("new status", status="paused"),
+        listed("no updates", incident_updates=None),
+        listed("no time", created_at="yesterday"),
+        {"id": 7},
+        "an incident",
+        None,
+        listed("report", status="postmortem"),
+        listed("maintenance", status="in_progress"),
+    ]
+    monkeypatch.setattr(page._http.client, "request", lambda *_, **__: httpx.Response(200, json=answers))
+    found = {incident.name or incident.id: incident for incident in page.incidents()}
+    assert [name for name, each in found.items() if not each.problem] == ["good", "report", "maintenance"]
+    assert found["new status"].problem == "its status is one that opsctl doesn't know"
+    assert {(each.open, each.over) for name, each in found.items() if name != "good" and name != "report"} == {(False, False)}
+
+
+def test_every_status_of_statuspage_is_judged(channels, monkeypatch):
+    """The list of the API's reference: five of an incident, four of a scheduled maintenance."""
+    open_, over = ["investigating", "identified", "monitoring"], ["resolved", "postmortem"]
+    others = ["scheduled", "in_progress", "verifying", "completed"]
+    page = channels(writing=False).statuspage
+    answers = [listed(each, status=each) for each in (*open_, *over, *others)]
+    monkeypatch.setattr(page._http.client, "request", lambda *_, **__: httpx.Response(200, json=answers))
+    found = page.incidents()
+    assert [each.name for each in found if each.open] == open_
+    assert [each.name for each in found if each.over] == over
+    assert not [each for each in found if each.problem]
+
+
+def test_an_incident_of_the_second_page_is_found(paced):
+    made, _ = paced(0.0)
+    first = made.statuspage.post("Old", "investigating", "x")
+    for number in range(101):
+        made.statuspage.post(f"Newer {number}", "resolved", "x")
+    assert made.statuspage.incidents()[-1] == first
 
 
 def test_a_reading_one_tells_nobody(channels, sent):

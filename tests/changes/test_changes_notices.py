@@ -13,6 +13,7 @@ import pytest
 from opsctl.adapters.notices import StatusIncident
 from opsctl.changes.base import Change, Done, Pending
 from opsctl.changes.notices import EndStatus, PostStatus
+from opsctl.errors import SystemFailed
 
 TITLE = "API slow"
 LOOK = "we look into it"
@@ -82,6 +83,44 @@ def test_a_former_incident_of_that_title_says_nothing_about_a_new_one(page: Page
         ("i2", "resolved"),
     ]
     assert say(page, "resolved") == []
+
+
+def become(page: Page, status: str, problem: str = "", name: str = TITLE) -> None:
+    page.held = [replace(incident, status=status, problem=problem, name=name) for incident in page.held]
+
+
+def test_a_report_on_a_former_incident_opens_nothing(page: Page) -> None:
+    """A new outage of the same title is a new incident; the former one isn't set back."""
+    say(page, "resolved")
+    become(page, "postmortem")
+    assert say(page, "investigating") == [("i2", "investigating", LOOK)]
+    assert say(page, "resolved", "over") == [("i2", "resolved", "over")]
+
+
+@pytest.mark.parametrize("status", ["scheduled", "in_progress", "verifying", "completed"])
+def test_a_maintenance_of_that_title_is_no_incident(page: Page, status: str) -> None:
+    page.post(TITLE, "resolved", LOOK)
+    become(page, status)
+    assert say(page, "investigating") == [("i2", "investigating", LOOK)]
+
+
+def test_another_incident_that_cant_be_read_bars_nothing(page: Page) -> None:
+    page.post("Logins", "resolved", LOOK)
+    become(page, "", "it can't be read", "Logins")
+    assert say(page, "investigating") == [("i2", "investigating", LOOK)]
+    nameless = replace(page.held[-1], name="")
+    page.held = [nameless]
+    assert "1 of the page's incidents can't be read" in found(page, PostStatus(title=TITLE, status="identified", text="x")).note
+    with pytest.raises(SystemFailed, match="can't be"):
+        found(page, EndStatus(title=TITLE, text="over"))
+
+
+def test_one_of_that_title_that_cant_be_judged_stops_it(page: Page) -> None:
+    page.post(TITLE, "resolved", LOOK)
+    become(page, "paused", "its status is one that opsctl doesn't know")
+    for change in (PostStatus(title=TITLE, status="identified", text="x"), EndStatus(title=TITLE, text="over")):
+        with pytest.raises(SystemFailed, match="its status is one that opsctl doesn't know"):
+            found(page, change)
 
 
 def test_other_words_on_what_is_over_go_to_the_incident_that_ended_last(page: Page) -> None:
