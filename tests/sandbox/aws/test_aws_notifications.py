@@ -8,6 +8,7 @@ from collections import Counter
 from stand_in import Aws
 
 from opsctl.sandbox.aws import notifications
+from opsctl.sandbox.aws.sns_signing import Signer, new_key
 
 
 def test_a_few_dozen_wait_some_twice_and_one_broken(aws: Aws) -> None:
@@ -30,4 +31,5 @@ def test_a_few_dozen_wait_some_twice_and_one_broken(aws: Aws) -> None:
 
 
 def test_the_same_moment_gives_the_same_messages() -> None:
-    assert notifications.messages(1_780_000_000) == notifications.messages(1_780_000_000)
+    signer = Signer(new_key(), "http://127.0.0.1:1")
+    assert notifications.messages(1_780_000_000, signer) == notifications.messages(1_780_000_000, signer)
