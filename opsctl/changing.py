@@ -124,6 +124,7 @@ def carry_out(invocation: Invocation, plan: Plan, options: Options) -> Outcome:
 def conclude(invocation: Invocation, line: str, options: Options, work: Callable[[], Outcome]) -> None:
     """Do the work, show its outcome, or that of the error which ended it, and leave with the exit code."""
     gc.enable()
+    invocation.looks = options.dry_run
     try:
         outcome = work()
     except OpsctlError as error:

@@ -182,6 +182,7 @@ class views(Role):  # noqa: N801
 
     def run(self, invocation: Invocation, line: str, params: dict[str, Any]) -> None:
         """Show what the function returns."""
+        invocation.looks = True
         try:
             read = invocation.read
             invocation.screen.header(invocation.place)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opsctl.errors import ConfigurationError, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from opsctl.adapters.person import Person
@@ -31,6 +32,8 @@ class Invocation:
 
     def __init__(self, *, name: str | None, output: str = "table", verbose: bool = False, folder: str | None = None) -> None:
         self.name, self.output, self.verbose, self.folder = name, output, verbose, folder
+        self.looks = False
+        """Whether this invocation only looks, so that it can go on where the ledger can't be written, or not even read."""
 
     def __enter__(self) -> Invocation:
         return self
@@ -77,11 +80,23 @@ class Invocation:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger, of every environment."""
+        return self._ledger(without=True) if self.looks else self._ledger()
+
+    def _ledger(self, *, tell: Callable[[str], None] | None = None, without: bool = False) -> Ledger:
         from opsctl.changes import decode
         from opsctl.config import state_folder
         from opsctl.engine.ledger.sqlite import Ledger
 
-        return Ledger(state_folder() / "ledger.db", decode)
+        tell = self.watcher.says if without else tell
+        return Ledger(state_folder() / "ledger.db", decode, tell=tell, without=without)
+
+    @property
+    def record(self) -> Ledger:
+        """The ledger to be shown: where it can't be written, what can be read of it."""
+        if "ledger" not in self.__dict__:
+            self.__dict__["ledger"] = self._ledger(tell=self.watcher.says)
+        ledger: Ledger = self.__dict__["ledger"]
+        return ledger
 
     @cached_property
     def memory(self) -> LedgerMemory:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl import fingerprints
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
@@ -47,21 +48,21 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Compare the field's fingerprint; a file that can't be rewritten is refused here, before anything is tried."""
         now = fingerprint(read, read.client.read(Path(self.path)).edge_auth)
-        if now == self.after:
+        if fingerprints.same(now, self.after):
             return Done("its edge_auth is the given one")
-        if now != self.before:
+        if not fingerprints.same(now, self.before):
             return Moved(f"its edge_auth is now {now or 'missing'}, not {self.before or 'missing'} as reviewed")
         return Pending(1, "files")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Replace the file at once by one that differs in that field alone."""
         value = write.values.read(self.source)
-        if fingerprint(write, value) != self.after:
+        if not fingerprints.same(fingerprint(write, value), self.after):
             raise Refused(
                 f"The value from {self.source} isn't the one that was reviewed; nothing was changed.", "Give the same value again."
             )
         seen = write.client.read(Path(self.path))
-        if fingerprint(write, seen.edge_auth) != self.before:
+        if not fingerprints.same(fingerprint(write, seen.edge_auth), self.before):
             raise MovedError(
                 f"{self.path}: its edge_auth isn't as reviewed any more; it was not changed.", "Look again: opsctl client show"
             )

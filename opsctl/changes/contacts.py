@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec.structs import replace
 
+from opsctl import fingerprints
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import PartlyMade, SystemFailed
@@ -154,7 +155,8 @@ class TokenChange(Change, frozen=True, kw_only=True):
 
     def _held(self, systems: Systems) -> Contact:
         settings = systems.environment.need("hubspot")
-        return systems.hubspot.contact(self.contact, (settings.enabled, settings.requested, settings.minted), (settings.requested,))
+        wanted = (settings.enabled, settings.requested, settings.minted)
+        return systems.hubspot.contact(self.contact, wanted, (settings.requested, settings.minted))
 
     def _asked(self, held: Contact, settings: HubSpotSettings) -> datetime | None:
         """When `true` was last written to the request since the plan was made."""
@@ -164,7 +166,7 @@ class TokenChange(Change, frozen=True, kw_only=True):
     def _minted(self, held: Contact, systems: Systems) -> str | None:
         """The fingerprint of a token that isn't the one of the plan."""
         now = fingerprint(held, systems)
-        return now if now != self.before else None
+        return None if now is None or fingerprints.same(now, self.before) else now
 
 
 class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
@@ -291,13 +293,21 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
         return self.before, None
 
     def check(self, read: Systems) -> Finding:
-        """Compare the token's fingerprint."""
-        now = fingerprint(self._held(read), read)
-        if now is None:
-            return Done("that token is gone" if self.before else "there is no token")
-        if now != self.before:
-            return Done(f"the token is {now}, no longer {self.before}" if self.before else "there was no token")
-        return Pending(1, "tokens", "the customer's pairing code stops working")
+        """Compare the token's fingerprint. That it is another proves nothing by itself: the history tells that it was this contact's."""
+        held = self._held(read)
+        now = fingerprint(held, read)
+        if now is not None and fingerprints.same(now, self.before):
+            return Pending(1, "tokens", "the customer's pairing code stops working")
+        if self.before is None:
+            return Done("there was no token" if now else "there is no token")
+        if not self._was_held(held, read):
+            here = f"the token is {now}" if now else "there is no token"
+            return Moved(f"{here}, and {self.before} is none of the earlier ones that HubSpot keeps of this contact")
+        return Done(f"the token is {now}, no longer {self.before}" if now else "that token is gone")
+
+    def _was_held(self, held: Contact, read: Systems) -> bool:
+        former = held.history.get(read.environment.need("hubspot").minted, [])
+        return any(fingerprints.same(token_fingerprint(read, entry.value), self.before) for entry in former if entry.value)
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One PATCH; a request that is already on would not be told to the webhook, so that it is turned off here."""
@@ -316,7 +326,12 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
 def fingerprint(contact: Contact, systems: Systems) -> str | None:
     """The keyed fingerprint of a contact's token; None without one."""
     minted = contact.properties.get(systems.environment.need("hubspot").minted)
-    return systems.memory.fingerprint(Secret(minted).raw()) if minted else None
+    return token_fingerprint(systems, minted) if minted else None
+
+
+def token_fingerprint(systems: Systems, value: str) -> str:
+    """The keyed fingerprint of a pairing token."""
+    return systems.memory.fingerprint(Secret(value).raw())
 
 
 def logged(systems: Systems, contact: Contact, asked: datetime) -> str | None:

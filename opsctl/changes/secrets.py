@@ -7,6 +7,7 @@ import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from opsctl import fingerprints
 from opsctl.adapters.values import generate
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.proofs import prove
@@ -86,7 +87,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         state = self._state(read)
         if self.version in state.versions:
             return Done(f"version {self.version} is there", state.versions[self.version].created)
-        if self.fingerprint and state.current and fingerprint(read, self, self.key) == self.fingerprint:
+        if self.fingerprint and state.current and fingerprints.same(fingerprint(read, self, self.key), self.fingerprint):
             return Done("the current value is the given one", state.versions[state.current].created)
         if state.pending not in (None, state.current):
             raise Refused(
@@ -102,7 +103,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
     def apply(self, write: Systems, token: str) -> Evidence:
         """PutSecretValue under the pinned version id."""
         value = generate(self.recipe) if self.source == "generate" else write.values.read(self.source)
-        if self.fingerprint and write.memory.fingerprint(value.raw()) != self.fingerprint:
+        if self.fingerprint and not fingerprints.same(write.memory.fingerprint(value.raw()), self.fingerprint):
             raise Refused(
                 f"The value from {self.source} isn't the one that was reviewed; nothing was changed.",
                 "Give the same value again.",
@@ -210,7 +211,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             if self.cached_by and not self.refreshed and left > 0:
                 return Settling(f"{', '.join(self.cached_by)} may keep the former value for {left:.0f} s")
             return Done(self._so(), state.versions[now].created if now else None)
-        if self.stage == CURRENT and self.fingerprint and now and fingerprint(read, self, self.key) == self.fingerprint:
+        if self.stage == CURRENT and self.fingerprint and now and fingerprints.same(fingerprint(read, self, self.key), self.fingerprint):
             return Done("the current value is the given one", state.versions[now].created)
         if now != self.before:
             return Moved(f"{self.stage} is on {now or 'no version'}, not on {self.before} as reviewed")

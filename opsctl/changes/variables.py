@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl import fingerprints
 from opsctl.changes.base import Done, Evidence, Finding, Moved, Never, Pending, Telling
 from opsctl.changes.functions import FunctionChange, Stored, fingerprint, taken
 from opsctl.errors import Moved as MovedError
@@ -45,9 +46,9 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look whether there is anything to ask about, before anybody is asked."""
         now = fingerprint(read, self.latest(read).variables.get(self.variable))
-        if now and now == self.fingerprint:
+        if now and fingerprints.same(now, self.fingerprint):
             return Done(f"{self.variable} is the given value, so that nobody has to be ready")
-        if now != self.before:
+        if not fingerprints.same(now, self.before):
             return Moved(f"{self.variable} is no longer the value ({self.before}) as reviewed")
         return Pending(0, "people", "asked before anything is changed")
 
@@ -121,13 +122,14 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         """Compare the variable with the stored version, then wait for Lambda, and for the authorizer where no alias stands between."""
         state = self.latest(read)
         now = fingerprint(read, state.variables.get(self.variable))
-        if now is not None and now == (self.fingerprint or fingerprint(read, self.stored.value(read, self.stored.version))):
+        wanted = self.fingerprint or fingerprint(read, self.stored.value(read, self.stored.version))
+        if now is not None and fingerprints.same(now, wanted):
             if waiting := self.updated(state):
                 return waiting
             so = f"{self.variable} is version {self.stored.version} of {self.stored.id}"
             found = Done(so, state.modified) if self.alias else taken(read, self, self.stored, self.cache, state.modified, so)
             return Done(f"{found.why}; now: {self.afterwards}", found.at) if self.afterwards and isinstance(found, Done) else found
-        if now != self._expected(read):
+        if not fingerprints.same(now, self._expected(read)):
             return Moved(f"{self.variable} is no longer the value ({self._expected(read)}) as reviewed")
         self.all_served(read, state, self.alias, apart_from=self.variable)
         return Pending(1, "functions", self.note)
@@ -141,7 +143,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         if value is None:
             raise Refused(f"{self.stored.id} has no version {self.stored.version}; nothing was changed.", "Plan it anew.")
         state = self.latest(write)
-        if fingerprint(write, state.variables.get(self.variable)) != self._expected(write):
+        if not fingerprints.same(fingerprint(write, state.variables.get(self.variable)), self._expected(write)):
             raise MovedError(f"{self.target}: somebody else has changed it just now. Nothing was changed.", "Look again, then plan anew.")
         write.functions.set_variable(self.function, self.variable, value, state.revision, self.region)
         return {"version": self.stored.version}

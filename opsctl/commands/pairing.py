@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import contacts as naming
+from opsctl import fingerprints
 from opsctl.changes.base import Change
 from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, fingerprint
 from opsctl.cli import changes, group
@@ -27,8 +28,8 @@ class FingerprintType(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Raises a usage error for anything else, since a mistyped one would pass for a token that is gone already."""
-        if not re.fullmatch(r"[0-9a-f]{12}", value):
-            self.fail("expected the 12 characters, 0-9 and a-f, that `opsctl downloads show CONTACT` calls token.", param, ctx)
+        if not re.fullmatch(fingerprints.PATTERN, value):
+            self.fail("expected what `opsctl downloads show CONTACT` calls token, such as 1a2b3c-0123456789ab.", param, ctx)
         return str(value)
 
 
@@ -61,7 +62,7 @@ def revoke(systems: Systems, contacts: tuple[str, ...], if_token: str | None) ->
     for pinned in pinned_all:
         yield RevokeToken(**{**pinned, "before": if_token or pinned["before"]})
     for pinned in pinned_all:
-        if pinned["before"] and if_token in (None, pinned["before"]):
+        if pinned["before"] and (if_token is None or fingerprints.same(if_token, pinned["before"])):
             yield MintToken(**pinned)
 
 

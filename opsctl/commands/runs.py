@@ -26,7 +26,6 @@ HEAD = re.compile("[0-9a-f]{64}")
 SHOWN = 3
 """How many items of a list are shown; of more, how many they are."""
 NO_SEAL = "Give the file that was made with: opsctl runs seal --to FILE"
-ENDED = ("changed", "unchanged", "refused", "cancelled")
 
 runs = group("runs")
 
@@ -37,9 +36,9 @@ runs = group("runs")
 @acts
 def list_(invocation: Invocation, active: bool, limit: int) -> list[dict[str, Any]]:
     """List runs, the newest first."""
-    driven = invocation.ledger.locks.driven()
-    rows = [_row(run, driven) for run in invocation.ledger.runs(limit=1000 if active else limit)]
-    return [row for row in rows if not active or row["state"] not in ENDED][:limit]
+    ledger = invocation.record
+    driven = ledger.locks.driven()
+    return [_row(run, driven) for run in (ledger.active(limit) if active else ledger.runs(limit=limit))]
 
 
 def _row(run: Run, driven: set[str]) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def _row(run: Run, driven: set[str]) -> dict[str, Any]:
 @acts
 def show(invocation: Invocation, run: str) -> Page:
     """Show a run: its steps, and its history event by event."""
-    ledger = invocation.ledger
+    ledger = invocation.record
     found = ledger.run(run)
     head = {**_row(found, ledger.locks.driven()), "account": found.account, "caller": found.caller, "version": found.version}
     family = [found, *reversed(ledger.runs("parent = ?", found.id))]
@@ -104,7 +103,7 @@ def resume(
 ) -> None:
     """Take a run up again where the ledger says that it stopped."""
     options, _ = split(shared)
-    found = invocation.ledger.run(run)
+    found = (invocation.record if options.dry_run else invocation.ledger).run(run)
     invocation.at(found.environment)
     if assume_answers:
         invocation.assume_answers()
@@ -151,7 +150,7 @@ def settle(invocation: Invocation, run: str, seq: int, happened: bool | None, re
 def undo(invocation: Invocation, run: str, **shared: Any) -> None:
     """Take a run's changes back, the newest first, where there is a way back; says which have none."""
     options, _ = split(shared)
-    found = invocation.ledger.run(run)
+    found = (invocation.record if options.dry_run else invocation.ledger).run(run)
     invocation.at(found.environment)
     line = f"runs undo {found.id}"
 
@@ -209,11 +208,12 @@ def verify(invocation: Invocation, seal: Path | None) -> dict[str, Any]:
     """Walk the ledger's chains and find whatever was changed, lost or reordered."""
     from opsctl.engine.ledger import verify as chains
 
-    wrong = chains.verify(invocation.ledger, _sealed(seal) if seal else None)
+    ledger = invocation.record
+    wrong = chains.verify(ledger, _sealed(seal) if seal else None)
     if wrong:
         raise LedgerBroken(f"The ledger was changed: {'; '.join(wrong)}.", "Keep a copy of it, and ask who had access.")
-    count = invocation.ledger.query("SELECT count(*), (SELECT count(*) FROM events) FROM runs")[0]
-    return {"ledger": str(invocation.ledger.path), "runs": count[0], "events": count[1], "chains": "whole"}
+    count = ledger.query("SELECT count(*), (SELECT count(*) FROM events) FROM runs")[0]
+    return {"ledger": str(ledger.path), "runs": count[0], "events": count[1], "chains": "whole"}
 
 
 def _sealed(path: Path) -> str:
@@ -239,7 +239,7 @@ def seal(invocation: Invocation, to: Path | None, force: bool) -> dict[str, Any]
 
     if force and not to:
         raise click.UsageError("--force goes with --to.")
-    head = chains.head(invocation.ledger)
+    head = chains.head(invocation.record)
     if to:
         try:
             files.write(to, f"{head}\n".encode(), replaces=_is_seal if force else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets as random
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -12,7 +11,7 @@ from opsctl.changes.base import Change, Done, Never
 from opsctl.config import Environment
 from opsctl.engine import guards, order, outcome
 from opsctl.engine import plan as plans
-from opsctl.engine.ledger.rows import ENDED, Result, Run, Step
+from opsctl.engine.ledger.rows import ENDED, Result, Run, Step, run_id
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.memory import LedgerMemory, Remembered, takes_back
 from opsctl.engine.options import Options
@@ -131,7 +130,7 @@ class Engine:
         """A run that isn't in the ledger yet."""
         now, caller = self.ledger.now(), self.read.caller
         return Run(
-            id=f"{now:%y%m%d-%H%M%S}-{random.token_hex(2)}",
+            id=run_id(now),
             environment=self.environment.name,
             account=caller.account,
             caller=caller.arn,

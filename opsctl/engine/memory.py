@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from opsctl import fingerprints
 from opsctl.systems import Acknowledgement
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class LedgerMemory:
         return self._open()
 
     def fingerprint(self, value: bytes) -> str:
-        """Twelve hex digits that name a value without telling it, keyed per environment."""
-        return self._ledger.fingerprint(self._environment.name, value)
+        """What names a value without telling it, keyed per ledger and environment."""
+        return fingerprints.of(self._ledger.key(self._environment.name), value)
 
     def last_rotation(self, secret: str) -> tuple[str, str] | None:
         """The version before and after our last proven rotation of `secret`; the log's order counts, since a clock may jump back."""
@@ -88,13 +89,13 @@ class LedgerMemory:
     def recently(self, command: str) -> Remembered | None:
         """Our own run of the same command, done and proven within the configured `recently`, if nothing it rests on changed since."""
         since = self._ledger.now() - self._environment.settings.limits.recently
-        where = "environment = ? AND command = ? AND result IN ('changed', 'unchanged') AND closed >= ? AND closed <= ?"
+        made = "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state = 'applied')"
+        where = f"environment = ? AND command = ? AND result IN ('changed', 'unchanged') AND closed >= ? AND closed <= ? AND {made}"
         values = (self._environment.name, self._ledger.hidden(command), since.isoformat(), self._ledger.now().isoformat())
-        for run in self._ledger.runs(where, *values, limit=20):
+        for run in self._ledger.runs(where, *values, limit=1):
             steps = self._ledger.steps(run.id)
-            if any(s.state == "applied" for s in steps):
-                rests = {t for s in steps for t in (s.change.target, *s.change.holds, *s.change.uses)}
-                return None if self._disturbed(run, rests) else Remembered(run, steps)
+            rests = {t for s in steps for t in (s.change.target, *s.change.holds, *s.change.uses)}
+            return None if self._disturbed(run, rests) else Remembered(run, steps)
         return None
 
     def _disturbed(self, run: Run, targets: set[str]) -> bool:
@@ -124,9 +125,10 @@ class LedgerMemory:
 
         One that a living process still drives isn't meant: its lock speaks for it.
         """
-        where = "environment = ? AND command = ? AND (result IS NULL OR result NOT IN ('changed', 'unchanged'))"
+        begun = "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state IN ('begun', 'unknown'))"
+        where = f"environment = ? AND command = ? AND (result IS NULL OR result NOT IN ('changed', 'unchanged')) AND {begun}"
         driven = self._ledger.locks.driven()
-        for run in self._ledger.runs(where, self._environment.name, self._ledger.hidden(command), limit=20):
+        for run in self._ledger.runs(where, self._environment.name, self._ledger.hidden(command)):
             for step in self._ledger.steps(run.id) if run.id not in driven else []:
                 if step.change.telling == "blind" and step.state in ("begun", "unknown"):
                     return run.id, step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 import pytest
 from terminal import Terminal
 
+from opsctl import fingerprints
 from opsctl.adapters.client import Client
 from opsctl.adapters.machine import Group, Machine
 from opsctl.adapters.values import Values
@@ -41,7 +43,7 @@ def test_show_tells_everything_but_the_value(opsctl: Terminal, path: Path) -> No
     shown = opsctl("-o", "json", "client", "show", check=0)
     user = next(row for row in shown.json if row["place"] == "user")
     assert (user["in force"], user["exists"], user["mode"], user["state"]) == (True, True, "0600", "ok")
-    assert len(user["edge_auth"]) == 12
+    assert re.fullmatch(fingerprints.PATTERN, user["edge_auth"])
     assert OLD not in shown.out + shown.err
     assert OLD not in opsctl("-v", "client", "show", check=0).out
 

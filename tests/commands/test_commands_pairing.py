@@ -59,6 +59,36 @@ def test_only_the_pinned_token_is_revoked(world: World) -> None:
     assert world.contact(ONE)["download_token"] == minted
 
 
+@pytest.mark.parametrize("mint", [False, True], ids=["the leaked one", "another"])
+def test_a_fingerprint_of_another_ledger_is_refused(world: World, mint: bool) -> None:
+    """It differs from every fingerprint here, which proves nothing of the leaked token."""
+    elsewhere = {"XDG_STATE_HOME": str(world.home / "elsewhere")}
+    leaked = world.opsctl("-o", "json", "downloads", "show", ONE, env=elsewhere, check=0).json["token"]
+    if mint:
+        told(world, "pairing", "mint", ONE, "-y")
+    before = world.contact(ONE)["download_token"]
+    done = world.opsctl("pairing", "revoke", ONE, "--if-token", leaked, "-y", check=4)
+    assert leaked in done.err
+    assert "different keys" in " ".join(done.err.split())
+    assert world.contact(ONE)["download_token"] == before
+
+
+def test_a_saved_plan_of_another_ledger_is_refused(world: World) -> None:
+    elsewhere, plan = {"XDG_STATE_HOME": str(world.home / "elsewhere")}, str(world.home / "plan.json")
+    before = world.contact(ONE)["download_token"]
+    world.opsctl("pairing", "revoke", ONE, "-n", "--save", plan, env=elsewhere, check=3)
+    done = world.opsctl("apply", plan, "-y", check=4)
+    assert "different keys" in " ".join(done.err.split())
+    assert world.contact(ONE)["download_token"] == before
+
+
+@pytest.mark.parametrize("contact", [ONE, DISABLED])
+def test_a_token_that_this_contact_never_had_is_not_told_as_gone(world: World, contact: str) -> None:
+    theirs = told(world, "downloads", "show", TWO)["token"]
+    done = world.opsctl("pairing", "revoke", contact, "--if-token", theirs, "-y", check=4)
+    assert "none of the earlier ones that HubSpot keeps" in " ".join(done.err.split())
+
+
 def test_one_without_a_token_is_let_be(world: World) -> None:
     assert told(world, "pairing", "revoke", DISABLED, "-y")["changes"][0]["why"] == "there is no token"
 

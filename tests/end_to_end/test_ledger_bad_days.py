@@ -227,3 +227,37 @@ def test_paused_taken_up_cancelled(world: World) -> None:
     assert "cancelled" in plain(world.opsctl("runs", "resume", run), 4)
     assert world.opsctl("-o", "json", "runs", "list", "--active", check=0).json == []
     assert world.opsctl("runs", "verify", check=0)
+
+
+def damaged(world: World) -> None:
+    world.opsctl("service", "scale", "api", "4", "-y", check=0)
+    content = world.ledger.read_bytes()
+    world.ledger.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
+
+
+def no_database(world: World) -> None:
+    world.ledger.parent.mkdir(parents=True, exist_ok=True)
+    world.ledger.write_bytes(b"garbage " * 1000)
+    world.ledger.chmod(0o600)
+
+
+@pytest.mark.parametrize("damage", [damaged, no_database])
+def test_with_a_damaged_ledger_a_dry_run_works_and_a_run_does_not(world: World, damage: Callable[[World], None]) -> None:
+    damage(world)
+    before = world.service("api")["desiredCount"]
+    dry = world.opsctl("service", "scale", "api", "3", "-n", check=3)
+    assert "without its memory" in " ".join(dry.err.split())
+    assert world.opsctl("secrets", "verify", "mail-key").code in (0, 1)
+    for line in ("service scale api 3 -y", "runs list", "runs verify"):
+        said = plain(world.opsctl(*line.split()), 1)
+        assert "damaged" in said, said
+    assert world.service("api")["desiredCount"] == before
+
+
+def test_a_ledger_that_others_could_edit_is_refused(world: World) -> None:
+    world.opsctl("service", "scale", "api", "3", "-y", check=0)
+    world.ledger.chmod(0o666)
+    for line in ("service scale api 4 -y", "runs list"):
+        done = world.opsctl(*line.split())
+        assert "0666" in plain(done, 4)
+        assert f"chmod 600 {world.ledger}" in done.err

@@ -6,9 +6,9 @@ see each other's writes without it, and no holder outlives the power.
 
 from __future__ import annotations
 
-import os
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from opsctl.engine.ledger import process
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 LEASE = 600.0
 """Seconds after which a living holder that doesn't renew is taken for hung; a dead one's lock is void at once."""
+UNSEEN = 60.0
+"""Seconds after which a holder that doesn't renew is taken for dead where its life can't be seen: in another container, on another host."""
 RENEW = 10.0
+HOLDER = "host, boot, namespace, pid, started, expires, until"
 SOON = 1.0
 """Seconds until a renewal that the ledger refused is tried again."""
 
@@ -55,21 +58,19 @@ class Locks:
                     told = f"{held} is held by {by} since {when} UTC: {what} (run {holder}). Nothing was changed here."
                     raise LockHeld(self._ledger.reveal(told), f"See it: opsctl runs show {holder}")
             fence = 1 + int((db.execute("SELECT value FROM meta WHERE name = 'fence'").fetchone() or (0,))[0])
-            db.execute("INSERT OR REPLACE INTO meta VALUES ('fence', ?)", (fence,))
-            pid = os.getpid()
-            owner = (process.boot(), pid, process.started(pid), process.uptime() + LEASE)
-            holding = (run, fence, self._ledger.aside(operator), self._ledger.aside(doing), self._ledger.now().isoformat(), *owner)
-            db.executemany("INSERT INTO locks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [(each, *holding) for each in sorted(wanted)])
+            db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('fence', ?)", (fence,))
+            holding = (run, fence, self._ledger.aside(operator), self._ledger.aside(doing), self._ledger.now().isoformat(), *_holder())
+            columns = f"target, run, fence, operator, doing, since, {HOLDER}"
+            marks = ", ".join("?" * (len(holding) + 1))
+            db.executemany(f"INSERT INTO locks ({columns}) VALUES ({marks})", [(each, *holding) for each in sorted(wanted)])
         lease = Lease(target, run, fence)
         self._held[fence] = lease
         self._renew_from_now_on()
         return lease
 
     def _bury(self, db: sqlite3.Connection) -> None:
-        rows = db.execute("SELECT DISTINCT fence, boot, pid, started, expires FROM locks").fetchall()
-        for fence, boot, pid, began, expires in rows:
-            if boot != process.boot() or expires < process.uptime() or not process.alive(pid, began):
-                db.execute("DELETE FROM locks WHERE fence = ?", (fence,))
+        rows = db.execute(f"SELECT DISTINCT fence, {HOLDER} FROM locks").fetchall()
+        db.executemany("DELETE FROM locks WHERE fence = ?", [(fence,) for fence, *holder in rows if not _holds(*holder)])
 
     def fence(self, lease: Lease) -> None:
         """Raise LockHeld if the lease was lost; inside the transaction that relies on it."""
@@ -80,9 +81,9 @@ class Locks:
             )
 
     def release(self, lease: Lease) -> None:
-        """Give a lock back; one that was lost already is no error."""
+        """Give a lock back; one that was lost already is no error, and one that the ledger can't take back ends with this process."""
         self._held.pop(lease.fence, None)
-        with self._ledger.passing() as db:
+        with suppress(LedgerFailed), self._ledger.passing() as db:
             db.execute("DELETE FROM locks WHERE fence = ?", (lease.fence,))
 
     @contextmanager
@@ -96,9 +97,7 @@ class Locks:
 
     def driven(self) -> set[str]:
         """The runs that some living process drives."""
-        with self._ledger.passing() as db:
-            self._bury(db)
-            return {str(run) for (run,) in db.execute("SELECT run FROM locks")}
+        return {str(run) for run, *holder in self._ledger.query(f"SELECT DISTINCT run, {HOLDER} FROM locks") if _holds(*holder)}
 
     def _renew_from_now_on(self) -> None:
         if self._renewer is None:
@@ -118,5 +117,25 @@ class Locks:
     def _renew_once(self) -> None:
         if held := list(self._held.values()):
             with self._ledger.passing() as db:
-                until = process.uptime() + LEASE
-                db.executemany("UPDATE locks SET expires = ? WHERE fence = ?", [(until, lease.fence) for lease in held])
+                expires, until = _leases()
+                db.executemany("UPDATE locks SET expires = ?, until = ? WHERE fence = ?", [(expires, until, lease.fence) for lease in held])
+
+
+def _leases() -> tuple[float, float]:
+    """Until when a lock is held: on the clock that the processes of one boot share, and on the wall's for another host."""
+    return process.uptime() + LEASE, time.time() + UNSEEN
+
+
+def _holder() -> tuple[str, str, str, int, str, float, float]:
+    pid = process.number()
+    return process.host(), process.boot(), process.namespace(), pid, process.started(pid), *_leases()
+
+
+def _holds(host: str, boot: str, namespace: str, pid: int, began: str, expires: float, until: float) -> bool:
+    """Whether a lock's holder still lives, as far as can be seen from here."""
+    if boot != process.boot():
+        # This machine has been started anew since, and took the holder with it; another machine's can't be seen.
+        return host != process.host() and until > time.time()
+    if namespace != process.namespace():
+        return expires - LEASE + UNSEEN > process.uptime()
+    return expires > process.uptime() and process.alive(pid, began)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -13,6 +14,29 @@ def boot() -> str:
     """An id of this machine's present boot; empty where the system has none."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else ""
+
+
+@functools.cache
+def host() -> str:
+    """A name of this machine that outlives its boots."""
+    path = Path("/etc/machine-id")
+    with suppress(OSError):
+        return f"{os.uname().nodename} {path.read_text().strip()}"
+    return os.uname().nodename
+
+
+def namespace() -> str:
+    """An id of the space in which this process' number is its own, such as a container's; empty where the system has none."""
+    with suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
+
+
+def number() -> int:
+    """This process' number, as /proc names it: where /proc is another space's, it differs from the one that the system tells."""
+    with suppress(OSError, ValueError):
+        return int(os.readlink("/proc/self"))
+    return os.getpid()
 
 
 def uptime() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime
 from typing import Any, Literal
 
@@ -13,9 +14,16 @@ from opsctl.changes.base import Change, Never
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
 """`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven."""
 
+LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+
 ENDED = frozenset(("done", "applied", "skipped"))
 
 Result = Literal["unchanged", "would-change", "changed", "partial", "refused", "failed", "unknown", "waiting"]
+
+
+def run_id(opened: datetime) -> str:
+    """A new run's id: when it was opened, and 40 random bits in letters that aren't taken for others."""
+    return f"{opened:%y%m%d-%H%M%S}-{''.join(secrets.choice(LETTERS) for _ in range(8))}"
 
 
 class Run(Struct, kw_only=True):

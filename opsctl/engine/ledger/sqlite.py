@@ -5,8 +5,6 @@ State in `steps` and `runs` is what the newest event says; the events are the tr
 
 from __future__ import annotations
 
-import hmac
-import os
 import secrets
 import sqlite3
 import threading
@@ -19,53 +17,81 @@ from typing import Any
 import msgspec
 
 from opsctl.changes.base import Change
-from opsctl.engine.ledger import personal
+from opsctl.engine.ledger import file, personal
 from opsctl.engine.ledger.chain import START, link
 from opsctl.engine.ledger.locks import Locks
-from opsctl.engine.ledger.rows import Event, Lease, Result, Run, State, Step, encode
-from opsctl.engine.ledger.schema import NEEDED, SCHEMA
+from opsctl.engine.ledger.rows import Event, Lease, Result, Run, State, Step, encode, run_id
+from opsctl.engine.ledger.schema import NEEDED, STEP, UNENDED
 from opsctl.errors import ConfigurationError, LedgerFailed, Refused
 
 Decode = Callable[[bytes], Change]
+Tell = Callable[[str], None]
+WITHOUT = "opsctl goes on without its memory: what was done moments ago, and what nobody knows the outcome of, can't be told here."
 
 
 class Ledger:
     """Runs, their steps and events, and the locks; used by several threads of one process at once.
 
-    `decode` turns a stored change into its kind. Raises LedgerFailed for whatever the file or the disk refuses.
+    `decode` turns a stored change into its kind. Raises LedgerFailed for whatever the file or the disk refuses. Where a command only looks,
+    `tell` is given: then a ledger that can't be written is read, with a word on it; and where its memory isn't needed, `without` says
+    that one that can't be read either is done without.
     """
 
-    def __init__(self, path: Path, decode: Decode, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.path, self.now, self._decode = path, now, decode
+    def __init__(
+        self,
+        path: Path,
+        decode: Decode,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        tell: Tell | None = None,
+        without: bool = False,
+    ) -> None:
+        self.path, self.now, self._decode, self._tell, self._without = path, now, decode, tell, without
         self._mutex = threading.RLock()
-        self._db = self._open(path)
-        with self.transaction():
-            self._personal_key = self._key("personal")
+        self._identity: file.Identity | None = None
+        self._db = self._opened()
         self.locks = Locks(self)
 
-    @staticmethod
-    def _open(path: Path) -> sqlite3.Connection:
+    def _opened(self) -> sqlite3.Connection:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            # What is purged leaves no copy in the file's free pages.
-            db.execute("PRAGMA secure_delete=ON")
-            db.executescript(SCHEMA)
-            return db
-        except (OSError, sqlite3.Error) as cause:
-            raise LedgerFailed(
-                f"The ledger {path} can't be opened: {cause}. Nothing was changed.",
-                "Free space or mend its mode, or choose another folder with XDG_STATE_HOME.",
-            ) from cause
+            self._db = file.connect(self.path)
+            with self.transaction():
+                self._personal_key = self._key("personal")
+            self._identity = file.Identity(self.path)
+        except LedgerFailed as cause:
+            if self._tell is None:
+                raise
+            self._db = self._copied(cause, self._tell)
+        return self._db
+
+    def _copied(self, cause: LedgerFailed, tell: Tell) -> sqlite3.Connection:
+        """What can be read of a ledger that can't be written, in memory."""
+        try:
+            db, told = file.reading(self.path), "It was only read."
+        except LedgerFailed:
+            if not self._without:
+                raise
+            db, told = file.empty(), WITHOUT
+            self._without = False
+        tell(f"{cause.what} {told}")
+        self._personal_key = self._key("personal", db)
+        return db
+
+    def _forgotten(self, cause: LedgerFailed) -> bool:
+        """Go on without what can't be read, where that is allowed; whether it was."""
+        if self._tell is None or not self._without:
+            return False
+        self._without, self._identity, self._db = False, None, file.empty()
+        self._tell(f"{cause.what} {WITHOUT}")
+        return True
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One durable transaction, alone among threads and processes."""
         with self._mutex:
             try:
+                if self._identity:
+                    self._identity.hold()
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
@@ -75,10 +101,9 @@ class Ledger:
                         self._db.execute("ROLLBACK")
                     raise
             except sqlite3.Error as cause:
-                raise LedgerFailed(
-                    f"The ledger {self.path} can't be written: {cause}. opsctl makes no change that it can't record.",
-                    "Free space on its disk, then: opsctl runs list --active",
-                ) from cause
+                raise LedgerFailed(f"The ledger {self.path} can't be written: {cause}.", file.advice(cause, self.path)) from cause
+            if self._identity:
+                self._identity.hold()
 
     @contextmanager
     def passing(self) -> Iterator[sqlite3.Connection]:
@@ -97,18 +122,24 @@ class Ledger:
             try:
                 return self._db.execute(sql, values).fetchall()
             except sqlite3.Error as cause:
-                raise LedgerFailed(f"The ledger {self.path} can't be read: {cause}.", "Check the file.") from cause
+                failed = LedgerFailed(f"The ledger {self.path} can't be read: {cause}.", file.advice(cause, self.path))
+                if not self._forgotten(failed):
+                    raise failed from cause
+        return self.query(sql, *values)
 
-    def _key(self, name: str) -> bytes:
-        self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (f"key:{name}", secrets.token_bytes(32)))
-        key: bytes = self._db.execute("SELECT value FROM meta WHERE name = ?", (f"key:{name}",)).fetchone()[0]
+    def _key(self, name: str, db: sqlite3.Connection | None = None) -> bytes:
+        db = db or self._db
+        db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (f"key:{name}", secrets.token_bytes(32)))
+        key: bytes = db.execute("SELECT value FROM meta WHERE name = ?", (f"key:{name}",)).fetchone()[0]
         return key
 
-    def fingerprint(self, environment: str, value: bytes) -> str:
-        """Twelve hex digits that name `value` in `environment` without telling it."""
+    def key(self, environment: str) -> bytes:
+        """The key of an environment's fingerprints, made when it is first asked for."""
+        rows = self.query("SELECT value FROM meta WHERE name = ?", f"key:environment:{environment}")
+        if rows:
+            return bytes(rows[0][0])
         with self.transaction():
-            key = self._key(f"environment:{environment}")
-        return hmac.new(key, value, "sha256").hexdigest()[:12]
+            return self._key(f"environment:{environment}")
 
     def conceal(self, value: Any) -> str:
         """Write `value` as JSON, its e-mails kept aside; inside a transaction."""
@@ -123,7 +154,7 @@ class Ledger:
         """`text` with its e-mails kept aside; inside a transaction."""
         text, found = personal.hide(text, self._personal_key)
         rows = [(digest, plain, self._stamp()) for digest, plain in found.items()]
-        self._db.executemany("INSERT OR REPLACE INTO personal VALUES (?, ?, ?)", rows)
+        self._db.executemany("INSERT OR REPLACE INTO personal (digest, text, at) VALUES (?, ?, ?)", rows)
         return text
 
     def reveal(self, text: str) -> str:
@@ -151,15 +182,19 @@ class Ledger:
         return self.now().isoformat()
 
     def open(self, run: Run, steps: list[Step]) -> None:
-        """Begin a run: its row, its steps and its first event, at once."""
+        """Begin a run: its row, its steps and its first event, at once. A run whose id is taken gets another."""
         with self.transaction() as db:
+            while db.execute("SELECT 1 FROM runs WHERE id = ?", (run.id,)).fetchone():
+                run.id = run_id(run.opened)
             row = self.conceal(run)
             db.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL, ?, 0, ?)",
+                "INSERT INTO runs (id, parent, environment, command, opened, head, events, row) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
                 (run.id, run.parent, run.environment, self.hidden(run.command), run.opened.isoformat(), START, row),
             )
             self._log(run.id, "opened", link(START, [row]))
-            db.executemany("INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", [self._step_row(run.id, s) for s in steps])
+            db.executemany(
+                f"INSERT INTO steps ({', '.join(STEP)}) VALUES ({', '.join('?' * len(STEP))})", [self._step_row(run.id, s) for s in steps]
+            )
             told = [{**self._plain(s), "row": self._mark(run.id, s.seq)} for s in steps]
             self._event(run.id, "opened", None, {"command": run.command, "steps": told})
 
@@ -168,7 +203,7 @@ class Ledger:
 
     def _mark(self, run: str, seq: int) -> str:
         """The digest of a step's row, which its newest event carries, so that an edit of the row shows."""
-        return link(START, list(self._db.execute("SELECT * FROM steps WHERE run = ? AND seq = ?", (run, seq)).fetchone()))
+        return link(START, list(self._db.execute(f"SELECT {', '.join(STEP)} FROM steps WHERE run = ? AND seq = ?", (run, seq)).fetchone()))
 
     def _step_row(self, run: str, step: Step) -> tuple[Any, ...]:
         at = step.at.isoformat() if step.at else None
@@ -222,7 +257,10 @@ class Ledger:
         head, number, closed = self._db.execute("SELECT head, events, closed FROM runs WHERE id = ?", (run,)).fetchone()
         text, stamp = self.conceal(detail), self._stamp()
         digest = link(head, [run, number, stamp, what, seq, text])
-        self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", (run, number, stamp, what, seq, text, digest))
+        self._db.execute(
+            "INSERT INTO events (run, number, at, what, seq, detail, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (run, number, stamp, what, seq, text, digest),
+        )
         self._db.execute("UPDATE runs SET head = ?, events = ? WHERE id = ?", (digest, number + 1, run))
         if closed:
             self._log(run, "closed", digest)
@@ -231,7 +269,9 @@ class Ledger:
         last = self._db.execute("SELECT number, hash FROM log ORDER BY number DESC LIMIT 1").fetchone() or (0, START)
         stamp = self._stamp()
         digest = link(last[1], [last[0] + 1, stamp, run, what, head])
-        self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", (last[0] + 1, stamp, run, what, head, digest))
+        self._db.execute(
+            "INSERT INTO log (number, at, run, what, head, hash) VALUES (?, ?, ?, ?, ?, ?)", (last[0] + 1, stamp, run, what, head, digest)
+        )
 
     def close(self, run: str, result: Result, detail: dict[str, Any]) -> None:
         """End a run, or a stretch of one that will be resumed: `waiting`, `partial`, `unknown` and `failed` may go on later."""
@@ -268,8 +308,13 @@ class Ledger:
             raise ConfigurationError(f"In this ledger {what} {run!r}.", "opsctl runs list")
         return self.runs("id = ?", exact[0][0])[0]
 
-    def runs(self, where: str = "parent IS NULL", *values: Any, limit: int = 1000) -> list[Run]:
-        """Runs, the newest first: by the log's order, since a clock may jump back.
+    def active(self, limit: int) -> list[Run]:
+        """The newest runs that haven't ended: those that some process drives, and those that were left before their end."""
+        driven = msgspec.json.encode(sorted(self.locks.driven())).decode()
+        return self.runs(f"parent IS NULL AND (id IN (SELECT value FROM json_each(?)) OR {UNENDED})", driven, limit=limit)
+
+    def runs(self, where: str = "parent IS NULL", *values: Any, limit: int = -1) -> list[Run]:
+        """Runs, the newest first, at most `limit` of those that match: by the log's order, since a clock may jump back.
 
         `where` is SQL of this package's own, never a person's.
         """

@@ -8,6 +8,7 @@ import msgspec
 
 from opsctl.engine.ledger.chain import START, link
 from opsctl.engine.ledger.rows import Run
+from opsctl.engine.ledger.schema import STEP
 from opsctl.engine.ledger.sqlite import Ledger
 
 
@@ -67,7 +68,7 @@ def _run(ledger: Ledger, run: str, head: str, count: int) -> list[str]:
         wrong.append(f"run {run}: its last events are missing")
     if [tuple(ended)] != ledger.query("SELECT closed, result FROM runs WHERE id = ?", run):
         wrong.append(f"run {run}: its row says another end than its events")
-    steps = {row[1]: link(START, list(row)) for row in ledger.query("SELECT * FROM steps WHERE run = ?", run)}
+    steps = {row[1]: link(START, list(row)) for row in ledger.query(f"SELECT {', '.join(STEP)} FROM steps WHERE run = ?", run)}
     differing = sorted(seq for seq in marks.keys() | steps.keys() if marks.get(seq) != steps.get(seq))
     return wrong + [f"run {run}: step {seq} is missing, or not as its events left it" for seq in differing]
 

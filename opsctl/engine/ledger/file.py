@@ -1,0 +1,195 @@
+"""The ledger's file: found safe, opened or made by one process at a time, brought to the present schema, and watched while it is in use."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import sqlite3
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from opsctl import files
+from opsctl.engine.ledger.schema import MIGRATIONS
+from opsctl.errors import LedgerFailed, Refused
+
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+OPENING = 30.0
+"""Seconds for which the first use by many processes at once is waited for."""
+PARTS = ("", "-wal")
+ADVICE = {
+    sqlite3.SQLITE_FULL: "Free space on its disk, then: opsctl runs list --active",
+    sqlite3.SQLITE_READONLY: "Look at its owner and mode, and whether its disk is mounted read-only: ls -l {path}",
+    sqlite3.SQLITE_CANTOPEN: "Look at the folder's owner and mode: ls -la {folder}; another folder: XDG_STATE_HOME",
+    sqlite3.SQLITE_PERM: "Look at its owner and mode: ls -l {path}",
+    sqlite3.SQLITE_BUSY: "Another opsctl is writing; try again: opsctl runs list --active",
+    sqlite3.SQLITE_CORRUPT: "The file is damaged. Keep a copy of it and of {path}-wal, then put a backup in its place, or move it away.",
+    sqlite3.SQLITE_NOTADB: "The file is damaged. Keep a copy of it and of {path}-wal, then put a backup in its place, or move it away.",
+    sqlite3.SQLITE_IOERR: "Look at the disk: df {folder}; dmesg. Then: opsctl runs list --active",
+}
+SYSTEM_ADVICE = {
+    errno.ENOSPC: ADVICE[sqlite3.SQLITE_FULL],
+    errno.EDQUOT: ADVICE[sqlite3.SQLITE_FULL],
+}
+
+
+def advice(cause: Exception, path: Path) -> str:
+    """What to do about a refusal of SQLite or the system; free space is named only where the disk is full."""
+    told = ADVICE.get((getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF)
+    if isinstance(cause, OSError):
+        told = SYSTEM_ADVICE.get(cause.errno or 0)
+    return (told or "Look at it: ls -la {folder}; or choose another folder with XDG_STATE_HOME.").format(path=path, folder=path.parent)
+
+
+def words(cause: Exception) -> str:
+    """A refusal in the system's own words."""
+    return str(cause.strerror if isinstance(cause, OSError) else cause)
+
+
+def unopened(cause: Exception, path: Path) -> LedgerFailed:
+    """The error for a ledger that can't be opened."""
+    return LedgerFailed(f"The ledger {path} can't be opened: {words(cause)}. Nothing was changed.", advice(cause, path))
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the ledger for writing, making it where there is none; raises LedgerFailed, and Refused for a file that others could edit."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        guard(path)
+        # SQLite's own files beside it get the mode of this one.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return _patiently(path)
+    except (OSError, sqlite3.Error) as cause:
+        raise unopened(cause, path) from cause
+
+
+def guard(path: Path) -> None:
+    """Raise Refused unless the ledger, its log and its folder are this user's alone to change."""
+    for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        try:
+            files.private(part)
+        except IsADirectoryError:
+            raise
+        except files.Unfit as cause:
+            told = f"The ledger {part} isn't used: {cause.strerror}. Nothing was changed."
+            mode = f"chmod 600 {part}; then see whether its record is whole: opsctl runs verify"
+            way = mode if cause.errno == errno.EPERM and "mode" in str(cause.strerror) else f"Look at it: ls -la {path.parent}"
+            raise Refused(told, way) from cause
+    info = path.parent.stat()
+    if info.st_mode & 0o002 and not info.st_mode & 0o1000:
+        told = f"The ledger's folder {path.parent} can be changed by everybody (mode {info.st_mode & 0o7777:04o}). Nothing was changed."
+        raise Refused(told, f"chmod 700 {path.parent}; then see whether the record is whole: opsctl runs verify")
+
+
+def _patiently(path: Path) -> sqlite3.Connection:
+    """Turning the log on, which SQLite does not wait for, is tried again while others do the same."""
+    deadline = time.monotonic() + OPENING
+    while True:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        try:
+            _prepare(db)
+            return db
+        except BaseException as cause:
+            db.close()
+            busy = isinstance(cause, sqlite3.OperationalError) and (cause.sqlite_errorcode & 0xFF) in BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.005, 0.05))
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    # What is purged leaves no copy in the file's free pages.
+    db.execute("PRAGMA secure_delete=ON")
+    if _version(db) != len(MIGRATIONS):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            _migrate(db)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+
+def _version(db: sqlite3.Connection) -> int:
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > len(MIGRATIONS):
+        raise LedgerFailed("The ledger was written by a newer opsctl. Nothing was changed.", "Use that opsctl: opsctl --version")
+    return found
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring the schema to the present version; asked again here, since another process may have done it while this one waited."""
+    for migration in MIGRATIONS[_version(db) :]:
+        for statement in migration:
+            db.execute(statement)
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def reading(path: Path) -> sqlite3.Connection:
+    """Open a copy of the ledger in memory, for a file or a disk that can't be written; raises LedgerFailed for one that can't be read."""
+    folder = Path(tempfile.mkdtemp(prefix="opsctl-"))
+    memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        for part in PARTS:
+            source = path.with_name(path.name + part)
+            if not part or source.exists():
+                with files.opened(source, links=False) as held, (folder / source.name).open("wb") as copy:
+                    shutil.copyfileobj(held, copy)
+        copied = sqlite3.connect(folder / path.name, isolation_level=None)
+        try:
+            copied.backup(memory)
+        finally:
+            copied.close()
+        if memory.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        _migrate(memory)
+        return memory
+    except (OSError, sqlite3.Error) as cause:
+        memory.close()
+        raise unopened(cause, path) from cause
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty() -> sqlite3.Connection:
+    """A ledger in memory, without any memory, that ends with this process."""
+    memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _migrate(memory)
+    return memory
+
+
+class Identity:
+    """Which file was opened, so that one that is deleted or replaced while it is in use is noticed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._look()
+
+    def _look(self) -> list[tuple[int, int] | None]:
+        return [self._one(self._path.with_name(self._path.name + part)) for part in PARTS]
+
+    @staticmethod
+    def _one(path: Path) -> tuple[int, int] | None:
+        try:
+            info = path.lstat()
+        except OSError:
+            return None
+        return info.st_dev, info.st_ino
+
+    def hold(self) -> None:
+        """Raise LedgerFailed when the file, or its log, is no longer the one that was opened."""
+        if self._look() != self._seen:
+            raise LedgerFailed(
+                f"The ledger {self._path} was deleted or replaced while opsctl was using it; what is done from now on is recorded nowhere.",
+                f"Find out who did that, and put a copy of it back: ls -la {self._path.parent}",
+            )

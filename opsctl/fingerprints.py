@@ -1,0 +1,31 @@
+"""Fingerprints: what names a secret value without telling it, keyed, so that only who holds the key can make one.
+
+A fingerprint begins with its key's id. Each ledger has a key for each environment, and fingerprints of different keys can't be compared.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from opsctl.errors import Refused
+
+PATTERN = "[0-9a-f]{6}-[0-9a-f]{12}"
+
+
+def of(key: bytes, value: bytes) -> str:
+    """The fingerprint of a value under a key: six hex digits of the key's id and twelve of the value's."""
+    return f"{hmac.new(key, b'', 'sha256').hexdigest()[:6]}-{hmac.new(key, value, 'sha256').hexdigest()[:12]}"
+
+
+def same(one: str | None, other: str | None) -> bool:
+    """Whether two fingerprints name the same value, None naming none; raises Refused for two of different keys, which prove nothing."""
+    if one is None or other is None or one == other:
+        return one == other
+    (key, _, _), (other_key, _, _) = one.rpartition("-"), other.rpartition("-")
+    if key != other_key:
+        raise Refused(
+            f"The fingerprints {one} and {other} were made with different keys, by the ledgers of two machines or of two environments,"
+            " so they can't be compared. Nothing was changed.",
+            "Go on where the ledger that made the first one is (XDG_STATE_HOME), or look again here and give what this ledger shows.",
+        )
+    return False
