@@ -48,6 +48,15 @@ def context(ca: str = SYSTEM) -> SSLContext:
     return made
 
 
+def distrusted(cause: BaseException | None) -> str | None:
+    """Return what OpenSSL said against the server, where that is behind `cause`; None where a connection merely ended."""
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return getattr(cause, "verify_message", "") or cause.reason or "it does not speak TLS"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def untrusted(system: str, where: str, said: str, next: str) -> Untrusted:
     """Return the error for a server that did not prove its name: no credential was sent to it."""
     return Untrusted(

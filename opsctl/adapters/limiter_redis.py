@@ -10,8 +10,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, RedisError
 from redis.retry import Retry
 
+from opsctl.adapters.certificates import SYSTEM
 from opsctl.adapters.limiter import LEASE_SECONDS, Slots, SlotsLost
-from opsctl.adapters.place import only_here
+from opsctl.adapters.redis_place import Place, TlsConnection, found
 from opsctl.errors import OpsctlError, ReadOnly, WrongPlace
 
 if TYPE_CHECKING:
@@ -85,16 +86,26 @@ class SlotConnection(redis.Connection):
         return super().pack_commands(listed)  # type: ignore[no-untyped-call]
 
 
-class SlotTlsConnection(SlotConnection, redis.SSLConnection):
+class SlotTlsConnection(SlotConnection, TlsConnection):
     """The same over TLS."""
 
 
 class RedisSlots:
     """Slots that every opsctl shares. Raises SlotsLost when Redis doesn't answer. Safe between threads."""
 
-    def __init__(self, host: str, port: int, *, name: str, password: Secret | None, tls: bool) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        name: str,
+        password: Secret | None,
+        tls: bool,
+        ca: str = SYSTEM,
+        tunnel: tuple[str, int] | None = None,
+    ) -> None:
         self._key = PREFIX + name
-        self._password, self._tls = password, tls
+        self._place = Place(host, port, password, tls, ca, tunnel)
         self.client = self._connect(host, port)
 
     def take(self, name: str, limit: int, window: float) -> tuple[bool, float]:
@@ -120,10 +131,8 @@ class RedisSlots:
 
     def _connect(self, host: str, port: int) -> redis.Redis:
         pool = redis.ConnectionPool(
-            connection_class=SlotTlsConnection if self._tls else SlotConnection,
-            host=host,
-            port=port,
-            password=self._password.reveal() if self._password else None,
+            connection_class=SlotTlsConnection if self._place.tls else SlotConnection,
+            **self._place.arguments(host, port),
             client_name="opsctl-limiter",
             protocol=2,
             socket_connect_timeout=ANSWER_SECONDS,
@@ -140,16 +149,12 @@ def slots(systems: Systems, name: str) -> Slots | None:
     """
     config: RedisSettings = systems.environment.need("redis")
     try:
-        host, port = systems.found_by.elasticache.endpoint(config.cluster)
-        password = systems.resolve(config.password) if config.password else None
+        return RedisSlots(**found(systems, config), name=name)
     except WrongPlace:
         raise
     except OpsctlError:
         # Who may not look for the cache may still work with contacts.
         return None
-    if systems.config.sandbox:
-        only_here("Redis", host)
-    return RedisSlots(host, port, name=name, password=password, tls=config.tls)
 
 
 def _text(word: Any) -> str:

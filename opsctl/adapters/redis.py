@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from opsctl.adapters import certificates
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.place import only_here
 from opsctl.adapters.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS, disjoint, lua_pattern, user_of
 from opsctl.errors import (
     ConfigurationError,
@@ -54,21 +54,30 @@ class Redis(Adapter):
     long ago. In a cluster every primary is gone through.
     """
 
-    def __init__(self, host: str, port: int, *, password: Secret | None, tls: bool, writing: bool) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        password: Secret | None,
+        tls: bool,
+        writing: bool,
+        ca: str = certificates.SYSTEM,
+        tunnel: tuple[str, int] | None = None,
+    ) -> None:
+        from opsctl.adapters.redis_place import Place
+
         super().__init__(writing=writing)
         self._where = (host, port)
-        self._password = password
-        self._tls = tls
+        self._place = Place(host, port, password, tls, ca, tunnel)
 
     @classmethod
     def connect(cls, systems: Systems) -> Redis:
         """Take the endpoint from ElastiCache; it connects at the first question. WrongPlace in a sandbox beyond this machine."""
+        from opsctl.adapters.redis_place import found
+
         config: RedisSettings = systems.environment.need("redis")
-        host, port = systems.found_by.elasticache.endpoint(config.cluster)
-        if systems.config.sandbox:
-            only_here("Redis", host)
-        password = systems.resolve(config.password) if config.password else None
-        return cls(host, port, password=password, tls=config.tls, writing=systems.writing)
+        return cls(**found(systems, config), writing=systems.writing)
 
     def count(
         self,
@@ -236,14 +245,13 @@ class Redis(Adapter):
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
+        from opsctl.adapters.redis_place import TlsConnection
         from opsctl.adapters.redis_wall import ReadingConnection, ReadingTlsConnection
 
-        reading, writing = (ReadingTlsConnection, redis.SSLConnection) if self._tls else (ReadingConnection, redis.Connection)
+        reading, writing = (ReadingTlsConnection, TlsConnection) if self._place.tls else (ReadingConnection, redis.Connection)
         pool = redis.ConnectionPool(
             connection_class=writing if self.writing else reading,
-            host=host,
-            port=port,
-            password=self._password.reveal() if self._password else None,
+            **self._place.arguments(host, port),
             client_name="opsctl",
             protocol=2,
             socket_connect_timeout=CONNECT_SECONDS,
@@ -271,6 +279,8 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
     import redis.exceptions as sdk
 
     said = sentence(cause)
+    if (distrust := certificates.distrusted(cause)) is not None:
+        return certificates.untrusted("Redis", where, distrust, "Set `ca` in [redis] to the file of its authority.")
     if isinstance(cause, sdk.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
         return CredentialsInvalid(f"Redis at {where} refused the password: {said}", "Look at the secret that [redis] names.")
     if isinstance(cause, sdk.NoPermissionError) or "has no permissions" in said:

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from opsctl.adapters.redis_place import TlsConnection
 from opsctl.errors import ReadOnly
 
 READING = frozenset(
@@ -57,7 +58,7 @@ class ReadingConnection(redis.Connection):
         return super().pack_commands(listed)  # type: ignore[no-untyped-call]
 
 
-class ReadingTlsConnection(ReadingConnection, redis.SSLConnection):
+class ReadingTlsConnection(ReadingConnection, TlsConnection):
     """The same over TLS."""
 
 

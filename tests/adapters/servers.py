@@ -145,13 +145,13 @@ NO_PASSWORD = b"R" + struct.pack("!II", 8, 0) + b"Z" + struct.pack("!I", 5) + b"
 
 
 def redis(*, tls: bool) -> Callable[[socket.socket, Pretender], None]:
-    """A Redis that says OK to everything."""
+    """A Redis that says OK to everything, and what time it is."""
 
     def talk(connection: socket.socket, server: Pretender) -> None:
         if tls:
             connection = server.secure(connection)
-        while server.listen(connection):
-            connection.sendall(b"+OK\r\n")
+        while got := server.listen(connection):
+            connection.sendall(b"*2\r\n$1\r\n1\r\n$1\r\n1\r\n" if b"TIME" in got else b"+OK\r\n")
 
     return talk
 

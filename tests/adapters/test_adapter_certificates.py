@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import CLEARTEXT, MD5, NO_PASSWORD, Authority, Pretender, postgres, relay
+from servers import CLEARTEXT, MD5, NO_PASSWORD, Authority, Pretender, postgres, redis, relay
 
 from opsctl.adapters import certificates
+from opsctl.adapters.limiter import SlotsLost
+from opsctl.adapters.limiter_redis import RedisSlots
 from opsctl.adapters.postgres import Endpoint, Postgres
+from opsctl.adapters.redis import Redis
+from opsctl.adapters.redis_place import Place
 from opsctl.errors import ConfigurationError, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 
@@ -133,3 +137,76 @@ def test_the_wrong_authority_or_name_is_refused(at: Callable[..., Postgres], aut
     for wrong in ({"ca": str(stranger.ca)}, {}, {"ca": str(authority.ca), "host": "localhost", "tunnel": None}):
         with pytest.raises(Untrusted):
             at(**wrong).query("SELECT 1")
+
+
+NODE = "master.safawinet.abc123.use1.cache.amazonaws.com"
+
+
+def cache(port: int, *, writing: bool, host: str = NODE, **other: Any) -> Redis:
+    parts = {"tls": True, "tunnel": ("127.0.0.1", port), **other}
+    return Redis(host, port, password=Secret(PASSWORD), writing=writing, **parts)
+
+
+def slots(port: int, *, host: str = NODE, **other: Any) -> RedisSlots:
+    parts = {"tls": True, "tunnel": ("127.0.0.1", port), **other}
+    return RedisSlots(host, port, name="x", password=Secret(PASSWORD), **parts)
+
+
+@pytest.mark.parametrize("names", [(NODE,), ("elsewhere.example",), ("127.0.0.1",)], ids=str)
+@pytest.mark.parametrize("writing", [True, False])
+def test_a_redis_with_a_strangers_certificate_gets_no_password(
+    authority: Authority, stranger: Authority, names: Any, writing: bool
+) -> None:
+    for ca in (str(authority.ca), certificates.SYSTEM):
+        with Pretender(redis(tls=True), stranger.issue(*names)).running() as thief:
+            with pytest.raises(Untrusted, match="did not prove its name"):
+                cache(thief.port, writing=writing, ca=ca).server_time_ms()
+            with pytest.raises(SlotsLost):
+                slots(thief.port, ca=ca).take("x", 1, 1.0)
+        assert thief.connections >= 2
+        assert PASSWORD.encode() not in thief.heard
+
+
+def test_a_redis_with_a_certificate_for_another_name_gets_no_password(authority: Authority) -> None:
+    with Pretender(redis(tls=True), authority.issue("other.abc123.use1.cache.amazonaws.com")).running() as thief:
+        with pytest.raises(Untrusted, match="did not prove its name"):
+            cache(thief.port, writing=True, ca=str(authority.ca)).server_time_ms()
+    assert PASSWORD.encode() not in thief.heard
+
+
+def test_a_redis_without_tls_gets_no_password(authority: Authority) -> None:
+    with Pretender(redis(tls=False)).running() as thief:
+        with pytest.raises(Untrusted):
+            cache(thief.port, writing=True, ca=str(authority.ca)).server_time_ms()
+    assert PASSWORD.encode() not in thief.heard
+
+
+def test_a_redis_that_proves_its_name_gets_it(authority: Authority) -> None:
+    with Pretender(redis(tls=True), authority.issue(NODE)).running() as server:
+        assert cache(server.port, writing=True, ca=str(authority.ca)).server_time_ms() == 1000
+    assert PASSWORD.encode() in server.heard
+
+
+def test_variables_choose_no_authority_for_redis(monkeypatch: pytest.MonkeyPatch, stranger: Authority, authority: Authority) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(stranger.ca))
+    with Pretender(redis(tls=True), stranger.issue(NODE)).running() as thief:
+        with pytest.raises(Untrusted):
+            cache(thief.port, writing=True, ca=str(authority.ca)).server_time_ms()
+    assert PASSWORD.encode() not in thief.heard
+
+
+@pytest.mark.parametrize("host", ["203.0.113.9", NODE])
+@pytest.mark.parametrize("tunnel", [None, ("127.0.0.1", 1)], ids=["direct", "tunnel"])
+def test_redis_gets_no_password_in_plain_text_on_another_machine(host: str, tunnel: Any) -> None:
+    with pytest.raises(WrongPlace, match="tls = false"):
+        cache(1, writing=True, host=host, tunnel=tunnel, tls=False).server_time_ms()
+    with pytest.raises(WrongPlace, match="tls = false"):
+        slots(1, host=host, tunnel=tunnel, tls=False)
+
+
+def test_a_cluster_names_no_node_beyond_its_domain() -> None:
+    place = Place("clustercfg.safawinet.abc123.use1.cache.amazonaws.com", 6379, Secret(PASSWORD), True, certificates.SYSTEM, None)
+    assert place.arguments("safawinet-0001-001.safawinet.abc123.use1.cache.amazonaws.com", 6379)["password"] == PASSWORD
+    for beyond in ("thief.example", "safawinet-0001-001.other.abc123.use1.cache.amazonaws.com", "203.0.113.9", "cache.amazonaws.com"):
+        with pytest.raises(WrongPlace, match="beyond its own domain"):
+            place.arguments(beyond, 6379)
