@@ -11,6 +11,7 @@ import click
 
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError, OpsctlError
+from opsctl.redaction import foreign
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
@@ -65,6 +66,19 @@ GIVEN = SourceType(generated=False)
 """Where a value is that exists already, so that none is made up."""
 
 
+class WordsType(click.types.StringParamType):
+    """What a person tells others in their own words: kept, and shown later, without what looks like a secret."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Clean it."""
+        return foreign(str(value))
+
+
+WORDS = WordsType()
+
+
 def changing_options() -> list[click.Parameter]:
     """The options that every changing command shares."""
     return [
@@ -74,7 +88,7 @@ def changing_options() -> list[click.Parameter]:
         click.Option(["--as-shell"], is_flag=True, help="With -n: print the nearest raw commands."),
         click.Option(["-y", "--yes"], is_flag=True, help="Don't ask; guards still stand."),
         click.Option(["--confirm"], metavar="TARGET", help="The target's name, where it would have to be typed."),
-        click.Option(["--reason"], default="", help="Why; kept in the ledger."),
+        click.Option(["--reason"], type=WORDS, default="", help="Why; kept in the ledger."),
         click.Option(["--incident"], default="", metavar="ID", help="The incident that it belongs to."),
         click.Option(["--max-affected"], type=click.IntRange(0), metavar="N", help="Refuse above this many of anything."),
         click.Option(["--timeout"], type=DURATION, help="How long to wait for a change to come true."),

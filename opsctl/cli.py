@@ -6,6 +6,7 @@ prints, prompts or catches.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib
@@ -14,7 +15,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, ClassVar
 
 import click
@@ -53,6 +54,19 @@ GROUPS = {
 """Every file of commands/, and its line in --help: read without importing any of them."""
 
 
+MOST = 4000
+"""Characters that a typed value may have."""
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text that was given for a parameter."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from texts(each)
+
+
 class Strict(click.Command):
     """A command that takes nothing empty, which would mean "any" or "the usual one": a script's variable that isn't set reads so.
 
@@ -76,6 +90,8 @@ class Strict(click.Command):
     def _none_empty(self, ctx: click.Context, given: dict[str, Any]) -> None:
         for param in self.params:
             value = given.get(param.name or "")
+            if any(len(each) > MOST for each in texts(value)):
+                raise click.BadParameter(f"it has more than {MOST:,} characters.", ctx, param)
             plain = isinstance(param.type, click.types.StringParamType | click.Path) and param.default != ""
             if plain and (value == "" or (isinstance(value, list | tuple) and "" in value)):
                 raise click.BadParameter("it is empty; leave it out, or say which.", ctx, param)
@@ -221,6 +237,8 @@ def root(ctx: click.Context, name: str | None, output: str, verbose: bool, folde
     ctx.obj = ctx.with_resource(Invocation(name=name, output=output, verbose=verbose, folder=folder))
 
 
+TYPED = 1000
+"""Characters of what was typed that a usage error repeats."""
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -301,8 +319,7 @@ def run(args: Sequence[str]) -> int:
         code = root.main(args=list(args), prog_name="opsctl", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as wrong:
-        wrong.show()
-        return wrong.exit_code
+        return _misused(wrong)
     except OpsctlError as error:
         show(error, verbose)
         return error.exit_code
@@ -322,22 +339,24 @@ def show(error: OpsctlError, verbose: bool = False) -> None:
     """Show an error: what happened, and what to type next; with `verbose` its causes."""
     # An adapter says how to go on and knows no run; where none was begun, the line itself is typed again.
     _say(error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"), error.place)
+    from opsctl.redaction import sentence
+
     cause = error.__cause__
     while verbose and cause is not None:
-        _say(error.exit_code, f"caused by {type(cause).__name__}: {cause}")
+        _say(error.exit_code, f"caused by {type(cause).__name__}: {sentence(cause)}")
         cause = cause.__cause__
 
 
 def _say(code: int, what: str, next: str = "", place: str = "") -> int:
-    from opsctl.redaction import vault
-    from opsctl.render.visible import visible
+    from opsctl.redaction import visible
+    from opsctl.render import out
 
     try:
-        click.echo(visible(vault.redact(f"opsctl: {' '.join(what.split())}")), err=True)
+        out.say(visible(f"opsctl: {' '.join(what.split())}"), err=True)
         if place:
-            click.echo(visible(vault.redact(f"  {place}")), err=True)
+            out.say(visible(f"  {place}"), err=True)
         if next:
-            click.echo(visible(vault.redact(f"  next: {next}")), err=True)
+            out.say(visible(f"  next: {next}"), err=True)
     except OSError:
         # Nobody can be told; the exit code and the ledger are what is left.
         sys.stderr = _nowhere(2)
@@ -365,12 +384,29 @@ def _unwritable(why: str) -> int:
     return _say(1, f"The result couldn't be printed: {why}. What was done is in the ledger.", "opsctl runs list")
 
 
+def _misused(wrong: click.ClickException) -> int:
+    """Show a usage error; what was typed, which it may repeat, stays on one line of bounded length."""
+    from opsctl.redaction import sentence
+    from opsctl.render import out
+
+    usage = ""
+    if isinstance(wrong, click.UsageError) and wrong.ctx:
+        usage = f"{wrong.ctx.get_usage()}\nTry '{wrong.ctx.command_path} --help' for help.\n\n"
+    try:
+        out.say(f"{usage}Error: {sentence(wrong.format_message(), TYPED)}", err=True)
+    except OSError:
+        sys.stderr = _nowhere(2)
+    return wrong.exit_code
+
+
 def _bug(bug: Exception, verbose: bool) -> int:
+    from opsctl.redaction import foreign, sentence
+    from opsctl.render import out
+
     if verbose:
         import traceback
 
-        from opsctl.redaction import vault
-
-        click.echo(vault.redact("".join(traceback.format_exception(bug))), err=True)
-    what = f"This is a defect in opsctl ({type(bug).__name__}: {bug}). What had begun is in the ledger."
+        with contextlib.suppress(OSError):
+            out.say(foreign("".join(traceback.format_exception(bug))), err=True)
+    what = f"This is a defect in opsctl ({type(bug).__name__}: {sentence(bug)[:-1]}). What had begun is in the ledger."
     return _say(1, what, "opsctl runs list --active; report it with the output of -v")

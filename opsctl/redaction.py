@@ -47,7 +47,7 @@ IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_ODD}]")
 
 def visible(text: str, which: re.Pattern[str] = CONTROL) -> str:
     """`text` on one line, its control characters written out: `\\x1b`, `\\n`."""
-    return which.sub(lambda found: repr(found[0])[1:-1], text)
+    return which.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def foreign(text: str, most: int = LONGEST) -> str:
@@ -61,6 +61,11 @@ def sentence(said: object, most: int = SENTENCE) -> str:
     """What another program said, cleaned, as one line that ends in a full stop."""
     line = " ".join(foreign(str(said)).split()).rstrip(".") or "it gave no reason"
     return (line if len(line) <= most else _cut(line, most, len(line))) + "."
+
+
+def leaving(text: str) -> str:
+    """What opsctl prints, as it leaves: no value that it knows for secret, and no control character but line ends and tabs."""
+    return visible(vault.redact(text), IN_LINES)
 
 
 def _cut(text: str, most: int, whole: int) -> str:

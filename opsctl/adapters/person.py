@@ -12,7 +12,7 @@ from contextlib import suppress
 from io import FileIO
 
 from opsctl.errors import Interrupted, Waiting
-from opsctl.redaction import Secret
+from opsctl.redaction import Secret, leaving, visible
 
 ASSUMED = "assumed"
 LOOK_EVERY = 0.2
@@ -52,7 +52,7 @@ class Person:
                 # What was typed before the question was there is no answer to it.
                 with suppress(termios.error):
                     termios.tcflush(terminal, termios.TCIFLUSH)
-                terminal.write(f"{question}: ".encode())
+                terminal.write(leaving(f"{visible(question)}: ").encode())
                 return self._line(terminal, question, otherwise)
         except OSError as cause:
             raise Waiting(f"{question}: the terminal can't be read.", otherwise) from cause
@@ -95,4 +95,4 @@ class Person:
         if not self.present:
             raise Waiting(f"{question}: nobody is here to answer.", otherwise)
         self._ahead()
-        return Secret(getpass.getpass(f"{question}: "))
+        return Secret(getpass.getpass(leaving(f"{visible(question)}: ")))

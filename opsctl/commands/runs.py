@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import files
-from opsctl.changing import DURATION, carry_out, changing, conclude, split
+from opsctl.changing import DURATION, WORDS, carry_out, changing, conclude, split
 from opsctl.cli import acts, group
 from opsctl.errors import ConfigurationError, LedgerBroken, Refused
 from opsctl.render.shapes import Page
+from opsctl.render.visible import visible
 
 if TYPE_CHECKING:
     from opsctl.engine.ledger.rows import Run
@@ -131,7 +132,7 @@ def _resumed(invocation: Invocation, run: Run, options: Options, **special: str 
 @click.argument("run")
 @click.argument("seq", type=int)
 @click.option("--done/--not-done", "happened", default=None, help="Whether it happened.")
-@click.option("--reason", required=True, help="How you know; kept in the ledger.")
+@click.option("--reason", type=WORDS, required=True, help="How you know; kept in the ledger.")
 @acts
 def settle(invocation: Invocation, run: str, seq: int, happened: bool | None, reason: str) -> dict[str, Any]:
     """Say what a step did whose outcome nobody but a person can tell."""
@@ -166,10 +167,10 @@ def _undone(invocation: Invocation, run: Run, options: Options) -> Outcome:
     invocation.engine.same_place(run, given_up=True)
     plan, nevers = invocation.engine.undo_plan(run)
     for never in nevers:
-        invocation.watcher.says(f"  no way back: {never}")
+        invocation.watcher.says(f"  no way back: {visible(never)}")
     if all(planned.state == "skipped" for planned in plan.changes):
         for planned in plan.changes:
-            invocation.watcher.says(f"  left alone: {planned.why}")
+            invocation.watcher.says(f"  left alone: {visible(planned.why)}")
         raise Refused(f"Nothing of run {run.id} can be taken back.", f"opsctl runs show {run.id}")
     return carry_out(invocation, plan, options)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import click
-
 from opsctl.engine.plan import Plan, Planned
 from opsctl.playbook import conditions
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.preview import Look, Preview
 from opsctl.playbook.schema import Step
+from opsctl.render.out import style
 from opsctl.render.screen import configured_by, counted
-from opsctl.render.visible import visible
+from opsctl.render.visible import indented, visible
 
 HERE = " " * 11
 
@@ -18,7 +17,7 @@ HERE = " " * 11
 def checklist(loaded: Loaded) -> str:
     """The playbook as written: parameters, then every step under its heading."""
     playbook = loaded.playbook
-    parts = [click.style(playbook.title, bold=True), playbook.description, playbook.about]
+    parts = [style(visible(playbook.title), bold=True), visible(playbook.description), playbook.about]
     parameters = []
     for name, parameter in playbook.parameters.items():
         value = "|".join(parameter.choices) or "VALUE"
@@ -35,30 +34,30 @@ def checklist(loaded: Loaded) -> str:
 
 def _heading(step: Step, former: str) -> tuple[str, str]:
     heading = " · ".join(x for x in (step.section, step.mark) if x)
-    return heading, f"\n\n{click.style(heading, bold=True)}" if heading != former and heading else ""
+    return heading, f"\n\n{style(visible(heading), bold=True)}" if heading != former and heading else ""
 
 
 def _written(number: int, step: Step) -> list[str]:
     found = [_title(number, step, step.text)]
     if step.conditions:
-        found.append(f"{HERE}when {conditions.told(step)}")
+        found.append(f"{HERE}when {visible(conditions.told(step))}")
     if step.follows:
         found.append(f"{HERE}follows {step.follows}")
-    found += [f"{HERE}[ ] {item}" for item in step.items]
-    return [*found, f"{HERE}{step.note}"] if step.note else found
+    found += [f"{HERE}[ ] {visible(item)}" for item in step.items]
+    return [*found, f"{HERE}{indented(step.note)}"] if step.note else found
 
 
 def _title(number: int, step: Step, text: str) -> str:
     marks = [step.id or "", "/".join(step.choices), f"within {step.within}" if step.within else ""]
     told = ", ".join(mark for mark in marks if mark)
     box = "[ ] " if step.kind == "ask" else ""
-    return f"{number:>3} {step.kind:<7}{box}{text}{f'  ({told})' if told else ''}"
+    return f"{number:>3} {step.kind:<7}{box}{visible(text)}{f'  ({visible(told)})' if told else ''}"
 
 
 def preview(shown: Preview) -> str:
     """The whole procedure, each step with what it would change now."""
     playbook, together = shown.loaded.playbook, shown.together
-    text = f"{click.style(playbook.title, bold=True)}: {shown.command}"
+    text = f"{style(visible(playbook.title), bold=True)}: {visible(shown.command)}"
     if together:
         text += f"\nin {together.environment}, account {together.account}, as {together.caller}\n{configured_by(together.file)}"
     text += f"\nplaybook {visible(str(shown.loaded.path))}"
@@ -72,14 +71,14 @@ def preview(shown: Preview) -> str:
 def _looked(look: Look) -> list[str]:
     title = _title(look.number, look.step, look.text)
     if look.holds is False:
-        return [click.style(f"{title}: not needed, only when {conditions.told(look.step)}", fg="bright_black")]
+        return [style(f"{title}: not needed, only when {visible(conditions.told(look.step))}", fg="bright_black")]
     found = [title]
     if look.holds is None:
-        found.append(f"{HERE}only if {conditions.told(look.step)}; not answered yet")
+        found.append(f"{HERE}only if {visible(conditions.told(look.step))}; not answered yet")
     if look.bound:
         found.append(f"{HERE}bound when step {look.bound} is done; shown as if that were now")
     if look.error:
-        found.append(click.style(f"{HERE}can't be planned now: {visible(look.error.what)}", fg="red"))
+        found.append(style(f"{HERE}can't be planned now: {visible(look.error.what)}", fg="red"))
     if look.plan:
         found += [line for planned in look.plan.changes for line in _planned(planned)]
     return found
@@ -89,15 +88,15 @@ def _planned(planned: Planned) -> list[str]:
     if not planned.pending:
         word = "already so" if planned.state == "done" else planned.state
         return [
-            click.style(
+            style(
                 f"{HERE}= {visible(planned.change.summary)}: {word}{': ' if planned.why else ''}{visible(planned.why)}", fg="bright_black"
             )
         ]
-    impact = click.style(f"  {counted(planned.count, planned.unit)}", bold=True) if planned.count else ""
-    found = [f"{HERE}{click.style('~', fg='yellow')} {visible(planned.change.summary)}{impact}"]
+    impact = style(f"  {counted(planned.count, planned.unit)}", bold=True) if planned.count else ""
+    found = [f"{HERE}{style('~', fg='yellow')} {visible(planned.change.summary)}{impact}"]
     if planned.why:
         found.append(f"{HERE}  {visible(planned.why)}")
-    return [*found, click.style(f"{HERE}  undo: {planned.undo}", fg="cyan" if planned.reversible else "red")]
+    return [*found, style(f"{HERE}  undo: {visible(planned.undo)}", fg="cyan" if planned.reversible else "red")]
 
 
 def _totals(shown: Preview, together: Plan | None) -> str:

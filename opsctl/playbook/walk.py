@@ -14,7 +14,7 @@ from opsctl.errors import CheckFailed, Interrupted, OpsctlError, Refused
 from opsctl.playbook import conditions, lines
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about
 from opsctl.render.shapes import Verdict
-from opsctl.render.visible import visible
+from opsctl.render.visible import indented, visible
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
@@ -97,13 +97,13 @@ class Walk:
         heading = " · ".join(x for x in (step.section, step.mark) if x)
         if heading != self._section:
             self._section = heading
-            self.watcher.says(f"\n{heading}")
+            self.watcher.says(f"\n{visible(heading)}")
         name = f" [{step.id}]" if step.id else ""
         # A question that is put to somebody says itself.
         told = "" if step.kind == "ask" and not self.invocation.person.assume else f" {self.history.text(number)}"
-        self.watcher.says(f"Step {number} of {len(self.playbook.steps)}{name}: {step.kind}{told}")
+        self.watcher.says(f"Step {number} of {len(self.playbook.steps)}{name}: {step.kind}{visible(told)}")
         if step.note and step.kind == "ask":
-            self.watcher.says(f"  {step.note}")
+            self.watcher.says(f"  {indented(step.note)}")
 
     def _ask(self, number: int, step: Step) -> None:
         """Ask, and keep the answer before anything else is done."""
@@ -156,7 +156,7 @@ class Walk:
         over = self._beyond(number, plan)
         for planned in plan.changes:
             if not planned.pending:
-                self.watcher.says(f"  {'already so' if planned.state == 'done' else planned.state:<10} {planned.change.summary}")
+                self.watcher.says(f"  {'already so' if planned.state == 'done' else planned.state:<10} {visible(planned.change.summary)}")
         if over and not self._fresh:
             options = msgspec.structs.replace(options, yes=False, confirm=None)
         if over:

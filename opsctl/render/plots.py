@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from opsctl.render.visible import visible
+
 WIDE = 40
 BAR, LINE = "█", "│"
 NO_LINES: dict[str, float] = {}
@@ -45,7 +47,7 @@ def _named(lines: Mapping[str, float], wide: int, most: float) -> list[str]:
 
 def _label(row: dict[str, Any], column: str, by: str | None) -> str:
     told = [value for key, value in row.items() if (key == by if by else key != column) and value not in (None, "")]
-    return " ".join(f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value) for value in told)
+    return visible(" ".join(f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value) for value in told))
 
 
 def _number(value: Any) -> float | None:

@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
-import click
-
 from opsctl.engine.ledger.rows import Step
-from opsctl.redaction import vault
+from opsctl.render import out
 from opsctl.render.visible import visible
 
 EVERY = 0.1
@@ -56,7 +54,7 @@ class Progress:
         """Take the live line away."""
         with self._mutex:
             if self._width:
-                click.echo(f"\r{'':<{self._width}}\r", nl=False, err=True)
+                out.erase(self._width)
                 self._width = 0
 
     def says(self, line: str) -> None:
@@ -76,19 +74,17 @@ class Progress:
             if not self.live and (quiet or (not due and text == self._noted)):
                 return
             self._drawn, self._noted = now, text
-            line = visible(vault.redact(f"  … {step.change.target}: {text} ({self._elapsed(step):.0f} s)"))
+            line = visible(f"  … {step.change.target}: {text} ({self._elapsed(step):.0f} s)")
             if not self.live:
-                click.echo(line, err=True)
+                out.say(line, err=True)
                 return
-            columns = shutil.get_terminal_size().columns
-            line = line[: columns - 1]
-            click.echo(f"\r{line:<{self._width}}", nl=False, err=True)
-            self._width = len(line)
+            self._width = out.live(line, self._width, shutil.get_terminal_size().columns - 1)
 
     def _line(self, text: str) -> None:
         with self._mutex:
-            clear = f"\r{'':<{self._width}}\r" if self._width else ""
-            click.echo(clear + vault.redact(text), err=True)
+            if self._width:
+                out.erase(self._width)
+            out.say(text, err=True)
             self._width = 0
 
 

@@ -10,11 +10,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 
 from opsctl.errors import CheckFailed, Fires
-from opsctl.redaction import vault
+from opsctl.render import out
 from opsctl.render.plots import bars
 from opsctl.render.shapes import Alerts, Check, Page, Series, Text, Verdict, Watch
 from opsctl.render.visible import indented, visible
@@ -55,10 +54,7 @@ class Screen:
         self.json = output == "json"
 
     def _print(self, text: str, *, err: bool = False) -> None:
-        click.echo(vault.redact(text), err=err)
-
-    def _encode(self, what: Any) -> str:
-        return msgspec.json.format(msgspec.json.encode(what), indent=2).decode()
+        out.say(text, err=err)
 
     def show(self, what: Any) -> None:
         """Print a command's result; raises CheckFailed for a verdict that isn't good."""
@@ -67,9 +63,9 @@ class Screen:
         if isinstance(what, Watch):
             return self._watch(what)
         if isinstance(what, Text):
-            click.echo(what.text if what.raw else vault.redact(what.text))
+            (out.exactly if what.raw else out.say)(what.text)
         elif self.json:
-            self._print(self._encode(_plain(what)))
+            self._print(out.as_json(_plain(what), indent=2))
         else:
             self._print(_drawn(what))
         if isinstance(what, Verdict) and not what.good:
@@ -83,7 +79,7 @@ class Screen:
             if not told and sys.stdout.isatty():
                 self._print("  ".join(row), err=True)
             told = True
-            self._print(msgspec.json.encode(_plain(row)).decode() if self.json else _line(row))
+            self._print(out.as_json(_plain(row)) if self.json else _line(row))
         if not told:
             self._print(_drawn([]), err=True)
 
@@ -94,16 +90,16 @@ class Screen:
         on_terminal = sys.stdout.isatty() and not self.json
         try:
             if on_terminal:
-                click.clear()
+                out.blank()
             for page in watch.pages:
                 if self.json:
-                    self._print(msgspec.json.encode(_plain(page)).decode())
+                    self._print(out.as_json(_plain(page)))
                 elif on_terminal:
-                    click.echo(_over(vault.redact(_drawn(page))), nl=False)
+                    out.page(_drawn(page), shutil.get_terminal_size().lines - 1)
                 else:
                     self._print(f"{_drawn(page)}\n")
         except KeyboardInterrupt:
-            click.echo(err=True)
+            out.say(err=True)
 
     def header(self, text: str) -> None:
         """Print where a result comes from, on standard error; JSON is for a program, which asked."""
@@ -115,9 +111,8 @@ class Screen:
         """Draw a plan before it is applied; on standard error, since the outcome is the output."""
         if self.json and err:
             return
-        self._print(
-            f"{plan.command}\nin {plan.environment}, account {plan.account}, as {plan.caller}\n{configured_by(plan.file)}\n", err=err
-        )
+        where = f"in {plan.environment}, account {plan.account}, as {visible(plan.caller)}"
+        self._print(f"{visible(plan.command)}\n{where}\n{configured_by(plan.file)}\n", err=err)
         for planned in plan.changes:
             self._print(_planned(planned), err=err)
         self._print(_totals(plan), err=err)
@@ -132,7 +127,7 @@ class Screen:
     def outcome(self, outcome: Outcome, *, aside: bool = False) -> None:
         """Print what came of a command; `aside`, on standard error, where the output itself is for a shell."""
         if self.json:
-            return self._print(self._encode(outcome.as_json()))
+            return self._print(out.as_json(outcome.as_json(), indent=2))
         if outcome.dry_run and outcome.plan:
             self.plan(outcome.plan, err=aside)
         elif outcome.run and not (sys.stdout.isatty() and sys.stderr.isatty()):
@@ -143,15 +138,6 @@ class Screen:
             words = {**WORDS, **DRY} if outcome.dry_run else WORDS
             self._print(f"{words[outcome.result]}{told}", err=aside)
         return None
-
-
-def _over(text: str) -> str:
-    """What draws `text` from the terminal's first line on, and clears the rest; what doesn't fit is cut, and said."""
-    lines, most = text.splitlines(), shutil.get_terminal_size().lines - 1
-    if len(lines) > most:
-        lines = [*lines[: most - 1], f"... {len(lines) - most + 1} more lines: make the window taller"]
-    home, end_of_line, rest, no_wrap, wrap = "\x1b[H", "\x1b[K\n", "\x1b[J", "\x1b[?7l", "\x1b[?7h"
-    return home + no_wrap + "".join(line + end_of_line for line in lines) + rest + wrap
 
 
 def _wrong(verdict: Verdict) -> CheckFailed:
@@ -176,12 +162,12 @@ def counted(count: int, unit: str) -> str:
 
 def _mark(state: str) -> str:
     mark, colour = MARKS[state]
-    return click.style(mark, fg=colour)
+    return out.style(mark, fg=colour)
 
 
 def _planned(planned: Planned) -> str:
     impact = f"  {counted(planned.count, planned.unit)}" if planned.count else ""
-    lines = [f" {_mark(planned.state)} {planned.seq}  {visible(planned.change.summary)}{click.style(impact, bold=True)}"]
+    lines = [f" {_mark(planned.state)} {planned.seq}  {visible(planned.change.summary)}{out.style(impact, bold=True)}"]
     before, after = planned.change.difference()
     if planned.pending and (before is not None or after is not None):
         lines.append(f"       {_brief(before)} -> {_brief(after)}")
@@ -190,7 +176,7 @@ def _planned(planned: Planned) -> str:
     if planned.after is not None:
         lines.append(f"       once change {planned.after} is made")
     if planned.pending:
-        lines.append(click.style(f"       undo: {visible(planned.undo)}", fg="cyan" if planned.reversible else "red"))
+        lines.append(out.style(f"       undo: {visible(planned.undo)}", fg="cyan" if planned.reversible else "red"))
     return "\n".join(lines)
 
 
@@ -228,7 +214,7 @@ def _drawn(what: Any) -> str:
     if isinstance(what, Verdict):
         return "\n".join(_check(c) for c in what.checks)
     if isinstance(what, Page):
-        return "\n\n".join(f"{click.style(head, bold=True)}\n{_drawn(part)}" for head, part in what.sections)
+        return "\n\n".join(f"{out.style(head, bold=True)}\n{_drawn(part)}" for head, part in what.sections)
     if isinstance(what, Series):
         drawn = bars(what.rows, what.plot, what.by, what.lines) if what.plot and sys.stdout.isatty() else ""
         return "\n\n".join(part for part in (_table(what.rows), drawn) if part)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsctl.redaction import CONTROL
 from opsctl.render.screen import Screen
-from opsctl.render.visible import CONTROL, indented, visible
+from opsctl.render.visible import indented, visible
 
 FORGED = "x\n2026-11-22 04:50:00  oncall  ConsoleLogin\x1b[1A\x1b[2K\u202e"
 
