@@ -84,7 +84,8 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
 
     - `telling`: how to learn whether a begun change happened: `probe` (check says), `token` (the call carries a token bound to run
       and step, so that sending it again has no second effect) or `blind` (nobody can tell: never sent twice).
-    - `repeats`: what slipped through while it was made is taken by making it again.
+    - `repeats`: it is made in passes until nothing is left, each taking what slipped through the one before. The evidence of a pass
+      counts what it made; passes that count nothing fail.
     - `pinned`: the fields that every planning pins anew, so that they are no part of what the change is.
     - `width`: how many neighbours of this kind may run side by side.
     - `independent`: whether the later steps go on when a step of this kind fails, except those that name its target. The run then ends

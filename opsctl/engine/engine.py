@@ -245,6 +245,7 @@ class Engine:
             # What stands there since is somebody else's, though it looks like ours.
             if undo and planned.state in ("pending", "moved"):
                 planned.state, planned.why, planned.count = "done", f"taken back by run {undo}", 0
+        _leave_alone(plan)
         return plan, nevers
 
     def _family(self, run: Run) -> list[Run]:
@@ -269,3 +270,15 @@ class Engine:
             step.begun = None
         self.ledger.put(run.id, step, "applied" if happened else "pending", {"settled": happened, "reason": reason, "by": self.operator})
         return step
+
+
+def _leave_alone(plan: Plan) -> None:
+    """Skip, in a plan that takes a run back, what somebody else has changed since, and what works on the same."""
+    left: list[Change] = []
+    for planned in plan.changes:
+        rests = next((each for each in left if order.names(planned.change, each) or order.names(each, planned.change)), None)
+        if planned.state == "moved":
+            planned.state, planned.why = "skipped", f"{planned.change.target}: somebody else has changed it since: {planned.why}"
+            left.append(planned.change)
+        elif planned.pending and rests:
+            planned.state, planned.why, planned.count = "skipped", f"{planned.change.target}: it goes with {rests.target}, left alone", 0

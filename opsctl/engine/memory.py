@@ -62,7 +62,8 @@ class LedgerMemory:
         """
         sql = (
             "SELECT DISTINCT json_extract(s.change, '$.before') FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind = 'move-secret-stage'"
-            " AND s.target LIKE ? AND s.state IN ('begun', 'made', 'applied', 'unknown') AND r.environment = ?"
+            " AND s.target LIKE ? AND (s.state IN ('begun', 'made', 'applied', 'unknown')"
+            " OR s.state = 'moved' AND s.begun IS NOT NULL) AND r.environment = ?"
             " AND json_extract(s.change, '$.compromised') AND json_extract(s.change, '$.before') IS NOT json_extract(s.change, '$.after')"
         )
         return {str(version) for (version,) in self._ledger.query(sql, f"secret/{secret}/AWS%", self._environment.name)}

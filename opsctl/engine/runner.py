@@ -20,7 +20,19 @@ from opsctl.changes.base import Done, Failed, Finding, Moved, Pending, Settling,
 from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
 from opsctl.engine.order import Halted, Order
 from opsctl.engine.watcher import Watcher
-from opsctl.errors import CheckFailed, Interrupted, LockHeld, OpsctlError, OutcomeUnknown, PartlyMade, Refused, SystemFailed, Waiting
+from opsctl.errors import (
+    CheckFailed,
+    CredentialsInvalid,
+    Denied,
+    Interrupted,
+    LockHeld,
+    OpsctlError,
+    OutcomeUnknown,
+    PartlyMade,
+    Refused,
+    SystemFailed,
+    Waiting,
+)
 from opsctl.errors import Moved as MovedError
 from opsctl.redaction import vault
 
@@ -34,6 +46,8 @@ WISH_EVERY = 1.0
 SLACK = 1.1
 TRIES = 5
 """How often in one process a call without an answer is made, where its token or its probe makes that safe."""
+VAIN = 3
+"""How many passes in a row may make nothing: another's work, or a count that is only an estimate, explains one or two."""
 SHORTEST_PAUSE = 0.01
 
 Turn = Literal["ended", "look again", "wait"]
@@ -42,7 +56,8 @@ Turn = Literal["ended", "look again", "wait"]
 class Runner:
     """Drives one run in this process. `monotonic`, in seconds, is injected.
 
-    `unreviewed` are the numbers of the steps that were done when the plan was reviewed: they are looked at again, and never made.
+    `unreviewed` are the numbers of the steps that were done when the plan was reviewed: they are looked at again, and never made. `recall`
+    is asked under a step's lock, before it is begun, whether another run has just made it.
     """
 
     def __init__(
@@ -57,15 +72,17 @@ class Runner:
         timeout: timedelta | None = None,
         limit: int | None = None,
         unreviewed: Collection[int] = (),
+        recall: Callable[[Step], Done | None] = lambda step: None,
         monotonic: Callable[[], float] = time.monotonic,
         tempo: float = 1.0,
     ) -> None:
         self.ledger, self.run, self.read, self.write, self.watcher = ledger, run, read, write, watcher
         self.wait, self.timeout, self.monotonic, self.tempo = wait, timeout, monotonic, tempo
-        self.unreviewed = frozenset(unreviewed)
+        self.unreviewed, self.recall = frozenset(unreviewed), recall
         self.limit = read.config.limits.max_affected if limit is None else limit
         self.order = Order()
         self._unanswered: Counter[int] = Counter()
+        self._vain: Counter[int] = Counter()
         self._batches: dict[int, str] = {}
         self._here = threading.local()
         self._wish: tuple[float, str | None] = (0.0, None)
@@ -137,15 +154,29 @@ class Runner:
             self.ledger.locks.release(lease)
 
     def _until_true(self, step: Step, lease: Lease) -> None:
-        limit = self.timeout.total_seconds() if self.timeout else step.change.timeout
-        deadline = self.monotonic() + limit
-        while (turn := self._turn(step, lease, self._check(step))) != "ended":
-            if turn == "look again":
-                continue
-            if not self.wait:
-                self.order.unproven.append(step)
+        limit = step.change.timeout if self.timeout is None else self.timeout.total_seconds()
+        deadline, late = self.monotonic() + limit, False
+        while True:
+            found = self._check(step)
+            if late and isinstance(found, Pending | Settling):
+                raise self._too_late(step, found, limit)
+            turn = self._turn(step, lease, found)
+            if turn == "ended":
                 return
-            self._pause(step, deadline, limit)
+            if turn == "wait":
+                if not self.wait:
+                    self.order.unproven.append(step)
+                    return
+                left = max(deadline - self.monotonic(), 0)
+                self.order.halt.wait(max(min(step.change.poll * self.tempo, left), SHORTEST_PAUSE))
+            self._heed()
+            late = self.monotonic() >= deadline
+
+    def _too_late(self, step: Step, found: Pending | Settling, limit: float) -> OutcomeUnknown:
+        what = f"{step.change.target} is not proven after {limit:.0f} s; it may still come true"
+        if isinstance(found, Pending) and step.change.repeats:
+            what = f"{step.change.target}: {found.count:,} {found.unit} are left after {limit:.0f} s"
+        return OutcomeUnknown(f"{what}.", f"opsctl runs resume {self.run.id}")
 
     def _turn(self, step: Step, lease: Lease, found: Finding) -> Turn:
         """Act on one finding."""
@@ -158,14 +189,12 @@ class Runner:
                 self._end(step, "skipped", why, lease)
                 return "ended"
             case Moved(why):
-                self._end(step, "moved", why, lease)
-                raise MovedError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
+                raise self._moved(step, why, lease)
             case Failed(why) if step.begun:
                 self._end(step, "failed", why, lease)
                 raise SystemFailed(f"{step.change.target}: {why.rstrip('.')}.", f"opsctl runs show {self.run.id}")
             case Pending() | Failed() if not self._seen_later(step):
-                self._make(step, lease, found)
-                return {"applied": "ended", "made": "look again"}.get(step.state, "wait")  # type: ignore[return-value]
+                return self._todo(step, lease, found)
             case Settling(note):
                 self.watcher.note(step, note)
                 if step.state == "begun":
@@ -174,30 +203,52 @@ class Runner:
                 self.watcher.note(step, "made; waiting until it shows")
         return "wait"
 
+    def _todo(self, step: Step, lease: Lease, found: Pending | Failed) -> Turn:
+        if step.begun is None and (made := self.recall(step)):
+            return self._turn(step, lease, made)
+        if self._vain[step.seq] >= VAIN:
+            raise self._in_vain(step, found, lease)
+        self._make(step, lease, found)
+        if step.state == "made" and not self._vain[step.seq]:
+            return "look again"
+        return "ended" if step.state == "applied" else "wait"
+
+    def _moved(self, step: Step, why: str, lease: Lease) -> OpsctlError:
+        """Record that somebody else changed the target: before this change, or after it was made, when it stays ours to take back."""
+        state = step.state
+        if step.begun is None:
+            self._end(step, "moved", why, lease)
+            return MovedError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
+        told = "the change was made" if state in ("made", "applied", "moved") else "the change was begun, and may have been made"
+        told = f"{told}; since then somebody else has changed it: {why.rstrip('.')}"
+        self._end(step, "moved", told, lease)
+        undo = f"opsctl runs undo {self.run.id}"
+        return CheckFailed(f"{step.change.target}: {told}.", f"Look at it. To take back what is still as this run left it: {undo}")
+
+    def _in_vain(self, step: Step, found: Pending | Failed, lease: Lease) -> CheckFailed:
+        """Fail a change that is made in passes, when they make nothing although there is something to do."""
+        why = f"{found.count:,} {found.unit} match, and {VAIN} passes over them changed none"
+        self._end(step, "failed", why, lease)
+        return CheckFailed(
+            f"{step.change.target}: {why}.",
+            f"Check what the login that writes may see and change, then: opsctl runs resume {self.run.id}",
+        )
+
     def _check(self, step: Step) -> Finding:
-        """A system that can't be asked while a made change settles is asked again; the deadline bounds it."""
+        """A system that can't be asked while a made change settles is asked again until the deadline, unless only a person can mend it."""
         try:
             return step.change.check(self.read)
         except SystemFailed as cause:
-            if step.state != "made":
-                if step.begun:
-                    raise self._unknown(step, cause) from cause
-                raise
-            return Settling(f"can't be asked just now: {cause.what}")
+            if step.state == "made" and not isinstance(cause, CredentialsInvalid | Denied):
+                return Settling(f"can't be asked just now: {cause.what}")
+            if step.begun:
+                raise self._unknown(step, cause) from cause
+            raise
 
     def _seen_later(self, step: Step) -> bool:
         if step.state == "made":
             return not step.change.repeats
         return step.begun is not None and abs(self.read.now() - step.begun) < timedelta(seconds=step.change.lag)
-
-    def _pause(self, step: Step, deadline: float, limit: float) -> None:
-        if self.monotonic() >= deadline:
-            raise OutcomeUnknown(
-                f"{step.change.target} is not proven after {limit:.0f} s; it may still come true.",
-                f"opsctl runs resume {self.run.id}",
-            )
-        self.order.halt.wait(max(step.change.poll * self.tempo, SHORTEST_PAUSE))
-        self._heed()
 
     def _make(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
         """Write the intent, make the one effecting call, write what came of it."""
@@ -230,6 +281,7 @@ class Runner:
                 raise self._unknown(step, cause) from cause
             self.watcher.note(step, f"{cause.what} Asking the system what became of it.")
             return
+        self._vain[step.seq] = self._vain[step.seq] + 1 if step.change.repeats and not any(answer.values()) else 0
         step.evidence = {**answer, **({"parts": parts} if parts else {})}
         self._accepted(step, lease)
 
@@ -282,12 +334,13 @@ class Runner:
 
     def _unknown(self, step: Step, cause: OpsctlError | None = None) -> OutcomeUnknown:
         told = f"{cause.what} " if cause else ""
+        sofar = "It was made, and isn't proven" if step.state == "made" else "It was begun, and its outcome is unknown"
         settle = f"opsctl runs settle {self.run.id} {step.seq} --done|--not-done --reason WHY"
-        again = f"opsctl runs resume {self.run.id}"
+        first = f"{cause.next.rstrip('.')}; then: " if cause and isinstance(cause, CredentialsInvalid | Denied) and cause.next else ""
         blind = step.change.telling == "blind"
         return OutcomeUnknown(
-            f"{step.change.target}: {told}It was begun and its outcome is unknown.",
-            f"Find out, then: {settle}" if blind else again,
+            f"{step.change.target}: {told}{sofar}.",
+            f"Find out, then: {settle}" if blind else f"{first}opsctl runs resume {self.run.id}",
         )
 
     def _heed(self, *, anew: bool = False) -> None:

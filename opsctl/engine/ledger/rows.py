@@ -81,8 +81,9 @@ class Step(Struct, kw_only=True):
 
     @property
     def touched(self) -> bool:
-        """Whether it was made, made in part, or may have been."""
-        return self.partly or self.state in ("applied", "made", "begun", "unknown")
+        """Whether it was made, made in part, or may have been; it stays ours when somebody else changes its target later."""
+        later = self.begun is not None and self.state in ("moved", "skipped")
+        return later or self.partly or self.state in ("applied", "made", "begun", "unknown")
 
 
 class Event(Struct, kw_only=True):

@@ -1,0 +1,101 @@
+"""A change that was made stays ours, whatever the world does between its effect and its proof; and undo restores what is still ours."""
+
+from __future__ import annotations
+
+import pytest
+from rig import Outside, Rig, Set, Setting
+
+from opsctl.changes.base import Moved
+from opsctl.errors import Moved as MovedError
+from opsctl.errors import OutcomeUnknown, SystemFailed
+
+
+class Seen(Setting, frozen=True, kw_only=True):
+    """A change that tells when somebody else has set the value."""
+
+    def check(self, read):  # type: ignore[no-untyped-def]
+        now = read.outside.values.get(self.name)
+        return Moved(f"it is {now}") if now not in (self.before, self.after) else super().check(read)
+
+
+def theirs(name: str) -> object:
+    def meddle(outside: Outside) -> None:
+        outside.values[name] = "theirs"
+
+    return meddle
+
+
+def test_moved_after_its_effect_is_made_and_ours(rig: Rig) -> None:
+    rig.outside.on("after", "b", theirs("b"))
+    outcome = rig.run(Seen(name="a"), Seen(name="b"), Seen(name="c"))
+    assert rig.states(outcome) == ["applied", "moved", "pending"]
+    assert (outcome.result, outcome.exit_code) == ("partial", 1)
+    assert outcome.error
+    assert outcome.error.what == "b: the change was made; since then somebody else has changed it: it is theirs."
+    assert "runs undo" in outcome.error.next
+    assert [step.change.target for step in rig.engine.applied(rig.newest())] == ["a", "b"]
+
+
+def test_undo_restores_what_is_as_we_left_it_and_names_the_rest(rig: Rig) -> None:
+    rig.outside.on("after", "b", theirs("b"))
+    outcome = rig.run(Seen(name="a"), Seen(name="b"))
+    plan, _ = rig.engine.undo_plan(rig.ledger.run(outcome.run or ""))
+    assert [(p.state, p.why) for p in plan.changes] == [("skipped", "b: somebody else has changed it since: it is theirs"), ("pending", "")]
+    undone = rig.undo(outcome)
+    assert undone.result == "partial"
+    assert rig.outside.values == {"a": None, "b": "theirs"}
+
+
+def test_undo_leaves_alone_what_goes_with_what_somebody_else_changed(rig: Rig) -> None:
+    outcome = rig.run(Seen(name="a"), Seen(name="b", rests=("a",)), Seen(name="c"))
+    rig.outside.values["a"] = "theirs"
+    rig.undo(outcome)
+    assert rig.outside.values == {"a": "theirs", "b": None, "c": None}
+
+
+def test_moved_before_its_effect_is_not_ours(rig: Rig) -> None:
+    rig.outside.on("apply", "a", theirs("b"))
+    outcome = rig.run(Seen(name="a"), Seen(name="b"))
+    assert isinstance(outcome.error, MovedError)
+    assert "Stopped before this change" in outcome.error.what
+    assert [step.change.target for step in rig.engine.applied(rig.newest())] == ["a"]
+
+
+def test_moved_after_a_call_without_an_answer_may_be_ours(rig: Rig) -> None:
+    def no_answer(outside: Outside) -> None:
+        outside.values["a"] = "theirs"
+        raise OutcomeUnknown("No answer.")
+
+    rig.outside.on("after", "a", no_answer)
+    outcome = rig.run(Seen(name="a"))
+    assert outcome.error
+    assert "the change was begun, and may have been made; since then somebody else has changed it" in outcome.error.what
+    assert rig.steps(outcome)[0].touched
+
+
+def test_a_definite_no_is_not_ours_when_somebody_else_makes_it_later(rig: Rig) -> None:
+    rig.outside.on("apply", "a", SystemFailed("It said no."))
+    outcome = rig.run(Seen(name="a"))
+    rig.outside.values["a"] = 1
+    assert rig.resume(outcome).result == "unchanged"
+    assert rig.engine.applied(rig.newest()) == []
+
+
+def test_what_moved_is_proven_when_it_is_as_wanted_again(rig: Rig) -> None:
+    rig.outside.on("after", "a", theirs("a"))
+    outcome = rig.run(Seen(name="a"))
+    rig.outside.values["a"] = 1
+    assert rig.resume(outcome).result == "changed"
+    assert rig.outside.applied == ["a"]
+
+
+@pytest.mark.parametrize("told", ["begun", "made"])
+def test_a_run_that_was_killed_finds_out_that_somebody_moved_on(rig: Rig, told: str) -> None:
+    outcome = rig.run(Seen(name="a"))
+    step = rig.steps(outcome)[0]
+    rig.ledger.put(outcome.run or "", step, told, {})  # type: ignore[arg-type]
+    rig.ledger.close(outcome.run or "", "unknown", {})
+    rig.outside.values["a"] = "theirs"
+    found = rig.resume(outcome)
+    assert found.exit_code == 1
+    assert rig.steps(outcome)[0].touched
