@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import opsctl
@@ -49,8 +50,11 @@ class Engine:
         """Find out what a command would change; nothing can be written on the way. With `recall`, our memory may say that it is done."""
         self.read.prove()
         self.read.follows, self.read.again = follows, options.again
-        remembered = self._remembered(command) if recall and not (options.again or follows) else None
-        plan = plans.make(command, make(self.read), self.read, remembered)
+        recall = recall and not (options.again or follows)
+        # Before anything is looked at, so that what others do from here on is found later.
+        position = self.memory.position() if recall else None
+        plan = plans.make(command, make(self.read), self.read, self._remembered(command) if recall else None)
+        plan.position = position
         if not options.again and any(p.change.telling == "blind" for p in plan.pending):
             self._known(command)
         return plan
@@ -67,23 +71,37 @@ class Engine:
             now.count, now.unit = then.count, then.unit
         return found
 
-    def _remembered(self, command: str) -> Remembered | None:
+    def _remembered(self, command: str, *, besides: str = "", since: int | None = None) -> Remembered | None:
         """Our recent run of the same command, unless the systems tell that somebody has changed since what it made."""
-        found = self.memory.recently(command)
+        found = self.memory.recently(command, besides=besides, since=since)
         for step in found.steps if found else []:
             tells = step.state == "applied" and step.change.remembered and step.change.telling == "probe"
             if tells and not isinstance(step.change.check(self.read), Done):
                 return None
         return found
 
-    def _known(self, command: str) -> None:
+    def _known(self, command: str, *, besides: str = "", change: Change | None = None) -> None:
         """Raise OutcomeUnknown while nobody knows whether the same blind change was made before: it would be sent a second time."""
-        if found := self.memory.unsettled(command):
+        if found := self.memory.unsettled(command, besides=besides, change=change):
             run, step = found
             raise OutcomeUnknown(
                 f"Run {run} began this before and nobody knows whether it happened: {step.change.summary}. Nothing was sent now.",
                 f"Find out, then: opsctl runs settle {run} {step.seq} --done|--not-done --reason WHY; to send it all the same: --again",
             )
+
+    def _recall(self, run: Run, steps: list[Step], step: Step) -> Done | None:
+        """What memory says of a step under its lock: that another run has made the same since this one was planned, or just before."""
+        if not (steps and step.change.remembered and "position" in run.details):
+            return None
+        if step.change.telling == "blind":
+            self._known(run.command, besides=run.id, change=step.change)
+        if any(each.touched for each in steps):
+            return None
+        found = self._remembered(run.command, besides=run.id, since=run.details["position"])
+        left = [each.change for each in steps if each.state not in ENDED]
+        if found is None or not all(change.remembered and found.same(change) for change in left):
+            return None
+        return Done(found.why, found.run.closed)
 
     def preview(self, plan: Plan, options: Options) -> Outcome:
         """A dry run's outcome; a guard that would stand against it is its error."""
@@ -113,7 +131,8 @@ class Engine:
         self.guard(plan, options)
         if plan.pending and not agreed:
             guards.approved(plan, self.read, options)
-        run = self.new_run(plan.command, options, parent=parent)
+        details = {} if plan.position is None else {"position": plan.position}
+        run = self.new_run(plan.command, options, parent=parent, details=details)
         steps = [planned.step() for planned in plan.changes]
         self.ledger.open(run, steps)
         return self._drive(run, options)
@@ -181,6 +200,7 @@ class Engine:
             timeout=options.timeout,
             limit=guards.limit(self.read, options),
             unreviewed=unreviewed,
+            recall=partial(self._recall, run, [] if options.again else steps),
             tempo=self.tempo,
         )
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -23,6 +23,11 @@ class Remembered(NamedTuple):
 
     run: Run
     steps: list[Step]
+
+    @property
+    def why(self) -> str:
+        """Why there is nothing to do."""
+        return f"done by run {self.run.id} moments ago; --again asks for another"
 
     def same(self, change: Change) -> Change | None:
         """The very same change, as that run made it or found it made."""
@@ -87,26 +92,62 @@ class LedgerMemory:
         _, by, at, run = rows[0]
         return Acknowledgement(self._ledger.reveal(by), datetime.fromisoformat(at), run)
 
-    def recently(self, command: str) -> Remembered | None:
-        """Our own run of the same command, done and proven within the configured `recently`, if nothing it rests on changed since."""
-        since = self._ledger.now() - self._environment.settings.limits.recently
-        made = "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state = 'applied')"
-        where = f"environment = ? AND command = ? AND result IN ('changed', 'unchanged') AND closed >= ? AND closed <= ? AND {made}"
-        values = (self._environment.name, self._ledger.hidden(command), since.isoformat(), self._ledger.now().isoformat())
-        for run in self._ledger.runs(where, *values, limit=1):
-            steps = self._ledger.steps(run.id)
+    def position(self) -> int:
+        """How far the ledger's log has come: what is opened or closed from now on has a higher number, whatever the clock says."""
+        return int(self._ledger.query("SELECT ifnull(max(number), 0) FROM log")[0][0])
+
+    def recently(self, command: str, *, besides: str = "", since: int | None = None) -> Remembered | None:
+        """The newest run of the same command that made all it was to, if it is recent and nothing that it rests on was changed later.
+
+        A run that ended after the log's position `since` is recent; another one by its age. `besides` is the run that asks.
+        """
+        made = (
+            "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state = 'applied')"
+            " AND NOT EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state NOT IN ('applied', 'done'))"
+        )
+        where = f"environment = ? AND command = ? AND id <> ? AND {made}"
+        for run in self._ledger.runs(where, self._environment.name, self._ledger.hidden(command), besides, limit=1):
+            steps, ended = self._ledger.steps(run.id), self._closed(run)
+            if (since is None or ended <= since) and self._age(run, ended) > self._environment.settings.limits.recently:
+                return None
             rests = {t for s in steps for t in (s.change.target, *s.change.holds, *s.change.uses)}
-            return None if self._disturbed(run, rests) else Remembered(run, steps)
+            return None if self._disturbed(run, ended, rests) else Remembered(run, steps)
         return None
 
-    def _disturbed(self, run: Run, targets: set[str]) -> bool:
-        """Whether another run has since changed, or begun to change, anything that this one changed or rests on."""
+    def _closed(self, run: Run) -> int:
+        """A run's newest place in the log; that of one which is still driven is yet to come."""
+        if run.closed is None and run.id in self._ledger.locks.driven():
+            return self.position() + 1
+        return int(self._ledger.query("SELECT ifnull(max(number), 0) FROM log WHERE run = ?", run.id)[0][0])
+
+    def _age(self, run: Run, ended: int) -> timedelta:
+        """How long ago a run ended: as far as the clock has gone forward since, by one entry of the log after another.
+
+        A clock that was set back makes nothing older or younger by that; it only counts on from there.
+        """
+        before, now, age = run.closed or self._ledger.events(run.id)[-1].at, self._ledger.now(), timedelta()
+        if now - before > (recently := self._environment.settings.limits.recently):
+            return now - before
+        later = self._ledger.query("SELECT at FROM log WHERE number > ? ORDER BY number", ended)
+        for at in (*(datetime.fromisoformat(stamp) for (stamp,) in later), now):
+            age += max(at - before, timedelta())
+            before = at
+            if age > recently:
+                break
+        return age
+
+    def _disturbed(self, run: Run, ended: int, targets: set[str]) -> bool:
+        """Whether another run has since changed, or begun to change, anything that this one changed or rests on.
+
+        Of one that was opened after this one ended, every effect is later; of one that overlapped it, the clock tells.
+        """
         sql = (
-            "SELECT DISTINCT s.run FROM runs r JOIN steps s ON s.run = r.id WHERE r.id <> ? AND r.environment = ?"
-            " AND (r.closed IS NULL OR r.closed > ?) AND s.begun IS NOT NULL AND s.ended > ?"
+            "SELECT DISTINCT s.run FROM runs r JOIN steps s ON s.run = r.id WHERE r.id <> ? AND r.environment = ? AND s.begun IS NOT NULL"
+            " AND ((SELECT number FROM log WHERE run = r.id AND what = 'opened') > ? OR s.ended > ?"
+            " AND (r.closed IS NULL OR (SELECT max(number) FROM log WHERE run = r.id) > ?))"
         )
-        closed = run.closed.isoformat() if run.closed else ""
-        later = self._ledger.query(sql, run.id, self._environment.name, closed, closed)
+        closed = run.closed.isoformat() if run.closed else "~"
+        later = self._ledger.query(sql, run.id, self._environment.name, ended, closed, ended)
         changed = (s.change for (id,) in later for s in self._ledger.steps(id) if s.begun)
         return any(not targets.isdisjoint({change.target, *change.holds}) for change in changed)
 
@@ -121,17 +162,19 @@ class LedgerMemory:
                 found += [(undo.id, step) for step in made if not any(takes_back(later, step) for _, later in again)]
         return found
 
-    def unsettled(self, command: str) -> tuple[str, Step] | None:
+    def unsettled(self, command: str, *, besides: str = "", change: Change | None = None) -> tuple[str, Step] | None:
         """The run and the step of ours that began the same command's blind change, of which nobody has found out whether it happened.
 
-        One that a living process still drives isn't meant: its lock speaks for it.
+        Asked while planning, one that a living process still drives isn't meant: its lock speaks for it. Whoever holds the lock of
+        `change` has no such neighbour, so that every run but the one that asks, `besides`, is meant.
         """
         begun = "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state IN ('begun', 'unknown'))"
-        where = f"environment = ? AND command = ? AND (result IS NULL OR result NOT IN ('changed', 'unchanged')) AND {begun}"
-        driven = self._ledger.locks.driven()
-        for run in self._ledger.runs(where, self._environment.name, self._ledger.hidden(command)):
+        where = f"environment = ? AND command = ? AND id <> ? AND (result IS NULL OR result NOT IN ('changed', 'unchanged')) AND {begun}"
+        driven = self._ledger.locks.driven() if change is None else set()
+        for run in self._ledger.runs(where, self._environment.name, self._ledger.hidden(command), besides):
             for step in self._ledger.steps(run.id) if run.id not in driven else []:
-                if step.change.telling == "blind" and step.state in ("begun", "unknown"):
+                same = change is None or step.change.identity == change.identity
+                if same and step.change.telling == "blind" and step.state in ("begun", "unknown"):
                     return run.id, step
         return None
 

@@ -81,7 +81,10 @@ class Planned(Struct, kw_only=True):
 
 
 class Plan(Struct, kw_only=True):
-    """Changes in order, and everything that must still hold when they are applied."""
+    """Changes in order, and everything that must still hold when they are applied.
+
+    `position` is how far the ledger's log had come when it was planned, where memory may say that a change is done.
+    """
 
     command: str
     environment: str
@@ -93,6 +96,7 @@ class Plan(Struct, kw_only=True):
     created: datetime
     expires: datetime
     follows: datetime | None = None
+    position: int | None = None
     changes: list[Planned]
     digest: str = ""
 
@@ -201,8 +205,8 @@ def _recalled(planned: list[Planned], remembered: Remembered | None) -> list[Pla
     if remembered is None:
         return planned
     same = {p.seq: remembered.same(p.change) if p.change.remembered else None for p in planned if p.pending}
-    run, why = remembered.run, f"done by run {remembered.run.id} moments ago; --again asks for another"
-    then = {seq: Planned(seq=seq, change=made, state="done", why=why, at=run.closed) for seq, made in same.items() if made}
+    why, at = remembered.why, remembered.run.closed
+    then = {seq: Planned(seq=seq, change=made, state="done", why=why, at=at) for seq, made in same.items() if made}
     return [then.get(p.seq, p) for p in planned] if len(then) == len(same) else planned
 
 

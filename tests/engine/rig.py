@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.memory import LedgerMemory
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
+from opsctl.engine.plan import Plan
 from opsctl.engine.watcher import Silent
 from opsctl.settings import Duration, Limits, Settings
 from opsctl.systems import Systems
@@ -147,12 +147,12 @@ class Say(Setting, frozen=True, kw_only=True):
 class Rig:
     """An engine over one world and one ledger; another one of the same folder is another process."""
 
-    def __init__(self, folder: Path, outside: Outside | None = None, settings: Settings | None = None) -> None:
+    def __init__(self, folder: Path, outside: Outside | None = None, lock_wait: float = 0) -> None:
         self.outside = outside or Outside()
         self.now = START
         self.ledger = Ledger(folder / "ledger.db", decode, lambda: self.now)
-        limits = Limits(lock_wait=Duration())
-        environment = Environment("test", folder, "c0ffee", settings or Settings(title="test", protected=False, limits=limits))
+        limits = Limits(lock_wait=Duration(seconds=lock_wait))
+        environment = Environment("test", folder, "c0ffee", Settings(title="test", protected=False, limits=limits))
         memory = LedgerMemory(lambda: self.ledger, environment)
         read, write = (self._systems(environment, memory, writing) for writing in (False, True))
         self.engine = Engine(environment, self.ledger, read, write, Silent(), "me", tempo=0)
@@ -164,9 +164,10 @@ class Rig:
 
     def run(self, *changes: Change, command: str = "test", again: bool = False, **options: Any) -> Outcome:
         """Plan and perform some changes as one command."""
-        given = Options(yes=True, again=again, **options)
-        plan = self.engine.plan(command, lambda read: changes, given)
-        return self.engine.perform(plan, given)
+        return self.engine.perform(self.plan(*changes, command=command, again=again), Options(yes=True, again=again, **options))
+
+    def plan(self, *changes: Change, command: str = "test", again: bool = False) -> Plan:
+        return self.engine.plan(command, lambda read: changes, Options(again=again))
 
     def resume(self, outcome: Outcome, **options: Any) -> Outcome:
         assert outcome.run is not None
@@ -186,6 +187,3 @@ class Rig:
 
     def newest(self) -> Run:
         return self.ledger.runs(limit=1)[0]
-
-
-Make = Callable[[Systems], Iterable[Change]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rig import Outside, Rig, Set, Setting
+from rig import Outside, Rig, Setting
 
 from opsctl.changes.base import Moved
 from opsctl.errors import Moved as MovedError
