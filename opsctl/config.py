@@ -204,6 +204,12 @@ def _no_reach(path: Path, settings: Settings) -> None:
             raise Refused(f"{path}: {key} names {reference}, which a file of the current folder may not read before it is trusted.", TRUST)
 
 
+def _secret_ids(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Every name or ARN of a secret in AWS, with its key."""
+    yield from ((f"secrets.{name}.id", secret.id) for name, secret in settings.secrets.items())
+    yield from ((key, reference.aws) for key, reference in _references("", settings) if reference.aws)
+
+
 def _references(key: str, value: Any) -> Iterator[tuple[str, Reference]]:
     """Every reference to a credential, with its key."""
     if isinstance(value, Reference):
@@ -255,6 +261,10 @@ def _dangling(settings: Settings) -> Iterator[str]:
         for consumer in secret.consumers:
             if consumer not in settings.services:
                 yield f"secrets.{name}.consumers: expected names of services ({services}), got {consumer!r}"
+    for key, id in _secret_ids(settings):
+        account = (id.split(":") + [""] * 5)[4]
+        if id.startswith("arn:") and settings.aws and account != settings.aws.account:
+            yield f"{key}: expected a secret of account {settings.aws.account}, got one of {account or 'no account'}"
     signs = {
         "sessions.signing-secret": settings.sessions and settings.sessions.signing_secret,
         "api.signed-by": settings.api and settings.api.signed_by,

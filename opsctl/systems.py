@@ -7,11 +7,13 @@ the environment's, and endpoints are those that AWS names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from opsctl.adapters.base import Adapter, made_once
 from opsctl.config import Environment
+from opsctl.errors import SystemFailed
 from opsctl.settings import Reference
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ class Systems:
         """The AWS session, behind its wall, in the environment's account or not at all (WrongPlace)."""
         from opsctl.adapters.aws.session import AwsSession
 
-        return AwsSession(self.environment.aws, sandbox=self.config.sandbox, writing=self.writing)
+        return AwsSession(self.environment.aws, sandbox=self.config.sandbox, writing=self.writing, proxy=self.config.proxy)
 
     @property
     def caller(self) -> Caller:
@@ -354,6 +356,7 @@ class Systems:
         """HubSpot as another token than the configured one sees it."""
         from opsctl.adapters.hubspot import HubSpot
 
+        self._place_proven()
         return HubSpot(self, token)
 
     @made_once
@@ -398,9 +401,20 @@ class Systems:
 
         return Statuspage(self)
 
+    def refuse_elsewhere(self) -> None:
+        """Raise WrongPlace in another account; return where AWS can't be asked, so that what needs no AWS still is."""
+        with suppress(SystemFailed):
+            self.prove()
+
+    def _place_proven(self) -> None:
+        """Raise WrongPlace in another account; a sandbox without an AWS has none, and reaches nothing but this machine."""
+        if not (self.config.sandbox and self.config.aws and self.config.aws.endpoint is None):
+            self.found_by.prove()
+
     def resolve(self, reference: Reference) -> Secret:
-        """Read the credential that `reference` names; raises ConfigurationError or NotFound when it isn't there."""
+        """Read the credential that `reference` names, once the place is proven; ConfigurationError or NotFound when it isn't there."""
         if reference.aws is None:
+            self._place_proven()
             return self.values.reference(reference)
         return self.found_by.secrets.value(reference.aws, key=reference.key, region=reference.region)
 

@@ -56,6 +56,8 @@ class Api(Adapter):
             system="the API",
             writing=systems.writing,
             sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
+            ca=self._config.ca,
             login=f"Renew its token in {self._config.token}, or set [api.login].",
             reading_posts=(LOGIN, REFRESH, LOGOUT),
         )

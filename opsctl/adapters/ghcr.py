@@ -25,7 +25,9 @@ class Ghcr(Adapter):
 
     def __init__(self, systems: Systems) -> None:
         super().__init__(writing=False)
-        self._http = Http(systems.config.ghcr, system="GHCR", writing=False, sandbox=systems.config.sandbox, login=ISSUED)
+        self._http = Http(
+            systems.config.ghcr, system="GHCR", writing=False, sandbox=systems.config.sandbox, proxy=systems.config.proxy, login=ISSUED
+        )
 
     def pull(self, image: str, username: str, pat: Secret) -> str:
         """Return the digest that `image` (`ORG/NAME:TAG`) means, as these credentials see it.

@@ -26,7 +26,13 @@ class Health:
 def at(systems: Systems, url: str) -> Health:
     """Ask a health check at its URL, without credentials; raises ConfigurationError or WrongPlace for a URL that can't be asked."""
     parts = urlsplit(url)
-    http = Http(f"{parts.scheme}://{parts.netloc}", system="the health check", writing=False, sandbox=systems.config.sandbox)
+    http = Http(
+        f"{parts.scheme}://{parts.netloc}",
+        system="the health check",
+        writing=False,
+        sandbox=systems.config.sandbox,
+        proxy=systems.config.proxy,
+    )
     try:
         return asked(http, parts.path or "/")
     finally:

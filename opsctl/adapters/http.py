@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from opsctl.adapters import certificates
 from opsctl.adapters.base import Adapter
 from opsctl.adapters.place import on_this_machine, only_here
 from opsctl.errors import (
@@ -45,7 +46,8 @@ class Http(Adapter):
     """Asks one API at `base`; `system` is what messages call it, `login` what to do when it refuses the credentials.
 
     A client that isn't `writing` sends only methods that read, and POST to the paths in `reading_posts`. No proxy, netrc or
-    certificate variable is looked at, no redirect followed. Safe between threads.
+    certificate variable is looked at, no redirect followed. The server proves its name by a certificate of the authorities in `ca`, also
+    behind the configured `proxy`. Safe between threads.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Http(Adapter):
         sandbox: bool,
         login: str = "Look at its credential in the configuration.",
         reading_posts: Collection[str] = (),
+        ca: str = certificates.SYSTEM,
+        proxy: str | None = None,
     ) -> None:
         super().__init__(writing=writing)
         self._base = base.rstrip("/")
@@ -64,7 +68,9 @@ class Http(Adapter):
         self._sandbox = sandbox
         self._login = login
         self._reading_posts = frozenset(reading_posts)
+        self._ca, self._proxy = ca, proxy
         self._host = _checked_host(self._base, system, sandbox)
+        self._origin = _origin(self._base)
         self.client = self._build()
 
     def ask(
@@ -118,7 +124,8 @@ class Http(Adapter):
         return httpx.Client(
             base_url=self._base,
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-            verify=_trusted(urlsplit(self._base).scheme),
+            verify=_trusted(self._origin[0], self._ca),
+            proxy=self._proxy if self._origin[0] == "https" else None,
             trust_env=False,
             follow_redirects=False,
             headers={"User-Agent": "opsctl", "Accept": "application/json"},
@@ -127,8 +134,8 @@ class Http(Adapter):
 
     def _guard(self, request: httpx.Request) -> None:
         """The wall: httpx calls this for every request before it is sent."""
-        if request.url.host != self._host:
-            raise WrongPlace(f"{self._system} is at {self._host}, not at {request.url.host}: nothing was sent.")
+        if (asked := _origin(str(request.url))) != self._origin:
+            raise WrongPlace("{} is at {}://{}:{}, not at {}://{}:{}: nothing was sent.".format(self._system, *self._origin, *asked))
         if self._sandbox:
             only_here(self._system, request.url.host)
         path = request.url.path.removeprefix(urlsplit(self._base).path)
@@ -143,16 +150,24 @@ class Http(Adapter):
 
         try:
             return self.client.request(method, path, **parts)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
-            raise Unreachable(
-                f"{self._system} at {self._host} can't be reached: {sentence(cause)} Nothing was sent.",
-                "Check the network (VPN), then run it again.",
-            ) from cause
+        except httpx.ConnectError as cause:
+            if (distrust := certificates.distrusted(cause)) is not None:
+                following = "Set `ca` beside its address in the configuration to the file of its authority."
+                raise certificates.untrusted(self._system, self._host, distrust, following) from cause
+            raise self._unreachable(cause) from cause
+        except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
+            raise self._unreachable(cause) from cause
         except httpx.HTTPError as cause:
             how = "did not answer in time" if isinstance(cause, httpx.TimeoutException) else "hung up before it answered"
             raise self._lost(f"{method} {self._shown(path)}", how, effect) from cause
         except httpx.InvalidURL as cause:
             raise ConfigurationError(f"The address of {self._system} is not a URL.", "Mend it in the configuration.") from cause
+
+    def _unreachable(self, cause: Exception) -> Unreachable:
+        return Unreachable(
+            f"{self._system} at {self._host} can't be reached: {sentence(cause)} Nothing was sent.",
+            "Check the network (VPN), then run it again.",
+        )
 
     def _refused(self, answer: httpx.Response, call: str, effect: bool) -> OpsctlError:
         status = answer.status_code
@@ -182,13 +197,16 @@ class Http(Adapter):
 
 
 @functools.cache
-def _trusted(scheme: str) -> ssl.SSLContext:
-    """Whose certificates count: the known authorities', read once a process; without https nobody's, which saves reading them."""
+def _trusted(scheme: str, ca: str) -> ssl.SSLContext:
+    """Whose certificates count: those of `ca`, read once a process; without https nobody's, which saves reading them."""
     import ssl
 
-    import httpx
+    return certificates.context(ca) if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    return httpx.create_ssl_context(trust_env=False) if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
 
 
 def _checked_host(base: str, system: str, sandbox: bool) -> str:
@@ -196,6 +214,8 @@ def _checked_host(base: str, system: str, sandbox: bool) -> str:
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"The address of {system} is not an http(s) URL.", "Mend it in the configuration.")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"The address of {system} holds a credential.", "Take it out of the address: a credential is a reference.")
     if sandbox:
         only_here(system, host)
     elif parts.scheme == "http" and not on_this_machine(host):

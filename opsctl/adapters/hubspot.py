@@ -57,6 +57,7 @@ class HubSpot(Adapter):
             limiter=limiter(f"hubspot:{config.portal}:{config.app_id}@{config.base}/{config.rate}", config.rate, _shared(systems, config)),
             writing=systems.writing,
             sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
             reading_posts=(self._read,),
         )
         self._proving = threading.Lock()

@@ -21,8 +21,8 @@ TRIES = 4
 class HubSpotHttp(Http):
     """One portal's API. `limiter` gives each request its slot; it learns the limits that HubSpot's answers name."""
 
-    def __init__(self, base: str, *, token: Secret, limiter: Limiter, writing: bool, sandbox: bool, reading_posts: tuple[str, ...]) -> None:
-        super().__init__(base, system="HubSpot", writing=writing, sandbox=sandbox, reading_posts=reading_posts)
+    def __init__(self, base: str, *, token: Secret, limiter: Limiter, writing: bool, sandbox: bool, **others: Any) -> None:
+        super().__init__(base, system="HubSpot", writing=writing, sandbox=sandbox, **others)
         self._token = token
         self.limiter = limiter
         self.pause: Callable[[float], None] = time.sleep

@@ -49,7 +49,12 @@ class Lease(Adapter):
         parts = urlsplit(config.url)
         self._path = parts.path or "/"
         self._http = Http(
-            f"{parts.scheme}://{parts.netloc}", system="the lease endpoint", writing=systems.writing, sandbox=systems.config.sandbox
+            f"{parts.scheme}://{parts.netloc}",
+            system="the lease endpoint",
+            writing=systems.writing,
+            sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
+            ca=config.ca,
         )
 
     @writes

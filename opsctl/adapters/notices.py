@@ -73,7 +73,14 @@ class Slack(Adapter):
         # The path is the secret; kept by itself, so that it is hidden wherever it appears without its host.
         self._path = Secret(parts.path)
         base = f"{parts.scheme}://{parts.netloc}"
-        self._http = Http(base, system="Slack", writing=systems.writing, sandbox=systems.config.sandbox, login="Renew the webhook's URL.")
+        self._http = Http(
+            base,
+            system="Slack",
+            writing=systems.writing,
+            sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
+            login="Renew the webhook's URL.",
+        )
 
     @writes
     def post(self, text: str) -> None:
@@ -89,7 +96,9 @@ class PagerDuty(Adapter):
         channels = systems.config.channels
         self._key = systems.resolve(_configured(channels.page, "page"))
         self._source = f"opsctl {systems.environment.name}"
-        self._http = Http(channels.page_base, system="PagerDuty", writing=systems.writing, sandbox=systems.config.sandbox)
+        self._http = Http(
+            channels.page_base, system="PagerDuty", writing=systems.writing, sandbox=systems.config.sandbox, proxy=systems.config.proxy
+        )
 
     @writes
     def trigger(self, summary: str, severity: Severity, dedup_key: str) -> str:
@@ -123,7 +132,9 @@ class Statuspage(Adapter):
             raise _missing("status-page")
         self._key = systems.resolve(_configured(channels.status_key, "status-key"))
         self._incidents = f"/v1/pages/{quote(channels.status_page, safe='')}/incidents"
-        self._http = Http(channels.status_base, system="Statuspage", writing=systems.writing, sandbox=systems.config.sandbox)
+        self._http = Http(
+            channels.status_base, system="Statuspage", writing=systems.writing, sandbox=systems.config.sandbox, proxy=systems.config.proxy
+        )
 
     def incidents(self) -> list[StatusIncident]:
         """The incidents and maintenances of the page, newest first; one that can't be read has a `problem`, and bars no other."""

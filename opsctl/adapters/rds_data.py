@@ -20,6 +20,7 @@ from uuid import UUID
 from opsctl.adapters import database
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.database import Busy, Row
+from opsctl.adapters.place import in_account
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, OpsctlError, SystemFailed, Unreachable
 
 if TYPE_CHECKING:
@@ -73,9 +74,11 @@ class RdsData(Adapter):
                 "[database] with driver rds-data logs in with a secret in AWS.",
                 f"Set login and reader to {{ aws = ... }} in {systems.environment.path}.",
             )
+        resource = arn or systems.found_by.rds.arn(config.cluster)
+        in_account("The database", resource, systems.environment.aws.account)
         made = cls(
             systems.aws.client("rds-data"),
-            resource_arn=arn or systems.found_by.rds.arn(config.cluster),
+            resource_arn=resource,
             secret_arn=login.aws,
             name=config.name,
             login=systems.environment.aws.login,

@@ -71,7 +71,15 @@ class Sentry(Adapter):
         self._token = systems.resolve(self._config.token)
         self._suspicious = re.compile("|".join(f"(?:{each})" for each in self._config.suspicious) or "(?!)", re.IGNORECASE)
         login = f"Look at the token in {self._config.token}: it needs org:read, project:read and event:read."
-        self._http = Http(self._config.base, system="Sentry", writing=systems.writing, sandbox=systems.config.sandbox, login=login)
+        self._http = Http(
+            self._config.base,
+            system="Sentry",
+            writing=systems.writing,
+            sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
+            ca=self._config.ca,
+            login=login,
+        )
         self._organization = f"/api/0/organizations/{quote(self._config.organization, safe='')}"
 
     def rate(self) -> ErrorRate:

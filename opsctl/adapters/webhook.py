@@ -98,6 +98,7 @@ class Webhook(Adapter):
             system="the webhook",
             writing=systems.writing,
             sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
             login="Its signature was refused: look at app-secret and webhook in [hubspot], and at this machine's clock.",
         )
 

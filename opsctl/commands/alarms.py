@@ -94,6 +94,7 @@ def ack(systems: Systems, name: str, annotate: str | None) -> Iterator[Change]:
 def check(systems: Systems) -> Alerts:
     """Compute the critical alerts from their real sources: exit 3 if one fires, 1 if one couldn't be asked."""
     asked = dict(_alerts(systems))
+    systems.refuse_elsewhere()
     found = at_once({"\n".join(key): ask for key, (_, ask) in asked.items()})
     rows = [_alert(key, above, found["\n".join(key)]) for key, (above, _) in asked.items()]
     return Alerts.of(rows, NEXT)

@@ -5,6 +5,8 @@ Credentials are references, never values.
 
 from __future__ import annotations
 
+import re
+
 from opsctl.settings.application import (
     ApiSettings,
     ChannelSettings,
@@ -56,11 +58,12 @@ __all__ = [
 
 
 class Aws(Section, frozen=True, kw_only=True):
-    """The account that this environment is, and how to reach it."""
+    """The account that this environment is, and how to reach it; `ca` as in [database], in place of AWS_CA_BUNDLE."""
 
     account: str
     region: str
     login: str = "aws sso login"
+    ca: str = "system"
     endpoint: str | None = None
     access_key_id: str | None = None
     secret_access_key: str | None = None
@@ -87,7 +90,10 @@ class Contact(Section, frozen=True, kw_only=True):
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    """What one TOML file says; every file has [aws], only this machine itself (`config.local`) does without."""
+    """What one TOML file says; every file has [aws], only this machine itself (`config.local`) does without.
+
+    `proxy` (`http://HOST:PORT`) is what HTTPS goes through, to AWS too; HTTPS_PROXY and its like don't count.
+    """
 
     title: str
     protected: bool = True
@@ -101,6 +107,7 @@ class Settings(Section, frozen=True, kw_only=True):
     sessions: SessionSettings | None = None
     api: ApiSettings | None = None
     ghcr: str = "https://ghcr.io"
+    proxy: str | None = None
     waf: dict[str, WafSettings] = {}
     hubspot: HubSpotSettings | None = None
     lease: LeaseSettings | None = None
@@ -116,3 +123,7 @@ class Settings(Section, frozen=True, kw_only=True):
     people: list[Contact] = []
     links: dict[str, str] = {}
     log_groups: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if self.proxy is not None and not re.fullmatch(r"https?://[\w.:\[\]-]+", self.proxy):
+            raise ValueError(f"expected proxy to be http://HOST:PORT without a credential, got {len(self.proxy)} characters")

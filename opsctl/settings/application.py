@@ -143,7 +143,8 @@ class Login(Section, frozen=True, kw_only=True):
 
 
 class ApiSettings(Section, frozen=True, kw_only=True):
-    """The application's API; `signed_by` names the secret whose rotation makes `token` useless, `login` how a new one is had.
+    """The application's API; `ca` is as in [database]. `signed_by` names the secret whose rotation makes `token` useless, `login` how a
+    new one is had.
 
     `revocations` is where the API keeps its marks in Redis: `{who}` becomes `all` or `user:ID`, the value is epoch milliseconds.
     `staging` is the base of the API's staging, whose health is shown too.
@@ -155,6 +156,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     login: Login | None = None
     test: Login | None = None
     revocations: str | None = None
+    ca: str = "system"
     staging: str | None = None
 
     def __post_init__(self) -> None:

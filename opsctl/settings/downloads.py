@@ -43,9 +43,10 @@ class HubSpotSettings(Section, frozen=True, kw_only=True):
 
 
 class LeaseSettings(Section, frozen=True, kw_only=True):
-    """The lease endpoint, the secret of its X-Edge-Auth header, and the functions that answer and authorize."""
+    """The lease endpoint, the secret of its X-Edge-Auth header, and the functions that answer and authorize; `ca` as in [database]."""
 
     url: str
+    ca: str = "system"
     edge_auth: Reference
     function: str
     authorizer: str

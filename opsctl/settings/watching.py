@@ -48,13 +48,14 @@ class AlertSettings(Section, frozen=True, kw_only=True):
 
 
 class SentrySettings(Section, frozen=True, kw_only=True):
-    """The Sentry project of the application, by its slug or its id.
+    """The Sentry project of the application, by its slug or its id; `ca` as in [database].
 
     `sample` is the share of requests of which the application sends a transaction (traces-sample-rate). An issue whose title or place
     matches one of the patterns in `suspicious` is flagged; they are regular expressions, and case doesn't matter.
     """
 
     base: str = "https://sentry.io"
+    ca: str = "system"
     organization: str
     project: str
     token: Reference

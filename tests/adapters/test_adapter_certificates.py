@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import CLEARTEXT, MD5, NO_PASSWORD, Authority, Pretender, postgres, redis, relay
+from servers import CLEARTEXT, MD5, NO_PASSWORD, Authority, Pretender, postgres, redis, relay, web
 
 from opsctl.adapters import certificates
+from opsctl.adapters.aws.session import AwsSession
+from opsctl.adapters.http import Http
 from opsctl.adapters.limiter import SlotsLost
 from opsctl.adapters.limiter_redis import RedisSlots
 from opsctl.adapters.postgres import Endpoint, Postgres
 from opsctl.adapters.redis import Redis
 from opsctl.adapters.redis_place import Place
-from opsctl.errors import ConfigurationError, Untrusted, WrongPlace
+from opsctl.errors import ConfigurationError, SystemFailed, Untrusted, WrongPlace
 from opsctl.redaction import Secret
+from opsctl.settings import Aws
 
 PASSWORD = "the-database-password"
 REAL = "safawinet-prod.cluster-c1.us-east-1.rds.amazonaws.com"
@@ -210,3 +213,130 @@ def test_a_cluster_names_no_node_beyond_its_domain() -> None:
     for beyond in ("thief.example", "safawinet-0001-001.other.abc123.use1.cache.amazonaws.com", "203.0.113.9", "cache.amazonaws.com"):
         with pytest.raises(WrongPlace, match="beyond its own domain"):
             place.arguments(beyond, 6379)
+
+
+TOKEN = "the-token-of-the-api"
+
+
+def ask(port: int, *, host: str = "localhost", **other: Any) -> None:
+    http = Http(f"https://{host}:{port}", system="the API", writing=True, sandbox=False, **other)
+    try:
+        http.ask("GET", "/v1/me", headers={"Authorization": f"Bearer {TOKEN}"})
+    finally:
+        http.close()
+
+
+@pytest.mark.parametrize("names", [("localhost",), ("elsewhere.example",)], ids=str)
+def test_a_web_server_with_a_strangers_certificate_gets_no_token(authority: Authority, stranger: Authority, names: Any) -> None:
+    for ca in (str(authority.ca), certificates.SYSTEM):
+        with Pretender(web(tls=True), stranger.issue(*names)).running() as thief:
+            with pytest.raises(Untrusted, match="did not prove its name"):
+                ask(thief.port, ca=ca)
+        assert thief.connections
+        assert TOKEN.encode() not in thief.heard
+
+
+def test_a_web_server_with_a_certificate_for_another_name_gets_no_token(authority: Authority) -> None:
+    with Pretender(web(tls=True), authority.issue("elsewhere.example")).running() as thief:
+        with pytest.raises(Untrusted, match="did not prove its name"):
+            ask(thief.port, ca=str(authority.ca))
+    assert TOKEN.encode() not in thief.heard
+
+
+def test_a_web_server_that_proves_its_name_gets_it(authority: Authority) -> None:
+    with Pretender(web(tls=True), authority.issue("localhost")).running() as server:
+        ask(server.port, ca=str(authority.ca))
+    assert TOKEN.encode() in server.heard
+
+
+def test_a_redirection_takes_no_token_along(authority: Authority) -> None:
+    with Pretender(web(tls=True), authority.issue("localhost")).running() as thief:
+        moved = f"HTTP/1.1 307 Moved\r\nLocation: https://localhost:{thief.port}/\r\nContent-Length: 0\r\n\r\n".encode()
+        with Pretender(web(tls=True, answer=moved), authority.issue("localhost")).running() as server:
+            with pytest.raises(SystemFailed, match="307"):
+                ask(server.port, ca=str(authority.ca))
+    assert thief.connections == 0
+
+
+def test_a_request_to_another_port_of_the_host_is_not_sent(authority: Authority) -> None:
+    with Pretender(web(tls=True), authority.issue("localhost")).running() as thief:
+        http = Http("https://localhost:1", system="the API", writing=True, sandbox=False, ca=str(authority.ca))
+        with pytest.raises(WrongPlace, match="nothing was sent"):
+            http.ask("GET", f"https://localhost:{thief.port}/")
+    assert thief.connections == 0
+
+
+def test_an_address_holds_no_credential() -> None:
+    with pytest.raises(ConfigurationError, match="holds a credential") as refused:
+        ask(1, host="somebody:a-password@localhost")
+    assert "a-password" not in refused.value.what
+
+
+STRAYS = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+
+
+def test_only_a_configured_proxy_is_used(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
+    with Pretender(web(tls=True), authority.issue("localhost")).running() as server, Pretender(web(tls=False)).running() as proxy:
+        for name in STRAYS:
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+        ask(server.port, ca=str(authority.ca))
+        assert proxy.connections == 0
+        with pytest.raises(SystemFailed):
+            ask(server.port, ca=str(authority.ca), proxy=f"http://127.0.0.1:{proxy.port}")
+    assert proxy.heard.startswith(b"CONNECT localhost:")
+    assert TOKEN.encode() not in proxy.heard
+
+
+def session(**other: Any) -> AwsSession:
+    return AwsSession(Aws(account="123456789012", region="us-east-1", **other), sandbox=False, writing=False)
+
+
+@pytest.fixture
+def stray_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stranger: Authority) -> Path:
+    """A login of the user's own, and everything else that the SDK would take from variables and files."""
+    (tmp_path / "aws").write_text(
+        f"[default]\nregion = eu-west-1\nca_bundle = {stranger.ca}\nendpoint_url = https://127.0.0.1:1\nservices = x\n"
+        "[services x]\nsts =\n  endpoint_url = https://127.0.0.1:1\n"
+    )
+    variables = {
+        "AWS_CONFIG_FILE": str(tmp_path / "aws"),
+        "AWS_ACCESS_KEY_ID": "AKIAOFTHEUSERSOWN000",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_ENDPOINT_URL": "https://127.0.0.1:1",
+        "AWS_ENDPOINT_URL_STS": "https://127.0.0.1:1",
+        "AWS_CA_BUNDLE": str(stranger.ca),
+        "REQUESTS_CA_BUNDLE": str(stranger.ca),
+        "CURL_CA_BUNDLE": str(stranger.ca),
+        **dict.fromkeys(STRAYS, "http://127.0.0.1:1"),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+@pytest.mark.parametrize("service", ["sts", "secretsmanager"])
+def test_neither_variables_nor_files_say_where_aws_is_or_who_vouches_for_it(stray_login: Path, authority: Authority, service: str) -> None:
+    for ca, used in ((certificates.SYSTEM, certificates.authorities()), (str(authority.ca), str(authority.ca))):
+        made = session(ca=ca)
+        for client in (made._made((service, "us-east-1")), made._botocore.create_client(service)):
+            assert client.meta.endpoint_url == f"https://{service}.us-east-1.amazonaws.com"
+            sender = client._endpoint.http_session
+            assert sender._verify == used
+            assert sender._proxy_config.proxy_url_for(client.meta.endpoint_url) is None
+
+
+def test_aws_behind_a_configured_proxy_proves_its_name(stray_login: Path, stranger: Authority) -> None:
+    def talk(connection: socket.socket, server: Pretender) -> None:
+        assert server.listen(connection).startswith(b"CONNECT sts.us-east-1.amazonaws.com:443 ")
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        server.listen(server.secure(connection))
+
+    with Pretender(talk, stranger.issue("sts.us-east-1.amazonaws.com")).running() as proxy:
+        behind = AwsSession(
+            Aws(account="123456789012", region="us-east-1"), sandbox=False, writing=True, proxy=f"http://127.0.0.1:{proxy.port}"
+        )
+        with pytest.raises(Untrusted, match="did not prove its name"):
+            behind.prove()
+    assert proxy.connections
+    assert b"AKIA" not in proxy.heard

@@ -83,3 +83,46 @@ def test_an_unknown_environment_names_those_there_are(world: World) -> None:
     refused = world.opsctl("-e", "prodd", "service", "scale", "api", "3", "-y")
     assert refused.code == 2
     assert "sandbox" in refused.err
+
+
+VIEWS = [
+    ("status",),
+    ("service", "status"),
+    ("secrets", "list"),
+    ("auth", "verify"),
+    ("sessions", "list", "--user", "3"),
+    ("downloads", "show", "156855158284"),
+    ("database", "connections"),
+    ("alarms", "check"),
+    ("bounces", "stats"),
+]
+TOKENS = {
+    'token = { aws = "safawinet/prod/admin-token", key = "token" }': 'token = { env = "A_TOKEN" }',
+    'token = { aws = "/hh/prod/hubspot/token", key = "token", region = "us-west-2" }': 'token = { env = "A_TOKEN" }',
+    'token = { aws = "safawinet/prod/sentry", key = "token" }': 'token = { file = "/nowhere/token" }',
+}
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=" ".join)
+def test_a_view_in_another_account_reads_and_sends_no_credential(world: World, view: tuple[str, ...]) -> None:
+    """A token of this machine (`env`, `file`) would need no AWS at all."""
+    world.configure(replace={'account = "123456789012"': 'account = "999999999999"', **TOKENS})
+    refused = world.opsctl(*view, env={"A_TOKEN": "a-token-of-the-users-own"})
+    assert refused.code == 4
+    assert "999999999999" in refused.err
+    assert refused.out == ""
+    assert "/nowhere/token" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('reader = { aws = "safawinet/prod/database-reader" }', "reader = {{ aws = '{}' }}", "database.reader"),
+        ('id = "safawinet/prod/jwt"', "id = '{}'", "secrets.jwt.id"),
+        ('password = { aws = "safawinet/prod/redis", key = "password" }', "password = {{ aws = '{}' }}", "redis.password"),
+    ],
+)
+def test_a_secret_of_another_account_is_refused(world: World, old: str, new: str, key: str) -> None:
+    world.configure(replace={old: new.format("arn:aws:secretsmanager:us-east-1:999999999999:secret:theirs-AbCdEf")})
+    refused = world.opsctl("service", "status", check=2)
+    assert f"{key}: expected a secret of account 123456789012, got one of 999999999999" in refused.err

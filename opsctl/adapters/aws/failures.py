@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from opsctl.adapters import certificates
 from opsctl.errors import (
     CredentialsInvalid,
     Denied,
@@ -95,6 +96,8 @@ def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach
 
     if any(kind.__name__ in NO_LOGIN for kind in type(error).__mro__):
         return CredentialsInvalid(f"No valid AWS login: {sentence(error)}", f"Log in: {login}")
+    if isinstance(error, sdk.SSLError) and (distrust := certificates.distrusted(error)) is not None:
+        return certificates.untrusted("AWS", call, distrust, "Set `ca` in [aws] to the file of its authority.")
     if isinstance(error, sdk.ConnectionError):
         return Unreachable(f"AWS can't be reached for {call}, so nothing was sent: {sentence(error)}", reach)
     if isinstance(error, sdk.ReadTimeoutError):

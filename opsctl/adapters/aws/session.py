@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from opsctl.adapters import certificates
 from opsctl.adapters.aws.failures import REACH, translate
 from opsctl.adapters.aws.wall import guard, reads
 from opsctl.adapters.place import only_here
@@ -91,10 +92,11 @@ class AwsSession:
     since the first answer may have been lost after the effect.
     """
 
-    def __init__(self, config: Aws, *, sandbox: bool, writing: bool) -> None:
+    def __init__(self, config: Aws, *, sandbox: bool, writing: bool, proxy: str | None = None) -> None:
         self.config = config
         self.sandbox = sandbox
         self.writing = writing
+        self._proxies = {"http": proxy, "https": proxy} if proxy and not sandbox else {}
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, str], Any] = {}
         self._proof: Future[None] | None = None
@@ -204,12 +206,13 @@ class AwsSession:
     def _settings(self) -> Any:
         from botocore.config import Config
 
-        plain = {"proxies": {}, "inject_host_prefix": False, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
+        plain = {"inject_host_prefix": False, "use_fips_endpoint": False, "use_dualstack_endpoint": False}
         return Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": 1 if self.writing else 3},
             ignore_configured_endpoint_urls=True,
+            proxies=self._proxies,
             **(plain if self.sandbox else {}),
         )
 
@@ -234,12 +237,17 @@ class AwsSession:
     @functools.cached_property
     def _botocore(self) -> Any:
         import botocore.session
+        from botocore.config import Config
 
         session = botocore.session.Session(session_vars=NOBODYS_FILES if self.sandbox else None)
         session.register_component("data_loader", _loader())
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
         session.set_config_variable("region", self.config.region)
+        # These hold for the clients that the SDK makes by itself, to log in, too: no variable or file names an endpoint, an authority or a
+        # proxy.
         session.set_config_variable("ignore_configured_endpoint_urls", True)
+        session.set_config_variable("ca_bundle", None if self.sandbox else certificates.authorities(self.config.ca))
+        session.set_default_client_config(Config(proxies=self._proxies))
         if not self.writing:
             # A client copies the session's hooks when it is made: one made before this would write.
             session.get_component("event_emitter").register_first("before-call", guard)
