@@ -15,10 +15,12 @@ from opsctl.redaction import foreign
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
+    from opsctl.config import Environment
     from opsctl.engine.engine import Make
     from opsctl.engine.outcome import Outcome
     from opsctl.engine.plan import Plan
     from opsctl.invocation import Invocation
+    from opsctl.shell import Script, Statement
 
 F = TypeVar("F")
 
@@ -85,7 +87,7 @@ def changing_options() -> list[click.Parameter]:
         click.Option(["-n", "--dry-run"], is_flag=True, help="Show what would change; change nothing (exit 3 if something would)."),
         click.Option(["--save"], type=click.Path(dir_okay=False, path_type=Path), help="With -n: keep the plan in this file."),
         click.Option(["--force"], is_flag=True, help="With --save: replace the plan that the file holds."),
-        click.Option(["--as-shell"], is_flag=True, help="With -n: print the nearest raw commands."),
+        click.Option(["--as-shell"], is_flag=True, help="With -n: print a bash script that does the same without opsctl."),
         click.Option(["-y", "--yes"], is_flag=True, help="Don't ask; guards still stand."),
         click.Option(["--confirm"], metavar="TARGET", help="The target's name, where it would have to be typed."),
         click.Option(["--reason"], type=WORDS, default="", help="Why; kept in the ledger."),
@@ -130,9 +132,31 @@ def carry_out(invocation: Invocation, plan: Plan, options: Options) -> Outcome:
     preview = invocation.engine.preview(plan, options)
     if options.save and not preview.error:
         plans.save(plan, options.save, force=options.force)
-    if options.as_shell:
-        invocation.screen.shell(plan, invocation.environment)
+    if options.as_shell and not preview.error:
+        invocation.screen.script(script(invocation.environment, plan.command, statements(plan, invocation.environment)))
     return preview
+
+
+def statements(plan: Plan, environment: Environment) -> list[Statement]:
+    """The statements of a script that makes a plan's pending changes, in their order."""
+    from opsctl.shell import Comment
+
+    found: list[Statement] = []
+    for planned in plan.pending:
+        found += [Comment(line=f"{planned.seq}. {planned.change.summary}"), *planned.change.as_shell(environment)]
+    return found
+
+
+def script(environment: Environment, command: str, statements: list[Statement]) -> Script:
+    """One script for all of a command's statements."""
+    from opsctl.shell import Say, Script
+
+    said = Say(
+        line="Done. Nothing was verified by opsctl, and its ledger knows nothing of it." if statements else "There is nothing to do."
+    )
+    aws, title = environment.settings.aws, f"opsctl {command}, in the environment {environment.name}"
+    account, endpoint = (aws.account, aws.endpoint) if aws else ("", None)
+    return Script(title=title, statements=(*statements, said), account=account, endpoint=endpoint)
 
 
 def conclude(invocation: Invocation, line: str, options: Options, work: Callable[[], Outcome]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from terminal import Terminal
-from world import Rehearsal, World
+from world import ROOT, Rehearsal, World
+
+from opsctl.config import Environment, load
 
 FOREIGN = ("AWS_", "PG", "REDIS", "OPSCTL_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -63,3 +67,13 @@ def world(rehearsal: Rehearsal, opsctl: Terminal, machine: Path, monkeypatch: py
 def pytest_sessionfinish() -> None:
     """What a worker holds at its end goes with its process; to collect it first would take as long as many tests."""
     gc.freeze()
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """The shipped sandbox's, of a world that nobody started."""
+    keys = re.findall(r'"world:(\w+)', (ROOT / "config" / "sandbox.toml").read_text())
+    facts = {key: "5s" if key == "function_cache" else f"http://127.0.0.1:1/{key}" for key in keys}
+    (tmp_path / "world.json").write_text(json.dumps({"ready": True, "facts": facts}))
+    monkeypatch.setenv("OPSCTL_SANDBOX", str(tmp_path))
+    return load("sandbox", str(ROOT / "config"))

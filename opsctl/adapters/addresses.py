@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-
-from msgspec import Struct
+from typing import NamedTuple
 
 LONGEST = 320
 """Characters: 64, an @, and 255 (RFC 5321, 4.5.3.1)."""
@@ -20,7 +19,7 @@ NEVER = re.compile(r"[\s<>,;:()\[\]\\@\x00-\x1f\x7f]")
 ASCII_UPPER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
-class Address(Struct, frozen=True):
+class Address(NamedTuple):
     """One address: as it is compared, its domain, and the other spellings under which an application may hold it."""
 
     recipient: str

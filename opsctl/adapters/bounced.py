@@ -203,16 +203,20 @@ class Bounced(Adapter):
             ) from cause
 
     def _sql(self, text: str) -> sql.Composed:
-        settings = self._settings
-        names = {
-            "table": settings.notifications_table,
-            "users": settings.users_table,
-            "id": settings.id_column,
-            "email": settings.email_column,
-            "status": settings.status_column,
-            "count": settings.count_column,
-        }
-        bounced = [sql.Literal(name) for name, effect in BOUNCES.items() if effect == "bounced"]
-        said = sql.SQL("type || '/' || subtype IN ({})").format(sql.SQL(", ").join([*bounced, sql.Literal(BY_HAND)]))
-        words = {"bounced": said, "bounced_word": sql.Literal(BOUNCED), "complained_word": sql.Literal(COMPLAINED)}
-        return sql.SQL(text).format(**{name: sql.Identifier(value) for name, value in names.items()}, **words)
+        return composed(self._settings, text)
+
+
+def composed(settings: BounceSettings, text: str) -> sql.Composed:
+    """A statement over the table and the columns that [bounces] names."""
+    names = {
+        "table": settings.notifications_table,
+        "users": settings.users_table,
+        "id": settings.id_column,
+        "email": settings.email_column,
+        "status": settings.status_column,
+        "count": settings.count_column,
+    }
+    bounced = [sql.Literal(name) for name, effect in BOUNCES.items() if effect == "bounced"]
+    said = sql.SQL("type || '/' || subtype IN ({})").format(sql.SQL(", ").join([*bounced, sql.Literal(BY_HAND)]))
+    words = {"bounced": said, "bounced_word": sql.Literal(BOUNCED), "complained_word": sql.Literal(COMPLAINED)}
+    return sql.SQL(text).format(**{name: sql.Identifier(value) for name, value in names.items()}, **words)

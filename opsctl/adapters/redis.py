@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opsctl.adapters import certificates
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS, disjoint, lua_pattern, user_of
+from opsctl.adapters.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS, searches
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -187,17 +187,13 @@ class Redis(Adapter):
         users: Sequence[str] | None,
         user_pattern: str,
     ) -> Iterator[tuple[int, int]]:
-        """How many keys each step found old, and of any age. A key that matches several patterns is met with the first one only.
+        """How many keys each step found old, and of any age.
 
         `bounds` are cutoff, lifetime and how many to unlink at once, as they stand when a step begins.
         """
         effect = command == "EVAL"
-        everybody, whose = user_of(user_pattern) if users is not None else ("", b"")
-        globs = [everybody] if users is not None else patterns
-        wanted = (whose, -1 if users is None else len(users), *(users or ()))
         for client in self._primaries:
-            for place, glob in enumerate(globs):
-                spared = [lua_pattern(each.encode()) for each in (*keep, *globs[:place]) if not disjoint(each, glob)]
+            for glob, wanted, spared in searches(patterns, keep, users, user_pattern):
                 cursor: bytes = b"0"
                 while True:
                     arguments = (cursor, STEP_KEYS, glob, *bounds, *wanted, *spared)

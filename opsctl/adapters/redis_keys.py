@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 
 STEP_KEYS = 2000
 """How many keys a step looks at: a few milliseconds, in which other clients wait."""
@@ -77,6 +78,20 @@ def disjoint(glob: str, other: str) -> bool:
     """Whether surely no key matches both: what each begins with, up to its first special character, tells them apart."""
     one, two = SPECIAL.split(glob, maxsplit=1)[0], SPECIAL.split(other, maxsplit=1)[0]
     return not one.startswith(two) and not two.startswith(one)
+
+
+def searches(
+    patterns: Sequence[str], keep: Sequence[str], users: Sequence[str] | None, user_pattern: str
+) -> Iterator[tuple[str, list[str | bytes], list[bytes]]]:
+    """Each glob to go through, with STEP's words for whose keys count, and for those to spare.
+
+    A key that matches several patterns is met with the first one only.
+    """
+    everybody, whose = user_of(user_pattern) if users is not None else ("", b"")
+    globs = [everybody] if users is not None else list(patterns)
+    for place, glob in enumerate(globs):
+        spared = [lua_pattern(each.encode()) for each in (*keep, *globs[:place]) if not disjoint(each, glob)]
+        yield glob, [whose, str(-1 if users is None else len(users)), *(users or ())], spared
 
 
 def user_of(pattern: str) -> tuple[str, bytes]:

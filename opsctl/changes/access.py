@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
 from opsctl.errors import NotFound, Refused, SystemFailed
+from opsctl.shell import Equal, Must, Variable
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.iam import Account
     from opsctl.config import Environment
+    from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
 POLICY = "opsctl-deny-all"
@@ -36,7 +38,10 @@ class UserChange(Change, frozen=True, kw_only=True):
 
     @property
     def _named(self) -> str:
-        return f"--user-name {shlex.quote(self.user)}"
+        return f"--user-name {self.user}"
+
+    def _iam(self, environment: Environment, operation: str, **how: Any) -> Command:
+        return raw.aws(environment, "iam", operation, UserName=self.user, **how)
 
     def _not_ours(self, read: Systems) -> None:
         """Raise Refused where the credential is the one that this run itself works with."""
@@ -134,12 +139,18 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         """The other way round, where nobody else has the credentials."""
         return COMPROMISED if self.compromised else SetDenial(user=self.user, denied=not self.denied)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """IAM's line."""
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """IAM's line; not where it would end the access of who runs the script."""
         if not self.denied:
-            return [f"aws iam delete-user-policy {self._named} --policy-name {POLICY}"]
-        document = shlex.quote(json.dumps(denial(compromised=self.compromised)))
-        return [f"aws iam put-user-policy {self._named} --policy-name {POLICY} --policy-document {document}"]
+            return [self._iam(environment, "delete-user-policy", PolicyName=POLICY)]
+        document = json.dumps(denial(compromised=self.compromised))
+        mine = raw.aws(environment, "sts", "get-caller-identity")
+        return [
+            raw.learn("arn", self._iam(environment, "get-user"), "User.Arn"),
+            raw.learn("caller", mine, "Arn"),
+            Must(test=Equal(one=Variable("arn"), other=Variable("caller"), differ=True), otherwise=f"You are {self.user} yourself."),
+            self._iam(environment, "put-user-policy", PolicyName=POLICY, PolicyDocument=document),
+        ]
 
 
 def _left_over(account: Account, user: str, caller: str) -> str:
@@ -215,10 +226,10 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
         """The other way round, where nobody else has the credentials."""
         return COMPROMISED if self.compromised else SetKeys(user=self.user, keys=self.keys, active=not self.active)
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """IAM's line, once a key."""
         status = "Active" if self.active else "Inactive"
-        return [f"aws iam update-access-key {self._named} --access-key-id {key} --status {status}" for key in self.keys]
+        return [self._iam(environment, "update-access-key", AccessKeyId=key, Status=status) for key in self.keys]
 
 
 class DeletePassword(UserChange, frozen=True, kw_only=True):
@@ -252,6 +263,6 @@ class DeletePassword(UserChange, frozen=True, kw_only=True):
         """None."""
         return Never("a deleted password can't come back; a new one can be given")
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """IAM's line."""
-        return [f"aws iam delete-login-profile {self._named}"]
+        return [self._iam(environment, "delete-login-profile")]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Pending
 from opsctl.errors import Refused
 from opsctl.settings.security import Place
+from opsctl.shell import File, Program, Put, joined, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.waf import AddressSet
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 Network = IPv4Network | IPv6Network
@@ -21,6 +24,30 @@ MOST = 10_000
 """The entries that WAF lets a set have."""
 
 FEW = 3
+
+ADDRESSES = Program(
+    "address_set",
+    """
+import json, sys
+from ipaddress import ip_network
+held, addresses, scope, how = sys.argv[1:]
+with open(held) as file:
+    answer = json.load(file)
+with open(addresses) as file:
+    ours = [ip_network(each) for each in json.load(file)]
+found = answer["IPSet"]
+entries = [(entry, ip_network(entry)) for entry in found["Addresses"]]
+if how == "listed":
+    covered = [one for one in ours if any(one.version == each.version and one.subnet_of(each) for _, each in entries)]
+    now = [entry for entry, _ in entries] + [str(one) for one in ours if one not in covered]
+else:
+    now = [entry for entry, each in entries if each not in ours]
+told = {"Description": found["Description"]} if found.get("Description") else {}
+where = {"Name": found["Name"], "Id": found["Id"], "Scope": scope, "LockToken": answer["LockToken"]}
+json.dump({**where, **told, "Addresses": now}, sys.stdout)
+""",
+)
+"""Writes the update of an address set, of what WAF says of it and the addresses to put in or to take out."""
 
 
 class ListAddresses(Change, frozen=True, kw_only=True):
@@ -87,16 +114,18 @@ class ListAddresses(Change, frozen=True, kw_only=True):
         """Those that this one moved, back."""
         return ListAddresses(name=self.name, place=self.place, addresses=tuple(self._moved), listed=not self.listed)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """WAF's own lines: it takes a set as a whole."""
-        where = f"--scope {self.place.scope} --region {self.place.region or environment.aws.region}"
-        one = f"--name {shlex.quote(self.name)} --id ID {where}"
-        verb = "and" if self.listed else "without"
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """WAF's own lines: it takes a set as a whole, under its lock token."""
+        where: dict[str, Any] = {"region": self.place.region, "Scope": self.place.scope}
+        addresses, held, whole = File("addresses"), File("set"), File("whole-set")
+        get = raw.aws(environment, "wafv2", "get-ip-set", raw.ID, **where, Name=self.name)
+        update = raw.aws(environment, "wafv2", "update-ip-set", region=self.place.region)
         return [
-            f"aws wafv2 list-ip-sets {where}",
-            f"aws wafv2 get-ip-set {one}",
-            f"# all of the addresses it has, {verb} {' '.join(self.addresses)}",
-            f"aws wafv2 update-ip-set {one} --lock-token TOKEN --addresses ADDRESS ...",
+            raw.learn("id", raw.aws(environment, "wafv2", "list-ip-sets", **where, Limit=100), raw.id_of("IPSets", self.name)),
+            Put(file=addresses, words=(json.dumps(self.addresses),)),
+            run(get.program, *get.words, "--output", "json", output=held),
+            run(ADDRESSES, held, addresses, self.place.scope, "listed" if self.listed else "gone", output=whole),
+            run(update.program, *update.words, "--cli-input-json", joined("file://", whole)),
         ]
 
 

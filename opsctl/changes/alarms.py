@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Telling
+from opsctl.changes.notices import page
+from opsctl.shell import Question, Say
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.cloudwatch import Alarm
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 ALARM = "ALARM"
@@ -75,14 +77,13 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
         """The other way round."""
         return SetAcknowledgement(alarm=self.alarm, transition=self.transition, acknowledged=not self.acknowledged, page=self.page)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The pager's line, if there is one: CloudWatch itself knows no acknowledgement."""
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The pager's line, if there is one. CloudWatch itself knows no acknowledgement, and opsctl's ledger is beyond a script."""
+        tell = f"{self.summary}: opsctl's ledger alone would know it. Tell your team."
         if not (self.acknowledged and self.page):
-            return [f"# {self.summary}: opsctl's ledger alone knows; tell your team"]
-        key = key_of(self.alarm, self.transition)
-        body = json.dumps({"routing_key": "ROUTING_KEY", "event_action": "acknowledge", "dedup_key": key})
-        url = f"{environment.settings.channels.page_base}/v2/enqueue"
-        return [f"curl -fsS -X POST {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"]
+            return [Question(line=tell)]
+        event = {"event_action": "acknowledge", "dedup_key": key_of(self.alarm, self.transition)}
+        return [*page(environment, event), Say(line=tell)]
 
 
 class SetAlarmReason(Change, frozen=True, kw_only=True):
@@ -131,10 +132,14 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
         """The reason that it had."""
         return SetAlarmReason(alarm=self.alarm, transition=self.transition, before=self.after, after=self.before)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The CLI's line; only while the alarm is in ALARM."""
-        words = ["aws", "cloudwatch", "set-alarm-state", "--alarm-name", self.alarm, "--state-value", ALARM, "--state-reason", self.after]
-        return [shlex.join(words)]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The CLI's line; only while the alarm is in ALARM, since any other state would fire its actions."""
+        look = raw.aws(environment, "cloudwatch", "describe-alarms", AlarmNames=[self.alarm])
+        said = {"AlarmName": self.alarm, "StateValue": ALARM, "StateReason": self.after}
+        return [
+            *raw.as_reviewed(look, "MetricAlarms[0].StateValue || CompositeAlarms[0].StateValue", ALARM, f"The alarm {self.alarm}"),
+            raw.aws(environment, "cloudwatch", "set-alarm-state", **said),
+        ]
 
 
 def _of(alarm: Alarm, transition: datetime, otherwise: str) -> Finding:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped
 from opsctl.errors import Interrupted
+from opsctl.shell import Equal, Forever, Variable, When, capture, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 LOOK = 0.1
 """Seconds between two looks at whether the queries have ended."""
 
 PINNED = (
-    "FROM pg_stat_activity AS activity JOIN jsonb_to_recordset('{pinned}')"
+    " FROM pg_stat_activity AS activity JOIN jsonb_to_recordset(%(pinned)s::jsonb)"
     " AS pinned (pid int, backend_start bigint, query_start bigint) ON pinned.pid = activity.pid"
     " WHERE state = 'active' AND (extract(epoch FROM activity.backend_start) * 1000000)::bigint = pinned.backend_start"
     " AND (extract(epoch FROM activity.query_start) * 1000000)::bigint = pinned.query_start"
@@ -99,14 +101,20 @@ class EndQueries(Change, frozen=True, kw_only=True):
         """None."""
         return Never("their work is rolled back; the application may ask again")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's line (Safawinet 5.1), for these queries alone; on this instance's own endpoint."""
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's line (Safawinet 5.1), for these queries alone; on this instance's own endpoint, as the rescuing role."""
         pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.queries])
-        where = PINNED.format(pinned=pinned)
+        left = raw.psql(f"SELECT count(*){PINNED}", pinned=pinned)
         return [
-            f'export PGHOST="$(aws rds describe-db-instances --region {environment.aws.region} --db-instance-identifier {self.instance}'
-            " --query 'DBInstances[0].Endpoint.Address' --output text)\"",
-            f"psql -c {shlex.quote(f'SELECT pg_cancel_backend(activity.pid) {where}')}",
-            f"sleep {self.grace}",
-            f"psql -c {shlex.quote(f'SELECT pg_terminate_backend(activity.pid) {where}')}",
+            *raw.database(environment, environment.need("database").rescue, self.instance),
+            raw.psql(f"SELECT pg_cancel_backend(activity.pid){PINNED}", pinned=pinned),
+            capture("left", left),
+            When(test=Equal(one=Variable("left"), other="0", differ=True), then=(run("sleep", str(self.grace)),)),
+            raw.psql(f"SELECT pg_terminate_backend(activity.pid){PINNED}", pinned=pinned),
+            Forever(
+                statements=(capture("left", left),),
+                until=Equal(one=Variable("left"), other="0"),
+                seconds=int(self.timeout),
+                otherwise=f"Some of the queries on {self.instance} still run.",
+            ),
         ]

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 Evidence = dict[str, Any]
@@ -158,8 +159,11 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
         """What of this change was made where attempts that failed tell their `parts`; by default all that the world shows as ours."""
         return self
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Return the nearest raw commands, for the day when opsctl itself is broken; values stand as variables."""
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Return the statements of a script that ends in the same state, for the day when opsctl itself is broken.
+
+        No secret is in them. What can't be done by a script ends it (`shell.Stop`), so that it never makes half a change.
+        """
         raise NotImplementedError
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, statement
 from opsctl.errors import Moved as MovedError
+from opsctl.shell import File, Filled, Forever, Must, Need, Variable, Wanted, When, joined, piped, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.bounced import Tally
     from opsctl.adapters.notifications import Batch
     from opsctl.config import Environment
     from opsctl.settings import BounceSettings
+    from opsctl.shell import Statement, Word
     from opsctl.systems import Systems
 
 STDIN = "-"
@@ -123,10 +127,15 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
             write.beat(done["read"], None, "notifications")
         return dict(done)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's lines (Safawinet 3.2), which count a second copy twice."""
-        users, email = environment.need("bounces").users_table, environment.need("bounces").email_column
-        return _lines(environment, f"UPDATE {users} SET {{}} WHERE lower({email}) = lower(:'address')")
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """What the runbook's lines (Safawinet 3.2) do, and each notification once."""
+        source: Word = self.source
+        given: list[Statement] = []
+        if self.source == STDIN:
+            source = Variable("NOTIFICATIONS")
+            given = [Wanted(need=Need("NOTIFICATIONS", f"the file with the notifications, SHA-256 {self.digest[:12]}"))]
+        read = run(reader(), rules(environment), self.aside, self.digest, "", stdin=source, output=ROWS)
+        return [*given, *raw.database(environment), read, counting(environment, ROWS)]
 
 
 class CountQueue(Counting, frozen=True, kw_only=True):
@@ -177,11 +186,34 @@ class CountQueue(Counting, frozen=True, kw_only=True):
             write.beat(done["read"], None, "messages")
         return dict(done)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """By hand: look at some messages; what they say is then marked one by one."""
-        region = f" --region {shlex.quote(self.region)}" if self.region else ""
-        url = f'"$(aws sqs get-queue-url{region} --queue-name {shlex.quote(self.queue)} --query QueueUrl --output text)"'
-        return [f"aws sqs receive-message{region} --max-number-of-messages 10 --queue-url {url}"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Ten messages at a time, as `apply` does it."""
+        settings: BounceSettings = environment.need("bounces")
+        ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
+        url, messages, receipts = joined("--queue-url=", Variable("url")), File("messages"), File("receipts")
+        how = {"MaxNumberOfMessages": 10, "VisibilityTimeout": ours, "WaitTimeSeconds": wait}
+        take = raw.aws(environment, "sqs", "receive-message", url, region=self.region, **how)
+        delete = raw.aws(environment, "sqs", "delete-message-batch", url, "--entries", joined("file://", receipts), region=self.region)
+        deleted = piped(run(delete.program, *delete.words, "--output", "json"), run(NONE_FAILED))
+        count = When(
+            test=Filled(file=receipts),
+            then=(counting(environment, ROWS), Must(test=deleted, otherwise="SQS did not delete some messages; they come back.")),
+        )
+        return [
+            *raw.database(environment),
+            raw.learn("url", raw.aws(environment, "sqs", "get-queue-url", region=self.region, QueueName=self.queue), "QueueUrl"),
+            Forever(
+                statements=(
+                    run(take.program, *take.words, "--output", "json", output=messages),
+                    run(reader(), rules(environment), self.aside, "", receipts, stdin=messages, output=ROWS),
+                    count,
+                ),
+                until=Filled(file=receipts, empty=True),
+                seconds=3_600,
+                every=0,
+                otherwise="The queue did not become empty in an hour.",
+            ),
+        ]
 
 
 class AddressMark(Change, frozen=True, kw_only=True):
@@ -251,11 +283,11 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
         """The former status, where it is still ours; or one less."""
         return UnmarkAddress(**{name: getattr(self, name) for name in self.__struct_fields__})
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's line (Safawinet 3.2.1 or 3.2.2), the address from a variable."""
-        settings = environment.need("bounces")
-        where = f"UPDATE {settings.users_table} SET {{}} WHERE lower({settings.email_column}) = lower(:'address')"
-        return _lines(environment, where)[0 if self.hard else 1 :][:1]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """What the runbook's line (Safawinet 3.2.1 or 3.2.2) does, once; the address, which is personal, is asked for."""
+        kind = {"type": "Permanent" if self.hard else "Transient", "effect": "bounced" if self.hard else "soft"}
+        row = {"feedback_id": self.notification, "kind": "bounce", "subtype": "Manual", **kind}
+        return [*addressed(self.users, json.dumps(row)), *raw.database(environment), counting(environment, ROWS)]
 
 
 class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
@@ -299,17 +331,14 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
         """The mark."""
         return MarkAddress(**{name: getattr(self, name) for name in self.__struct_fields__})
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The row has to go too, or the mark can't be made again."""
-        settings = environment.need("bounces")
-        delete = f"DELETE FROM {settings.notifications_table} WHERE feedback_id = :'id' AND recipient = lower(:'address')"
-        return [f"""psql -v address="$ADDRESS" -v id={shlex.quote(self.notification)} <<< {shlex.quote(delete)}"""]
-
-
-def _lines(environment: Environment, statement: str) -> list[str]:
-    settings = environment.need("bounces")
-    sets = (f"{settings.status_column} = 'bounced'", f"{settings.count_column} = {settings.count_column} + 1")
-    return [f"""psql -v address="$ADDRESS" <<< {shlex.quote(statement.format(each))}""" for each in sets]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The statement that `apply` makes: the former status, and the row, or the mark couldn't be made again."""
+        settings: BounceSettings = environment.need("bounces")
+        recipient = File("recipient")
+        held = json.dumps([{settings.id_column: id, settings.status_column: status} for id, status in self.before])
+        back = statement(environment, "TAKE_BACK", feedback_id=self.notification, recipient=recipient, before=held)
+        row = run(raw.ITS_FIRST, "recipient", stdin=ROWS, output=recipient)
+        return [*addressed(self.users, "{}"), row, *raw.database(environment), back]
 
 
 def _statuses(held: tuple[tuple[str, str | None], ...]) -> Any:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl import fingerprints
+from opsctl.adapters import one_field
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
+from opsctl.shell import File, Program, run, standalone
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
     from opsctl.redaction import Secret
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 
@@ -73,11 +76,34 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
         """None: it would need the former secret."""
         return Never("the former edge_auth is a secret and is kept nowhere; set it again from where you have it")
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's edit by hand (HH, Rotate EDGE_SHARED_SECRET), the value from a file; mode and owner stay."""
-        path = shlex.quote(self.path)
-        field = '.edge_auth = ($v | rtrimstr("\\n"))'
-        return [f"umask 077; jq --rawfile v NEW_VALUE {shlex.quote(field)} {path} > NEW.json && cat NEW.json > {path}; rm -f NEW.json"]
+        value = File("value")
+        return [*raw.value_of(self.source, "edge_auth", value), run(field_setter(), self.path, "edge_auth", value)]
+
+
+def field_setter() -> Program:
+    """The program that replaces one field in a JSON file, which is opsctl's own code."""
+    return standalone("set_field", one_field, main=SET_FIELD)
+
+
+SET_FIELD = """
+import os, shutil, sys
+path, name, value = sys.argv[1:]
+if os.path.islink(path) or not os.path.isfile(path):
+    sys.exit(f"{path} is a link, or no file; it was not changed")
+with open(path, newline="") as file:
+    text = file.read()
+with open(value, newline="") as file:
+    text = replaced(text, name, file.read())
+fresh = f"{path}.{os.getpid()}"
+with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", newline="") as file:
+    file.write(text)
+held = os.stat(path)
+shutil.copystat(path, fresh)
+os.chown(fresh, held.st_uid, held.st_gid)
+os.replace(fresh, path)
+"""
 
 
 def fingerprint(systems: Systems, value: Secret | None) -> str | None:

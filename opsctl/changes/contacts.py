@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
 from opsctl import fingerprints
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.changes.raw.hubspot import SIGNATURES, UPDATE
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import PartlyMade, SystemFailed
 from opsctl.redaction import Secret
+from opsctl.shell import Either, Equal, File, Filled, Forever, Must, Put, Stop, Variable, When, capture, piped, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.hubspot_records import Contact
     from opsctl.config import Environment
     from opsctl.settings import HubSpotSettings
+    from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
 SHOWN = 3
@@ -126,9 +130,23 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
     def _theirs(self, moved: list[str]) -> str:
         return f"{self.name} of {_some(moved)} is neither as reviewed nor as wanted"
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's line (HH, Temporarily disable downloads)."""
-        return [_patch(environment, id, {self.name: after or ""}) for id, _, after in self._part()]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's line (HH, Temporarily disable downloads), for all of them at once, where they are as reviewed."""
+        settings: HubSpotSettings = environment.need("hubspot")
+        base, header, wanted, body = f"{settings.base}{settings.contacts}/batch", File("header"), File("wanted"), File("update")
+        part = self._part()
+        ask = {"inputs": [{"id": id} for id, _, _ in part], "properties": [self.name]}
+        read = raw.curl("POST", f"{base}/read", headers=[header], body=json.dumps(ask))
+        update = raw.curl("POST", f"{base}/update", headers=[header], body=body)
+        return [
+            *raw.hubspot(environment, header),
+            Put(file=wanted, words=(json.dumps(part),)),
+            piped(read, run(UPDATE, self.name, wanted, "where-ours" if self.where_ours else "as-reviewed"), output=body),
+            When(
+                test=Filled(file=body),
+                then=(Must(test=piped(update, run(raw.IS, "status", "COMPLETE")), otherwise="HubSpot changed some of them only."),),
+            ),
+        ]
 
 
 class TokenChange(Change, frozen=True, kw_only=True):
@@ -207,9 +225,11 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
         """None."""
         return Never("it is turned on again by the next change")
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The same PATCH."""
-        return [_patch(environment, self.contact, {environment.need("hubspot").requested: FALSE})]
+        header = File("header")
+        off = {environment.need("hubspot").requested: FALSE}
+        return [*raw.hubspot(environment, header), _patch(environment, self.contact, off, header)]
 
 
 class MintToken(TokenChange, frozen=True, kw_only=True):
@@ -270,13 +290,52 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         """None."""
         return Never("the former token was replaced, and HubSpot keeps no copy that could be trusted")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's lines (HH, Mint)."""
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's lines (HH, Mint), until there is another token."""
         settings: HubSpotSettings = environment.need("hubspot")
-        if self.event:
-            words = f'--url {shlex.quote(settings.webhook or "")} --secret "$HS_APP_SECRET" --contact {self.contact}'
-            return [f"node scripts/simulate-hs-webhook.js {words}"]
-        return [_patch(environment, self.contact, {settings.requested: TRUE})]
+        header = File("header")
+        look = raw.curl("GET", f"{_contact(settings, self.contact)}?properties={quote(settings.minted, safe='')}", headers=[header])
+        held = piped(look, run(raw.ITS, "properties", settings.minted))
+        ask = [_patch(environment, self.contact, {settings.requested: TRUE}, header)]
+        another = (Equal(one=Variable("now"), other=Variable("former"), differ=True), Equal(one=Variable("now"), other="", differ=True))
+        return [
+            *raw.hubspot(environment, header),
+            capture("former", held),
+            *(self._signed(environment) if self.event else ask),
+            Forever(
+                statements=(capture("now", held),),
+                until=Either(tests=another, together=True),
+                seconds=int(self.timeout),
+                otherwise=f"The webhook has minted no token for contact {self.contact}.",
+            ),
+        ]
+
+    def _signed(self, environment: Environment) -> list[Statement]:
+        """The event as HubSpot would send it; the app's secret signs it and is never sent."""
+        settings: HubSpotSettings = environment.need("hubspot")
+        if settings.webhook is None or settings.app_secret is None:
+            return [Stop(why="The configuration names no webhook or no app-secret.")]
+        event = {
+            "eventId": self.event,
+            "subscriptionId": settings.subscription_id,
+            "portalId": settings.portal,
+            "appId": settings.app_id,
+            "occurredAt": round(self.at.timestamp() * 1000) if self.at else 0,
+            "subscriptionType": "contact.propertyChange",
+            "attemptNumber": 0,
+            "objectId": int(self.contact),
+            "propertyName": settings.requested,
+            "propertyValue": TRUE,
+            "changeSource": "CRM_UI",
+            "sourceId": "opsctl",
+        }
+        secret, body, headers = File("app-secret"), File("event"), File("signatures")
+        return [
+            *raw.credential(environment, settings.app_secret, secret),
+            Put(file=body, words=(json.dumps([event]),)),
+            run(SIGNATURES, settings.webhook, secret, body, output=headers),
+            raw.curl("POST", settings.webhook, headers=[headers], body=body),
+        ]
 
 
 class RevokeToken(TokenChange, frozen=True, kw_only=True):
@@ -318,9 +377,10 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
         """None."""
         return Never("an old token cannot come back")
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The first half of the runbook's line (HH, Revoke a pairing code); to mint again is the other."""
-        return [_patch(environment, self.contact, _cleared(environment.need("hubspot")))]
+        header = File("header")
+        return [*raw.hubspot(environment, header), _patch(environment, self.contact, _cleared(environment.need("hubspot")), header)]
 
 
 def fingerprint(contact: Contact, systems: Systems) -> str | None:
@@ -355,11 +415,13 @@ def _cleared(settings: HubSpotSettings) -> dict[str, str]:
     return {settings.minted: "", settings.requested: FALSE}
 
 
-def _patch(environment: Environment, contact: str, properties: dict[str, str]) -> str:
-    settings: HubSpotSettings = environment.need("hubspot")
-    body = shlex.quote(json.dumps({"properties": properties}))
-    head = '-H @<(echo "Authorization: Bearer $HS_TOKEN") -H "Content-Type: application/json"'
-    return f"curl -fsS -X PATCH {settings.base}{settings.contacts}/{contact} {head} -d {body}"
+def _patch(environment: Environment, contact: str, properties: dict[str, str], header: File) -> Command:
+    body = json.dumps({"properties": properties})
+    return raw.curl("PATCH", _contact(environment.need("hubspot"), contact), headers=[header], body=body)
+
+
+def _contact(settings: HubSpotSettings, contact: str) -> str:
+    return f"{settings.base}{settings.contacts}{raw.path(contact)}"
 
 
 def _some(ids: list[str]) -> str:

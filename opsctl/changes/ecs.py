@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import NotFound, Refused
+from opsctl.shell import Variable, expect
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.ecs import Deployment, ServiceState, Task
     from opsctl.config import Environment
+    from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
 
@@ -26,8 +29,14 @@ class ServiceChange(Change, frozen=True, kw_only=True):
         """`service/NAME`."""
         return f"service/{self.name}"
 
-    def _aws(self, environment: Environment, words: str) -> str:
-        return f"aws {words} --region {environment.aws.region}"
+    def _look(self, environment: Environment) -> Command:
+        return raw.aws(environment, "ecs", "describe-services", cluster=self.cluster, services=[self.service])
+
+    def _update(self, environment: Environment, **how: Any) -> Command:
+        return raw.aws(environment, "ecs", "update-service", cluster=self.cluster, service=self.service, **how)
+
+    def _wait(self, environment: Environment) -> Command:
+        return raw.aws(environment, "ecs", "wait services-stable", cluster=self.cluster, services=[self.service])
 
 
 class Redeploy(ServiceChange, frozen=True, kw_only=True):
@@ -114,12 +123,14 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         """None."""
         return Never("the old tasks are gone, and new ones do the same work")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's own line (Safawinet 1.5), and its wait."""
-        where = f"--cluster {self.cluster}"
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's own line (Safawinet 1.5), and its wait; a service is also stable once a rollout was taken back."""
+        primary = "deployments[?status=='PRIMARY'] | [0].id"
         return [
-            self._aws(environment, f"ecs update-service {where} --service {self.service} --force-new-deployment"),
-            self._aws(environment, f"ecs wait services-stable {where} --services {self.service}"),
+            raw.learn("deployment", self._update(environment, forceNewDeployment=True), f"service.{primary}"),
+            self._wait(environment),
+            raw.learn("now", self._look(environment), f"services[0].{primary}"),
+            expect(Variable("now"), Variable("deployment"), f"The rollout of {self.name} was taken back, or another one came after it."),
         ]
 
 
@@ -182,13 +193,19 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
         """The former bounds."""
         return SetBounds(name=self.name, cluster=self.cluster, service=self.service, before=self.after, after=self.before)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Application Auto Scaling's line."""
-        words = (
-            "application-autoscaling register-scalable-target --service-namespace ecs --scalable-dimension ecs:service:DesiredCount"
-            f" --resource-id service/{self.cluster}/{self.service} --min-capacity {self.after[0]} --max-capacity {self.after[1]}"
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Application Auto Scaling's line, where the bounds are as reviewed."""
+        scaling, id, dimension = "application-autoscaling", f"service/{self.cluster}/{self.service}", "ecs:service:DesiredCount"
+        look = raw.aws(
+            environment, scaling, "describe-scalable-targets", ServiceNamespace="ecs", ResourceIds=[id], ScalableDimension=dimension
         )
-        return [self._aws(environment, words)]
+        where = {"ServiceNamespace": "ecs", "ResourceId": id, "ScalableDimension": dimension}
+        least, most = self.after
+        query = "join('-', ScalableTargets[0].[to_string(MinCapacity), to_string(MaxCapacity)])"
+        return [
+            *raw.as_reviewed(look, query, f"{self.before[0]}-{self.before[1]}", f"The scaling of {self.name}"),
+            raw.aws(environment, scaling, "register-scalable-target", MinCapacity=least, MaxCapacity=most, **where),
+        ]
 
 
 class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
@@ -259,7 +276,10 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
         """The former count."""
         return SetDesiredCount(name=self.name, cluster=self.cluster, service=self.service, before=self.after, after=self.before)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's own line (Safawinet, quick reference)."""
-        words = f"ecs update-service --cluster {self.cluster} --service {self.service} --desired-count {self.after}"
-        return [self._aws(environment, words)]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's own line (Safawinet, quick reference), and its wait."""
+        return [
+            *raw.as_reviewed(self._look(environment), "services[0].desiredCount", str(self.before), f"The wanted count of {self.name}"),
+            self._update(environment, desiredCount=self.after),
+            self._wait(environment),
+        ]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psycopg import sql
 
 from opsctl import errors
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
     from opsctl.settings import BounceSettings
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 SHOWN = 3
+BY_SHELL = (
+    "UPDATE {users} SET {active} = %(wanted)s WHERE {id} IN (SELECT {id} FROM jsonb_populate_recordset(NULL::{users}, %(ids)s::jsonb))"
+    " AND {active} IS DISTINCT FROM %(wanted)s RETURNING 1"
+)
+"""As `apply` does it, and every user that it changes as a row."""
 
 
 class SetUsersActive(Change, frozen=True, kw_only=True):
@@ -110,13 +116,13 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         back = tuple((id, self.active) for id in self.changed)
         return SetUsersActive(active=not self.active, users=back, threshold=self.threshold, window=self.window)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's line (Safawinet 3.3), for these users alone."""
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's line (Safawinet 3.3), for these users alone; rolled back where one to deactivate isn't as reviewed."""
         settings: BounceSettings = environment.need("bounces")
-        ids = ", ".join("'" + id.replace("'", "''") + "'" for id in self.changed)
-        word = "true" if self.active else "false"
-        update = f"UPDATE {settings.users_table} SET {settings.active_column} = {word} WHERE {settings.id_column} IN ({ids})"
-        return [f"psql -c {shlex.quote(f'{update} AND {settings.active_column} IS NOT {word}')}"]
+        names = {"users": settings.users_table, "id": settings.id_column, "active": settings.active_column}
+        wanted = {"ids": _ids(settings, self.changed), "wanted": "true" if self.active else "false", "count": str(len(self.changed))}
+        all_or_none = "WITH changed AS ({}) SELECT 1 / (count(*) = %(count)s OR %(wanted)s)::int FROM changed"
+        return [*raw.database(environment), raw.psql(all_or_none.format(BY_SHELL), names, **wanted)]
 
 
 def _which(settings: BounceSettings) -> dict[str, sql.Composable]:

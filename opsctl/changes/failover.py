@@ -6,12 +6,15 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Telling
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, Refused, SystemFailed
+from opsctl.shell import Equal, Forever, Variable
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.rds import Cluster, Instance, Member
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 FAILING_OVER, REBOOTING = "failing-over", "rebooting"
@@ -116,13 +119,16 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         fit_cluster(write.found_by, write.found_by.rds.cluster(self.cluster), self.to)
         return {"status": write.rds.fail_over(self.cluster, self.to)}
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's own line (Safawinet 5.2), with the reader named, and its wait."""
-        where = f"--db-cluster-identifier {self.cluster}"
-        region = f"--region {environment.aws.region}"
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's own line (Safawinet 5.2), with the reader named, until that one is the writer."""
+        look = raw.aws(environment, "rds", "describe-db-clusters", DBClusterIdentifier=self.cluster)
+        query = "DBClusters[0].DBClusterMembers[?IsClusterWriter] | [0].DBInstanceIdentifier"
+        where = {"DBClusterIdentifier": self.cluster, "TargetDBInstanceIdentifier": self.to}
         return [
-            f"aws rds failover-db-cluster {where} --target-db-instance-identifier {self.to} {region}",
-            f"aws rds wait db-cluster-available {where} {region}",
+            *raw.as_reviewed(look, query, self.writer, f"The writer of {self.cluster}"),
+            raw.aws(environment, "rds", "failover-db-cluster", **where),
+            *raw.wait_until(look, query, self.to, seconds=int(self.timeout), what=f"That {self.to} is the writer"),
+            raw.aws(environment, "rds", "wait db-cluster-available", DBClusterIdentifier=self.cluster),
         ]
 
 
@@ -168,13 +174,21 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
         fit_instance(write.found_by.rds.instance(self.instance))
         return {"status": write.rds.reboot_to_standby(self.instance)}
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """RDS' lines for an instance by itself."""
-        where = f"--db-instance-identifier {self.instance}"
-        region = f"--region {environment.aws.region}"
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """RDS' lines for an instance by itself, until it works in another zone."""
+        where = {"DBInstanceIdentifier": self.instance}
+        look, zone = raw.aws(environment, "rds", "describe-db-instances", **where), "DBInstances[0].AvailabilityZone"
+        moved = Equal(one=Variable("now"), other=self.zone, differ=True)
         return [
-            f"aws rds reboot-db-instance {where} --force-failover {region}",
-            f"aws rds wait db-instance-available {where} {region}",
+            *raw.as_reviewed(look, zone, self.zone, f"The zone of {self.instance}"),
+            raw.aws(environment, "rds", "reboot-db-instance", ForceFailover=True, **where),
+            Forever(
+                statements=(raw.learn("now", look, zone),),
+                until=moved,
+                seconds=int(self.timeout),
+                otherwise=f"{self.instance} still works in {self.zone}.",
+            ),
+            raw.aws(environment, "rds", "wait db-instance-available", **where),
         ]
 
 
@@ -237,9 +251,10 @@ class ProveWrites(Change, frozen=True, kw_only=True):
         """None."""
         return Never("the write left nothing behind")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The same write by psql."""
-        return [f"psql -c '{PROOF}'"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The same write by psql, until it is committed."""
+        proof = Forever(until=raw.psql(PROOF), seconds=int(PATIENCE), otherwise=f"No write was committed in {PATIENCE:.0f} s.")
+        return [*raw.database(environment), proof]
 
 
 def _written(write: Systems, patience: float) -> int:

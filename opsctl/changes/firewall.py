@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending, Skipped
 from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named, rate, told
 from opsctl.errors import Refused, SystemFailed
 from opsctl.settings.security import Place
+from opsctl.shell import File, Program, Put, Variable, capture, joined, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.waf import WebAcl
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 MOST_CAPACITY = 5_000
@@ -21,6 +24,39 @@ MOST_CAPACITY = 5_000
 
 RULE_CAPACITY = 2
 """The WCU of a rate-based rule, and of a rule over two address sets."""
+
+# AWS's command line writes bytes in base64. Version 1 takes them back as text, version 2 in base64.
+WITH_RULE = Program(
+    "acl_with_rule",
+    """
+import base64, json, sys
+held, name, before, after, scope, version = sys.argv[1:]
+answer, before, after = (json.load(open(file)) for file in (held, before, after))
+def plain(value):
+    if isinstance(value, dict):
+        return {k: {"$bytes": v} if k == "SearchString" and isinstance(v, str) else plain(v) for k, v in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+def wire(value):
+    if isinstance(value, dict) and "$bytes" in value:
+        return base64.b64decode(value["$bytes"]).decode() if version.startswith("aws-cli/1.") else value["$bytes"]
+    if isinstance(value, dict):
+        return {k: wire(v) for k, v in value.items()}
+    return [wire(each) for each in value] if isinstance(value, list) else value
+acl = answer["WebACL"]
+rules = plain(acl.get("Rules", []))
+if next((rule for rule in rules if rule["Name"] == name), None) != before:
+    sys.exit(f"the rule {name} isn't as reviewed. Nothing was changed.")
+rules = [rule for rule in rules if rule["Name"] != name] + ([after] if after else [])
+told = ("ARN", "Capacity", "LabelNamespace", "ManagedByFirewallManager", "PreProcessFirewallManagerRuleGroups",
+        "PostProcessFirewallManagerRuleGroups", "RetrofittedByFirewallManager")
+kept = {k: v for k, v in acl.items() if k not in told and v != ""}
+try:
+    json.dump({**kept, "Rules": wire(rules), "Scope": scope, "LockToken": answer["LockToken"]}, sys.stdout)
+except UnicodeDecodeError:
+    sys.exit("a rule holds bytes that version 1 of AWS's command line can't send; take version 2")
+""",
+)
+"""Writes the update of a web ACL, of what WAF says of it and the rule as it was and is to be."""
 
 
 class RuleChange(Change, frozen=True, kw_only=True):
@@ -82,16 +118,20 @@ class RuleChange(Change, frozen=True, kw_only=True):
         write.waf.put_rule(self.acl, self.place, self.rule, self.before, self.after)
         return {}
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """WAF's own lines: it takes an ACL as a whole, so that the rule has to be edited into what was read."""
-        where = f"--scope {self.place.scope} --region {self.place.region or environment.aws.region}"
-        acl = f"--name {shlex.quote(self.acl)} --id ID {where}"
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """WAF's own lines: it takes an ACL as a whole, under its lock token, and forgets what it isn't sent."""
+        where: dict[str, Any] = {"region": self.place.region, "Scope": self.place.scope}
+        before, after, held, whole = File("rule-before"), File("rule-after"), File("acl"), File("whole-acl")
+        get = raw.aws(environment, "wafv2", "get-web-acl", raw.ID, **where, Name=self.acl)
+        update = raw.aws(environment, "wafv2", "update-web-acl", region=self.place.region)
         return [
-            f"aws wafv2 list-web-acls {where}",
-            f"aws wafv2 get-web-acl {acl} > acl.json",
-            f"# rules.json: the rules of acl.json, {self.rule} being {told(self.after) or 'taken out'}; what else it has (custom response",
-            "# bodies, token domains, association config ...) has to be given too, since WAF forgets what it isn't sent",
-            f"aws wafv2 update-web-acl {acl} --lock-token TOKEN --default-action DEFAULT --visibility-config CONFIG --rules file://rules.json",
+            raw.learn("id", raw.aws(environment, "wafv2", "list-web-acls", **where, Limit=100), raw.id_of("WebACLs", self.acl)),
+            capture("version", run("aws", "--version")),
+            Put(file=before, words=(json.dumps(self.before),)),
+            Put(file=after, words=(json.dumps(self.after),)),
+            run(get.program, *get.words, "--output", "json", output=held),
+            run(WITH_RULE, held, self.rule, before, after, self.place.scope, Variable("version"), output=whole),
+            run(update.program, *update.words, "--cli-input-json", joined("file://", whole)),
         ]
 
 

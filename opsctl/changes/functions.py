@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
+import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import NotFound, Refused
+from opsctl.shell import Variable, joined, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.functions import FunctionState
     from opsctl.config import Environment
     from opsctl.redaction import Secret
+    from opsctl.shell import Command, Statement, Word
     from opsctl.systems import Systems
+
+REVISION = joined("--revision-id=", Variable("revision"))
 
 
 class Stored(Struct, frozen=True, kw_only=True):
@@ -77,14 +82,17 @@ class FunctionChange(Change, frozen=True, kw_only=True):
                 f"Publish them, or take them back, first: aws lambda get-function-configuration --function-name {self.function}",
             )
 
-    def aws(self, environment: Environment, words: str) -> str:
+    def aws(self, environment: Environment, operation: str, *more: Word, **how: Any) -> Command:
         """One of Lambda's own command lines."""
-        region = self.region or environment.aws.region
-        return f"aws lambda {words} --function-name {shlex.quote(self.function)} --region {region}"
+        return raw.aws(environment, "lambda", operation, *more, region=self.region, FunctionName=self.function, **how)
 
-    def wait(self, environment: Environment) -> str:
+    def wait(self, environment: Environment) -> Command:
         """Lambda's own line to wait for an update."""
         return self.aws(environment, "wait function-updated-v2")
+
+    def revision(self, environment: Environment) -> Statement:
+        """The variable `revision` takes the revision that $LATEST is at, with which a write compares."""
+        return raw.learn("revision", self.aws(environment, "get-function-configuration"), "RevisionId")
 
 
 class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
@@ -145,10 +153,15 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
             after=self.before,
         )
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """Lambda's own line, and its wait."""
-        words = f"update-function-configuration --revision-id REVISION --description {shlex.quote(self.after)}"
-        return [self.aws(environment, words), self.wait(environment)]
+        look = self.aws(environment, "get-function-configuration")
+        return [
+            self.revision(environment),
+            *raw.as_reviewed(look, "Description", self.before, f"The description of {self.name}"),
+            self.aws(environment, "update-function-configuration", REVISION, Description=self.after),
+            self.wait(environment),
+        ]
 
 
 class ServeLatest(FunctionChange, frozen=True, kw_only=True):
@@ -236,10 +249,24 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
             cache=self.cache,
         )
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Lambda's own lines."""
-        move = self.aws(environment, f"update-alias --name {self.alias} --function-version {self.after or 'VERSION'}")
-        return [move] if self.after else [self.aws(environment, "publish-version --revision-id REVISION"), move]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Lambda's own lines, and the wait for what the authorizer keeps."""
+        alias = self.aws(environment, "get-alias", Name=self.alias)
+        version: Word = self.after or Variable("version")
+        publish: list[Statement] = [
+            self.revision(environment),
+            raw.learn("description", self.aws(environment, "get-function-configuration"), "Description"),
+            raw.learn(
+                "version", self.aws(environment, "publish-version", REVISION, joined("--description=", Variable("description"))), "Version"
+            ),
+        ]
+        return [
+            *(raw.as_reviewed(alias, "FunctionVersion", self.before, f"What {self.alias} of {self.name} serves") if self.before else []),
+            *([] if self.after else publish),
+            raw.learn("revision", alias, "RevisionId"),
+            self.aws(environment, "update-alias", REVISION, "--function-version", version, Name=self.alias),
+            *([run("sleep", str(math.ceil(self.cache)))] if self.stored and self.cache else []),
+        ]
 
 
 def fingerprint(systems: Systems, value: Secret | None) -> str | None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import quote
 
 from msgspec import Struct
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Evidence, Finding, Never, Pending, Telling
 from opsctl.errors import CheckFailed, NotFound, OutcomeUnknown, SystemFailed
 from opsctl.redaction import Secret
+from opsctl.shell import File, Say, Variable, capture, expect, piped, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.logs import Line
     from opsctl.adapters.hubspot_records import Contact
     from opsctl.adapters.lease import LeaseAnswer
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 LINES = 3
@@ -146,10 +150,23 @@ class TakeLease(Change, frozen=True, kw_only=True):
         """None."""
         return Never("a lease ends by itself")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The same request, the secrets by way of header files."""
-        url = environment.need("lease").url
-        return [f'curl -sS -X POST {url} -H @<(echo "X-Edge-Auth: $EDGE_AUTH") -H @<(echo "Authorization: Bearer $PAIRING_CODE")']
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The same request, the secrets by way of header files; another status than the expected one ends the script."""
+        lease, hubspot = environment.need("lease"), environment.need("hubspot")
+        edge, code, headers = File("edge"), File("code"), [File("edge-header"), File("code-header")]
+        url = f"{hubspot.base}{hubspot.contacts}{raw.path(self.contact)}?properties={quote(hubspot.minted, safe='')}"
+        held = piped(raw.curl("GET", url, headers=[File("header")]), run(raw.ITS, "properties", hubspot.minted), output=code)
+        find = [*raw.hubspot(environment, File("header")), held]
+        ask = raw.curl("POST", lease.url, "-o", "/dev/null", "-w", "%{http_code}", headers=headers, body="{}", lenient=True)
+        return [
+            *raw.credential(environment, lease.edge_auth, edge),
+            *(raw.value_of(self.source, "pairing code", code) if self.source else find),
+            *raw.bearer(edge, headers[0], word="X-Edge-Auth: "),
+            *raw.bearer(code, headers[1]),
+            capture("status", ask),
+            Say(line="The lease endpoint has answered."),
+            expect(Variable("status"), str(self.expect), f"The lease endpoint answered another status than {self.expect}."),
+        ]
 
 
 def told(contact: Contact, systems: Systems) -> str:

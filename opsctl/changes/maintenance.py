@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Evidence, Finding, Moved, Never, Pending, Telling
+from opsctl.shell import File
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 
@@ -54,9 +56,9 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
         """None."""
         return Never("users have read it; announce a correction")
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's own line (Safawinet 9.1)."""
-        api = environment.need("api")
+        header = File("admin-header")
         body = {"message": self.message, "duration": self.duration, **({"at": self.at.isoformat()} if self.at else {})}
-        auth = '-H "Authorization: Bearer $ADMIN_TOKEN" -H "Content-Type: application/json"'
-        return [f"curl -fsS -X POST {api.base}/v1/notifications/maintenance {auth} -d {shlex.quote(json.dumps(body))}"]
+        url = f"{environment.need('api').base}/v1/notifications/maintenance"
+        return raw.administrator(environment, header, raw.curl("POST", url, headers=[header], body=json.dumps(body)))

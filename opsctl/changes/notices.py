@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
 from opsctl.errors import SystemFailed
+from opsctl.shell import Each, File, Filled, Program, Put, Question, Stop, Variable, When, joined, piped, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.notices import StatusIncident
     from opsctl.config import Environment
+    from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
 
@@ -52,9 +54,9 @@ class Ask(Change, frozen=True, kw_only=True):
         """None."""
         return Never("a person did it")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """A reminder."""
-        return [f"# by hand: {self.question}"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The same question."""
+        return [Question(line=self.question, choices=self.choices or ("done",))]
 
 
 class PostSlack(Change, frozen=True, kw_only=True):
@@ -92,9 +94,13 @@ class PostSlack(Change, frozen=True, kw_only=True):
         """None."""
         return Never("people have read it; post a correction")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The webhook's line."""
-        return [f"curl -fsS -X POST \"$SLACK_WEBHOOK\" -H 'Content-Type: application/json' -d {_json(text=self.text)}"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The webhook's line; its address is the secret."""
+        reference, hook, option = environment.settings.channels.slack, File("webhook"), File("address")
+        if reference is None:
+            return [Stop(why="No slack is configured in [channels].")]
+        post = raw.curl("POST", None, "-K", option, body=json.dumps({"text": self.text}))
+        return [*raw.credential(environment, reference, hook), run(ADDRESS, stdin=hook, output=option), post]
 
 
 class SetPage(Change, frozen=True, kw_only=True):
@@ -140,12 +146,11 @@ class SetPage(Change, frozen=True, kw_only=True):
             return Never("an alert that was resolved is triggered by its cause alone")
         return SetPage(text=self.text, severity=self.severity, key=self.key, action="resolve")
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The Events API's line."""
-        base = environment.settings.channels.page_base
-        payload = {"summary": self.text, "source": "opsctl", "severity": self.severity}
-        body = json.dumps({"routing_key": "ROUTING_KEY", "event_action": self.action, "dedup_key": self.key, "payload": payload})
-        return [f"curl -fsS -X POST {base}/v2/enqueue -H 'Content-Type: application/json' -d {shlex.quote(body)}"]
+        payload = {"summary": self.text[:1024], "source": f"opsctl {environment.name}", "severity": self.severity}
+        event = {"event_action": self.action, "dedup_key": self.key}
+        return page(environment, {**event, "payload": payload} if self.action == "trigger" else event)
 
 
 class StatusChange(Change, frozen=True, kw_only=True):
@@ -234,9 +239,11 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
             return Never("subscribers were told; post a correction")
         return EndStatus(title=self.title, text=f"Resolved: {self.text}")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Statuspage's line."""
-        return [_statuspage(environment, "POST", name=self.title, status=self.status, body=self.text)]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Statuspage's line: the incident that is there, or a new one."""
+        post = _statuspage(environment, "POST", name=self.title, status=self.status, body=self.text)
+        goes_on = Each(variable="id", file=MEANT, statements=(_statuspage(environment, "PATCH", status=self.status, body=self.text),))
+        return [*_listed(environment, self.title, self.status), When(test=Filled(file=MEANT), then=(goes_on,), otherwise=(post,))]
 
 
 class EndStatus(StatusChange, frozen=True, kw_only=True):
@@ -271,17 +278,71 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
         """None."""
         return Never("subscribers were told; post a correction")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Statuspage's line; the list of the page's incidents has the id."""
-        return [_statuspage(environment, "PATCH", "/INCIDENT", status="resolved", body=self.text)]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Statuspage's line, for each that is open."""
+        end = _statuspage(environment, "PATCH", status="resolved", body=self.text)
+        return [*_listed(environment, self.title, "open"), Each(variable="id", file=MEANT, statements=(end,))]
 
 
-def _statuspage(environment: Environment, method: str, which: str = "", **incident: str) -> str:
+def page(environment: Environment, event: dict[str, Any]) -> list[Statement]:
+    """The statements that send the pager an event."""
+    channels, key, body, whole = environment.settings.channels, File("routing-key"), File("event"), File("whole")
+    if channels.page is None:
+        return [Stop(why="No page is configured in [channels].")]
+    return [
+        *raw.credential(environment, channels.page, key),
+        Put(file=body, words=(json.dumps(event),)),
+        run(raw.SET_MEMBER, body, "routing_key", key, output=whole),
+        raw.curl("POST", f"{channels.page_base}/v2/enqueue", body=whole),
+    ]
+
+
+HEADER, MEANT = File("status-header"), File("meant")
+
+ADDRESS = Program(
+    "address_option",
+    r"""
+import sys
+address = sys.stdin.read()
+if not address.isprintable():
+    sys.exit("the address holds a control character")
+print('url = "' + address.replace("\\", "\\\\").replace('"', '\\"') + '"')
+""",
+)
+"""Writes an address as curl's own configuration has it."""
+
+INCIDENTS = Program(
+    "incidents",
+    """
+import json, sys
+title, status = sys.argv[1:]
+def said(incident):
+    return max([update["created_at"] for update in incident["incident_updates"]], default=incident["created_at"])
+known = sorted((i for i in json.load(sys.stdin) if i["name"] == title), key=said, reverse=True)
+begun = [i for i in known if i["status"] not in ("resolved", "postmortem")]
+meant = begun if status in ("resolved", "open") else begun[:1]
+for incident in meant or (known[:1] if status == "resolved" else []):
+    print(incident["id"])
+""",
+)
+"""Writes the ids of a title's incidents that a status is for; with `open`, of all that are open."""
+
+
+def _listed(environment: Environment, title: str, status: str) -> list[Statement]:
+    channels, key = environment.settings.channels, File("status-key")
+    if channels.status_key is None or channels.status_page is None:
+        return [Stop(why="No status page is configured in [channels].")]
+    url = f"{channels.status_base}/v1/pages{raw.path(channels.status_page)}/incidents?limit=100"
+    return [
+        *raw.credential(environment, channels.status_key, key),
+        *raw.bearer(key, HEADER, word="Authorization: OAuth "),
+        piped(raw.curl("GET", url, headers=[HEADER]), run(INCIDENTS, title, status), output=MEANT),
+    ]
+
+
+def _statuspage(environment: Environment, method: str, **incident: str) -> Command:
+    """A new incident, or with PATCH the one whose id the variable `id` holds."""
     channels = environment.settings.channels
-    url = f"{channels.status_base}/v1/pages/{channels.status_page}/incidents{which}"
-    auth = '-H "Authorization: OAuth $STATUSPAGE_KEY"'
-    return f"curl -fsS -X {method} {url} {auth} -H 'Content-Type: application/json' -d {_json(incident=incident)}"
-
-
-def _json(**fields: Any) -> str:
-    return shlex.quote(json.dumps(fields))
+    url = f"{channels.status_base}/v1/pages{raw.path(channels.status_page or '')}/incidents"
+    which = joined(url, "/", Variable("id")) if method == "PATCH" else url
+    return raw.curl(method, which, headers=[HEADER], body=json.dumps({"incident": incident}))

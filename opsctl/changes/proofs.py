@@ -6,11 +6,16 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from opsctl.changes import raw
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, Refused, SystemFailed
 from opsctl.redaction import Secret
+from opsctl.shell import File, Must, Program, piped, run
 
 if TYPE_CHECKING:
+    from opsctl.changes.secrets import MoveSecretStage
+    from opsctl.config import Environment
     from opsctl.settings import SecretSettings
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 SHORTEST_KEY = 32
@@ -81,3 +86,67 @@ def _username(systems: Systems, name: str, secret: SecretSettings, version: str 
 
 
 PROOFS: dict[str, Proof] = {"jwt": _jwt, "shape": _shape, "hubspot": _hubspot, "ghcr": _ghcr}
+
+
+LOOKS = Program(
+    "does_its_work",
+    """
+import sys
+least, word = int(sys.argv[1]), sys.argv[2] == "word"
+text = sys.stdin.read()
+if len(text) < least or word and not (text.isascii() and text.isprintable() and " " not in text):
+    sys.exit(f"the value isn't {'one word of ' if word else ''}{least} or more characters; it was not made current")
+""",
+)
+"""Fails unless a value is long enough or, with `word`, one plain word."""
+
+BASIC = Program(
+    "basic_login",
+    """
+import base64, sys
+user, password = (open(name, newline="").read() for name in sys.argv[1:])
+print("Authorization: Basic", base64.b64encode(f"{user}:{password}".encode()).decode())
+""",
+)
+"""Writes the header of a login, of the files that hold the user and the password."""
+
+ACCEPT = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+
+
+def prove_by_shell(environment: Environment, change: MoveSecretStage) -> list[Statement]:
+    """Return the statements that end a script unless a secret's version does its work, as `prove` finds out."""
+    if change.proof not in PROOFS:
+        return []
+    where = {"SecretId": change.id, "VersionId": change.after}
+    get = raw.aws(environment, "secretsmanager", "get-secret-value", region=change.region, **where)
+    text = run(get.program, *get.words, "--query", "SecretString", "--output", "json")
+    value, user = File("proven"), File("user-name")
+    look = (
+        run(LOOKS, str(SHORTEST_KEY), "any", stdin=value) if change.proof == "jwt" else run(LOOKS, str(SHORTEST_WORD), "word", stdin=value)
+    )
+    found: list[Statement] = [piped(text, run(raw.MEMBER, *filter(None, [change.key])), output=value), look]
+    if change.proof == "hubspot":
+        found += _hubspot_by_shell(environment, value)
+    if change.proof == "ghcr":
+        found += [piped(text, run(raw.MEMBER, USERNAME), output=user), *_ghcr_by_shell(environment, change.name, user, value)]
+    return found
+
+
+def _hubspot_by_shell(environment: Environment, value: File) -> list[Statement]:
+    settings, header = environment.need("hubspot"), File("header")
+    account = raw.curl("GET", f"{settings.base}/account-info/v3/details", headers=[header])
+    its = piped(account, run(raw.IS, "portalId", str(settings.portal)))
+    return [*raw.bearer(value, header), Must(test=its, otherwise="HubSpot refuses the value, or it is of another portal.")]
+
+
+def _ghcr_by_shell(environment: Environment, name: str, user: File, value: File) -> list[Statement]:
+    base, header, login = environment.settings.ghcr, File("header"), File("login")
+    image, _, tag = (environment.secret(name).image or "").partition(":")
+    token = raw.curl("GET", f"{base}/token?service=ghcr.io&scope=repository:{image}:pull", headers=[login])
+    manifest = f"{base}/v2/{image}/manifests/{tag or 'latest'}"
+    return [
+        run(BASIC, user, value, output=login),
+        piped(token, run(raw.ITS, "token"), output=File("granted")),
+        *raw.bearer(File("granted"), header),
+        raw.curl("GET", manifest, "-H", f"Accept: {ACCEPT}", headers=[header]),
+    ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
+from opsctl.shell import Variable, joined
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 API = "us-east-1"
@@ -65,9 +67,9 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
         """Delete our protection."""
         return Unprotect(resource=self.resource, name=self.name)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Shield's own line."""
-        return [f"aws shield create-protection --name {shlex.quote(self.name)} --resource-arn {shlex.quote(self.resource)} --region {API}"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Shield's own line, which never subscribes."""
+        return [raw.aws(environment, "shield", "create-protection", region=API, Name=self.name, ResourceArn=self.resource)]
 
 
 class Unprotect(ProtectionChange, frozen=True, kw_only=True):
@@ -107,10 +109,14 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
         """Protect it again."""
         return Protect(resource=self.resource, name=self.name)
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Shield's own lines."""
-        find = f"aws shield describe-protection --resource-arn {shlex.quote(self.resource)} --query Protection.Id --region {API}"
-        return [find, f"aws shield delete-protection --protection-id PROTECTION --region {API}"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Shield's own lines, for a protection of that name alone."""
+        find = raw.aws(environment, "shield", "describe-protection", region=API, ResourceArn=self.resource)
+        return [
+            *raw.as_reviewed(find, "Protection.Name", self.name, "The protection's name"),
+            raw.learn("protection", find, "Protection.Id"),
+            raw.aws(environment, "shield", "delete-protection", joined("--protection-id=", Variable("protection")), region=API),
+        ]
 
 
 def short(arn: str) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.adapters.aws.snapshots import ORIGIN, RESTORED_BY, Kind, Surroundings
 from opsctl.adapters.database import Busy, count_some
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
-from opsctl.changes.snapshots import progress, rds
+from opsctl.changes.snapshots import progress, rds, tags
 from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.snapshots import Place
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 BROKEN = ("failed", "incompatible", "inaccessible", "restore-error", "storage-full")
+BY_HAND = "by-hand"
+"""Which run made it, where that was a script."""
 ENOUGH = 1_000
 """How many rows are proof enough: a fresh copy reads its pages from the snapshot, slowly."""
 
@@ -72,6 +75,16 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     def _tags(self, token: str) -> dict[str, str]:
         return {RESTORED_BY: token, ORIGIN: self.origin}
 
+    def _like(self) -> dict[str, Any]:
+        """What a script gives any copy."""
+        return {
+            "VpcSecurityGroupIds": list(self.like.security_groups),
+            "DBSubnetGroupName": self.like.subnets,
+            "Port": self.like.port,
+            "Engine": self.like.engine,
+            "Tags": tags(self._tags(BY_HAND)),
+        }
+
 
 def answers(read: Systems, place: Place, arn: str) -> Finding:
     """Whether a copy answers a query: rows of the users' table, as the reader; `arn` is where the Data API finds it."""
@@ -114,20 +127,20 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
         write.snapshots.restore("instance", self.snapshot, self.name, self.like, self._tags(token))
         return {"database": self.name}
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's own line (Safawinet 7.2), with the network and parameters that it leaves out."""
         line = rds(
             environment,
-            "restore-db-instance-from-db-snapshot --no-publicly-accessible",
-            db_instance_identifier=self.name,
-            db_snapshot_identifier=self.snapshot,
-            db_instance_class=self.like.instance_class,
-            db_subnet_group_name=self.like.subnets,
-            vpc_security_group_ids=" ".join(self.like.security_groups),
-            db_parameter_group_name=self.like.parameters,
-            tags=f"'Key={ORIGIN},Value={self.origin}'",
+            "restore-db-instance-from-db-snapshot",
+            PubliclyAccessible=False,
+            MultiAZ=False,
+            DBInstanceIdentifier=self.name,
+            DBSnapshotIdentifier=self.snapshot,
+            DBInstanceClass=self.like.instance_class,
+            DBParameterGroupName=self.like.parameters,
+            **self._like(),
         )
-        return [line, rds(environment, "wait db-instance-available", db_instance_identifier=self.name)]
+        return [line, rds(environment, "wait db-instance-available", DBInstanceIdentifier=self.name)]
 
 
 class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
@@ -150,22 +163,19 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
         write.snapshots.restore("cluster", self.snapshot, self.name, self.like, self._tags(token))
         return {"database": self.name}
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """AWS's lines for a cluster, which the runbook's own is refused for."""
         capacity = self.like.capacity
         line = rds(
             environment,
             "restore-db-cluster-from-snapshot",
-            db_cluster_identifier=self.name,
-            snapshot_identifier=self.snapshot,
-            engine=self.like.engine,
-            db_subnet_group_name=self.like.subnets,
-            vpc_security_group_ids=" ".join(self.like.security_groups),
-            db_cluster_parameter_group_name=self.like.cluster_parameters,
-            serverless_v2_scaling_configuration=f"MinCapacity={capacity[0]},MaxCapacity={capacity[1]}" if capacity else "",
-            tags=f"'Key={ORIGIN},Value={self.origin}'",
+            DBClusterIdentifier=self.name,
+            SnapshotIdentifier=self.snapshot,
+            DBClusterParameterGroupName=self.like.cluster_parameters,
+            ServerlessV2ScalingConfiguration=dict(zip(("MinCapacity", "MaxCapacity"), capacity, strict=True)) if capacity else None,
+            **self._like(),
         )
-        return [line, rds(environment, "wait db-cluster-available", db_cluster_identifier=self.name)]
+        return [line, rds(environment, "wait db-cluster-available", DBClusterIdentifier=self.name)]
 
 
 class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
@@ -204,9 +214,9 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
         write.snapshots.enable_data_api(self.arn)
         return {}
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """AWS's line."""
-        return [rds(environment, "enable-http-endpoint", resource_arn=self.arn)]
+        return [rds(environment, "enable-http-endpoint", ResourceArn=self.arn)]
 
 
 class AddInstance(RestoringChange, frozen=True, kw_only=True):
@@ -249,16 +259,17 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
         write.snapshots.add_instance(self.name, self.id, self.like, self._tags(token))
         return {"database": self.id}
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """AWS's lines."""
         line = rds(
             environment,
-            "create-db-instance --no-publicly-accessible",
-            db_instance_identifier=self.id,
-            db_cluster_identifier=self.name,
-            engine=self.like.engine,
-            db_instance_class=self.like.instance_class,
-            db_parameter_group_name=self.like.parameters,
-            tags=f"'Key={ORIGIN},Value={self.origin}'",
+            "create-db-instance",
+            PubliclyAccessible=False,
+            DBInstanceIdentifier=self.id,
+            DBClusterIdentifier=self.name,
+            Engine=self.like.engine,
+            DBInstanceClass=self.like.instance_class,
+            DBParameterGroupName=self.like.parameters,
+            Tags=tags(self._tags(BY_HAND)),
         )
-        return [line, rds(environment, "wait db-instance-available", db_instance_identifier=self.id)]
+        return [line, rds(environment, "wait db-instance-available", DBInstanceIdentifier=self.id)]

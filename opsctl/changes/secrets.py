@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-import shlex
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from opsctl import fingerprints
 from opsctl.adapters.values import generate
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
-from opsctl.changes.proofs import prove
+from opsctl.changes.proofs import prove, prove_by_shell
 from opsctl.errors import Refused, SystemFailed
 from opsctl.redaction import Secret
+from opsctl.shell import File, Program, joined, piped, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.secrets import SecretState
     from opsctl.config import Environment
     from opsctl.settings import SecretSettings
+    from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
 Stage = Literal["AWSCURRENT", "AWSPREVIOUS", "OPSCTL"]
@@ -25,6 +28,17 @@ CURRENT: Stage = "AWSCURRENT"
 PREVIOUS: Stage = "AWSPREVIOUS"
 STAGED: Stage = "OPSCTL"
 """The label of what opsctl staged last; AWSPENDING belongs to Secrets Manager's own rotations."""
+
+GENERATE = Program(
+    "generated",
+    """
+import base64, secrets, sys
+kind, _, size = sys.argv[1].partition(":")
+raw = secrets.token_bytes(int(size))
+sys.stdout.write({"hex": raw.hex(), "base64": base64.b64encode(raw).decode()}[kind])
+""",
+)
+"""Writes a new value by a recipe, `hex:BYTES` or `base64:BYTES`."""
 
 
 class SecretChange(Change, frozen=True, kw_only=True):
@@ -34,9 +48,14 @@ class SecretChange(Change, frozen=True, kw_only=True):
     id: str
     region: str | None = None
 
-    def _aws(self, environment: Environment, words: str) -> str:
-        region = self.region or environment.aws.region
-        return f"aws secretsmanager {words} --secret-id {shlex.quote(self.id)} --region {region}"
+    def _aws(self, environment: Environment, operation: str, **how: Any) -> Command:
+        return raw.aws(environment, "secretsmanager", operation, region=self.region, SecretId=self.id, **how)
+
+    def _staged(self, environment: Environment, stage: str, version: str | None) -> list[Statement]:
+        """The label still is on the version that was reviewed."""
+        look = self._aws(environment, "list-secret-version-ids")
+        query = f"Versions[?contains(VersionStages || `[]`, '{stage}')] | [0].VersionId"
+        return raw.as_reviewed(look, query, version or "None", f"The version of {self.name} that is {stage}")
 
     def _state(self, read: Systems) -> SecretState:
         state = read.secrets.describe(self.id, self.region)
@@ -118,7 +137,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         if not held.is_text:
             raise Refused(
                 f"{self.name} holds a binary value, and what reads it would break on a text; nothing was changed.",
-                f"Make the new one, then: {self._aws(write.environment, 'put-secret-value --secret-binary fileb://FILE')}",
+                f"Make the new one, then: aws secretsmanager put-secret-value --secret-id {self.id} --secret-binary fileb://FILE",
             )
         return value if self.key is None else Secret(json.dumps({**self._members(held), self.key: value.reveal()}))
 
@@ -139,12 +158,22 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         """Take the label away; a version without labels is unused."""
         return MoveSecretStage(name=self.name, id=self.id, region=self.region, stage=STAGED, before=self.version, after=None)
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (HH, Rotate secrets), the value from a file rather than the command line."""
-        merge = f"jq --rawfile v NEW_VALUE '.{self.key} = $v' OLD.json > NEW.json" if self.key else "cp NEW_VALUE NEW.json"
-        get = self._aws(environment, "get-secret-value --query SecretString --output text") + " > OLD.json"
-        words = f"put-secret-value --client-request-token {self.version} --version-stages {STAGED} --secret-string file://NEW.json"
-        return [get, merge, self._aws(environment, words)]
+        value, held, whole = File("value"), File("held"), File("whole")
+        find = [run(GENERATE, self.recipe, output=value)] if self.source == "generate" else raw.value_of(self.source, self.name, value)
+        merge: list[Statement] = [run("cat", stdin=value, output=whole)]
+        if self.key is not None:
+            get = self._aws(environment, "get-secret-value")
+            text = run(get.program, *get.words, "--query", "SecretString", "--output", "json")
+            merge = [piped(text, run(raw.MEMBER), output=held), run(raw.SET_MEMBER, held, self.key, value, output=whole)]
+        put = self._aws(environment, "put-secret-value", ClientRequestToken=self.version, VersionStages=[STAGED])
+        return [
+            *find,
+            *self._staged(environment, CURRENT, self.before),
+            *merge,
+            run(put.program, *put.words, "--secret-string", joined("file://", whole)),
+        ]
 
 
 class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
@@ -261,11 +290,17 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             cache=self.cache,
         )
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Secrets Manager's own line."""
-        move = f" --move-to-version-id {self.after}" if self.after else ""
-        remove = f" --remove-from-version-id {self.before}" if self.before else ""
-        return [self._aws(environment, f"update-secret-version-stage --version-stage {self.stage}{move}{remove}")]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Secrets Manager's own line, after what proves the value; then what may keep the former one is waited out."""
+        moves = {"MoveToVersionId": self.after, "RemoveFromVersionId": self.before}
+        given = {name: version for name, version in moves.items() if version}
+        waits = self.stage == CURRENT and self.cached_by and not self.refreshed and self.cache
+        return [
+            *(prove_by_shell(environment, self) if self.after else []),
+            *self._staged(environment, self.stage, self.before),
+            self._aws(environment, "update-secret-version-stage", VersionStage=self.stage, **given),
+            *([run("sleep", str(math.ceil(self.cache)))] if waits else []),
+        ]
 
 
 class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
@@ -316,9 +351,17 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         """None."""
         return Never("the rotation has changed the credential at its source too")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Secrets Manager's own line."""
-        return [self._aws(environment, f"rotate-secret --client-request-token {self.version}")]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Secrets Manager's own line, until the version is current."""
+        look = self._aws(environment, "list-secret-version-ids")
+        query = f"Versions[?contains(VersionStages || `[]`, '{CURRENT}')] | [0].VersionId"
+        return [
+            *self._staged(environment, CURRENT, self.before),
+            self._aws(environment, "rotate-secret", ClientRequestToken=self.version),
+            *raw.wait_until(
+                look, query, self.version, seconds=int(self.timeout), every=int(self.poll), what=f"The rotation of {self.name}"
+            ),
+        ]
 
 
 def fingerprint(read: Systems, secret: SecretChange | SecretSettings, key: str | None, version: str | None = None) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-import shlex
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psycopg import sql
 
+from opsctl.adapters.redis_keys import searches
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
 from opsctl.changes.deletion import Emptying, begin
+from opsctl.shell import Each, File, Put, Variable
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
     from opsctl.settings import SessionSettings
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
+THEIRS = "{user} IN (SELECT {user} FROM jsonb_populate_recordset(NULL::{table}, %(users)s::jsonb))"
 SOME = 500
 AT_ONCE = 8
 """How many users the API is asked to log out at a time."""
@@ -108,11 +113,14 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
             return [None]
         return [self.users[i : i + SOME] for i in range(0, len(self.users), SOME)]
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (Safawinet 1.2, 2.2, 2.3)."""
         settings: SessionSettings = environment.need("sessions")
-        where = f" WHERE {settings.user_column} IN ({', '.join(_quoted(u) for u in self.users)})" if self.users is not None else ""
-        return [f"psql -c {shlex.quote(f'DELETE FROM {settings.table}{where}')}"]
+        names = {"table": settings.table, "user": settings.user_column}
+        delete = raw.psql("DELETE FROM {table}", names)
+        if self.users is not None:
+            delete = raw.psql(f"DELETE FROM {{table}} WHERE {THEIRS}", names, users=_as_rows(settings, self.users))
+        return [*raw.database(environment), delete]
 
 
 class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
@@ -152,15 +160,12 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         """SCAN and UNLINK in short steps."""
         return {"unlinked": write.redis.unlink(**self._which(write, None), beat=write.beat)}
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too."""
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too: the short steps that `apply` takes."""
         settings: SessionSettings = environment.need("sessions")
-        patterns = settings.redis_patterns
-        if self.users is not None:
-            patterns = [settings.redis_user_pattern.replace("{user}", user) for user in self.users]
-        cli = 'redis-cli -h "$REDIS_HOST" -p "$REDIS_PORT"'
-        export = 'export REDISCLI_AUTH="$REDIS_PASSWORD"'
-        return [export, *(f"{cli} --scan --pattern {shlex.quote(p)} | xargs -r {cli} unlink" for p in patterns)]
+        some = [None] if self.users is None else [self.users[i : i + SOME] for i in range(0, len(self.users), SOME)]
+        found = (searches(settings.redis_patterns, settings.keep, users, settings.redis_user_pattern) for users in some)
+        return raw.unlink(environment, chain.from_iterable(found))
 
 
 class RevokeTokens(SessionChange, frozen=True, kw_only=True):
@@ -213,14 +218,19 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
                     answer.cancel()
         return {"revoked": revoked}
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's lines (Safawinet 1.2 and 2.1), the token from the environment by way of a header file."""
-        base = environment.need("api").base
-        auth = "-H @<(echo \"Authorization: Bearer $ADMIN_TOKEN\") -H 'Content-Type: application/json'"
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's lines (Safawinet 1.2 and 2.1), the token by way of a header file."""
+        base, header, bodies = environment.need("api").base, File("admin-header"), File("users")
         if self.users is None:
-            return [f"curl -fsS -X POST {base}/v1/auth/force-logout-all {auth}"]
-        bodies = [shlex.quote(json.dumps({"userId": user})) for user in self.users]
-        return [f"curl -fsS -X POST {base}/v1/auth/force-logout {auth} -d {body}" for body in bodies]
+            everybody = raw.curl("POST", f"{base}/v1/auth/force-logout-all", headers=[header], body="{}")
+            return raw.administrator(environment, header, everybody)
+        each = raw.curl("POST", f"{base}/v1/auth/force-logout", headers=[header], body=Variable("body"))
+        return raw.administrator(
+            environment,
+            header,
+            Put(file=bodies, words=tuple(json.dumps({"userId": user}) for user in self.users), end="\n"),
+            Each(variable="body", file=bodies, statements=(each,)),
+        )
 
 
 def _whose(settings: SessionSettings, users: tuple[str, ...] | None) -> tuple[sql.Composable, dict[str, Any]]:
@@ -229,8 +239,8 @@ def _whose(settings: SessionSettings, users: tuple[str, ...] | None) -> tuple[sq
         return sql.SQL("true"), {}
     user, table = sql.Identifier(settings.user_column), sql.Identifier(settings.table)
     typed = sql.SQL("{} IN (SELECT {} FROM jsonb_populate_recordset(NULL::{}, %(users)s::jsonb))").format(user, user, table)
-    return typed, {"users": json.dumps([{settings.user_column: each} for each in users])}
+    return typed, {"users": _as_rows(settings, users)}
 
 
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+def _as_rows(settings: SessionSettings, users: tuple[str, ...]) -> str:
+    return json.dumps([{settings.user_column: each} for each in users])

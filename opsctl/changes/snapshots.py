@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from opsctl.adapters.aws.snapshots import NAME, OURS, STEP, Kind, Snapshot
+from opsctl.adapters.aws.snapshots import HOLD, NAME, OURS, STEP, Kind, Snapshot
+from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
 SKEW = timedelta(minutes=5)
@@ -29,10 +32,15 @@ def progress(snapshot: Snapshot) -> str:
     return f"snapshot {snapshot.id} is {snapshot.status}" + (f", {snapshot.percent} %" if snapshot.percent is not None else "")
 
 
-def rds(environment: Environment, operation: str, **how: str) -> str:
-    """A line of AWS's command line."""
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in how.items() if value)
-    return f"aws rds {operation} {options} --region {environment.aws.region}"
+def rds(environment: Environment, operation: str, **how: Any) -> Command:
+    """A call of RDS by AWS's command line, without what is empty."""
+    given: dict[str, Any] = {name: value for name, value in how.items() if value or value is False}
+    return raw.aws(environment, "rds", operation, **given)
+
+
+def tags(named: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as RDS takes them."""
+    return [{"Key": key, "Value": value} for key, value in named.items()]
 
 
 class CreateSnapshot(Change, frozen=True, kw_only=True):
@@ -98,14 +106,15 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
         """None."""
         return Never("a snapshot stays until it is pruned: opsctl snapshots prune")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """The runbook's own line (Safawinet 7.1), for a cluster as AWS wants it, and its wait."""
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The runbook's own line (Safawinet 7.1), for a cluster as AWS wants it, and its wait; with tags, so that it can be pruned."""
+        ours = tags(made_by("by-hand-0", self.id))
         if self.of_kind == "cluster":
-            named = {"db_cluster_snapshot_identifier": self.id}
-            made = rds(environment, "create-db-cluster-snapshot", db_cluster_identifier=self.of, **named)
+            named = {"DBClusterSnapshotIdentifier": self.id}
+            made = rds(environment, "create-db-cluster-snapshot", DBClusterIdentifier=self.of, Tags=ours, **named)
             return [made, rds(environment, "wait db-cluster-snapshot-available", **named)]
-        named = {"db_snapshot_identifier": self.id}
-        made = rds(environment, "create-db-snapshot", db_instance_identifier=self.of, **named)
+        named = {"DBSnapshotIdentifier": self.id}
+        made = rds(environment, "create-db-snapshot", DBInstanceIdentifier=self.of, Tags=ours, **named)
         return [made, rds(environment, "wait db-snapshot-available", **named)]
 
 
@@ -160,8 +169,14 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         """None."""
         return Never("a deleted snapshot is gone for good")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """AWS's line."""
-        if self.of_kind == "cluster":
-            return [rds(environment, "delete-db-cluster-snapshot", db_cluster_snapshot_identifier=self.id)]
-        return [rds(environment, "delete-db-snapshot", db_snapshot_identifier=self.id)]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """AWS's line, where the snapshot still is ours and nobody holds it."""
+        word = "cluster-" if self.of_kind == "cluster" else ""
+        key, name = ("DBClusterSnapshots", "DBClusterSnapshotIdentifier") if word else ("DBSnapshots", "DBSnapshotIdentifier")
+        look = rds(environment, f"describe-db-{word}snapshots", **{name: self.id})
+        marked = f"length({key}[0].TagList[?Key=='{{}}'])"
+        return [
+            *raw.as_reviewed(look, marked.format(OURS), "1", f"How often {self.id} is marked as opsctl's"),
+            *raw.as_reviewed(look, marked.format(HOLD), "0", f"How often {self.id} is held"),
+            rds(environment, f"delete-db-{word}snapshot", **{name: self.id}),
+        ]

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl import fingerprints
+from opsctl.changes import raw
 from opsctl.changes.base import Done, Evidence, Finding, Moved, Never, Pending, Telling
-from opsctl.changes.functions import FunctionChange, Stored, fingerprint, taken
+from opsctl.changes.functions import REVISION, FunctionChange, Stored, fingerprint, taken
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
+from opsctl.shell import File, Program, Question, Say, joined, piped, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 READY, NOT_READY = "ready", "not ready"
+
+VARIABLES = Program(
+    "with_variable",
+    """
+import json, sys
+held, name, value = sys.argv[1:]
+with open(held) as file:
+    variables = json.load(file) or {}
+with open(value, newline="") as file:
+    variables[name] = file.read()
+json.dump({"Variables": variables}, sys.stdout)
+""",
+)
+"""Writes a function's environment: the variables of a file, one of them with the text of another file."""
 
 
 class AskFirst(FunctionChange, frozen=True, kw_only=True):
@@ -63,9 +81,9 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
         """None."""
         return Never("a question was answered")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        """A reminder."""
-        return [f"# ask first: {self.question}"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The same question; any other answer ends the script."""
+        return [Question(line=self.question, choices=(READY, NOT_READY), accepted=(READY,))]
 
 
 class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
@@ -169,12 +187,21 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
             afterwards=self.afterwards,
         )
 
-    def as_shell(self, environment: Environment) -> list[str]:
+    def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (HH, Rotate EDGE_SHARED_SECRET), mended: its own wipes every other variable."""
-        get = "get-function-configuration --query '{Environment: {Variables: Environment.Variables}}'"
+        value, held, whole, stored = File("value"), File("variables"), File("environment"), self.stored
+        where = {"SecretId": stored.id, "VersionId": stored.version}
+        get = raw.aws(environment, "secretsmanager", "get-secret-value", region=stored.region, **where)
+        text = run(get.program, *get.words, "--query", "SecretString", "--output", "json")
+        look = self.aws(environment, "get-function-configuration")
+        update = self.aws(environment, "update-function-configuration", REVISION)
         return [
-            self.aws(environment, get) + " > OLD.json",
-            f"jq --rawfile v NEW_VALUE '.Environment.Variables.{self.variable} = $v' OLD.json > NEW.json",
-            self.aws(environment, "update-function-configuration --revision-id REVISION --cli-input-json file://NEW.json"),
+            piped(text, run(raw.MEMBER, *filter(None, [stored.key])), output=value),
+            self.revision(environment),
+            run(look.program, *look.words, "--query", "Environment.Variables", output=held),
+            run(VARIABLES, held, self.variable, value, output=whole),
+            run(update.program, *update.words, "--environment", joined("file://", whole)),
             self.wait(environment),
+            *([run("sleep", str(math.ceil(self.cache)))] if self.cache and not self.alias else []),
+            *([Say(line=f"Now: {self.afterwards}")] if self.afterwards else []),
         ]

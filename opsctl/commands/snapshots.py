@@ -82,9 +82,10 @@ def free_of_failure(systems: Systems, name: str, kind: Kind) -> None:
     """Raise Refused where a snapshot of this name has failed: it keeps its name until somebody deletes it."""
     found = systems.snapshots.find(name, kind)
     if found is not None and found.status == "failed":
-        gone = PruneSnapshot(of=found.of, of_kind=kind, id=found.id, keep=0).as_shell(systems.environment)
+        what = "db-cluster-snapshot" if kind == "cluster" else "db-snapshot"
+        delete = f"aws rds delete-{what} --{what}-identifier {found.id} --region {systems.environment.aws.region}"
         raise Refused(
-            f"{progress(found)}, and keeps its name: nothing was made.".capitalize(), f"Give another --id, or delete it: {gone[0]}"
+            f"{progress(found)}, and keeps its name: nothing was made.".capitalize(), f"Give another --id, or delete it: {delete}"
         )
 
 

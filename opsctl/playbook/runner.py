@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from opsctl.changing import script
 from opsctl.engine import guards
 from opsctl.errors import OpsctlError, PlanStale, Refused
-from opsctl.playbook import draw, outcome, parameters, preview
+from opsctl.playbook import by_shell, draw, outcome, parameters, preview
 from opsctl.playbook.detours import Detours
 from opsctl.playbook.history import AGAIN, History
 from opsctl.playbook.loader import Loaded, load
@@ -41,7 +42,7 @@ def run(invocation: Invocation, name: str, words: Sequence[str], options: Option
     _usable(loaded, invocation)
     shown = preview.look(invocation.engine, loaded, parameters.command(name, given), given, options)
     if options.dry_run:
-        return _dry(invocation, shown, options)
+        return _dry(invocation, shown, given, options)
     if not invocation.screen.json:
         invocation.watcher.says(draw.preview(shown))
     if shown.blocking:
@@ -61,15 +62,14 @@ def _usable(loaded: Loaded, invocation: Invocation) -> Loaded:
     return loaded
 
 
-def _dry(invocation: Invocation, shown: Preview, options: Options) -> PlaybookOutcome:
+def _dry(invocation: Invocation, shown: Preview, given: dict[str, str], options: Options) -> PlaybookOutcome:
     if options.as_shell:
         invocation.watcher.says(draw.preview(shown))
     elif not invocation.screen.json:
         invocation.show(Text(draw.preview(shown)))
-    if options.as_shell:
-        for look in shown.looks:
-            if look.plan:
-                invocation.screen.shell(look.plan, invocation.environment)
+    if options.as_shell and not shown.blocking:
+        steps = by_shell.script(shown, given, invocation.environment)
+        invocation.screen.script(script(invocation.environment, shown.command, steps))
     return outcome.dry(shown, invocation.environment.name)
 
 

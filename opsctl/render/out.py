@@ -70,9 +70,9 @@ def blank() -> None:
         _write(CLEAR + HOME, err=False)
 
 
-def exactly(text: str) -> None:
-    """Print what a program reads, as it stands: a credential that it asked for."""
-    _write(text + "\n", err=False)
+def exactly(text: str, *, err: bool = False) -> None:
+    """Print what a program reads, as it stands: a credential that it asked for, or a script."""
+    _write(text + "\n", err)
 
 
 def _write(text: str, err: bool) -> None:

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from opsctl.errors import CheckFailed, Fires
+from opsctl.errors import CheckFailed, Fires, Refused
+from opsctl.redaction import vault
 from opsctl.render import out
 from opsctl.render.plots import bars
 from opsctl.render.shapes import Alerts, Check, Page, Series, Text, Verdict, Watch
 from opsctl.render.visible import indented, visible
 
 if TYPE_CHECKING:
-    from opsctl.config import Environment
     from opsctl.engine.outcome import Outcome
     from opsctl.engine.plan import Plan, Planned
+    from opsctl.shell import Script
 
 MARKS = {
     "pending": ("~", "yellow"),
@@ -117,12 +118,17 @@ class Screen:
             self._print(_planned(planned), err=err)
         self._print(_totals(plan), err=err)
 
-    def shell(self, plan: Plan, environment: Environment) -> None:
-        """Print the nearest raw commands of a plan's pending changes, in order."""
-        lines: list[str] = []
-        for planned in plan.pending:
-            lines += [f"# {planned.seq}. {planned.change.summary}", *planned.change.as_shell(environment)]
-        self._print("\n".join(lines) if lines else "# nothing to do", err=self.json)
+    def script(self, script: Script) -> None:
+        """Print a script exactly, or raise Refused: masked, or in another encoding, it would do something else."""
+        written = str(script).rstrip("\n")
+        if vault.redact(written) != written:
+            raise Refused("The script would show a secret that was read just now, so it isn't printed.", "Leave --as-shell out.")
+        encoding = (sys.stderr if self.json else sys.stdout).encoding or "utf-8"
+        try:
+            written.encode(encoding)
+        except UnicodeEncodeError:
+            raise Refused(f"The script holds letters that the output's encoding, {encoding}, lacks.", "Set PYTHONUTF8=1.") from None
+        out.exactly(written, err=self.json)
 
     def outcome(self, outcome: Outcome, *, aside: bool = False) -> None:
         """Print what came of a command; `aside`, on standard error, where the output itself is for a shell."""

@@ -265,18 +265,6 @@ def test_a_revocation_whose_answer_is_lost_is_not_repeated_blindly(portal: Porta
     assert isinstance(change.check(read), Done if action == "timeout-after-effect" else Pending)
 
 
-def test_the_shell_lines_are_the_runbooks(read: Systems) -> None:
-    (line,) = MintToken(**pinned(read)).as_shell(read.environment)
-    assert line.startswith("curl -fsS -X PATCH http://127.0.0.1:")
-    assert f"/crm/v3/objects/contacts/{ONE} " in line
-    assert line.endswith("""-d '{"properties": {"download_requested": "true"}}'""")
-    (line,) = RevokeToken(**pinned(read)).as_shell(read.environment)
-    assert line.endswith("""-d '{"properties": {"download_token": "", "download_requested": "false"}}'""")
-    (line,) = MintToken(**pinned(read), event=1).as_shell(read.environment)
-    assert line.startswith("node scripts/simulate-hs-webhook.js --url ")
-    assert '"$HS_APP_SECRET"' in line
-
-
 @pytest.mark.parametrize("kind", [EndTokenRequest, MintToken, RevokeToken])
 def test_a_token_has_no_way_back(read: Systems, kind: Any) -> None:
     assert isinstance(kind(**pinned(read)).inverse(), Never)

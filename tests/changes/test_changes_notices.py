@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -156,14 +155,3 @@ def test_the_way_back_ends_what_is_open_and_tells_nobody_of_what_is_over(page: P
     assert page.said[-1] == ("i1", "resolved", f"Resolved: {LOOK}")
     say(page, "resolved", "in somebody else's words")
     assert isinstance(found(page, back), Done)
-
-
-def test_the_raw_lines_say_the_same() -> None:
-    channels = SimpleNamespace(status_base="https://page", status_page="p1")
-    environment: Any = SimpleNamespace(settings=SimpleNamespace(channels=channels))
-    post = PostStatus(title=TITLE, status="identified", text=LOOK)
-    (line,) = post.as_shell(environment)
-    assert line.startswith("curl -fsS -X POST https://page/v1/pages/p1/incidents -H")
-    assert json.dumps({"incident": {"name": TITLE, "status": "identified", "body": LOOK}}) in line
-    (line,) = post.inverse().as_shell(environment)  # type: ignore[union-attr]
-    assert line.startswith("curl -fsS -X PATCH https://page/v1/pages/p1/incidents/INCIDENT -H")

@@ -1,4 +1,4 @@
-"""The raw commands of a plan, and the runbook's own, really run against the sandbox."""
+"""The runbook's own commands, really run against the sandbox."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from world import World
 
 needs_aws = pytest.mark.skipif(shutil.which("aws") is None, reason="the aws command isn't installed here")
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed here")
-needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="jq isn't installed here")
-MAIL_KEY = "safawinet/prod/mail-key"
 
 
 def shell(world: World, lines: str, folder: Path) -> str:
@@ -28,49 +26,6 @@ def shell(world: World, lines: str, folder: Path) -> str:
     )
     assert done.returncode == 0, f"{lines}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def as_shell(world: World, *line: str) -> str:
-    """The nearest raw commands of a plan."""
-    done = world.opsctl("-o", "json", *line, "-n", "--as-shell", check=3)
-    return "\n".join(row for row in done.err.splitlines() if not row.startswith("opsctl:"))
-
-
-@needs_aws
-def test_scaling_by_hand_is_what_opsctl_wanted(world: World, tmp_path: Path) -> None:
-    shell(world, as_shell(world, "service", "scale", "api", "4"), tmp_path)
-    assert world.opsctl("-o", "json", "service", "scale", "api", "4", "-y", check=0).json["result"] == "unchanged"
-
-
-@needs_aws
-def test_redeploying_by_hand(world: World, tmp_path: Path) -> None:
-    world.rotate("safawinet/prod/jwt", "secret", "f" * 64)
-    shell(world, as_shell(world, "service", "redeploy", "worker"), tmp_path)
-    assert world.opsctl("-o", "json", "service", "redeploy", "worker", "-y", check=0).json["result"] == "unchanged"
-
-
-@needs_aws
-@needs_jq
-def test_rotating_by_hand(world: World, tmp_path: Path) -> None:
-    told = {"NEW": "a-value-set-by-hand"}
-    (tmp_path / "NEW_VALUE").write_text(told["NEW"])
-    lines = world.opsctl(
-        "-o", "json", "secrets", "rotate", "mail-key", "--value-from", "env:NEW", "-n", "--as-shell", env=told, check=3
-    ).err
-    assert told["NEW"] not in lines
-    shell(world, lines, tmp_path)
-    assert world.secret(MAIL_KEY, "key") == told["NEW"]
-
-
-@needs_curl
-@pytest.mark.parametrize("line", [("logout", "user", "15"), ("logout", "all")])
-def test_logging_out_by_hand(world: World, tmp_path: Path, line: tuple[str, ...]) -> None:
-    """The sandbox's own psql and redis-cli, and this machine's curl."""
-    stolen, foreign = Session.of(world, 15), world.snapshot()["keys"]
-    shell(world, as_shell(world, *line), tmp_path)
-    assert stolen.dead
-    keys = world.snapshot()["keys"]
-    assert {name: keys[name] for name in ("cache", "rate", "queue")} == {name: foreign[name] for name in ("cache", "rate", "queue")}
 
 
 @needs_curl

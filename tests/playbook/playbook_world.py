@@ -23,6 +23,7 @@ from opsctl.errors import SystemFailed, Waiting
 from opsctl.invocation import Invocation
 from opsctl.render.shapes import Check, Verdict
 from opsctl.settings import Aws, Limits, Settings
+from opsctl.shell import Statement, run
 from opsctl.systems import Systems
 
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
@@ -98,8 +99,8 @@ class Put(Change, frozen=True, kw_only=True, tag="test-put"):
     def inverse(self) -> Never:
         return Never("a test")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        return [f"put {self.name}"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        return [run("put", self.name)]
 
 
 class Send(Change, frozen=True, kw_only=True, tag="test-send"):
@@ -132,8 +133,8 @@ class Send(Change, frozen=True, kw_only=True, tag="test-send"):
     def inverse(self) -> Never:
         return Never("a test")
 
-    def as_shell(self, environment: Environment) -> list[str]:
-        return [f"send {self.text}"]
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        return [run("send", self.text)]
 
 
 decode: Callable[[bytes], Change] = msgspec.json.Decoder(Put | Send).decode

@@ -1,0 +1,94 @@
+"""Counting SES's notifications by a script: the program that reads them, and the statements that count them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, Literal
+
+from opsctl.adapters import addresses
+from opsctl.changes.raw import read_by_hand
+from opsctl.changes.raw.database import psql
+from opsctl.shell import Command, File, Need, Program, Put, Statement, Variable, Wanted, run, standalone
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.settings import BounceSettings
+
+ROWS = File("rows")
+
+NONE_FAILED = Program(
+    "none_failed",
+    """
+import json, sys
+answer = sys.stdin.read()
+sys.exit(bool((json.loads(answer) if answer.strip() else {}).get("Failed")))
+""",
+)
+"""Succeeds where SQS deleted all of a batch."""
+
+ROW = """
+import json, sys
+from datetime import datetime, timezone
+held, address = json.loads(sys.argv[1]), sys.stdin.read()
+try:
+    found = parse(address)
+except ValueError:
+    sys.exit("that is no e-mail address")
+now = datetime.now(timezone.utc).isoformat()
+rest = {"recipient": found.recipient, "domain": found.domain, "at": now, "others": list(found.others)}
+json.dump([{**held, **rest}], sys.stdout)
+"""
+
+
+@functools.cache
+def reader() -> Program:
+    """The program that reads notifications."""
+    return standalone("read_notifications", addresses, read_by_hand, main="main()", needs=("curl", "openssl"))
+
+
+@functools.cache
+def _row() -> Program:
+    return standalone("row_of", addresses, main=ROW)
+
+
+def addressed(users: str, row: str) -> list[Statement]:
+    """The rows that a batch of one address has, which whoever runs the script gives."""
+    need = Need("ADDRESS", f"the e-mail address of {users}", secret=True)
+    return [
+        Wanted(need=need),
+        Put(file=File("address"), words=(Variable("ADDRESS"),)),
+        run(_row(), row, stdin=File("address"), output=ROWS),
+    ]
+
+
+def rules(environment: Environment) -> str:
+    """Whose notifications count, as the program reads it."""
+    from opsctl.adapters import ses_notifications as ses
+
+    settings: BounceSettings = environment.need("bounces")
+    held = {
+        "accounts": [environment.aws.account, *settings.accounts],
+        "topics": settings.topics,
+        "endpoint": (environment.aws.endpoint or "") if environment.settings.sandbox else "",
+        "bounces": ses.BOUNCES,
+        "subtypes": ses.SUBTYPES,
+        "by_report": sorted(ses.BY_REPORT),
+        "no_failure": ses.NO_FAILURE,
+        "no_complaint": sorted(ses.NO_COMPLAINT),
+        "not_sent": sorted(ses.NOT_SENT),
+    }
+    return json.dumps(held)
+
+
+def counting(environment: Environment, rows: File) -> Command:
+    """The statement that counts the rows of a file, each notification once."""
+    return statement(environment, "COUNT", batch=rows)
+
+
+def statement(environment: Environment, which: Literal["COUNT", "TAKE_BACK"], **values: str | File) -> Command:
+    """One of the statements of `opsctl.adapters.bounced`."""
+    from opsctl.adapters import bounced
+
+    settings: BounceSettings = environment.need("bounces")
+    return psql(bounced.composed(settings, getattr(bounced, which)).as_string(None), None, **values)

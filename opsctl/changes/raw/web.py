@@ -1,0 +1,79 @@
+"""Requests by curl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from opsctl.changes.raw.values import ITS, SET_MEMBER, credential
+from opsctl.shell import Command, Equal, File, Must, Put, Set, Statement, Variable, When, Word, capture, joined, piped, run
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.settings import ApiSettings
+
+
+def bearer(token: File, into: File, *, word: str = "Authorization: Bearer ") -> list[Statement]:
+    """A file holds the header that carries a token, as curl takes it."""
+    return [capture("token", run("cat", stdin=token)), Put(file=into, words=(joined(word, Variable("token")),), end="\n")]
+
+
+def curl(
+    method: str, url: Word | None, *more: Word, headers: Iterable[File] = (), body: Word | File | None = None, lenient: bool = False
+) -> Command:
+    """A request. Its body comes by standard input or from a file, secret headers from files, and a secret address by an option of `more`.
+
+    With `lenient` every status is an answer.
+    """
+    words: list[Word] = ["-q", "-sS" if lenient else "-fsS", "--globoff", "--max-time", "60", "-X", method]
+    for header in headers:
+        words += ["-H", joined("@", header)]
+    if body is not None:
+        words += ["-H", "Content-Type: application/json", "--data-binary", joined("@", body) if isinstance(body, File) else "@-"]
+    words += [*more, *(["--url", url] if url is not None else [])]
+    return run("curl", *words, given=() if body is None or isinstance(body, File) else (body,))
+
+
+def path(*parts: str) -> str:
+    """Parts of an address's path, each of them one step."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def administrator(environment: Environment, header: File, *statements: Statement) -> list[Statement]:
+    """Statements that ask the application's API as its administrator, by the header in a file.
+
+    A token that the API no longer takes, since its signing key was rotated, is renewed by the configured login, which is ended afterwards.
+    """
+    settings: ApiSettings = environment.need("api")
+    token, who = File("admin-token"), curl("GET", f"{settings.base}/v1/auth/me", headers=[header])
+    begin = [*credential(environment, settings.token, token), *bearer(token, header)]
+    if settings.login is None:
+        refused = f"The API refuses the administrator's token in {settings.token}. Renew it there."
+        return [*begin, Must(test=who, otherwise=refused), *statements]
+    email, password, body = File("email"), File("password"), File("login")
+    login = curl("POST", f"{settings.base}/v1/auth/login", body=body)
+    anew = [
+        *credential(environment, settings.login.email, email),
+        *credential(environment, settings.login.password, password),
+        Put(file=body, words=("{}",)),
+        *(piece for name, file in (("email", email), ("password", password)) for piece in _with(body, name, file)),
+        piped(login, run(ITS, "accessToken"), output=token),
+        *bearer(token, header),
+        Set(variable="own_login", value="yes"),
+    ]
+    end = curl("POST", f"{settings.base}/v1/auth/logout", headers=[header], body="{}")
+    ours = Equal(one=Variable("own_login"), other="yes")
+    return [
+        *begin,
+        Set(variable="own_login", value="no"),
+        When(test=who, then=(Set(variable="own_login", value="no"),), otherwise=tuple(anew)),
+        *statements,
+        When(test=ours, then=(end,)),
+    ]
+
+
+def _with(body: File, name: str, value: File) -> list[Statement]:
+    """A file's JSON object has another file's text as one more member."""
+    more = File(f"{body.name}-more")
+    return [run(SET_MEMBER, body, name, value, output=more), run("mv", more, body)]

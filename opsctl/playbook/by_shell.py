@@ -1,0 +1,53 @@
+"""A whole procedure as one script: its changes, and a question to whoever runs it for everything that a script can't do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from opsctl.changing import statements
+from opsctl.playbook.schema import Condition, values
+from opsctl.shell import Comment, Either, Equal, Question, Set, Statement, Stop, Test, Variable, When
+
+if TYPE_CHECKING:
+    from opsctl.config import Environment
+    from opsctl.playbook.preview import Look, Preview
+
+
+def script(shown: Preview, known: Mapping[str, str], environment: Environment) -> list[Statement]:
+    """The statements of every step in their order; `known` are the parameters. A step that fails stops the rest."""
+    answers = {look.key: f"answer_{look.number}" for look in shown.looks if look.kind == "ask"}
+    found: list[Statement] = [Set(variable=variable, value="") for variable in answers.values()]
+    for look in shown.looks:
+        found.append(Comment(line=f"Step {look.number}: {look.kind} {look.text}"))
+        if look.holds is False:
+            found.append(Comment(line="Left out, as things are."))
+        elif look.holds is None:
+            found.append(When(test=_test(look, known, answers), then=tuple(_step(look, answers, environment))))
+        else:
+            found += _step(look, answers, environment)
+    return found
+
+
+def _step(look: Look, answers: Mapping[str, str], environment: Environment) -> list[Statement]:
+    if look.kind == "ask":
+        return [Question(line=look.text, choices=tuple(look.step.choices) or ("done",), variable=answers[look.key])]
+    if look.error:
+        return [Stop(why=f"Step {look.number} could not be planned: {look.error.what}")]
+    if look.plan is None:
+        return [Question(line=f"Find out: opsctl {look.text}. Is it so?", choices=("yes", "no"), accepted=("yes",))]
+    return statements(look.plan, environment)
+
+
+def _test(look: Look, known: Mapping[str, str], answers: Mapping[str, str]) -> Test:
+    """Any one of the step's conditions, of each all that depends on an answer; one that can't hold is left out."""
+    possible = [each for each in look.step.conditions if all(known[key] in values(wanted) for key, wanted in each.items() if key in known)]
+    return Either(tests=tuple(Either(tests=tuple(_answers(each, known, answers)), together=True) for each in possible))
+
+
+def _answers(condition: Condition, known: Mapping[str, str], answers: Mapping[str, str]) -> list[Test]:
+    return [
+        Either(tests=tuple(Equal(one=Variable(answers[key]), other=each) for each in values(wanted)))
+        for key, wanted in condition.items()
+        if key not in known
+    ]

@@ -1,0 +1,77 @@
+"""Shell scripts as structure: statements made of words, and the one writer that quotes each word and prints them.
+
+No statement holds a line of shell. A text is a word, and reaches its program exactly as it is, whatever is in it.
+"""
+
+from __future__ import annotations
+
+from opsctl.shell.script import Script, walk
+from opsctl.shell.statements import (
+    Capture,
+    Command,
+    Comment,
+    Each,
+    Either,
+    Equal,
+    Export,
+    Filled,
+    Forever,
+    Must,
+    Pipe,
+    Put,
+    Question,
+    Say,
+    Set,
+    Statement,
+    Stop,
+    Test,
+    Unset,
+    Wanted,
+    When,
+    capture,
+    expect,
+    piped,
+    run,
+)
+from opsctl.shell.words import File, Joined, Need, Program, Variable, Word, joined, plain, standalone, text, word
+
+__all__ = [
+    "Capture",
+    "Command",
+    "Comment",
+    "Each",
+    "Either",
+    "Equal",
+    "Export",
+    "File",
+    "Filled",
+    "Forever",
+    "Joined",
+    "Must",
+    "Need",
+    "Pipe",
+    "Program",
+    "Put",
+    "Question",
+    "Say",
+    "Script",
+    "Set",
+    "Statement",
+    "Stop",
+    "Test",
+    "Unset",
+    "Variable",
+    "Wanted",
+    "When",
+    "Word",
+    "capture",
+    "expect",
+    "joined",
+    "piped",
+    "plain",
+    "run",
+    "standalone",
+    "text",
+    "walk",
+    "word",
+]
