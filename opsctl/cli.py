@@ -155,13 +155,21 @@ def single(name: str) -> Callable[[Role], Line]:
 
 
 class Role:
-    """What a command does with its function; `here` tells that it concerns this machine alone."""
+    """What a command does with its function.
+
+    `here` tells that it concerns this machine alone. `verdict` tells that its result is a verdict, with the flag `verdict_flag` where that
+    is set: a function that returns a Verdict says so itself, others are marked. `probes` says what asking does in the system that is asked,
+    so that a dry run doesn't ask.
+    """
 
     here = False
+    verdict_flag = ""
+    probes = ""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
+        self.verdict = not VERDICTS.isdisjoint(_returned(function))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself."""
@@ -217,6 +225,29 @@ class acts(Role):  # noqa: N801
         found = self.function(invocation, **params)
         if found is not None:
             invocation.show(found)
+
+
+VERDICTS = frozenset(("Verdict", "Alerts"))
+"""The kinds of result that are good or not, by name: a command's file need not import them to say that it returns one."""
+
+
+def _returned(function: Callable[..., Any]) -> set[str]:
+    """The names of what a function is annotated to return, and of that class's bases."""
+    kind = getattr(function, "__annotations__", {}).get("return", "")
+    return {kind} if isinstance(kind, str) else {each.__name__ for each in getattr(kind, "__mro__", ())}
+
+
+def gives_verdict(*, flag: str = "", probes: str = "") -> Callable[[Role], Role]:
+    """Mark a command whose result is a verdict, by which a playbook's `verify` can fail; with `flag`, only where that flag is given.
+
+    `probes` says what asking does in the system that is asked ("it signs in"), for what a dry run may not ask.
+    """
+
+    def mark(role: Role) -> Role:
+        role.verdict, role.verdict_flag, role.probes = True, flag, probes
+        return role
+
+    return mark
 
 
 def here(role: Role) -> Role:
@@ -275,7 +306,14 @@ class Parsed:
         command.parse_args(ctx, words)
         self.command: Line = command
         self.params: dict[str, Any] = dict(ctx.params)
+        self.values = values
         self.text = line_of(ctx, command)
+
+    @property
+    def verdict(self) -> bool:
+        """Whether this line gives a verdict."""
+        role = self.command.role
+        return role.verdict and (not role.verdict_flag or bool(self.params.get(role.verdict_flag)))
 
 
 def line_of(ctx: click.Context, command: Line) -> str:

@@ -22,7 +22,7 @@ import termios
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -33,6 +33,7 @@ from opsctl.adapters.aws import session
 from opsctl.redaction import vault
 
 PATIENCE = 60.0
+Typed = str | Mapping[str, str]
 PROMPT = b": "
 """How every question ends."""
 ROOT = Path(cli.__file__).parents[1]
@@ -69,16 +70,21 @@ class Result:
 
 
 class Child:
-    """A command line that runs. A person types a line of `typed` at each of its questions, and `ahead` before it starts."""
+    """A command line that runs. A person types a line of `typed` at each of its questions, and `ahead` before it starts.
+
+    Where `typed` maps a part of a question to its answer, all other questions are answered by Enter.
+    """
 
     def __init__(
-        self, args: tuple[str, ...], stdin: bytes, env: dict[str, str], typed: str | None, ahead: str, before: Callable[[], None]
+        self, args: tuple[str, ...], stdin: bytes, env: dict[str, str], typed: Typed | None, ahead: str, before: Callable[[], None]
     ) -> None:
         self.args = args
         self._files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
         self._files[0].write(stdin)
         self._files[0].seek(0)
-        self._answers, self._shown, self._read = (typed or "").encode().splitlines(keepends=True), b"", 0
+        self._known = typed if isinstance(typed, Mapping) else None
+        self._answers = (typed if isinstance(typed, str) else "").encode().splitlines(keepends=True)
+        self._shown, self._read = b"", 0
         self._master, slave = os.openpty() if typed is not None else (-1, -1)
         if ahead:
             os.write(self._master, ahead.encode())
@@ -144,9 +150,14 @@ class Child:
     def _converse(self) -> None:
         """Read what is on the terminal, and answer a question once it stands there whole."""
         self._shown += os.read(self._master, 65_536)
-        if self._answers and self._shown[self._read :].endswith(PROMPT):
+        asked = self._shown[self._read :]
+        if (self._answers or self._known is not None) and asked.endswith(PROMPT):
             self._read = len(self._shown)
-            os.write(self._master, self._answers.pop(0))
+            os.write(self._master, self._answers.pop(0) if self._answers else self._answer(asked.decode(errors="replace")))
+
+    def _answer(self, question: str) -> bytes:
+        found = next((answer for part, answer in (self._known or {}).items() if part in question), "")
+        return f"{found}\n".encode()
 
     def kill(self) -> Result:
         """`kill -9`."""
@@ -182,7 +193,7 @@ class Terminal:
         *args: str,
         input: str | bytes | None = None,
         env: dict[str, str] | None = None,
-        typed: str | None = None,
+        typed: Typed | None = None,
         ahead: str = "",
         before: Callable[[], None] = nothing,
     ) -> Child:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opsctl.adapters.tokens import claims, sign
-from opsctl.cli import group, views
+from opsctl.cli import gives_verdict, group, views
 from opsctl.errors import OpsctlError, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
@@ -19,6 +19,7 @@ auth = group("auth")
 
 
 @auth.command()
+@gives_verdict(probes="it signs a test user in, and out again")
 @views
 def verify(systems: Systems) -> Verdict:
     """Log the configured test user in, refresh, show that a token of the former key is refused, and log out again."""
@@ -65,7 +66,7 @@ def _former_refused(systems: Systems, tokens: Tokens) -> Check:
         return Check(word, None, "no api.signed-by is configured")
     secret, rotated = systems.environment.secret(name), systems.memory.last_rotation(name)
     if rotated is None:
-        return Check(word, None, f"this ledger knows no rotation of {name}")
+        return Check(word, None, f"this ledger knows no rotation of {name}", applies=False)
     try:
         former = systems.secrets.value(secret.id, key=secret.key, version=rotated[0], region=secret.region)
     except OpsctlError as cause:

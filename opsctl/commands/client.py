@@ -10,7 +10,7 @@ import click
 from opsctl.changes.base import Change
 from opsctl.changes.client import SetEdgeAuth, fingerprint
 from opsctl.changing import GIVEN
-from opsctl.cli import changes, group, here, views
+from opsctl.cli import changes, gives_verdict, group, here, views
 from opsctl.errors import NotFound, Refused
 from opsctl.render.shapes import Check, Verdict
 
@@ -81,6 +81,7 @@ def set_edge_auth(systems: Systems, user: bool, system: bool, value_from: str) -
     "--without-helper", is_flag=True, help="Don't run the credential helper: asked, it may take out a lease, as a docker pull does."
 )
 @here
+@gives_verdict(probes="it asks the credential helper, which may take out a lease")
 @views
 def doctor(systems: Systems, user: bool, system: bool, registry: str | None, without_helper: bool) -> Verdict:
     """Find out why docker or hh doesn't work here; each failing check says the next line to type."""
@@ -161,7 +162,7 @@ def _docker(machine: Client) -> Iterator[Check]:
     instead = "; or use system mode: hh login --system"
     match machine.docker.membership():
         case "root":
-            yield Check(name, None, "root needs no group")
+            yield Check(name, None, "root needs no group", applies=False)
         case "member":
             yield Check(name, True)
         case "after login":

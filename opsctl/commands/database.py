@@ -18,7 +18,7 @@ from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrit
 from opsctl.changing import DURATION
 from opsctl.cli import changes, group, views
 from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
-from opsctl.render.shapes import Page
+from opsctl.render.shapes import UNASKED, Page, Proportion
 
 if TYPE_CHECKING:
     from opsctl.adapters.activity import Activity, Answer, Connections
@@ -42,7 +42,7 @@ def status(systems: Systems) -> Page:
     settings = systems.environment.need("database")
     sections, found = (_instance if settings.instance else _cluster)(systems, settings.instance or settings.cluster)
     unanswered = [{"what": what, "why": told.what} for what, told in found.items() if isinstance(told, SystemFailed)]
-    return Page([*sections, ("Could not be asked", unanswered)] if unanswered else sections)
+    return Page([*sections, (UNASKED, unanswered)] if unanswered else sections)
 
 
 def _told(told: T | OpsctlError) -> T | None:
@@ -188,7 +188,7 @@ def positive(ctx: click.Context, param: click.Parameter, value: timedelta) -> ti
 def connections(systems: Systems) -> Page:
     """Count connections against the maximum, by instance, state, user, application and client."""
     answers = systems.backends.connections()
-    rows = [_share(systems, answer) for answer in answers]
+    rows = _shares(systems, answers)
     told = _untold(systems, answers)
     if not any(row["connections"] is not None for row in rows):
         raise next(answer.why for answer in answers if answer.why)
@@ -204,16 +204,24 @@ def _share(systems: Systems, answer: Answer[Connections]) -> dict[str, Any]:
     """An instance as a row; what the database itself couldn't tell is CloudWatch's count, and said to be."""
     row: dict[str, Any] = {"instance": answer.instance.id, "role": "writer" if answer.instance.writer else "reader"}
     row |= dict.fromkeys(("connections", "maximum", "reserved", "share"))
-    if answer.same_as:
-        return {**row, "told_by": f"the same server as {answer.same_as}", "warning": ""}
     if answer.found is None:
         return {**row, **_measured(systems, answer.instance.id), "warning": "the database itself can't be asked"}
     found = answer.found
-    share = found.count / found.most
+    share = Proportion(found.count / found.most)
     most = systems.config.limits.pool_share
     warning = f"at or above {most:.0%} of the maximum" if share >= most else ""
-    counts = {"connections": found.count, "maximum": found.most, "reserved": found.reserved, "share": f"{share:.0%}"}
+    counts = {"connections": found.count, "maximum": found.most, "reserved": found.reserved, "share": share}
     return {**row, **counts, "told_by": "the database", "warning": warning}
+
+
+def _shares(systems: Systems, answers: Sequence[Answer[Connections]]) -> list[dict[str, Any]]:
+    """A row an instance; one whose endpoint leads to another's server has that server's figures, which its clients meet."""
+    rows = {answer.instance.id: _share(systems, answer) for answer in answers if not answer.same_as}
+    for answer in answers:
+        if answer.same_as:
+            own = {"instance": answer.instance.id, "role": "reader", "told_by": f"the same server as {answer.same_as}"}
+            rows[answer.instance.id] = {**rows[answer.same_as], **own}
+    return list(rows.values())
 
 
 def _measured(systems: Systems, instance: str) -> dict[str, Any]:
@@ -239,7 +247,7 @@ def _untold(systems: Systems, answers: Sequence[Answer[Any]]) -> list[tuple[str,
     """A last section for what could not be asked, and why; none when all could."""
     rows = [{"instance": answer.instance.id, "why": answer.why.what} for answer in answers if answer.why]
     rows += [{"instance": instance.id, "why": UNSEEN} for instance in systems.backends.unseen]
-    return [("Could not be asked", rows)] if rows else []
+    return [(UNASKED, rows)] if rows else []
 
 
 UNSEEN = "the Data API leads to the writer alone (driver postgres asks every instance)"
@@ -293,6 +301,7 @@ def _running(instance: str, found: Activity) -> dict[str, Any]:
         "transaction": round(found.transaction_seconds, 1),
         "waits_for": found.waits_for,
         "blocked_by": found.blocked_by,
+        "blocked": bool(found.blocked_by),
         "query": found.query,
     }
 

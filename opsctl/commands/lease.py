@@ -11,7 +11,7 @@ from opsctl import contacts as naming
 from opsctl.changes.base import Change
 from opsctl.changes.lease import TakeLease
 from opsctl.changing import GIVEN
-from opsctl.cli import changes, group
+from opsctl.cli import changes, gives_verdict, group
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
@@ -25,6 +25,7 @@ lease = group("lease")
 @click.option(
     "--expect", type=click.IntRange(100, 599), metavar="STATUS", default=200, show_default=True, help="Fail unless it answers this."
 )
+@gives_verdict()
 @changes
 def verify(systems: Systems, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
     """Ask the lease endpoint as a customer would, and say what its answer means; a granted lease is an effect."""

@@ -180,10 +180,10 @@ def _noisy(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
     rows = []
     for address in sorted(weights, key=lambda one: -weights[one])[:NOISY]:
         actions, paths = ({each[key] for each in seen[address]} for key in ("action", "path"))
-        about = round(samples.population * weights[address] / total)
-        rows.append(
-            {"address": address, "requests": about, "action": sorted(actions), "from": seen[address][0]["from"], "path": sorted(paths)[0]}
-        )
+        passed = sum(each["weight"] for each in seen[address] if each["action"] != "block")
+        about, allowed = (round(samples.population * weight / total) for weight in (weights[address], passed))
+        where = {"from": seen[address][0]["from"], "path": sorted(paths)[0]}
+        rows.append({"address": address, "requests": about, "allowed": allowed, "action": sorted(actions), **where})
     return rows
 
 

@@ -12,7 +12,7 @@ import click
 
 from opsctl import files
 from opsctl.changing import DURATION, WORDS, carry_out, changing, conclude, split
-from opsctl.cli import acts, group
+from opsctl.cli import acts, gives_verdict, group
 from opsctl.errors import ConfigurationError, LedgerBroken, Refused
 from opsctl.render.shapes import Page
 from opsctl.render.visible import visible
@@ -204,6 +204,7 @@ def _wish(invocation: Invocation, run: str, wish: str) -> dict[str, Any]:
 
 @runs.command()
 @click.option("--seal", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A sealed head that the ledger must still hold.")
+@gives_verdict()
 @acts
 def verify(invocation: Invocation, seal: Path | None) -> dict[str, Any]:
     """Walk the ledger's chains and find whatever was changed, lost or reordered."""

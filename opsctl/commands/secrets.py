@@ -16,7 +16,7 @@ from opsctl.changes.proofs import prove
 from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
 from opsctl.changes.secrets import CURRENT, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
 from opsctl.changing import SOURCE
-from opsctl.cli import changes, group, views
+from opsctl.cli import changes, gives_verdict, group, views
 from opsctl.errors import OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
@@ -158,6 +158,7 @@ def rollback(systems: Systems, name: str, version: str | None) -> Iterator[Chang
 
 @secrets.command()
 @click.argument("name")
+@gives_verdict(probes="it uses the secret, as whoever has it would")
 @views
 def verify(systems: Systems, name: str) -> Verdict:
     """Prove that a secret's current value is there, readable and good for its work, and that nobody has failed since it changed."""
@@ -205,7 +206,9 @@ def _no_failures(systems: Systems, function: str, since: datetime) -> Check:
     """Whether a function that reads the secret has logged an error since it changed; asked for a day after that."""
     word = f"{function} has logged no failure since it changed"
     if systems.now() - since > LOOK_BACK:
-        return Check(word, None, f"it changed {since:%Y-%m-%d %H:%M} UTC, more than a day ago: opsctl logs query lease-errors")
+        return Check(
+            word, None, f"it changed {since:%Y-%m-%d %H:%M} UTC, more than a day ago: opsctl logs query lease-errors", applies=False
+        )
     settings = systems.environment.function(function)
     lines = systems.logs.recent(settings.log_group, since, 1, FAILURES, settings.region)
     return Check(word, not lines, f"the last at {lines[0].at:%H:%M:%S} UTC: {lines[0].words[:200]}" if lines else "")

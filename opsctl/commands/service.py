@@ -13,7 +13,7 @@ from opsctl.asking import at_once, some_answered
 from opsctl.changes.base import Change
 from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
 from opsctl.changing import DURATION
-from opsctl.cli import changes, group, views
+from opsctl.cli import changes, gives_verdict, group, views
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import Check, Series, Verdict
 
@@ -53,6 +53,7 @@ service = group("service")
 @service.command()
 @click.argument("name", required=False)
 @click.option("--healthy", is_flag=True, help="Prove that they are: all tasks run, the last rollout went well, the health check says yes.")
+@gives_verdict(flag="healthy")
 @views
 def status(systems: Systems, name: str | None, healthy: bool) -> list[dict[str, Any]] | Verdict:
     """Show what services want and run, and how their last deployment went."""

@@ -120,6 +120,7 @@ def _row(snapshot: Snapshot, now: datetime) -> dict[str, Any]:
         "size_gib": snapshot.size,
         "encrypted": snapshot.encrypted,
         "made_by": _maker(snapshot),
+        "ours": snapshot.ours,
         "hold": None if snapshot.held is None else snapshot.held or "yes",
     }
 

@@ -16,7 +16,7 @@ from opsctl.cli import single, views
 from opsctl.commands import alarms
 from opsctl.commands.service import rows
 from opsctl.errors import OpsctlError, SystemFailed
-from opsctl.render.shapes import Page, Watch
+from opsctl.render.shapes import Page, Proportion, Watch
 
 if TYPE_CHECKING:
     from opsctl.adapters.health import Health
@@ -66,7 +66,7 @@ def _redis(systems: Systems) -> Rows:
 
 def _filled(node: str, info: dict[str, Any]) -> dict[str, Any]:
     used, most = int(info["used_memory"]), int(info.get("maxmemory", 0))
-    share = f"{used / most:.0%}" if most else "no limit set"
+    share = Proportion(used / most) if most else "no limit set"
     return {"primary": node, "used_mib": round(used / 2**20, 1), "of_maximum": share, "clients": info.get("connected_clients")}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opsctl.engine.plan import Plan, Planned
 from opsctl.playbook import conditions
+from opsctl.playbook.expectation import Expectation
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.preview import Look, Preview
 from opsctl.playbook.schema import Step
@@ -43,8 +44,15 @@ def _written(number: int, step: Step) -> list[str]:
         found.append(f"{HERE}when {visible(conditions.told(step))}")
     if step.follows:
         found.append(f"{HERE}follows {step.follows}")
+    if step.expect:
+        found.append(f"{HERE}expects {visible(expected(step))}")
     found += [f"{HERE}[ ] {visible(item)}" for item in step.items]
     return [*found, f"{HERE}{indented(step.note)}"] if step.note else found
+
+
+def expected(step: Step) -> str:
+    """What a step expects, in words."""
+    return str(Expectation.parse(step.expect)) if isinstance(step.expect, dict) else " or ".join(step.expected)
 
 
 def _title(number: int, step: Step, text: str) -> str:
@@ -78,7 +86,14 @@ def _looked(look: Look) -> list[str]:
     if look.bound:
         found.append(f"{HERE}bound when step {look.bound} is done; shown as if that were now")
     if look.error:
-        found.append(style(f"{HERE}can't be planned now: {visible(look.error.what)}", fg="red"))
+        word = "planned" if look.kind == "run" else "looked at"
+        found.append(style(f"{HERE}can't be {word} now: {visible(look.error.what)}", fg="red"))
+    if look.unasked:
+        found.append(f"{HERE}not asked in a dry run: {look.unasked}")
+    if look.wrong:
+        found.append(style(f"{HERE}not so now: {visible('; '.join(look.wrong))}", fg="red"))
+    elif look.looked and look.kind == "verify":
+        found.append(style(f"{HERE}so now", fg="bright_black"))
     if look.plan:
         found += [line for planned in look.plan.changes for line in _planned(planned)]
     return found
@@ -105,4 +120,9 @@ def _totals(shown: Preview, together: Plan | None) -> str:
     impact = together.impact if together else {}
     affects = ", ".join(counted(count, unit) for unit, count in impact.items() if count)
     reach = f"; up to {affects}" if affects else ""
-    return f"\n\n{steps} of {len(shown.looks)} steps would change something{reach}; {counted(asks, 'questions')}."
+    told = [f"{steps} of {len(shown.looks)} steps would change something{reach}", counted(asks, "questions")]
+    wrong = [look.key for look in shown.looks if look.wrong]
+    unseen = [look.key for look in shown.looks if look.error]
+    told += [f"not so now: {', '.join(wrong)}; what is done before may mend it, else the run ends there"] if wrong else []
+    told += [f"couldn't be planned or looked at: {', '.join(unseen)}"] if unseen else []
+    return "\n\n" + "; ".join(told) + "."

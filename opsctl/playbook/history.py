@@ -10,20 +10,23 @@ if TYPE_CHECKING:
     from opsctl.engine.ledger.sqlite import Ledger
     from opsctl.playbook.schema import Playbook
 
-ANSWERED, STEP_ENDED, AGAIN = "answered", "step ended", "step taken again"
+ANSWERED, STEP_ENDED, STEP_FAILED, AGAIN = "answered", "step ended", "step failed", "step taken again"
 
 
 class History:
     """The steps that have ended, by number, each as its event told it: `state`, and what belongs to it.
 
-    `anew` holds those that a person wanted once more and that haven't ended since.
+    `failed` holds those that ended the run and haven't ended since: they are taken again. `anew` holds those that a person wanted once more
+    and that haven't ended since.
 
-    States: `answered`, `changed`, `unchanged`, `partial`, `verified`, `not needed` (its `when` doesn't hold), `skipped` (a person said so).
+    States: `answered`, `changed`, `unchanged`, `partial`, `verified`, `seen`, `unseen` (a look that couldn't), `not needed` (its `when`
+    doesn't hold), `skipped` (a person said so), and of one that hasn't ended `failed`.
     """
 
     def __init__(self, ledger: Ledger, run: Run, playbook: Playbook) -> None:
         self.ledger, self.run, self.playbook = ledger, run, playbook
         self.ended: dict[int, dict[str, Any]] = {}
+        self.failed: dict[int, dict[str, Any]] = {}
         self.anew: set[int] = set()
         self._forgotten: set[str] = set()
         for event in ledger.events(run.id):
@@ -33,9 +36,13 @@ class History:
         """Take one event of the ledger into account."""
         if what in (ANSWERED, STEP_ENDED):
             self.ended[detail["step"]] = detail
+            self.failed.pop(detail["step"], None)
             self.anew.discard(detail["step"])
+        elif what == STEP_FAILED:
+            self.failed[detail["step"]] = detail
         elif what == AGAIN:
             self.ended.pop(detail["step"], None)
+            self.failed.pop(detail["step"], None)
             self.anew.add(detail["step"])
             self._forgotten |= set(detail["former"])
 

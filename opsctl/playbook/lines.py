@@ -27,6 +27,11 @@ def placeholders(text: str) -> list[str]:
     return list(dict.fromkeys(cli.PLACEHOLDER.findall(text)))
 
 
+def written(step: Step) -> str:
+    """All of a step's text in which placeholders are filled: its line or question, and what a verify expects."""
+    return f"{step.text} {step.expect}"
+
+
 def filled(text: str, values: Mapping[str, str]) -> str:
     """A question with its placeholders filled; only for showing."""
     return str(cli.fill(text, dict(values)))
@@ -35,6 +40,11 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 def changing(parsed: cli.Parsed) -> bool:
     """Whether a line is a changing command's."""
     return isinstance(parsed.command.role, cli.changes)
+
+
+def performed(parsed: cli.Parsed) -> bool:
+    """Whether a line is a check that is itself an effect, such as taking out a lease: a verify of it is performed, as a run is."""
+    return changing(parsed) and parsed.verdict
 
 
 def strays(parsed: cli.Parsed) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import click
 
 from opsctl import cli
-from opsctl.playbook.lines import changing, placeholders, strays
+from opsctl.playbook.expectation import Expectation
+from opsctl.playbook.lines import changing, placeholders, strays, written
 from opsctl.playbook.schema import Condition, Parameter, Playbook, Step, values
 from opsctl.playbook.source import Problem, Source
 
@@ -54,11 +56,22 @@ def _step(playbook: Playbook, step: Step, ids: Mapping[str, int]) -> Iterator[st
             yield f"follows: no earlier step has the id {step.follows!r}"
         elif before.kind != "run":
             yield f"follows: {step.follows!r} is no run"
-    unknown = [name for name in placeholders(step.text) if name not in playbook.parameters]
+    unknown = [name for name in placeholders(written(step)) if name not in playbook.parameters]
     yield from (f"{{{name}}} is no parameter of this playbook" for name in unknown)
     yield from (f"{{{name}}} {why}" for name, why in _unset(playbook, step))
-    if step.kind != "ask" and not unknown:
+    if step.kind == "ask":
+        yield from _question(playbook, step)
+    elif not unknown:
         yield from _line(playbook, step)
+
+
+def _question(playbook: Playbook, step: Step) -> Iterator[str]:
+    """A question whose answer would change nothing: it has no choices, or nothing depends on which one is made."""
+    if step.text.rstrip(" .\"')”’").endswith(("?", "？")) and not step.choices:
+        yield "ask: a question needs choices; without them say what to do, in words that can be done"
+    rests = any(step.id in condition for later in playbook.steps for condition in later.conditions)
+    if step.choices and not step.expected and not (step.id and rests):
+        yield "choices: no step depends on the answer; say which one must be given (expect: yes), or use it in a later step's when"
 
 
 def _condition(playbook: Playbook, condition: Condition, ids: Mapping[str, int]) -> Iterator[str]:
@@ -77,7 +90,7 @@ def _condition(playbook: Playbook, condition: Condition, ids: Mapping[str, int])
 
 def _unset(playbook: Playbook, step: Step) -> Iterator[tuple[str, str]]:
     """Placeholders that may have no value when the step is reached, since its `when` doesn't imply the parameter's `required-when`."""
-    for name in placeholders(step.text):
+    for name in placeholders(written(step)):
         parameter = playbook.parameters.get(name)
         if parameter is None or not parameter.required_when:
             continue
@@ -90,15 +103,12 @@ def _implies(condition: Condition, other: Condition) -> bool:
 
 
 def _line(playbook: Playbook, step: Step) -> Iterator[str]:
-    used = {name: playbook.parameters[name] for name in placeholders(step.text)}
+    used = {name: playbook.parameters[name] for name in placeholders(written(step))}
     for chosen in _product({name: p.choices for name, p in used.items() if p.choices}):
         free = _product({name: _samples(p) for name, p in used.items() if not p.choices})
-        wrong = ""
-        for guessed in free:
-            wrong = _refusal(step, {**chosen, **guessed})
-            if not wrong:
-                break
-        if wrong:
+        tried = [_parsed(step, {**chosen, **guessed}) for guessed in free]
+        parsed = next((each for each in tried if isinstance(each, cli.Parsed)), None)
+        if wrong := str(tried[-1]) if parsed is None else _refusal(step, parsed):
             yield f"{step.kind}: {wrong}"
             return
 
@@ -112,18 +122,44 @@ def _product(candidates: Mapping[str, list[str]]) -> Iterator[dict[str, str]]:
         yield dict(zip(candidates, combination, strict=True))
 
 
-def _refusal(step: Step, given: Mapping[str, str]) -> str:
-    """Why the command tree refuses the step's line with these values; empty when it takes it."""
+def _parsed(step: Step, given: Mapping[str, str]) -> cli.Parsed | str:
+    """The step's line with these values, or why the command tree refuses it."""
     try:
-        parsed = cli.Parsed(step.text, dict(given))
+        return cli.Parsed(step.text, dict(given))
     except (click.ClickException, ValueError) as wrong:
         return wrong.format_message() if isinstance(wrong, click.ClickException) else f"{step.text!r}: {wrong}"
     except click.exceptions.Exit:
         return f"{step.text!r} only prints help"
-    if step.kind == "run" and not changing(parsed):
-        return f"{step.text!r} changes nothing; a step that looks is a verify"
-    if step.kind == "verify" and isinstance(parsed.command.role, cli.acts):
-        return f"{step.text!r} neither views nor changes anything"
+
+
+def _refusal(step: Step, parsed: cli.Parsed) -> str:
+    """Why a line that the command tree takes doesn't do for its kind of step; empty when it does."""
     if changing(parsed) and (named := strays(parsed)):
         return f"{step.text!r} says {', '.join(named)}, which is said once, when the playbook is run"
+    return {"run": _run, "look": _look, "verify": _verify}[step.kind](step, parsed)
+
+
+def _run(step: Step, parsed: cli.Parsed) -> str:
+    return "" if changing(parsed) else f"{step.text!r} changes nothing; a step that looks is a look, one that proves a verify"
+
+
+def _look(step: Step, parsed: cli.Parsed) -> str:
+    if changing(parsed):
+        return f"{step.text!r} is a changing command; a look only reads"
+    return f"{step.text!r} neither views nor changes anything" if isinstance(parsed.command.role, cli.acts) else ""
+
+
+def _verify(step: Step, parsed: cli.Parsed) -> str:
+    """A proof must be able to fail: by the command's own verdict, by what a changing command would still change, or by what is expected."""
+    gives_one = parsed.verdict or changing(parsed)
+    if isinstance(parsed.command.role, cli.acts) and not gives_one:
+        return f"{step.text!r} neither views nor changes anything"
+    if not step.expect:
+        return "" if gives_one else f"{step.text!r} only shows; say what it must show (expect: {{state: healthy}}), or make it a look"
+    if gives_one:
+        return f"{step.text!r} gives a verdict by itself, so it takes no expect"
+    try:
+        Expectation.parse(cast(dict[str, Any], step.expect), parsed.values)
+    except ValueError as wrong:
+        return f"expect: {wrong}"
     return ""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from opsctl.playbook.history import History
     from opsctl.playbook.preview import Preview
 
+LEFT = ("skipped", "unseen")
+"""The states of a step that has ended and wasn't done."""
 SHOWN = ("answer", "who", "assumed", "overdue", "why", "reason", "found", "run", "recorded")
 
 
@@ -23,6 +25,16 @@ class PlaybookOutcome(Outcome, kw_only=True):
     """The outcome of all steps together; each change says its `step`, and `steps` says how each step stands."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """The process's exit code: a step that was left out, or a look that saw nothing, makes it partly done."""
+        return super().exit_code or (1 if self.left else 0)
+
+    @property
+    def left(self) -> list[str]:
+        """The steps that were skipped or couldn't be looked at, each with the reason."""
+        return [f"{s['step']} ({s['text']}): {s['state']}, {s.get('reason') or s.get('why', '')}" for s in self.steps if s["state"] in LEFT]
 
     def as_json(self) -> dict[str, Any]:
         """The one object that `-o json` prints."""
@@ -50,7 +62,7 @@ def _made(ledger: Ledger, run: Run, history: History) -> list[dict[str, Any]]:
 
 
 def _step(history: History, number: int) -> dict[str, Any]:
-    step, detail = history.playbook.steps[number - 1], history.ended.get(number, {})
+    step, detail = history.playbook.steps[number - 1], history.ended.get(number) or history.failed.get(number, {})
     state = detail.get("state") or ("begun" if history.children(number) else "pending")
     told = {"step": history.playbook.key(number), "kind": step.kind, "text": history.text(number), "state": state}
     return told | {name: detail[name] for name in SHOWN if name in detail}
@@ -62,7 +74,7 @@ def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None
     steps = [step for child in ledger.runs("parent = ?", run.id) for step in ledger.steps(child.id)]
     if error:
         return "partial" if any(step.touched for step in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
-    if states & {"partial", "skipped"}:
+    if states & {"partial", *LEFT}:
         return "partial"
     return "changed" if any(step.state == "applied" for step in steps) else "unchanged"
 
@@ -76,7 +88,7 @@ def dry(preview: Preview, environment: str) -> PlaybookOutcome:
         environment=environment,
         command=preview.command,
         dry_run=True,
-        result=error.result if error else would,  # type: ignore[arg-type]
+        result=error.result if error else "would-change" if any(look.wrong for look in preview.looks) else would,  # type: ignore[arg-type]
         changes=preview.changes,
         error=error,
         steps=[
@@ -84,9 +96,11 @@ def dry(preview: Preview, environment: str) -> PlaybookOutcome:
                 "step": look.key,
                 "kind": look.kind,
                 "text": look.text,
-                "state": "not needed" if look.holds is False else "pending" if look.holds else "depends on an answer",
+                "state": look.state,
                 "impact": look.plan.impact if look.plan else {},
                 **({"bound": look.bound} if look.bound else {}),
+                **({"wrong": look.wrong} if look.wrong else {}),
+                **({"unasked": look.unasked} if look.unasked else {}),
                 **({"error": look.error.what} if look.error else {}),
             }
             for look in preview.looks

@@ -11,20 +11,23 @@ from msgspec import Struct
 
 from opsctl.engine.plan import Plan
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
-from opsctl.playbook import conditions, lines
+from opsctl.playbook import conditions, lines, looking
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.schema import Kind, Step
 
 if TYPE_CHECKING:
+    from opsctl.cli import Parsed
     from opsctl.engine.engine import Engine
     from opsctl.engine.options import Options
+    from opsctl.invocation import Invocation
 
 
 class Look(Struct, kw_only=True):
     """One step as of now.
 
     `holds` is None while its `when` depends on an unanswered question. `bound` names the step whose outcome will bind it. `plan` is a
-    run's; `error` is why it can't be planned, or the guard that stands against it.
+    run's; `error` is why it can't be planned or looked at, or the guard that stands against it. Of a verify, `wrong` is what isn't so now,
+    and `unasked` why a dry run doesn't ask.
     """
 
     number: int
@@ -35,6 +38,20 @@ class Look(Struct, kw_only=True):
     bound: str = ""
     plan: Plan | None = None
     error: OpsctlError | None = None
+    looked: bool = False
+    wrong: list[str] = []
+    unasked: str = ""
+
+    @property
+    def state(self) -> str:
+        """How it stands now, in a word or two."""
+        if self.holds is False:
+            return "not needed"
+        if self.wrong:
+            return "not so now"
+        if self.looked:
+            return "so now" if self.kind == "verify" else "seen"
+        return "pending" if self.holds else "depends on an answer"
 
     @property
     def kind(self) -> Kind:
@@ -49,7 +66,9 @@ class Look(Struct, kw_only=True):
     @property
     def blocks(self) -> bool:
         """Whether nothing may begin: what will surely be reached is refused, or names what isn't there."""
-        return self.holds is True and not self.bound and isinstance(self.error, Refused | ConfigurationError | NotFound)
+        return (
+            self.kind == "run" and self.holds is True and not self.bound and isinstance(self.error, Refused | ConfigurationError | NotFound)
+        )
 
 
 class Preview(Struct, kw_only=True):
@@ -89,8 +108,12 @@ class Preview(Struct, kw_only=True):
         return [{**p.shown(), "step": look.key} for look in self.looks if look.plan for p in look.plan.changes]
 
 
-def look(engine: Engine, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:
-    """Plan every step as of now. An error of one step stays with that step; raises what keeps all of them from being planned."""
+def look(invocation: Invocation, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:
+    """Plan every step as of now, and in a dry run look at what its looks and verifies will look at.
+
+    An error of one step stays with that step; raises what keeps all of them from being planned.
+    """
+    engine = invocation.engine
     _ = engine.read.caller
     known, looks = dict(parameters), dict[str, Look]()
     for number, step in enumerate(loaded.playbook.steps, 1):
@@ -99,7 +122,7 @@ def look(engine: Engine, loaded: Loaded, command: str, parameters: Mapping[str, 
         if step.kind == "ask" and found.holds is False:
             known[key] = ""
         if step.kind != "ask" and found.holds is not False:
-            _plan(engine, found, looks, parameters, options)
+            _plan(invocation, found, looks, parameters, options)
         looks[key] = found
     return Preview(loaded=loaded, command=command, looks=list(looks.values()))
 
@@ -108,18 +131,39 @@ def _text(step: Step, parameters: Mapping[str, str]) -> str:
     return lines.filled(step.text, parameters) if step.kind == "ask" else step.text
 
 
-def _plan(engine: Engine, found: Look, earlier: Mapping[str, Look], parameters: Mapping[str, str], options: Options) -> None:
+def _plan(invocation: Invocation, found: Look, earlier: Mapping[str, Look], parameters: Mapping[str, str], options: Options) -> None:
+    """Plan what would be performed; of the rest, a dry run looks at what can be looked at without an effect."""
     try:
         parsed = lines.parse(found.step, parameters)
         found.text = parsed.text
-        if found.kind == "verify":
-            return
-        own = lines.options(parsed, options)
-        follows, found.bound = _follows(engine, earlier.get(found.step.follows or ""))
-        found.plan = engine.plan(parsed.text, lines.make(parsed), own, follows=follows, recall=not found.step.follows)
-        engine.guard(found.plan, own)
+        if found.kind == "run" or lines.performed(parsed):
+            found.plan = _planned(invocation.engine, found, parsed, earlier, options, recall=found.kind == "run")
+            invocation.engine.guard(found.plan, lines.options(parsed, options))
+        elif options.dry_run and parsed.command.role.probes:
+            found.unasked = parsed.command.role.probes
+        elif options.dry_run:
+            found.wrong = _wrong(invocation, found, parsed, earlier, parameters, options)
+            found.looked = True
     except OpsctlError as error:
         found.error = error
+
+
+def _planned(engine: Engine, found: Look, parsed: Parsed, earlier: Mapping[str, Look], options: Options, *, recall: bool) -> Plan:
+    follows, found.bound = _follows(engine, earlier.get(found.step.follows or ""))
+    recall = recall and not found.step.follows
+    return engine.plan(parsed.text, lines.make(parsed), lines.options(parsed, options), follows=follows, recall=recall)
+
+
+def _wrong(
+    invocation: Invocation, found: Look, parsed: Parsed, earlier: Mapping[str, Look], parameters: Mapping[str, str], options: Options
+) -> list[str]:
+    """What isn't as a proof wants it; nothing is wrong with what only shows."""
+    if lines.changing(parsed):
+        return looking.unmade(_planned(invocation.engine, found, parsed, earlier, options, recall=False))
+    if found.kind == "verify":
+        return looking.prove(invocation, found.step, parsed, parameters).wrong
+    looking.look(invocation, parsed)
+    return []
 
 
 def _follows(engine: Engine, before: Look | None) -> tuple[datetime | None, str]:

@@ -18,6 +18,7 @@ from opsctl.playbook.loader import Loaded, load
 from opsctl.playbook.outcome import PlaybookOutcome
 from opsctl.playbook.walk import Walk
 from opsctl.render.shapes import Text
+from opsctl.render.visible import visible
 from opsctl.trust import TRUST
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run(invocation: Invocation, name: str, words: Sequence[str], options: Option
     if assume:
         invocation.assume_answers()
     _usable(loaded, invocation)
-    shown = preview.look(invocation.engine, loaded, parameters.command(name, given), given, options)
+    shown = preview.look(invocation, loaded, parameters.command(name, given), given, options)
     if options.dry_run:
         return _dry(invocation, shown, given, options)
     if not invocation.screen.json:
@@ -150,4 +151,7 @@ def _through(invocation: Invocation, run: Run, history: History, options: Option
         error = caught
     word = outcome.result(engine.ledger, run, history, error)
     engine.ledger.close(run.id, word, {"why": error.what} if error else {})
-    return outcome.told(engine.ledger, run, history, word, error)
+    came = outcome.told(engine.ledger, run, history, word, error)
+    for left in came.left:
+        invocation.watcher.says(f"  not done: {visible(left)}")
+    return came

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Kind = Literal["ask", "run", "verify"]
+Kind = Literal["ask", "run", "look", "verify"]
+
+SPECIAL = ("s", "f", "?")
+"""What a person types at a question instead of an answer: skip, failed, help."""
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z]\w*$")]
 Key = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]*$", description="A name for this step, unique in the playbook")]
@@ -29,8 +32,17 @@ class Parameter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
     required_when: Condition = {}
 
 
+Expect = Annotated[
+    str | list[str] | dict[str, Any],
+    Meta(
+        description="Of a question: the choice that must be made. Of a verify: fields and what they must be in every row ('< 80%', healthy,"
+        " [a, b]); `in` names the section of a page, `where` chooses rows, `count` says how many rows there must be"
+    ),
+]
+
+
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True):
-    """Exactly one of `ask` (a person answers), `run` (a changing command) or `verify` (a command that must find it so).
+    """Exactly one of `ask` (a person answers), `run` (a changing command), `look` (shows) or `verify` (proves, or ends the run).
 
     `items` are the runbook's checkboxes that this step stands for, where its own text isn't the checkbox. `follows` names the step to whose
     outcome, on the server's clock, this one is bound.
@@ -38,9 +50,11 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
 
     ask: Line | None = None
     run: Line | None = None
+    look: Line | None = None
     verify: Line | None = None
     id: Key | None = None
     choices: list[str] = []
+    expect: Expect = {}
     within: Span | None = None
     when: When = []
     follows: str | None = None
@@ -50,24 +64,42 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
     note: str = ""
 
     def __post_init__(self) -> None:
-        if sum(x is not None for x in (self.ask, self.run, self.verify)) != 1:
-            raise ValueError("expected exactly one of ask, run, verify")
+        if sum(x is not None for x in (self.ask, self.run, self.look, self.verify)) != 1:
+            raise ValueError("expected exactly one of ask, run, look, verify")
         if self.ask is None and (self.choices or self.within):
             raise ValueError("choices and within belong to an ask")
-        if self.ask is not None and self.follows:
-            raise ValueError("an ask follows nothing; follows belongs to a run or a verify")
+        if self.follows and (self.ask is not None or self.look is not None):
+            raise ValueError("an ask or a look follows nothing; follows belongs to a run or a verify")
         if len(set(self.choices)) != len(self.choices) or len(self.choices) == 1:
             raise ValueError("choices are two or more different answers, or none")
+        if taken := [choice for choice in self.choices if choice.strip() in ("", *SPECIAL)]:
+            raise ValueError(f"choices: {taken[0]!r} is what a person types to skip, fail or get help")
+        self._fits()
+
+    def _fits(self) -> None:
+        """Raise ValueError for an `expect` that isn't of this step's kind."""
+        if self.expect and self.ask is None and self.verify is None:
+            raise ValueError("expect belongs to a verify, or to an ask with choices")
+        if self.expect and (self.verify is not None) != isinstance(self.expect, dict):
+            raise ValueError("expect: of a verify it maps fields to what they must be; of an ask it is one of the choices")
+        if missing := [each for each in self.expected if each not in self.choices]:
+            raise ValueError(f"expect: {missing[0]!r} is none of the choices")
 
     @property
     def kind(self) -> Kind:
-        """Which of the three it is."""
-        return "ask" if self.ask is not None else "run" if self.run is not None else "verify"
+        """Which of the four it is."""
+        kinds: tuple[Kind, ...] = ("ask", "run", "look", "verify")
+        return next(kind for kind in kinds if getattr(self, kind) is not None)
 
     @property
     def text(self) -> str:
         """The question or the command line, as written."""
-        return self.ask or self.run or self.verify or ""
+        return str(getattr(self, self.kind))
+
+    @property
+    def expected(self) -> list[str]:
+        """The choices that a question expects; none where any will do."""
+        return [] if isinstance(self.expect, dict) else values(self.expect)
 
     @property
     def conditions(self) -> list[Condition]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
-from itertools import islice
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from opsctl.errors import CheckFailed, Interrupted, OpsctlError, Refused
-from opsctl.playbook import conditions, lines
-from opsctl.playbook.history import ANSWERED, STEP_ENDED, came_about
+from opsctl.errors import CheckFailed, ConfigurationError, Interrupted, LedgerFailed, OpsctlError, Refused, SystemFailed
+from opsctl.playbook import conditions, lines, looking, questions
+from opsctl.playbook.detours import Detours
+from opsctl.playbook.history import ANSWERED, STEP_ENDED, STEP_FAILED, came_about
+from opsctl.redaction import foreign
 from opsctl.render.shapes import Verdict
 from opsctl.render.visible import indented, visible
 from opsctl.settings import Duration
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from opsctl.playbook.schema import Step
 
 MARGIN = 0.1
-ROWS = 1000
 
 
 class Walk:
@@ -90,7 +90,7 @@ class Walk:
             self.history.record(STEP_ENDED, number, "not needed", why=f"only when {conditions.told(step)}")
             return
         self._announce(number, step)
-        take: dict[str, Callable[[int, Step], None]] = {"ask": self._ask, "run": self._run, "verify": self._verify}
+        take: dict[str, Callable[[int, Step], None]] = {"ask": self._ask, "run": self._run, "look": self._look, "verify": self._verify}
         take[step.kind](number, step)
 
     def _announce(self, number: int, step: Step) -> None:
@@ -108,15 +108,32 @@ class Walk:
     def _ask(self, number: int, step: Step) -> None:
         """Ask, and keep the answer before anything else is done."""
         person, question = self.invocation.person, self.history.text(number)
-        prompt = question if step.choices else f"{question} (done, or a word on it)"
-        answer = person.choose(prompt, step.choices, self._resume)
-        detail: dict[str, Any] = {"question": question, "answer": answer, "who": self.invocation.operator, "assumed": person.assume}
-        if (late := self._overdue(step)) > 0:
-            detail["overdue"] = f"{late} s"
-            self.watcher.says(f"  answered {late} s after the {step.within} it was to be done within")
+        key, who = self.playbook.key(number), self.invocation.operator
         if person.assume:
-            self.watcher.says(f"  answer assumed{f': {answer}' if step.choices else ''}")
-        self.history.record(ANSWERED, number, "answered", **detail)
+            answer = questions.assumed(step)
+            self.watcher.says(f"  answer assumed: {answer.text}")
+        else:
+            detours = Detours(self.history, "", who)
+            answer = questions.put(person, question, step, self._resume, self.watcher.says, lambda: detours.skip(number))
+        detail: dict[str, Any] = {"question": question, "who": who, "assumed": person.assume, **self._late(step)}
+        if answer.state == "skipped":
+            self.history.record(STEP_ENDED, number, "skipped", reason=answer.text, **detail)
+        elif answer.state == "failed":
+            self._fail(number, f"{question}: failed: {answer.text}.", f"Fix it, then: {self._resume}", **detail, reason=answer.text)
+        elif step.expected and answer.text not in step.expected:
+            wanted = " or ".join(step.expected)
+            what = f"{question} The answer is {answer.text}, and the run goes on only with {wanted}."
+            way = f"Fix it, then: {self._resume} (it asks again; without it: --skip {key} --reason WHY)"
+            self._fail(number, what, way, **detail, answer=answer.text)
+        else:
+            self.history.record(ANSWERED, number, "answered", **detail, answer=answer.text)
+
+    def _late(self, step: Step) -> dict[str, str]:
+        """How long after its time a question was answered, which is said and kept."""
+        if (late := self._overdue(step)) <= 0:
+            return {}
+        self.watcher.says(f"  answered {late} s after the {step.within} it was to be done within")
+        return {"overdue": f"{late} s"}
 
     def _overdue(self, step: Step) -> int:
         if not step.within:
@@ -124,15 +141,15 @@ class Walk:
         due = self.run.opened + Duration.parse(step.within)
         return ceil((self.ledger.now() - due).total_seconds())
 
-    def _run(self, number: int, step: Step) -> None:
-        """Plan and perform, or take up the child that is there."""
+    def _run(self, number: int, step: Step, state: str = "") -> None:
+        """Plan and perform, or take up the child that is there; `state` is what it is recorded as, by default what came of it."""
         parsed = lines.parse(step, self.parameters)
         options = lines.options(parsed, self.options)
         if number in self.history.anew:
             options = msgspec.structs.replace(options, again=True)
         child = next(iter(self.history.children(number)), None)
         if child is None:
-            outcome = self._perform(number, self._plan(step, parsed, options), options)
+            outcome = self._perform(number, self._plan(step, parsed, options, recall=not state), options)
         elif child.wish == "cancel":
             key = self.playbook.key(number)
             raise Refused(f"Step {key} was cancelled (run {child.id}); it is not taken up again.", self._past(number))
@@ -142,11 +159,12 @@ class Walk:
             raise self._failed(number, outcome, outcome.error)
         self._fresh = False
         child = self.history.children(number)[0]
-        self.history.record(STEP_ENDED, number, outcome.result, run=child.id, at=came_about(self.ledger, child).isoformat())
+        self.history.record(STEP_ENDED, number, state or outcome.result, run=child.id, at=came_about(self.ledger, child).isoformat())
 
-    def _plan(self, step: Step, parsed: Parsed, options: Options) -> Plan:
-        """Plan a step's line; one that follows another is never satisfied by memory, even where the other was left out."""
-        return self.engine.plan(parsed.text, lines.make(parsed), options, follows=self._follows(step), recall=not step.follows)
+    def _plan(self, step: Step, parsed: Parsed, options: Options, *, recall: bool) -> Plan:
+        """Plan a step's line; one that follows another, or proves, is never satisfied by memory, even where the other was left out."""
+        recall = recall and not step.follows
+        return self.engine.plan(parsed.text, lines.make(parsed), options, follows=self._follows(step), recall=recall)
 
     def _follows(self, step: Step) -> datetime | None:
         number = self.playbook.number(step.follows) if step.follows else None
@@ -186,35 +204,56 @@ class Walk:
         key = self.playbook.key(number)
         return f"Anew: {self._resume} --retry {key} --reason WHY; or without it: {self._resume} --skip {key} --reason WHY"
 
+    def _look(self, number: int, step: Step) -> None:
+        """Show what a command sees, and keep it; it proves nothing, so that what can't be seen is said and doesn't stop the run."""
+        try:
+            found = looking.look(self.invocation, lines.parse(step, self.parameters))
+        except (SystemFailed, ConfigurationError) as cause:
+            self.watcher.says(f"  it couldn't be looked at: {visible(cause.what)}")
+            self.history.record(STEP_ENDED, number, "unseen", why=cause.what)
+            return
+        self._show(found)
+        self.history.record(STEP_ENDED, number, "seen", found=looking.kept(found))
+
     def _verify(self, number: int, step: Step) -> None:
-        """Look, over systems that can only read, and stop unless it is as it must be."""
+        """Look, over systems that can only read, and stop unless it is as it must be; a check that is itself an effect is performed."""
         parsed = lines.parse(step, self.parameters)
-        if lines.changing(parsed):
-            plan = self._plan(step, parsed, lines.options(parsed, self.options))
-            wrong = [f"{p.change.summary} ({p.why or p.state})" for p in plan.changes if p.state != "done"]
-            found: Any = [{"target": p.change.target, "state": p.state, "why": p.why} for p in plan.changes]
-        else:
-            found, wrong = self._looked(parsed)
+        if lines.performed(parsed):
+            self._run(number, step, "verified")
+            return
+        try:
+            found, wrong = self._planned(step, parsed) if lines.changing(parsed) else self._judged(step, parsed)
+        except (SystemFailed, CheckFailed, LedgerFailed, ConfigurationError) as cause:
+            found, wrong = None, [f"it couldn't be asked: {cause.what}"]
         if wrong:
             key = self.playbook.key(number)
-            why = f"Verification {key} (`{parsed.text}`) found it not so: {'; '.join(wrong)}."
-            raise CheckFailed(why, f"Mend it, then: {self._resume} (or --skip {key} --reason WHY)")
+            way = f"Fix it, then: {self._resume} --retry {key} --reason WHY (or --skip {key} --reason WHY)"
+            self._fail(number, f"Verification {key} (`{parsed.text}`) found it not so: {'; '.join(wrong)}.", way, found=found)
         self.history.record(STEP_ENDED, number, "verified", found=found)
 
-    def _looked(self, parsed: Any) -> tuple[Any, list[str]]:
-        """What a viewing command returns, as plain values, and what is wrong with it; only a verdict can be wrong."""
-        read = self.invocation.read
-        read.follows = None
-        found = parsed.command.role.function(read, **parsed.params)
-        if isinstance(found, Iterator):
-            found = list(islice(found, ROWS))
-        screen = self.invocation.screen
-        if isinstance(found, Verdict):
-            for check in found.checks:
-                word = {True: "so", False: "not so", None: "couldn't be asked"}[check.ok]
+    def _fail(self, number: int, what: str, way: str, **detail: Any) -> NoReturn:
+        """Keep that a step failed, and raise what ends the run; the step is taken again when the run is resumed."""
+        self.history.record(STEP_FAILED, number, "failed", why=foreign(what), who=self.invocation.operator, **detail)
+        raise CheckFailed(what, way)
+
+    def _planned(self, step: Step, parsed: Parsed) -> tuple[Any, list[str]]:
+        """What a changing command would still change; our own memory of it is no proof."""
+        plan = self._plan(step, parsed, lines.options(parsed, self.options), recall=False)
+        return [{"target": p.change.target, "state": p.state, "why": p.why} for p in plan.changes], looking.unmade(plan)
+
+    def _judged(self, step: Step, parsed: Parsed) -> tuple[Any, list[str]]:
+        seen = looking.prove(self.invocation, step, parsed, self.parameters)
+        if isinstance(seen.found, Verdict):
+            for check in seen.found.checks:
+                word = {True: "so", False: "not so", None: "couldn't be asked" if check.applies else "not needed"}[check.ok]
                 self.watcher.says(f"  {word:<10} {visible(check.name)}{': ' if check.detail else ''}{visible(check.detail)}")
-            wrong = [f"{c.name}: {c.detail}" if c.detail else c.name for c in found.checks if c.ok is False]
-            return found.checks, wrong or found.wrong
-        if not screen.json:
-            screen.show(found)
-        return {"rows": len(found)} if isinstance(found, list) else {}, []
+        else:
+            self._show(seen.found)
+        return looking.kept(seen.found), seen.wrong
+
+    def _show(self, found: Any) -> None:
+        """Draw what was seen, unless standard output is to be one JSON object."""
+        if isinstance(found, Verdict):
+            found = found.checks
+        if found is not None and not self.invocation.screen.json:
+            self.invocation.screen.show(found)

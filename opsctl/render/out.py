@@ -83,7 +83,7 @@ def _write(text: str, err: bool) -> None:
 
 def as_json(what: Any, indent: int = 0) -> str:
     """`what` as JSON that a terminal shows and doesn't obey; the values that it stands for are exact but for known secrets."""
-    plain = msgspec.to_builtins(what, str_keys=True)
+    plain = msgspec.to_builtins(what, str_keys=True, enc_hook=float)
     try:
         text = msgspec.json.encode(plain)
     except UnicodeEncodeError:

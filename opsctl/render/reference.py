@@ -127,13 +127,25 @@ def _parameters(playbook: Playbook) -> list[str]:
     return _table(("parameter", "given", "meaning"), rows).splitlines() if rows else []
 
 
+def _expected(expect: dict[str, Any]) -> str:
+    """What a verify expects, as it is written."""
+    words = [f"{key} ({_expected(value)})" if isinstance(value, dict) else f"{key} `{_plain(value)}`" for key, value in expect.items()]
+    return ", ".join(words)
+
+
+def _plain(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " or ".join(value)
+
+
 def _step(number: int, step: Step) -> list[str]:
     said = f"{step.text}" if step.kind == "ask" else f"`opsctl {' '.join(step.text.split())}`"
     more = [f"answer {' or '.join(step.choices)}"] if step.choices else []
+    more += [f"must be {' or '.join(step.expected)}"] if step.expected else []
+    more += [f"expects {_expected(step.expect)}"] if isinstance(step.expect, dict) and step.expect else []
     more += [f"when {' or '.join(_condition(c) for c in step.conditions)}"] if step.conditions else []
     more += [f"as of the end of step `{step.follows}`"] if step.follows else []
     more += [f"within {step.within}"] if step.within else []
-    word = {"ask": "", "run": "**runs** ", "verify": "**proves** "}[step.kind]
+    word = {"ask": "", "run": "**runs** ", "look": "**shows** ", "verify": "**proves** "}[step.kind]
     name = f" `{step.id}`" if step.id else ""
     tail = f" ({'; '.join(more)})" if more else ""
     lines = [f"- [ ] {number}.{name} {word}{said}{tail}"]

@@ -16,7 +16,7 @@ from opsctl.errors import CheckFailed, Fires, Refused
 from opsctl.redaction import vault
 from opsctl.render import out
 from opsctl.render.plots import bars
-from opsctl.render.shapes import Alerts, Check, Page, Series, Text, Verdict, Watch
+from opsctl.render.shapes import Alerts, Check, Page, Proportion, Series, Text, Verdict, Watch
 from opsctl.render.visible import indented, visible
 
 if TYPE_CHECKING:
@@ -241,6 +241,8 @@ def _cell(value: Any) -> Any:
         return ", ".join(str(_cell(v)) for v in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Proportion):
+        return str(value)
     if isinstance(value, str):
         return visible(value)
     return "" if value is None else value

@@ -8,12 +8,24 @@ from typing import Any, Literal
 from msgspec import Struct
 
 
+class Proportion(float):
+    """A part of a whole, from 0 to 1: shown in percent, and a number for whoever reads it by machine."""
+
+    def __str__(self) -> str:
+        """Show it with a decimal, so that 79.96 % isn't taken for 80 %."""
+        return f"{self:.1%}"
+
+
 class Check(Struct, frozen=True):
-    """One thing that was verified; `ok` is None for what could not be asked, and `detail` says why."""
+    """One thing that was verified; `ok` is None for what could not be asked, and `detail` says why.
+
+    `applies` is False for what is None because there is nothing to ask here, such as a former key where none was ever rotated.
+    """
 
     name: str
     ok: bool | None
     detail: str = ""
+    applies: bool = True
 
 
 class Verdict(Struct, frozen=True):
@@ -32,6 +44,11 @@ class Verdict(Struct, frozen=True):
         """What isn't so, or what keeps it from being good, in words; empty when it is good."""
         bad = [check.name for check in self.checks if check.ok is False]
         return [] if self.good else bad or ["nothing could be asked"]
+
+    @property
+    def unproven(self) -> list[str]:
+        """What couldn't be asked though it had to be, with the reason: a proof has to see all of it."""
+        return [f"{check.name} couldn't be asked: {check.detail}" for check in self.checks if check.ok is None and check.applies]
 
 
 class Alert(Struct, frozen=True, kw_only=True):
@@ -72,6 +89,10 @@ class Alerts(Verdict, frozen=True):
         """What fires; when nothing does, what couldn't be asked."""
         unknown = [f"{check.name} couldn't be asked" for check in self.checks if check.ok is None]
         return [check.name for check in self.checks if check.ok is False] or unknown
+
+
+UNASKED = "Could not be asked"
+"""The title of a page's section that names what couldn't be asked, and why: with rows in it, the page isn't the whole truth."""
 
 
 class Page(Struct, frozen=True):

@@ -37,7 +37,8 @@ def test_connections_against_the_maximum(world: World) -> None:
     page = world.opsctl("-o", "json", "database", "connections", check=0).json
     writer, *readers = page["Instances"]
     assert (writer["instance"], writer["role"], writer["maximum"], writer["warning"]) == ("safawinet-prod", "writer", 100, "")
-    assert writer["share"] == f"{writer['connections']}%"
+    assert writer["share"] == writer["connections"] / 100
+    assert [reader["share"] for reader in readers] == [writer["share"]] * 2, "their clients meet the same server"
     assert {reader["told_by"] for reader in readers} == {"the same server as safawinet-prod"}
     assert {"application": "safawinet-api", "connections": 5} in page["By application"]
     assert {"state": "idle in transaction", "connections": 1} in page["By state"]

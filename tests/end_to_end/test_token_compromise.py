@@ -94,9 +94,8 @@ def test_a_dry_run_shows_it_and_changes_nothing(world: World) -> None:
 def test_one_users_compromise(world: World, exposed: str) -> None:
     stolen, other, before = Session.of(world, 7), Session.of(world, 8), key(world)
     line = ("playbook", "run", "token-compromise", "scope=single", "user=user7@example.com", "-y")
-    answers = "".join(f"{answer}\n" for answer in ["done", exposed, *["done"] * 30])
 
-    done = world.opsctl(*line, typed=answers)
+    done = world.opsctl(*line, typed={"key exposed?": exposed, "[yes/no": "yes"})
 
     assert done.code == 0, str(done)
     assert stolen.dead
@@ -178,7 +177,7 @@ def test_a_key_that_leaked_too_is_rotated_once_more_and_all_that_rests_on_it_wit
     first = key(world)
     again = world.opsctl("-o", "json", "runs", "resume", found["run"], "--retry", "key", "--reason", "leaked too", "-y", check=0)
     assert key(world) != first
-    assert "Taken anew: key, rollout, finish, 13" in again.err
+    assert "Taken anew: key, rollout, finish, stored" in again.err
     assert [states(again.json)[step] for step in ("key", "rollout", "finish")] == ["changed"] * 3
     assert world.opsctl("service", "redeploy", "api", "worker", "-n").code == 0
     world.opsctl("auth", "verify", check=0)

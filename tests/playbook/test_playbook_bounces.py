@@ -21,7 +21,7 @@ def test_every_line_of_the_runbook_has_its_step() -> None:
 
 @pytest.mark.parametrize(("rate", "more"), [("below", 0), ("above", 1)])
 def test_a_person_is_led_through_it_and_it_can_be_taken_back(world: World, rate: str, more: int) -> None:
-    answers = f"{rate}\n" + "done\n" * (more + 2)
+    answers = f"\n\n{rate}\n" + "\n" * more
     done = world.opsctl("-o", "json", "playbook", "run", "bounce-handling", "-y", typed=answers, check=0).json
     assert world.count("SELECT count(*) FROM users WHERE NOT is_active") == 16
     world.undo(done["run"])
@@ -31,6 +31,6 @@ def test_a_person_is_led_through_it_and_it_can_be_taken_back(world: World, rate:
 def test_an_outage_stops_it_before_anybody_is_deactivated(world: World) -> None:
     with world.database() as connection:
         connection.execute("UPDATE ses_notifications SET at = date_trunc('hour', now())")
-    stopped = world.opsctl("playbook", "run", "bounce-handling", "-y", typed="below\ndone\ndone\n", check=4)
+    stopped = world.opsctl("playbook", "run", "bounce-handling", "-y", typed="\n\n", check=4)
     assert "of one hour" in stopped.err
     assert world.count("SELECT count(*) FROM users WHERE NOT is_active") == 0

@@ -7,7 +7,7 @@ from opsctl import cli
 from opsctl.playbook.schema import json_schema
 
 GOOD = "title: Fire drill\nabout: Leave the house.\nparameters: {floor: {choices: ['1', '2'], default: '1', help: Which.}}\nsteps:\n"
-STEPS = "  - ask: Out on floor {floor}?\n    section: Way out\n    mark: 0-5 min\n    within: 5m\n    items: [Doors]\n    note: Walk.\n"
+STEPS = "  - ask: Leave floor {floor}\n    section: Way out\n    mark: 0-5 min\n    within: 5m\n    items: [Doors]\n    note: Walk.\n"
 RUN = "  - run: logout user '{floor}'\n    when: {floor: '2'}\n  - verify: auth verify\n"
 
 
@@ -41,7 +41,7 @@ def test_show_is_the_checklist(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for part in ("Fire drill", "Leave the house.", "floor=1|2 (default 1)  Which.", "Way out · 0-5 min", "within 5m", "[ ] Doors", "Walk."):
         assert part in shown
-    for part in ("[ ] Out on floor {floor}?", "run    logout user '{floor}'", "when floor is 2", "verify auth verify"):
+    for part in ("[ ] Leave floor {floor}", "run    logout user '{floor}'", "when floor is 2", "verify auth verify"):
         assert part in shown
 
 

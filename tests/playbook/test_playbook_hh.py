@@ -128,7 +128,8 @@ def test_a_secret_is_issued_then_rotated_once_then_proven_then_revoked(which: st
     taken = [s for s in playbook("rotate-hh-secrets").steps if conditions.holds(s, known)]
     assert [s.text for s in taken if s.kind == "run"] == [f"secrets rotate {{which}} --value-from {{from}}{more}"]
     assert next(s.section for s in taken if s.kind == "ask") == "Have it issued"
-    assert taken[-1].text.startswith("Revoke the old value")
+    assert taken[-2].text.startswith("Revoke the old value")
+    assert (taken[-1].kind, taken[-1].text) == ("verify", "secrets verify {which}")
     kinds = [s.kind for s in taken]
     assert kinds.index("run") < kinds.index("verify") < len(kinds) - 1
 
@@ -156,7 +157,9 @@ def test_the_installer_is_asked_about_before_the_edge_secret_changes_once(why: s
 )
 def test_a_report_is_mended_by_its_cause_and_then_proven(known: dict[str, str], changes: list[str]) -> None:
     taken = [s for s in playbook("user-report").steps if conditions.holds(s, known)]
-    assert [s.text for s in taken if s.kind == "run"] == changes
+    assert [s.text for s in taken if s.kind == "run"] == changes[:-1]
+    assert [s.text for s in taken if s.text.startswith("lease")] == changes[-1:]
+    assert [s.kind for s in taken if s.text.startswith("lease")] == ["verify"]
 
 
 @pytest.mark.parametrize("mode", ["user", "system"])

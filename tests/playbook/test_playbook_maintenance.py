@@ -59,10 +59,12 @@ def test_every_line_of_the_runbook_has_its_step(name: str) -> None:
     assert found.about
 
 
-def test_with_the_key_exposed_nobody_is_logged_out_before_it_is_rotated() -> None:
-    for scope in ("single", "bulk", "global"):
-        assert lines("forced-logout", "run", scope=scope, exposed="yes", by="inactive") == []
-        assert "token-compromise" in lines("forced-logout", "ask", scope=scope, exposed="yes", by="inactive")[1]
+def test_sessions_are_ended_before_anything_is_asked_and_an_exposed_key_ends_the_run() -> None:
+    steps = playbook("forced-logout").steps
+    asked = next(number for number, step in enumerate(steps) if step.kind == "ask")
+    assert all(number < asked for number, step in enumerate(steps) if step.kind == "run")
+    assert (steps[asked].id, steps[asked].expected) == ("exposed", ["no"])
+    assert "playbook run token-compromise" in steps[asked].note
 
 
 @pytest.mark.parametrize(

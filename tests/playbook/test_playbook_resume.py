@@ -30,7 +30,7 @@ def test_killed_around_an_effect_nothing_is_lost_or_doubled(house: House, name: 
     house.write(DRILL)
     setattr(house.world, when, name)
     with pytest.raises(Killed):
-        run(house.process("seen", "yes"))
+        run(house.process("", "yes"))
     setattr(house.world, when, None)
     here = house.process("yes") if name == "door" else house.process()
     outcome = resume(here, newest(here))
@@ -41,7 +41,7 @@ def test_killed_around_an_effect_nothing_is_lost_or_doubled(house: House, name: 
 
 def count_events(house: House) -> int:
     house.write(DRILL)
-    here = house.process("seen", "yes")
+    here = house.process("", "yes")
     run(here)
     return int(here.ledger.query("SELECT count(*) FROM events")[0][0])
 
@@ -51,13 +51,13 @@ def test_killed_at_every_record_nothing_is_lost_or_doubled(house: House, tmp_pat
     assert total > 20
     for dying in range(1, total):
         one = House(tmp_path_factory.mktemp("house"))
-        here = one.process("seen", "yes")
+        here = one.process("", "yes")
         _die_at(here, dying)
         with pytest.raises(Killed):
             run(here)
         after = one.process()
         answered = [e for e in after.ledger.events(newest(after)) if e.what == "answered"]
-        outcome = resume(one.process(*["seen", "yes"][len(answered) :]), newest(after))
+        outcome = resume(one.process(*["", "yes"][len(answered) :]), newest(after))
         assert (outcome.result, one.world.effects) == ("changed", EFFECTS), f"killed at record {dying}"
         assert verify.verify(after.ledger) == []
 
@@ -76,17 +76,17 @@ def _die_at(here: Invocation, number: int) -> None:
 
 def test_another_person_takes_it_up_and_answered_questions_stay_answered(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen"))
+    first = run(house.process(""))
     other = house.process("yes")
     outcome = resume(other, first.run or "")
-    assert other.person.asked == ["Is it raining? [yes/no]"]  # type: ignore[attr-defined]
-    assert outcome.steps[0]["answer"] == "seen"
+    assert other.person.asked == ["Is it raining? [yes/no, s = skip, f = failed, ? = help]"]  # type: ignore[attr-defined]
+    assert outcome.steps[0]["answer"] == "done"
     assert house.world.effects == EFFECTS
 
 
 def test_a_finished_run_is_not_run_again(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen", "yes"))
+    first = run(house.process("", "yes"))
     outcome = resume(house.process(), first.run or "")
     assert (outcome.result, outcome.exit_code) == ("changed", 0)
     assert house.world.effects == EFFECTS
@@ -94,7 +94,7 @@ def test_a_finished_run_is_not_run_again(house: House) -> None:
 
 def test_another_playbook_than_the_approved_one_is_refused(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen"))
+    first = run(house.process(""))
     house.write(DRILL + "  - run: put bomb lit\n")
     with pytest.raises(PlanStale):
         resume(house.process("yes"), first.run or "")
@@ -102,7 +102,7 @@ def test_another_playbook_than_the_approved_one_is_refused(house: House) -> None
 
 def test_under_another_configuration_each_change_is_asked_again(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen"))
+    first = run(house.process(""))
     house.digest = "decaf"
     outcome = resume(house.process("yes"), first.run or "")
     assert outcome.exit_code == 7
@@ -111,7 +111,7 @@ def test_under_another_configuration_each_change_is_asked_again(house: House) ->
 
 def test_a_run_that_is_driven_elsewhere_is_not_taken_up(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen"))
+    first = run(house.process(""))
     here = house.process()
     with here.ledger.locks.holding(f"run/{first.run}", first.run or "", "somebody", "it"), pytest.raises(LockHeld):
         resume(house.process("yes"), first.run or "")
@@ -119,7 +119,7 @@ def test_a_run_that_is_driven_elsewhere_is_not_taken_up(house: House) -> None:
 
 def test_a_run_of_another_environment_is_refused(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen"))
+    first = run(house.process(""))
     here = house.process()
     there = msgspec.structs.replace(here.ledger.run(first.run or ""), environment="prod")
     with pytest.raises(Refused):
@@ -129,7 +129,7 @@ def test_a_run_of_another_environment_is_refused(house: House) -> None:
 def test_a_step_is_skipped_with_its_reason(house: House) -> None:
     house.write(DRILL)
     house.world.good = False
-    first = run(house.process("seen", "no"))
+    first = run(house.process("", "no"))
     outcome = resume(house.process(), first.run or "", skip="health", reason="the probe is down")
     assert (outcome.result, states(outcome)["health"]) == ("partial", "skipped")
     assert next(s["reason"] for s in outcome.steps if s["step"] == "health") == "the probe is down"
@@ -138,7 +138,7 @@ def test_a_step_is_skipped_with_its_reason(house: House) -> None:
 
 def test_a_question_that_others_depend_on_is_not_skipped(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen"))
+    first = run(house.process(""))
     for special in ({"skip": "rain"}, {"jump": "roof"}):
         with pytest.raises(Refused, match="depend on its answer"):
             resume(house.process(), first.run or "", **special)
@@ -149,7 +149,7 @@ def test_a_question_that_others_depend_on_is_not_skipped(house: House) -> None:
 def test_a_failed_step_is_retried_with_a_new_plan(house: House) -> None:
     house.write(DRILL)
     house.world.broken.add("lamp")
-    first = run(house.process("seen", "no"))
+    first = run(house.process("", "no"))
     house.world.broken.clear()
     outcome = resume(house.process(), first.run or "", retry="lamp")
     assert outcome.result == "changed"
@@ -163,14 +163,14 @@ def test_a_run_whose_only_change_was_made_in_part_is_partial(house: House, monke
 
     monkeypatch.setattr(Put, "apply", apply)
     house.write(DRILL)
-    outcome = run(house.process("seen", "yes"))
+    outcome = run(house.process("", "yes"))
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
     assert [c["evidence"] for c in outcome.changes if c["state"] == "failed"] == [{"parts": ["3 things"]}]
 
 
 def test_going_on_at_an_earlier_step_does_it_and_what_follows_once_more(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen", "no"))
+    first = run(house.process("", "no"))
     outcome = resume(house.process("yes"), first.run or "", jump="rain")
     assert outcome.result == "changed"
     assert "roof=shut" in house.world.effects
@@ -180,7 +180,7 @@ def test_going_on_at_an_earlier_step_does_it_and_what_follows_once_more(house: H
 
 def test_a_step_that_there_is_not_lists_those_there_are(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen"))
+    first = run(house.process(""))
     with pytest.raises(ConfigurationError) as raised:
         resume(house.process(), first.run or "", skip="cellar")
     assert "door" in raised.value.next
@@ -188,7 +188,7 @@ def test_a_step_that_there_is_not_lists_those_there_are(house: House) -> None:
 
 def test_a_step_that_has_ended_is_not_skipped(house: House) -> None:
     house.write(DRILL)
-    first = run(house.process("seen"))
+    first = run(house.process(""))
     with pytest.raises(Refused, match="has ended"):
         resume(house.process(), first.run or "", skip="door")
 
@@ -203,8 +203,8 @@ def test_assumed_answers_stay_assumed(house: House) -> None:
 
 def test_two_runs_of_one_playbook_do_it_once(house: House) -> None:
     house.write(DRILL)
-    one = run(house.process("seen"))
-    two = run(house.process("seen"))
+    one = run(house.process(""))
+    two = run(house.process(""))
     for first in (one, two):
         assert resume(house.process("yes"), first.run or "").error is None
     assert house.world.effects[:2] == ["door=shut", "roof=shut"]
@@ -213,7 +213,7 @@ def test_two_runs_of_one_playbook_do_it_once(house: House) -> None:
 
 def test_reason_and_incident_reach_every_step(house: House) -> None:
     house.write(DRILL)
-    here = house.process("seen", "no")
+    here = house.process("", "no")
     outcome = run(here, options=msgspec.structs.replace(YES, reason="drill", incident="inc-1"))
     runs = [here.ledger.run(outcome.run or ""), *here.ledger.runs("parent = ?", outcome.run)]
     assert {(r.reason, r.incident) for r in runs} == {("drill", "inc-1")}

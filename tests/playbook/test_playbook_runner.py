@@ -54,7 +54,7 @@ def states(outcome: PlaybookOutcome) -> dict[str, str]:
 
 def test_steps_are_taken_in_order_and_told(house: House) -> None:
     house.write(DRILL)
-    here = house.process("seen", "yes")
+    here = house.process("", "yes")
     outcome = run(here)
     assert outcome.error is None
     assert outcome.result == "changed"
@@ -75,19 +75,19 @@ def test_steps_are_taken_in_order_and_told(house: House) -> None:
 
 def test_answers_are_kept_with_who_gave_them(house: House) -> None:
     house.write(DRILL)
-    here = house.process("seen", "no")
+    here = house.process("", "no")
     run_id = run(here).run or ""
     answers = [e.detail for e in here.ledger.events(run_id) if e.what == "answered"]
     assert [(a["question"], a["answer"], a["assumed"], a["who"]) for a in answers] == [
-        ("Look around", "seen", False, here.operator),
+        ("Look around", "done", False, here.operator),
         ("Is it raining?", "no", False, here.operator),
     ]
 
 
 def test_twice_is_once(house: House) -> None:
     house.write(DRILL)
-    run(house.process("seen", "no"))
-    outcome = run(house.process("seen", "no"))
+    run(house.process("", "no"))
+    outcome = run(house.process("", "no"))
     assert (outcome.result, outcome.exit_code) == ("unchanged", 0)
     assert house.world.effects == ["door=shut", "lamp=of all"]
 
@@ -104,8 +104,8 @@ def test_a_dry_run_shows_the_whole_and_touches_nothing(house: House, capsys: pyt
         "roof": "depends on an answer",
         "window": "not needed",
         "lamp": "pending",
-        "health": "pending",
-        "8": "pending",
+        "health": "so now",
+        "8": "not so now",
     }
     shown = capsys.readouterr().out
     for line in (
@@ -122,7 +122,7 @@ def test_a_dry_run_shows_the_whole_and_touches_nothing(house: House, capsys: pyt
 
 def test_a_dry_run_of_what_is_so_exits_0(house: House) -> None:
     house.write(DRILL)
-    run(house.process("seen", "yes"))
+    run(house.process("", "yes"))
     assert run(house.process(), options=DRY).exit_code == 0
 
 
@@ -151,7 +151,7 @@ def test_what_will_surely_be_refused_stops_the_run_before_it_begins(
 ) -> None:
     house.write(DRILL)
     _unplannable(monkeypatch, error)
-    here = house.process("seen", "yes")
+    here = house.process("", "yes")
     with pytest.raises(type(error)):
         run(here)
     assert here.ledger.runs() == []
@@ -177,7 +177,7 @@ def test_an_impact_above_the_bound_is_refused_at_once(house: House) -> None:
 
 def test_it_is_agreed_once_for_all_steps(house: House) -> None:
     house.write(DRILL)
-    here = house.process("y", "seen", "yes")
+    here = house.process("y", "", "yes")
     assert run(here, options=Options()).result == "changed"
     assert [q for q in here.person.asked if "Apply" in q] == here.person.asked[:1]  # type: ignore[attr-defined]
 
@@ -201,13 +201,13 @@ def test_a_protected_environment_wants_the_gravest_target_typed(house: House) ->
         run(house.process(), options=YES)
     with pytest.raises(Refused, match="not 'name/lamp'"):
         run(house.process("name/door"), options=YES)
-    assert run(house.process("seen", "no"), options=Options(confirm="name/lamp")).result == "changed"
+    assert run(house.process("", "no"), options=Options(confirm="name/lamp")).result == "changed"
 
 
 def test_a_follower_is_bound_to_the_servers_clock(house: House) -> None:
     house.write(DRILL)
     house.world.values["lamp"], house.world.since["lamp"] = "of all", house.world.now() - 2 * LATER
-    outcome = run(house.process("seen", "no"))
+    outcome = run(house.process("", "no"))
     lamp = next(c for c in outcome.changes if c["step"] == "lamp")
     assert lamp["state"] == "applied", "a lamp put by somebody else before the door is not ours"
     here = house.process()
@@ -225,12 +225,12 @@ def test_a_follower_of_a_step_that_was_not_needed_is_not_bound(house: House) -> 
 
 
 def test_growth_within_a_tenth_is_agreed_and_beyond_it_asked(house: House) -> None:
-    house.write("title: t\nsteps:\n  - ask: Go on?\n  - run: put lamp on\n    id: lamp\n")
+    house.write("title: t\nsteps:\n  - ask: Go on\n  - run: put lamp on\n    id: lamp\n")
     house.world.sizes["lamp"] = 100
     waiting = run(house.process())
     assert waiting.exit_code == 7
     house.world.sizes["lamp"] = 111
-    here = house.process("yes")
+    here = house.process("")
     outcome = _resume(here, waiting)
     assert (outcome.result, outcome.exit_code) == ("waiting", 7)
     assert "111 things now, 100 then" in said(here)
@@ -262,7 +262,7 @@ def _resume(here: Invocation, outcome: PlaybookOutcome, options: Options | None 
 
 def test_without_a_terminal_it_waits_at_the_question(house: House) -> None:
     house.write(DRILL)
-    outcome = run(house.process("seen"))
+    outcome = run(house.process(""))
     assert (outcome.result, outcome.exit_code) == ("waiting", 7)
     assert outcome.error is not None
     assert outcome.error.next == f"opsctl runs resume {outcome.run}"
@@ -271,7 +271,7 @@ def test_without_a_terminal_it_waits_at_the_question(house: House) -> None:
 
 def test_interrupted_at_a_question_it_can_be_taken_up(house: House) -> None:
     house.write(DRILL)
-    outcome = run(house.process("seen", KeyboardInterrupt))
+    outcome = run(house.process("", KeyboardInterrupt))
     assert (outcome.exit_code, type(outcome.error)) == (6, Interrupted)
     assert outcome.error is not None
     assert outcome.error.next == f"opsctl runs resume {outcome.run}"
@@ -284,7 +284,7 @@ def test_answers_are_assumed_only_in_the_sandbox_and_said_to_be(house: House) ->
     outcome = run(here, assume=True)
     assert outcome.result == "changed"
     answers = [(s["answer"], s["assumed"]) for s in outcome.steps if s["kind"] == "ask"]
-    assert answers == [("assumed", True), ("yes", True)]
+    assert answers == [("done", True), ("yes", True)]
     house.sandbox = False
     with pytest.raises(Refused, match="rehearsals"):
         run(house.process(), assume=True)
@@ -293,11 +293,11 @@ def test_answers_are_assumed_only_in_the_sandbox_and_said_to_be(house: House) ->
 def test_a_failed_verification_stops_the_run_and_is_looked_at_again(house: House) -> None:
     house.write(DRILL)
     house.world.good = False
-    outcome = run(house.process("seen", "no"))
+    outcome = run(house.process("", "no"))
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
     assert outcome.error is not None
     assert "--skip health" in outcome.error.next
-    assert states(outcome)["health"] == "pending"
+    assert states(outcome)["health"] == "failed"
     house.world.good = True
     assert _resume(house.process(), outcome).result == "changed"
 
@@ -312,7 +312,7 @@ def test_a_verification_by_a_changing_command_changes_nothing(house: House) -> N
 def test_a_failed_step_says_how_to_go_on(house: House) -> None:
     house.write(DRILL)
     house.world.broken.add("lamp")
-    outcome = run(house.process("seen", "no"))
+    outcome = run(house.process("", "no"))
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
     assert outcome.error is not None
     assert f"opsctl runs resume {outcome.run} --retry lamp" in outcome.error.next
@@ -339,7 +339,7 @@ def test_a_blind_step_of_unknown_outcome_is_not_sent_again(house: House) -> None
 @pytest.mark.parametrize(("wish", "resumable"), [("pause", True), ("cancel", False)])
 def test_a_wish_is_heeded_between_steps(house: House, wish: str, resumable: bool) -> None:
     house.write(DRILL)
-    here = house.process("seen", "no")
+    here = house.process("", "no")
     answer = here.person.text
 
     def wishing(question: str, otherwise: str) -> str:
@@ -359,7 +359,7 @@ def test_a_wish_is_heeded_between_steps(house: House, wish: str, resumable: bool
 
 def test_late_answers_are_noted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.write("title: t\nsteps:\n  - ask: Quick\n    within: 0s\n  - ask: Slow\n    within: 1d\n")
-    outcome = run(house.process("done", "done"))
+    outcome = run(house.process("", ""))
     assert ["overdue" in step for step in outcome.steps] == [True, False]
 
 

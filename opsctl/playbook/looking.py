@@ -1,0 +1,88 @@
+"""Running a reading command for a `look` or a `verify`: what it returned, what is wrong with it, and what of it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from opsctl import cli
+from opsctl.playbook.expectation import Expectation
+from opsctl.redaction import foreign
+from opsctl.render.shapes import Page, Proportion, Series, Text, Verdict
+
+if TYPE_CHECKING:
+    from opsctl.cli import Parsed
+    from opsctl.engine.plan import Plan
+    from opsctl.invocation import Invocation
+    from opsctl.playbook.schema import Step
+
+ROWS = 1000
+"""How many rows of a stream are looked at."""
+KEPT, LONGEST = 20, 200
+"""How many rows of a table, and how many characters of a text, are kept in the ledger."""
+
+
+class Seen(Struct, frozen=True):
+    """What a command returned, and what of it isn't as it must be, in words."""
+
+    found: Any
+    wrong: list[str] = []
+
+
+def look(invocation: Invocation, parsed: Parsed) -> Any:
+    """Run a reading command; a stream's rows come as a list, at most ROWS of them."""
+    role = parsed.command.role
+    if isinstance(role, cli.acts):
+        return role.function(invocation, **parsed.params)
+    invocation.read.follows = None
+    found = role.function(invocation.read, **parsed.params)
+    return list(islice(found, ROWS + 1)) if isinstance(found, Iterator) else found
+
+
+def prove(invocation: Invocation, step: Step, parsed: Parsed, values: Mapping[str, str]) -> Seen:
+    """Run a reading command and judge it, by its own verdict or by what the step expects."""
+    found = look(invocation, parsed)
+    if isinstance(found, Verdict):
+        wrong = [f"{c.name}: {c.detail}" if c.detail else c.name for c in found.checks if c.ok is False]
+        return Seen(found, wrong or found.wrong or found.unproven)
+    if not step.expect or not isinstance(step.expect, dict):
+        return Seen(found)
+    wrong = Expectation.parse(step.expect, values).missed(found)
+    if isinstance(found, list) and len(found) > ROWS:
+        wrong.append(f"there are more than {ROWS:,} rows, and only those were looked at")
+    return Seen(found, wrong)
+
+
+def unmade(plan: Plan) -> list[str]:
+    """What a plan would still change, in words: all of it must be done for a proof, and there must be something."""
+    wrong = [f"{p.change.summary} ({p.why or p.state})" for p in plan.changes if p.state != "done"]
+    return wrong or ([] if plan.changes else ["there is nothing to prove it by"])
+
+
+def kept(found: Any) -> Any:
+    """What of a result goes into the ledger: plain values, the first rows of each table, texts cleaned and cut."""
+    if isinstance(found, Verdict):
+        return [kept(check) for check in found.checks]
+    if isinstance(found, Page):
+        return {title: kept(part) for title, part in found.sections}
+    if isinstance(found, Series):
+        return kept(found.rows)
+    if isinstance(found, Text):
+        return kept(found.text)
+    if isinstance(found, Struct):
+        return kept(msgspec.structs.asdict(found))
+    if isinstance(found, dict):
+        return {str(name): kept(value) for name, value in found.items()}
+    if isinstance(found, str):
+        return foreign(found, LONGEST)
+    if isinstance(found, Sequence):
+        left = len(found) - KEPT
+        return [kept(each) for each in found[:KEPT]] + ([f"{left} more"] if left > 0 else [])
+    if isinstance(found, Proportion):
+        return float(found)
+    return found if found is None or isinstance(found, bool | int | float | datetime) else kept(str(found))

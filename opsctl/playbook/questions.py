@@ -1,0 +1,74 @@
+"""A checklist item as it is put to a person, and what may be answered: done or a choice, skipped, failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+
+from opsctl.errors import Refused
+from opsctl.redaction import foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opsctl.adapters.person import Person
+    from opsctl.playbook.schema import Step
+
+DONE = "done"
+ENTER, OTHERWISE = "Enter = done", "s = skip, f = failed, ? = help"
+HELP = {
+    "s": "s, or s and a reason: go on without it; the reason is kept, and the run ends partly done",
+    "f": "f, or f and a reason: it failed; the run ends here, and asks again when it is resumed",
+    "Ctrl-C": "leave; the run is taken up later, by anybody, at this question",
+}
+WHY = {"s": "Why is it skipped?", "f": "What failed?"}
+
+
+class Answer(Struct, frozen=True):
+    """What was answered; `text` is the choice, `done`, or the reason why not."""
+
+    state: Literal["answered", "skipped", "failed"]
+    text: str
+
+
+def assumed(step: Step) -> Answer:
+    """What a rehearsal without a person answers: what is expected, else the first choice, else done."""
+    return Answer("answered", next(iter([*step.expected, *step.choices]), DONE))
+
+
+def put(person: Person, question: str, step: Step, otherwise: str, says: Callable[[str], None], skippable: Callable[[], object]) -> Answer:
+    """Ask until it is answered. `skippable` raises Refused where others depend on the answer, which is then told."""
+    prompt = f"{question} [{'/'.join(step.choices) or ENTER}, {OTHERWISE}]"
+    while True:
+        typed = person.text(prompt, otherwise)
+        word, _, rest = typed.partition(" ")
+        if typed in (step.choices or ("",)):
+            return Answer("answered", typed or DONE)
+        if word == "f":
+            return Answer("failed", _reason(person, "f", rest, otherwise))
+        if word != "s":
+            _help(step, typed, says)
+            continue
+        try:
+            skippable()
+        except Refused as why:
+            says(f"  {why.what}")
+            continue
+        return Answer("skipped", _reason(person, "s", rest, otherwise))
+
+
+def _reason(person: Person, word: str, given: str, otherwise: str) -> str:
+    reason = given.strip()
+    while not reason:
+        reason = person.text(WHY[word], otherwise)
+    return foreign(reason)
+
+
+def _help(step: Step, typed: str, says: Callable[[str], None]) -> None:
+    """Say what can be typed, and that something else was."""
+    if typed != "?":
+        says(f"  {typed!r} is no answer here." if typed else "  Enter is no answer here.")
+    first = f"{' or '.join(step.choices)}: your answer" if step.choices else "Enter: it is done"
+    for line in (first, *HELP.values(), *([f"Note: {step.note}"] if step.note else [])):
+        says(f"  {line}")
