@@ -174,12 +174,21 @@ def refused(invocation: Invocation, line: str, options: Options, error: OpsctlEr
     """The outcome of a command that an error ended before its run began."""
     from opsctl.engine.outcome import Outcome
 
-    name = invocation.name or ""
-    return Outcome(run=None, environment=name, command=line, dry_run=options.dry_run, result=error.result, error=error)  # type: ignore[arg-type]
+    return Outcome(
+        run=None,
+        environment=invocation.name or "",
+        command=line,
+        dry_run=options.dry_run,
+        result=error.result,  # type: ignore[arg-type]
+        error=error,
+        untouched=not invocation.begun,
+    )
 
 
 def finish(invocation: Invocation, outcome: Outcome, *, aside: bool = False) -> None:
     """Show an outcome (`aside`: on standard error, where a shell reads the output), then its error, and leave with its exit code."""
+    if outcome.error and outcome.untouched:
+        outcome.error.what = f"{outcome.error.what.rstrip('.')}."
     if outcome.error and isinstance(outcome.error, ConfigurationError):
         raise outcome.error
     invocation.screen.outcome(outcome, aside=aside)

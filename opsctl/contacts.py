@@ -61,7 +61,7 @@ def from_file(path: Path) -> list[str]:
     if broken:
         lines = ", ".join(map(str, broken[:SHOWN]))
         more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
-        raise ConfigurationError(f"{path}: neither an id nor an e-mail in line {lines}{more}; nothing was changed.", "Mend those lines.")
+        raise ConfigurationError(f"{path}: neither an id nor an e-mail in line {lines}{more}.", "Mend those lines.")
     if not cells:
         raise ConfigurationError(f"{path} names no contact.", "Give ids or e-mails, one a line, or a CSV.")
     return [cell for _, cell in cells]
@@ -120,5 +120,5 @@ def _alive(systems: Systems, name: str) -> str | None:
 def unknown(missing: list[str]) -> NotFound:
     """The error for contacts that HubSpot doesn't know."""
     more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-    told = f"HubSpot knows no contact {', '.join(missing[:SHOWN])}{more}; nothing was changed."
+    told = f"HubSpot knows no contact {', '.join(missing[:SHOWN])}{more}."
     return NotFound(told, "Check the id or the e-mail, or leave these out with --skip-missing.")

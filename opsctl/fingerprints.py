@@ -25,7 +25,7 @@ def same(one: str | None, other: str | None) -> bool:
     if key != other_key:
         raise Refused(
             f"The fingerprints {one} and {other} were made with different keys, by the ledgers of two machines or of two environments,"
-            " so they can't be compared. Nothing was changed.",
+            " so they can't be compared.",
             "Go on where the ledger that made the first one is (XDG_STATE_HOME), or look again here and give what this ledger shows.",
         )
     return False

@@ -150,6 +150,12 @@ class Invocation:
         tempo = _tempo(os.environ.get("OPSCTL_TEMPO", "1")) if self.environment.settings.sandbox else 1.0
         return Engine(self.environment, self.ledger, self.read, self.write, self.watcher, self.operator, tempo)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a run was driven, so that something may have been changed."""
+        engine: Engine | None = self.__dict__.get("engine")
+        return engine is not None and engine.begun
+
     def assume_answers(self) -> None:
         """Pass checklist questions without a person; raises Refused anywhere but in the sandbox."""
         if not self.environment.settings.sandbox:

@@ -34,9 +34,7 @@ def authorities(ca: str = SYSTEM) -> str:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (OSError, ssl.SSLError) as cause:
         why = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it holds no certificate (PEM)"
-        raise ConfigurationError(
-            f"The certificates in {path} can't be used: {why}. Nothing was sent.", "Correct `ca` in the configuration."
-        ) from cause
+        raise ConfigurationError(f"The certificates in {path} can't be used: {why}.", "Correct `ca` in the configuration.") from cause
     return str(path)
 
 

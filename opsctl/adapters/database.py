@@ -140,11 +140,11 @@ def render(statement: Statement) -> str:
 def only_reads(text: str) -> None:
     """Raise ReadOnly for SQL text that isn't one reading statement: a wall beside the session's and the role's own."""
     if not READING_WORD.match(text):
-        raise ReadOnly(f"{_begin(text)} is no reading statement, and this is a reading system: nothing was sent.")
+        raise ReadOnly(f"{_begin(text)} is no reading statement, and this is a reading system.")
     if ";" in text.rstrip().removesuffix(";"):
-        raise ReadOnly("A reading system takes one statement at a time, without a semicolon in it: nothing was sent.")
+        raise ReadOnly("A reading system takes one statement at a time, without a semicolon in it.")
     if found := EFFECT.search(text):
-        raise ReadOnly(f"{found[1]} has an effect, and this is a reading system: nothing was sent.")
+        raise ReadOnly(f"{found[1]} has an effect, and this is a reading system.")
 
 
 def reads(text: str) -> bool:
@@ -166,9 +166,9 @@ def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
         return lost(writing=writing, why=said)
     said = one_line(said)
     if state == "42501":
-        return Denied(f"The database denied it: {said} Nothing was changed.", "Grant this role the missing permission.")
+        return Denied(f"The database denied it: {said}", "Grant this role the missing permission.")
     if state == "25006":
-        return ReadOnly(f"The database session only reads: {said} Nothing was changed.")
+        return ReadOnly(f"The database session only reads: {said}")
     if state in ("55P03", "40P01", "40001", "57014"):
         return Busy(f"The database was busy: {said} The statement was rolled back.", "Run it again in a moment.")
     if state == "53300":
@@ -177,7 +177,7 @@ def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
         return CredentialsInvalid(f"The database refused the login: {said}", "Look at the login secret that [database] names.")
     if state in ("3D000", "42P01", "42703", "3F000"):
         return NotFound(f"The database doesn't know it: {said}", "Check [database] and [sessions] in the configuration.")
-    return SystemFailed(f"The database refused the statement ({state}): {said} Nothing was changed.")
+    return SystemFailed(f"The database refused the statement ({state}): {said}")
 
 
 def lost(*, writing: bool, why: str) -> OpsctlError:
@@ -188,7 +188,7 @@ def lost(*, writing: bool, why: str) -> OpsctlError:
             f"The database connection was lost in the middle of a write: {why} Nobody can tell whether it was committed.",
             "Resume the run, which looks first: opsctl runs resume ID",
         )
-    return SystemFailed(f"The database did not answer in time or hung up: {why} Nothing was committed.", "Run it again.")
+    return SystemFailed(f"The database did not answer in time or hung up: {why} Its transaction was not committed.", "Run it again.")
 
 
 def not_committed() -> SystemFailed:
@@ -199,7 +199,7 @@ def not_committed() -> SystemFailed:
 def unreachable(where: str, why: str) -> Unreachable:
     """Return the error for a connection that could not be made."""
     return Unreachable(
-        f"The database at {where} can't be reached: {one_line(why)} Nothing was sent.",
+        f"The database at {where} can't be reached: {one_line(why)}",
         "Check the network (VPN, security group), then run it again.",
     )
 

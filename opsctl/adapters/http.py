@@ -135,12 +135,12 @@ class Http(Adapter):
     def _guard(self, request: httpx.Request) -> None:
         """The wall: httpx calls this for every request before it is sent."""
         if (asked := _origin(str(request.url))) != self._origin:
-            raise WrongPlace("{} is at {}://{}:{}, not at {}://{}:{}: nothing was sent.".format(self._system, *self._origin, *asked))
+            raise WrongPlace("{} is at {}://{}:{}, not at {}://{}:{}.".format(self._system, *self._origin, *asked))
         if self._sandbox:
             only_here(self._system, request.url.host)
         path = request.url.path.removeprefix(urlsplit(self._base).path)
         if not self.writing and not self._reads(request.method, path):
-            raise ReadOnly(f"{request.method} to {self._system} writes, and this is a reading system: nothing was sent.")
+            raise ReadOnly(f"{request.method} to {self._system} writes, and this is a reading system.")
 
     def _reads(self, method: str, path: str) -> bool:
         return method in READING_METHODS or (method == "POST" and path in self._reading_posts)
@@ -165,7 +165,7 @@ class Http(Adapter):
 
     def _unreachable(self, cause: Exception) -> Unreachable:
         return Unreachable(
-            f"{self._system} at {self._host} can't be reached: {sentence(cause)} Nothing was sent.",
+            f"{self._system} at {self._host} can't be reached: {sentence(cause)}",
             "Check the network (VPN), then run it again.",
         )
 
@@ -175,14 +175,14 @@ class Http(Adapter):
         if status == 401:
             return CredentialsInvalid(f"{self._system} does not accept the credentials for {call}: {said}", self._login)
         if status == 403:
-            return Denied(f"{self._system} denied {call}: {said} Nothing was done.", "Ask for that permission.")
+            return Denied(f"{self._system} denied {call}: {said}", "Ask for that permission.")
         if status == 404:
             return NotFound(f"{self._system} knows nothing at {call}: {said}", "Check the name and the address.")
         if status in SLOW_DOWN:
             return Throttled(f"{self._system} asks to slow down: {call} was not done.", "Wait a minute, then run it again.")
         if status >= 500 and status != NOT_IMPLEMENTED:
             return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect)
-        return SystemFailed(f"{self._system} refused {call} ({status}): {said} Nothing was done.")
+        return SystemFailed(f"{self._system} refused {call} ({status}): {said}")
 
     def _lost(self, call: str, how: str, effect: bool) -> OpsctlError:
         if effect:

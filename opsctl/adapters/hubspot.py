@@ -81,7 +81,7 @@ class HubSpot(Adapter):
                 if found.portal != self._config.portal:
                     ours = f"{self._name} is portal {self._config.portal}"
                     raise WrongPlace(
-                        f"The HubSpot token is for portal {found.portal}, and {ours}: nothing was done.",
+                        f"The HubSpot token is for portal {found.portal}, and {ours}.",
                         f"Look at {self._config.token}, and at portal in [hubspot].",
                     )
                 self._account = found

@@ -63,7 +63,7 @@ def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: st
     said = sentence(str(body.get("message") or answer.reason_phrase)[:300])
     if status == 401:
         expired = "has expired" if body.get("category") == "EXPIRED_AUTHENTICATION" else "is not valid"
-        return CredentialsInvalid(f"HubSpot's token {expired}: {said} Nothing was done.", ROTATE)
+        return CredentialsInvalid(f"HubSpot's token {expired}: {said}", ROTATE)
     if status == 403:
         return _denied(body, what, said)
     if status == 404:
@@ -79,16 +79,16 @@ def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: st
         return SystemFailed(
             f"HubSpot, asked for {what}, answered {status}: {said}", "Look at https://status.hubspot.com, then run it again."
         )
-    return SystemFailed(f"HubSpot refused {what} ({status}): {said} Nothing was done.", _advice(body))
+    return SystemFailed(f"HubSpot refused {what} ({status}): {said}", _advice(body))
 
 
 def _denied(body: dict[str, Any], what: str, said: str) -> Denied:
     scopes = sorted(set(_listed(body, "requiredGranularScopes") + _listed(body, "requiredScopes")))
     if not scopes:
-        return Denied(f"HubSpot denied {what}: {said} Nothing was done.", "Look at the scopes of the token's app.")
+        return Denied(f"HubSpot denied {what}: {said}", "Look at the scopes of the token's app.")
     named = ", ".join(scopes)
     return Denied(
-        f"HubSpot denied {what}: the token lacks the scope {named}. Nothing was done.",
+        f"HubSpot denied {what}: the token lacks the scope {named}.",
         f"Grant {named} to the token's app in HubSpot (Settings, Integrations), then run it again.",
     )
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from opsctl.errors import OutcomeUnknown, SystemFailed
 
 EMAIL, OTHER_EMAILS = "email", "hs_additional_emails"
+COMPLETE, UNFINISHED = "COMPLETE", ("PENDING", "PROCESSING", "CANCELED")
 CONVERSE = "Look at base and contacts in [hubspot]."
 
 
@@ -99,8 +100,18 @@ def _entry(found: Mapping[str, Any]) -> HistoryEntry:
     return HistoryEntry(str(found["value"]), at, str(found.get("sourceType") or ""))
 
 
+def unfinished(found: Mapping[str, Any]) -> str | None:
+    """The status of a batch that HubSpot took and hasn't completed: its results are of no account yet."""
+    status = found.get("status")
+    if status in (None, COMPLETE):
+        return None
+    return status if status in UNFINISHED else "an unknown status"
+
+
 def results_of(found: Mapping[str, Any]) -> list[Any]:
     """The records of a batch that was read."""
+    if status := unfinished(found):
+        raise SystemFailed(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Run it again in a minute.")
     results = found.get("results")
     if not isinstance(results, list):
         raise SystemFailed("HubSpot answered a batch without results.", CONVERSE)
@@ -117,5 +128,10 @@ def outcome_of(found: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[str],
     for error in found.get("errors") or ():
         for key in (error.get("context") or {}).get("ids") or ():
             told[str(key)] = f"{error.get('category') or 'refused'}: {' '.join(str(error.get('message') or '').split())}"
+    if (status := unfinished(found)) and set(ids) - answered - set(told):
+        raise OutcomeUnknown(
+            f"HubSpot took the update of {len(ids)} contacts and answered {status}, so that some may be changed later.",
+            "Resume the run, which looks first: opsctl runs resume ID",
+        )
     silent = "HubSpot left it out without a word: it was merged into another contact, or deleted."
     return [key for key in ids if key in answered], {key: told.get(key, silent) for key in ids if key not in answered}

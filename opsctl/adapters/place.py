@@ -36,13 +36,13 @@ def in_account(what: str, arn: str, account: str) -> None:
     """Raise WrongPlace when an ARN belongs to another account than the environment's."""
     found = (arn.split(":") + [""] * 5)[4]
     if found != account:
-        raise WrongPlace(f"{what} {arn} is in account {found or 'none'}, and the environment is account {account}: nothing was sent.")
+        raise WrongPlace(f"{what} {arn} is in account {found or 'none'}, and the environment is account {account}.")
 
 
 def only_here(system: str, host: str) -> None:
     """Raise WrongPlace when `host`, an endpoint of `system` in the sandbox, is not on this machine."""
     if not on_this_machine(host):
         raise WrongPlace(
-            f"The sandbox's {system} is at {host!r}, which is not on this machine: nothing was sent.",
+            f"The sandbox's {system} is at {host!r}, which is not on this machine.",
             "Renew it: opsctl sandbox up",
         )

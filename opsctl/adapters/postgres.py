@@ -269,7 +269,7 @@ class Postgres(Adapter):
 
         if pq.version() < OLDEST_LIBPQ:
             raise ConfigurationError(
-                f"This libpq ({pq.version()}) can't be told to refuse weak logins: nothing was sent.",
+                f"This libpq ({pq.version()}) can't be told to refuse weak logins.",
                 "pip install 'psycopg[binary]>=3.2.4'",
             )
         endpoint = self._endpoint
@@ -278,7 +278,7 @@ class Postgres(Adapter):
             address = loopback(endpoint.host)
             if address is None or endpoint.tunnel:
                 raise WrongPlace(
-                    f"The database at {endpoint.host} is not on this machine, and [database] says tls = false: nothing was sent.",
+                    f"The database at {endpoint.host} is not on this machine, and [database] says tls = false.",
                     "Take tls = false out of [database].",
                 )
             return {"host": endpoint.host, "hostaddr": address, "sslmode": "disable"}

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from opsctl.adapters import database
+from opsctl.adapters.aws.failures import TURNED_AWAY
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.database import Busy, Row
 from opsctl.adapters.place import in_account
-from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, OpsctlError, SystemFailed, Unreachable
+from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Unreachable
 
 if TYPE_CHECKING:
     from opsctl.adapters.database import Statement
@@ -189,6 +190,10 @@ class RdsData(Adapter):
     def _translated(self, cause: BaseException, operation: str, effect: bool) -> OpsctlError:
         from opsctl.adapters.aws.failures import translate
 
+        if effect and _doubtful(cause, operation):
+            code, message = _said(cause)
+            told = f"rds-data:{operation} answered {code}: {database.one_line(message)} Nobody can tell whether it was committed."
+            return OutcomeUnknown(told, "Resume the run, which looks first: opsctl runs resume ID")
         known = _refused(*_said(cause), effect)
         return known or translate(cause, effect=effect, service="rds-data", operation=operation, login=self._login)
 
@@ -279,6 +284,20 @@ def _said(cause: BaseException | None) -> tuple[str, str]:
     return str(error.get("Code", "")), str(error.get("Message", ""))
 
 
+def _doubtful(cause: BaseException, operation: str) -> bool:
+    """Whether an answer leaves open what became of an effect: AWS failed, not the database, which would say its state.
+
+    A commit is in doubt after every answer that isn't the caller's fault. Of a statement, AWS may fail at its result alone.
+    """
+    code, message = _said(cause)
+    status = int((getattr(cause, "response", None) or {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if STATE.search(message):
+        return False
+    if operation == "CommitTransaction":
+        return status >= 500 or code == "StatementTimeoutException"
+    return (status >= 500 and status != TURNED_AWAY) or code == "UnsupportedResultException"
+
+
 def _refused(code: str, message: str, effect: bool) -> OpsctlError | None:
     """The error for what the Data API or the database behind it refused; None for what any AWS service may say."""
     said = database.one_line(STATE.sub("", message).removeprefix("ERROR: "))
@@ -289,4 +308,4 @@ def _refused(code: str, message: str, effect: bool) -> OpsctlError | None:
     if code not in REFUSALS:
         return None
     kind, what, following = REFUSALS[code]
-    return kind(f"{what}: {said} Nothing was changed.", following)
+    return kind(f"{what}: {said}", following)

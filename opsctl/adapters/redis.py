@@ -287,9 +287,7 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
         return SystemFailed(f"Redis at {where} takes no command now: {said}", "Wait a moment, then run it again.")
     if isinstance(cause, sdk.ConnectionError | sdk.TimeoutError):
         if said.startswith(("Error ", "Timeout connecting")):
-            return Unreachable(
-                f"Redis at {where} can't be reached: {said} Nothing was sent.", "Check the network (VPN), then run it again."
-            )
+            return Unreachable(f"Redis at {where} can't be reached: {said}", "Check the network (VPN), then run it again.")
         if effect:
             return OutcomeUnknown(
                 f"Redis at {where} did not answer in the middle of a deletion: {said} Some keys may be gone.",

@@ -33,11 +33,11 @@ class Values:
             if source == "-" or source.startswith("file:"):
                 value = value.removesuffix(b"\n").removesuffix(b"\r")
             if not value.strip():
-                raise Refused(f"The value from {source} is empty; nothing was changed.", "Give a value that isn't empty.")
+                raise Refused(f"The value from {source} is empty.", "Give a value that isn't empty.")
             if len(value) > LARGEST:
-                raise Refused(f"The value from {source} is above {LARGEST:,} bytes; nothing was changed.", "Check that it is the value.")
+                raise Refused(f"The value from {source} is above {LARGEST:,} bytes.", "Check that it is the value.")
             if b"\0" in value or not _is_text(value):
-                raise Refused(f"The value from {source} is binary; nothing was changed.", "Give text.")
+                raise Refused(f"The value from {source} is binary.", "Give text.")
             self._read[source] = Secret(value)
         return self._read[source]
 
@@ -58,7 +58,7 @@ class Values:
             with files.opened(Path(rest), pipes=True) as file:
                 return file.read(LARGEST + 3)
         except files.Unfit as cause:
-            raise Refused(f"The value's file {rest} can't be used: {cause.strerror}. Nothing was changed.", "Name a file.") from cause
+            raise Refused(f"The value's file {rest} can't be used: {cause.strerror}.", "Name a file.") from cause
         except OSError as cause:
             raise Waiting(f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again.") from cause
 

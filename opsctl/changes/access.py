@@ -48,7 +48,7 @@ class UserChange(Change, frozen=True, kw_only=True):
         person = read.iam.person(self.user)
         if person.arn == read.caller.arn:
             raise Refused(
-                f"{self.user} is who runs this: it would end its own access half way; nothing was changed.",
+                f"{self.user} is who runs this: it would end its own access half way.",
                 "Have another administrator run it.",
             )
 
@@ -112,7 +112,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             return
         if not any(read.iam.credentials(name).usable for name in sorted(known - {self.user})):
             raise Refused(
-                f"{self.user} is the last administrator who can sign in; nobody could put anything right after it; nothing was changed.",
+                f"{self.user} is the last administrator who can sign in; nobody could put anything right after it.",
                 "Make another first, or name who else is one under access.administrators in the configuration.",
             )
 

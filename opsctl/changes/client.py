@@ -61,9 +61,7 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
         """Replace the file at once by one that differs in that field alone."""
         value = write.values.read(self.source)
         if not fingerprints.same(fingerprint(write, value), self.after):
-            raise Refused(
-                f"The value from {self.source} isn't the one that was reviewed; nothing was changed.", "Give the same value again."
-            )
+            raise Refused(f"The value from {self.source} isn't the one that was reviewed.", "Give the same value again.")
         seen = write.client.read(Path(self.path))
         if not fingerprints.same(fingerprint(write, seen.edge_auth), self.before):
             raise MovedError(

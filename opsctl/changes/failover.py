@@ -297,22 +297,22 @@ def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
             "Watch it: opsctl database status; whether it is a run of ours: opsctl runs list --active",
         )
     if state.status != "available":
-        raise Refused(f"{state.id} is {state.status}, and only an available cluster fails over: nothing was sent.", again)
+        raise Refused(f"{state.id} is {state.status}, and only an available cluster fails over.", again)
     if found := read.rds.global_database(state.arn):
         raise Refused(
-            f"{state.id} belongs to the global database {found}, where a failover is a decision about regions: nothing was sent.",
+            f"{state.id} belongs to the global database {found}, where a failover is a decision about regions.",
             f"To another region: aws rds switchover-global-cluster --global-cluster-identifier {found}"
             f" --target-db-cluster-identifier ARN; within this one: aws rds failover-db-cluster --db-cluster-identifier {state.id}",
         )
     candidate = next((member for member in state.readers if member.id == to), None)
     if candidate is None:
-        raise Refused(f"{to} is no reader of {state.id}: nothing was sent.", again)
+        raise Refused(f"{to} is no reader of {state.id}.", again)
     if candidate.status != "available":
-        raise Refused(f"{to} is {candidate.status}, so it can't become the writer: nothing was sent.", again)
+        raise Refused(f"{to} is {candidate.status}, so it can't become the writer.", again)
     (lag, _), most = seconds_behind(read, state, candidate), read.environment.need("database").max_lag
     if lag is not None and lag > most.total_seconds():
         raise Refused(
-            f"{to} is {lag:.1f} s behind the writer, above max-lag of {most}: nothing was sent.",
+            f"{to} is {lag:.1f} s behind the writer, above max-lag of {most}.",
             "Name another reader with --to, or wait until it has caught up: opsctl database status",
         )
 
@@ -321,12 +321,12 @@ def fit_instance(state: Instance) -> None:
     """Raise Refused unless an instance may fail over to its standby now."""
     if state.cluster:
         raise Refused(
-            f"{state.id} is a member of the cluster {state.cluster}, which fails over as a whole: nothing was sent.",
+            f"{state.id} is a member of the cluster {state.cluster}, which fails over as a whole.",
             f'Set cluster = "{state.cluster}" in [database] instead of instance.',
         )
     if not state.multi_az:
         raise Refused(
-            f"{state.id} is in one zone only ({state.zone}) and has no standby, so a failover would only be an outage: nothing was sent.",
+            f"{state.id} is in one zone only ({state.zone}) and has no standby, so a failover would only be an outage.",
             "Make it Multi-AZ first: aws rds modify-db-instance --multi-az; a plain restart is aws rds reboot-db-instance",
         )
     if state.status == REBOOTING:
@@ -335,7 +335,7 @@ def fit_instance(state: Instance) -> None:
             "Watch it: opsctl database status; whether it is a run of ours: opsctl runs list --active",
         )
     if state.status != "available":
-        raise Refused(f"{state.id} is {state.status}, and only an available instance fails over: nothing was sent.", "Look again later.")
+        raise Refused(f"{state.id} is {state.status}, and only an available instance fails over.", "Look again later.")
 
 
 def seconds_behind(read: Systems, cluster: Cluster, reader: Member) -> tuple[float | None, str]:

@@ -45,7 +45,7 @@ def wire(value):
 acl = answer["WebACL"]
 rules = plain(acl.get("Rules", []))
 if next((rule for rule in rules if rule["Name"] == name), None) != before:
-    sys.exit(f"the rule {name} isn't as reviewed. Nothing was changed.")
+    sys.exit(f"the rule {name} isn't as reviewed.")
 rules = [rule for rule in rules if rule["Name"] != name] + ([after] if after else [])
 told = ("ARN", "Capacity", "LabelNamespace", "ManagedByFirewallManager", "PreProcessFirewallManagerRuleGroups",
         "PostProcessFirewallManagerRuleGroups", "RetrofittedByFirewallManager")

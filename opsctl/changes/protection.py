@@ -97,7 +97,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
         """DeleteProtection, of that name alone."""
         found = write.shield.protection(self.resource)
         if found and found.name != self.name:
-            raise MovedError(f"{self.target}: {self._of_others(found.name)}. Nothing was changed.", "Look again, then plan anew.")
+            raise MovedError(f"{self.target}: {self._of_others(found.name)}.", "Look again, then plan anew.")
         if found:
             write.shield.unprotect(found.id)
         return {}

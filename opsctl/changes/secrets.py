@@ -124,7 +124,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         value = generate(self.recipe) if self.source == "generate" else write.values.read(self.source)
         if self.fingerprint and not fingerprints.same(write.memory.fingerprint(value.raw()), self.fingerprint):
             raise Refused(
-                f"The value from {self.source} isn't the one that was reviewed; nothing was changed.",
+                f"The value from {self.source} isn't the one that was reviewed.",
                 "Give the same value again.",
             )
         write.secrets.stage(self.id, self.version, self._merged(write, value), STAGED, self.region)
@@ -136,7 +136,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         held = write.secrets.value(self.id, region=self.region)
         if not held.is_text:
             raise Refused(
-                f"{self.name} holds a binary value, and what reads it would break on a text; nothing was changed.",
+                f"{self.name} holds a binary value, and what reads it would break on a text.",
                 f"Make the new one, then: aws secretsmanager put-secret-value --secret-id {self.id} --secret-binary fileb://FILE",
             )
         return value if self.key is None else Secret(json.dumps({**self._members(held), self.key: value.reveal()}))
@@ -149,7 +149,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         if not isinstance(members, dict):
             # Without the cause: a JSON error may quote the value.
             raise Refused(
-                f"The value of {self.name} is not a JSON object, so it has no key {self.key!r}; nothing was changed.",
+                f"The value of {self.name} is not a JSON object, so it has no key {self.key!r}.",
                 "Take `key` out of its configuration, or have it made a JSON object.",
             )
         return members

@@ -74,7 +74,7 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
         """Ask on the terminal; Waiting when nobody is there, Refused when the answer is no."""
         answer = write.person.choose(self.question, (READY, NOT_READY), "Answer at a terminal: opsctl runs resume ID")
         if answer != READY:
-            raise Refused("Not ready; nothing was changed.", "When it is: opsctl runs resume ID")
+            raise Refused("Not ready.", "When it is: opsctl runs resume ID")
         return {"answer": answer, "assumed": write.person.assume}
 
     def inverse(self) -> Never:
@@ -159,10 +159,10 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         """UpdateFunctionConfiguration with every variable, at the revision at which this one was as reviewed."""
         value = self.stored.value(write, self.stored.version)
         if value is None:
-            raise Refused(f"{self.stored.id} has no version {self.stored.version}; nothing was changed.", "Plan it anew.")
+            raise Refused(f"{self.stored.id} has no version {self.stored.version}.", "Plan it anew.")
         state = self.latest(write)
         if not fingerprints.same(fingerprint(write, state.variables.get(self.variable)), self._expected(write)):
-            raise MovedError(f"{self.target}: somebody else has changed it just now. Nothing was changed.", "Look again, then plan anew.")
+            raise MovedError(f"{self.target}: somebody else has changed it just now.", "Look again, then plan anew.")
         write.functions.set_variable(self.function, self.variable, value, state.revision, self.region)
         return {"version": self.stored.version}
 

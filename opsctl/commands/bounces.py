@@ -276,7 +276,7 @@ def mark(systems: Systems, email: str, hard: bool, soft: bool, notification: str
         raise click.UsageError("Give the bare address, without the name: the ledger keeps the command.")
     holders = systems.bounced.holders(address)
     if not holders:
-        raise NotFound(f"No user has the address {address.recipient}; nothing was changed.", "Check its spelling.")
+        raise NotFound(f"No user has the address {address.recipient}.", "Check its spelling.")
     before = tuple((each.id, each.status) for each in holders)
     yield MarkAddress(notification=notification, address=unicodedata.normalize("NFC", email.strip()), hard=hard, before=before)
 

@@ -68,7 +68,7 @@ def set_edge_auth(systems: Systems, user: bool, system: bool, value_from: str) -
         raise NotFound("There is no configuration of hh on this machine.", 'Log in first: hh login --code "PAIRING_CODE"')
     value = systems.values.read(value_from)
     if not value.reveal().isprintable() or value.reveal() != value.reveal().strip():
-        raise Refused(f"The value from {value_from} can't stand in the X-Edge-Auth header; nothing was changed.", "Give one line of text.")
+        raise Refused(f"The value from {value_from} can't stand in the X-Edge-Auth header.", "Give one line of text.")
     before = fingerprint(systems, systems.client.read(place.path).edge_auth)
     yield SetEdgeAuth(path=str(place.path), source=value_from, before=before, after=systems.memory.fingerprint(value.raw()))
 

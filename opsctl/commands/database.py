@@ -140,7 +140,7 @@ def _of_cluster(systems: Systems, name: str, to: str | None) -> FailOverCluster:
     state = systems.rds.cluster(name)
     chosen = _first(state) if to is None else _named(state, to.lower())
     if state.writer is None:
-        raise Refused(f"{name} has no writer just now; it is {state.status}: nothing was sent.", "Look again: opsctl database status")
+        raise Refused(f"{name} has no writer just now; it is {state.status}.", "Look again: opsctl database status")
     if chosen != state.writer.id:
         fit_cluster(systems, state, chosen)
     return FailOverCluster(cluster=name, writer=state.writer.id, to=chosen, named=to is not None)
@@ -165,7 +165,7 @@ def _named(state: Cluster, to: str) -> str:
 def _first(state: Cluster) -> str:
     if not state.readers:
         raise Refused(
-            f"{state.id} has no reader that could become the writer, so a failover would only be an outage: nothing was sent.",
+            f"{state.id} has no reader that could become the writer, so a failover would only be an outage.",
             f"Add a reader (aws rds create-db-instance --db-cluster-identifier {state.id}); a restart is aws rds reboot-db-instance",
         )
     return (_candidates(state) or state.readers)[0].id

@@ -81,7 +81,7 @@ def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path 
     if missing and not skip_missing:
         raise naming.unknown(missing)
     if len(missing) == len(ids):
-        raise ConfigurationError("None of the contacts named is in HubSpot; nothing was changed.", "Check the ids.")
+        raise ConfigurationError("None of the contacts named is in HubSpot.", "Check the ids.")
     named = set(ids)
     merged, _ = now(systems, enabled, [id for id in dict.fromkeys(alive.values()) if id not in named])
     for found in (*read, *merged):

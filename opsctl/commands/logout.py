@@ -85,7 +85,7 @@ def resolve(systems: Systems, user: str) -> str:
     )
     rows = systems.database.query(query, user=user)
     if not rows:
-        raise NotFound(f"There is no user {user!r}; nothing was changed.", "Give an id or an e-mail as the application knows it.")
+        raise NotFound(f"There is no user {user!r}.", "Give an id or an e-mail as the application knows it.")
     return str(rows[0]["id"])
 
 

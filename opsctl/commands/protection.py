@@ -216,7 +216,7 @@ def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
     account = arn.split(":")[4]
     if account and account != systems.environment.aws.account:
         raise WrongPlace(
-            f"{arn} is in account {account}, and the environment is account {systems.environment.aws.account}: nothing was changed.",
+            f"{arn} is in account {account}, and the environment is account {systems.environment.aws.account}.",
             "Name another environment with --env.",
         )
     name = re.sub(r"[^\w.-]", "-", short(arn))[:80]
@@ -307,7 +307,7 @@ def _none_stays(wanted: Sequence[tuple[AddressSet, tuple[str, ...]]]) -> None:
     if stays:
         told = "; ".join(f"{one} by {', '.join(others[:FEW])}{' and more' * (len(others) > FEW)}" for one, others in stays.items())
         raise Refused(
-            f"It would stay blocked, or a part of it, by what else is on the list ({told}); nothing was changed.",
+            f"It would stay blocked, or a part of it, by what else is on the list ({told}).",
             f"opsctl protection unblock {' '.join(line)}",
         )
 
@@ -340,15 +340,15 @@ def _blockable(network: Network, settings: ProtectionSettings) -> None:
     """Raise Refused for what may not be blocked: ranges of a whole provider, inner addresses, and our own."""
     if network.prefixlen < WIDEST[network.version]:
         raise Refused(
-            f"{network} is wider than /{WIDEST[network.version]}: it would shut out far more than an attacker; nothing was changed.",
+            f"{network} is wider than /{WIDEST[network.version]}: it would shut out far more than an attacker.",
             "Name narrower ranges, or limit the rate: opsctl protection rate-limit LIMIT",
         )
     if inner := next((one for one in INSIDE if _overlap(network, one)), None):
-        raise Refused(f"{network} is no address on the internet (it is in {inner}); nothing was changed.", "Look who it was once more.")
+        raise Refused(f"{network} is no address on the internet (it is in {inner}).", "Look who it was once more.")
     for name, cidrs in settings.exempt.items():
         if own := next((cidr for cidr in cidrs if _overlap(network, ip_network(cidr))), None):
             raise Refused(
-                f"{network} and {own} overlap, which is our own ({name}) and never blocked; nothing was changed.",
+                f"{network} and {own} overlap, which is our own ({name}) and never blocked.",
                 "Name narrower ranges; who is exempt is in [protection.exempt].",
             )
 

@@ -69,7 +69,7 @@ def source_of(systems: Systems, of: str | None) -> Place:
     name = of or configured(systems)
     found = systems.snapshots.place(name)
     if found is None:
-        raise NotFound(f"There is no cluster and no instance {name!r}; nothing was changed.", "opsctl status names what there is.")
+        raise NotFound(f"There is no cluster and no instance {name!r}.", "opsctl status names what there is.")
     if found.cluster:
         raise Refused(
             f"{name} is a member of cluster {found.cluster}, and AWS makes snapshots of the whole cluster only.",
@@ -84,9 +84,7 @@ def free_of_failure(systems: Systems, name: str, kind: Kind) -> None:
     if found is not None and found.status == "failed":
         what = "db-cluster-snapshot" if kind == "cluster" else "db-snapshot"
         delete = f"aws rds delete-{what} --{what}-identifier {found.id} --region {systems.environment.aws.region}"
-        raise Refused(
-            f"{progress(found)}, and keeps its name: nothing was made.".capitalize(), f"Give another --id, or delete it: {delete}"
-        )
+        raise Refused(f"{progress(found)}, and keeps its name.".capitalize(), f"Give another --id, or delete it: {delete}")
 
 
 def configured(systems: Systems) -> str:
@@ -146,7 +144,7 @@ def restore(systems: Systems, snapshot: str, to: str, like: str | None) -> Itera
     """Restore a snapshot into a new database beside the old one, in its network and closed to the internet, and ask it."""
     found = systems.snapshots.find(snapshot)
     if found is None:
-        raise NotFound(f"There is no snapshot {snapshot!r}; nothing was changed.", "opsctl snapshots list --all")
+        raise NotFound(f"There is no snapshot {snapshot!r}.", "opsctl snapshots list --all")
     origin: dict[str, Any] = {"name": to, "snapshot": found.id, "origin": found.origin, "like": surroundings(systems, found, like)}
     if found.kind == "instance":
         yield RestoreInstance(**origin)

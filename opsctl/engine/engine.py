@@ -30,7 +30,10 @@ AGAIN = "Look again, then plan anew: -n --save FILE"
 
 
 class Engine:
-    """Drives commands in one environment. `read` and `write` are its two sets of systems; `operator` is who and where."""
+    """Drives commands in one environment. `read` and `write` are its two sets of systems; `operator` is who and where.
+
+    `begun` says whether a run was driven, so that something may have been changed.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Engine:
         self.environment, self.ledger, self.read, self.write = environment, ledger, read, write
         self.watcher, self.operator, self.tempo = watcher, operator, tempo
         self.memory = LedgerMemory(lambda: ledger, environment)
+        self.begun = False
 
     def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None, *, recall: bool = True) -> Plan:
         """Find out what a command would change; nothing can be written on the way. With `recall`, our memory may say that it is done."""
@@ -64,9 +68,7 @@ class Engine:
         found = self.plan(saved.command, lambda read: [planned.change for planned in saved.changes], options, follows=saved.follows)
         for now, then in zip(found.changes, saved.changes, strict=True):
             if now.pending and not then.pending:
-                raise Moved(
-                    f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now. Nothing was changed.", AGAIN
-                )
+                raise Moved(f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now.", AGAIN)
             # What was reviewed stays the bound of what is made.
             now.count, now.unit = then.count, then.unit
         return found
@@ -85,7 +87,7 @@ class Engine:
         if found := self.memory.unsettled(command, besides=besides, change=change):
             run, step = found
             raise OutcomeUnknown(
-                f"Run {run} began this before and nobody knows whether it happened: {step.change.summary}. Nothing was sent now.",
+                f"Run {run} began this before and nobody knows whether it happened: {step.change.summary}. It was not sent again.",
                 f"Find out, then: opsctl runs settle {run} {step.seq} --done|--not-done --reason WHY; to send it all the same: --again",
             )
 
@@ -119,6 +121,7 @@ class Engine:
             changes=[p.shown() for p in plan.changes],
             plan=plan,
             error=error,
+            untouched=True,
         )
 
     def guard(self, plan: Plan, options: Options) -> None:
@@ -168,6 +171,7 @@ class Engine:
 
     def _drive(self, run: Run, options: Options, *, resumed: bool = False) -> Outcome:
         """Drive a run in the ledger, alone among processes, and close it with what came of it."""
+        self.begun = True
         with self.ledger.locks.holding(f"run/{run.id}", run.id, self.operator, run.command):
             if resumed:
                 self.ledger.reopen(run.id, {"operator": self.operator, "caller": self.read.caller.arn})
@@ -221,6 +225,7 @@ class Engine:
             result=word,
             changes=[outcome.shown(s) for s in steps],
             error=error,
+            untouched=not any(s.touched or s.begun for s in steps),
         )
 
     def resume(self, run: Run, options: Options) -> Outcome:
@@ -241,7 +246,7 @@ class Engine:
         self.read.prove()
         if run.environment != self.environment.name or run.account != self.read.caller.account:
             raise Refused(
-                f"Run {run.id} belongs to {run.environment} (account {run.account}); nothing was changed.",
+                f"Run {run.id} belongs to {run.environment} (account {run.account}).",
                 f"Use --env {run.environment}.",
             )
         self.ledger.intact(run.id)

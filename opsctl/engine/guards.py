@@ -16,7 +16,7 @@ def stand(plan: Plan) -> None:
     """Raise Moved if some change of the plan found the world neither as reviewed nor as wanted."""
     for planned in plan.changes:
         if planned.state == "moved":
-            raise Moved(f"{planned.change.target}: {planned.why}. Nothing was changed.", "Look again, then plan anew.")
+            raise Moved(f"{planned.change.target}: {planned.why}.", "Look again, then plan anew.")
 
 
 def limit(read: Systems, options: Options) -> int:
@@ -31,7 +31,7 @@ def bounded(plan: Plan, read: Systems, options: Options) -> None:
     for unit, count in plan.impact.items():
         if count > most:
             raise Refused(
-                f"It would affect {count:,} {unit}, above the limit of {most:,}; nothing was changed.",
+                f"It would affect {count:,} {unit}, above the limit of {most:,}.",
                 "Narrow it, or raise --max-affected (never above max-affected in the configuration).",
             )
 
@@ -54,11 +54,11 @@ def approved(plan: Plan, read: Systems, options: Options) -> None:
     target = grave(plan, read)
     if target is None:
         if not options.yes and not read.person.agree(f"Apply to {place}?", "Add --yes, or run it in a terminal."):
-            raise Refused("Not agreed; nothing was changed.", f"When it is right: opsctl {plan.command}")
+            raise Refused("Not agreed.", f"When it is right: opsctl {plan.command}")
         return
     given = options.confirm
     if given is None:
         question = f"This can't be taken back or is large. To apply it to {place}, type {target}"
         given = read.person.text(question, f"Add --confirm {target}, or run it in a terminal.")
     if given != target:
-        raise Refused(f"{given!r} is not {target!r}; nothing was changed.", f"Type exactly: {target}")
+        raise Refused(f"{given!r} is not {target!r}.", f"Type exactly: {target}")

@@ -23,7 +23,10 @@ EXIT: dict[Result, int] = {
 
 
 class Outcome(Struct, kw_only=True):
-    """The result of one command; `error` is what ended it early. A playbook's holds those of its steps in `children`."""
+    """The result of one command; `error` is what ended it early. A playbook's holds those of its steps in `children`.
+
+    `untouched` says that surely nothing was changed: only the engine knows that, since a run has many calls.
+    """
 
     run: str | None
     environment: str
@@ -33,6 +36,7 @@ class Outcome(Struct, kw_only=True):
     changes: list[dict[str, Any]] = []
     plan: Plan | None = None
     error: OpsctlError | None = None
+    untouched: bool = False
 
     @property
     def exit_code(self) -> int:

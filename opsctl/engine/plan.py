@@ -260,7 +260,7 @@ def load(path: Path, decode: Callable[[bytes], Change]) -> Plan:
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as cause:
         raise ConfigurationError(f"{path} is no plan of this opsctl: {cause}.", "Make one: opsctl ... -n --save FILE") from cause
     if plan.digest != digest(plan):
-        raise PlanStale(f"{path} was edited after it was made; nothing was changed.", "Make it again: -n --save FILE")
+        raise PlanStale(f"{path} was edited after it was made.", "Make it again: -n --save FILE")
     return plan
 
 
@@ -284,4 +284,4 @@ def fresh(plan: Plan, read: Systems) -> None:
     }
     for reason, stale in reasons.items():
         if stale:
-            raise PlanStale(f"The plan is stale: {reason}. Nothing was changed.", again)
+            raise PlanStale(f"The plan is stale: {reason}.", again)

@@ -126,7 +126,7 @@ def _approved(run: Run) -> Loaded:
     loaded = load(run.details["playbook"])
     if loaded.digest != run.details["digest"]:
         raise PlanStale(
-            f"Playbook {loaded.name} ({loaded.path}) is another than the one that run {run.id} was approved with; nothing was changed.",
+            f"Playbook {loaded.name} ({loaded.path}) is another than the one that run {run.id} was approved with.",
             f"Restore it, or begin anew (what is done is found already so): opsctl {run.command}",
         )
     return loaded

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
+from botocore.exceptions import ClientError
 
 from opsctl.adapters.database import Busy
-from opsctl.adapters.rds_data import _refused, bind
+from opsctl.adapters.rds_data import RdsData, _refused, bind
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, Unreachable
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
@@ -121,3 +124,72 @@ def test_placeholders_become_the_data_apis():
         bind("SELECT %(missing)s", {})
     with pytest.raises(TypeError):
         bind("SELECT %(odd)s", {"odd": object()})
+
+
+class Answering:
+    """A client whose named operation fails as AWS would answer it; the others work."""
+
+    def __init__(self, operation: str, code: str, message: str, status: int) -> None:
+        self._operation = operation
+        self._response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+    def _answer(self, operation, **answer):
+        if operation == self._operation:
+            raise ClientError(self._response, operation)
+        return answer
+
+    def begin_transaction(self, **_):
+        return self._answer("BeginTransaction", transactionId="t")
+
+    def execute_statement(self, **_):
+        return self._answer("ExecuteStatement", numberOfRecordsUpdated=1)
+
+    def commit_transaction(self, **_):
+        return self._answer("CommitTransaction")
+
+    def rollback_transaction(self, **_):
+        return {}
+
+
+def failing(*how):
+    return RdsData(Answering(*how), resource_arn="arn", secret_arn="secret", name="db", login="log in", writing=True)
+
+
+# The codes and their statuses: botocore's model of rds-data.
+@pytest.mark.parametrize(
+    ("code", "message", "status", "error"),
+    [
+        ("DatabaseUnavailableException", "The writer isn't available", 504, OutcomeUnknown),
+        ("InternalServerErrorException", "", 500, OutcomeUnknown),
+        ("ServiceUnavailableError", "", 503, OutcomeUnknown),
+        ("504", "Gateway Timeout", 504, OutcomeUnknown),
+        ("StatementTimeoutException", "timed out", 400, OutcomeUnknown),
+        ("DatabaseErrorException", "ERROR: deferred key; SQLState: 23503", 400, SystemFailed),
+        ("DatabaseErrorException", "ERROR: terminating; SQLState: 57P01", 400, OutcomeUnknown),
+        ("TransactionNotFoundException", "", 404, SystemFailed),
+        ("AccessDeniedException", "no", 403, Denied),
+    ],
+)
+def test_a_commit_that_aws_fails_is_in_doubt_and_one_that_is_refused_is_not(code, message, status, error):
+    database = failing("CommitTransaction", code, message, status)
+    with pytest.raises(error) as raised, database.transaction():
+        database.execute(DELETE)
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        ("DatabaseUnavailableException", 504, OutcomeUnknown),
+        ("InternalServerErrorException", 500, OutcomeUnknown),
+        ("UnsupportedResultException", 400, OutcomeUnknown),
+        ("ServiceUnavailableError", 503, SystemFailed),
+        ("StatementTimeoutException", 400, Busy),
+        ("DatabaseResumingException", 400, Busy),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_statement_that_aws_fails_is_in_doubt_where_it_commits_by_itself(code, status, error, inside):
+    database = failing("ExecuteStatement", code, "", status)
+    with pytest.raises(SystemFailed if inside and error is OutcomeUnknown else error), database.transaction() if inside else nullcontext():
+        database.execute(DELETE)

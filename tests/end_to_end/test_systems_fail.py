@@ -176,7 +176,7 @@ def half(error: type[OpsctlError]) -> Callable[[], None]:
     def arm() -> None:
         def apply(self: EndDatabaseSessions, write: Any, token: str) -> Any:
             write.beat(1_200, None, "sessions")
-            raise error("The database said no: nothing was done.", "Mend it.")
+            raise error("The database said no.", "Mend it.")
 
         EndDatabaseSessions.apply = apply  # type: ignore[method-assign]
 
@@ -220,7 +220,7 @@ def refusing() -> None:
     """What makes a child's deletion fail at once."""
 
     def apply(self: EndDatabaseSessions, write: Any, token: str) -> Any:
-        raise SystemFailed("The database said no: nothing was done.", "Mend it.")
+        raise SystemFailed("The database said no.", "Mend it.")
 
     EndDatabaseSessions.apply = apply  # type: ignore[method-assign]
 

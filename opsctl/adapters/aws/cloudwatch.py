@@ -147,9 +147,7 @@ class CloudWatch(Adapter):
         """
         (alarm,) = self.alarms([name])
         if alarm.state != ALARM or alarm.updated != transition:
-            raise Moved(
-                f"The alarm {name} isn't in that ALARM any more: it is {alarm.state}. Nothing was done.", "Look: opsctl alarms list"
-            )
+            raise Moved(f"The alarm {name} isn't in that ALARM any more: it is {alarm.state}.", "Look: opsctl alarms list")
         self._aws.call("cloudwatch", "set_alarm_state", AlarmName=name, StateValue=ALARM, StateReason=reason)
 
 

@@ -79,7 +79,7 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
     if DENIED.search(code):
         permission = found[1] if (found := PERMISSION.search(said)) else call
         return Denied(
-            f"AWS denied {permission}: nothing was done.",
+            f"AWS denied {permission}.",
             f"Ask for the permission {permission}, or log in with another role: {login}",
         )
     if ABSENT.search(code):

@@ -59,12 +59,12 @@ class Variables(Mapping[str, Secret]):
     def merged(self, name: str, value: Secret) -> dict[str, str]:
         """All of them, revealed for AWS alone, `name` with another value; raises Refused for what Lambda doesn't take."""
         if RESERVED.fullmatch(name) or not VARIABLE.fullmatch(name):
-            raise Refused(f"Lambda keeps the name {name} for itself, or takes no such name; nothing was changed.", "Correct `variable`.")
+            raise Refused(f"Lambda keeps the name {name} for itself, or takes no such name.", "Correct `variable`.")
         merged = {**self._raw, name: value.reveal()}
         size = sum(len(each.encode()) for pair in merged.items() for each in pair)
         if size > ENVIRONMENT_BYTES:
             raise Refused(
-                f"With the new {name} all variables take {size:,} bytes, and Lambda takes {ENVIRONMENT_BYTES:,}; nothing was changed.",
+                f"With the new {name} all variables take {size:,} bytes, and Lambda takes {ENVIRONMENT_BYTES:,}.",
                 "Give a shorter value, or take another variable out.",
             )
         return merged
@@ -179,9 +179,9 @@ def _comparing(name: str) -> Iterator[None]:
         if code == "PreconditionFailedException":
             raise _moved(name) from no
         if code == "ResourceConflictException":
-            raise SystemFailed(f"Lambda is still busy with an earlier update of {name}; nothing was changed.", "Run it again soon.") from no
+            raise SystemFailed(f"Lambda is still busy with an earlier update of {name}.", "Run it again soon.") from no
         raise
 
 
 def _moved(name: str) -> Moved:
-    return Moved(f"Somebody else has changed {name} in this moment; nothing was changed.", "Look again, then plan anew.")
+    return Moved(f"Somebody else has changed {name} in this moment.", "Look again, then plan anew.")

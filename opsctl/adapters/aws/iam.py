@@ -198,7 +198,7 @@ class Iam(Adapter):
             if "LimitExceeded" not in no.what:
                 raise
             by_hand = f"aws iam attach-user-policy --user-name {name} --policy-arn arn:aws:iam::aws:policy/AWSDenyAll"
-            raise SystemFailed(f"{name}'s own policies fill the room that IAM has for them: nothing was done.", by_hand) from no
+            raise SystemFailed(f"{name}'s own policies fill the room that IAM has for them.", by_hand) from no
 
     @writes
     def delete_policy(self, name: str, policy: str) -> None:
@@ -231,7 +231,7 @@ class Iam(Adapter):
 
 
 def _nobody(name: str) -> NotFound:
-    what = f"There is no IAM user {name!r}; nothing was changed."
+    what = f"There is no IAM user {name!r}."
     return NotFound(what, "Who there is: opsctl access review. Who signs in by SSO is no IAM user: disable them in IAM Identity Center.")
 
 

@@ -150,7 +150,7 @@ class Waf(Adapter):
                 else:
                     others.append(each)
             if now != before:
-                raise Moved(f"The rule {rule} of {name} isn't as reviewed; nothing was changed.", "Look again, then plan anew.")
+                raise Moved(f"The rule {rule} of {name} isn't as reviewed.", "Look again, then plan anew.")
             rules = others if after is None else [*others, wire(after)]
             self._call(
                 place, "update_web_acl", **{**self._kept(place, raw), "Rules": rules, "LockToken": answer["LockToken"]}, Scope=place.scope
@@ -180,7 +180,7 @@ class Waf(Adapter):
             except SystemFailed as no:
                 if getattr(no.__cause__, "response", {}).get("Error", {}).get("Code") != LOCKED:
                     raise
-        raise SystemFailed(f"Somebody else is changing {name} at this moment; nothing was changed.", "Look again, then run it again.")
+        raise SystemFailed(f"Somebody else is changing {name} at this moment.", "Look again, then run it again.")
 
     def _kept(self, place: Place, raw: dict[str, Any]) -> dict[str, Any]:
         """All of an ACL that UpdateWebACL takes: what it isn't sent it forgets. An empty description is none."""

@@ -44,7 +44,7 @@ def as_reviewed(command: Command, query: str, before: str, what: str) -> list[St
     """What AWS says still is what was reviewed."""
     return [
         learn("now", command, query),
-        expect(Variable("now"), before, f"{what} is no longer {before}, as reviewed. Nothing was changed."),
+        expect(Variable("now"), before, f"{what} is no longer {before}, as reviewed."),
     ]
 
 

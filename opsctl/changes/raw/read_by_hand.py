@@ -143,7 +143,7 @@ def certificate(url: str, hosts: tuple[str, ...]) -> bytes:
     if got.returncode == 22:
         raise ValueError("it is signed with a certificate that Amazon doesn't have")
     if got.returncode:
-        sys.exit(f"The certificate {url} could not be fetched. Nothing was changed.")
+        sys.exit(f"The certificate {url} could not be fetched.")
     openssl("x509", "-noout", "-checkend", "0", given=got.stdout)
     if not any(b"does match" in openssl("x509", "-noout", "-checkhost", host, given=got.stdout) for host in hosts):
         raise ValueError("its certificate isn't SNS's")
@@ -231,7 +231,7 @@ def main() -> None:
     rules, aside, digest, receipts = json.loads(sys.argv[1]), *sys.argv[2:]
     raw = sys.stdin.buffer.read()
     if digest and hashlib.sha256(raw).hexdigest() != digest:
-        sys.exit("The content is another than the one that was reviewed. Nothing was changed.")
+        sys.exit("The content is another than the one that was reviewed.")
     messages = list(parts(raw)) if digest else taken(raw, receipts)
     rows: list[dict[str, Any]] = []
     bad: list[tuple[bytes, str]] = []

@@ -51,7 +51,7 @@ def words(cause: Exception) -> str:
 
 def unopened(cause: Exception, path: Path) -> LedgerFailed:
     """The error for a ledger that can't be opened."""
-    return LedgerFailed(f"The ledger {path} can't be opened: {words(cause)}. Nothing was changed.", advice(cause, path))
+    return LedgerFailed(f"The ledger {path} can't be opened: {words(cause)}.", advice(cause, path))
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -77,13 +77,13 @@ def guard(path: Path) -> None:
         except IsADirectoryError:
             raise
         except files.Unfit as cause:
-            told = f"The ledger {part} isn't used: {cause.strerror}. Nothing was changed."
+            told = f"The ledger {part} isn't used: {cause.strerror}."
             mode = f"chmod 600 {part}; then see whether its record is whole: opsctl runs verify"
             way = mode if cause.errno == errno.EPERM and "mode" in str(cause.strerror) else f"Look at it: ls -la {path.parent}"
             raise Refused(told, way) from cause
     info = path.parent.stat()
     if info.st_mode & 0o002 and not info.st_mode & 0o1000:
-        told = f"The ledger's folder {path.parent} can be changed by everybody (mode {info.st_mode & 0o7777:04o}). Nothing was changed."
+        told = f"The ledger's folder {path.parent} can be changed by everybody (mode {info.st_mode & 0o7777:04o})."
         raise Refused(told, f"chmod 700 {path.parent}; then see whether the record is whole: opsctl runs verify")
 
 
@@ -123,7 +123,7 @@ def _prepare(db: sqlite3.Connection) -> None:
 def _version(db: sqlite3.Connection) -> int:
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
     if found > len(MIGRATIONS):
-        raise LedgerFailed("The ledger was written by a newer opsctl. Nothing was changed.", "Use that opsctl: opsctl --version")
+        raise LedgerFailed("The ledger was written by a newer opsctl.", "Use that opsctl: opsctl --version")
     return found
 
 

@@ -55,7 +55,7 @@ class Locks:
             for held, holder, by, what, since in db.execute("SELECT target, run, operator, doing, since FROM locks"):
                 if held in within or not wanted.isdisjoint(paths(held)):
                     when = since[:19].replace("T", " ")
-                    told = f"{held} is held by {by} since {when} UTC: {what} (run {holder}). Nothing was changed here."
+                    told = f"{held} is held by {by} since {when} UTC: {what} (run {holder})."
                     raise LockHeld(self._ledger.reveal(told), f"See it: opsctl runs show {holder}")
             fence = 1 + int((db.execute("SELECT value FROM meta WHERE name = 'fence'").fetchone() or (0,))[0])
             db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('fence', ?)", (fence,))
