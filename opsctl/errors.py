@@ -23,6 +23,7 @@
     ├── LockHeld                5  another run works on the same target
     ├── Interrupted             6  stopped by a person or a signal; may be resumed
     ├── OutcomeUnknown          6  begun, and nobody can tell whether it happened
+    │   └── Unrecorded             the ledger can't record what came of it
     └── Waiting                 7  a person has to answer first
 
 An adapter translates an SDK's exception into one of these, once; `cli` shows it, once.
@@ -163,6 +164,10 @@ class OutcomeUnknown(OpsctlError):
 
     exit_code = 6
     result = "unknown"
+
+
+class Unrecorded(OutcomeUnknown):
+    """Raised when something was begun and the ledger can't record what came of it."""
 
 
 class Waiting(OpsctlError):

@@ -45,6 +45,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
     `older_than` says in words which ones they were found by; `unasked` why this instance couldn't be asked.
     """
 
+    under_way: ClassVar[float] = 0
     permissions: ClassVar[frozenset[str]] = frozenset(
         {"secretsmanager:GetSecretValue", "rds:DescribeDBClusters", "rds:DescribeDBInstances"}
     )

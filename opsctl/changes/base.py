@@ -92,6 +92,8 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     - `independent`: whether the later steps go on when a step of this kind fails, except those that name its target. The run then ends
       partly done.
     - `lag`, `poll`, `timeout`: seconds in which a read may not show the write, between two checks, and until waiting ends.
+    - `under_way`: seconds for which a call may still take effect after it was sent, where no answer came: at least its client's own
+      time-out. Zero where a call that arrives late changes nothing more than the one that is sent again.
     """
 
     telling: ClassVar[Telling] = "probe"
@@ -100,6 +102,7 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     width: ClassVar[int] = 1
     independent: ClassVar[bool] = False
     lag: ClassVar[float] = 0
+    under_way: ClassVar[float] = 60
     poll: ClassVar[float] = 2
     timeout: ClassVar[float] = 900
     permissions: ClassVar[frozenset[str]] = frozenset()

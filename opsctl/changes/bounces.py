@@ -28,6 +28,7 @@ DATABASE = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"}
 class Counting(Change, frozen=True, kw_only=True):
     """Notifications are counted; what can't be read is kept in the file `aside`."""
 
+    under_way: ClassVar[float] = 0
     permissions: ClassVar[frozenset[str]] = DATABASE
     poll: ClassVar[float] = 1
 

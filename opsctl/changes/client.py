@@ -26,6 +26,7 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
     `before` and `after` are fingerprints; `before` is null where the file has no such field.
     """
 
+    under_way: ClassVar[float] = 0
     poll: ClassVar[float] = 0.1
     timeout: ClassVar[float] = 30
 

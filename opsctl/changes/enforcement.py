@@ -32,6 +32,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
     is nobody to deactivate. Only who was the other way before is changed, and is put back.
     """
 
+    under_way: ClassVar[float] = 0
     timeout: ClassVar[float] = 60
     permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"})
 

@@ -65,6 +65,7 @@ class RuleChange(Change, frozen=True, kw_only=True):
     `back` tells that a former rule is put back.
     """
 
+    under_way: ClassVar[float] = 0
     permissions: ClassVar[frozenset[str]] = frozenset({"wafv2:ListWebACLs", "wafv2:GetWebACL", "wafv2:UpdateWebACL"})
 
     acl: str

@@ -44,6 +44,8 @@ sys.stdout.write({"hex": raw.hex(), "base64": base64.b64encode(raw).decode()}[ki
 class SecretChange(Change, frozen=True, kw_only=True):
     """A change to one secret, which configuration calls `name`."""
 
+    under_way: ClassVar[float] = 0
+
     name: str
     id: str
     region: str | None = None

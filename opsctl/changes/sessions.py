@@ -31,6 +31,7 @@ AT_ONCE = 8
 class SessionChange(Change, frozen=True, kw_only=True):
     """Sessions of `users` (ids; None for everybody's, () for nobody's) that began before `cutoff`, on the database's clock."""
 
+    under_way: ClassVar[float] = 0
     pinned: ClassVar[frozenset[str]] = frozenset({"cutoff"})
 
     users: tuple[str, ...] | None

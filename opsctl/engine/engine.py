@@ -20,7 +20,7 @@ from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.runner import Runner
 from opsctl.engine.watcher import Watcher
-from opsctl.errors import Moved, OpsctlError, OutcomeUnknown, Refused
+from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refused, Unrecorded
 from opsctl.redaction import vault
 from opsctl.systems import Systems
 
@@ -178,9 +178,24 @@ class Engine:
             steps = self.ledger.steps(run.id)
             unreviewed = self._look_again(run, steps) if resumed else []
             error = self._go(run, steps, options, unreviewed)
-            word = outcome.result(steps, error)
-            self.ledger.close(run.id, word, {"why": vault.redact(error.what)} if error else {})
+            word, error = self.close(run, outcome.result(steps, error), error, touched=any(step.touched for step in steps))
         return self._told(run, word, steps, error)
+
+    def close(self, run: Run, word: Result, error: OpsctlError | None, *, touched: bool) -> tuple[Result, OpsctlError | None]:
+        """Record how a run ended, and return that; where it can't be recorded and the run has `touched` something, it is unknown."""
+        try:
+            self.ledger.close(run.id, word, {"why": vault.redact(error.what)} if error else {})
+        except LedgerFailed as cause:
+            if not touched:
+                raise error or cause from cause
+            if not isinstance(error, OutcomeUnknown):
+                what = f"{error.what} " if error and error.what != cause.what else ""
+                error = Unrecorded(
+                    f"{what}The end of run {run.id}, which has changed something, can't be recorded. {cause.what}",
+                    f"{cause.next.rstrip('.')}; then: opsctl runs resume {run.id}",
+                )
+            return "unknown", error
+        return word, error
 
     def _look_again(self, run: Run, steps: list[Step]) -> list[int]:
         """Put back what was found done, or was skipped, behind a step that isn't done: by now it may be otherwise.

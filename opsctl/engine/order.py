@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from opsctl.changes.base import Change
 from opsctl.engine.ledger.rows import ENDED, Step
-from opsctl.errors import Incomplete, Interrupted, LedgerFailed, OpsctlError, OutcomeUnknown, WrongPlace
+from opsctl.errors import Incomplete, Interrupted, LedgerFailed, OpsctlError, OutcomeUnknown, Unrecorded, WrongPlace
 
-STOPS_ALL = (Interrupted, LedgerFailed, WrongPlace)
+STOPS_ALL = (Interrupted, LedgerFailed, Unrecorded, WrongPlace)
 """Errors that end the run even where the step that met them is independent."""
 
 

@@ -25,12 +25,14 @@ from opsctl.errors import (
     CredentialsInvalid,
     Denied,
     Interrupted,
+    LedgerFailed,
     LockHeld,
     OpsctlError,
     OutcomeUnknown,
     PartlyMade,
     Refused,
     SystemFailed,
+    Unrecorded,
     Waiting,
 )
 from opsctl.errors import Moved as MovedError
@@ -48,6 +50,8 @@ TRIES = 5
 """How often in one process a call without an answer is made, where its token or its probe makes that safe."""
 VAIN = 3
 """How many passes in a row may make nothing: another's work, or a count that is only an estimate, explains one or two."""
+LONGER = 0.25
+"""By which part of the time that a call was given, without an answer, it is waited for longer."""
 SHORTEST_PAUSE = 0.01
 
 Turn = Literal["ended", "look again", "wait"]
@@ -83,6 +87,7 @@ class Runner:
         self.order = Order()
         self._unanswered: Counter[int] = Counter()
         self._vain: Counter[int] = Counter()
+        self._arrives: dict[int, float] = {}
         self._batches: dict[int, str] = {}
         self._here = threading.local()
         self._wish: tuple[float, str | None] = (0.0, None)
@@ -131,8 +136,18 @@ class Runner:
         if step.change.telling == "blind" and step.state in ("begun", "unknown"):
             self._end(step, "unknown", "it was begun, and nobody can tell from outside whether it happened")
             raise self._unknown(step)
-        with self._locked(step) as lease:
-            self._until_true(step, lease)
+        try:
+            with self._locked(step) as lease:
+                self._until_true(step, lease)
+        except LedgerFailed as cause:
+            raise self._unrecorded(step, cause) from cause
+
+    def _unrecorded(self, step: Step, cause: LedgerFailed) -> OpsctlError:
+        """What a failure of the ledger means for a step: `step.state` is the last state that was recorded."""
+        if step.state not in ("begun", "made"):
+            return cause
+        told = f"{step.change.target}: it was begun, and what came of it can't be recorded. {cause.what}"
+        return Unrecorded(told, f"{cause.next.rstrip('.')}; then: opsctl runs resume {self.run.id}")
 
     @contextmanager
     def _locked(self, step: Step) -> Iterator[Lease]:
@@ -199,6 +214,8 @@ class Runner:
                 self.watcher.note(step, note)
                 if step.state == "begun":
                     self._mark(step, "made", {"note": note}, lease)
+            case _ if step.state == "begun":
+                self.watcher.note(step, "no answer came to its call; waiting until the call can't take effect any more")
             case _:
                 self.watcher.note(step, "made; waiting until it shows")
         return "wait"
@@ -248,7 +265,16 @@ class Runner:
     def _seen_later(self, step: Step) -> bool:
         if step.state == "made":
             return not step.change.repeats
-        return step.begun is not None and abs(self.read.now() - step.begun) < timedelta(seconds=step.change.lag)
+        if step.begun is None:
+            return False
+        since = abs(self.read.now() - step.begun).total_seconds()
+        return since < step.change.lag or self._under_way(step, since)
+
+    def _under_way(self, step: Step, since: float) -> bool:
+        """Whether a call without an answer may still take effect; with a token, sending it again has no second effect."""
+        if step.state not in ("begun", "unknown") or step.change.telling == "token" or not step.change.under_way:
+            return False
+        return since < step.change.under_way * self.tempo or self.monotonic() < self._arrives.get(step.seq, 0)
 
     def _make(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
         """Write the intent, make the one effecting call, write what came of it."""
@@ -259,6 +285,7 @@ class Runner:
         step.begun = self.read.now()
         self._batches.pop(step.seq, None)
         self._mark(step, "begun", {"attempt": self._token(step)}, lease)
+        started = self.monotonic()
         try:
             answer = step.change.apply(self.write, self._token(step))
         except (Waiting, Refused, Interrupted) as stop:
@@ -271,6 +298,8 @@ class Runner:
             self._end(step, "failed", no.what, lease)
             raise
         except OutcomeUnknown as cause:
+            ended = self.monotonic()
+            self._arrives[step.seq] = ended + (ended - started) * LONGER
             if self._part(step, cause):
                 self._mark(step, "begun", {"evidence": step.evidence}, lease)
             if step.change.telling == "blind":

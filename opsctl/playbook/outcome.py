@@ -68,6 +68,11 @@ def _step(history: History, number: int) -> dict[str, Any]:
     return told | {name: detail[name] for name in SHOWN if name in detail}
 
 
+def touched(ledger: Ledger, run: Run) -> bool:
+    """Whether a step of a playbook's run changed something, or may have."""
+    return any(step.touched for child in ledger.runs("parent = ?", run.id) for step in ledger.steps(child.id))
+
+
 def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None) -> Result:
     """Sum up a playbook's run in one word."""
     states = {str(detail["state"]) for detail in history.ended.values()}

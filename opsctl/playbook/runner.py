@@ -150,7 +150,7 @@ def _through(invocation: Invocation, run: Run, history: History, options: Option
     except OpsctlError as caught:
         error = caught
     word = outcome.result(engine.ledger, run, history, error)
-    engine.ledger.close(run.id, word, {"why": error.what} if error else {})
+    word, error = engine.close(run, word, error, touched=outcome.touched(engine.ledger, run))
     came = outcome.told(engine.ledger, run, history, word, error)
     for left in came.left:
         invocation.watcher.says(f"  not done: {visible(left)}")

@@ -56,7 +56,10 @@ def test_a_full_disk_between_effects(world: World, calls: int) -> None:
     """`calls` records are kept: intent, acceptance and proof of the first change, then those of the second."""
     done = world.opsctl(*SCALE, before=full_after("put", calls))
 
-    assert "can't be written" in plain(done, 1)
+    said = plain(done, 6 if calls else 1)
+    assert "can't be written" in said
+    assert ("can't be recorded" in said) == bool(calls)
+    assert done.json["result"] == ("unknown" if calls else "failed")
     assert world.service("api")["desiredCount"] == (4 if calls else 2)
     assert world.bounds() == ((4, 10) if calls >= 4 else (2, 10))
     active = world.opsctl("-o", "json", "runs", "list", "--active", check=0).json
@@ -69,7 +72,7 @@ def test_a_full_disk_between_effects(world: World, calls: int) -> None:
 
 
 def test_a_full_disk_when_a_run_closes(world: World) -> None:
-    plain(world.opsctl(*SCALE, before=full_after("close", 0)), 1)
+    assert "can't be recorded" in plain(world.opsctl(*SCALE, before=full_after("close", 0)), 6)
     run = runs(world)[0]["run"]
     assert world.opsctl("-o", "json", "runs", "resume", run, check=0).json["result"] == "changed"
     assert world.opsctl("runs", "verify", check=0)

@@ -86,9 +86,10 @@ def _first(path: Path, gate: multiprocessing.synchronize.Barrier, told: multipro
 
 
 def test_the_first_use_by_many_at_once_is_waited_for(path: Path) -> None:
-    fork, many = multiprocessing.get_context("fork"), 20
-    gate, told = fork.Barrier(many), fork.Queue()
-    children = [fork.Process(target=_first, args=(path, gate, told)) for _ in range(many)]
+    # Not forked: the threads of other tests may hold a lock at that moment.
+    fresh, many = multiprocessing.get_context("spawn"), 6
+    gate, told = fresh.Barrier(many), fresh.Queue()
+    children = [fresh.Process(target=_first, args=(path, gate, told), daemon=True) for _ in range(many)]
     for child in children:
         child.start()
     assert [told.get(timeout=120) for _ in children] == [""] * many
