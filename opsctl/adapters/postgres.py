@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from opsctl.adapters import certificates, database
+from opsctl.adapters import certificates, database, reader_rights
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.database import Row
 from opsctl.adapters.place import loopback, only_here
-from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OpsctlError, Refused, SystemFailed, Untrusted, WrongPlace
+from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OpsctlError, SystemFailed, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -39,28 +39,6 @@ OLDEST_LIBPQ = 160_000
 SESSION = {"timezone": "UTC", "datestyle": "ISO", "intervalstyle": "postgres", "idle_in_transaction_session_timeout": "60s"}
 # These come as text from the Data API, so that both drivers answer the same.
 AS_TEXT = ("interval", "inet", "cidr", "time", "timetz")
-
-# What a read-only session doesn't stop, the role has to: it may read everything, and do nothing.
-POWERS = [
-    "pg_signal_backend",
-    "pg_signal_autovacuum_worker",
-    "pg_write_all_data",
-    "pg_execute_server_program",
-    "pg_write_server_files",
-    "pg_maintain",
-    "rds_superuser",
-]
-READERS_RIGHTS = """
-SELECT current_user::text AS role, rolsuper AS superuser, rolcreaterole OR rolcreatedb AS creates,
-       ARRAY(SELECT rolname::text FROM pg_roles AS power
-             WHERE rolname = ANY(%(powers)s) AND pg_has_role(power.oid, 'MEMBER')) AS powers,
-       (SELECT format('%%I.%%I', nspname, relname)
-        FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
-        WHERE relkind IN ('r', 'p', 'v', 'f') AND nspname <> 'information_schema' AND nspname !~ '^pg_'
-          AND (has_table_privilege(relation.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
-               OR has_any_column_privilege(relation.oid, 'INSERT, UPDATE')) LIMIT 1) AS writable
-FROM pg_roles WHERE rolname = current_user
-"""
 
 TURNED_AWAY = re.compile(
     r"server does not support SSL.*|SSL error: .*certificate.*|server certificate for .*|could not get server's host name.*"
@@ -211,12 +189,18 @@ class Postgres(Adapter):
             connection = self._connect()
             if not self.writing:
                 try:
-                    _only_reader(connection)
+                    self._only_reads(connection)
                 except BaseException:
                     connection.close()
                     raise
             self._open = connection
         return self._open
+
+    def _only_reads(self, connection: psycopg.Connection[Row]) -> None:
+        """Raise Refused when the connected role may do more than read."""
+        rights = connection.execute(reader_rights.QUERY, self._bound(reader_rights.PARAMETERS)).fetchone()
+        assert rights is not None
+        reader_rights.only_reads(rights)
 
     def _connect(self) -> psycopg.Connection[Row]:
         import psycopg
@@ -334,24 +318,6 @@ def no_pg_variables() -> Iterator[None]:
             yield
         finally:
             os.environ.update(kept)
-
-
-def _only_reader(connection: psycopg.Connection[Row]) -> None:
-    """Raise Refused when the connected role may do more than read."""
-    rights = connection.execute(READERS_RIGHTS, {"powers": POWERS}).fetchone()
-    if rights is None:
-        raise Refused("The reading role is not listed by the database: nothing was read.", "Look at its login.")
-    too_much = [
-        *(["it is a superuser"] if rights["superuser"] else []),
-        *(["it may create roles or databases"] if rights["creates"] else []),
-        *([f"it has {', '.join(rights['powers'])}"] if rights["powers"] else []),
-        *([f"it may write {rights['writable']}"] if rights["writable"] else []),
-    ]
-    if too_much:
-        raise Refused(
-            f"The reading role {rights['role']} may do more than read: {'; '.join(too_much)}. Nothing was read.",
-            "Point [database] reader at a role that has only this: GRANT pg_monitor, pg_read_all_data TO opsctl_reader",
-        )
 
 
 def _same_types(connection: psycopg.Connection[Row]) -> None:

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from opsctl.adapters import database
+from opsctl.adapters import database, reader_rights
 from opsctl.adapters.aws.failures import TURNED_AWAY
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.database import Busy, Row
@@ -156,7 +156,8 @@ class RdsData(Adapter):
             self._transaction = self._begin()
             self._run("SET TRANSACTION READ ONLY", {}, effect=False)
             # PostgreSQL lets no transaction become READ WRITE again after its first query.
-            self._run("SELECT 1", {}, effect=False)
+            (rights,) = _rows(self._run(reader_rights.QUERY, reader_rights.PARAMETERS, effect=False))
+            reader_rights.only_reads(rights)
         return self._run(text, params, effect=False)
 
     def _begin(self) -> str:

@@ -103,6 +103,83 @@ def test_one_writable_column_is_enough_to_be_refused(endpoint, writing, reading)
         reading.query("SELECT 1")
 
 
+GRANTS = [
+    ("GRANT UPDATE (is_active) ON users TO opsctl_reader", r"may write public\.users"),
+    ("GRANT TRUNCATE ON users TO opsctl_reader", r"may write public\.users"),
+    ("GRANT INSERT ON users TO PUBLIC", r"may write public\.users"),
+    ("GRANT USAGE ON SEQUENCE refresh_sessions_id_seq TO opsctl_reader", r"may advance public\.refresh_sessions_id_seq"),
+    ("GRANT safawinet TO opsctl_reader WITH INHERIT FALSE", r"may write public\."),
+    ("GRANT pg_signal_backend TO opsctl_reader WITH INHERIT FALSE", "it has pg_signal_backend"),
+    ("GRANT pg_maintain TO opsctl_reader", "it has pg_maintain"),
+    ("GRANT EXECUTE ON FUNCTION pg_reload_conf TO opsctl_reader", "may call pg_reload_conf"),
+    ("GRANT EXECUTE ON FUNCTION pg_promote TO PUBLIC", "may call pg_promote"),
+    (
+        "CREATE FUNCTION public.wipe(who bigint) RETURNS void LANGUAGE sql SECURITY DEFINER AS"
+        " 'DELETE FROM public.refresh_sessions WHERE user_id = who'",
+        r"may call public\.wipe\(who bigint\), which runs with its owner's rights",
+    ),
+    ("ALTER ROLE opsctl_reader CREATEROLE", "may create roles"),
+]
+BACK = [
+    "ALTER ROLE opsctl_reader NOCREATEROLE",
+    "REVOKE safawinet, pg_signal_backend, pg_maintain FROM opsctl_reader",
+    "REVOKE EXECUTE ON FUNCTION pg_reload_conf FROM opsctl_reader",
+    "REVOKE EXECUTE ON FUNCTION pg_promote FROM PUBLIC",
+    "REVOKE ALL ON users FROM PUBLIC",
+    "REVOKE UPDATE (is_active), TRUNCATE ON users FROM opsctl_reader",
+    "REVOKE ALL ON SEQUENCE refresh_sessions_id_seq FROM opsctl_reader",
+    "DROP FUNCTION IF EXISTS public.wipe(bigint)",
+]
+
+
+@pytest.fixture
+def owner(endpoint, superuser):
+    made = Postgres(endpoint(**superuser), writing=True)
+    yield made
+    for statement in BACK:
+        made.execute(statement)
+    made.close()
+
+
+@pytest.mark.parametrize("driver", ["postgres", "rds-data"])
+@pytest.mark.parametrize(("grant", "told"), GRANTS)
+def test_any_right_beyond_reading_is_refused_over_both_drivers(systems, owner, driver, grant, told):
+    reading = systems(writing=False, replace={'driver = "postgres"': f'driver = "{driver}"'}).database
+    assert reading.query("SELECT 1 AS one") == [{"one": 1}]
+    reading.close()
+    owner.execute(grant)
+    with pytest.raises(Refused, match=told) as refused:
+        reading.query("SELECT 1")
+    assert refused.value.next
+    reading.close()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "CREATE FUNCTION public.wipe(who bigint) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT who'",
+        "CREATE FUNCTION public.wipe(who bigint) RETURNS bigint LANGUAGE sql AS 'SELECT who'",
+    ],
+)
+@pytest.mark.parametrize("driver", ["postgres", "rds-data"])
+def test_a_function_that_can_not_write_is_no_right_to_write(systems, owner, driver, function):
+    owner.execute(function)
+    reading = systems(writing=False, replace={'driver = "postgres"': f'driver = "{driver}"'}).database
+    assert reading.query("SELECT 1 AS one") == [{"one": 1}]
+    reading.close()
+
+
+@pytest.mark.parametrize("driver", ["postgres", "rds-data"])
+@pytest.mark.parametrize("secret", ["safawinet/prod/database", "safawinet/prod/database-rescue"])
+def test_the_owners_secret_is_no_readers(systems, driver, secret):
+    replace = {
+        'driver = "postgres"': f'driver = "{driver}"',
+        'reader = { aws = "safawinet/prod/database-reader" }': f'reader = {{ aws = "{secret}" }}',
+    }
+    with pytest.raises(Refused, match="may do more than read"):
+        systems(writing=False, replace=replace).database.query("SELECT 1")
+
+
 def test_the_reader_sees_what_others_do(reading, writing):
     writing.query("SELECT 1")
     seen = reading.query("SELECT query FROM pg_stat_activity WHERE usename = 'safawinet' AND application_name = 'opsctl'")
