@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import grp
 import os
 import platform
@@ -73,12 +72,8 @@ def user_name(uid: int) -> str:
 
 
 def operator() -> str:
-    """Who runs this, and where: `jo@laptop`."""
-    try:
-        who = getpass.getuser()
-    except (OSError, KeyError):
-        who = f"uid {os.getuid()}"
-    return f"{who}@{platform.node()}"
+    """Who runs this, and where: `jo@laptop`. It is the user id's name: variables such as LOGNAME or SUDO_USER name anybody."""
+    return f"{user_name(os.getuid())}@{platform.node()}"
 
 
 def caller() -> Caller:

@@ -45,6 +45,10 @@ _SLACK_KEY = re.compile(r"(/slack/services/)\S+")
 class Aws(Protocol):
     """What the AWS part offers beside its application."""
 
+    def guarded(self, app: WSGIApp) -> WSGIApp:
+        """The application behind the check of signatures."""
+        ...
+
     def measure_connections(self, count: int) -> None:
         """Have RDS count so many connections to the writer, in this minute's metric."""
         ...
@@ -182,7 +186,8 @@ def serve(folder: Path) -> None:
     faults = Faults()
     world = build_world(folder, held)
     for name, part in world.parts.items():
-        _listen(held.ports[name], FaultyApp(part, faults))
+        app = FaultyApp(part, faults)
+        _listen(held.ports[name], cast(Aws, part).guarded(app) if name == "aws" else app)
     # The control port comes last: who gets an answer there finds all of them listening.
     control = Control(world, Sizes(held.users, held.sessions), faults)
     _listen(held.ports[CONTROL], control.app)

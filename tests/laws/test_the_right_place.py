@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+
 import pytest
 from scenarios import Rehearsed, each, some
 from world import World
@@ -126,3 +129,14 @@ def test_a_secret_of_another_account_is_refused(world: World, old: str, new: str
     world.configure(replace={old: new.format("arn:aws:secretsmanager:us-east-1:999999999999:secret:theirs-AbCdEf")})
     refused = world.opsctl("service", "status", check=2)
     assert f"{key}: expected a secret of account 123456789012, got one of 999999999999" in refused.err
+
+
+def test_the_operator_is_whom_the_system_knows(world: World) -> None:
+    """Variables name anybody."""
+    names = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"), "ceo")
+    world.opsctl("service", "scale", "api", "3", "-y", env=names, check=0)
+    (run,) = world.opsctl("-o", "json", "runs", "list", check=0).json
+    assert run["operator"].startswith(f"{pwd.getpwuid(os.getuid()).pw_name}@")
+    shown = world.opsctl("runs", "show", run["run"], check=0).out
+    assert "ceo" not in shown
+    assert "user/oncall" in shown

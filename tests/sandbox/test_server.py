@@ -9,12 +9,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from opsctl.errors import ConfigurationError
@@ -205,3 +209,91 @@ def test_every_part_answers_on_loopback(world: tuple[Path, dict[str, str]]) -> N
     rows = lifecycle.status(world[0])
     assert [row.part for row in rows] == ["postgres", "valkey", "aws", "api", "hubspot", "hh", "ghcr", "notices"]
     assert all(row.address.startswith("127.0.0.1:") and row.state == "running" for row in rows)
+
+
+def signed(facts: dict[str, str], secret: str, service: str = "ecs", **config: Any) -> Any:
+    return boto3.client(
+        service,
+        region_name="us-east-1",
+        endpoint_url=facts["aws"],
+        aws_access_key_id=facts["access_key_id"],
+        aws_secret_access_key=secret,
+        config=Config(retries={"total_max_attempts": 1}, **config),
+    )
+
+
+CALLS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("ecs", "list_clusters", {}, "InvalidSignatureException"),
+    ("secretsmanager", "get_secret_value", {"SecretId": "safawinet/prod/jwt"}, "InvalidSignatureException"),
+    ("sts", "get_caller_identity", {}, "SignatureDoesNotMatch"),
+    ("iam", "list_users", {}, "SignatureDoesNotMatch"),
+    ("lambda", "get_function_configuration", {"FunctionName": "arn:aws:lambda:us-west-2:1:function:x"}, "InvalidSignatureException"),
+    ("cloudwatch", "describe_alarms", {}, ""),
+]
+
+
+@pytest.mark.parametrize(("service", "operation", "given", "code"), CALLS)
+def test_the_published_key_id_opens_nothing(
+    world: tuple[Path, dict[str, str]], service: str, operation: str, given: Any, code: str
+) -> None:
+    for secret in ("no-key", "sandbox"):
+        with pytest.raises(ClientError) as refused:
+            getattr(signed(world[1], secret, service), operation)(**given)
+        found = refused.value.response["Error"]["Code"]
+        assert found == code or (not code and "Signature" in found)
+
+
+def test_a_key_that_a_role_lent_has_a_secret_too(world: tuple[Path, dict[str, str]]) -> None:
+    facts = world[1]
+    role = aws_client("iam", facts).list_roles()["Roles"][0]["Arn"]
+    lent = aws_client("sts", facts).assume_role(RoleArn=role, RoleSessionName="me")["Credentials"]
+
+    def who(secret: str) -> str:
+        client = boto3.client(
+            "sts",
+            region_name="us-east-1",
+            endpoint_url=facts["aws"],
+            aws_access_key_id=lent["AccessKeyId"],
+            aws_secret_access_key=secret,
+            aws_session_token=lent["SessionToken"],
+        )
+        return str(client.get_caller_identity()["Arn"])
+
+    assert "assumed-role" in who(lent["SecretAccessKey"])
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        who(lent["SecretAccessKey"][::-1])
+
+
+TARGET = {"X-Amz-Target": "AmazonEC2ContainerServiceV20141113.ListClusters", "Content-Type": "application/x-amz-json-1.1"}
+
+
+def sign(facts: dict[str, str], body: bytes, ago: int = 0) -> dict[str, str]:
+    """The headers of a call that was signed some seconds ago."""
+    request = AWSRequest("POST", facts["aws"] + "/", dict(TARGET), body)
+    stamp = datetime.now(UTC) - timedelta(seconds=ago)
+    auth = SigV4Auth(Credentials(facts["access_key_id"], facts["secret_access_key"]), "ecs", "us-east-1")
+    request.context["timestamp"] = request.headers["X-Amz-Date"] = stamp.strftime("%Y%m%dT%H%M%SZ")
+    canonical = auth.canonical_request(request)
+    names = auth.signed_headers(auth.headers_to_sign(request))
+    signature = auth.signature(auth.string_to_sign(request, canonical), request)
+    said = f"AWS4-HMAC-SHA256 Credential={auth.scope(request)}, SignedHeaders={names}, Signature={signature}"
+    return {**dict(request.headers.items()), "Authorization": said}
+
+
+def posted(facts: dict[str, str], headers: dict[str, str], body: bytes) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(facts["aws"] + "/", body, headers), timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code
+
+
+def test_a_signature_is_for_its_content_and_its_time(world: tuple[Path, dict[str, str]]) -> None:
+    facts = world[1]
+    assert posted(facts, sign(facts, b"{}"), b"{}") == 200
+    assert posted(facts, sign(facts, b"{}"), b'{"maxResults": 1}') == 400
+    assert posted(facts, sign(facts, b"{}", ago=600), b"{}") == 400
+    other = {**sign(facts, b"{}"), "X-Amz-Target": "AmazonEC2ContainerServiceV20141113.ListServices"}
+    assert posted(facts, other, b"{}") == 400
+    unsigned = {name: value for name, value in sign(facts, b"{}").items() if name != "Authorization"}
+    assert posted(facts, unsigned, b"{}") in (400, 403)

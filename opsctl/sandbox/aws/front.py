@@ -29,12 +29,13 @@ from opsctl.sandbox.aws.rdsdata import RdsData
 from opsctl.sandbox.aws.secretsmanager import SecretsManager
 from opsctl.sandbox.aws.seed import Seed, fill_facts
 from opsctl.sandbox.aws.shields import Shields
+from opsctl.sandbox.aws.signatures import Signed
 from opsctl.sandbox.aws.sns_signing import Signer
 from opsctl.sandbox.aws.sts import Sts, check_key
 from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.trail import Trail
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, error_answer, json_answer, read_request, send
-from opsctl.sandbox.parts import Part, World
+from opsctl.sandbox.parts import Part, World, WSGIApp
 from opsctl.sandbox.web import Handler
 from opsctl.sandbox.web import answer as done
 
@@ -119,6 +120,15 @@ class AwsPart:
             answer = error_answer(request, error)
         self.trail.note(request, answer)
         return send(answer, start_response)
+
+    def guarded(self, app: WSGIApp) -> WSGIApp:
+        """The application behind the check of signatures, so that a key's id alone, which is published, opens nothing."""
+        return Signed(app, self._secret_of)
+
+    def _secret_of(self, key: str) -> str | None:
+        if key == self._world.facts["access_key_id"]:
+            return self._world.facts["secret_access_key"]
+        return self._lent_keys().get(key) if key.startswith("ASIA") else None
 
     def operation(self, environ: Mapping[str, Any]) -> str:
         """The call's name for fault rules, such as `ecs.UpdateService`: the signing name of the service and the operation."""
@@ -234,11 +244,12 @@ class AwsPart:
                 message = f"Secret {arn} is not JSON with username and password."
                 raise AwsError("BadRequestException", message) from error
 
-    def _lent_keys(self) -> set[str]:
+    def _lent_keys(self) -> dict[str, str]:
+        """The keys that AssumeRole lent, with their secrets."""
         from moto.sts.models import sts_backends
 
         lent = sts_backends[ACCOUNT]["aws"].assumed_roles
-        return {role.access_key_id for role in lent}
+        return {role.access_key_id: role.secret_access_key for role in lent}
 
 
 def _as_answer(value: Mapping[str, Any] | Answer) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from opsctl.sandbox.aws.names import ACCOUNT
@@ -29,7 +29,7 @@ class Sts:
         return query_answer(request, _NAMESPACE, result)
 
 
-def check_key(request: Request, own_key: str, lent_keys: Callable[[], set[str]]) -> None:
+def check_key(request: Request, own_key: str, lent_keys: Callable[[], Collection[str]]) -> None:
     """Refuse a key that isn't the sandbox's own or one of `lent_keys` (by AssumeRole), with the code its protocol has.
 
     Query services say InvalidClientTokenId and ExpiredToken, the others UnrecognizedClientException and
