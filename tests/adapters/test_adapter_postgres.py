@@ -274,7 +274,7 @@ def test_a_connection_lost_before_the_commit_leaves_no_doubt(writing):
             writing.execute("DELETE FROM refresh_sessions WHERE user_id = 3")
             writing.execute(END_ITSELF)
 
-    with pytest.raises(SystemFailed, match="Nothing was committed"):
+    with pytest.raises(SystemFailed, match="Its transaction was not committed"):
         delete_and_end()
     assert writing.query("SELECT count(*) > 0 AS there FROM refresh_sessions WHERE user_id = 3") == [{"there": True}]
 
