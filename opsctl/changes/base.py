@@ -29,11 +29,17 @@ class Done(Struct, frozen=True):
 
 
 class Pending(Struct, frozen=True):
-    """The world is as reviewed and the change may be made; it affects `count` of `unit`."""
+    """The world is as reviewed and the change may be made; it affects `count` of `unit`.
+
+    `unguarded` says what a guard couldn't look at, where the change isn't made without that; `next` how to have it look, or go on all the
+    same. The plan is shown, and refused.
+    """
 
     count: int
     unit: str
     note: str = ""
+    unguarded: str = ""
+    next: str = ""
 
 
 class Settling(Struct, frozen=True):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from msgspec import Struct
+
 from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Skipped
-from opsctl.errors import NotFound, Refused
+from opsctl.errors import NotFound, Refused, SystemFailed
 from opsctl.shell import Variable, expect
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.ecs import Deployment, ServiceState, Task
+    from opsctl.adapters.aws.ecs import Container, Deployment, ServiceState, Task
     from opsctl.config import Environment
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
@@ -42,7 +44,16 @@ class ServiceChange(Change, frozen=True, kw_only=True):
 class Redeploy(ServiceChange, frozen=True, kw_only=True):
     """No task is older than `since`: a completed deployment was created after it, no older task runs, and the service is healthy."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"ecs:UpdateService", "ecs:DescribeServices", "ecs:DescribeTasks"})
+    permissions: ClassVar[frozenset[str]] = frozenset(
+        {
+            "ecs:UpdateService",
+            "ecs:DescribeServices",
+            "ecs:ListTasks",
+            "ecs:DescribeTasks",
+            "ecs:DescribeTaskDefinition",
+            "ecr:DescribeImages",
+        }
+    )
     width: ClassVar[int] = 4
     poll: ClassVar[float] = 1
 
@@ -70,22 +81,26 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         if why := _taken_back(state, primary, self.since):
             return Failed(why, state.running, "tasks")
         if primary.created <= self.since:
-            self._same_image(read)
-            return Pending(state.running, "tasks", self._unwell(read))
+            images = Images.judged(self, read, state)
+            images.refuse_new_code(self.name)
+            note = "; ".join(filter(None, (self._unwell(read), images.told)))
+            return Pending(state.running, "tasks", note, images.unseen, images.next)
         old = self._old(read, primary)
-        if primary.rollout_state == "COMPLETED" and not old:
+        if state.rollout == "COMPLETED" and not old:
             if unwell := self._unwell(read):
                 return Settling(f"every task is new, and {unwell}")
             well = "; its health check says yes" if self.health else ""
             return Done(f"deployment {primary.id} completed {primary.updated:%H:%M:%S} UTC, and no older task runs{well}", primary.updated)
         event = f"; {state.events[0].message}" if state.events else ""
-        return Settling(f"{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
+        known = state.rollout in ("IN_PROGRESS", "COMPLETED")
+        strange = "" if known else f"ECS calls its rollout {state.rollout or 'nothing'}, which opsctl doesn't know; "
+        return Settling(f"{strange}{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
 
     def fit(self, read: Systems) -> None:
         """Raise Refused where nothing would be replaced and the service is sick all the same: it would only be waited for."""
         state = read.ecs.service(self.cluster, self.service)
         primary = state.primary
-        if state.desired == 0 or primary is None or primary.created <= self.since or primary.rollout_state != "COMPLETED":
+        if state.desired == 0 or primary is None or primary.created <= self.since or state.rollout != "COMPLETED":
             return
         if not self._old(read, primary) and (unwell := self._unwell(read)):
             raise Refused(
@@ -101,21 +116,13 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         found = read.health(self.health) if self.health else None
         return "" if found is None or found.ok else f"its health check says no: {found.detail}"
 
-    def _same_image(self, read: Systems) -> None:
-        if self.accept_new_image:
-            return
-        tasks = read.ecs.tasks(self.cluster, self.service, draining=False)
-        for image, runs in dict.fromkeys((task.image, task.image_digest) for task in tasks):
-            now = read.ecr.digest(image)
-            if now and runs and now != runs:
-                raise Refused(
-                    f"{image} now means {now[:19]}, and {self.name} runs {runs[:19]}: redeploying would bring new code.",
-                    "If that is wanted, add --accept-new-image; else point the tag back.",
-                )
-
     def apply(self, write: Systems, token: str) -> Evidence:
         """UpdateService with forceNewDeployment; the image is looked at once more, since a rollout that failed is planned without."""
-        self._same_image(write.found_by)
+        read = write.found_by
+        images = Images.judged(self, read, read.ecs.service(self.cluster, self.service))
+        images.refuse_new_code(self.name)
+        if images.unseen:
+            raise Refused(images.unseen, images.next)
         write.ecs.redeploy(self.cluster, self.service)
         return {}
 
@@ -132,6 +139,62 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
             raw.learn("now", self._look(environment), f"services[0].{primary}"),
             expect(Variable("now"), Variable("deployment"), f"The rollout of {self.name} was taken back, or another one came after it."),
         ]
+
+
+class Images(Struct, frozen=True):
+    """What the images of a service's task definition mean now, beside what its tasks run.
+
+    `new` are those that mean new code, `unjudged` why others can't be compared, `unseen` why a look at them isn't allowed or failed.
+    """
+
+    new: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    unseen: str = ""
+
+    @classmethod
+    def judged(cls, change: Redeploy, read: Systems, state: ServiceState) -> Images:
+        """Compare every container, unless new code is accepted."""
+        if change.accept_new_image:
+            return cls()
+        try:
+            tasks = read.ecs.tasks(change.cluster, change.service, draining=False)
+            if not tasks:
+                return cls(unjudged=("no task runs with which the images could be compared",))
+            found = [_compared(read, each, tasks) for each in read.ecs.task_definition(state.task_definition).containers]
+        except NotFound:
+            raise
+        except SystemFailed as cause:
+            return cls(unseen=f"Whether the images of {change.name} mean new code could not be looked at: {cause.what}")
+        return cls(tuple(new for new, _ in found if new), tuple(dict.fromkeys(why for _, why in found if why)))
+
+    @property
+    def told(self) -> str:
+        """What the plan says of those that can't be judged."""
+        return f"may bring new code: {'; '.join(self.unjudged)}" if self.unjudged else ""
+
+    @property
+    def next(self) -> str:
+        """How to go on without a look."""
+        return "Ask for the permission or try again; to go on without the look, add --accept-new-image" if self.unseen else ""
+
+    def refuse_new_code(self, name: str) -> None:
+        """Raise Refused where an image means new code."""
+        if self.new:
+            raise Refused(
+                f"{'; '.join(self.new)}: redeploying {name} would bring new code.",
+                "If that is wanted, add --accept-new-image; else point the tag back.",
+            )
+
+
+def _compared(read: Systems, container: Container, tasks: list[Task]) -> tuple[str, str]:
+    """In what a container's image would bring new code, or why that can't be judged; both empty where it brings none."""
+    now, runs = read.ecr.digest(container.image), {task.digest(container.name) for task in tasks}
+    if now is None:
+        return "", f"{container.image} is in no ECR repository that could be asked"
+    if runs <= {None}:
+        return "", f"ECS doesn't say which {container.image} runs"
+    other = next((run for run in runs if run and run != now), None)
+    return (f"{container.image} now means {now[:19]}, and {container.name} runs {other[:19]}", "") if other else ("", "")
 
 
 def _taken_back(state: ServiceState, primary: Deployment, since: datetime) -> str:

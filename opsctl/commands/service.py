@@ -99,7 +99,7 @@ def _row(systems: Systems, name: str) -> dict[str, Any]:
         "desired": state.desired,
         "running": state.running,
         "pending": state.pending,
-        "deployment": primary.rollout_state if primary else "none",
+        "deployment": state.rollout or "none",
         "since": primary.created if primary else None,
         "event": state.events[0].message if state.events else "",
     }
@@ -180,7 +180,7 @@ def scale(systems: Systems, name: str, count: int) -> Iterator[Change]:
 
 @service.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--accept-new-image", is_flag=True, help="Go on though an image's tag now means new code.")
+@click.option("--accept-new-image", is_flag=True, help="Go on though an image's tag now means new code, or that can't be looked at.")
 @changes
 def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -> Iterator[Change]:
     """Replace the tasks of services that are older than a secret they consume (with --again: all of them)."""

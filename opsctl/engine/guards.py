@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 def stand(plan: Plan) -> None:
-    """Raise Moved if some change of the plan found the world neither as reviewed nor as wanted."""
+    """Raise Moved if some change of the plan found the world neither as reviewed nor as wanted; Refused if a guard couldn't look."""
     for planned in plan.changes:
         if planned.state == "moved":
             raise Moved(f"{planned.change.target}: {planned.why}.", "Look again, then plan anew.")
+        if planned.unguarded:
+            raise Refused(f"{planned.change.target}: {planned.unguarded}", planned.next)
 
 
 def limit(read: Systems, options: Options) -> int:

@@ -29,7 +29,10 @@ KINDS_AT_ONCE = 8
 
 
 class Planned(Struct, kw_only=True):
-    """One change of a plan and what was found; `after` is the earlier change that it rests on, which has yet to be made."""
+    """One change of a plan and what was found; `after` is the earlier change that it rests on, which has yet to be made.
+
+    `unguarded` is what a guard couldn't look at, and `next` how to go on.
+    """
 
     seq: int
     change: Change
@@ -39,6 +42,8 @@ class Planned(Struct, kw_only=True):
     count: int = 0
     unit: str = ""
     after: int | None = None
+    unguarded: str = ""
+    next: str = ""
 
     @property
     def pending(self) -> bool:
@@ -181,8 +186,9 @@ def _find(change: Change, read: Systems) -> Finding | OpsctlError:
 
 def _planned(seq: int, change: Change, found: Finding | OpsctlError) -> Planned:
     match found:
-        case Pending(count, unit, note):
-            return Planned(seq=seq, change=change, state="pending", why=note, count=count, unit=unit)
+        case Pending(count, unit, note, unguarded, next):
+            why = "; ".join(filter(None, (note, unguarded and f"refused: {unguarded.rstrip('.')}")))
+            return Planned(seq=seq, change=change, state="pending", why=why, count=count, unit=unit, unguarded=unguarded, next=next)
         case Done(why, at):
             return Planned(seq=seq, change=change, state="done", why=why, at=at)
         case Settling(note):

@@ -336,6 +336,8 @@ class Runner:
         """Refuse what wasn't reviewed, what grew beyond what was, and what is above the limit where it couldn't be counted before."""
         if step.seq in self.unreviewed:
             raise MovedError(f"{step.change.target}: it was done when the plan was reviewed, and is to be changed now.", "Plan it anew.")
+        if isinstance(found, Pending) and found.unguarded:
+            raise Refused(f"{step.change.target}: {found.unguarded}", found.next)
         if step.count and found.count > step.count * SLACK and step.begun is None:
             grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}, {step.count:,} were reviewed."
             raise MovedError(grown, "Plan it anew.")

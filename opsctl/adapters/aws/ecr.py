@@ -8,11 +8,29 @@ from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
 from opsctl.errors import NotFound
 
-# ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY[:TAG][@DIGEST]; China's partition ends in .cn.
-IMAGE = re.compile(
-    r"(?P<registry>\d{12})\.dkr\.ecr\.(?P<region>[\w-]+)\.amazonaws\.com(?:\.cn)?"
-    r"/(?P<repository>[\w./-]+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+# HOST/REPOSITORY[:TAG][@DIGEST]; the host has one name for IPv4, one for IPv6 too (dkr-ecr, on.aws), each also for FIPS, and a suffix
+# by the partition (AWS, "Amazon ECR endpoints and quotas", "Using dual-stack endpoints").
+SUFFIXES = (
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "on.aws",
+    "on.amazonwebservices.com.cn",
+    "on.amazonwebservices.eu",
+    "c2s.ic.gov",
+    "sc2s.sgov.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
 )
+ANY_SUFFIX = "|".join(map(re.escape, SUFFIXES))
+HOST = re.compile(
+    rf"(?P<registry>\d{{12}})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z]+(?:-[a-z]+)+-\d+)\.(?:{ANY_SUFFIX})",
+    re.ASCII,
+)
+IMAGE = re.compile(
+    r"(?P<host>[\w.-]+(?::\d+)?)/(?P<repository>[\w./-]+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?", re.ASCII
+)
+PINNED = re.compile(r".+@(sha256:[0-9a-f]{64})", re.ASCII)
 
 
 class Ecr(Adapter):
@@ -23,17 +41,18 @@ class Ecr(Adapter):
         self._aws = aws
 
     def digest(self, image: str) -> str | None:
-        """Return the digest that `image` means now: its own when it is pinned by one, None when it isn't a known ECR repository.
+        """Return the digest that `image` means now: its own when it is pinned by one, None when it isn't in a known ECR repository.
 
         Raises NotFound when the repository is there and the tag isn't: a new task could not start then.
         """
+        if pinned := PINNED.fullmatch(image):
+            return pinned[1]
         match = IMAGE.fullmatch(image)
-        if not match:
+        host = match and HOST.fullmatch(match["host"])
+        if not (match and host):
             return None
-        if match["digest"]:
-            return match["digest"]
         try:
-            return self._tagged(match)
+            return self._tagged(host["registry"], host["region"], match["repository"], match["tag"] or "latest")
         except NotFound as cause:
             if "ImageNotFound" in _code(cause):
                 raise NotFound(
@@ -42,15 +61,9 @@ class Ecr(Adapter):
                 ) from cause
             return None
 
-    def _tagged(self, match: re.Match[str]) -> str:
-        answer = self._aws.call(
-            "ecr",
-            "describe_images",
-            region=match["region"],
-            registryId=match["registry"],
-            repositoryName=match["repository"],
-            imageIds=[{"imageTag": match["tag"] or "latest"}],
-        )
+    def _tagged(self, registry: str, region: str, repository: str, tag: str) -> str:
+        wanted = {"registryId": registry, "repositoryName": repository, "imageIds": [{"imageTag": tag}]}
+        answer = self._aws.call("ecr", "describe_images", region=region, **wanted)
         return str(answer["imageDetails"][0]["imageDigest"])
 
 

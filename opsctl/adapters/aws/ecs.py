@@ -28,6 +28,7 @@ class Deployment(Struct, frozen=True):
     desired: int
     running: int
     failed: int
+    pending: int = 0
 
 
 class Event(Struct, frozen=True):
@@ -55,6 +56,18 @@ class ServiceState(Struct, frozen=True):
         """The deployment that is wanted now."""
         return next((d for d in self.deployments if d.status == "PRIMARY"), None)
 
+    @property
+    def rollout(self) -> str:
+        """How the wanted deployment goes: IN_PROGRESS, COMPLETED or FAILED; empty where there is none.
+
+        ECS doesn't tell it of a service behind a Classic Load Balancer: there the counts do, once no other deployment is left.
+        """
+        wanted = self.primary
+        if wanted is None or wanted.rollout_state:
+            return wanted.rollout_state if wanted else ""
+        alone = not any(d.status != "PRIMARY" and (d.running or d.pending) for d in self.deployments)
+        return "COMPLETED" if alone and wanted.running == wanted.desired and not wanted.pending else "IN_PROGRESS"
+
 
 class Container(Struct, frozen=True):
     """One container of a task (with the digest that it runs) or of a task definition (`digest` is None)."""
@@ -74,15 +87,9 @@ class Task(Struct, frozen=True):
     status: str
     containers: tuple[Container, ...]
 
-    @property
-    def image(self) -> str:
-        """The first container's image."""
-        return self.containers[0].image if self.containers else ""
-
-    @property
-    def image_digest(self) -> str | None:
-        """The first container's digest, once it was pulled."""
-        return self.containers[0].digest if self.containers else None
+    def digest(self, container: str) -> str | None:
+        """The digest that a container of it runs, once that was pulled; None of one that it doesn't have."""
+        return next((each.digest for each in self.containers if each.name == container), None)
 
 
 class TaskDefinition(Struct, frozen=True):
@@ -157,6 +164,7 @@ def _service(cluster: str, raw: dict[str, Any]) -> ServiceState:
             desired=d["desiredCount"],
             running=d["runningCount"],
             failed=d.get("failedTasks", 0),
+            pending=d.get("pendingCount", 0),
         )
         for d in raw.get("deployments", [])
     ]

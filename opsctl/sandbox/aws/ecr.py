@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from opsctl.sandbox.aws.names import ACCOUNT
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 _REGISTRY = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
+# Each registry answers to several names.
+_HOST = re.compile(rf"^{ACCOUNT}\.dkr[.-]ecr(-fips)?\.us-east-1\.(amazonaws\.com|on\.aws)/")
 
 
 class Ecr:
@@ -31,7 +34,7 @@ class Ecr:
 
     def digest(self, image: str) -> str:
         """What an image reference means now; a made-up digest for an image of another registry."""
-        name, _, tag = image.removeprefix(f"{_REGISTRY}/").partition(":")
+        name, _, tag = _HOST.sub("", image).partition(":")
         return self._tags.get(name, {}).get(tag) or digest_of(image)
 
     def _repository(self, request: Request) -> tuple[str, dict[str, str]]:

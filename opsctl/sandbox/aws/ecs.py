@@ -74,11 +74,11 @@ class Ecs:
         service.desired = desired
         self._rollouts.adjust(service, self._timeline.now())
 
-    def _prepare(self, definition_arn: str) -> tuple[dict[str, str], str]:
-        container = self._definition(definition_arn)["containerDefinitions"][0]
-        environment = {pair["name"]: pair["value"] for pair in container.get("environment", [])}
-        environment |= {secret["name"]: self._resolve(secret["valueFrom"]) for secret in container.get("secrets", [])}
-        return environment, self._digest(container["image"])
+    def _prepare(self, definition_arn: str) -> tuple[dict[str, str], dict[str, str]]:
+        containers = self._definition(definition_arn)["containerDefinitions"]
+        environment = {pair["name"]: pair["value"] for pair in containers[0].get("environment", [])}
+        environment |= {secret["name"]: self._resolve(secret["valueFrom"]) for secret in containers[0].get("secrets", [])}
+        return environment, {each["name"]: self._digest(each["image"]) for each in containers}
 
     def _definition(self, name: str) -> dict[str, Any]:
         family, _, revision = _short(name).partition(":")
@@ -209,7 +209,7 @@ class Ecs:
         return {"taskDefinitionArns": [each["taskDefinitionArn"] for each in kept]}
 
     def _show_task(self, service: Service, task: Task) -> dict[str, Any]:
-        container = self._definition(task.task_definition)["containerDefinitions"][0]
+        containers = self._definition(task.task_definition)["containerDefinitions"]
         arn = _task_arn(service, task)
         shown: dict[str, Any] = {
             "taskArn": arn,
@@ -227,10 +227,11 @@ class Ecs:
                     "taskArn": arn,
                     "name": container["name"],
                     "image": container["image"],
-                    "imageDigest": task.image_digest,
+                    **({"imageDigest": task.digests[container["name"]]} if task.digests else {}),
                     "lastStatus": task.status,
                     "healthStatus": "HEALTHY" if task.status == "RUNNING" else "UNKNOWN",
                 }
+                for container in containers
             ],
         }
         times = {"startedAt": task.started_at, "stoppedAt": task.stopped_at, "stoppedReason": task.stopped_reason}

@@ -20,12 +20,12 @@ ROLLOUT_SECONDS = 4.0
 FAILED_SHOWN_SECONDS = 10.0
 
 Environment = dict[str, str]
-Prepare = Callable[[str], tuple[Environment, str]]
+Prepare = Callable[[str], tuple[Environment, dict[str, str]]]
 
 
 @dataclass
 class Task:
-    """One task. Times are epoch seconds; `environment` is what it resolved when it started."""
+    """One task. Times are epoch seconds; `environment` and `digests` (by container) are what it resolved when it started."""
 
     id: str
     deployment: str
@@ -35,7 +35,7 @@ class Task:
     started_at: float = 0.0
     stopped_at: float = 0.0
     stopped_reason: str = ""
-    image_digest: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
     environment: Environment = field(default_factory=dict)
 
     @property
@@ -89,7 +89,7 @@ class Service:
 
 
 class Rollouts:
-    """Brings services to what they should be. `prepare` gives a starting task its environment and image digest."""
+    """Brings services to what they should be. `prepare` gives a starting task its environment and each container's image digest."""
 
     def __init__(self, timeline: Timeline, wait: Callable[[float], float], prepare: Prepare) -> None:
         self._timeline = timeline
@@ -224,7 +224,7 @@ class Rollouts:
         return deployment
 
     def _run(self, task: Task, due: float) -> None:
-        task.environment, task.image_digest = self._prepare(task.task_definition)
+        task.environment, task.digests = self._prepare(task.task_definition)
         task.status, task.started_at = "RUNNING", due
 
     def _stop(self, service: Service, task: Task, reason: str, due: float) -> None:

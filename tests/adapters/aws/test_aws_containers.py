@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -106,7 +108,12 @@ def test_tasks_come_in_hundreds_with_those_that_drain_and_without_those_that_sto
     assert "gone" not in {task.id for task in found}
     assert max(aws.asked) <= 100
     first = next(task for task in found if task.id == "run0000")
-    assert (first.started, first.deployment, first.image, first.image_digest) == (None, "ecs-svc/1", "api:prod", PINNED)
+    assert (first.started, first.deployment, first.containers[0].image, first.digest(first.containers[0].name)) == (
+        None,
+        "ecs-svc/1",
+        "api:prod",
+        PINNED,
+    )
 
 
 @pytest.mark.usefixtures("service")
@@ -139,3 +146,93 @@ def test_images_that_have_no_tag_to_ask_about(reading: AwsSession, writing: AwsS
     writing.call("ecr", "create_repository", repositoryName="team/api")
     with pytest.raises(NotFound, match="no new task could start"):
         ecr.digest(f"{REGISTRY}/team/api:gone")
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HOSTS = {
+    "111122223333.dkr.ecr.us-east-1.amazonaws.com": "us-east-1",
+    "111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn": "cn-north-1",
+    "111122223333.dkr.ecr-fips.us-gov-west-1.amazonaws.com": "us-gov-west-1",
+    "111122223333.dkr-ecr.eu-central-1.on.aws": "eu-central-1",
+    "111122223333.dkr-ecr-fips.us-east-2.on.aws": "us-east-2",
+    "111122223333.dkr-ecr.cn-northwest-1.on.amazonwebservices.com.cn": "cn-northwest-1",
+    "111122223333.dkr.ecr.us-iso-east-1.c2s.ic.gov": "us-iso-east-1",
+    "111122223333.dkr.ecr.eusc-de-east-1.amazonaws.eu": "eusc-de-east-1",
+}
+
+
+class Registry:
+    """Answers DescribeImages, and remembers how it was asked."""
+
+    writing = False
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        self.asked.append(parameters)
+        return {"imageDetails": [{"imageDigest": PINNED}]}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("tag", ["", ":v1"])
+def test_every_name_of_a_registry_is_asked(host: str, tag: str) -> None:
+    asked = Registry()
+    assert Ecr(asked).digest(f"{host}/team/api{tag}") == PINNED  # type: ignore[arg-type]
+    assert asked.asked == [
+        {
+            "region": HOSTS[host],
+            "registryId": "111122223333",
+            "repositoryName": "team/api",
+            "imageIds": [{"imageTag": tag[1:] or "latest"}],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "nginx",
+        "nginx:1.27",
+        "docker.io/library/nginx:1.27",
+        "ghcr.io/team/api:prod",
+        "public.ecr.aws/nginx/nginx:latest",
+        "localhost:5000/api:v1",
+        "11112222333.dkr.ecr.us-east-1.amazonaws.com/api:v1",
+        "111122223333.dkr.ecr.us-east-1.evil.example/api:v1",
+        "111122223333.dkr.ecr.us-east-1.amazonaws.com.evil.example/api:v1",
+        "evil.example/111122223333.dkr.ecr.us-east-1.amazonaws.com/api:v1",
+        "",
+    ],
+)
+def test_another_registry_is_not_asked(image: str) -> None:
+    asked = Registry()
+    ecr = Ecr(asked)  # type: ignore[arg-type]
+    assert ecr.digest(image) is None
+    assert ecr.digest(f"{image}@{PINNED}") == (PINNED if image else None)
+    assert asked.asked == []
+
+
+@pytest.mark.parametrize(
+    ("primary", "others", "rollout"),
+    [
+        ({"runningCount": 2}, [], "COMPLETED"),
+        ({"runningCount": 1}, [], "IN_PROGRESS"),
+        ({"runningCount": 2, "pendingCount": 1}, [], "IN_PROGRESS"),
+        ({"runningCount": 2}, [{"runningCount": 1}], "IN_PROGRESS"),
+        ({"runningCount": 2}, [{"runningCount": 0}], "COMPLETED"),
+        ({"runningCount": 2, "rolloutState": "IN_PROGRESS"}, [], "IN_PROGRESS"),
+        ({"runningCount": 2, "rolloutState": "FAILED"}, [], "FAILED"),
+        ({"runningCount": 0, "rolloutState": "COMPLETED"}, [], "COMPLETED"),
+    ],
+)
+def test_a_rollout_that_ecs_doesnt_tell_of_is_told_by_its_counts(
+    primary: dict[str, Any], others: list[dict[str, Any]], rollout: str
+) -> None:
+    """ECS gives no rolloutState of a service behind a Classic Load Balancer (the model of Deployment says so)."""
+    common = {"createdAt": NOW, "updatedAt": NOW, "desiredCount": 2, "runningCount": 0}
+    deployments = [{**common, "id": "new", "status": "PRIMARY", **primary}]
+    deployments += [{**common, "id": "old", "status": "ACTIVE", **each} for each in others]
+    raw = {"serviceName": "api", "desiredCount": 2, "runningCount": 2, "pendingCount": 0, "deployments": deployments}
+    aws = SimpleNamespace(writing=False, call=lambda *a, **k: {"services": [raw]})
+    assert Ecs(aws).service(CLUSTER, SERVICE).rollout == rollout  # type: ignore[arg-type]
