@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 POLICY = "opsctl-deny-all"
+TAKES_ALL = ("iam:AttachUserPolicy", "iam:PutUserPolicy")
+"""Whoever may do one of these to themselves may give themselves every other right that their boundary has room for."""
+TAKES_BACK = "iam:DeleteUserPolicy"
 MOST_NAMED = 8
 COMPROMISED = Never("the credentials are known to others, who would be let in again; give new ones instead")
 
@@ -60,7 +63,14 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
     """
 
     permissions: ClassVar[frozenset[str]] = frozenset(
-        {"iam:PutUserPolicy", "iam:GetUser", "iam:GetUserPolicy", "iam:GetAccountAuthorizationDetails", "iam:DeleteUserPolicy"}
+        {
+            "iam:PutUserPolicy",
+            "iam:GetUser",
+            "iam:GetUserPolicy",
+            "iam:GetAccountAuthorizationDetails",
+            "iam:DeleteUserPolicy",
+            "iam:SimulatePrincipalPolicy",
+        }
     )
 
     denied: bool = True
@@ -101,20 +111,48 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             account = read.iam.account()
         except SystemFailed as cause:
             return self._unlisted(read, cause)
-        self._not_the_last(read, account)
-        return Pending(1, "users", _left_over(account, self.user, read.caller.arn))
+        how = self._not_the_last(read, account)
+        return Pending(1, "users", "; ".join(filter(None, (how, _left_over(account, self.user, read.caller.arn)))))
 
-    def _not_the_last(self, read: Systems, account: Account) -> None:
-        """Raise Refused unless somebody else can put things right afterwards."""
+    def _not_the_last(self, read: Systems, account: Account) -> str:
+        """Raise Refused unless somebody else can surely put things right afterwards; how sure that is, where it is an estimate."""
         named = set(read.config.access.administrators)
         known = {name for name, rights in account.rights.items() if rights.administrator or (name in named and not rights.denied)}
         if self.user not in known or named & {f"role/{role.name}" for role in account.roles}:
-            return
-        if not any(read.iam.credentials(name).usable for name in sorted(known - {self.user})):
+            return ""
+        unsure = []
+        for name in sorted(known - {self.user}, key=lambda each: (each not in named, each)):
+            credentials = read.iam.credentials(name)
+            if not credentials.usable:
+                continue
+            if name in named:
+                return ""
+            sure, how = self._rights_it(read, account, name, mfa=credentials.mfa > 0)
+            if sure:
+                return how
+            unsure.append(f"{name} ({how})" if how else name)
+        if unsure:
             raise Refused(
-                f"{self.user} is the last administrator who can sign in; nobody could put anything right after it.",
-                "Make another first, or name who else is one under access.administrators in the configuration.",
+                f"{self.user} may be the last administrator: nobody else can surely put things right after it. That isn't sure of"
+                f" {', '.join(unsure)}, whose policies, boundary or conditions may stand in the way.",
+                "If one of them can, name them under access.administrators in the configuration; else make another administrator first.",
             )
+        raise Refused(
+            f"{self.user} is the last administrator who can sign in; nobody could put anything right after it.",
+            "Make another first, or name who else is one under access.administrators in the configuration.",
+        )
+
+    def _rights_it(self, read: Systems, account: Account, name: str, *, mfa: bool) -> tuple[bool, str]:
+        """Whether a user can surely take this denial away and give themselves rights; and how that is known, where it is an estimate."""
+        rights, denied = account.rights[name], account.rights[self.user].arn
+        try:
+            takes = any(read.iam.simulated(rights.arn, action, rights.arn, mfa=mfa) for action in TAKES_ALL)
+            return takes and read.iam.simulated(rights.arn, TAKES_BACK, denied, mfa=mfa), ""
+        except SystemFailed as cause:
+            takes = any(rights.surely(action, rights.arn) for action in TAKES_ALL)
+            estimate = f"an estimate by the policies, without the organisation's: {cause.what.rstrip('.')}"
+            sure = takes and rights.surely(TAKES_BACK, denied)
+            return sure, f"{name} can put things right, {estimate}" if sure else estimate
 
     def _unlisted(self, read: Systems, cause: SystemFailed) -> Pending:
         """Go on where nobody can be listed, if configuration names another administrator; raise SystemFailed if not."""

@@ -14,7 +14,7 @@ from opsctl.errors import NotFound, Refused
 from opsctl.shell import Variable, joined, run
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.functions import FunctionState
+    from opsctl.adapters.aws.functions import Alias, FunctionState
     from opsctl.config import Environment
     from opsctl.redaction import Secret
     from opsctl.shell import Command, Statement, Word
@@ -74,10 +74,21 @@ class FunctionChange(Change, frozen=True, kw_only=True):
         """Refuse where publishing would bring to the alias's callers what somebody else left unpublished."""
         if alias is None:
             return
-        served = read.functions.state(self.function, self.region, read.functions.alias(self.function, alias, self.region).version)
-        if not latest.same(served, apart_from):
+        served = read.functions.state(self.function, self.region, self.served_alone(read, alias).version)
+        self.refuse_unpublished(latest.differ(served, apart_from), alias, served.version)
+
+    def served_alone(self, read: Systems, alias: str) -> Alias:
+        """The alias; raises Refused while it serves a second version to some of its callers."""
+        serves = read.functions.alias(self.function, alias, self.region)
+        if serves.split:
+            raise Refused(f"{alias} of {self.name} serves two versions: a release is under way.", "Let it end first.")
+        return serves
+
+    def refuse_unpublished(self, differ: list[str], alias: str, version: str) -> None:
+        """Raise Refused where $LATEST differs from the version that an alias serves in what isn't ours."""
+        if differ:
             raise Refused(
-                f"$LATEST of {self.name} has code or variables that {alias} (version {served.version}) doesn't serve: publishing would"
+                f"$LATEST of {self.name} has settings that {alias} (version {version}) doesn't serve, {', '.join(differ)}: publishing would"
                 " bring them to its callers.",
                 f"Publish them, or take them back, first: aws lambda get-function-configuration --function-name {self.function}",
             )
@@ -209,9 +220,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Compare what the alias serves with what it is to serve, then wait for the authorizer."""
-        serves = read.functions.alias(self.function, self.alias, self.region)
-        if serves.split:
-            raise Refused(f"{self.alias} of {self.name} serves two versions: a release is under way.", "Let it end first.")
+        serves = self.served_alone(read, self.alias)
         latest = self.latest(read)
         served = read.functions.state(self.function, self.region, serves.version)
         as_latest = latest.same(served) and latest.description == served.description
@@ -220,6 +229,8 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
             return taken(read, self, self.stored, self.cache, served.modified, so) if self.stored else Done(so, served.modified)
         if (self.before is not None and serves.version != self.before) or (self.before is None and not as_latest):
             return Moved(f"{self.alias} serves version {serves.version}, not {self.before or 'what was published'} as reviewed")
+        if self.after is None:
+            self.refuse_unpublished(latest.code_and_settings(served), self.alias, served.version)
         return Pending(1, "functions")
 
     def apply(self, write: Systems, token: str) -> Evidence:

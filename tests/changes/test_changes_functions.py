@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
+import pytest
+
+from opsctl.adapters.aws.functions import Alias, FunctionState, Variables
 from opsctl.changes import decode
-from opsctl.changes.base import Never
+from opsctl.changes.base import Done, Never, Pending
 from opsctl.changes.functions import RefreshFunction, ServeLatest, Stored
 from opsctl.changes.secrets import MoveSecretStage
 from opsctl.changes.variables import AskFirst, SetFunctionVariable
+from opsctl.errors import Refused
 
 STORED = Stored(id="/hh/edge", key="secret", region="us-west-2", version="new", former="old")
 WHERE = {"name": "authz", "function": "hh-authz", "region": "us-west-2"}
@@ -55,3 +62,48 @@ def test_only_the_way_there_is_spared_the_wait_for_a_cache() -> None:
     back = there.inverse()
     assert isinstance(back, MoveSecretStage)
     assert (back.cached_by, back.cache, back.refreshed) == (("lease",), 300.0, False)
+
+
+def functions(*, split: bool = False, **other: Any) -> Any:
+    """A function whose alias serves version 7, of which $LATEST differs in what is given."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    served = FunctionState("hh-authz", "7", "r", "Successful", "", at, "decides", "code", Variables({"LEVEL": "info"}), {"Timeout": 10})
+    latest = msgspec.structs.replace(served, version="$LATEST", **other)
+    states = {"$LATEST": latest, "7": served}
+    return SimpleNamespace(
+        functions=SimpleNamespace(
+            alias=lambda *_: Alias("live", "7", "r", split),
+            state=lambda name, region=None, version="$LATEST": states[version],
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"settings": {"Timeout": 60}}, "Timeout"),
+        ({"settings": {"Timeout": 10, "Layers": [{"Arn": "l"}]}}, "Layers"),
+        ({"settings": {}}, "Timeout"),
+        ({"settings": {"Timeout": 10, "Role": "admin"}, "code": "new"}, "the code, Role"),
+    ],
+)
+def test_publishing_carries_nothing_else_along(other: dict[str, Any], named: str) -> None:
+    """The description is our own change, and makes publishing necessary."""
+    refresh = msgspec.structs.replace(REFRESH, alias="live")
+    serve = msgspec.structs.replace(SERVE, stored=None)
+    for change, read in ((refresh, functions(**other)), (serve, functions(description="anew", **other))):
+        with pytest.raises(Refused, match=f"that live .version 7. doesn't serve, {named}: publishing would bring them"):
+            change.check(read)
+    assert isinstance(refresh.check(functions()), Pending)
+    assert isinstance(serve.check(functions(description="anew")), Pending)
+    assert isinstance(serve.check(functions()), Done)
+
+
+def test_a_weighted_alias_is_refused() -> None:
+    serve = msgspec.structs.replace(SERVE, stored=None)
+    for after in (None, "7", "8"):
+        with pytest.raises(Refused, match="serves two versions: a release is under way"):
+            msgspec.structs.replace(serve, after=after).check(functions(split=True, description="anew"))
+    for change in (REFRESH, SET):
+        with pytest.raises(Refused, match="serves two versions"):
+            msgspec.structs.replace(change, alias="live").all_served(functions(split=True), functions().functions.state(""), "live")

@@ -284,3 +284,81 @@ def test_no_room_for_the_policy_says_what_to_do_instead(world: World) -> None:
     with pytest.raises(SystemFailed) as caught:
         Iam(Full()).put_policy(USER, "opsctl-deny-all", {})  # type: ignore[arg-type]
     assert "AWSDenyAll" in caught.value.next
+
+
+def second_administrator(
+    world: World, *, policy: dict[str, Any] | None = None, boundary: dict[str, Any] | None = None, mfa: bool = False
+) -> Any:
+    """Somebody else who can sign in, and may do everything or what `policy` says."""
+    iam = world.aws("iam")
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    iam.create_user(UserName="second")
+    iam.create_login_profile(UserName="second", Password="x-Y3-never-used")
+    iam.put_user_policy(UserName="second", PolicyName="own", PolicyDocument=document(policy or everything))
+    if boundary:
+        arn = iam.create_policy(PolicyName="limit", PolicyDocument=document(boundary))["Policy"]["Arn"]
+        iam.put_user_permissions_boundary(UserName="second", PermissionsBoundary=arn)
+    if mfa:
+        codes = {"AuthenticationCode1": "123456", "AuthenticationCode2": "654321"}
+        iam.enable_mfa_device(UserName="second", SerialNumber="arn:aws:iam::123456789012:mfa/second", **codes)
+    return iam
+
+
+def document(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+S3 = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+WITH_MFA = {**ALL, "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}}
+FROM_HOME = {**ALL, "Condition": {"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}}
+NO_IAM = {"Effect": "Deny", "Action": "iam:*", "Resource": "*"}
+
+
+@pytest.mark.parametrize("simulator", [True, False])
+@pytest.mark.parametrize(
+    ("how", "sure"),
+    [
+        ({}, True),
+        ({"boundary": ALL}, True),
+        ({"boundary": S3}, False),
+        ({"boundary": FROM_HOME}, False),
+        ({"policy": FROM_HOME}, False),
+        ({"policy": {"Effect": "Allow", "Action": "iam:PutUserPolicy", "Resource": "*"}}, False),
+        ({"policy": {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}}, False),
+        ({"policy": {"Effect": "Allow", "Action": "iam:*", "Resource": "*"}}, True),
+    ],
+)
+def test_another_administrator_counts_only_where_it_is_sure(world: World, simulator: bool, how: dict[str, Any], sure: bool) -> None:
+    second_administrator(world, **how)
+    if not simulator:
+        world.fault("aws", "iam.SimulatePrincipalPolicy", "refuse", times=0)
+    done = world.opsctl("access", "revoke", ADMINISTRATOR, "-n")
+    assert done.code == (3 if sure else 4), done
+    if not sure:
+        assert "last administrator" in done.err
+        assert "access.administrators" in done.err
+    else:
+        assert ("an estimate by the policies" in " ".join((done.out + done.err).split())) is not simulator
+
+
+@pytest.mark.parametrize("mfa", [True, False])
+def test_the_simulator_is_told_whether_somebody_signs_in_with_mfa(world: World, mfa: bool) -> None:
+    second_administrator(world, policy=WITH_MFA, mfa=mfa)
+    assert world.opsctl("access", "revoke", ADMINISTRATOR, "-n").code == (3 if mfa else 4)
+    world.fault("aws", "iam.SimulatePrincipalPolicy", "refuse", times=0)
+    assert world.opsctl("access", "revoke", ADMINISTRATOR, "-n").code == 4, "without it a condition is never sure"
+
+
+def test_who_is_bounded_is_no_administrator_in_the_review(world: World) -> None:
+    second_administrator(world, boundary=S3)
+    flags = {row["user"]: row["flags"] for row in world.opsctl("-o", "json", "access", "review", check=0).json}
+    assert "administrator" not in flags["second"]
+    assert "administrator" in flags[ADMINISTRATOR]
+
+
+def test_a_deny_beats_every_allow(world: World) -> None:
+    iam = second_administrator(world)
+    for statement in (NO_IAM, {**NO_IAM, "Condition": {"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}}}):
+        iam.put_user_policy(UserName="second", PolicyName="no", PolicyDocument=document(statement))
+        assert "last administrator" in refusal(world.opsctl("access", "revoke", ADMINISTRATOR, "-y"), 4)

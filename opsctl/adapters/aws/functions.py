@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from opsctl.adapters.aws.sent import Sent, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import Denied, Moved, Refused, SystemFailed
@@ -29,6 +30,27 @@ ENVIRONMENT_BYTES = 4096
 """What the names and values of all variables may take together."""
 
 Status = Literal["Successful", "InProgress", "Failed"]
+
+OWN = frozenset(
+    {
+        "FunctionName",
+        "FunctionArn",
+        "MasterArn",
+        "Version",
+        "RevisionId",
+        "LastModified",
+        "State",
+        "StateReason",
+        "StateReasonCode",
+        "LastUpdateStatus",
+        "LastUpdateStatusReason",
+        "LastUpdateStatusReasonCode",
+        "ConfigSha256",
+    }
+)
+"""What $LATEST and each version have for themselves; everything else of a configuration is carried into the version that is published."""
+APART = frozenset({"Environment", "Description", "CodeSha256", "CodeSize"})
+"""What is compared, or given, by itself."""
 
 
 class Variables(Mapping[str, Secret]):
@@ -52,9 +74,9 @@ class Variables(Mapping[str, Secret]):
     def __repr__(self) -> str:
         return HIDDEN
 
-    def same(self, other: Variables, apart_from: str | None = None) -> bool:
-        """Whether both are equal, one variable left aside."""
-        return all(self._raw.get(name) == other._raw.get(name) for name in {*self, *other} - {apart_from})
+    def differ(self, other: Variables, apart_from: str | None = None) -> list[str]:
+        """The names of those that differ, one left aside."""
+        return sorted(name for name in {*self, *other} - {apart_from} if self._raw.get(name) != other._raw.get(name))
 
     def merged(self, name: str, value: Secret) -> dict[str, str]:
         """All of them, revealed for AWS alone, `name` with another value; raises Refused for what Lambda doesn't take."""
@@ -71,7 +93,10 @@ class Variables(Mapping[str, Secret]):
 
 
 class FunctionState(Struct, frozen=True):
-    """A function's $LATEST or one of its versions, and how its last update went; `modified` is UTC, `code` the digest of its code."""
+    """A function's $LATEST or one of its versions, and how its last update went; `modified` is UTC, `code` the digest of its code.
+
+    `settings` are all others that a version keeps, as AWS sent them.
+    """
 
     name: str
     version: str
@@ -82,10 +107,20 @@ class FunctionState(Struct, frozen=True):
     description: str
     code: str
     variables: Variables
+    settings: dict[str, Any] = {}
 
-    def same(self, other: FunctionState, apart_from: str | None = None) -> bool:
-        """Whether both run the same code with the same variables, one left aside."""
-        return self.code == other.code and self.variables.same(other.variables, apart_from)
+    def same(self, other: FunctionState) -> bool:
+        """Whether both run the same code with the same variables."""
+        return self.code == other.code and not self.variables.differ(other.variables)
+
+    def differ(self, other: FunctionState, apart_from: str | None = None) -> list[str]:
+        """What of the two differs, in words: the code, variables but one, and every other setting that a version keeps."""
+        return [*self.code_and_settings(other), *(f"the variable {name}" for name in self.variables.differ(other.variables, apart_from))]
+
+    def code_and_settings(self, other: FunctionState) -> list[str]:
+        """What differs beside the variables."""
+        names = sorted(name for name in {*self.settings, *other.settings} if self.settings.get(name) != other.settings.get(name))
+        return ["the code"] * (self.code != other.code) + names
 
 
 class Alias(Struct, frozen=True):
@@ -106,14 +141,17 @@ class Functions(Adapter):
 
     def state(self, name: str, region: str | None = None, version: str = LATEST) -> FunctionState:
         """Return how $LATEST or `version` is configured; raises Denied when its variables can't be decrypted."""
-        found = self._aws.call(SERVICE, "get_function_configuration", region=region, FunctionName=name, Qualifier=version)
+        return self._state(name, region, version)[0]
+
+    def _state(self, name: str, region: str | None, version: str = LATEST) -> tuple[FunctionState, Sent]:
+        found, sent = self._aws.whole(SERVICE, "get_function_configuration", region=region, FunctionName=name, Qualifier=version)
         environment = found.get("Environment", {})
         if error := environment.get("Error"):
             raise Denied(
                 f"The variables of {name} can't be read ({error.get('ErrorCode', 'no reason given')}), so none may be written.",
                 "Ask for kms:Decrypt on the function's key.",
             )
-        return FunctionState(
+        state = FunctionState(
             name=found["FunctionName"],
             version=found.get("Version", version),
             revision=found.get("RevisionId", ""),
@@ -123,7 +161,9 @@ class Functions(Adapter):
             description=found.get("Description", ""),
             code=found.get("CodeSha256", ""),
             variables=Variables(environment.get("Variables", {})),
+            settings=_settings(sent.raw),
         )
+        return state, sent
 
     def alias(self, name: str, alias: str, region: str | None = None) -> Alias:
         """Return which version an alias serves."""
@@ -137,9 +177,10 @@ class Functions(Adapter):
 
         Raises Moved when the function is no longer at `revision`, Refused for a reserved name or too much of it all.
         """
-        now = self.state(name, region)
+        now, sent = self._state(name, region)
         if now.revision != revision:
             raise _moved(name)
+        refuse_loss(tuple(path for path in sent.unknown if path.startswith("Environment.")), f"the variables of {name}")
         self._configure(name, region, revision, Environment={"Variables": now.variables.merged(variable, value)})
 
     @writes
@@ -167,6 +208,14 @@ class Functions(Adapter):
     def _configure(self, name: str, region: str | None, revision: str, **settings: Any) -> None:
         with _comparing(name):
             self._aws.call(SERVICE, "update_function_configuration", region=region, FunctionName=name, RevisionId=revision, **settings)
+
+
+def _settings(raw: dict[str, Any]) -> dict[str, Any]:
+    """What a version keeps of a configuration; SnapStart also tells how far it is with it, and an empty member is none."""
+    kept = {name: value for name, value in raw.items() if name not in OWN | APART}
+    if isinstance(snap := kept.get("SnapStart"), dict):
+        kept["SnapStart"] = {name: value for name, value in snap.items() if name != "OptimizationStatus"}
+    return {name: value for name, value in kept.items() if value not in (None, "", [], {})}
 
 
 @contextmanager

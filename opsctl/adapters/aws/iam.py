@@ -18,6 +18,7 @@ from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import NotFound, SystemFailed
 
 NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
+MFA = "aws:MultiFactorAuthPresent"
 SSO_PATH = "/aws-reserved/sso.amazonaws.com/"
 DETAILS = ["User", "Group", "Role", "LocalManagedPolicy", "AWSManagedPolicy"]
 
@@ -56,10 +57,14 @@ class Credentials(Struct, frozen=True):
 
 
 class Rights(Struct, frozen=True):
-    """What a user's policies say, by name; `PowerUserAccess (group operators)` comes by way of a group."""
+    """What a user's policies say, by name; `PowerUserAccess (group operators)` comes by way of a group.
+
+    `boundary` is the permissions boundary, beyond which they give nothing; an empty one is one that couldn't be read.
+    """
 
     arn: str
     documents: dict[str, Document]
+    boundary: Document | None = None
 
     @property
     def denied(self) -> bool:
@@ -68,13 +73,19 @@ class Rights(Struct, frozen=True):
 
     @property
     def administrator(self) -> bool:
-        """Whether they let this user give themselves any right."""
-        return policies.administers(self.documents.values(), self.arn)
+        """Whether they may let this user give themselves any right."""
+        bounded = self.boundary is not None and not policies.administers([self.boundary], self.arn)
+        return not bounded and policies.administers(self.documents.values(), self.arn)
 
     def allow(self, action: str, resource: str) -> bool:
         """Whether they may allow it: what denies everything is left aside, since it tells only of now."""
         weighed = [each for each in self.documents.values() if not policies.denies_all([each])]
         return policies.allows(weighed, action, resource)
+
+    def surely(self, action: str, resource: str) -> bool:
+        """Whether they allow it whatever the conditions are. An organisation's policies aren't among them."""
+        within = self.boundary is None or policies.surely([self.boundary], action, resource)
+        return within and policies.surely(self.documents.values(), action, resource)
 
 
 class Role(Struct, frozen=True):
@@ -189,6 +200,17 @@ class Iam(Adapter):
             rights={user["UserName"]: _rights(user, groups, managed) for user in users}, roles=[_role(role, managed) for role in roles]
         )
 
+    def simulated(self, arn: str, action: str, resource: str, *, mfa: bool) -> bool:
+        """Whether AWS's policy simulator allows it, which weighs the boundary, the organisation's policies and conditions too.
+
+        Of the circumstances only `mfa` is given, whether the user signs in with it: where another one counts, the answer is no. Denied
+        without iam:SimulatePrincipalPolicy.
+        """
+        context = {"ContextKeyName": MFA, "ContextKeyType": "boolean", "ContextKeyValues": [str(mfa).lower()]}
+        asked: dict[str, Any] = {"PolicySourceArn": arn, "ActionNames": [action], "ResourceArns": [resource], "ContextEntries": [context]}
+        found = [each for page in self._aws.pages("iam", "simulate_principal_policy", **asked) for each in page["EvaluationResults"]]
+        return bool(found) and all(each["EvalDecision"] == "allowed" and not each.get("MissingContextValues") for each in found)
+
     @writes
     def put_policy(self, name: str, policy: str, document: Document) -> None:
         """Give a user a policy of their own; says what to do instead where IAM has no room for it."""
@@ -255,7 +277,8 @@ def _rights(user: dict[str, Any], groups: dict[str, dict[str, Any]], managed: di
     for name in user.get("GroupList", []):
         held = _held(groups[name], "GroupPolicyList", managed) if name in groups else {}
         found |= {f"{policy} (group {name})": document for policy, document in held.items()}
-    return Rights(user["Arn"], found)
+    bound = (user.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
+    return Rights(user["Arn"], found, managed.get(bound, {}) if bound else None)
 
 
 def _held(raw: dict[str, Any], own: str, managed: dict[str, Document]) -> dict[str, Document]:

@@ -1,6 +1,7 @@
 """What IAM's policy documents say, as far as a person on call has to know.
 
-Conditions are not weighed: an Allow with one counts, a Deny with one doesn't, so that every answer is "may", never "can't" by mistake.
+Conditions are not weighed. `allows` answers "may", never "can't" by mistake: an Allow with a condition counts, a Deny with one doesn't.
+`surely` answers "can", never by mistake: an Allow with a condition doesn't count, and a Deny with one does.
 IAM's wildcards are `*` and `?`; the names of actions have no case.
 """
 
@@ -22,6 +23,13 @@ def allows(documents: Iterable[Document], action: str, resource: str) -> bool:
     found = [each for document in documents for each in _statements(document) if _covers(each, action, resource)]
     denied = any(each["Effect"] == "Deny" and not each.get("Condition") for each in found)
     return not denied and any(each["Effect"] == "Allow" for each in found)
+
+
+def surely(documents: Iterable[Document], action: str, resource: str) -> bool:
+    """Whether an Allow without a condition covers `action` on `resource`, and no Deny at all does."""
+    found = [each for document in documents for each in _statements(document) if _covers(each, action, resource)]
+    denied = any(each["Effect"] == "Deny" for each in found)
+    return not denied and any(each["Effect"] == "Allow" and not each.get("Condition") for each in found)
 
 
 def administers(documents: Collection[Document], arn: str) -> bool:

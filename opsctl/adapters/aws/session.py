@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from opsctl.adapters import certificates
 from opsctl.adapters.aws.failures import REACH, translate
+from opsctl.adapters.aws.sent import Sent, sent
 from opsctl.adapters.aws.wall import guard, reads
 from opsctl.adapters.place import only_here
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
@@ -98,6 +99,7 @@ class AwsSession:
         self.writing = writing
         self._proxies = {"http": proxy, "https": proxy} if proxy and not sandbox else {}
         self._lock = threading.RLock()
+        self._here = threading.local()
         self._clients: dict[tuple[str, str], Any] = {}
         self._proof: Future[None] | None = None
         self._proven = False
@@ -144,6 +146,21 @@ class AwsSession:
                     raise
                 time.sleep(random.uniform(0.5, 1) * 2**attempt / 2)
         raise AssertionError("the last attempt returns or raises")
+
+    def whole(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> tuple[dict[str, Any], Sent]:
+        """As `call`, where the answer is to be sent back or compared as a whole: also what AWS sent, of a protocol of JSON.
+
+        The SDK drops every member of an answer that its model doesn't have.
+        """
+        client = self.client(service, region)
+        bodies: list[bytes] = []
+        self._here.bodies = bodies
+        try:
+            answer = self.call(service, operation, region=region, **parameters)
+        finally:
+            del self._here.bodies
+        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).output_shape
+        return answer, sent(bodies[-1], shape)
 
     def pages(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Go through every page of a reading `operation`; each page raises as `call` does."""
@@ -199,8 +216,15 @@ class AwsSession:
         service, region = key
         with self._lock, self.calling(service, CREATION):
             if key not in self._clients:
-                self._clients[key] = self._botocore.create_client(service, region_name=region, config=self._settings, **self._where)
+                made = self._botocore.create_client(service, region_name=region, config=self._settings, **self._where)
+                made.meta.events.register("after-call", self._kept)
+                self._clients[key] = made
             return self._clients[key]
+
+    def _kept(self, http_response: Any, **_: Any) -> None:
+        """Keep an answer's body for the thread that asked for it whole."""
+        if (bodies := getattr(self._here, "bodies", None)) is not None:
+            bodies.append(http_response.content)
 
     @functools.cached_property
     def _settings(self) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from opsctl.adapters.aws.sent import Sent, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import Moved, NotFound, SystemFailed
@@ -32,7 +33,10 @@ Network = IPv4Network | IPv6Network
 
 
 class WebAcl(Struct, frozen=True):
-    """A web ACL; `default` is what becomes of a request that no rule stops, `metric` its name in CloudWatch, `capacity` in WCU."""
+    """A web ACL; `default` is what becomes of a request that no rule stops, `metric` its name in CloudWatch, `capacity` in WCU.
+
+    `unknown` are the members that the installed SDK doesn't know: it drops them from an answer, and they would be lost in a write.
+    """
 
     name: str
     id: str
@@ -41,6 +45,7 @@ class WebAcl(Struct, frozen=True):
     metric: str
     capacity: int
     rules: tuple[Rule, ...]
+    unknown: tuple[str, ...] = ()
 
     def rule(self, name: str) -> Rule | None:
         """The rule of that name."""
@@ -89,15 +94,16 @@ class Waf(Adapter):
 
     def acl(self, name: str, place: Place) -> WebAcl:
         """Return a web ACL as it stands."""
-        raw = self._acl(name, place)["WebACL"]
+        answer, sent = self._acl(name, place)
+        raw = answer["WebACL"]
         rules = sorted((plain(rule) for rule in raw.get("Rules", [])), key=lambda rule: int(rule["Priority"]))
         default = next(iter(raw["DefaultAction"]), "")
         metric = raw["VisibilityConfig"]["MetricName"]
-        return WebAcl(raw["Name"], raw["Id"], raw["ARN"], default.lower(), metric, raw.get("Capacity", 0), tuple(rules))
+        return WebAcl(raw["Name"], raw["Id"], raw["ARN"], default.lower(), metric, raw.get("Capacity", 0), tuple(rules), sent.unknown)
 
     def addresses(self, name: str, place: Place) -> AddressSet:
         """Return an address set as it stands."""
-        raw = self._set(name, place)["IPSet"]
+        raw = self._set(name, place)[0]["IPSet"]
         return AddressSet(raw["Name"], raw["Id"], raw["ARN"], raw["IPAddressVersion"], tuple(raw["Addresses"]))
 
     def guards(self, acl: WebAcl, place: Place) -> list[str]:
@@ -141,7 +147,8 @@ class Waf(Adapter):
         """
 
         def change() -> None:
-            answer = self._acl(name, place)
+            answer, sent = self._acl(name, place)
+            refuse_loss(sent.unknown, f"the web ACL {name}")
             raw, others = answer["WebACL"], []
             now = None
             for each in raw.get("Rules", []):
@@ -163,7 +170,8 @@ class Waf(Adapter):
         """Give a set the entries that `listed` makes of those it has; it is asked again when others change the set meanwhile."""
 
         def change() -> None:
-            answer = self._set(name, place)
+            answer, sent = self._set(name, place)
+            refuse_loss(sent.unknown, f"the address set {name}")
             raw = answer["IPSet"]
             entries = listed(AddressSet(raw["Name"], raw["Id"], raw["ARN"], raw["IPAddressVersion"], tuple(raw["Addresses"])))
             told = {"Description": raw["Description"]} if raw.get("Description") else {}
@@ -187,13 +195,18 @@ class Waf(Adapter):
         takes = self._aws.client("wafv2", place.region).meta.service_model.operation_model("UpdateWebACL").input_shape.members
         return {name: value for name, value in raw.items() if name in takes and value != ""}
 
-    def _acl(self, name: str, place: Place) -> dict[str, Any]:
+    def _acl(self, name: str, place: Place) -> tuple[dict[str, Any], Sent]:
         found = self._named(place, "list_web_acls", "WebACLs", name, "web ACL")
-        return self._call(place, "get_web_acl", Name=name, Id=found, Scope=place.scope)
+        return self._whole(place, "get_web_acl", name, found)
 
-    def _set(self, name: str, place: Place) -> dict[str, Any]:
+    def _set(self, name: str, place: Place) -> tuple[dict[str, Any], Sent]:
         found = self._named(place, "list_ip_sets", "IPSets", name, "address set")
-        return self._call(place, "get_ip_set", Name=name, Id=found, Scope=place.scope)
+        return self._whole(place, "get_ip_set", name, found)
+
+    def _whole(self, place: Place, operation: str, name: str, id: str) -> tuple[dict[str, Any], Sent]:
+        """An answer, and what of it the SDK doesn't know; a lock token is no content, wherever it stands."""
+        answer, sent = self._aws.whole("wafv2", operation, region=place.region, Name=name, Id=id, Scope=place.scope)
+        return answer, Sent(sent.raw, tuple(path for path in sent.unknown if not path.endswith(".LockToken")))
 
     def _named(self, place: Place, operation: str, key: str, name: str, word: str) -> str:
         found = {each["Name"]: str(each["Id"]) for each in self._listed(place, operation, key)}

@@ -84,7 +84,7 @@ class AwsPart:
         self.cloudwatch = CloudWatch(timeline, moto)
         self._signer = Signer(world.facts["sns_key"], world.facts.get("aws", ""))
         self.mail = Mail(timeline, moto, self._signer)
-        self.people = People(timeline, world.facts["access_key_id"])
+        self.people = People(timeline, world.facts["access_key_id"], moto)
         self.trail = Trail(timeline, world.wait, self.people.owner)
         self.shields = Shields(timeline, moto)
         self.performance = Performance(timeline, moto)

@@ -1,6 +1,6 @@
 """IAM as a small company's account has grown it: the caller, a pipeline, an administrator for emergencies, and somebody who has left.
 
-The calls are all moto's; only what they find is made here, with ages and last uses.
+Most calls are moto's; what they find is made here, with ages and last uses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.simulator import Simulator
 from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, Request
 
@@ -126,10 +128,10 @@ _ROLES: dict[str, tuple[str, dict[str, str], str]] = {
 class People:
     """The users, groups and roles of the account; `own_key` is the sandbox's own, which is oncall's."""
 
-    def __init__(self, timeline: Timeline, own_key: str) -> None:
+    def __init__(self, timeline: Timeline, own_key: str, moto: Moto) -> None:
         self._timeline = timeline
         self._own_key = own_key
-        self.services: dict[str, dict[str, Operation]] = {"iam": {}}
+        self.services: dict[str, dict[str, Operation]] = {"iam": Simulator(_backend, moto).operations}
 
     def seed(self) -> None:
         """Put them into moto's own objects, since its calls know no ages."""

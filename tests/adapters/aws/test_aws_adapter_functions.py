@@ -6,9 +6,10 @@ import io
 import json
 import zipfile
 
+import botocore.session
 import pytest
 
-from opsctl.adapters.aws.functions import Functions, Variables
+from opsctl.adapters.aws.functions import APART, OWN, Functions, Variables
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.errors import Denied, Moved, NotFound, ReadOnly, Refused, SystemFailed
 from opsctl.redaction import Secret, vault
@@ -134,3 +135,68 @@ def test_a_reading_adapter_writes_nothing(reading: AwsSession, function: str) ->
     ):
         with pytest.raises(ReadOnly):
             write()
+
+
+CONFIGURATION = {
+    "FunctionName": NAME,
+    "FunctionArn": "arn:1",
+    "LastModified": "2026-01-01T00:00:00.000+0000",
+    "Version": "$LATEST",
+    "RevisionId": "r",
+    "CodeSha256": "c",
+    "Environment": {"Variables": {"EDGE": "a"}},
+    "Description": "d",
+    "Timeout": 10,
+    "SnapStart": {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"},
+}
+
+
+def configured(rest, **settings: object):
+    rest.answer = lambda: (200, json.dumps(CONFIGURATION | settings))
+    return Functions(AwsSession(rest.config, sandbox=True, writing=True)).state(NAME)
+
+
+def settings_of_the_model() -> list[str]:
+    model = botocore.session.Session().get_service_model("lambda")
+    return sorted(set(model.shape_for("FunctionConfiguration").members) - OWN - APART)
+
+
+def test_every_setting_that_a_version_keeps_is_compared(rest) -> None:
+    """Each member of the SDK's model, and one that it doesn't have."""
+    latest = configured(rest)
+    kept = [*settings_of_the_model(), "FlightMode"]
+    assert {"Timeout", "MemorySize", "Layers", "VpcConfig", "Role", "Runtime", "KMSKeyArn", "TracingConfig", "EphemeralStorage"} < set(kept)
+    for name in kept:
+        assert latest.differ(configured(rest, **{name: _other(name)})) == [name]
+    more = {"EDGE": "a", "LEVEL": "b"}
+    assert latest.differ(configured(rest, CodeSha256="e", Environment={"Variables": more})) == ["the code", "the variable LEVEL"]
+    assert latest.differ(configured(rest, Environment={"Variables": {"EDGE": "b"}}), apart_from="EDGE") == []
+
+
+def _other(name: str) -> object:
+    """Another value of a setting, of the kind that the model has for it."""
+    shape = botocore.session.Session().get_service_model("lambda").shape_for("FunctionConfiguration").members.get(name)
+    kind = shape.type_name if shape else "string"
+    if kind == "list":
+        return [{"Other": "1"}] if shape.member.type_name == "structure" else ["other"]
+    return {"integer": 7, "long": 7, "structure": {"Other": "1"}}.get(kind, "other")
+
+
+def test_what_each_version_has_for_itself_is_not_compared(rest) -> None:
+    latest = configured(rest)
+    own = dict.fromkeys(sorted(OWN - {"FunctionName", "LastModified", "LastUpdateStatus"}), "other")
+    snap = {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}
+    assert latest.differ(configured(rest, **own, SnapStart=snap, Layers=[], Description="other")) == []
+
+
+def test_a_part_of_the_environment_that_the_sdk_doesnt_know_is_not_written_away(rest) -> None:
+    rest.answer = lambda: (200, json.dumps(CONFIGURATION | {"Environment": {"Variables": {}, "Sealed": ["X"]}}))
+    with pytest.raises(Refused, match=r"Environment\.Sealed"):
+        Functions(AwsSession(rest.config, sandbox=True, writing=True)).set_variable(NAME, "EDGE", Secret("the-new-edge-value"), "r")
+
+
+@pytest.mark.parametrize(("weights", "split"), [({"2": 0.1}, True), ({"2": 0.0}, True), ({}, False), (None, False)])
+def test_an_alias_that_serves_two_versions_says_so(rest, weights: dict[str, float] | None, split: bool) -> None:
+    routing = {} if weights is None else {"RoutingConfig": {"AdditionalVersionWeights": weights}}
+    rest.answer = lambda: (200, json.dumps({"Name": "live", "FunctionVersion": "1", "RevisionId": "r", **routing}))
+    assert Functions(AwsSession(rest.config, sandbox=True, writing=False)).alias(NAME, "live").split is split

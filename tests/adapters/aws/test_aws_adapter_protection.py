@@ -10,7 +10,7 @@ import pytest
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.aws.shield import Shield
 from opsctl.adapters.aws.waf import AddressSet, Waf, WebAcl, plain, wire
-from opsctl.errors import Denied, Moved, NotFound, ReadOnly, SystemFailed
+from opsctl.errors import Denied, Moved, NotFound, ReadOnly, Refused, SystemFailed
 from opsctl.settings.security import Place
 
 PLACE = Place()
@@ -153,3 +153,34 @@ def test_bytes_of_a_rule_can_stand_in_a_plan() -> None:
     rule = {"Statement": {"ByteMatchStatement": {"SearchString": b"\x00\xff"}}, "Labels": [{"Name": "a"}], "Priority": 1}
     assert json.loads(json.dumps(plain(rule))) == plain(rule)
     assert wire(plain(rule)) == rule
+
+
+def test_a_member_that_the_sdk_doesnt_know_is_never_written_away(fake: Any) -> None:
+    """WAF replaces an ACL as a whole, and the SDK drops from an answer what its model doesn't have."""
+    rule = {
+        "Name": "theirs",
+        "Priority": 0,
+        "Action": {"Block": {"QuantumResponse": {"Code": 1}}},
+        "Statement": {"AndStatement": {"Statements": [{"GeoMatchStatement": {"CountryCodes": ["CH"], "Since": "2027"}}]}},
+        "VisibilityConfig": {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": "m"},
+    }
+    config = {"Name": "acl", "Id": "1", "ARN": "arn", "DefaultAction": {"Allow": {}}, "VisibilityConfig": rule["VisibilityConfig"]}
+    whole = {"WebACL": {**config, "Rules": [rule], "LockToken": "t", "Mood": "calm"}, "LockToken": "t"}
+    listed = {"WebACLs": [{"Name": "acl", "Id": "1"}], "IPSets": [{"Name": "acl", "Id": "1"}]}
+    addresses = {"Name": "acl", "Id": "1", "ARN": "a", "IPAddressVersion": "IPV4", "Addresses": [], "Mood": "calm"}
+    fake.answer = lambda: (200, json.dumps({**listed, **whole, "IPSet": addresses}))
+    lost = (
+        "WebACL.Rules.0.Statement.AndStatement.Statements.0.GeoMatchStatement.Since",
+        "WebACL.Rules.0.Action.Block.QuantumResponse",
+        "WebACL.Mood",
+    )
+    unknown = Waf(AwsSession(fake.config, sandbox=True, writing=False)).acl("acl", PLACE).unknown
+    assert set(lost) <= set(unknown)
+    writing = Waf(AwsSession(fake.config, sandbox=True, writing=True))
+    with pytest.raises(Refused, match="QuantumResponse") as refused:
+        writing.put_rule("acl", PLACE, "ours", None, RULE)
+    assert "pip install --upgrade botocore" in refused.value.next
+    with pytest.raises(Refused, match=r"IPSet\.Mood"):
+        writing.put_addresses("acl", PLACE, lambda now: ["192.0.2.1/32"])
+    assert b"LockToken" not in fake.bodies["wafv2"], "the last call was still one that reads"
+    assert fake.seen["wafv2"] == 6

@@ -1,0 +1,58 @@
+"""What AWS sent, beside what the installed SDK's model makes of it: a member that the model doesn't have is dropped without a word.
+
+What is read to be written back, or to be compared as a whole, has to be seen whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from opsctl.errors import Refused
+
+MOST_NAMED = 5
+
+
+class Sent(Struct, frozen=True):
+    """An answer as JSON, and the paths of those members that the installed SDK doesn't know."""
+
+    raw: dict[str, Any]
+    unknown: tuple[str, ...] = ()
+
+
+def sent(body: bytes, shape: Any) -> Sent:
+    """Read an answer's body by the SDK's model of it."""
+    raw = json.loads(body or b"{}")
+    return Sent(raw, tuple(beyond(raw, shape)))
+
+
+def refuse_loss(unknown: tuple[str, ...], what: str) -> None:
+    """Raise Refused where writing `what` back would drop members that the installed SDK doesn't know."""
+    if unknown:
+        names = ", ".join(unknown[:MOST_NAMED]) + (f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else "")
+        raise Refused(
+            f"The installed SDK doesn't know {names} of {what}, and would drop what it doesn't know.",
+            "Install a newer botocore (pip install --upgrade botocore boto3), then run it again.",
+        )
+
+
+def beyond(value: Any, shape: Any, path: str = "") -> Iterator[str]:
+    """The path of every member in a JSON answer that the SDK's model, `shape`, doesn't have."""
+    if shape is None or value is None or getattr(shape, "is_document_type", False):
+        return
+    if shape.type_name == "structure" and isinstance(value, dict):
+        known = {each.serialization.get("name", name): each for name, each in shape.members.items()}
+        for name, each in value.items():
+            if name in known:
+                yield from beyond(each, known[name], f"{path}{name}.")
+            elif name != "__type":
+                yield f"{path}{name}"
+    elif shape.type_name == "list" and isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from beyond(each, shape.member, f"{path}{number}.")
+    elif shape.type_name == "map" and isinstance(value, dict):
+        for name, each in value.items():
+            yield from beyond(each, shape.value, f"{path}{name}.")
