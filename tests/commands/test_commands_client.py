@@ -66,7 +66,7 @@ def test_it_needs_no_environment_whatever_the_shell_names(opsctl: Terminal, path
 def test_the_plan_names_this_machine_and_its_user(opsctl: Terminal, path: Path) -> None:
     planned = opsctl("client", "set-edge-auth", "--value-from", "-", "-n", "--as-shell", input=NEW, check=3)
     assert f"in local, account -, as {os.popen('id -un').read().strip()}@" in planned.err
-    assert "jq --rawfile v NEW_VALUE" in planned.out
+    assert "want NEW_EDGE_AUTH " in planned.out
     assert edge_auth(path) == OLD
 
 

@@ -85,7 +85,7 @@ def test_a_dry_run_shows_it_and_changes_nothing(world: World) -> None:
     assert shown.json["dry_run"] is True
     assert world.snapshot() == before
     text = world.opsctl("playbook", "run", "token-compromise", "-n", "--as-shell", check=3).out
-    for words in ("aws secretsmanager put-secret-value", "aws ecs update-service", "DELETE FROM refresh_sessions", "force-logout-all"):
+    for words in ("aws secretsmanager put-secret-value", "aws ecs update-service", 'DELETE FROM "refresh_sessions"', "force-logout-all"):
         assert words in text
     assert world.snapshot() == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -57,3 +58,33 @@ def test_the_script_of_its_undo_puts_everything_back(it: Rehearsed) -> None:
     # Opsctl's ledger alone knows who looks after an alarm.
     del left["acknowledged"], wanted["acknowledged"]
     assert left == wanted, f"{text}\n{done}"
+
+
+PLAYBOOKS = [
+    ("token-compromise", "scope=widespread"),
+    ("token-compromise", "scope=single", "user=user7@example.com"),
+    ("revoke-pairing", "contact=156855158284"),
+    ("unauthorized-access", "user=former-contractor"),
+]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("line", PLAYBOOKS, ids=" ".join)
+def test_the_script_of_a_playbook_does_what_the_playbook_does(world: World, line: tuple[str, ...]) -> None:
+    before = world.snapshot()
+    world.opsctl("playbook", "run", *line, "--assume-answers", "-y")
+    wanted = ends(world, before)
+    world.again()
+    before = world.snapshot()
+    text = script(world, "playbook", "run", *line)
+    # Whoever runs it takes the first answer of each question.
+    typed = "".join(f"{answers[0]}\n" for answers in asked(text))
+    done = by_hand(world, text, typed=typed)
+    assert done.code == 0, f"{text}\n{done}"
+    assert ends(world, before) == wanted, f"{text}\n{done}"
+
+
+def asked(text: str) -> list[list[str]]:
+    """The choices of each question."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [shlex.split(line)[2:] for line in lines if line.startswith("question ")]
