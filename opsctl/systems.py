@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from opsctl.adapters.person import Person
     from opsctl.adapters.redis import Redis
     from opsctl.adapters.sentry import Sentry
+    from opsctl.adapters.session_rows import SessionRows
+    from opsctl.adapters.users import Users
     from opsctl.adapters.values import Secret, Values
     from opsctl.adapters.webhook import Webhook
 
@@ -79,6 +81,10 @@ class Memory(Protocol):
 
     def acknowledged(self, alarm: str, transition: datetime) -> Acknowledgement | None:
         """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
+        ...
+
+    def met(self, kind: str, *, everybody: bool) -> bool:
+        """Whether a run of ours under this very configuration has found something of what a kind of change ends."""
         ...
 
     def fingerprint(self, value: bytes) -> str:
@@ -304,6 +310,20 @@ class Systems:
         from opsctl.adapters.database import connect
 
         return connect(self)
+
+    @property
+    def session_rows(self) -> SessionRows:
+        """The table of the application's sessions."""
+        from opsctl.adapters.session_rows import SessionRows
+
+        return SessionRows(self.database, self.environment.need("sessions"))
+
+    @property
+    def users(self) -> Users:
+        """The application's users."""
+        from opsctl.adapters.users import Users
+
+        return Users(self.database, self.environment.need("sessions"))
 
     @made_once
     def backends(self) -> Backends:

@@ -51,6 +51,10 @@ class Busy(SystemFailed):
     """Raised when a lock, a deadlock or a time limit ended a statement: it was rolled back and may be tried again."""
 
 
+class Kept(SystemFailed):
+    """Raised when a constraint or a trigger keeps a row as it is: the statement was rolled back."""
+
+
 class Database(Protocol):
     """A connection to the application's database. Safe between threads: a statement or a transaction at a time."""
 
@@ -177,6 +181,8 @@ def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
         return CredentialsInvalid(f"The database refused the login: {said}", "Look at the login secret that [database] names.")
     if state in ("3D000", "42P01", "42703", "3F000"):
         return NotFound(f"The database doesn't know it: {said}", "Check [database] and [sessions] in the configuration.")
+    if state[:2] in ("23", "27", "44") or state == "P0001":
+        return Kept(f"The database refused the statement ({state}): {said}")
     return SystemFailed(f"The database refused the statement ({state}): {said}")
 
 

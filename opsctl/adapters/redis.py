@@ -17,6 +17,7 @@ from opsctl.errors import (
     Denied,
     OpsctlError,
     OutcomeUnknown,
+    PartlyMade,
     ReadOnly,
     SystemFailed,
     Unreachable,
@@ -41,10 +42,29 @@ RESUME = "Resume the run, which counts again: opsctl runs resume ID"
 
 
 class Counted(NamedTuple):
-    """Whether any key began before the cutoff, and how many there are."""
+    """Whether any key began before the cutoff, and how many there are, beside what else was seen.
+
+    `future`: one of the old ones has more time left than its lifetime. `met` keys match the patterns, whoever's they are, of `keys` in
+    the database; `elsewhere` are the server's other databases that hold keys, asked for only where none matches. `silent` says which
+    primaries could not be asked.
+    """
 
     old: bool
     live: int
+    future: bool = False
+    met: int = 0
+    keys: int = 0
+    elsewhere: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+
+
+class Step(NamedTuple):
+    """What a step of going through the keys found: see `STEP`."""
+
+    old: int
+    future: int
+    live: int
+    met: int
 
 
 class Redis(Adapter):
@@ -64,11 +84,13 @@ class Redis(Adapter):
         writing: bool,
         ca: str = certificates.SYSTEM,
         tunnel: tuple[str, int] | None = None,
+        db: int = 0,
     ) -> None:
         from opsctl.adapters.redis_place import Place
 
         super().__init__(writing=writing)
         self._where = (host, port)
+        self._db = db
         self._place = Place(host, port, password, tls, ca, tunnel)
 
     @classmethod
@@ -77,7 +99,7 @@ class Redis(Adapter):
         from opsctl.adapters.redis_place import found
 
         config: RedisSettings = systems.environment.need("redis")
-        return cls(**found(systems, config), writing=systems.writing)
+        return cls(**found(systems, config), writing=systems.writing, db=config.db)
 
     def count(
         self,
@@ -92,14 +114,30 @@ class Redis(Adapter):
 
         With `users`, only theirs, as `user_pattern` (`session:{user}:*`) tells; `patterns` don't matter then.
         A key that moves while it is counted may be counted twice, as with SCAN. Once an old one is found, ages are asked no more.
+        Raises SystemFailed where no old key is found and a primary of the cluster can't be asked.
         """
-        old, live = False, 0
+        old, future, live, met = False, False, 0, 0
         bounds = [_cutoff(before_ms), lifetime_ms, 0]
-        for found, passed in self._steps("EVAL_RO", patterns, keep, bounds, users, user_pattern):
-            old, live = old or found > 0, live + passed
+        silent: list[OpsctlError] = []
+        for found in self._steps("EVAL_RO", patterns, keep, bounds, users, user_pattern, silent):
+            old, future = old or found.old > 0, future or found.future > 0
+            live, met = live + found.live, met + found.met
             if old:
                 bounds[0] = ANY_AGE
-        return Counted(old, live)
+        if silent and not old:
+            raise SystemFailed(f"{_said(silent)} The other primaries hold no session that began before the cutoff.", silent[0].next)
+        keys, elsewhere = (0, ()) if silent else self._around(met)
+        return Counted(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
+
+    def _around(self, met: int) -> tuple[int, tuple[str, ...]]:
+        """How many keys the database holds; where none of them is met, which other databases of the server hold keys."""
+        with self._translating(effect=False):
+            keys = sum(int(client.dbsize()) for client in self._primaries)
+            if met:
+                return keys, ()
+            spaces = [client.info("keyspace") for client in self._primaries]
+        others = {f"{name[2:]}" for space in spaces for name in space if name != f"db{self._db}"}
+        return keys, tuple(sorted(others, key=int))
 
     @writes
     def unlink(
@@ -118,15 +156,18 @@ class Redis(Adapter):
         No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
         """
         done = 0
-        steps = self._steps(
-            "EVAL", patterns, keep, [_cutoff(before_ms), lifetime_ms, UNLINK_KEYS if len(self._nodes) == 1 else 1], users, user_pattern
-        )
+        silent: list[OpsctlError] = []
+        bounds = [_cutoff(before_ms), lifetime_ms, UNLINK_KEYS if len(self._nodes) == 1 else 1]
+        steps = self._steps("EVAL", patterns, keep, bounds, users, user_pattern, silent)
         while (found := self._next(steps, done)) is not None:
-            done += found[0]
+            done += found.old
             beat(done, total, "keys")
+        if silent:
+            # A cluster's primaries have nothing to do with one another: the others' keys are gone.
+            raise PartlyMade(f"{_said(silent)} The keys of the other primaries are gone.", silent[0].next, parts=())
         return done
 
-    def _next(self, steps: Iterator[tuple[int, int]], done: int) -> tuple[int, int] | None:
+    def _next(self, steps: Iterator[Step], done: int) -> Step | None:
         try:
             return next(steps, None)
         except SystemFailed as failed:
@@ -186,22 +227,32 @@ class Redis(Adapter):
         bounds: Sequence[int],
         users: Sequence[str] | None,
         user_pattern: str,
-    ) -> Iterator[tuple[int, int]]:
-        """How many keys each step found old, and of any age.
+        silent: list[OpsctlError],
+    ) -> Iterator[Step]:
+        """What each step found.
 
-        `bounds` are cutoff, lifetime and how many to unlink at once, as they stand when a step begins.
+        `bounds` are cutoff, lifetime and how many to unlink at once, as they stand when a step begins. Of a cluster, a primary that
+        fails is added to `silent`, and the next one is gone through.
         """
-        effect = command == "EVAL"
         for client in self._primaries:
-            for glob, wanted, spared in searches(patterns, keep, users, user_pattern):
-                cursor: bytes = b"0"
-                while True:
-                    arguments = (cursor, STEP_KEYS, glob, *bounds, *wanted, *spared)
-                    with self._translating(effect=effect):
-                        cursor, old, live = client.execute_command(command, STEP, 0, *arguments)  # type: ignore[no-untyped-call]
-                    yield int(old), int(live)
-                    if bytes(cursor) == b"0":
-                        break
+            try:
+                for glob, wanted, spared in searches(patterns, keep, users, user_pattern):
+                    yield from self._through(client, command, glob, bounds, (*wanted, *spared))
+            except (SystemFailed, OutcomeUnknown) as error:
+                if len(self._primaries) == 1:
+                    raise
+                silent.append(error)
+
+    def _through(self, client: redis.Redis, command: str, glob: str, bounds: Sequence[int], rest: Sequence[str | bytes]) -> Iterator[Step]:
+        """Go through one primary's keys of one glob."""
+        cursor: bytes = b"0"
+        while True:
+            arguments = (cursor, STEP_KEYS, glob, *bounds, *rest)
+            with self._translating(effect=command == "EVAL", where=_place(client)):
+                cursor, *found = client.execute_command(command, STEP, 0, *arguments)  # type: ignore[no-untyped-call]
+            yield Step(*map(int, found))
+            if bytes(cursor) == b"0":
+                break
 
     @cached_property
     def _main(self) -> redis.Redis:
@@ -248,6 +299,7 @@ class Redis(Adapter):
         pool = redis.ConnectionPool(
             connection_class=writing if self.writing else reading,
             **self._place.arguments(host, port),
+            db=self._db,
             client_name="opsctl",
             protocol=2,
             socket_connect_timeout=CONNECT_SECONDS,
@@ -265,6 +317,10 @@ class Redis(Adapter):
             yield
         except sdk.RedisError as cause:
             raise _translated(cause, effect, where or "{}:{}".format(*self._where)) from cause
+
+
+def _said(silent: Sequence[OpsctlError]) -> str:
+    return " ".join(each.what for each in silent)
 
 
 def _place(client: redis.Redis) -> str:

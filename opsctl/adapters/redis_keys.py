@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 STEP_KEYS = 2000
 """How many keys a step looks at: a few milliseconds, in which other clients wait."""
@@ -12,30 +13,50 @@ UNLINK_KEYS = 1000
 """How many keys one UNLINK names; in a cluster one, since keys of several slots can't be named together."""
 
 # ARGV: cursor, COUNT, glob, cutoff (-1: whatever its age) and lifetime in milliseconds, how many to unlink at once (0: none, and ages are
-# asked until one is old); the Lua pattern that finds a key's user, how many users follow (-1: everybody's keys), the users; then the Lua
-# patterns to spare.
+# asked until one is old); where a key's user begins (0: where the text before it matches the Lua pattern that comes next), the text right
+# after the user (empty: the user ends the key), the Lua pattern of all that comes after it; how many users follow (-1: everybody's keys),
+# the users; then the Lua patterns to spare. A user's key is one that matches with this user's very id in it, whatever the id holds.
+# Returns the next cursor, how many keys are old, how many of those begin in the future, how many aren't spared, and how many match.
 STEP = """
 local cutoff, lifetime, batch = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local time = redis.call('TIME')
+local start, before, separator, after, count = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
+local clocks_apart, time = 10000, redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local page = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2], 'MATCH', ARGV[3])
-local found, all, chosen, count, wanted = 0, 0, {}, tonumber(ARGV[8]), {}
-for i = 9, 8 + count do wanted[ARGV[i]] = true end
-local first_spared = 9 + math.max(count, 0)
-local keys = page[2]
+local found, future, all, chosen, wanted = 0, 0, 0, {}, {}
+for i = 12, 11 + count do wanted[ARGV[i]] = true end
+local first_spared = 12 + math.max(count, 0)
+local keys, met = page[2], #page[2]
 if cutoff < 0 and count < 0 and first_spared > #ARGV then
   found, all, chosen, keys = #keys, #keys, keys, {}
 end
+local function theirs(key)
+  local first, last = start, start
+  if start == 0 then first, last = 1, #key end
+  for from = first, last do
+    if start > 0 or string.find(string.sub(key, 1, from - 1), before) then
+      local at = from - 1
+      repeat
+        if separator == '' then at = #key + 1 else at = string.find(key, separator, at + 1, true) end
+        if not at then break end
+        if wanted[string.sub(key, from, at - 1)] and string.find(string.sub(key, at), after) then return true end
+      until separator == ''
+    end
+  end
+  return false
+end
 for _, key in ipairs(keys) do
-  local spared = count >= 0 and not wanted[string.match(key, ARGV[7]) or '']
+  local spared = count >= 0 and not theirs(key)
   for i = first_spared, #ARGV do
     if string.find(key, ARGV[i]) then spared = true break end
   end
   if not spared then
     local left = (cutoff < 0 or (batch == 0 and found > 0)) and -1 or redis.call('PTTL', key)
     all = all + 1
-    if left == -1 or (left >= 0 and now - lifetime + left < cutoff) then
+    local ahead = left > lifetime + clocks_apart
+    if left == -1 or ahead or (left >= 0 and now - lifetime + left < cutoff) then
       found = found + 1
+      if ahead then future = future + 1 end
       if batch > 0 then chosen[found] = key end
     end
   end
@@ -44,7 +65,7 @@ if batch > 0 then
   found = 0
   for i = 1, #chosen, batch do found = found + redis.call('UNLINK', unpack(chosen, i, math.min(i + batch - 1, #chosen))) end
 end
-return {page[1], found, all}
+return {page[1], found, future, all, met}
 """
 
 ANY, NONE = "[%z\x01-\xff]", "[^%z\x01-\xff]"
@@ -87,17 +108,42 @@ def searches(
 
     A key that matches several patterns is met with the first one only.
     """
-    everybody, whose = user_of(user_pattern) if users is not None else ("", b"")
-    globs = [everybody] if users is not None else list(patterns)
+    globs: list[str] = list(patterns)
+    whose: list[str | bytes] = ["0", "", "", "", "-1"]
+    if users is not None:
+        everybody, start, before, separator, after = user_keys(user_pattern)
+        globs, whose = [everybody], [str(start), before, separator, after, str(len(users)), *users]
     for place, glob in enumerate(globs):
         spared = [lua_pattern(each.encode()) for each in (*keep, *globs[:place]) if not disjoint(each, glob)]
-        yield glob, [whose, str(-1 if users is None else len(users)), *(users or ())], spared
+        yield glob, whose, spared
 
 
-def user_of(pattern: str) -> tuple[str, bytes]:
-    """From `session:{user}:*`: the glob of everybody's keys, and the Lua pattern that finds whose a key is."""
+class UserKeys(NamedTuple):
+    """Where a user's id is in a key: the glob of everybody's keys, and what `STEP` takes; `separator` is the text right after the id."""
+
+    everybody: str
+    start: int
+    before: bytes
+    separator: bytes
+    after: bytes
+
+
+def user_keys(pattern: str) -> UserKeys:
+    """Read a pattern such as `session:{user}:*`."""
     before, _, after = pattern.partition("{user}")
-    return f"{before}*{after}", lua_pattern(before.encode())[:-1] + b"(.-)" + lua_pattern(after.encode())[1:]
+    head = _literal_head(before)
+    start = 1 + len(head) if len(_unescaped(before)) == len(head) else 0
+    return UserKeys(f"{before}*{after}", start, lua_pattern(before.encode()), _literal_head(after), lua_pattern(after.encode()))
+
+
+def _literal_head(glob: str) -> bytes:
+    """What every key that matches begins with, as far as the glob has no wildcard."""
+    plain = re.match(r"(?:[^*?\[\\]|\\.)*", glob, re.DOTALL)
+    return _unescaped(plain[0] if plain else "")
+
+
+def _unescaped(glob: str) -> bytes:
+    return re.sub(r"\\(.)", r"\1", glob, flags=re.DOTALL).encode()
 
 
 def _members(glob: bytes, at: int) -> tuple[frozenset[int], int]:

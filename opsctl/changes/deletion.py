@@ -1,7 +1,8 @@
 """Emptying a large table of sessions while others go on using it.
 
 Batches keep no other client waiting: whole pages (a TID range scan, PostgreSQL 14 and later) where everybody's sessions go, then a thousand
-rows at a time of those that match. What is inserted behind them has ids above
+rows at a time of those that match. A batch that somebody's lock, a constraint or a trigger stops is divided until only the rows that are
+kept are left: they are named at the end, and all others are gone. What is inserted behind the batches has ids above
 the highest one at the start, so that a last pass can take it by index under a lock of a few milliseconds. A row that is updated in place
 meanwhile may move behind a batch; the change counts again, and takes it in another pass.
 """
@@ -14,20 +15,31 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from psycopg import sql
 
+from opsctl.adapters.database import Busy, Kept
 from opsctl.errors import SystemFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from opsctl.adapters.database import Row
     from opsctl.settings import SessionSettings
     from opsctl.systems import Systems
+
+Condition = tuple[sql.Composable, dict[str, Any]]
 
 PAGES = 200
 ROWS = 1_000
 SMALL = 500
 TRIES = 50
 LOCKED_MS = 8
+BATCH_LOCK_MS = 200
+"""How long a batch waits for a row that somebody holds: meanwhile others wait for the rows that the batch has deleted."""
+PART_LOCK_MS = 20
+"""The same for a part of a batch, until the rows that are held stand alone; at the end each of those is waited for once more."""
+MOST_KEPT = 100
+"""How many rows may be kept before the deletion gives up: then it isn't about single rows."""
+NAMED = 3
 VACUUM_MS = 1_500
 """Autovacuum gives a table up to a lock that has waited for `deadlock_timeout`, a second."""
 
@@ -40,15 +52,13 @@ class Start(Struct, frozen=True):
     moment: datetime
     whole: bool
 
-    def since(self, settings: SessionSettings) -> tuple[sql.Composable, dict[str, Any]]:
+    def since(self, write: Systems, settings: SessionSettings) -> Condition:
         """The condition, and its parameters, for every row that came since; for a small table, for every row."""
         if self.pages < SMALL:
             return sql.SQL("true"), {}
         if self.whole and self.last is not None:
             return above(settings, self.last)
-        if settings.created_column:
-            return sql.SQL("{} >= %(moment)s").format(sql.Identifier(settings.created_column)), {"moment": self.moment}
-        return sql.SQL("{} >= %(moment)s").format(sql.Identifier(settings.expires_column)), {"moment": self.moment + settings.lifetime}
+        return write.session_rows.since(self.moment)
 
 
 def above(settings: SessionSettings, last: str) -> tuple[sql.Composable, dict[str, Any]]:
@@ -59,20 +69,33 @@ def above(settings: SessionSettings, last: str) -> tuple[sql.Composable, dict[st
 
 
 def begin(write: Systems, settings: SessionSettings) -> Start:
-    """Look at the table while a lock has let every other writer end, so that later ids are higher than those seen."""
+    """Look at the table while a lock has let every other writer end, so that later ids are higher than those seen.
+
+    Where somebody's transaction stays open, the lock can't be had: then only the time of beginning tells what came since.
+    """
+    table = sql.Identifier(settings.table)
     query = sql.SQL(
-        "SELECT (SELECT {ident}::text FROM {table} ORDER BY {table}.{ident} DESC LIMIT 1) AS last, clock_timestamp() AS moment,"
-        " pg_relation_size({name}::regclass) / current_setting('block_size')::bigint AS pages,"
+        "WITH RECURSIVE tables (relation) AS (SELECT {name}::regclass::oid UNION"
+        " SELECT inhrelid FROM pg_inherits JOIN tables ON inhparent = relation)"
+        " SELECT (SELECT {ident}::text FROM {table} ORDER BY {table}.{ident} DESC LIMIT 1) AS last, clock_timestamp() AS moment,"
+        " (SELECT coalesce(max(pg_relation_size(relation)), 0) FROM tables) / current_setting('block_size')::bigint AS pages,"
         " (SELECT atttypid IN ('int4'::regtype, 'int8'::regtype) FROM pg_attribute"
         " WHERE attrelid = {name}::regclass AND attname = {column}) AS whole"
     ).format(
         ident=sql.Identifier(settings.id_column),
-        table=sql.Identifier(settings.table),
-        name=sql.Literal(settings.table),
+        table=table,
+        name=sql.Literal(table.as_string(None)),
         column=sql.Literal(settings.id_column),
     )
-    row: dict[str, Any] = _locked(write, settings, lambda: write.database.query(query)[0], before=lambda: write.beat(0, None, "sessions"))
+    try:
+        row: Row = _locked(write, settings, lambda: write.database.query(query)[0], before=lambda: write.beat(0, None, "sessions"))
+    except NeverAlone:
+        row = {**write.database.query(query)[0], "last": None}
     return Start(pages=int(row["pages"]), last=row["last"], moment=row["moment"], whole=bool(row["whole"]))
+
+
+class NeverAlone(SystemFailed):
+    """Raised when the table could not be had alone: somebody's transaction has it all the time."""
 
 
 class Emptying:
@@ -81,46 +104,147 @@ class Emptying:
     def __init__(self, write: Systems, settings: SessionSettings) -> None:
         self._write = write
         self._settings = settings
+        self._table = sql.Identifier(settings.table)
+        # By id and user: no other user's session goes, not even where ids are unique only in a partition, or to a user.
+        self._ident, self._user = sql.Identifier(settings.id_column), sql.Identifier(settings.user_column)
+        self._key = sql.SQL(", ").join([self._ident, self._user])
+        self._kept: list[Row] = []
+        self._why: dict[str, None] = {}
+        self._crowded: NeverAlone | None = None
         self.deleted = 0
 
     def pages(self, pages: int) -> None:
         """Delete every row of the first `pages` pages, a transaction for each 200."""
-        query = sql.SQL("DELETE FROM {} WHERE ctid >= %(first)s::tid AND ctid < %(last)s::tid")
-        statement = query.format(sql.Identifier(self._settings.table))
         for first in range(0, pages, PAGES):
-            self._execute(statement, {"first": f"({first},0)", "last": f"({min(first + PAGES, pages)},0)"})
+            bounds = {"first": f"({first},0)", "last": f"({min(first + PAGES, pages)},0)"}
+            self._batch(sql.SQL("ctid >= %(first)s::tid AND ctid < %(last)s::tid"), bounds)
 
     def rows(self, where: sql.Composable, values: dict[str, Any]) -> None:
         """Delete the rows of a condition, a transaction for each thousand, until no thousand is left."""
-        # By id and user: no other user's session goes, not even where ids are unique only in a partition, or to a user.
-        key = sql.SQL(", ").join([sql.Identifier(self._settings.id_column), sql.Identifier(self._settings.user_column)])
-        statement = sql.SQL("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {where} LIMIT {rows})").format(
-            table=sql.Identifier(self._settings.table), key=key, where=where, rows=sql.Literal(ROWS)
-        )
-        while self._execute(statement, values) >= ROWS:
-            pass
+        while True:
+            free, kept = self._free
+            some = sql.SQL("({key}) IN (SELECT {key} FROM {table} WHERE {where} AND {free} LIMIT {rows})").format(
+                key=self._key, table=self._table, where=where, free=free, rows=sql.Literal(ROWS)
+            )
+            if self._batch(some, values | kept) < ROWS:
+                return
 
     def alone(self, where: sql.Composable, values: dict[str, Any]) -> None:
         """Delete the rows of a condition while nothing can be inserted; no other writer waits longer than two of LOCKED_MS.
 
         Before each try they are deleted in batches, so that the lock is held for the few that came since. Only where autovacuum holds
-        the table, or finding them takes longer, after fifty tries, is it once VACUUM_MS.
+        the table, or finding them takes longer, after fifty tries, is it once VACUUM_MS. Where the table can't be had alone, they are
+        deleted in batches only, and `conclude` says so.
         """
-        statement = sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(self._settings.table), where)
-        work = lambda: self._write.database.execute(statement, **values)  # noqa: E731
-        self.deleted += _locked(self._write, self._settings, work, before=lambda: self.rows(where, values))
 
-    def _execute(self, statement: sql.Composable, values: dict[str, Any]) -> int:
-        deleted = self._write.database.execute(statement, **values)
+        def work() -> int:
+            free, kept = self._free
+            statement = sql.SQL("DELETE FROM {} WHERE {} AND {}").format(self._table, where, free)
+            return self._write.database.execute(statement, **values, **kept)
+
+        if self._crowded is not None:
+            return self.rows(where, values)
+        try:
+            self.deleted += _locked(self._write, self._settings, work, before=lambda: self.rows(where, values))
+        except NeverAlone as why:
+            self._crowded = why
+        return None
+
+    def conclude(self) -> None:
+        """Raise SystemFailed when a row is left, or when a transaction that is still open may add one."""
+        self._once_more()
+        said = []
+        if self._kept:
+            reasons = " ".join(list(self._why)[:NAMED])
+            said.append(f"{len(self._kept):,} {'session' if len(self._kept) == 1 else 'sessions'} can't be deleted: {reasons}")
+        if self._crowded is not None:
+            said.append(self._crowded.what)
+        if not said:
+            return
+        raise self._held(" ".join(said))
+
+    def _once_more(self) -> None:
+        """Delete the rows that were kept a moment ago and no longer are."""
+        rows, self._kept = self._kept, []
+        self._why.clear()
+        for row in rows:
+            try:
+                self._delete(*self._among([row], "row"))
+            except (Busy, Kept) as why:
+                self._divide([row], why)
+
+    def _held(self, what: str) -> SystemFailed:
+        """The error for what somebody's transaction keeps from being deleted; it names the transactions that may be meant."""
+        if holders := self._write.found_by.session_rows.holders():
+            open_ones = "; ".join(holders[:NAMED])
+            what = f"{what} Open transactions on {self._settings.table}: {open_ones}. To end one: SELECT pg_terminate_backend(PID)."
+        return SystemFailed(what, "opsctl runs resume ID")
+
+    @property
+    def _free(self) -> Condition:
+        """The condition for the rows that nothing keeps, as far as is known."""
+        if not self._kept:
+            return sql.SQL("true"), {}
+        condition, values = self._among(self._kept, "kept")
+        return sql.SQL("NOT {}").format(condition), values
+
+    def _among(self, rows: list[Row], name: str) -> Condition:
+        condition = sql.SQL(
+            "EXISTS (SELECT FROM jsonb_populate_recordset(NULL::{table}, {rows}::jsonb) AS part"
+            " WHERE part.{ident} = {table}.{ident} AND part.{user} IS NOT DISTINCT FROM {table}.{user})"
+        ).format(table=self._table, rows=sql.Placeholder(name), ident=self._ident, user=self._user)
+        ident, user = self._settings.id_column, self._settings.user_column
+        return condition, {name: json.dumps([{ident: row["id"], user: row["user"]} for row in rows])}
+
+    def _batch(self, where: sql.Composable, values: dict[str, Any]) -> int:
+        """Delete the rows of a condition; return how many there were, with those that are kept."""
+        try:
+            return self._delete(where, values)
+        except (Busy, Kept) as why:
+            self._not_locked_as_a_whole()
+            columns = sql.SQL("SELECT {}::text AS id, {}::text AS user FROM {} WHERE {}")
+            query = columns.format(self._ident, self._user, self._table, where)
+            rows = self._write.database.query(query, **values)
+            self._divide(rows, why)
+            return len(rows)
+
+    def _not_locked_as_a_whole(self) -> None:
+        """Raise SystemFailed where no row at all can be deleted, so that dividing a batch is in vain."""
+        try:
+            with self._write.database.transaction():
+                self._wait_for_locks(BATCH_LOCK_MS)
+                self._write.database.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(self._table))
+        except Busy as why:
+            raise self._held(f"{self._settings.table} is locked as a whole, so that no session can be deleted.") from why
+
+    def _divide(self, rows: list[Row], why: SystemFailed) -> None:
+        """Delete rows of which at least one can't be: half by half, until each that is kept stands alone."""
+        if len(rows) <= 1:
+            self._kept += rows
+            self._why[why.what] = None
+            if len(self._kept) > MOST_KEPT:
+                raise why
+            return
+        for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+            try:
+                self._delete(*self._among(half, "half"), PART_LOCK_MS)
+            except (Busy, Kept) as no:
+                self._divide(half, no)
+
+    def _delete(self, where: sql.Composable, values: dict[str, Any], patience: int = BATCH_LOCK_MS) -> int:
+        with self._write.database.transaction():
+            self._wait_for_locks(patience)
+            deleted = self._write.database.execute(sql.SQL("DELETE FROM {} WHERE {}").format(self._table, where), **values)
         self.deleted += deleted
         self._write.beat(self.deleted, None, "sessions")
         return deleted
 
+    def _wait_for_locks(self, milliseconds: int) -> None:
+        self._write.database.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(milliseconds)))
+
 
 def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any], before: Callable[[], None]) -> Any:
-    """What `work` returns, in a transaction that has the table alone; `before` goes before each try."""
-    from opsctl.adapters.database import Busy
-
+    """What `work` returns, in a transaction that has the table alone; `before` goes before each try. NeverAlone when it can't be had."""
     lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(settings.table))
     patience = [LOCKED_MS] * TRIES + [VACUUM_MS]
     held = False
@@ -139,8 +263,8 @@ def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any], 
     raise _too_slow(settings) if held else _never_alone(settings, len(patience))
 
 
-def _never_alone(settings: SessionSettings, tries: int) -> SystemFailed:
-    return SystemFailed(
+def _never_alone(settings: SessionSettings, tries: int) -> NeverAlone:
+    return NeverAlone(
         f"{settings.table} could not be had alone in {tries} tries, so a refresh may have slipped through.",
         "Look for long transactions on it, then resume the run.",
     )

@@ -262,10 +262,14 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         if not self.signs or settings is None or read.config.redis is None:
             return Pending(1, "secrets")
         try:
-            live = read.redis.count(settings.redis_patterns, settings.keep, None, 0).live
+            found = read.redis.count(settings.redis_patterns, settings.keep, None, 0)
         except SystemFailed as cause:
             return Pending(1, "secrets", f"the live {self.signs} can't be counted: {cause.what}")
-        return Pending(live, self.signs, f"every one of the {self.signs} signed with the old key ends once the consumers restart")
+        if found.keys and not found.met:
+            return Pending(
+                1, "secrets", f"the live {self.signs} can't be counted: none of {found.keys:,} keys in Redis matches redis-patterns"
+            )
+        return Pending(found.live, self.signs, f"every one of the {self.signs} signed with the old key ends once the consumers restart")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Prove the staged value, then UpdateSecretVersionStage, which compares and sets."""

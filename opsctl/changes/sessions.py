@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import chain
@@ -14,9 +15,12 @@ from opsctl.adapters.redis_keys import searches
 from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
 from opsctl.changes.deletion import Emptying, begin
+from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, PartlyMade, Refused, SystemFailed, Throttled, Unreachable
 from opsctl.shell import Each, File, Put, Variable
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from opsctl.config import Environment
     from opsctl.settings import SessionSettings
     from opsctl.shell import Statement
@@ -24,18 +28,29 @@ if TYPE_CHECKING:
 
 THEIRS = "{user} IN (SELECT {user} FROM jsonb_populate_recordset(NULL::{table}, %(users)s::jsonb))"
 SOME = 500
+MANY = 5_000
+"""How many users Redis is told at a time."""
 AT_ONCE = 8
 """How many users the API is asked to log out at a time."""
+NAMED = 5
+RESUME = "opsctl runs resume ID"
+OF_ALL_USERS = (CredentialsInvalid, Denied, Throttled, Unreachable)
+"""What the API says that is about no single user."""
 
 
 class SessionChange(Change, frozen=True, kw_only=True):
-    """Sessions of `users` (ids; None for everybody's, () for nobody's) that began before `cutoff`, on the database's clock."""
+    """Sessions of `users` (ids; None for everybody's, () for nobody's) that began before `cutoff`, on the database's clock.
+
+    `unproven` of the users meet the criteria only because nothing shows when they last logged in.
+    """
 
     under_way: ClassVar[float] = 0
-    pinned: ClassVar[frozenset[str]] = frozenset({"cutoff"})
+    pinned: ClassVar[frozenset[str]] = frozenset({"cutoff", "unproven"})
+    independent: ClassVar[bool] = True
 
     users: tuple[str, ...] | None
     cutoff: datetime
+    unproven: int = 0
 
     @property
     def target(self) -> str:
@@ -47,7 +62,16 @@ class SessionChange(Change, frozen=True, kw_only=True):
         """In words."""
         if not self.users:
             return "all users" if self.users is None else "nobody"
-        return f"user {self.users[0]}" if len(self.users) == 1 else f"{len(self.users):,} users"
+        if len(self.users) == 1:
+            return f"user {self.users[0]}"
+        return f"{len(self.users):,} users{f' ({self.unproven:,} of them without a provable last login)' if self.unproven else ''}"
+
+    def check(self, read: Systems) -> Finding:
+        """Say so for nobody; otherwise look."""
+        return self._look(read) if self.users != () else _nobody(read)
+
+    def _look(self, read: Systems) -> Finding:
+        raise NotImplementedError
 
     def inverse(self) -> Never:
         """None."""
@@ -69,43 +93,50 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
         """Says whose, and which."""
         return f"delete refresh sessions of {self.whose}, until none is left that began before {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
-    def check(self, read: Systems) -> Finding:
+    def _look(self, read: Systems) -> Finding:
         """Count the rows that began before the cutoff, and all that would be ended with them."""
-        if self.users == ():
-            return Done("no user meets the criteria")
         settings: SessionSettings = read.environment.need("sessions")
-        whose, users = _whose(settings, self.users)
-        query = sql.SQL("SELECT count(*) FILTER (WHERE {}) AS old, count(*) AS live FROM {} WHERE {}").format(
-            self._old(settings), sql.Identifier(settings.table), whose
-        )
-        found = read.database.query(query, **self._cutoff(settings), **users)[0]
-        if not found["old"]:
-            return Done("no such session is in the database", self.cutoff)
-        ttl = int(settings.access_ttl.total_seconds() // 60)
-        note = f"access tokens live up to {ttl} min longer, unless {settings.signing_secret or 'the key'} is rotated"
-        return Pending(int(found["live"]), "sessions", note)
+        rows = read.session_rows
+        rows.require_all()
+        found = rows.count(self.users, self.cutoff)
+        if found.old:
+            ttl = int(settings.access_ttl.total_seconds() // 60)
+            note = f"access tokens live up to {ttl} min longer, unless {settings.signing_secret or 'the key'} is rotated"
+            return Pending(found.live, "sessions", "; ".join(filter(None, [_unproven(settings, found.unproven), note])))
+        if writers := rows.writers(self.cutoff):
+            open_since = f"a transaction that began before the cutoff may still add sessions: {'; '.join(writers[:NAMED])}"
+            return Pending(0, "sessions", open_since)
+        if found.live:
+            return Done(f"0 of {found.live:,} sessions of {self.whose} in the database began before the cutoff", self.cutoff)
+        return Done(self._none(read, settings), self.cutoff)
 
-    def _old(self, settings: SessionSettings) -> sql.Composed:
-        if settings.created_column:
-            return sql.SQL("{} < %(cutoff)s").format(sql.Identifier(settings.created_column))
-        return sql.SQL("{} < %(cutoff)s").format(sql.Identifier(settings.expires_column))
-
-    def _cutoff(self, settings: SessionSettings) -> dict[str, Any]:
-        return {"cutoff": self.cutoff if settings.created_column else self.cutoff + settings.lifetime}
+    def _none(self, read: Systems, settings: SessionSettings) -> str:
+        """Say that the table has no such row, once it is sure that this is the table."""
+        total = read.session_rows.total()
+        if total != "0":
+            return f"none of the {total} sessions in the database is of {self.whose}"
+        if others := read.session_rows.namesakes():
+            raise Refused(
+                f"{settings.table} holds no row, and there is another table of this name: {', '.join(others)}.",
+                "Have the roles of [database] find the right one first: ALTER ROLE ... SET search_path",
+            )
+        return f"{settings.table} in the database is empty: it holds no session of anybody"
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Delete in batches that keep nobody waiting, then what came since under a lock, so that no refresh slips through."""
         settings: SessionSettings = write.environment.need("sessions")
+        write.session_rows.require_all()
         start = begin(write, settings)
-        since, bounds = start.since(settings)
+        since, bounds = start.since(write, settings)
         emptying = Emptying(write, settings)
         for users in self._some():
-            whose, values = _whose(settings, users)
+            whose, values = write.session_rows.of(users)
             if users is None:
                 emptying.pages(start.pages)
             else:
                 emptying.rows(whose, values)
             emptying.alone(sql.SQL("{} AND {}").format(whose, since), values | bounds)
+        emptying.conclude()
         return {"deleted": emptying.deleted}
 
     def _some(self) -> list[tuple[str, ...] | None]:
@@ -141,25 +172,47 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         """Says whose, and which."""
         return f"unlink cached sessions of {self.whose}, until none is left that began before {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
-    def check(self, read: Systems) -> Finding:
+    def _look(self, read: Systems) -> Finding:
         """Count the keys that began before the cutoff, and all that would be ended with them."""
-        counted = read.redis.count(**self._which(read, int(self.cutoff.timestamp() * 1000)))
-        return Pending(counted.live, "cached sessions") if counted.old else Done("no such session is in Redis", self.cutoff)
+        settings: SessionSettings = read.environment.need("sessions")
+        if not settings.redis_patterns:
+            return Skipped("[sessions] names no redis-patterns: nothing in Redis was looked at")
+        before = int(self.cutoff.timestamp() * 1000)
+        found = _summed([read.redis.count(**self._which(read, before, users)) for users in self._some()])
+        if found.old:
+            return Pending(found.live, "cached sessions", _doubts(settings, found))
+        if found.live:
+            return Done(f"0 of {found.live:,} session keys of {self.whose} in Redis began before the cutoff", self.cutoff)
+        if found.met:
+            kept = f"all {found.met:,} session keys in Redis match a pattern of keep"
+            other = f"none of the {found.met:,} session keys in Redis is of {self.whose}"
+            return Done(kept if self.users is None else other, self.cutoff)
+        if not found.keys and not found.elsewhere:
+            return Done("Redis is empty: it holds no key at all", self.cutoff)
+        if read.memory.met(self.__struct_config__.tag, everybody=self.users is None):  # type: ignore[arg-type]
+            return Done(f"no session key is left in Redis, of {found.keys:,} keys; earlier runs have met some", self.cutoff)
+        raise _blind(read, settings, found, settings.redis_patterns if self.users is None else [settings.redis_user_pattern])
 
-    def _which(self, systems: Systems, before_ms: int | None) -> dict[str, Any]:
+    def _some(self) -> Iterator[tuple[str, ...] | None]:
+        if self.users is None:
+            yield None
+        else:
+            yield from (self.users[i : i + MANY] for i in range(0, len(self.users), MANY))
+
+    def _which(self, systems: Systems, before_ms: int | None, users: tuple[str, ...] | None) -> dict[str, Any]:
         settings: SessionSettings = systems.environment.need("sessions")
         return {
             "patterns": settings.redis_patterns,
             "keep": settings.keep,
             "before_ms": before_ms,
             "lifetime_ms": int(settings.redis_lifetime.total_seconds() * 1000),
-            "users": self.users,
+            "users": users,
             "user_pattern": settings.redis_user_pattern,
         }
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """SCAN and UNLINK in short steps."""
-        return {"unlinked": write.redis.unlink(**self._which(write, None), beat=write.beat)}
+        return {"unlinked": sum(write.redis.unlink(**self._which(write, None, users), beat=write.beat) for users in self._some())}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too: the short steps that `apply` takes."""
@@ -189,7 +242,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
         """Says whose."""
         return f"have the API refuse the tokens of {self.whose}"
 
-    def check(self, read: Systems) -> Finding:
+    def _look(self, read: Systems) -> Finding:
         """Read the API's own marks, where configuration says where they are."""
         marks = read.api.revoked_since(self._marks())
         if all(mark is not None and mark >= self.cutoff for mark in marks):
@@ -206,18 +259,14 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
         if self.users is None:
             done = write.api.force_logout_all(token)
             return {"revoked": done.revoked, "at": done.at.isoformat()}
-        revoked = 0
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="revoke") as pool:
-            answers = [pool.submit(write.api.force_logout, user, f"{token}-{user}") for user in self.users]
+            answers = {user: pool.submit(write.api.force_logout, user, f"{token}-{user}") for user in self.users}
             try:
-                for number, answer in enumerate(answers, 1):
-                    revoked += answer.result().revoked
-                    write.beat(number, len(answers), "users")
+                return {"revoked": _each(answers, write)}
             finally:
-                # Where somebody wants a stop, or one failed: what hasn't begun by then doesn't.
-                for answer in answers:
+                # Where somebody wants a stop, or the API fails for all users: what hasn't begun by then doesn't.
+                for answer in answers.values():
                     answer.cancel()
-        return {"revoked": revoked}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's lines (Safawinet 1.2 and 2.1), the token by way of a header file."""
@@ -234,13 +283,76 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
         )
 
 
-def _whose(settings: SessionSettings, users: tuple[str, ...] | None) -> tuple[sql.Composable, dict[str, Any]]:
-    """The condition and its parameters; users travel as JSON, so that the table's own types cast them and both drivers can carry them."""
-    if users is None:
-        return sql.SQL("true"), {}
-    user, table = sql.Identifier(settings.user_column), sql.Identifier(settings.table)
-    typed = sql.SQL("{} IN (SELECT {} FROM jsonb_populate_recordset(NULL::{}, %(users)s::jsonb))").format(user, user, table)
-    return typed, {"users": _as_rows(settings, users)}
+def _nobody(read: Systems) -> Done:
+    """Say that no user meets the criteria, of how many; CheckFailed where there is no user at all to meet them."""
+    settings: SessionSettings = read.environment.need("sessions")
+    total = read.users.total()
+    if not total:
+        raise CheckFailed(
+            f"The table {settings.users_table} is empty, so that nobody could meet the criteria.", "Check users-table in [sessions]."
+        )
+    return Done(f"no user meets the criteria, of {total:,}")
+
+
+def _unproven(settings: SessionSettings, count: int) -> str:
+    """What is said of sessions that count as old because nothing shows when they began."""
+    if not count:
+        return ""
+    if settings.created_column:
+        return f"{count:,} have no {settings.created_column} or one in the future, and count as old"
+    what = f"{settings.expires_column} and lifetime in [sessions]"
+    return (
+        f"{count:,} began in the future by {what}, so that lifetime is too short, or have no {settings.expires_column}: they count as old"
+    )
+
+
+def _summed(found: list[Any]) -> Any:
+    """What was counted for several groups of users, each over all keys."""
+    first = found[0]
+    return first._replace(
+        old=any(each.old for each in found),
+        live=sum(each.live for each in found),
+        future=any(each.future for each in found),
+        silent=tuple(dict.fromkeys(what for each in found for what in each.silent)),
+    )
+
+
+def _doubts(settings: SessionSettings, found: Any) -> str:
+    ahead = "keys have more time left than redis-lifetime in [sessions], which is too short: they count as old" if found.future else ""
+    return "; ".join(filter(None, [ahead, *found.silent]))
+
+
+def _blind(read: Systems, settings: SessionSettings, found: Any, patterns: list[str]) -> CheckFailed:
+    """The error where no key shows that opsctl looks for sessions in the right place."""
+    db = read.environment.need("redis").db
+    what = f"No key of {found.keys:,} in Redis' database {db} matches {' or '.join(patterns)}, so nothing shows that sessions are named so."
+    if found.elsewhere:
+        return CheckFailed(
+            f"{what} Other databases of this Redis hold keys: {', '.join(found.elsewhere)}.",
+            f"If sessions are there, say so in [redis]: db = {found.elsewhere[0]}",
+        )
+    return CheckFailed(
+        what, "Compare redis-patterns and redis-user-pattern in [sessions] with the application; without Redis: --only database"
+    )
+
+
+def _each(answers: dict[str, Future[Any]], write: Systems) -> int:
+    """How many sessions the API ended in all. A user whom it refuses keeps no other from being logged out; PartlyMade names them."""
+    revoked, done, refused = 0, 0, dict[str, SystemFailed]()
+    for user, answer in answers.items():
+        try:
+            revoked += answer.result().revoked
+        except OF_ALL_USERS:
+            raise
+        except SystemFailed as no:
+            refused[user] = no
+            continue
+        done += 1
+        write.beat(done, len(answers), "users")
+    if refused:
+        told = " ".join(f"{user}: {no.what}" for user, no in list(refused.items())[:NAMED])
+        raise PartlyMade(f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {told}", RESUME, parts=())
+    return revoked
 
 
 def _as_rows(settings: SessionSettings, users: tuple[str, ...]) -> str:

@@ -2,107 +2,190 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-from psycopg import sql
 
 from opsctl import files
 from opsctl.changes.base import Change
 from opsctl.changes.sessions import EndCachedSessions, EndDatabaseSessions, RevokeTokens
 from opsctl.changing import DURATION
 from opsctl.cli import changes, group
-from opsctl.errors import ConfigurationError, NotFound
+from opsctl.errors import ConfigurationError, Denied, NotFound, Refused, SystemFailed
 
 if TYPE_CHECKING:
+    from opsctl.adapters.users import Users
     from opsctl.systems import Systems
 
-CHUNK = 5_000
+STORES = ("database", "redis", "api")
+SHOWN = 5
 
 logout = group("logout")
+
+only: Callable[[Any], Any] = click.option(
+    "--only", "stores", type=click.Choice(STORES), multiple=True, help="Only in this store; may be given more than once."
+)
 
 
 @logout.command()
 @click.argument("users", nargs=-1, required=True, metavar="USER...")
+@only
 @changes
-def user(systems: Systems, users: tuple[str, ...]) -> Iterator[Change]:
+def user(systems: Systems, users: tuple[str, ...], stores: tuple[str, ...]) -> Iterator[Change]:
     """End every session of some users, named by id or e-mail."""
-    yield from ending(systems, [resolve(systems, one) for one in users])
+    yield from ending(systems, resolved(systems, users), stores)
 
 
 @logout.command()
 @click.option("--last-login-before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Who last logged in before this (UTC).")
 @click.option("--inactive-for", type=DURATION, help="Who hasn't logged in for this long.")
 @click.option("--users-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of ids or e-mails, one a line.")
+@only
 @changes
-def bulk(systems: Systems, last_login_before: datetime | None, inactive_for: timedelta | None, users_from: Path | None) -> Iterator[Change]:
-    """End the sessions of every user who meets all the criteria."""
+def bulk(
+    systems: Systems,
+    last_login_before: datetime | None,
+    inactive_for: timedelta | None,
+    users_from: Path | None,
+    stores: tuple[str, ...],
+) -> Iterator[Change]:
+    """End the sessions of every user who meets all the criteria.
+
+    A user without a last login, or with one in the future, counts as one who logged in long ago.
+    """
     if inactive_for is not None and not inactive_for:
         raise click.BadParameter("expected a span longer than zero.", param_hint="--inactive-for")
     if not (last_login_before or inactive_for or users_from):
         raise click.UsageError("Give at least one criterion; for everybody there is: opsctl logout all")
     moments = [last_login_before.replace(tzinfo=UTC)] if last_login_before else []
     moments += [systems.now() - inactive_for] if inactive_for else []
-    named = [resolve(systems, line) for line in _lines(users_from)] if users_from else None
-    yield from ending(systems, matching(systems, min(moments) if moments else None, named))
+    named = resolved(systems, _lines(users_from)) if users_from else None
+    if not moments:
+        yield from ending(systems, named, stores)
+        return
+    found = _users(systems).matching(min(moments), named)
+    yield from ending(systems, found.ids, stores, unproven=found.unproven)
 
 
 @logout.command("all")
+@only
 @changes
-def all_(systems: Systems) -> Iterator[Change]:
+def all_(systems: Systems, stores: tuple[str, ...]) -> Iterator[Change]:
     """End every session of every user."""
-    yield from ending(systems, None)
+    yield from ending(systems, None, stores)
 
 
-def ending(systems: Systems, users: Sequence[str] | None) -> Iterator[Change]:
-    """The three changes for each five thousand users, or once for everybody, with one cutoff; for nobody the first one, which says so."""
+def ending(systems: Systems, users: Sequence[str] | None, stores: Sequence[str], *, unproven: int = 0) -> Iterator[Change]:
+    """One change for each store, all with one cutoff; for nobody the first one, which says so."""
     settings = systems.environment.need("sessions")
-    cutoff = systems.follows or systems.database.server_time()
-    if users is None:
-        chunks: list[tuple[str, ...] | None] = [None]
-    else:
-        ids = sorted(set(users))
-        chunks = [tuple(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)] or [()]
-    yield from (EndDatabaseSessions(users=chunk, cutoff=cutoff) for chunk in chunks)
-    if chunks == [()]:
-        return
-    if systems.config.redis and settings.redis_patterns:
-        yield from (EndCachedSessions(users=chunk, cutoff=cutoff) for chunk in chunks)
-    if systems.config.api:
-        yield from (RevokeTokens(users=chunk, cutoff=cutoff) for chunk in chunks)
+    for store in ("redis", "api"):
+        if store in stores:
+            systems.environment.need(store)
+    ids = None if users is None else tuple(sorted(set(users)))
+    in_redis = systems.config.redis is not None and "redis" in (stores or STORES)
+    if ids and in_redis and settings.redis_patterns:
+        _tell_keys_apart(systems, ids)
+    cutoff = systems.follows or _now(systems)
+    found: list[Change] = []
+    if "database" in (stores or STORES):
+        found.append(EndDatabaseSessions(users=ids, cutoff=cutoff, unproven=unproven))
+    if in_redis:
+        found.append(EndCachedSessions(users=ids, cutoff=cutoff, unproven=unproven))
+    if systems.config.api and "api" in (stores or STORES) and (ids is None or (accounts := _with_account(systems, ids)) or not found):
+        found.append(RevokeTokens(users=None if ids is None else accounts, cutoff=cutoff, unproven=unproven))
+    yield from found[:1] if ids == () else found
 
 
-def resolve(systems: Systems, user: str) -> str:
-    """A user's id, from an id or an e-mail; raises NotFound when there is no such user."""
+def resolved(systems: Systems, names: Sequence[str]) -> list[str]:
+    """The ids of users named by id or e-mail, also of deleted accounts whose sessions are left.
+
+    Raises NotFound for a name of nobody, Refused for one that stands for several users. While the database can't be asked, ids are taken
+    as they are: the other stores need no more.
+    """
+    try:
+        found = _users(systems).named(names)
+    except (NotFound, Denied):
+        raise
+    except SystemFailed:
+        if any("@" in name for name in names):
+            raise
+        return list(names)
+    several = {name: ids for name, ids in found.items() if len(ids) > 1}
+    if several:
+        told = "; ".join(f"{name!r} stands for {', '.join(ids[:SHOWN])}" for name, ids in list(several.items())[:SHOWN])
+        raise Refused(f"A name stands for more than one user: {told}.", "Name each user by its id.")
+    unknown = [name for name, ids in found.items() if not ids]
+    if unknown and not _all_in_redis(systems, unknown):
+        told = ", ".join(repr(name) for name in unknown[:SHOWN])
+        raise NotFound(
+            f"There is no user {told}{f' (and {len(unknown) - SHOWN:,} more)' if len(unknown) > SHOWN else ''}.",
+            "Give an id or an e-mail as the application knows it; a deleted account is named by its id.",
+        )
+    return [id for name, ids in found.items() for id in ids or [name]]
+
+
+def _users(systems: Systems) -> Users:
+    users = systems.users
+    users.require_all()
+    return users
+
+
+def _all_in_redis(systems: Systems, ids: Sequence[str]) -> bool:
+    """Whether each of a few ids has session keys in Redis: an account may be gone from the database before its keys."""
     settings = systems.environment.need("sessions")
-    column = settings.users_email_column if "@" in user else settings.users_id_column
-    query = sql.SQL("SELECT {}::text AS id FROM {} WHERE {}::text = %(user)s").format(
-        sql.Identifier(settings.users_id_column), sql.Identifier(settings.users_table), sql.Identifier(column)
+    if systems.config.redis is None or not settings.redis_patterns or len(ids) > SHOWN:
+        return False
+    return all(
+        systems.redis.count(settings.redis_patterns, settings.keep, None, 0, users=[id], user_pattern=settings.redis_user_pattern).live
+        for id in ids
     )
-    rows = systems.database.query(query, user=user)
-    if not rows:
-        raise NotFound(f"There is no user {user!r}.", "Give an id or an e-mail as the application knows it.")
-    return str(rows[0]["id"])
 
 
-def matching(systems: Systems, before: datetime | None, named: Sequence[str] | None) -> list[str]:
-    """The ids of the users whose last login was before a moment, among those named."""
-    settings = systems.environment.need("sessions")
-    ident, table = sql.Identifier(settings.users_id_column), sql.Identifier(settings.users_table)
-    where = [sql.SQL("true")]
-    values: dict[str, object] = {}
-    if before is not None:
-        where.append(sql.SQL("{} < %(before)s").format(sql.Identifier(settings.last_login_column)))  # type: ignore[arg-type]
-        values["before"] = before
-    if named is not None:
-        where.append(sql.SQL("{}::text IN (SELECT jsonb_array_elements_text(%(named)s::jsonb))").format(ident))  # type: ignore[arg-type]
-        values["named"] = json.dumps(list(named))
-    query = sql.SQL("SELECT {}::text AS id FROM {} WHERE {}").format(ident, table, sql.SQL(" AND ").join(where))
-    return [str(row["id"]) for row in systems.database.query(query, **values)]
+def _with_account(systems: Systems, ids: Sequence[str]) -> tuple[str, ...]:
+    """Those of `ids` that the API can know; all of them while the database can't be asked."""
+    try:
+        there = _users(systems).existing(ids)
+    except (NotFound, Denied):
+        raise
+    except SystemFailed:
+        return tuple(ids)
+    return tuple(id for id in ids if id in there)
+
+
+def _now(systems: Systems) -> datetime:
+    """The cutoff, by the database's clock; by this machine's while the database can't be asked. Refused where rows are hidden."""
+    try:
+        systems.session_rows.require_all()
+        return systems.database.server_time()
+    except Refused as hidden:
+        raise Refused(hidden.what, f"{hidden.next}; the other stores meanwhile: --only redis --only api") from hidden
+    except NotFound:
+        raise
+    except SystemFailed:
+        return systems.now()
+
+
+def _tell_keys_apart(systems: Systems, ids: Sequence[str]) -> None:
+    """Raise Refused where another user's keys in Redis would read like those of one of `ids`: `t:7` and `t`, by `ts:{user}:*`."""
+    from opsctl.adapters.redis_keys import user_keys
+
+    pattern = systems.environment.need("sessions").redis_user_pattern
+    separator = user_keys(pattern).separator.decode()
+    try:
+        pairs = _users(systems).confusable(ids, separator) if separator else []
+    except (NotFound, Denied):
+        raise
+    except SystemFailed:
+        return
+    if pairs:
+        told = "; ".join(f"{one!r} and {other!r}" for one, other in pairs)
+        raise Refused(
+            f"By redis-user-pattern {pattern!r} the keys of these users can't be told apart: {told}.",
+            "Log both out, or leave Redis to the keys' own end: --only database --only api",
+        )
 
 
 def _lines(path: Path) -> list[str]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from psycopg import sql
 
+from opsctl.adapters.visibility import require_all_rows
 from opsctl.changes.deletion import above
 from opsctl.changing import DURATION
 from opsctl.cli import group, views
-from opsctl.commands.logout import resolve
+from opsctl.commands.logout import resolved
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
@@ -24,11 +25,12 @@ sessions = group("sessions")
 
 @sessions.command("list")
 @click.option("--user", help="Only this user's, by id or e-mail.")
-@click.option("--since", type=DURATION, help="Only those begun within this span.")
+@click.option("--since", type=DURATION, help="Only those begun within this span, or with no time of beginning.")
 @views
 def list_(systems: Systems, user: str | None, since: timedelta | None) -> Iterator[dict[str, Any]]:
     """List refresh sessions in the order of their ids, a line each (`-o json`: a JSON object a line)."""
     settings = systems.environment.need("sessions")
+    require_all_rows(systems.database, settings.table)
     owner, ends = sql.Identifier(settings.user_column), sql.Identifier(settings.expires_column)
     values: dict[str, Any] = {}
     if settings.created_column:
@@ -38,10 +40,10 @@ def list_(systems: Systems, user: str | None, since: timedelta | None) -> Iterat
         values["lifetime"] = settings.lifetime.total_seconds()
     where: list[sql.Composable] = []
     if user is not None:
+        [values["user"]] = resolved(systems, [user])
         where.append(sql.SQL("{}::text = %(user)s").format(owner))
-        values["user"] = resolve(systems, user)
     if since is not None:
-        where.append(sql.SQL("{} >= %(since)s").format(began))
+        where.append(sql.SQL("({} >= %(since)s OR {} IS NULL)").format(began, began))
         values["since"] = systems.database.server_time() - since
     columns = sql.SQL("{} AS session, {}::text AS user, {} AS began, {} AS expires").format(
         sql.Identifier(settings.id_column), owner, began, ends

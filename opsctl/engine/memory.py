@@ -92,6 +92,18 @@ class LedgerMemory:
         _, by, at, run = rows[0]
         return Acknowledgement(self._ledger.reveal(by), datetime.fromisoformat(at), run)
 
+    def met(self, kind: str, *, everybody: bool) -> bool:
+        """Whether a run of ours under this very configuration has found something of what a kind of change ends.
+
+        That tells a place where nothing is any more from one where opsctl looks for the wrong thing.
+        """
+        sql = (
+            "SELECT 1 FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind = ? AND json_extract(s.change, '$.users') IS NULL = ?"
+            " AND (s.count > 0 OR json_extract(s.evidence, '$.unlinked') > 0)"
+            " AND r.environment = ? AND json_extract(r.row, '$.config_digest') = ? LIMIT 1"
+        )
+        return bool(self._ledger.query(sql, kind, everybody, self._environment.name, self._environment.digest))
+
     def position(self) -> int:
         """How far the ledger's log has come: what is opened or closed from now on has a higher number, whatever the clock says."""
         return int(self._ledger.query("SELECT ifnull(max(number), 0) FROM log")[0][0])

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from opsctl.changes.base import Change
 from opsctl.engine.ledger.rows import ENDED, Step
-from opsctl.errors import Incomplete, Interrupted, LedgerFailed, OpsctlError, OutcomeUnknown, Unrecorded, WrongPlace
+from opsctl.errors import Incomplete, Interrupted, LedgerFailed, LockHeld, OpsctlError, OutcomeUnknown, Unrecorded, WrongPlace
 
-STOPS_ALL = (Interrupted, LedgerFailed, Unrecorded, WrongPlace)
-"""Errors that end the run even where the step that met them is independent."""
+STOPS_ALL = (Interrupted, LedgerFailed, LockHeld, Unrecorded, WrongPlace)
+"""Errors that end the run even where the step that met them is independent; who holds a lock of it does the same work, or undoes it."""
 
 
 def names(later: Change, earlier: Change) -> bool:

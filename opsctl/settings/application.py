@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from opsctl.settings.values import Count, Duration, Reference, Section, address
@@ -85,9 +86,13 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
 
 
 class RedisSettings(Section, frozen=True, kw_only=True):
-    """The cache: found through AWS by its ElastiCache id; `tls`, `ca` and `tunnel` as in [database]."""
+    """The cache: found through AWS by its ElastiCache id; `tls`, `ca` and `tunnel` as in [database].
+
+    `db` is the number of the database that the application uses.
+    """
 
     cluster: str
+    db: Count = 0
     password: Reference | None = None
     tls: bool = True
     ca: str = "system"
@@ -131,8 +136,9 @@ class SessionSettings(Section, frozen=True, kw_only=True):
         if not all(self.redis_patterns):
             raise ValueError("expected no empty pattern in redis-patterns: it matches no key")
         pattern = self.redis_user_pattern
-        if self.redis_patterns and (pattern.count("{user}") != 1 or "*{user}" in pattern or "{user}*" in pattern):
-            raise ValueError(f"expected redis-user-pattern to hold {{user}} once, with no * beside it, got {pattern!r}")
+        beside = re.search(r"[*?\]]\{user\}|\{user\}[*?\[]", pattern)
+        if self.redis_patterns and (pattern.count("{user}") != 1 or beside):
+            raise ValueError(f"expected redis-user-pattern to hold {{user}} once, with no * beside it (nor ? or []), got {pattern!r}")
 
 
 class Login(Section, frozen=True, kw_only=True):

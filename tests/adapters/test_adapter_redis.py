@@ -68,12 +68,71 @@ def test_only_keys_that_began_before_the_cutoff_are_counted_and_unlinked(empty, 
     empty.psetex("cache:old", 1_000_000, "")
     cutoff = moment - 30_000
     reading = open_redis(writing=False)
-    assert reading.count(["session:*"], [], cutoff, LIFETIME) == (True, 3)
-    assert reading.count(["session:2:*"], [], cutoff, LIFETIME) == (False, 1)
+    assert reading.count(["session:*"], [], cutoff, LIFETIME)[:2] == (True, 3)
+    assert reading.count(["session:2:*"], [], cutoff, LIFETIME)[:2] == (False, 1)
     writing = open_redis(writing=True)
     assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_beat) == 2
     assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_beat) == 0
     assert sorted(empty.keys()) == [b"cache:old", b"session:2:new"]
+
+
+def test_a_key_that_has_more_time_left_than_its_lifetime_counts_as_old(empty, open_redis):
+    """Its beginning would lie in the future: the lifetime is wrong, so that nothing shows that the key is new."""
+    empty.psetex("session:3:x", 30 * LIFETIME, "")
+    counted = open_redis(writing=False).count(["session:*"], [], now(empty) - 30_000, LIFETIME)
+    assert (counted.old, counted.future, counted.live) == (True, True, 1)
+    empty.psetex("session:3:x", LIFETIME, "")
+    counted = open_redis(writing=False).count(["session:*"], [], now(empty) - 30_000, LIFETIME)
+    assert (counted.old, counted.future, counted.live) == (False, False, 1)
+    empty.psetex("session:3:x", 30 * LIFETIME, "")
+    assert open_redis(writing=True).unlink(["session:*"], [], now(empty) - 30_000, LIFETIME, no_beat) == 1
+
+
+def test_what_was_not_asked_for_is_counted_too(empty, raw, open_redis):
+    for key in ("session:1:a", "session:2:b", "other"):
+        empty.set(key, "")
+    reading = open_redis(writing=False)
+    counted = reading.count(["session:*"], [], now(empty), LIFETIME, users=["7"], user_pattern="session:{user}:*")
+    assert (counted.old, counted.live, counted.met, counted.keys, counted.elsewhere) == (False, 0, 2, 3, ())
+    counted = reading.count(["sess:*"], [], now(empty), LIFETIME)
+    assert (counted.old, counted.live, counted.met, counted.keys, counted.elsewhere) == (False, 0, 0, 3, ())
+    counted = reading.count(["session:*"], ["session:*"], now(empty), LIFETIME)
+    assert (counted.old, counted.live, counted.met) == (False, 0, 2)
+
+
+def test_another_database_of_the_server(empty, raw, open_redis):
+    for db, key in ((1, "session:1:a"), (11, "session:1:a")):
+        client = sdk.Redis(connection_pool=sdk.ConnectionPool(**raw.connection_pool.connection_kwargs | {"db": db}))
+        client.set(key, "")
+    counted = open_redis(writing=False).count(["session:*"], [], now(empty), LIFETIME)
+    assert (counted.met, counted.keys, counted.elsewhere) == (0, 0, ("1", "11"))
+    assert open_redis(writing=False, db=1).count(["session:*"], [], now(empty), LIFETIME).live == 1
+    assert open_redis(writing=True, db=1).unlink(["session:*"], [], now(empty), LIFETIME, no_beat) == 1
+    assert raw.info("keyspace").keys() == {"db11"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "keys", "user", "theirs"),
+    [
+        ("ts:{user}:*", ["ts:tenant:42:a", "ts:tenant:a", "ts:other:tenant:42:a"], "tenant:42", ["ts:tenant:42:a"]),
+        ("ts:{user}", ["ts:tenant:42", "ts:tenant", "ts:tenant:421"], "tenant:42", ["ts:tenant:42"]),
+        ("{user}:ts", ["a:ts", "a:b:ts", "b:ts"], "a:b", ["a:b:ts"]),
+        ("ts:{user}:s?", ["ts:a:s1", "ts:a:b:s1", "ts:a:s11"], "a", ["ts:a:s1"]),
+        ("*:ts:{user}:*", ["x:ts:a:1", "x:ts:b:ts:a:1", "x:ts:ab:1"], "a", ["x:ts:a:1", "x:ts:b:ts:a:1"]),
+        ("ts:{user}:*", ["ts:a*:1", "ts:ab:1", "ts:a%b:1"], "a*", ["ts:a*:1"]),
+        ("t\\*s:{user}:*", ["t*s:a:1", "tXs:a:1"], "a", ["t*s:a:1"]),
+        ("s:{user}::*", ["s:a:b::1", "s:a::b::1"], "a::b", ["s:a::b::1"]),
+        ("s:{user}-*", ["s:0b9e-11aa-1", "s:0b9e-1"], "0b9e-11aa", ["s:0b9e-11aa-1"]),
+        ("s:{user}:*", ["s:é[x]:1", "s:é:1"], "é[x]", ["s:é[x]:1"]),
+    ],
+)  # fmt: skip
+def test_a_users_keys_are_those_with_the_very_id(empty, open_redis, pattern, keys, user, theirs):
+    for key in keys:
+        empty.set(key, "")
+    redis = open_redis(writing=True)
+    assert redis.count([], [], now(empty), LIFETIME, users=[user], user_pattern=pattern).live == len(theirs)
+    assert redis.unlink([], [], now(empty), LIFETIME, no_beat, users=[user], user_pattern=pattern) == len(theirs)
+    assert {key.decode() for key in empty.keys("*")} == set(keys) - set(theirs)
 
 
 def test_kept_patterns_are_never_touched(empty, open_redis):
