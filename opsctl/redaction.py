@@ -12,7 +12,7 @@ import re
 import secrets
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from opsctl.errors import Refused
 from opsctl.secret_patterns import HIDDEN as HIDDEN
@@ -30,8 +30,8 @@ FEW = 64
 LONGEST = 65_536
 """Characters of a foreign text that are kept."""
 SENTENCE = 500
-READ = 4 * LONGEST
-"""Characters of a foreign text that are looked at; the last of them are let go, since what they begin may be a secret."""
+READ = 4
+"""How many times what is kept is looked at; the last TAIL characters are let go, since what they begin may be a secret."""
 TAIL = 8192
 
 
@@ -52,15 +52,24 @@ def visible(text: str, which: re.Pattern[str] = CONTROL) -> str:
 
 def foreign(text: str, most: int = LONGEST) -> str:
     """What others wrote, safe to store and to show: without known secrets, what looks like one, and control characters; bounded."""
-    kept = text if len(text) <= READ else text[: READ - TAIL]
-    kept = visible(masked(vault.hide(kept)), IN_LINES)
-    return kept if len(kept) <= most and len(text) <= READ else _cut(kept, most, len(text))
+    read = READ * max(most, TAIL)
+    kept = visible(masked(vault.hide(text if len(text) <= read else text[: read - TAIL])), IN_LINES)
+    return kept if len(kept) <= most and len(text) <= read else _cut(kept, most, len(text))
 
 
 def sentence(said: object, most: int = SENTENCE) -> str:
     """What another program said, cleaned, as one line that ends in a full stop."""
-    line = " ".join(foreign(str(said)).split()).rstrip(".") or "it gave no reason"
+    line = " ".join(foreign(str(said), READ * most).split()).rstrip(".") or "it gave no reason"
     return (line if len(line) <= most else _cut(line, most, len(line))) + "."
+
+
+def whole(value: Any) -> Any:
+    """`value`, of lists, dicts and texts, with every half of a character written out, so that UTF-8 can hold it."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {whole(name): whole(member) for name, member in value.items()}
+    return [whole(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def leaving(text: str) -> str:

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
+from opsctl.adapters.answers import decoded, moment
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.health import Health, asked, at
 from opsctl.adapters.http import Http
-from opsctl.errors import ConfigurationError, CredentialsInvalid, OutcomeUnknown, SystemFailed
+from opsctl.errors import ConfigurationError, CredentialsInvalid, SystemFailed
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -22,6 +25,21 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
+
+
+class _Me(Struct, rename="camel"):
+    user_id: str | int
+
+
+class _Tokens(Struct, rename="camel"):
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class _Revoked(Struct):
+    at: str
+    revoked: int
 
 
 @dataclass(frozen=True)
@@ -85,10 +103,7 @@ class Api(Adapter):
         answer = self._http.ask("GET", "/v1/auth/me", headers=_bearer(access), accept=(401,))
         if answer.status_code == 401:
             return None
-        found = self._http.content(answer).get("userId")
-        if found is None:
-            raise SystemFailed("The API's answer at /v1/auth/me names no user.", "Check base in [api].")
-        return str(found)
+        return str(self._http.read(answer, _Me).user_id)
 
     def end(self, access: Secret) -> None:
         """End the login of this access token; one that is refused has ended already."""
@@ -131,7 +146,7 @@ class Api(Adapter):
         marks = self._systems.redis.values([pattern.replace("{who}", who) for who in whos])
         try:
             return [None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC) for mark in marks]
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, OSError):
             raise SystemFailed("The API's revocation mark in Redis is not epoch milliseconds.", "Check revocations in [api].") from None
 
     def _tokens(self, path: str, body: dict[str, Any]) -> Tokens:
@@ -139,18 +154,14 @@ class Api(Adapter):
         answer = self._http.ask("POST", path, json=body, accept=(401,))
         if answer.status_code == 401:
             raise CredentialsInvalid(f"The API refused the credentials at {path}.", "Look at [api.login] and [api.test].")
-        found = self._http.content(answer)
-        try:
-            return Tokens(Secret(found["accessToken"]), Secret(found["refreshToken"]), int(found["expiresIn"]))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise SystemFailed(f"The API's answer at {path} holds no tokens.", "Check base in [api].") from None
+        found = self._http.read(answer, _Tokens)
+        return Tokens(Secret(found.access_token), Secret(found.refresh_token), found.expires_in)
 
     def _revoked(self, path: str, body: dict[str, Any], key: str) -> Revoked:
-        found = self._http.content(self._as_admin(path, body, key), effect=True)
-        try:
-            return Revoked(datetime.fromisoformat(found["at"]).astimezone(UTC), int(found["revoked"]))
-        except (KeyError, TypeError, ValueError):
-            raise OutcomeUnknown(f"The API said yes to {path} without saying when.", "Look at its revocation marks.") from None
+        answer = self._as_admin(path, body, key)
+        with self._http.reading(effect=True):
+            found = decoded(answer.content, _Revoked)
+            return Revoked(moment(found.at), found.revoked)
 
     def _as_admin(self, path: str, body: dict[str, Any], key: str) -> httpx.Response:
         """Send as the administrator; a refused token is renewed once for all threads, by the configured login or else by asking."""

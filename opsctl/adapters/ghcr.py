@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta, Struct
 
 from opsctl.adapters.base import Adapter
 from opsctl.adapters.http import Http
-from opsctl.errors import ConfigurationError, SystemFailed
+from opsctl.errors import ConfigurationError
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -18,6 +21,13 @@ ACCEPT = ", ".join(
     for kind in ("oci.image.index.v1", "oci.image.manifest.v1", "docker.distribution.manifest.list.v2", "docker.distribution.manifest.v2")
 )
 ISSUED = "A classic personal access token with read:packages is needed: GitHub, Settings, Developer settings."
+
+
+DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+){0,8}:[0-9a-fA-F]{32,256}")
+
+
+class _Granted(Struct):
+    token: Annotated[str, Meta(min_length=1)]
 
 
 class Ghcr(Adapter):
@@ -38,12 +48,11 @@ class Ghcr(Adapter):
         login = Secret(f"{username}:{pat.reveal()}")
         basic = Secret(base64.b64encode(login.raw())).reveal()
         wanted = {"service": "ghcr.io", "scope": f"repository:{name}:pull"}
-        granted = self._http.content(self._http.ask("GET", "/token", params=wanted, headers={"Authorization": f"Basic {basic}"}))
-        token = granted.get("token")
-        if not isinstance(token, str) or not token:
-            raise SystemFailed("GHCR gave no token.", "Check `ghcr` in the configuration.")
-        bearer = {"Authorization": f"Bearer {Secret(token).reveal()}", "Accept": ACCEPT}
-        return str(self._http.ask("HEAD", f"/v2/{name}/manifests/{tag}", headers=bearer).headers.get("Docker-Content-Digest", ""))
+        answer = self._http.ask("GET", "/token", params=wanted, headers={"Authorization": f"Basic {basic}"})
+        token = Secret(self._http.read(answer, _Granted).token)
+        bearer = {"Authorization": f"Bearer {token.reveal()}", "Accept": ACCEPT}
+        digest = self._http.ask("HEAD", f"/v2/{name}/manifests/{tag}", headers=bearer).headers.get("Docker-Content-Digest", "")
+        return digest if DIGEST.fullmatch(digest) else ""
 
     def close(self) -> None:
         """Give the connection back."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from opsctl.adapters import certificates
+from opsctl.adapters.answers import Unreadable, decoded, seconds, words
 from opsctl.adapters.base import Adapter
 from opsctl.adapters.place import on_this_machine, only_here
 from opsctl.errors import (
@@ -40,6 +41,17 @@ READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SLOW_DOWN = (420, 429)
 WAITS, LONGEST_WAIT = 3, 20.0
 NOT_IMPLEMENTED = 501
+WHOLE_SECONDS = 120.0
+LARGEST = 32 * 1024 * 1024
+"""Bytes of an answer's body that are read, unpacked."""
+ENCODED = frozenset(("content-encoding", "content-length", "transfer-encoding"))
+"""Headers that tell how a body was sent, once it is read."""
+HOW = {
+    **dict.fromkeys(("ReadTimeout", "WriteTimeout"), "did not answer in time"),
+    "DecodingError": "answered in an encoding that can't be read",
+}
+
+T = TypeVar("T")
 
 
 class Http(Adapter):
@@ -100,17 +112,21 @@ class Http(Adapter):
             return answer
         raise self._refused(answer, f"{method} {self._shown(path)}", effect)
 
-    def content(self, answer: httpx.Response, *, effect: bool = False) -> dict[str, Any]:
-        """The answer's JSON object; when it is none, SystemFailed, or OutcomeUnknown after an `effect`."""
+    def read(self, answer: httpx.Response, shape: type[T], *, effect: bool = False) -> T:
+        """The answer's JSON as `shape`; where it is none, SystemFailed, or OutcomeUnknown after an `effect`."""
+        with self.reading(effect=effect):
+            return decoded(answer.content, shape)
+
+    @contextmanager
+    def reading(self, *, effect: bool = False) -> Iterator[None]:
+        """Inside it an answer that is Unreadable is the right error for what was asked."""
         try:
-            found = answer.json()
-        except ValueError:
-            found = None
-        if isinstance(found, dict):
-            return found
-        if effect:
-            raise OutcomeUnknown(f"{self._system} said yes in words that can't be read.", "Look there what it did.")
-        raise SystemFailed(f"{self._system} sent an answer that is no JSON object.", "Check its address in the configuration.")
+            yield
+        except Unreadable as cause:
+            what = f"{self._system} sent an answer that can't be read: {sentence(cause)}"
+            if effect:
+                raise OutcomeUnknown(f"{what} It said yes: what it did is unknown.", "Look there what it did.") from None
+            raise SystemFailed(what, "Check its address in the configuration.") from None
 
     def close(self) -> None:
         """Give every connection back."""
@@ -148,8 +164,10 @@ class Http(Adapter):
     def _send(self, method: str, path: str, effect: bool, **parts: Any) -> httpx.Response:
         import httpx
 
+        call = f"{method} {self._shown(path)}"
         try:
-            return self.client.request(method, path, **parts)
+            request = self.client.build_request(method, path, **parts)
+            return self._whole(self.client.send(request, stream=True), request, call, effect)
         except httpx.ConnectError as cause:
             if (distrust := certificates.distrusted(cause)) is not None:
                 following = "Set `ca` beside its address in the configuration to the file of its authority."
@@ -157,10 +175,15 @@ class Http(Adapter):
             raise self._unreachable(cause) from cause
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
             raise self._unreachable(cause) from cause
+        except (httpx.LocalProtocolError, UnicodeEncodeError) as cause:
+            # A cause that quotes the header's value isn't kept.
+            raise ConfigurationError(
+                f"{call} of {self._system} can't be sent: a credential or name in it holds a character that no header may hold.",
+                self._login,
+            ) from (cause if isinstance(cause, httpx.HTTPError) else None)
         except httpx.HTTPError as cause:
-            how = "did not answer in time" if isinstance(cause, httpx.TimeoutException) else "hung up before it answered"
-            raise self._lost(f"{method} {self._shown(path)}", how, effect) from cause
-        except httpx.InvalidURL as cause:
+            raise self._lost(call, HOW.get(type(cause).__name__, "hung up before it answered"), effect) from cause
+        except (httpx.InvalidURL, ValueError) as cause:
             raise ConfigurationError(f"The address of {self._system} is not a URL.", "Mend it in the configuration.") from cause
 
     def _unreachable(self, cause: Exception) -> Unreachable:
@@ -169,9 +192,26 @@ class Http(Adapter):
             "Check the network (VPN), then run it again.",
         )
 
+    def _whole(self, answer: httpx.Response, request: httpx.Request, call: str, effect: bool) -> httpx.Response:
+        """The answer with its body read, which is bounded in size and time."""
+        import httpx
+
+        parts, size, deadline = [], 0, time.monotonic() + WHOLE_SECONDS
+        try:
+            for part in answer.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > LARGEST or time.monotonic() > deadline:
+                    raise self._lost(call, "sent an answer without end", effect)
+        finally:
+            answer.close()
+        headers = [(name, value) for name, value in answer.headers.multi_items() if name not in ENCODED]
+        kept = {"reason_phrase": answer.extensions["reason_phrase"]} if "reason_phrase" in answer.extensions else {}
+        return httpx.Response(answer.status_code, headers=headers, content=b"".join(parts), extensions=kept, request=request)
+
     def _refused(self, answer: httpx.Response, call: str, effect: bool) -> OpsctlError:
         status = answer.status_code
-        said = sentence(answer.text[:300] if "html" not in answer.headers.get("Content-Type", "") else answer.reason_phrase)
+        said = words(answer)
         if status == 401:
             return CredentialsInvalid(f"{self._system} does not accept the credentials for {call}: {said}", self._login)
         if status == 403:
@@ -193,7 +233,7 @@ class Http(Adapter):
         return SystemFailed(f"{self._system}, asked for {call}, {how}.", "Run it again.")
 
     def _shown(self, path: str) -> str:
-        return vault.redact(path)
+        return vault.hide(path)
 
 
 @functools.cache
@@ -224,14 +264,6 @@ def _checked_host(base: str, system: str, sandbox: bool) -> str:
 
 
 def _wait(said: str | None, attempt: int) -> float:
-    """Seconds to wait: what `Retry-After` says, as a number or as a date, or else a little longer each time."""
-    if said is None:
-        return 0.5 * 2.0**attempt
-    try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.5 * 2.0**attempt
+    """Seconds to wait: what `Retry-After` says, or else a little longer each time."""
+    found = seconds(said, datetime.now(UTC))
+    return 0.5 * 2.0**attempt if found is None else found

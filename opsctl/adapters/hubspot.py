@@ -6,19 +6,23 @@ Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information". Search is n
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from opsctl.adapters.answers import decoded
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.hubspot_http import HubSpotHttp
 from opsctl.adapters.hubspot_records import (
-    CONVERSE,
     EMAIL,
     OTHER_EMAILS,
     Account,
+    Batch,
     Contact,
+    Details,
+    Outcome,
     Read,
+    Record,
     Resolved,
     Updated,
     contact_of,
@@ -30,6 +34,8 @@ from opsctl.errors import OutcomeUnknown, SystemFailed, WrongPlace
 from opsctl.redaction import Secret, vault
 
 if TYPE_CHECKING:
+    import httpx
+
     from opsctl.settings import HubSpotSettings
     from opsctl.systems import Systems
 
@@ -65,11 +71,8 @@ class HubSpot(Adapter):
 
     def account(self) -> Account:
         """Ask whose portal the token is for, whichever that is."""
-        found = self._http.content(self._http.call("GET", ACCOUNT, "the account's details"))
-        try:
-            account = Account(int(found["portalId"]), str(found.get("timeZone") or "UTC"))
-        except (KeyError, TypeError, ValueError):
-            raise SystemFailed("HubSpot's account details name no portal.", CONVERSE) from None
+        found = self._http.read(self._http.call("GET", ACCOUNT, "the account's details"), Details)
+        account = Account(found.portal_id, found.time_zone or "UTC")
         self._http.time_zone = account.time_zone
         return account
 
@@ -100,7 +103,7 @@ class HubSpot(Adapter):
         if by_email:
             params["idProperty"] = EMAIL
         answer = self._http.call("GET", self._path(id_or_email), f"contact {id_or_email}", params=params)
-        return self._guarded(contact_of(self._http.content(answer), properties, None if by_email else id_or_email))
+        return self._contact(answer, properties, None if by_email else id_or_email)
 
     def read(self, ids: Iterable[str], properties: Sequence[str] = ()) -> Read:
         """Read many contacts by record id, a hundred a call; an id that is named twice is read once."""
@@ -139,7 +142,7 @@ class HubSpot(Adapter):
                     raise
                 # A definite no of this hundred is none of the whole.
                 raise OutcomeUnknown(f"{failed.what} {len(done)} contacts were updated before.", failed.next) from failed
-            answered, refused = outcome_of(self._http.content(answer, effect=True), ids)
+            answered, refused = outcome_of(self._http.read(answer, Outcome, effect=True), ids)
             done += answered
             errors |= refused
         return Updated(done, errors)
@@ -149,7 +152,7 @@ class HubSpot(Adapter):
         """Set properties of one contact, and return them as HubSpot has them now; NotFound where there is none."""
         self.prove()
         answer = self._http.call("PATCH", self._path(id), f"the change of contact {id}", json={"properties": dict(properties)})
-        return self._guarded(contact_of(self._http.content(answer, effect=True), properties, id, effect=True))
+        return self._contact(answer, properties, id, effect=True)
 
     def close(self) -> None:
         """Give every connection back."""
@@ -161,8 +164,13 @@ class HubSpot(Adapter):
     def _batch(self, keys: Sequence[str], properties: Sequence[str], how: Mapping[str, Any]) -> list[Contact]:
         self.prove()
         body = {"inputs": [{"id": key} for key in keys], "properties": list(dict.fromkeys((EMAIL, *properties))), **how}
-        found = self._http.content(self._http.call("POST", self._read, f"{len(keys)} contacts", json=body))
-        return [self._guarded(contact_of(each, properties)) for each in results_of(found)]
+        answer = self._http.call("POST", self._read, f"{len(keys)} contacts", json=body)
+        with self._http.reading():
+            return [self._guarded(contact_of(each, properties)) for each in results_of(decoded(answer.content, Batch))]
+
+    def _contact(self, answer: httpx.Response, properties: Collection[str], asked: str | None, *, effect: bool = False) -> Contact:
+        with self._http.reading(effect=effect):
+            return self._guarded(contact_of(decoded(answer.content, Record), properties, asked))
 
     def _guarded(self, contact: Contact) -> Contact:
         """The same contact, its pairing tokens hidden from now on wherever text leaves."""

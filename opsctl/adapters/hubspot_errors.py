@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from opsctl.adapters.answers import Unreadable, decoded, number
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Throttled
 from opsctl.redaction import sentence
 
@@ -20,16 +21,16 @@ LATER = frozenset({502, 503, 504, 521, 523, 524})
 """A moment's weakness, after which asking again is of use; 522, 525 and 526 last."""
 FEW_SECONDS = 3.0
 LONGEST_WAIT = 60.0
+NAME = 100
 ROTATE = "Store a valid token: opsctl secrets rotate hubspot-token --value-from -"
 
 
 def body_of(answer: httpx.Response) -> dict[str, Any]:
     """The error's JSON object, or an empty one."""
     try:
-        found = answer.json()
-    except ValueError:
+        return decoded(answer.content, dict[str, Any])
+    except Unreadable:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def is_daily(answer: httpx.Response) -> bool:
@@ -52,15 +53,17 @@ def wait_before_retry(answer: httpx.Response, *, effect: bool) -> float | None:
         return 2.0
     if status == MIGRATING:
         said = answer.headers.get("Retry-After", "")
-        wait = float(said) if said.isdecimal() else FEW_SECONDS
-        return wait if wait <= LONGEST_WAIT else None
+        wait = number(said)
+        if wait is None and said[:1].isdecimal():
+            return None
+        return wait if (wait := FEW_SECONDS if wait is None else wait) <= LONGEST_WAIT else None
     return FEW_SECONDS if status in LATER and not effect else None
 
 
 def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: str) -> OpsctlError:
     """The error for an answer that is no success; `what` was asked for, in words: `contact 123`."""
     status, body = answer.status_code, body_of(answer)
-    said = sentence(str(body.get("message") or answer.reason_phrase)[:300])
+    said = sentence(body.get("message") or answer.reason_phrase)
     if status == 401:
         expired = "has expired" if body.get("category") == "EXPIRED_AUTHENTICATION" else "is not valid"
         return CredentialsInvalid(f"HubSpot's token {expired}: {said}", ROTATE)
@@ -108,7 +111,8 @@ def _throttled(answer: httpx.Response, what: str, time_zone: str) -> Throttled:
 
 def _listed(body: dict[str, Any], key: str) -> list[str]:
     contexts = [body.get("context"), *(each.get("context") for each in _errors(body))]
-    return [str(name) for context in contexts if isinstance(context, dict) for name in context.get(key) or ()]
+    lists = (context.get(key) for context in contexts if isinstance(context, dict))
+    return [sentence(name, NAME)[:-1] for each in lists if isinstance(each, list) for name in each]
 
 
 def _advice(body: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from opsctl.adapters.answers import number
 from opsctl.adapters.http import Http
 from opsctl.adapters.hubspot_errors import FEW_SECONDS, translated, wait_before_retry
 from opsctl.adapters.limiter import WINDOW_SECONDS, Limiter
@@ -39,7 +40,7 @@ class HubSpotHttp(Http):
         for left in reversed(range(TRIES)):
             try:
                 with self.limiter.slot():
-                    answer = _light(self._send(method, path, effect, json=json, params=params, headers=headers))
+                    answer = self._send(method, path, effect, json=json, params=params, headers=headers)
             except SystemFailed as failed:
                 if not left or not _hung_up(failed):
                     raise
@@ -59,17 +60,9 @@ class HubSpotHttp(Http):
         self.pause(seconds * self.limiter.window / WINDOW_SECONDS)
 
     def _learn(self, answer: httpx.Response) -> None:
-        most, interval = (answer.headers.get(f"X-HubSpot-RateLimit-{name}", "") for name in ("Max", "Interval-Milliseconds"))
-        if most.isdecimal() and interval.isdecimal():
-            self.limiter.learn(int(most), int(interval) / 1000)
-
-
-def _light(answer: httpx.Response) -> httpx.Response:
-    """The same answer, without the stream that it was read from: each holds the other, and thousands would wait for the collector."""
-    import httpx
-
-    answer.stream = httpx.ByteStream(b"")
-    return answer
+        most, interval = (number(answer.headers.get(f"X-HubSpot-RateLimit-{name}")) for name in ("Max", "Interval-Milliseconds"))
+        if most and interval:
+            self.limiter.learn(int(most), interval / 1000)
 
 
 def _hung_up(failed: SystemFailed) -> bool:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
+from opsctl.adapters.answers import moment
 from opsctl.errors import OutcomeUnknown, SystemFailed
+from opsctl.redaction import sentence
 
 EMAIL, OTHER_EMAILS = "email", "hs_additional_emails"
 COMPLETE, UNFINISHED = "COMPLETE", ("PENDING", "PROCESSING", "CANCELED")
-CONVERSE = "Look at base and contacts in [hubspot]."
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,60 @@ class Updated(NamedTuple):
     errors: dict[str, str]
 
 
-def contact_of(found: Any, wanted: Collection[str], asked: str | None = None, *, effect: bool = False) -> Contact:
-    """A record that was answered where the id `asked` was named, with the properties that were wanted.
+class Details(Struct, rename="camel"):
+    """The account's details."""
 
-    One that can't be read is a doubt after an `effect`. Of a hundred thousand contacts few values differ, so that each is kept once.
+    portal_id: int
+    time_zone: str | None = None
+
+
+class _Version(Struct, rename="camel"):
+    value: str | int | float | bool | None
+    timestamp: str
+    source_type: str | None = None
+
+
+class Record(Struct, rename="camel"):
+    """A contact as HubSpot answers it."""
+
+    id: str | int
+    properties: dict[str, str | None]
+    properties_with_history: dict[str, list[_Version]] | None = None
+
+
+class Batch(Struct):
+    """What a batch that was read holds."""
+
+    results: list[Record]
+    status: Any = COMPLETE
+
+
+class _Known(Struct):
+    id: str | int | None = None
+
+
+class _Refusal(Struct):
+    category: Any = None
+    message: Any = None
+    context: dict[str, Any] | None = None
+
+
+class Outcome(Struct):
+    """How a batch that was sent went."""
+
+    results: list[_Known]
+    errors: list[_Refusal] | None = None
+    status: Any = COMPLETE
+
+
+def contact_of(found: Record, wanted: Collection[str], asked: str | None = None) -> Contact:
+    """A record that was answered where the id `asked` was named, with the properties that were wanted; raises Unreadable.
+
+    Of a hundred thousand contacts few values differ, so that each is kept once.
     """
-    try:
-        key, given = str(found["id"]), dict(found["properties"])
-        properties = {name: _kept(given[name]) for name in wanted if name in given}
-        history = {name: [_entry(each) for each in entries] for name, entries in (found.get("propertiesWithHistory") or {}).items()}
-    except (KeyError, TypeError, ValueError):
-        if effect:
-            raise OutcomeUnknown("HubSpot said yes in words that can't be read.", "Look at the contact in HubSpot.") from None
-        raise SystemFailed("HubSpot sent a contact that can't be read.", CONVERSE) from None
+    key, given = str(found.id), found.properties
+    properties = {name: _kept(given[name]) for name in wanted if name in given}
+    history = {name: [_entry(each) for each in entries] for name, entries in (found.properties_with_history or {}).items()}
     return Contact(key, given.get(EMAIL), properties, history or NO_HISTORY, asked if asked not in (None, key) else None)
 
 
@@ -95,40 +139,33 @@ def _kept(value: str | None) -> str | None:
     return value if value is None else sys.intern(value)
 
 
-def _entry(found: Mapping[str, Any]) -> HistoryEntry:
-    at = datetime.fromisoformat(found["timestamp"]).astimezone(UTC)
-    return HistoryEntry(str(found["value"]), at, str(found.get("sourceType") or ""))
+def _entry(found: _Version) -> HistoryEntry:
+    return HistoryEntry(str(found.value), moment(found.timestamp), found.source_type or "")
 
 
-def unfinished(found: Mapping[str, Any]) -> str | None:
+def unfinished(status: Any) -> str | None:
     """The status of a batch that HubSpot took and hasn't completed: its results are of no account yet."""
-    status = found.get("status")
     if status in (None, COMPLETE):
         return None
-    return status if status in UNFINISHED else "an unknown status"
+    return str(status) if status in UNFINISHED else "an unknown status"
 
 
-def results_of(found: Mapping[str, Any]) -> list[Any]:
+def results_of(found: Batch) -> list[Record]:
     """The records of a batch that was read."""
-    if status := unfinished(found):
+    if status := unfinished(found.status):
         raise SystemFailed(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Run it again in a minute.")
-    results = found.get("results")
-    if not isinstance(results, list):
-        raise SystemFailed("HubSpot answered a batch without results.", CONVERSE)
-    return results
+    return found.results
 
 
-def outcome_of(found: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def outcome_of(found: Outcome, ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Who was updated and who wasn't: each error object names its ids, and some ids are left out without a word."""
-    results = found.get("results")
-    if not isinstance(results, list):
-        raise OutcomeUnknown("HubSpot answered an update without results.", "Resume the run, which looks first: opsctl runs resume ID")
-    answered = {str(each.get("id")) for each in results if isinstance(each, dict)}
+    answered = {str(each.id) for each in found.results}
     told: dict[str, str] = {}
-    for error in found.get("errors") or ():
-        for key in (error.get("context") or {}).get("ids") or ():
-            told[str(key)] = f"{error.get('category') or 'refused'}: {' '.join(str(error.get('message') or '').split())}"
-    if (status := unfinished(found)) and set(ids) - answered - set(told):
+    for error in found.errors or ():
+        named = (error.context or {}).get("ids")
+        for key in named if isinstance(named, list) else ():
+            told[str(key)] = f"{sentence(error.category or 'refused')[:-1]}: {sentence(error.message or '')[:-1]}"
+    if (status := unfinished(found.status)) and set(ids) - answered - set(told):
         raise OutcomeUnknown(
             f"HubSpot took the update of {len(ids)} contacts and answered {status}, so that some may be changed later.",
             "Resume the run, which looks first: opsctl runs resume ID",

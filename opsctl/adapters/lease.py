@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from opsctl.adapters.answers import Unreadable, decoded
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http import Http
+from opsctl.redaction import sentence
 
 if TYPE_CHECKING:
     import httpx
@@ -23,6 +25,9 @@ REQUEST = "apigw-requestid"
 """API Gateway's name for a request, which the functions behind it may log (API Gateway, "HTTP API access logging variables")."""
 GATEWAY = "Forbidden"
 """What API Gateway answers with 403 where an authorizer's policy denies."""
+
+REASON = 200
+"""Characters of a refusal's reason that are kept."""
 
 ANY_STATUS = range(300, 600)
 
@@ -82,7 +87,8 @@ def _request(answer: httpx.Response) -> str:
 
 def _reason(answer: httpx.Response) -> str:
     try:
-        found = answer.json()
-    except ValueError:
+        found = decoded(answer.content, dict[str, Any])
+    except Unreadable:
         return ""
-    return str(found.get("error") or found.get("message") or "") if isinstance(found, dict) else ""
+    said = found.get("error") or found.get("message")
+    return sentence(said, REASON)[:-1] if said else ""

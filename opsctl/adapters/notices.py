@@ -12,9 +12,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
+from msgspec import Struct
+
+from opsctl.adapters.answers import Unreadable, convert, decoded, moment
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http import Http
-from opsctl.errors import ConfigurationError, OutcomeUnknown, SystemFailed
+from opsctl.errors import ConfigurationError
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -34,6 +37,23 @@ MAINTENANCE = frozenset({"scheduled", "in_progress", "verifying", "completed"})
 PAGE, PAGES = 100, 10
 """How many incidents a call gives at most, and how many calls are made."""
 EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+class _Enqueued(Struct):
+    dedup_key: str | None = None
+
+
+class _Update(Struct):
+    created_at: str
+    body: str | None = None
+
+
+class _Incident(Struct):
+    id: str
+    name: str
+    status: str
+    created_at: str
+    incident_updates: list[_Update]
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,7 @@ class PagerDuty(Adapter):
     def _send(self, event: dict[str, object]) -> str:
         body = {"routing_key": self._key.reveal(), **event}
         answer = self._http.ask("POST", "/v2/enqueue", json=body)
-        return str(self._http.content(answer, effect=True).get("dedup_key", event["dedup_key"]))
+        return self._http.read(answer, _Enqueued, effect=True).dedup_key or str(event["dedup_key"])
 
 
 class Statuspage(Adapter):
@@ -141,9 +161,7 @@ class Statuspage(Adapter):
         found: list[StatusIncident] = []
         for page in range(1, PAGES + 1):
             params = {"limit": str(PAGE), "page": str(page)}
-            listed = self._http.ask("GET", self._incidents, headers=self._headers, params=params).json()
-            if not isinstance(listed, list):
-                raise SystemFailed("Statuspage sent no list of incidents.", "Check status-base in [channels].")
+            listed = self._http.read(self._http.ask("GET", self._incidents, headers=self._headers, params=params), list[Any])
             found += [_listed(each) for each in listed]
             if len(listed) < PAGE:
                 break
@@ -154,7 +172,8 @@ class Statuspage(Adapter):
         """Open an incident, which tells the subscribers."""
         incident = {"name": name, "status": status, "body": body}
         answer = self._http.ask("POST", self._incidents, json={"incident": incident}, headers=self._headers)
-        return _incident(self._http.content(answer, effect=True), effect=True)
+        with self._http.reading(effect=True):
+            return _incident(decoded(answer.content, _Incident))
 
     @writes
     def update(self, id: str, status: Status, body: str) -> StatusIncident:
@@ -162,39 +181,31 @@ class Statuspage(Adapter):
         path = f"{self._incidents}/{quote(id, safe='')}"
         incident = {"status": status, "body": body}
         answer = self._http.ask("PATCH", path, json={"incident": incident}, headers=self._headers)
-        return _incident(self._http.content(answer, effect=True), effect=True)
+        with self._http.reading(effect=True):
+            return _incident(decoded(answer.content, _Incident))
 
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"OAuth {self._key.reveal()}"}
 
 
-def _incident(found: dict[str, Any], *, effect: bool = False) -> StatusIncident:
-    try:
-        created = _time(found["created_at"])
-        said = [(_time(update["created_at"]), str(update.get("body") or "")) for update in found["incident_updates"]]
-        said_at, body = max(said, key=itemgetter(0), default=(created, ""))
-        return StatusIncident(found["id"], found["name"], found["status"], body, created, said_at)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        if effect:
-            raise OutcomeUnknown("Statuspage said yes in words that can't be read.", "Look at the status page.") from None
-        raise SystemFailed("Statuspage sent an incident that can't be read.", "Check status-base in [channels].") from None
+def _incident(found: _Incident) -> StatusIncident:
+    created = moment(found.created_at)
+    said = [(moment(update.created_at), update.body or "") for update in found.incident_updates]
+    said_at, body = max(said, key=itemgetter(0), default=(created, ""))
+    return StatusIncident(found.id, found.name, found.status, body, created, said_at)
 
 
 def _listed(found: Any) -> StatusIncident:
     """One of a list, which is read for the sake of others: it says itself what is wrong with it."""
     try:
-        read = _incident(found)
+        read = _incident(convert(found, _Incident))
         known = read.status in OPEN | OVER | MAINTENANCE
         return read if known else replace(read, problem="its status is one that opsctl doesn't know")
-    except SystemFailed:
+    except Unreadable:
         held = found if isinstance(found, dict) else {}
         id, name = (str(held.get(each) or "") for each in ("id", "name"))
         return StatusIncident(id, name, "", "", EARLIEST, EARLIEST, "it can't be read")
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def _configured(reference: Reference | None, key: str) -> Reference:

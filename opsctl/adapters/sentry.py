@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from msgspec import Struct
 
+from opsctl.adapters.answers import moment
 from opsctl.adapters.base import Adapter
 from opsctl.adapters.http import Http
-from opsctl.errors import SystemFailed
-from opsctl.redaction import masked
+from opsctl.redaction import foreign
 
 if TYPE_CHECKING:
     import httpx
@@ -35,6 +35,44 @@ ERRORS = frozenset(("accepted", "rate_limited"))
 """The outcomes of errors that happened; `filtered` ones are browser extensions' and crawlers', which are told apart on arrival."""
 NO_REQUEST = frozenset(("invalid", "abuse"))
 """The outcomes of transactions that were none; those that were sampled away (`filtered`, `client_discard`) did happen."""
+
+
+LABEL = 1000
+SEARCHED = 10_000
+"""Characters of a title that are kept, and that are looked at for what is suspicious."""
+
+
+class _By(Struct):
+    category: str
+    outcome: str
+
+
+class _Totals(Struct, rename={"quantity": "sum(quantity)"}):
+    quantity: int | float
+
+
+class _Group(Struct):
+    by: _By
+    totals: _Totals
+
+
+class _Counts(Struct):
+    groups: list[_Group]
+
+
+class _Project(Struct):
+    id: str | int
+
+
+class _Issue(Struct, rename="camel"):
+    id: str
+    title: str
+    count: int
+    user_count: int
+    last_seen: str
+    short_id: str | None = None
+    culprit: str | None = None
+    permalink: str | None = None
 
 
 class ErrorRate(Struct, frozen=True):
@@ -87,11 +125,8 @@ class Sentry(Adapter):
         asked = [("statsPeriod", PERIOD), ("interval", PERIOD), ("field", "sum(quantity)")]
         asked += [("groupBy", name) for name in ("category", "outcome")] + [("category", name) for name in ("error", "transaction")]
         answer = self._ask(f"{self._organization}/stats_v2/", [*asked, ("project", self._project)])
-        found = self._http.content(answer)
-        try:
-            counted = [(g["by"]["category"], g["by"]["outcome"], int(g["totals"]["sum(quantity)"])) for g in found["groups"]]
-        except (KeyError, TypeError, ValueError):
-            raise _unreadable("its counts") from None
+        groups = self._http.read(answer, _Counts).groups
+        counted = [(group.by.category, group.by.outcome, int(group.totals.quantity)) for group in groups]
         return ErrorRate(
             errors=sum(n for category, outcome, n in counted if category == "error" and outcome in ERRORS),
             requests=sum(n for category, outcome, n in counted if category == "transaction" and outcome not in NO_REQUEST),
@@ -110,36 +145,33 @@ class Sentry(Adapter):
         """Give every connection back."""
         self._http.close()
 
-    def _pages(self, page: int) -> Iterator[Any]:
+    def _pages(self, page: int) -> Iterator[_Issue]:
         asked = [("query", f"is:unresolved lastSeen:-{PERIOD}"), ("statsPeriod", PERIOD), ("sort", "freq"), ("limit", str(page))]
         asked.append(("project", self._project))
         cursor: list[tuple[str, str]] = []
         while True:
             answer = self._ask(f"{self._organization}/issues/", [*asked, *cursor])
-            found = _json(answer)
-            if not isinstance(found, list):
-                raise _unreadable("a list of issues")
+            found = self._http.read(answer, list[_Issue])
             yield from found
             following = answer.links.get("next", {})
             if following.get("results") != "true" or not found:
                 return
             cursor = [("cursor", following.get("cursor", ""))]
 
-    def _issue(self, raw: Any) -> Issue:
-        try:
-            title, where = str(raw["title"]), str(raw.get("culprit") or "")
-            return Issue(
-                id=str(raw.get("shortId") or raw["id"]),
-                title=masked(title),
-                where=masked(where),
-                count=int(raw["count"]),
-                users=int(raw["userCount"]),
-                seen=datetime.fromisoformat(raw["lastSeen"]).astimezone(UTC),
-                link=str(raw.get("permalink") or ""),
-                suspicious=bool(self._suspicious.search(f"{title} {where}")),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise _unreadable("an issue") from None
+    def _issue(self, raw: _Issue) -> Issue:
+        where = raw.culprit or ""
+        with self._http.reading():
+            seen = moment(raw.last_seen)
+        return Issue(
+            id=foreign(raw.short_id or raw.id, LABEL),
+            title=foreign(raw.title, LABEL),
+            where=foreign(where, LABEL),
+            count=raw.count,
+            users=raw.user_count,
+            seen=seen,
+            link=foreign(raw.permalink or "", LABEL),
+            suspicious=bool(self._suspicious.search(f"{raw.title} {where}"[:SEARCHED])),
+        )
 
     @cached_property
     def _project(self) -> str:
@@ -148,22 +180,8 @@ class Sentry(Adapter):
         if name.isdigit():
             return name
         path = f"/api/0/projects/{quote(self._config.organization, safe='')}/{quote(name, safe='')}/"
-        found = self._http.content(self._ask(path, [])).get("id")
-        if not found:
-            raise _unreadable("the project")
-        return str(found)
+        return str(self._http.read(self._ask(path, []), _Project).id)
 
     def _ask(self, path: str, asked: list[tuple[str, str]]) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self._token.reveal()}"}
         return self._http.ask("GET", f"{path}?{urlencode(asked)}" if asked else path, headers=headers)
-
-
-def _json(answer: httpx.Response) -> Any:
-    try:
-        return answer.json()
-    except ValueError:
-        return None
-
-
-def _unreadable(what: str) -> SystemFailed:
-    return SystemFailed(f"Sentry sent no answer in which {what} can be read.", "Check base, organization and project in [sentry].")

@@ -16,7 +16,7 @@ from typing import Any
 import click
 import msgspec
 
-from opsctl.redaction import IN_LINES, leaving, vault, visible
+from opsctl.redaction import IN_LINES, leaving, vault, visible, whole
 
 MARK = f"\x1b{os.urandom(8).hex()}"
 STYLED = re.compile(rf"{MARK}(\[[0-9;]*m)")
@@ -87,9 +87,9 @@ def as_json(what: Any, indent: int = 0) -> str:
     try:
         text = msgspec.json.encode(plain)
     except UnicodeEncodeError:
-        plain = _each(plain, lambda each: each.encode(errors="backslashreplace").decode())
+        plain = whole(plain)
         text = msgspec.json.encode(plain)
-    if vault.redact(whole := text.decode()) != whole:
+    if vault.redact(given := text.decode()) != given:
         text = msgspec.json.encode(_each(plain, vault.redact))
     shown = (msgspec.json.format(text, indent=indent) if indent else text).decode()
     return IN_LINES.sub(lambda found: json.dumps(found[0])[1:-1] if found[0] != "\x7f" else "\\u007f", shown)

@@ -145,7 +145,7 @@ def test_every_way_to_lose_a_request_has_its_error(open_http, monkeypatch, error
     def fail(*_, **__):
         raise error("lost")
 
-    monkeypatch.setattr(http.client, "request", fail)
+    monkeypatch.setattr(http.client, "send", fail)
     for method, expected in (("GET", reading), ("POST", writing)):
         with pytest.raises(expected) as failed:
             http.ask(method, "/x")
@@ -164,7 +164,7 @@ def test_asked_to_slow_down_it_waits_as_long_and_not_for_ever(server, open_http,
     slow = (status, {"Retry-After": "0"}, "{}")
     server.answers = [slow, slow, (200, {}, '{"a": 1}')]
     http = open_http(writing=True)
-    assert http.content(http.ask(method, "/x", json={"b": 2})) == {"a": 1}
+    assert http.read(http.ask(method, "/x", json={"b": 2}), dict) == {"a": 1}
     assert [(seen[0], seen[3]) for seen in server.seen] == [(method, b'{"b":2}')] * 3
     server.answers, server.seen = [slow], []
     with pytest.raises(Throttled, match="was not done"):
@@ -187,9 +187,9 @@ def test_an_answer_that_is_no_object_is_a_doubt_after_an_effect(server, open_htt
     server.answers = [(200, {}, "<html>")]
     http = open_http(writing=True)
     with pytest.raises(SystemFailed):
-        http.content(http.ask("GET", "/x"))
+        http.read(http.ask("GET", "/x"), dict)
     with pytest.raises(OutcomeUnknown):
-        http.content(http.ask("POST", "/x"), effect=True)
+        http.read(http.ask("POST", "/x"), dict, effect=True)
 
 
 def test_a_secret_in_path_or_answer_is_neither_shown_nor_logged(server, open_http, caplog):

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from portal import Portal, contact_id
 
+from opsctl.adapters.answers import convert
 from opsctl.adapters.hubspot import HubSpot
-from opsctl.adapters.hubspot_records import outcome_of, results_of
+from opsctl.adapters.hubspot_records import Batch, Outcome, outcome_of, results_of
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, WrongPlace
 from opsctl.redaction import vault
 from opsctl.sandbox.hubspot import PORTAL
@@ -325,19 +326,19 @@ def test_an_answer_that_cannot_be_read_is_a_doubt_after_a_write(server, portal, 
 @pytest.mark.parametrize("status", ["PENDING", "PROCESSING", "CANCELED", "ELSEWHERE"])
 def test_a_batch_that_hubspot_has_not_completed_refuses_nobody(status):
     with pytest.raises(OutcomeUnknown, match="some may be changed later"):
-        outcome_of({"status": status, "results": []}, ["1", "2"])
+        outcome_of(convert({"status": status, "results": []}, Outcome), ["1", "2"])
     with pytest.raises(SystemFailed, match="hasn't read the batch to its end"):
-        results_of({"status": status, "results": []})
+        results_of(convert({"status": status, "results": []}, Batch))
 
 
 def test_a_batch_that_is_not_complete_and_names_everybody_is_told_as_it_is():
     errors = [{"category": "VALIDATION_ERROR", "message": "no", "context": {"ids": ["2"]}}]
-    assert outcome_of({"status": "PENDING", "results": [{"id": "1"}], "errors": errors}, ["1", "2"]) == (
+    assert outcome_of(convert({"status": "PENDING", "results": [{"id": "1"}], "errors": errors}, Outcome), ["1", "2"]) == (
         ["1"],
         {"2": "VALIDATION_ERROR: no"},
     )
 
 
 def test_who_is_left_out_of_a_complete_batch_was_merged_or_deleted():
-    _, refused = outcome_of({"status": "COMPLETE", "results": [{"id": "1"}]}, ["1", "2"])
+    _, refused = outcome_of(convert({"status": "COMPLETE", "results": [{"id": "1"}]}, Outcome), ["1", "2"])
     assert "merged into another contact, or deleted" in refused["2"]

@@ -173,7 +173,7 @@ def test_one_that_cant_be_read_bars_no_other(channels, monkeypatch):
         listed("report", status="postmortem"),
         listed("maintenance", status="in_progress"),
     ]
-    monkeypatch.setattr(page._http.client, "request", lambda *_, **__: httpx.Response(200, json=answers))
+    monkeypatch.setattr(page._http.client, "send", lambda *_, **__: httpx.Response(200, json=answers))
     found = {incident.name or incident.id: incident for incident in page.incidents()}
     assert [name for name, each in found.items() if not each.problem] == ["good", "report", "maintenance"]
     assert found["new status"].problem == "its status is one that opsctl doesn't know"
@@ -186,7 +186,7 @@ def test_every_status_of_statuspage_is_judged(channels, monkeypatch):
     others = ["scheduled", "in_progress", "verifying", "completed"]
     page = channels(writing=False).statuspage
     answers = [listed(each, status=each) for each in (*open_, *over, *others)]
-    monkeypatch.setattr(page._http.client, "request", lambda *_, **__: httpx.Response(200, json=answers))
+    monkeypatch.setattr(page._http.client, "send", lambda *_, **__: httpx.Response(200, json=answers))
     found = page.incidents()
     assert [each.name for each in found if each.open] == open_
     assert [each.name for each in found if each.over] == over

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from opsctl.changes.base import Change, Never
+from opsctl.redaction import whole
 
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
 """`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven."""
@@ -114,12 +115,4 @@ def encode(value: Any) -> bytes:
     try:
         return _encode(value)
     except UnicodeEncodeError:
-        return _encode(_whole(msgspec.to_builtins(value)))
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_whole(name): _whole(member) for name, member in value.items()}
-    return [_whole(each) for each in value] if isinstance(value, list | tuple) else value
+        return _encode(whole(msgspec.to_builtins(value)))
