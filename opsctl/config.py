@@ -27,7 +27,7 @@ DEEPEST = 256
 
 
 class Source(NamedTuple):
-    """A configuration file as it was read; `trusted` is false in the current folder, unless a person trusted that folder as it is."""
+    """A configuration file as it was read; `trusted` is false where others could have written it, and no person has trusted it as it is."""
 
     path: Path
     text: bytes
@@ -119,10 +119,10 @@ def find(name: str, folder: str | None = None) -> Source:
         return Source(here / file, held[file])
     for place in [Path(folder)] if folder else folders():
         if (path := place / file).is_file():
-            only_ours(path)
-            return Source(path, _bytes(path))
+            return _own(path)
     if here and (path := here / file).is_file():
-        return _sandbox_only(path)
+        what = f"{path} is a file of the current folder, which nobody has trusted as it is now: nothing was run."
+        return _sandbox_only(path, Refused(what, TRUST))
     if not folder and (path := shipped("config") / file).is_file():
         return Source(path, _bytes(path))
     where = ", ".join(map(str, places(folder)))
@@ -142,11 +142,21 @@ def names(folder: str | None = None) -> list[str]:
     return sorted({path.stem for place in places(folder) for path in place.glob("*.toml") if path.stem != "schedules"})
 
 
-def _sandbox_only(path: Path) -> Source:
-    """A file of the current folder that nobody has trusted; raises Refused unless it is a sandbox's."""
+def _own(path: Path) -> Source:
+    """A file of the user's or the system's folder, or of one that was named; what others may write is no better than a foreign file."""
+    try:
+        if not path.parent.samefile(shipped("config")):
+            only_ours(path)
+    except Refused as foreign:
+        return _sandbox_only(path, foreign)
+    return Source(path, _bytes(path))
+
+
+def _sandbox_only(path: Path, otherwise: Refused) -> Source:
+    """A file that others could have written; raises `otherwise` unless it is a sandbox's."""
     text = _bytes(path)
     if _parsed(path, text).get("sandbox") is not True:
-        raise Refused(f"{path} is a file of the current folder, which nobody has trusted as it is now: nothing was run.", TRUST)
+        raise otherwise
     return Source(path, text, trusted=False)
 
 
@@ -198,10 +208,10 @@ def _tables(text: str) -> dict[str, Any]:
 
 
 def _no_reach(path: Path, settings: Settings) -> None:
-    """Raise Refused when the file of a foreign folder would read a file or a variable of this user as a credential."""
+    """Raise Refused when a file that others could have written would read a file or a variable of this user as a credential."""
     for key, reference in _references("", settings):
         if reference.aws is None:
-            raise Refused(f"{path}: {key} names {reference}, which a file of the current folder may not read before it is trusted.", TRUST)
+            raise Refused(f"{path}: {key} names {reference}, which a file that others could have written may not read.", TRUST)
 
 
 def _secret_ids(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -132,7 +132,7 @@ def test_a_sandbox_of_the_current_folder_counts_and_reads_no_credential_of_the_u
             f'[secrets.x]\nid = "x"\nstore-in = {reference}\n',
         ):
             file.write_text(SANDBOX + table)
-            with pytest.raises(Refused, match="may not read before it is trusted"):
+            with pytest.raises(Refused, match="may not read"):
                 config.load("drill")
     agree()
     assert title("drill") == "theirs"
@@ -157,6 +157,15 @@ def test_a_file_that_others_may_write_is_refused(place: Path, home: Path, mode: 
     home.chmod(0o777)
     with pytest.raises(Refused, match="Other users may write"):
         config.load("prod")
+
+
+def test_a_sandbox_that_others_may_write_reads_no_credential_of_the_user(place: Path, home: Path) -> None:
+    (home / "drill.toml").write_text(SANDBOX)
+    (home / "drill.toml").chmod(0o666)
+    assert title("drill") == "theirs"
+    (home / "drill.toml").write_text(SANDBOX + '[channels]\nslack = { file = "/etc/shadow" }\n')
+    with pytest.raises(Refused, match="may not read"):
+        config.load("drill")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opsctl.errors import ConfigurationError, Untrusted
+from opsctl.trust import only_ours
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -28,8 +29,13 @@ RDS_BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
 
 @functools.cache
 def authorities(ca: str = SYSTEM) -> str:
-    """Return the file with the certificates of the authorities that count; raises ConfigurationError for one that can't be used."""
+    """Return the file with the certificates of the authorities that count.
+
+    Raises ConfigurationError for one that can't be used, Refused for one that others may write.
+    """
     path = Path(ca) if ca != SYSTEM else _system_store()
+    if ca != SYSTEM and path.is_file():
+        only_ours(path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (OSError, ssl.SSLError) as cause:

@@ -18,7 +18,7 @@ from opsctl.adapters.limiter_redis import RedisSlots
 from opsctl.adapters.postgres import Endpoint, Postgres
 from opsctl.adapters.redis import Redis
 from opsctl.adapters.redis_place import Place
-from opsctl.errors import ConfigurationError, SystemFailed, Untrusted, WrongPlace
+from opsctl.errors import ConfigurationError, Refused, SystemFailed, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 from opsctl.settings import Aws
 
@@ -102,6 +102,13 @@ def test_an_unusable_ca_is_an_error_of_the_configuration(tmp_path: Path, content
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     with pytest.raises(ConfigurationError, match=r"ca\.pem"):
+        database(1, ca=str(tmp_path / "ca.pem")).query("SELECT 1")
+
+
+def test_a_ca_that_others_may_write_is_refused(tmp_path: Path, authority: Authority) -> None:
+    (tmp_path / "ca.pem").write_bytes(authority.ca.read_bytes())
+    (tmp_path / "ca.pem").chmod(0o666)
+    with pytest.raises(Refused, match="Other users may write"):
         database(1, ca=str(tmp_path / "ca.pem")).query("SELECT 1")
 
 
@@ -261,7 +268,7 @@ def test_a_redirection_takes_no_token_along(authority: Authority) -> None:
 def test_a_request_to_another_port_of_the_host_is_not_sent(authority: Authority) -> None:
     with Pretender(web(tls=True), authority.issue("localhost")).running() as thief:
         http = Http("https://localhost:1", system="the API", writing=True, sandbox=False, ca=str(authority.ca))
-        with pytest.raises(WrongPlace, match="nothing was sent"):
+        with pytest.raises(WrongPlace, match="not at https:"):
             http.ask("GET", f"https://localhost:{thief.port}/")
     assert thief.connections == 0
 
