@@ -27,7 +27,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def find(folder: Path) -> list[Process]:
     """The server of this folder, whoever started it."""
-    return processes.find(("python", "pypy"), f"{MODULE} {folder}")
+    return processes.find(("python", "pypy"), f"{MODULE} {folder}", folder)
 
 
 def stop(folder: Path, patience: float = 3.0) -> None:

@@ -12,7 +12,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from opsctl.sandbox import ownership
+
 LONGEST_SOCKET_PATH = 103
+PREFIX = "opsctl-"
 
 
 def home(folder: Path, part: str) -> Path:
@@ -31,11 +34,14 @@ def make(folder: Path, part: str, socket_name: str, owner: int) -> Path:
     link = folder / part
     too_long = len(os.fsencode(link / socket_name)) > LONGEST_SOCKET_PATH
     elsewhere = too_long or not reachable(folder, owner)
-    if link.is_dir() and link.is_symlink() == elsewhere and link.stat().st_uid == owner:
+    ours = not link.is_symlink() or is_ours(link, folder)
+    if link.is_dir() and link.is_symlink() == elsewhere and link.stat().st_uid == owner and ours:
         return link.resolve()
     remove(folder, part)
     if elsewhere:
-        link.symlink_to(tempfile.mkdtemp(prefix="opsctl-", dir="/tmp"))
+        place = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+        ownership.mark(place, folder)
+        link.symlink_to(place)
     else:
         link.mkdir(mode=0o700)
     directory = link.resolve()
@@ -44,9 +50,16 @@ def make(folder: Path, part: str, socket_name: str, owner: int) -> Path:
     return directory
 
 
+def is_ours(link: Path, folder: Path) -> bool:
+    """Whether a link leads to a directory that was made for the sandbox in `folder`."""
+    place = link.resolve()
+    return place.parent == Path("/tmp").resolve() and place.name.startswith(PREFIX) and ownership.is_marked(place, folder)
+
+
 def remove(folder: Path, part: str) -> None:
-    """Remove a part's directory, wherever it is."""
+    """Remove a part's directory: in the folder itself, or where `make` has put it; what another link leads to stays."""
     link = folder / part
-    shutil.rmtree(link.resolve(), ignore_errors=True)
+    if not link.is_symlink() or is_ours(link, folder):
+        shutil.rmtree(link.resolve(), ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         link.unlink()

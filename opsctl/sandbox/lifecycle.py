@@ -18,8 +18,9 @@ from typing import NamedTuple
 import psycopg
 import redis
 
+from opsctl import files
 from opsctl.errors import ConfigurationError, SystemFailed
-from opsctl.sandbox import binaries, databases, facts, front_door, homes, postgres, processes, seed, valkey, world_file
+from opsctl.sandbox import binaries, databases, facts, front_door, homes, ownership, postgres, processes, seed, valkey, world_file
 from opsctl.sandbox.faults import Rule
 from opsctl.sandbox.processes import Process
 from opsctl.sandbox.seed import Sizes
@@ -59,10 +60,13 @@ def up(
     """Start or mend the sandbox in `folder`, and return its facts. `tell` is given a line for each thing done.
 
     Left out, `tempo` (1.0), `users` (10,000) and `sessions` (50,000) stay as the running world has them; other
-    sizes begin it anew. Raises SystemFailed when a part doesn't start, LockHeld when another `up` takes too long.
+    sizes begin it anew. Raises SystemFailed when a part doesn't start, LockHeld when another `up` takes too long, Refused
+    for a folder that holds other things.
     """
     folder = folder.resolve()
+    ownership.claimable(folder)
     with world_file.locked(folder):
+        ownership.claim(folder)
         world = _known_world(folder, tell)
         _adopt(folder, world, tempo, users, sessions)
         world_file.save(folder, world)
@@ -76,13 +80,20 @@ def up(
 
 
 def down(folder: Path, tell: Callable[[str], None] = quiet) -> None:
-    """End every process of the sandbox in `folder`, also where its file is broken or gone."""
+    """End every process of the sandbox in `folder`, also where its file is broken or gone.
+
+    Raises Refused for a folder that holds other things: nothing of it is a sandbox's.
+    """
     folder = folder.resolve()
     if not folder.is_dir():
         _stop_everything(folder, None)
         tell("The sandbox is down.")
         return
+    ownership.proven(folder)
     with world_file.locked(folder):
+        if not ownership.is_marked(folder):
+            tell("The sandbox is down.")
+            return
         world = world_file.load(folder)
         _stop_everything(folder, world)
         _remove_homes(folder)
@@ -340,7 +351,7 @@ def _stop_everything(folder: Path, world: WorldFile | None) -> None:
     for part in PROCESSES.values():
         part.stop(folder)
     if world is not None:
-        processes.stop(list(world.processes.values()))
+        processes.stop([process for process in world.processes.values() if processes.belongs(process.pid, folder)])
 
 
 def _remove_homes(folder: Path) -> None:
@@ -358,10 +369,13 @@ exec aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"
 
 def _link_clients(folder: Path) -> None:
     links = folder / "bin"
+    if links.is_symlink():
+        links.unlink()
     links.mkdir(exist_ok=True)
     for name, program in binaries.client_programs().items():
         with contextlib.suppress(FileNotFoundError):
             (links / name).unlink()
         (links / name).symlink_to(program)
-    (links / "aws").write_text(AWS)
+    (links / "aws").unlink(missing_ok=True)
+    files.write(links / "aws", AWS.encode())
     (links / "aws").chmod(0o755)

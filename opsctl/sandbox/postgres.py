@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from opsctl.errors import SystemFailed
-from opsctl.sandbox import binaries, homes, processes
+from opsctl.sandbox import binaries, homes, ownership, processes
 from opsctl.sandbox.processes import Process
 from opsctl.sandbox.world_file import free_port
 
@@ -77,14 +77,16 @@ def find(folder: Path) -> list[Process]:
     """The server (or an unfinished `initdb`) of this folder, whoever started it; not the server's own children."""
     directory = homes.home(folder, PART)
     phrases = (f"-D {directory / name}" for name in ("data", "data.new"))
-    return [process for phrase in phrases for process in processes.find(("postgres", "initdb"), phrase)]
+    return [process for phrase in phrases for process in processes.find(("postgres", "initdb"), phrase, folder)]
 
 
 def stop(folder: Path, patience: float = 8.0) -> None:
     """End the server (kill it after `patience` seconds), and the backends that a killed server left."""
     processes.stop(find(folder), signal.SIGINT, patience)
-    left = processes.find_working_in(homes.home(folder, PART) / "data", "postgres: ")
-    processes.stop(left, signal.SIGQUIT, patience=3.0)
+    # Their titles have taken the place of what else tells whose they are.
+    if ownership.is_marked(folder):
+        left = processes.find_working_in(homes.home(folder, PART) / "data", "postgres: ")
+        processes.stop(left, signal.SIGQUIT, patience=3.0)
 
 
 def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
@@ -97,7 +99,7 @@ def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
     directory = homes.make(folder, PART, ".s.PGSQL.65535", how.owner)
     programs = _reachable_programs(directory, how)
     if not (directory / "data").is_dir():
-        _initialise(directory, programs, how, password)
+        _initialise(folder, directory, programs, how, password)
     port = wanted_port
     for _ in range(3):
         port = free_port(port)
@@ -143,7 +145,7 @@ def last_line(log: Path) -> str:
     return lines[-1] if lines else "its log is empty"
 
 
-def _initialise(directory: Path, programs: binaries.PostgresPrograms, how: Runner, password: str) -> None:
+def _initialise(folder: Path, directory: Path, programs: binaries.PostgresPrograms, how: Runner, password: str) -> None:
     # Into another name first: a directory called "data" is always whole.
     unfinished = directory / "data.new"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -155,7 +157,7 @@ def _initialise(directory: Path, programs: binaries.PostgresPrograms, how: Runne
         command,
         cwd=directory,
         stdin=subprocess.DEVNULL,
-        env=processes.clean_environment(),
+        env=processes.clean_environment(**{processes.FOLDER: str(folder)}),
         capture_output=True,
         text=True,
         check=False,

@@ -18,6 +18,8 @@ from pathlib import Path
 from opsctl.errors import SystemFailed
 
 PROC = Path("/proc")
+FOLDER = "OPSCTL_SANDBOX_FOLDER"
+"""The variable by which a process of a sandbox is known from all others."""
 _has_proc = (PROC / "self" / "stat").exists()
 
 # Kept only so that a child which ends while its starter still lives is reaped and does not stay a zombie.
@@ -62,12 +64,22 @@ def is_alive(process: Process | None) -> bool:
     return process is not None and start_time(process.pid) == process.started
 
 
-def find(programs: Sequence[str], phrase: str) -> list[Process]:
-    """Every live process of one of these programs (first letters of its name) with this phrase in its arguments."""
+def belongs(pid: int, folder: Path) -> bool:
+    """Whether a process was started for the sandbox in `folder`, as its environment tells; where no system tells, it is believed."""
+    if not _has_proc:
+        return True
+    try:
+        return os.fsencode(f"{FOLDER}={folder}") in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def find(programs: Sequence[str], phrase: str, folder: Path) -> list[Process]:
+    """Every live process of one of these programs (first letters of its name), started for a folder, with this phrase in its arguments."""
     found = []
     for pid, arguments in _command_lines():
         named = bool(arguments) and Path(arguments[0]).name.lower().startswith(tuple(programs))
-        if named and pid != os.getpid() and f" {phrase} " in f" {' '.join(arguments)} ":
+        if named and pid != os.getpid() and f" {phrase} " in f" {' '.join(arguments)} " and belongs(pid, folder):
             started = start_time(pid)
             if started is not None:
                 found.append(Process(pid, started))
@@ -108,16 +120,16 @@ def spawn(
     environment: Mapping[str, str],
     user: int | None = None,
 ) -> Process:
-    """Start a process in its own session, its output appended to `log` (0600); `user` is a uid (and gid) to become.
+    """Start a process in its own session, its output appended to `log` (0600) in the sandbox's folder; `user` is a uid (and gid) to become.
 
     Raises SystemFailed when the command can't be run.
     """
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab") as output:
         try:
             child = subprocess.Popen(
                 [str(argument) for argument in command],
                 cwd=directory,
-                env=dict(environment),
+                env={**environment, FOLDER: str(log.parent)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

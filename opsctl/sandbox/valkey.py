@@ -31,7 +31,7 @@ SOCKET = "valkey.sock"
 def find(folder: Path) -> list[Process]:
     """The server of this folder, whoever started it."""
     configuration = homes.home(folder, PART) / "valkey.conf"
-    return processes.find(("valkey-server", "redis-server"), str(configuration))
+    return processes.find(("valkey-server", "redis-server"), str(configuration), folder)
 
 
 def stop(folder: Path, patience: float = 8.0) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from opsctl import files
 from opsctl.errors import LockHeld, SystemFailed
+from opsctl.sandbox import ownership
 from opsctl.sandbox.processes import Process
 
 VERSION = 1
@@ -48,12 +50,12 @@ def path(folder: Path) -> Path:
 def load(folder: Path) -> WorldFile | None:
     """The world of this folder, or None where there is none or its file is broken."""
     try:
-        held = json.loads(path(folder).read_text())
+        held = json.loads(files.read(path(folder), links=False))
         if held.pop("version") != VERSION:
             return None
         held["processes"] = {part: Process(**process) for part, process in held["processes"].items()}
         return WorldFile(**held)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -70,7 +72,8 @@ def facts(folder: Path) -> dict[str, str]:
 
     Raises SystemFailed when no world was started in this folder.
     """
-    world = load(folder)
+    folder = folder.resolve()
+    world = load(folder) if ownership.is_marked(folder) else None
     if world is None or not world.ready:
         raise SystemFailed(f"no sandbox is up in {folder}", next="opsctl sandbox up")
     return world.facts
@@ -84,7 +87,7 @@ def locked(folder: Path, seconds: float = 90.0) -> Iterator[None]:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as cause:
         what = f"the sandbox can't use the folder {folder}: {cause.strerror}"
         raise SystemFailed(what, next="set OPSCTL_SANDBOX to a folder of yours, then: opsctl sandbox up") from cause

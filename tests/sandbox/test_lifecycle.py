@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from opsctl.errors import ConfigurationError, SystemFailed
-from opsctl.sandbox import binaries, databases, lifecycle, postgres, processes, seed, valkey, world_file
+from opsctl.errors import ConfigurationError, Refused, SystemFailed
+from opsctl.sandbox import binaries, databases, lifecycle, ownership, postgres, processes, seed, valkey, world_file
 from opsctl.sandbox.processes import Process
 
 ROOT = Path(lifecycle.__file__).parents[2]
@@ -31,7 +31,8 @@ def folder() -> Iterator[Path]:
     # A short path: a unix socket's has 107 bytes at most.
     place = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
     yield place
-    lifecycle.down(place)
+    if ownership.is_marked(place):
+        lifecycle.down(place)
     shutil.rmtree(place)
 
 
@@ -232,6 +233,7 @@ def test_an_up_killed_half_way_is_finished_by_the_next(folder: Path, told: int) 
 
 
 def test_a_half_made_database_directory_is_made_anew(folder: Path) -> None:
+    ownership.claim(folder)
     directory = folder / "postgres" / "data.new"
     directory.mkdir(parents=True)
     (directory / "PG_VERSION").write_text("18\n")
@@ -263,11 +265,13 @@ def test_down_leaves_no_process_even_without_its_file(folder: Path, left: str) -
 
 
 def test_a_recycled_process_id_is_never_signalled(folder: Path) -> None:
+    ownership.claim(folder)
     with subprocess.Popen(["sleep", "60"]) as bystander:
         started = processes.start_time(bystander.pid)
         assert started is not None
-        stale = Process(bystander.pid, started="1")
-        world_file.save(folder, replace(world_file.WorldFile(), processes={"postgres": stale}))
+        # Neither one that began later, nor one that a world's file names and no sandbox started.
+        named = {"postgres": Process(bystander.pid, started="1"), "valkey": Process(bystander.pid, started)}
+        world_file.save(folder, replace(world_file.WorldFile(), processes=named))
         lifecycle.down(folder)
         assert bystander.poll() is None
         bystander.kill()
@@ -350,3 +354,72 @@ def starts_and_stops_stores(folder: Path) -> None:
         assert part.find(folder) == [process]
         part.stop(folder)
         assert part.find(folder) == []
+
+
+def foreign(folder: Path) -> dict[str, bytes]:
+    """What lies in somebody's folder that looks like a sandbox's, by name and content."""
+    for name in ("postgres/data/PG_VERSION", "valkey/dump.rdb", "bin/aws", "bin/psql", ".world-old", "world.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"theirs: {name}")
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_holds_other_things_is_left_as_it_is(folder: Path) -> None:
+    before, mode = foreign(folder), folder.stat().st_mode
+    for act in (lifecycle.up, lifecycle.down):
+        with pytest.raises(Refused, match="no sandbox"):
+            act(folder)
+    with pytest.raises(SystemFailed, match="no sandbox is up"):
+        lifecycle.reset(folder)
+    assert contents(folder) == before
+    assert folder.stat().st_mode == mode
+
+
+def test_a_copied_mark_is_none(folder: Path) -> None:
+    ownership.claim(folder)
+    place = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    try:
+        shutil.copy2(folder / ownership.MARK, place / ownership.MARK)
+        before = foreign(place)
+        with pytest.raises(Refused, match="no sandbox"):
+            lifecycle.down(place)
+        assert contents(place) == before | {ownership.MARK: (folder / ownership.MARK).read_bytes()}
+    finally:
+        shutil.rmtree(place)
+
+
+def test_a_process_that_only_looks_like_a_sandbox_s_is_not_ended(folder: Path) -> None:
+    """As the command line of a system's own server, where the folder is named by mistake."""
+    ownership.claim(folder)
+    name = f"exec -a postgres sleep 60 -D {folder}/postgres/data"
+    program = [sys.executable, "-c", "import time; time.sleep(60)", "-D", f"{folder}/postgres/data", name]
+    with subprocess.Popen(["postgres", *program[1:]], executable=sys.executable) as bystander:
+        assert processes.wait_until(lambda: any("postgres -c" in line for line in living(folder)), 30)
+        assert postgres.find(folder.resolve()) == []
+        lifecycle.down(folder)
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+@pytest.mark.parametrize("part", ["postgres", "valkey", "bin"])
+def test_what_a_link_leads_to_is_never_deleted_or_written(folder: Path, part: str) -> None:
+    elsewhere = Path(tempfile.mkdtemp(prefix="opsctl-", dir="/tmp"))
+    try:
+        foreign(elsewhere)
+        (elsewhere / "aws").write_text("theirs")
+        before = contents(elsewhere)
+        ownership.claim(folder)
+        (folder / part).symlink_to(elsewhere)
+        lifecycle.down(folder)
+        assert contents(elsewhere) == before
+        (folder / part).unlink(missing_ok=True)
+        (folder / part).symlink_to(elsewhere)
+        lifecycle.up(folder, **SMALL)
+        assert contents(elsewhere) == before
+    finally:
+        lifecycle.down(folder)
+        shutil.rmtree(elsewhere)

@@ -1,0 +1,60 @@
+"""Whose a folder is: what `up` marks as a sandbox's, and how the mark is proven before anything is stopped, replaced or deleted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from opsctl import files
+from opsctl.errors import Refused
+
+MARK = ".opsctl-sandbox"
+BEFORE = {MARK, "lock"}
+"""What a folder may hold before it is a sandbox's: what an `up` that was killed at once has left."""
+
+
+def claim(folder: Path) -> None:
+    """Mark a folder of this user's as a sandbox's; the caller holds its lock. Raises Refused for one that holds anything else."""
+    claimable(folder)
+    if not is_marked(folder):
+        mark(folder, folder)
+
+
+def claimable(folder: Path) -> None:
+    """Raise Refused unless a folder isn't there yet, is empty, or is a sandbox's already."""
+    if folder.exists() and not is_marked(folder):
+        if not folder.is_dir() or folder.stat().st_uid != os.geteuid():
+            raise Refused(f"{folder} is no folder of this user's, so no sandbox is put there. Nothing was changed.", NEXT)
+        if not set(os.listdir(folder)) <= BEFORE:
+            raise Refused(f"{folder} holds other things and no sandbox, so none is put there. Nothing was changed.", NEXT)
+
+
+NEXT = "Name an empty or a new folder: OPSCTL_SANDBOX=FOLDER opsctl sandbox up"
+
+
+def proven(folder: Path) -> None:
+    """Raise Refused for a folder that holds things and was never marked: nothing of it is a sandbox's."""
+    if not is_marked(folder) and not set(os.listdir(folder)) <= BEFORE:
+        told = f"{folder} holds no sandbox that this user's `opsctl sandbox up` has made. Nothing was stopped or deleted."
+        raise Refused(told, "Look at OPSCTL_SANDBOX; if the folder is an older opsctl's sandbox, stop it with that opsctl.")
+
+
+def mark(place: Path, folder: Path) -> None:
+    """Mark a directory as part of the sandbox in `folder`."""
+    path = place / MARK
+    path.unlink(missing_ok=True)
+    files.write(path, _words(place, folder))
+
+
+def is_marked(place: Path, folder: Path | None = None) -> bool:
+    """Whether a directory bears this user's mark, made in that very directory for the sandbox in `folder`; a copied mark is none."""
+    try:
+        files.private(place / MARK)
+        return files.read(place / MARK, 10_000, links=False) == _words(place, folder or place)
+    except OSError:
+        return False
+
+
+def _words(place: Path, folder: Path) -> bytes:
+    info = place.stat()
+    return b"opsctl sandbox %d:%d " % (info.st_dev, info.st_ino) + os.fsencode(folder) + b"\n"
