@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Telling
+from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Telling
+from opsctl.changes.states import DATABASE
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, Refused, SystemFailed
 from opsctl.shell import Equal, Forever, Variable
 
@@ -102,10 +103,12 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
             return Done(f"{now} is the writer" if self.needless else f"{now} is the writer, {self.writer} no longer")
         if state.status == FAILING_OVER:
             return Settling(f"{self.cluster} is failing over; {now or 'nobody'} is the writer")
+        if isinstance(waited := DATABASE.waited(self.cluster, state.status, "writers"), Failed):
+            return waited
         if now == self.writer:
             return Pending(1, "writers", f"{_broken(read, now)}; {_behind(read, state, self.to)}")
         if not now:
-            return Settling(f"{self.cluster} has no writer; it is {state.status}")
+            return Settling(f"{self.cluster} has no writer; {waited.note if waited else 'it is available'}")
         if self.named:
             return Moved(f"{now} is the writer, neither {self.writer} as reviewed nor {self.to} as wanted")
         return Done(f"{now} is the writer, {self.writer} no longer")
@@ -163,6 +166,8 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
             return Done(f"it works in {state.zone}, no longer in {self.zone}")
         if state.status == REBOOTING:
             return Settling(f"{self.instance} is rebooting; it is in {state.zone}")
+        if isinstance(waited := DATABASE.waited(self.instance, state.status, "writers"), Failed):
+            return waited
         return Pending(1, "writers", _broken(read, self.instance))
 
     def over(self, read: Systems) -> bool:

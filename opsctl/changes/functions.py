@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.changes.states import FUNCTION_UPDATE
 from opsctl.errors import NotFound, Refused
 from opsctl.shell import Variable, joined, run
 
@@ -68,7 +69,9 @@ class FunctionChange(Change, frozen=True, kw_only=True):
         """What is still to be waited for, or went wrong, after AWS took an update."""
         if state.status == "InProgress":
             return Settling(f"Lambda updates {self.name}")
-        return Failed(f"Lambda couldn't update {self.name}: {state.reason}", 1, "functions") if state.status == "Failed" else None
+        if state.status == "Failed":
+            return Failed(f"Lambda couldn't update {self.name}: {state.reason}", 1, "functions")
+        return FUNCTION_UPDATE.waited(f"the update of {self.name}", state.status, "functions")
 
     def all_served(self, read: Systems, latest: FunctionState, alias: str | None, apart_from: str | None = None) -> None:
         """Refuse where publishing would bring to the alias's callers what somebody else left unpublished."""

@@ -8,6 +8,7 @@ from opsctl.adapters.aws.snapshots import ORIGIN, RESTORED_BY, Kind, Surrounding
 from opsctl.adapters.database import Busy, count_some
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.snapshots import progress, rds, tags
+from opsctl.changes.states import DATABASE
 from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
-BROKEN = ("failed", "incompatible", "inaccessible", "restore-error", "storage-full")
 BY_HAND = "by-hand"
 """Which run made it, where that was a script."""
 ENOUGH = 1_000
@@ -43,11 +43,8 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         """What a place by that name means: another's, broken, on its way, or there."""
         if place.tags.get(ORIGIN) != self.origin:
             return Moved(f"{place.id} is there already, not from the present {self.snapshot} as reviewed; choose another name")
-        if place.status.startswith(BROKEN):
-            return Failed(f"{place.id} is {place.status}; delete it, then restore anew", 1, "databases")
-        if place.status != "available":
-            return Settling(f"{place.id} is {place.status}")
-        return Done(f"{place.id} is available, from {self.snapshot}")
+        waited = DATABASE.waited(place.id, place.status, "databases", "delete it, then restore anew")
+        return waited or Done(f"{place.id} is available, from {self.snapshot}")
 
     def _missing(self, read: Systems, kind: Kind) -> Finding:
         """Pending, where the snapshot can be restored."""
@@ -66,7 +63,12 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     def _whole(self, read: Systems) -> Place | Settling | None:
         """The copy's cluster, when it takes further changes; None while it isn't there at all."""
         place = read.snapshots.place(self.name, "cluster")
-        return place if place is None or place.status == "available" else Settling(f"cluster {place.id} is {place.status}")
+        if place is None:
+            return None
+        waited = DATABASE.waited(f"cluster {place.id}", place.status, "databases")
+        if isinstance(waited, Failed):
+            raise SystemFailed(f"{waited.why}.".capitalize(), "Delete the copy, then restore anew.")
+        return waited or place
 
     def inverse(self) -> Never:
         """None."""

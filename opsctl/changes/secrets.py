@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from opsctl import fingerprints
 from opsctl.adapters.values import generate
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.proofs import prove, prove_by_shell
+from opsctl.changes.states import REPLICA
 from opsctl.errors import Refused, SystemFailed
 from opsctl.redaction import Secret
 from opsctl.shell import File, Program, joined, piped, run
@@ -235,9 +236,8 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         state = self._state(read)
         now = next((v.id for v in state.versions.values() if self.stage in v.stages), None)
         if now == self.after:
-            behind = [region for region, status in state.replicas if status != "InSync"]
-            if behind:
-                return Settling(f"waiting for replicas in {', '.join(behind)}")
+            if behind := self._behind(state):
+                return behind
             left = (state.changed + timedelta(seconds=self.cache) - read.now()).total_seconds()
             if self.cached_by and not self.refreshed and left > 0:
                 return Settling(f"{', '.join(self.cached_by)} may keep the former value for {left:.0f} s")
@@ -252,6 +252,12 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
                 f"Rotate it once more: opsctl secrets rotate {self.name} --value-from SOURCE",
             )
         return self._impact(read) if self.stage == CURRENT else Pending(1, "labels")
+
+    def _behind(self, state: SecretState) -> Settling | Failed | None:
+        """What is still to be waited for, or won't come, of the secret's replicas."""
+        waited = [REPLICA.waited(f"its replica in {region}", status, "replicas") for region, status in state.replicas]
+        failed = next((each for each in waited if isinstance(each, Failed)), None)
+        return failed or next((each for each in waited if each), None)
 
     def _so(self) -> str:
         return f"{self.stage} is on {self.after}" if self.after else f"no version is {self.stage}"
@@ -313,7 +319,7 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
     """Secrets Manager's own rotation has made `version` current."""
 
     pinned: ClassVar[frozenset[str]] = frozenset({"version", "before"})
-    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:RotateSecret"})
+    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:RotateSecret", "cloudtrail:LookupEvents"})
     poll: ClassVar[float] = 5
 
     version: str
@@ -343,10 +349,24 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         if not state.rotation_enabled:
             raise Refused(f"{self.name} has no rotation of its own set up.", self.procedure or "Set one up in Secrets Manager.")
         if self.version in state.versions:
-            return Settling("the rotation is under way")
+            return self._under_way(read, state)
         if state.current != self.before:
             return Moved(f"the current version is {state.current}, not {self.before} as reviewed")
         return Pending(1, "secrets")
+
+    def _under_way(self, read: Systems, state: SecretState) -> Settling | Failed:
+        """Where the rotation stands: Secrets Manager itself tells of a failure by an event in CloudTrail alone."""
+        version = state.versions[self.version]
+        again = f"look at its function's log, then: aws secretsmanager rotate-secret --secret-id {self.id}"
+        if not version.stages:
+            return Failed(f"Secrets Manager gave the rotation up: version {self.version} carries no label; {again}", 1, "secrets")
+        try:
+            ended = read.cloudtrail.rotation_failure(state.arn, version.created, read.now(), self.region)
+        except SystemFailed as cause:
+            return Settling(f"the rotation is under way; whether it failed can't be seen: {cause.what}")
+        if ended:
+            return Failed(f"the rotation failed: {ended}; version {self.version} stays AWSPENDING; {again}", 1, "secrets")
+        return Settling("the rotation is under way")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """RotateSecret, the version's id as its token."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.adapters.aws.snapshots import HOLD, NAME, OURS, STEP, Kind, Snapshot
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.changes.states import SNAPSHOT
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -91,11 +92,10 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
             return Moved(
                 f"{self.id} is there already, of {found.created:%Y-%m-%d %H:%M} UTC, too old and not as reviewed; give another --id"
             )
-        if found.status == "available":
-            return Done(f"{self.id} is available", found.created)
-        if found.status == "failed":
-            return Failed(f"snapshot {self.id} failed; delete it, or give another --id", 1, "snapshots")
-        return Settling(progress(found))
+        waited = SNAPSHOT.waited(f"snapshot {self.id}", found.status, "snapshots", "delete it, or give another --id")
+        if isinstance(waited, Settling) and found.status in SNAPSHOT.coming:
+            return Settling(progress(found))
+        return waited or Done(f"{self.id} is available", found.created)
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """CreateDBClusterSnapshot or CreateDBSnapshot, with run and step as tags."""

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -62,6 +63,8 @@ UNUSUAL = {
 """Names as CloudTrail writes them: those of Lambda's permissions carry a version."""
 REASONS = {name: reason for reason, names in UNUSUAL.items() for name in names.split()}
 DENIED = ("AccessDenied", "UnauthorizedOperation")
+ROTATION_ENDED = ("RotationFailed", "RotationAbandoned")
+"""Events of Secrets Manager's own (Secrets Manager User Guide, "Log AWS Secrets Manager events with AWS CloudTrail")."""
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -132,6 +135,22 @@ class CloudTrail(Adapter):
         for event in heapq.merge(*streams, key=lambda each: each.time, reverse=True):
             if (user is None or event.user == user) and (source is None or source.has(event)):
                 yield event
+
+    def rotation_failure(self, secret: str, since: datetime, until: datetime, region: str | None = None) -> str:
+        """Why Secrets Manager's own rotation of a secret (its ARN) failed since then, in AWS's words; empty where no event says so.
+
+        An event may be missing for some minutes.
+        """
+        where = region or self._aws.config.region
+        for name in ROTATION_ENDED:
+            only = [{"AttributeKey": "EventName", "AttributeValue": name}]
+            asked = partial(self._page, where, StartTime=since, EndTime=until, MaxResults=AT_ONCE, LookupAttributes=only)
+            for raw in patiently(asked, self._pause)["Events"]:
+                told = json.loads(raw.get("CloudTrailEvent") or "{}")
+                more = {**(told.get("additionalEventData") or {}), **(told.get("serviceEventDetails") or {})}
+                if secret in {str(value) for value in more.values()}:
+                    return str(told.get("errorMessage") or more.get("errorMessage") or f"CloudTrail has its event {name}")
+        return ""
 
     def _region(self, region: str, since: datetime, until: datetime, asked: dict[str, str]) -> Iterator[Event]:
         only: dict[str, Any] = {"LookupAttributes": [asked]} if asked else {}

@@ -64,7 +64,10 @@ class AwsPart:
         self._lock = threading.RLock()
         self._moto = Moto()
         self._timeline = Timeline(world.clock)
-        self.controls: dict[str, Handler] = {"POST /snapshot-failure": self._fail_next_snapshot}
+        self.controls: dict[str, Handler] = {
+            "POST /snapshot-failure": self._fail_next_snapshot,
+            "POST /rotation-failure": self._fail_next_rotation,
+        }
         fill_facts(world.facts, world.clock)
         world.facts["function_cache"] = f"{ceil(world.wait(FUNCTION_CACHE))}s"
         self._moto.reset()
@@ -165,6 +168,11 @@ class AwsPart:
     def _fail_next_snapshot(self, _: Any) -> Response:
         with self._lock:
             self.rds.snapshots.fail_next()
+        return done({})
+
+    def _fail_next_rotation(self, _: Any) -> Response:
+        with self._lock:
+            self.secrets.fail_next(self.trail.rotation_failed)
         return done({})
 
     def move_image_tag(self, repository: str, tag: str, digest: str) -> None:

@@ -31,6 +31,7 @@ class SecretsManager:
         self._timeline = timeline
         self._wait = wait
         self._moto = moto
+        self._failing: Callable[[str, str], None] | None = None
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
             "GetSecretValue": self._get,
             "BatchGetSecretValue": self._batch_get,
@@ -189,6 +190,14 @@ class SecretsManager:
         secret.last_changed_date = self._timeline.now()
         return _names(secret)
 
+    def fail_next(self, tell: Callable[[str, str], None]) -> None:
+        """Have the next rotation's function fail: the version stays AWSPENDING, and `tell` is called with the region and the ARN."""
+        self._failing = tell
+
+    def _ending(self, region: str, secret: Any, token: str) -> Callable[[float], None]:
+        tell, self._failing = self._failing, None
+        return (lambda due: tell(region, secret.arn)) if tell else (lambda due: _attach(secret, CURRENT, token))
+
     def _rotate(self, request: Request) -> dict[str, Any]:
         secret = self._live(request, writes=True)
         if not secret.rotation_enabled:
@@ -201,7 +210,7 @@ class SecretsManager:
         if token not in secret.versions:
             value = {"SecretString": json.dumps({key: secrets.token_hex(32)}), "ClientRequestToken": token}
             self._add_version(secret, value, [STAGED])
-            self._timeline.at(self._timeline.now() + self._wait(ROTATION_SECONDS), lambda due: _attach(secret, CURRENT, token))
+            self._timeline.at(self._timeline.now() + self._wait(ROTATION_SECONDS), self._ending(request.region, secret, token))
         return {**_names(secret), "VersionId": token}
 
     def _versions(self, request: Request) -> dict[str, Any]:

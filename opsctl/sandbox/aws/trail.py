@@ -104,6 +104,13 @@ class Trail:
         with self._lock:
             self._events.append(happened)
 
+    def rotation_failed(self, region: str, arn: str) -> None:
+        """Keep Secrets Manager's own event of a rotation that failed; it names the secret in its additional data alone."""
+        told = {"additionalEventData": {"SecretId": arn}, "errorMessage": "The rotation function failed at createSecret."}
+        source = "secretsmanager.amazonaws.com"
+        with self._lock:
+            self._events.append(Happened(self._timeline.now(), "", "RotationFailed", source, source, region, fields=told, id=self._id()))
+
     def _id(self) -> str:
         return str(uuid.UUID(int=next(self._number)))
 

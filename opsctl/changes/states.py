@@ -1,0 +1,56 @@
+"""The states of what is waited for, as each API lists them: on its way, good, or final. One that isn't listed is told, and waited for.
+
+Sources: "Viewing Amazon RDS DB instance status", "Viewing DB cluster status" and "Viewing DB snapshot status" (RDS and Aurora user guides);
+the models of Secrets Manager (StatusType) and Lambda (LastUpdateStatus).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from opsctl.changes.base import Failed, Settling
+
+
+class States(Struct, frozen=True):
+    """The words that an API has for the states of one kind of thing."""
+
+    good: frozenset[str]
+    coming: frozenset[str]
+    final: frozenset[str]
+
+    def waited(self, name: str, state: str, unit: str, next: str = "") -> Settling | Failed | None:
+        """What a state means to somebody who waits for a good one; None where it is one. `next` is said of a final one."""
+        if state in self.good:
+            return None
+        if state in self.final:
+            what = f"{name} failed" if state.lower() == "failed" else f"{name} is {state}, which doesn't change by waiting"
+            return Failed(f"{what}{f'; {next}' if next else ''}", 1, unit)
+        return Settling(f"{name} is {state}" if state in self.coming else f"{name} is {state}, a state that opsctl doesn't know")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+DATABASE = States(
+    good=_words("available"),
+    coming=_words("""
+        backing-up backtracking configuring-activity-stream configuring-associated-roles configuring-enhanced-monitoring
+        configuring-iam-database-auth configuring-log-exports converting-to-vpc creating failing-over maintenance migrating modifying
+        moving-to-vpc preparing-data-migration promoting rebooting renaming resetting-master-credentials restoring scaling-compute
+        scaling-storage starting storage-config-upgrade storage-initialization storage-optimization update-iam-db-auth upgrading
+    """),
+    final=_words("""
+        cloning-failed delete-precheck deleting failed inaccessible-encryption-credentials inaccessible-encryption-credentials-recoverable
+        incompatible-create incompatible-credentials incompatible-network incompatible-option-group incompatible-parameters
+        incompatible-restore insufficient-capacity migration-failed restore-error stopped stopping storage-full
+    """),
+)
+"""A database's instance or cluster: the two lists have no word of opposite meanings."""
+SNAPSHOT = States(
+    good=_words("available"),
+    coming=_words("creating copying pending backing-up modifying upgrading"),
+    final=_words("failed deleting deleted incompatible-restore incompatible-parameters"),
+)
+REPLICA = States(good=_words("InSync"), coming=_words("InProgress Pending"), final=_words("Failed Detached"))
+FUNCTION_UPDATE = States(good=_words("Successful"), coming=_words("InProgress"), final=_words("Failed"))
