@@ -14,7 +14,6 @@ from io import FileIO
 from opsctl.errors import Interrupted, Waiting
 from opsctl.redaction import Secret, leaving, visible
 
-ASSUMED = "assumed"
 LOOK_EVERY = 0.2
 """Seconds between two looks whether the person has left; Ctrl-C reaches the main thread alone, and a question may be asked by another."""
 
@@ -24,7 +23,7 @@ class Person:
 
     Text typed before a question is shown is thrown away, for every question.
 
-    With `assume` (allowed in the sandbox only) checklist questions are passed with the first answer there is. `ahead` is called before
+    With `assume` (allowed in the sandbox only) questions of a choice are passed with the first one. `ahead` is called before
     each question, to take away whatever is drawn on its line.
     """
 
@@ -82,13 +81,13 @@ class Person:
         return self.text(f"{question} [y/N]", otherwise).lower() in ("y", "yes")
 
     def choose(self, question: str, choices: Sequence[str], otherwise: str) -> str:
-        """Ask until one of `choices` is typed; any answer is good when there are none."""
+        """Ask until one of `choices` is typed, and say what can be typed when something else was."""
         if self.assume:
-            return choices[0] if choices else ASSUMED
-        while True:
-            answer = self.text(f"{question} [{'/'.join(choices)}]" if choices else question, otherwise)
-            if answer in choices or (not choices and answer):
-                return answer
+            return choices[0]
+        told = ""
+        while (answer := self.text(f"{told}{question} [{'/'.join(choices)}]", otherwise)) not in choices:
+            told = f"{answer!r} is no answer here; type {' or '.join(choices)}.\n"
+        return answer
 
     def secret(self, question: str, otherwise: str = "Run it in a terminal.") -> Secret:
         """Ask for a value without showing it."""

@@ -148,6 +148,17 @@ def connections(invocation: Invocation, count: int | None) -> None:
 
 
 @fault.command()
+@click.argument("metric")
+@click.argument("value", type=float)
+@click.option("--minutes", type=click.IntRange(0, 180), default=15, show_default=True, help="Since how many minutes it has been so.")
+@acts
+def figure(invocation: Invocation, metric: str, value: float, minutes: int) -> None:
+    """Have CloudWatch show a metric's figure, such as `TargetResponseTime 6.4`, until faults are cleared."""
+    lifecycle().force_figure(folder(), metric, value, minutes)
+    invocation.watcher.says(f"{metric} has been {value:g} for {minutes} min; take it back: opsctl sandbox fault clear")
+
+
+@fault.command()
 @acts
 def snapshot(invocation: Invocation) -> None:
     """Make the next snapshot of the database fail half way."""

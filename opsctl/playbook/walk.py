@@ -233,7 +233,7 @@ class Walk:
 
     def _fail(self, number: int, what: str, way: str, **detail: Any) -> NoReturn:
         """Keep that a step failed, and raise what ends the run; the step is taken again when the run is resumed."""
-        self.history.record(STEP_FAILED, number, "failed", why=foreign(what), who=self.invocation.operator, **detail)
+        self.history.record(STEP_FAILED, number, "failed", **{"why": foreign(what), "who": self.invocation.operator, **detail})
         raise CheckFailed(what, way)
 
     def _planned(self, step: Step, parsed: Parsed) -> tuple[Any, list[str]]:

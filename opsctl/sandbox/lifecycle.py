@@ -181,6 +181,14 @@ def fail_next_snapshot(folder: Path) -> None:
     front_door.call(world_file.facts(folder.resolve()), "POST", "/aws/snapshot-failure", {})
 
 
+def force_figure(folder: Path, metric: str, value: float, minutes: int) -> None:
+    """Have CloudWatch show `value` for a metric, whatever its dimensions, from so many minutes ago on, until faults are cleared.
+
+    Raises ConfigurationError for a metric that the sandbox doesn't measure, SystemFailed when it isn't up.
+    """
+    front_door.call(world_file.facts(folder.resolve()), "POST", "/aws/figure", {"metric": metric, "value": value, "minutes": minutes})
+
+
 def crash(folder: Path, part: str) -> int:
     """Kill a process as a crash would: `postgres`, `valkey`, or `server` with all HTTP parts. Returns how many died."""
     name = front_door.PART if part in front_door.HTTP_PARTS else part

@@ -57,6 +57,10 @@ class Aws(Protocol):
         """Make the next rollout of a service fail and be taken back; raises KeyError for an unknown service."""
         ...
 
+    def clear(self) -> None:
+        """Take back what a rehearsal had this part show."""
+        ...
+
 
 class RequestHandler(WSGIRequestHandler):
     """Speaks HTTP/1.1 and logs a line a request: the port, the method, the path without its query and secrets, the status."""
@@ -127,6 +131,7 @@ class Control:
     def _clear_faults(self, request: Request) -> Response:
         self._faults.clear()
         self._holder.let_go()
+        cast(Aws, self._world.parts["aws"]).clear()
         return answer({})
 
     def _run_queries(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from machines import OLD, built
 from terminal import Terminal
 
 from opsctl import fingerprints
@@ -19,7 +20,7 @@ from opsctl.adapters.values import Values
 from opsctl.commands import client as commands
 from opsctl.render.shapes import Check
 
-OLD, NEW = "the-old-edge-secret", "the-new-edge-secret"
+NEW = "the-new-edge-secret"
 
 
 @pytest.fixture
@@ -145,24 +146,6 @@ class Here:
     def __init__(self, machine: Machine) -> None:
         self.client = Client(machine, writing=False)
         self.values = Values()
-
-
-def built(root: Path, uid: int | None = None, **given: object) -> Machine:
-    """A machine on which all is well in both modes, for whoever runs the tests."""
-    for folder in ("home/.hh", "etc/hh"):
-        (root / folder).mkdir(parents=True)
-        (root / folder / "config.json").write_text(json.dumps({"edge_auth": OLD}))
-        (root / folder / "config.json").chmod(0o600)
-    for folder in ("home/.docker", "root/.docker"):
-        (root / folder).mkdir(parents=True)
-        (root / folder / "config.json").write_text('{"credHelpers": {"ghcr.io": "hh"}}')
-    (root / "bin").mkdir()
-    (root / "bin/docker-credential-hh").write_text('#!/bin/sh\ncat >/dev/null\necho \'{"Username":"u","Secret":"ghp_never_shown"}\'\n')
-    (root / "bin/docker-credential-hh").chmod(0o755)
-    who = os.geteuid() if uid is None else uid
-    usual = {"user": "jo", "uid": who, "groups": frozenset({999}), "docker_group": Group(999, frozenset({"jo"}))}
-    places = {"home": root / "home", "etc": root / "etc", "root_home": root / "root", "programs": root / "bin"}
-    return Machine(**{**usual, **places, "variables": dict(os.environ), "socket": root / "none", **given})  # type: ignore[arg-type]
 
 
 def diagnosed(machine: Machine, **options: object) -> dict[str, Check]:

@@ -44,6 +44,7 @@ class World:
         self.sizes: dict[str, int] = {}
         self.broken: set[str] = set()
         self.good = True
+        self.blind = False
         self.die_before: str | None = None
         self.die_after: str | None = None
 
@@ -173,6 +174,8 @@ def commands() -> cli.Group:
     @root.command()
     @cli.views
     def rows(systems: Systems) -> list[dict[str, str]]:
+        if world(systems).blind:
+            raise SystemFailed("The world is dark.")
         return [{"name": n, "value": v} for n, v in world(systems).values.items()]
 
     @root.command()

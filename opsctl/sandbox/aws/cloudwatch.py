@@ -80,6 +80,14 @@ class CloudWatch:
         """Have the world measure so much in this minute."""
         self._figures.measure((REGION, namespace, metric, frozenset(dimensions.items())), value, self._timeline.now())
 
+    def force(self, metric: str, value: float, since: float) -> None:
+        """Have every figure of a metric be `value` from `since` on; raises KeyError for a metric that there isn't."""
+        self._figures.force(metric, value, since)
+
+    def let_go(self) -> None:
+        """Let every figure be the computed one again."""
+        self._figures.let_go()
+
     def _mended(self, request: Request) -> Answer:
         self._mend()
         return self._moto(request)

@@ -38,6 +38,7 @@ class Figures:
     def __init__(self) -> None:
         self._first = 0.0
         self._measured: dict[Key, dict[int, float]] = {}
+        self._forced: dict[str, tuple[int, float]] = {}
         self._metrics: dict[Key, tuple[Value, str]] = {
             (region, namespace, metric, frozenset(dimensions.items())): (value, unit)
             for region, namespace, metric, dimensions, value, unit in _metrics()
@@ -51,6 +52,16 @@ class Figures:
         """Put a real figure in the place of the computed one of this minute."""
         self._measured.setdefault(key, {})[math.floor((now - self._first) / MINUTE)] = value
 
+    def force(self, metric: str, value: float, since: float) -> None:
+        """Have every figure of a metric be `value` from `since` (epoch seconds) on; raises KeyError for a metric that there isn't."""
+        if metric not in {name for _, _, name, _ in self._metrics}:
+            raise KeyError(metric)
+        self._forced[metric] = (math.floor((since - self._first) / MINUTE), value)
+
+    def let_go(self) -> None:
+        """Let every figure be the computed one again."""
+        self._forced.clear()
+
     def data(self, key: Key, start: float, end: float) -> Iterator[Datum]:
         """The figures of the whole minutes in a span of epoch seconds, and a real one of the last; none of a metric that there isn't."""
         if key not in self._metrics:
@@ -58,8 +69,10 @@ class Figures:
         value, unit = self._metrics[key]
         measured = self._measured.get(key, {})
         last = math.floor((end - self._first) / MINUTE)
+        since, forced = self._forced.get(key[2], (last, 0.0))
         for minute in range(max(0, math.ceil((start - self._first) / MINUTE)), last + 1):
-            found = measured.get(minute, value(minute) if minute < last else None)
+            computed = forced if minute >= since else value(minute)
+            found = measured.get(minute, computed if minute < last else None)
             if found is not None:
                 yield Datum(self._first + minute * MINUTE, found, unit)
 

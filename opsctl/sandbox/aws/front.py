@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import ceil
 from typing import Any
 
+from werkzeug.wrappers import Request as WebRequest
 from werkzeug.wrappers import Response
 
 from opsctl.sandbox.aws.autoscaling import AutoScaling
@@ -36,7 +37,7 @@ from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.trail import Trail
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, error_answer, json_answer, read_request, send
 from opsctl.sandbox.parts import Part, World, WSGIApp
-from opsctl.sandbox.web import Handler
+from opsctl.sandbox.web import Handler, json_object, refuse
 from opsctl.sandbox.web import answer as done
 
 Operation = Callable[[Request], Mapping[str, Any] | Answer]
@@ -67,6 +68,7 @@ class AwsPart:
         self.controls: dict[str, Handler] = {
             "POST /snapshot-failure": self._fail_next_snapshot,
             "POST /rotation-failure": self._fail_next_rotation,
+            "POST /figure": self._force_figure,
         }
         fill_facts(world.facts, world.clock)
         world.facts["function_cache"] = f"{ceil(world.wait(FUNCTION_CACHE))}s"
@@ -174,6 +176,22 @@ class AwsPart:
         with self._lock:
             self.secrets.fail_next(self.trail.rotation_failed)
         return done({})
+
+    def _force_figure(self, asked: WebRequest) -> Response:
+        told = json_object(asked)
+        with self._lock:
+            self._prepare("monitoring")
+            try:
+                since = self._timeline.now() - float(told.get("minutes", 0)) * 60
+                self.cloudwatch.force(str(told.get("metric", "")), float(told["value"]), since)
+            except (KeyError, TypeError, ValueError) as error:
+                raise refuse({"error": f"the sandbox measures no such figure: {error}"}, 400) from error
+        return done({})
+
+    def clear(self) -> None:
+        """Take back what a rehearsal had this part show."""
+        with self._lock:
+            self.cloudwatch.let_go()
 
     def move_image_tag(self, repository: str, tag: str, digest: str) -> None:
         """Have a tag mean another image (`sha256:<hex>`) from now on, as a push would."""

@@ -1,0 +1,67 @@
+"""A look shows and is kept; a verify can fail; a dry run looks at what both look at."""
+
+import pytest
+from playbook_world import DRY, House
+from test_playbook_resume import resume
+from test_playbook_runner import run, said, states
+
+LOOKS = """
+title: t
+steps:
+  - look: rows
+    id: shown
+  - verify: rows
+    id: shut
+    expect: {where: {name: door}, value: shut}
+"""
+
+
+def test_a_look_is_kept_and_proves_nothing(house: House) -> None:
+    house.write(LOOKS)
+    house.world.values["door"] = "open"
+    outcome = run(house.process())
+    assert outcome.exit_code == 1
+    assert outcome.steps[0]["found"] == [{"name": "door", "value": "open"}]
+    assert states(outcome) == {"shown": "seen", "shut": "failed"}
+    assert "value is open, expected shut" in str(outcome.error)
+    house.world.values["door"] = "shut"
+    done = resume(house.process(), outcome.run or "", retry="shut")
+    assert (done.exit_code, states(done)["shut"]) == (0, "verified")
+
+
+def test_no_row_where_one_was_expected_is_no_proof(house: House) -> None:
+    house.write(LOOKS)
+    outcome = run(house.process())
+    assert outcome.exit_code == 1
+    assert "no such row" in str(outcome.error)
+
+
+def test_a_dry_run_looks_and_says_what_is_not_so_and_what_it_could_not_see(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(LOOKS)
+    house.world.values["door"] = "open"
+    assert (run(house.process(), options=DRY).exit_code, "not so now" in capsys.readouterr().out) == (3, True)
+    house.world.values["door"] = "shut"
+    assert (run(house.process(), options=DRY).exit_code, "so now" in capsys.readouterr().out) == (0, True)
+    house.world.blind = True
+    outcome = run(house.process(), options=DRY)
+    assert (outcome.exit_code, outcome.result) == (1, "failed")
+    assert "can't be looked at now: The world is dark." in capsys.readouterr().out
+
+
+def test_a_look_that_cannot_see_is_said_and_the_run_ends_partly_done(house: House) -> None:
+    house.write("title: t\nsteps:\n  - look: rows\n    id: shown\n  - run: put door shut\n")
+    house.world.blind = True
+    here = house.process()
+    outcome = run(here)
+    assert (outcome.result, outcome.exit_code, house.world.effects) == ("partial", 1, ["door=shut"])
+    assert "not done: shown (rows): unseen, The world is dark." in said(here)
+    house.world.blind = False
+    assert resume(house.process(), outcome.run or "", retry="shown").exit_code == 0
+
+
+def test_a_verify_that_cannot_see_ends_the_run(house: House) -> None:
+    house.write(LOOKS)
+    house.world.blind = True
+    outcome = run(house.process())
+    assert (outcome.exit_code, states(outcome)["shut"]) == (1, "failed")
+    assert "The world is dark" in str(outcome.error)
