@@ -29,7 +29,9 @@ FEW = 64
 
 LONGEST = 65_536
 """Characters of a foreign text that are kept."""
+LINE = 2000
 SENTENCE = 500
+"""The same of one line, and of a sentence in an error."""
 READ = 4
 """How many times what is kept is looked at; the last TAIL characters are let go, since what they begin may be a secret."""
 TAIL = 8192

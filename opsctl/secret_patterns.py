@@ -42,7 +42,7 @@ TYPED = r"""
     | (?P<user>(?<!\S)(?:-u|--user)\s{0,4}["']?[^\s:"']{1,100}:)[^\s"']++
     | (?P<netrc>(?<!\S)login\s{1,8}\S{1,100}\s{1,8}password\s{1,8})\S++
     | (?P<sql>(?<!\w)(?:password|identified\s{1,8}by)\s{1,8})(?:'(?:''|[^'])*+'?|"[^"]*+"?)
-    | (?P<redis>"auth"|(?<!\S)(?:requirepass|masterauth))(?:\s{1,8}(?:"[^"]*+"|[^\s"]++)){1,2}
+    | (?P<redis>"auth"|(?<![\w-])(?:requirepass|masterauth))(?:\s{1,8}(?:"[^"]*+"|[^\s"]++)){1,2}
     | (?P<query>[?&;](?:sig|signature|code|key|auth|access|hash|state|nonce)=)[^\s"'&<>]++
     | (?P<scheme>(?<!\w)(?:bearer|token\stoken=)\s{0,8}(?<=[\s=]))(?!token(?!\w)|auth|realm|scope|error)["']?[^\s"'\\,<>]++
     | (?P<basic>(?<!\w)basic\s{1,8})(?!auth|realm)(?-i:(?=[a-z+/]{0,256}[A-Z0-9=]))[\w+/=-]{6,}+

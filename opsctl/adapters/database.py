@@ -24,7 +24,7 @@ from opsctl.errors import (
     SystemFailed,
     Unreachable,
 )
-from opsctl.redaction import Secret, vault
+from opsctl.redaction import Secret, sentence
 from opsctl.settings import DatabaseSettings, Reference
 
 if TYPE_CHECKING:
@@ -213,4 +213,4 @@ def unreachable(where: str, why: str) -> Unreachable:
 def one_line(text: str) -> str:
     """The first line of what a server said, ended by a full stop and free of secrets."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "it gave no reason")
-    return vault.redact(first).rstrip(".") + "."
+    return sentence(first)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from opsctl import files
 from opsctl.adapters.machine import Machine, user_name
-from opsctl.redaction import Secret, vault
+from opsctl.redaction import Secret, sentence
 
 HELPER = "hh"
 REGISTRY = "ghcr.io"
@@ -192,5 +192,4 @@ def _heard(code: int, said: bytes, registry: str) -> Answer:
 
 def _line(said: bytes) -> str:
     first = said.decode(errors="replace").strip().split("\n")[0]
-    plain = "".join(c for c in vault.redact(first) if c.isprintable())[:LONGEST]
-    return f": {plain}" if plain else ""
+    return f": {sentence(first, LONGEST)[:-1]}" if first else ""

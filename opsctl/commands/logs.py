@@ -11,7 +11,7 @@ import click
 from opsctl import queries
 from opsctl.changing import DURATION
 from opsctl.cli import group, views
-from opsctl.redaction import masked
+from opsctl.redaction import foreign
 from opsctl.render.shapes import Series
 
 if TYPE_CHECKING:
@@ -67,4 +67,4 @@ def _cell(key: str, value: str) -> Any:
             return int(value) if value.isdigit() else float(value)
     except ValueError:
         pass
-    return masked(value)
+    return foreign(value)

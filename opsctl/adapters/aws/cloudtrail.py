@@ -21,6 +21,7 @@ from opsctl.adapters.aws.patience import patiently
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter
 from opsctl.errors import Throttled
+from opsctl.redaction import LINE, foreign
 
 KEPT = timedelta(days=90)
 AT_ONCE = 50
@@ -210,7 +211,7 @@ def _event(raw: dict[str, Any], region: str) -> Event:
 
 def _error(told: dict[str, Any]) -> str:
     failed = (told.get("responseElements") or {}).get("ConsoleLogin") == "Failure"
-    return str(told.get("errorCode") or (told.get("errorMessage") or "Failure" if failed else ""))
+    return foreign(str(told.get("errorCode") or (told.get("errorMessage") or "Failure" if failed else "")), LINE)
 
 
 def _unusual(name: str, error: str, told: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import Moved
+from opsctl.redaction import LINE, foreign
 
 MISSING = "MISSING"
 ALARM = "ALARM"
@@ -162,7 +163,7 @@ def _alarm(raw: dict[str, Any]) -> Alarm:
     return Alarm(
         name=raw["AlarmName"],
         state=raw["StateValue"],
-        reason=raw.get("StateReason", ""),
+        reason=foreign(raw.get("StateReason", ""), LINE),
         updated=utc(changed) if changed else None,
         threshold=_threshold(raw),
     )

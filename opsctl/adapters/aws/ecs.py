@@ -11,6 +11,7 @@ from msgspec import Struct
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import NotFound
+from opsctl.redaction import LINE, foreign
 
 AT_ONCE = 100
 """How many tasks DescribeTasks takes."""
@@ -158,7 +159,7 @@ def _service(cluster: str, raw: dict[str, Any]) -> ServiceState:
             id=d["id"],
             status=d["status"],
             rollout_state=d.get("rolloutState", ""),
-            reason=d.get("rolloutStateReason", ""),
+            reason=foreign(d.get("rolloutStateReason", ""), LINE),
             created=utc(d["createdAt"]),
             updated=utc(d["updatedAt"]),
             desired=d["desiredCount"],
@@ -168,7 +169,7 @@ def _service(cluster: str, raw: dict[str, Any]) -> ServiceState:
         )
         for d in raw.get("deployments", [])
     ]
-    events = [Event(e["id"], utc(e["createdAt"]), e["message"]) for e in raw.get("events", [])]
+    events = [Event(e["id"], utc(e["createdAt"]), foreign(e["message"], LINE)) for e in raw.get("events", [])]
     return ServiceState(
         cluster=cluster,
         service=raw["serviceName"],

@@ -16,8 +16,10 @@ from opsctl.errors import (
     Throttled,
     Unreachable,
 )
-from opsctl.redaction import sentence
+from opsctl.redaction import foreign, sentence
 
+CODE = 100
+"""Characters of an error's code that are shown."""
 REACH = "Check the network (VPN, proxy), then run it again."
 
 DENIED = re.compile(r"AccessDenied|UnauthorizedOperation|NotAuthorized|AuthorizationError|Forbidden")
@@ -69,7 +71,7 @@ def translate(error: BaseException, *, effect: bool, service: str, operation: st
 
 def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> OpsctlError:
     """An error that AWS itself sent, by its code."""
-    code = str(response.get("Error", {}).get("Code", ""))
+    code = foreign(str(response.get("Error", {}).get("Code", "")), CODE)
     said = sentence(response.get("Error", {}).get("Message") or code)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if INVALID.search(code):

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
-from opsctl.redaction import masked
+from opsctl.redaction import foreign
 
 POLL = 2.0
 LATE = timedelta(seconds=30)
@@ -29,15 +29,16 @@ class Line(Struct, frozen=True):
     @property
     def words(self) -> str:
         """The message as a person reads it, secrets hidden; a JSON object's fields as key=value, its type first."""
-        text = masked(self.message)
+        text = foreign(self.message)
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
         if not isinstance(found, dict):
             return text
         kind = str(found.pop("type", found.pop("level", "")))
-        return " ".join([kind, *(f"{key}={value}" for key, value in found.items() if value is not None)]).strip()
+        # What JSON's escapes stood for is foreign as well.
+        return foreign(" ".join([kind, *(f"{key}={value}" for key, value in found.items() if value is not None)]).strip())
 
 
 class Logs(Adapter):
