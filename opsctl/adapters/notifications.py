@@ -16,7 +16,8 @@ from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.pieces import pieces
 from opsctl.adapters.ses_notifications import Counted, Malformed, Rules
 from opsctl.adapters.sns_signatures import Signatures
-from opsctl.adapters.spool import Pinned, Spool
+from opsctl.adapters.spool import STDIN, Pinned, Spool
+from opsctl.adapters.unpacking import unpacked
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
@@ -69,9 +70,10 @@ class Notifications(Adapter):
         return self._spool.pin(source)
 
     def batches(self, source: str, digest: str, size: int) -> Iterator[Batch]:
-        """The pinned content, batch after batch; raises Moved when it is another by now, Waiting when nobody gives it again."""
+        """The pinned content, unpacked, batch after batch; raises Moved when it is another by now, Waiting when nobody gives it again."""
+        name = "Standard input" if source == STDIN else source
         with self._spool.opened(Pinned(source, digest, size)) as stream:
-            yield from self.batched(each for piece in pieces(stream) for each in ses_notifications.apart(piece))
+            yield from self.batched(each for piece in pieces(unpacked(stream, name)) for each in ses_notifications.apart(piece))
 
     def batched(self, messages: Iterable[bytes]) -> Iterator[Batch]:
         """Read messages and give what they say, no more at once than one statement takes."""

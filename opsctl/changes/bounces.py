@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, statement
+from opsctl.errors import CheckFailed
 from opsctl.errors import Moved as MovedError
 from opsctl.shell import File, Filled, Forever, Must, Need, Variable, Wanted, When, joined, piped, run
 
@@ -81,6 +82,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         """Ask the table about every notification of the content: which of them it hasn't."""
         new: set[int] = set()
         rows = had = ignored = bad = unsigned = 0
+        first = ""
         unkept: set[str] = set()
         try:
             for batch in self._batches(read):
@@ -91,10 +93,13 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
                 unkept |= read.notifications.unkept(self.aside, batch)
                 rows, ignored, bad = rows + len(batch.rows), ignored + batch.ignored, bad + len(batch.bad)
                 unsigned += batch.unsigned
+                first = first or next((why for _, why in batch.bad), "")
         except MovedError as moved:
             return Moved(moved.what.rstrip("."))
         if not new and not unkept:
             read.notifications.keep(self.digest, until_resumed=False)
+            if bad and not rows and not ignored:
+                return Failed(f"none of the {bad:,} messages in it can be read (the first: {first}){self.left_over()}", bad, "messages")
             return Done(self._so(rows, ignored, bad) + (self.left_over() if bad else ""))
         notes = [f"{had:,} of {rows:,} have been counted"] if had else []
         notes += [f"{rows - had - len(new):,} are in it twice"] if rows - had > len(new) else []
@@ -179,12 +184,16 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         settings: BounceSettings = write.environment.need("bounces")
         ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
         done: dict[str, int] = {}
+        bad = 0
         while messages := write.sqs.receive(self.queue, self.region, seconds=ours, wait=wait):
             for batch in write.notifications.batched(message.body.encode(errors="surrogatepass") for message in messages):
                 self.count(write, batch, done)
+                bad += len(batch.bad)
             missed = write.sqs.delete(self.queue, self.region, [message.receipt for message in messages])
             done["left in the queue"] = done.get("left in the queue", 0) + missed
             write.beat(done["read"], None, "messages")
+        if bad and bad == done["read"]:
+            raise CheckFailed(f"None of them can be read; they are in {self.aside}.", "Look at what fills the queue.")
         return dict(done)
 
     def as_shell(self, environment: Environment) -> list[Statement]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
-Stage = Literal["AWSCURRENT", "AWSPREVIOUS", "OPSCTL"]
+Stage = Literal["AWSCURRENT", "AWSPREVIOUS", "AWSPENDING", "OPSCTL"]
 CURRENT: Stage = "AWSCURRENT"
 PREVIOUS: Stage = "AWSPREVIOUS"
+PENDING: Stage = "AWSPENDING"
 STAGED: Stage = "OPSCTL"
 """The label of what opsctl staged last; AWSPENDING belongs to Secrets Manager's own rotations."""
 
@@ -111,10 +113,13 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
             return Done(f"version {self.version} is there", state.versions[self.version].created)
         if self.fingerprint and state.current and fingerprints.same(fingerprint(read, self, self.key), self.fingerprint):
             return Done("the current value is the given one", state.versions[state.current].created)
-        if state.pending not in (None, state.current):
+        if state.rotating:
+            region = self.region or read.environment.aws.region
+            off = f"--version-stage {PENDING} --remove-from-version-id {state.rotating}"
             raise Refused(
-                f"{self.name} has a version in AWSPENDING ({state.pending}): a rotation of Secrets Manager is under way.",
-                "Let it end, or take the label off: aws secretsmanager update-secret-version-stage --version-stage AWSPENDING",
+                f"{self.name} has a version in AWSPENDING ({state.rotating}): a rotation of Secrets Manager is under way.",
+                f"Let it end, or take the label off: aws secretsmanager update-secret-version-stage --secret-id {shlex.quote(self.id)}"
+                f" --region {region} {off}",
             )
         if state.rotation_enabled:
             raise Refused(f"{self.name} rotates by itself in Secrets Manager.", 'Set kind = "managed" for it in the configuration.')
@@ -210,9 +215,9 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
 
     @property
     def uses(self) -> frozenset[str]:
-        """A label moves after the version was staged, and AWSPREVIOUS after AWSCURRENT."""
-        order = [STAGED, CURRENT, PREVIOUS]
-        return frozenset(f"secret/{self.name}/{s}" for s in order[: order.index(self.stage)])
+        """A label moves after the version was staged, and those of the former version after AWSCURRENT."""
+        before: dict[Stage, tuple[Stage, ...]] = {STAGED: (), CURRENT: (STAGED,)}
+        return frozenset(f"secret/{self.name}/{stage}" for stage in before.get(self.stage, (STAGED, CURRENT)))
 
     @property
     def remembered(self) -> bool:

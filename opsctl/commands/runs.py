@@ -168,10 +168,10 @@ def _undone(invocation: Invocation, run: Run, options: Options) -> Outcome:
     plan, nevers = invocation.engine.undo_plan(run)
     for never in nevers:
         invocation.watcher.says(f"  no way back: {visible(never)}")
-    if all(planned.state == "skipped" for planned in plan.changes):
-        for planned in plan.changes:
-            invocation.watcher.says(f"  left alone: {visible(planned.why)}")
-        raise Refused(f"Nothing of run {run.id} can be taken back.", f"opsctl runs show {run.id}")
+    skipped = [planned for planned in plan.changes if planned.state == "skipped"]
+    if not plan.pending and (skipped or not plan.changes):
+        left = "".join(f" Left alone: {planned.why.rstrip('.')}." for planned in skipped)
+        raise Refused(f"Nothing of run {run.id} can be taken back.{left}", f"opsctl runs show {run.id}")
     return carry_out(invocation, plan, options)
 
 

@@ -14,7 +14,7 @@ from opsctl.asking import at_once, some_answered
 from opsctl.changes.base import Change
 from opsctl.changes.proofs import prove
 from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
-from opsctl.changes.secrets import CURRENT, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
+from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
 from opsctl.changing import SOURCE
 from opsctl.cli import changes, gives_verdict, group, views
 from opsctl.errors import OpsctlError, Refused, SystemFailed
@@ -51,8 +51,7 @@ def _state(systems: Systems, name: str, secret: SecretSettings) -> dict[str, Any
 def _version(systems: Systems, secret: SecretSettings) -> dict[str, Any]:
     state = systems.secrets.describe(secret.id, secret.region)
     current = state.versions.get(state.current or "")
-    pending = state.pending not in (None, state.current)
-    word = "deleted" if state.deleted else "a rotation is under way" if pending else "ok"
+    word = "deleted" if state.deleted else "a rotation is under way" if state.rotating else "ok"
     return {"version": state.current, "changed": current.created if current else None, "state": word}
 
 
@@ -94,6 +93,9 @@ def rotate(systems: Systems, name: str, value_from: str, compromised: bool, refr
     yield MoveSecretStage(**where, **value, **proof, **how, **caches, stage=CURRENT, before=state.current, after=version)
     if refresh_now:
         yield from refresh(systems, name, secret, version, generated=generated)
+    if state.pending and not so:
+        # Left by a rotation of Secrets Manager: on a former version it would bar the next one here.
+        yield MoveSecretStage(**where, **how, stage=PENDING, before=state.pending, after=None)
     if compromised:
         old = state.previous if so else state.current
         yield MoveSecretStage(**where, stage=PREVIOUS, before=old, after=None, generated=generated, compromised=True)
@@ -165,8 +167,8 @@ def verify(systems: Systems, name: str) -> Verdict:
     secret = systems.environment.secret(name)
     place, state = place_of(name, secret), described(systems, name, secret)
     checks = [Check("a version is current", state.current is not None, state.current or "")]
-    pending = state.pending not in (None, state.current)
-    checks.append(Check("no rotation is half done", not pending, f"version {state.pending} is staged" if pending else ""))
+    staged = f"version {state.rotating} is staged" if state.rotating else ""
+    checks.append(Check("no rotation is half done", not staged, staged))
     behind = [region for region, status in state.replicas if status != "InSync"]
     checks.append(Check("replicas are in step", not behind, ", ".join(behind)))
     checks.append(_proof(systems, name, secret, place))

@@ -17,7 +17,7 @@ from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.memory import LedgerMemory, Remembered, takes_back
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
-from opsctl.engine.plan import Plan
+from opsctl.engine.plan import Plan, Planned
 from opsctl.engine.runner import Runner
 from opsctl.engine.watcher import Watcher
 from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refused, Unrecorded
@@ -270,14 +270,15 @@ class Engine:
 
     def undo_plan(self, run: Run) -> tuple[Plan, list[str]]:
         """The plan that takes a run's changes back, newest first, and why each of the others has no way back."""
-        steps, backs, nevers = [], [], []
-        for step in reversed(self.applied(run)):
+        steps, backs, owners, nevers = [], [], [], []
+        for owner, step in reversed([(each.id, step) for each in self._family(run) for step in self._touched(each)]):
             back = step.back
             if isinstance(back, Never):
                 nevers.append(f"{step.change.target}: {step.change.summary}: {back.why}")
             else:
                 steps.append(step)
                 backs.append(back)
+                owners.append(owner)
         plan = self.plan(f"runs undo {run.id}", lambda read: backs, Options())
         before = self.memory.taken_back([*filter(None, [run.parent]), *(each.id for each in self._family(run))])
         for planned, step in zip(plan.changes, steps, strict=True):
@@ -285,16 +286,16 @@ class Engine:
             # What stands there since is somebody else's, though it looks like ours.
             if undo and planned.state in ("pending", "moved"):
                 planned.state, planned.why, planned.count = "done", f"taken back by run {undo}", 0
-        _leave_alone(plan)
+        _leave_alone(plan.changes, owners)
         return plan, nevers
 
     def _family(self, run: Run) -> list[Run]:
         """A run and, of a playbook, those of its steps."""
         return [run, *reversed(self.ledger.runs("parent = ?", run.id))]
 
-    def applied(self, run: Run) -> list[Step]:
-        """Every step that a run, or a playbook's steps, made, made in part, or may have made: its way back finds out."""
-        return [step for each in self._family(run) for step in self.ledger.steps(each.id) if step.touched]
+    def _touched(self, run: Run) -> list[Step]:
+        """Every step that a run made, made in part, or may have made: its way back finds out."""
+        return [step for step in self.ledger.steps(run.id) if step.touched]
 
     def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
         """Record a person's word on what a blind step did; raises Refused for one whose outcome isn't unknown, or that resuming tells."""
@@ -312,13 +313,23 @@ class Engine:
         return step
 
 
-def _leave_alone(plan: Plan) -> None:
-    """Skip, in a plan that takes a run back, what somebody else has changed since, and what works on the same."""
-    left: list[Change] = []
-    for planned in plan.changes:
-        rests = next((each for each in left if order.names(planned.change, each) or order.names(each, planned.change)), None)
-        if planned.state == "moved":
-            planned.state, planned.why = "skipped", f"{planned.change.target}: somebody else has changed it since: {planned.why}"
-            left.append(planned.change)
-        elif planned.pending and rests:
-            planned.state, planned.why, planned.count = "skipped", f"{planned.change.target}: it goes with {rests.target}, left alone", 0
+def _leave_alone(changes: list[Planned], owners: list[str]) -> None:
+    """Skip, in a plan that takes runs back, what somebody else has changed since, and the rest of the run that it belongs to.
+
+    What one run made goes together: a service's count and its bounds, a secret's labels. Other runs of a playbook are taken back.
+    """
+    ahead: dict[str, int] = {}
+    moved: dict[str, str] = {}
+    for planned, owner in zip(changes, owners, strict=True):
+        target = planned.change.target
+        if planned.state == "moved" and target in ahead:
+            # Changed again by a later run, which is taken back first.
+            planned.state, planned.why, planned.after = "pending", "", ahead[target]
+        elif planned.state == "moved":
+            moved.setdefault(owner, target)
+            planned.state, planned.why = "skipped", f"{target}: somebody else has changed it since: {planned.why}"
+        if planned.pending:
+            ahead.setdefault(target, planned.seq)
+    for planned, owner in zip(changes, owners, strict=True):
+        if planned.pending and owner in moved:
+            planned.state, planned.why, planned.count = "skipped", f"{planned.change.target}: it goes with {moved[owner]}", 0

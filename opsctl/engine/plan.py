@@ -112,10 +112,17 @@ class Plan(Struct, kw_only=True):
 
     @property
     def impact(self) -> dict[str, int]:
-        """How many of each unit the pending changes affect."""
+        """How many of each unit the pending changes affect.
+
+        The same change planned twice, as of two steps of which one is bound to the other's outcome, counts once: it meets the same things.
+        """
         total: dict[str, int] = {}
+        counted: dict[tuple[Any, ...], list[Planned]] = {}
         for planned in self.pending:
-            total[planned.unit] = total.get(planned.unit, 0) + planned.count
+            alike = counted.setdefault((type(planned.change), planned.change.target, planned.unit), [])
+            before = max((each.count for each in alike if each.change.identity == planned.change.identity), default=0)
+            alike.append(planned)
+            total[planned.unit] = total.get(planned.unit, 0) + max(planned.count - before, 0)
         return total
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
+import re
 import signal
 import sqlite3
 import stat
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -200,7 +203,7 @@ def test_what_sns_didnt_sign_counts_for_nobody(world: World) -> None:
         whole | {"SigningCertURL": f"{world.facts['notices']}/SimpleNotificationService-0123abcd.pem"},
     ]
     file = write(world, *map(json.dumps, forged))
-    found = told(world, "bounces", "process", file, "--aside", str(world.home / "a"), "-y")["changes"][0]
+    found = told(world, "bounces", "process", file, "--aside", str(world.home / "a"), "-y", code=1)["changes"][0]
     assert (found["evidence"]["counted"], found["evidence"]["kept aside"]) == (0, 5)
     kept = (world.home / "a").read_text()
     assert kept.count("its signature isn't Amazon's") == 2
@@ -263,6 +266,39 @@ def test_a_file_of_which_nothing_can_be_read_doesnt_pass_for_an_empty_one(world:
     )
     shown = told(world, "bounces", "process", write(world, line(), "nonsense"), "-y")
     assert shown["changes"][0]["why"].startswith("all 1 notifications in it that can be read have been counted; what can't be read is in")
+
+
+UNREADABLE = {"words": b"nonsense\nmore of it\n", "zlib": zlib.compress(b"{}"), "utf-16": b"\xff\xfe{", "numbers": b"[1, 2]"}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_file_of_which_nothing_at_all_can_be_read_fails_each_time(world: World, content: bytes) -> None:
+    path = world.home / "bounces"
+    path.write_bytes(content)
+    for _ in range(2):
+        done = world.opsctl("bounces", "process", str(path), "-y", check=1)
+        assert re.search(r"none of the \d+ messages in it can be read \(the first: .+\)", done.err)
+    assert world.count(ROWS) == 0
+
+
+def test_a_queue_of_which_nothing_can_be_read_fails(world: World) -> None:
+    told(world, "bounces", "process", "--queue", "-y")
+    client, url = queue(world)
+    for number in range(3):
+        client.send_message(QueueUrl=url, MessageBody=f"nonsense {number}")
+    done = world.opsctl("bounces", "process", "--queue", "--aside", str(world.home / "a"), "-y", check=1)
+    assert "3 messages were done, then: None of them can be read" in done.err
+    assert len((world.home / "a").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_gzip_file_is_read(world: World, members: int) -> None:
+    """Several files that were packed one by one and put together are one gzip file too."""
+    path = world.home / "bounces.gz"
+    path.write_bytes(b"".join(gzip.compress(f"{line(address=f'user{30 + n}@example.com')}\n".encode()) for n in range(members)))
+    assert told(world, "bounces", "process", str(path), "-y")["changes"][0]["evidence"]["counted"] == members
+    assert world.count(ROWS) == members
+    assert told(world, "bounces", "process", str(path), "-y")["result"] == "unchanged"
 
 
 @pytest.mark.parametrize("how", [["--queue"], ["FILE"]])

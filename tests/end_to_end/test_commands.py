@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -194,6 +195,51 @@ def test_somebody_elses_rotation_is_left_alone(world: World) -> None:
     before = world.secrets()[MAIL_KEY]
     assert "is under way" in plain(world.opsctl("secrets", "rotate", "mail-key", "--value-from", "generate", "-y"), 4)
     assert world.secrets()[MAIL_KEY] == before
+
+
+def test_the_line_that_ends_somebody_elses_rotation_is_whole(world: World) -> None:
+    client = world.aws("secretsmanager")
+    client.put_secret_value(SecretId=MAIL_KEY, SecretString='{"key": "theirs"}', VersionStages=["AWSPENDING"])
+    refused = world.opsctl("secrets", "rotate", "mail-key", "--value-from", "generate", "-y", check=4).err
+    given = dict(re.findall(r"--([a-z-]+) (\S+)", refused.partition("update-secret-version-stage")[2]))
+    client.update_secret_version_stage(
+        SecretId=given["secret-id"], VersionStage=given["version-stage"], RemoveFromVersionId=given["remove-from-version-id"]
+    )
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+
+
+@pytest.mark.parametrize("how", [[], ["--compromised"]])
+def test_a_label_that_an_ended_rotation_left_bars_no_rotation(world: World, how: list[str]) -> None:
+    """Secrets Manager leaves AWSPENDING on the version that it has made current."""
+    client = world.aws("secretsmanager")
+    [current] = [id for id, stages in client.describe_secret(SecretId=MAIL_KEY)["VersionIdsToStages"].items() if "AWSCURRENT" in stages]
+    client.update_secret_version_stage(SecretId=MAIL_KEY, VersionStage="AWSPENDING", MoveToVersionId=current)
+    run = told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", *how, "-y")["run"]
+    assert "AWSPENDING" not in str(world.secrets()[MAIL_KEY])
+    if not how:
+        told(world, "runs", "undo", run, "-y")
+        stages = client.describe_secret(SecretId=MAIL_KEY)["VersionIdsToStages"][current]
+        assert {"AWSCURRENT", "AWSPENDING"} <= set(stages)
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "--again", "-y")
+
+
+def test_a_label_that_a_former_release_left_on_the_former_version_bars_no_rotation(world: World) -> None:
+    client = world.aws("secretsmanager")
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+    [former] = [id for id, stages in client.describe_secret(SecretId=MAIL_KEY)["VersionIdsToStages"].items() if "AWSPREVIOUS" in stages]
+    client.update_secret_version_stage(SecretId=MAIL_KEY, VersionStage="AWSPENDING", MoveToVersionId=former)
+    told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "--again", "-y")
+    assert "AWSPENDING" not in str(world.secrets()[MAIL_KEY])
+
+
+def test_what_rests_on_a_refused_step_is_made_on_resume(world: World) -> None:
+    """The former version of a compromised key keeps no label."""
+    world.fault("aws", "secretsmanager.UpdateSecretVersionStage", "refuse")
+    failed = world.opsctl("-o", "json", "secrets", "rotate", "mail-key", "--value-from", "generate", "--compromised", "-y", check=1)
+    shown = json.loads(failed.out)
+    assert [change["state"] for change in shown["changes"]] == ["applied", "failed", "pending"]
+    told(world, "runs", "resume", shown["run"], "-y")
+    assert "AWSPREVIOUS" not in str(world.secrets()[MAIL_KEY])
 
 
 def test_a_compromised_value_never_comes_back(world: World) -> None:

@@ -6,6 +6,7 @@ import pytest
 from rig import Outside, Rig, Setting
 
 from opsctl.changes.base import Moved
+from opsctl.engine.options import Options
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import OutcomeUnknown, SystemFailed
 
@@ -16,6 +17,11 @@ class Seen(Setting, frozen=True, kw_only=True):
     def check(self, read):  # type: ignore[no-untyped-def]
         now = read.outside.values.get(self.name)
         return Moved(f"it is {now}") if now not in (self.before, self.after) else super().check(read)
+
+
+def ours(rig: Rig) -> list[str]:
+    """The targets that the newest run's undo is about, in the order of its steps."""
+    return [step.change.target for step in rig.ledger.steps(rig.newest().id) if step.touched]
 
 
 def theirs(name: str) -> object:
@@ -33,24 +39,46 @@ def test_moved_after_its_effect_is_made_and_ours(rig: Rig) -> None:
     assert outcome.error
     assert outcome.error.what == "b: the change was made; since then somebody else has changed it: it is theirs."
     assert "runs undo" in outcome.error.next
-    assert [step.change.target for step in rig.engine.applied(rig.newest())] == ["a", "b"]
+    assert ours(rig) == ["a", "b"]
 
 
-def test_undo_restores_what_is_as_we_left_it_and_names_the_rest(rig: Rig) -> None:
-    rig.outside.on("after", "b", theirs("b"))
-    outcome = rig.run(Seen(name="a"), Seen(name="b"))
+def playbook(rig: Rig, *commands: Setting) -> str:
+    """A run whose steps are runs of one command each."""
+    run = rig.engine.new_run("playbook run it", Options(), kind="playbook")
+    rig.ledger.open(run, [])
+    for number, change in enumerate(commands, 1):
+        plan = rig.plan(change, command=f"step {number}", again=True)
+        rig.engine.perform(plan, Options(yes=True), parent=(run.id, number))
+    rig.ledger.close(run.id, "changed", {})
+    return run.id
+
+
+def test_undo_restores_the_runs_that_are_as_we_left_them_and_names_the_rest(rig: Rig) -> None:
+    run = playbook(rig, Seen(name="a"), Seen(name="b"), Seen(name="c"))
+    rig.outside.values["b"] = "theirs"
+    plan, _ = rig.engine.undo_plan(rig.ledger.run(run))
+    assert [p.state for p in plan.changes] == ["pending", "skipped", "pending"]
+    assert plan.changes[1].why == "b: somebody else has changed it since: it is theirs"
+    assert rig.engine.perform(plan, Options(yes=True)).result == "partial"
+    assert rig.outside.values == {"a": None, "b": "theirs", "c": None}
+
+
+def test_what_one_run_made_is_taken_back_as_a_whole_or_not_at_all(rig: Rig) -> None:
+    outcome = rig.run(Seen(name="count"), Seen(name="bounds"), Seen(name="label"))
+    rig.outside.values["bounds"] = "theirs"
     plan, _ = rig.engine.undo_plan(rig.ledger.run(outcome.run or ""))
-    assert [(p.state, p.why) for p in plan.changes] == [("skipped", "b: somebody else has changed it since: it is theirs"), ("pending", "")]
-    undone = rig.undo(outcome)
-    assert undone.result == "partial"
-    assert rig.outside.values == {"a": None, "b": "theirs"}
+    assert [(p.state, p.why) for p in plan.changes] == [
+        ("skipped", "label: it goes with bounds"),
+        ("skipped", "bounds: somebody else has changed it since: it is theirs"),
+        ("skipped", "count: it goes with bounds"),
+    ]
 
 
-def test_undo_leaves_alone_what_goes_with_what_somebody_else_changed(rig: Rig) -> None:
-    outcome = rig.run(Seen(name="a"), Seen(name="b", rests=("a",)), Seen(name="c"))
-    rig.outside.values["a"] = "theirs"
-    rig.undo(outcome)
-    assert rig.outside.values == {"a": "theirs", "b": None, "c": None}
+def test_what_two_runs_changed_is_taken_back_through_both(rig: Rig) -> None:
+    run = playbook(rig, Seen(name="a"), Seen(name="a", before=1, after=2))
+    plan, _ = rig.engine.undo_plan(rig.ledger.run(run))
+    assert rig.engine.perform(plan, Options(yes=True)).result == "changed"
+    assert rig.outside.values == {"a": None}
 
 
 def test_moved_before_its_effect_is_not_ours(rig: Rig) -> None:
@@ -58,7 +86,7 @@ def test_moved_before_its_effect_is_not_ours(rig: Rig) -> None:
     outcome = rig.run(Seen(name="a"), Seen(name="b"))
     assert isinstance(outcome.error, MovedError)
     assert "Stopped before this change" in outcome.error.what
-    assert [step.change.target for step in rig.engine.applied(rig.newest())] == ["a"]
+    assert ours(rig) == ["a"]
 
 
 def test_moved_after_a_call_without_an_answer_may_be_ours(rig: Rig) -> None:
@@ -78,7 +106,7 @@ def test_a_definite_no_is_not_ours_when_somebody_else_makes_it_later(rig: Rig) -
     outcome = rig.run(Seen(name="a"))
     rig.outside.values["a"] = 1
     assert rig.resume(outcome).result == "unchanged"
-    assert rig.engine.applied(rig.newest()) == []
+    assert ours(rig) == []
 
 
 def test_what_moved_is_proven_when_it_is_as_wanted_again(rig: Rig) -> None:

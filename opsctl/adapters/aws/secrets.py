@@ -56,8 +56,20 @@ class SecretState(Struct, frozen=True):
 
     @property
     def pending(self) -> str | None:
-        """The id of the version that a rotation, ours or another's, has staged."""
+        """The id of the version that a rotation of Secrets Manager has staged, or that one which has ended left the label on."""
         return self.staged(PENDING)
+
+    @property
+    def rotating(self) -> str | None:
+        """The id of the version that a rotation under way has staged.
+
+        One that has ended leaves AWSPENDING on its version, which was current then: AWS, "Rotation by Lambda function". Such a version has
+        another label too, or is older than the current one.
+        """
+        pending, current = self.versions.get(self.pending or ""), self.versions.get(self.current or "")
+        if pending is None or pending.stages & {CURRENT, PREVIOUS} or (current and pending.created < current.created):
+            return None
+        return pending.id
 
 
 class Secrets(Adapter):

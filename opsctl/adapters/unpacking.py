@@ -1,0 +1,48 @@
+"""A stream that may be packed by gzip, read unpacked and no further than a bound: a small file can unpack to any size."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from opsctl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+MAGIC = b"\x1f\x8b"
+"""How every gzip file begins: RFC 1952."""
+LARGEST = 1 << 30
+"""Bytes that a packed file may hold: about a million notifications."""
+
+
+def unpacked(stream: BinaryIO, name: str) -> BinaryIO:
+    """Return the content of a stream that begins here, unpacked where gzip has packed it; `name` says whose it is.
+
+    Reading it raises ConfigurationError for a broken file, and for one that holds more than LARGEST bytes.
+    """
+    packed = stream.read(len(MAGIC)) == MAGIC
+    stream.seek(0)
+    return cast(BinaryIO, io.BufferedReader(_Unpacking(stream, name))) if packed else stream
+
+
+class _Unpacking(io.RawIOBase):
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._file, self._name, self._size = gzip.GzipFile(fileobj=stream), name, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        try:
+            part = self._file.read(len(view))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as cause:
+            raise ConfigurationError(f"{self._name} is a broken gzip file: {cause}.", "Get it once more.") from cause
+        self._size += len(part)
+        if self._size > LARGEST:
+            raise ConfigurationError(f"{self._name} unpacks to more than {LARGEST:,} bytes.", "Unpack it, and give it in parts.")
+        view[: len(part)] = part
+        return len(part)
