@@ -156,7 +156,8 @@ def script(environment: Environment, command: str, statements: list[Statement]) 
     )
     aws, title = environment.settings.aws, f"opsctl {command}, in the environment {environment.name}"
     account, endpoint = (aws.account, aws.endpoint) if aws else ("", None)
-    return Script(title=title, statements=(*statements, said), account=account, endpoint=endpoint)
+    ca = aws.ca if aws and aws.ca != "system" else None
+    return Script(title=title, statements=(*statements, said), account=account, endpoint=endpoint, proxy=environment.settings.proxy, ca=ca)
 
 
 def conclude(invocation: Invocation, line: str, options: Options, work: Callable[[], Outcome]) -> None:

@@ -19,12 +19,17 @@ def walk(statements: Iterable[Statement]) -> Iterator[Statement]:
 
 
 class Script(Struct, frozen=True, kw_only=True):
-    """Statements under one preamble. `title` is the command that they stand for, `account` the AWS account in which alone they may run."""
+    """Statements under one preamble. `title` is the command that they stand for, `account` the AWS account in which alone they may run.
+
+    `proxy` is what HTTPS goes through, `ca` the file of the authorities whose certificates count for AWS.
+    """
 
     title: str
     statements: tuple[Statement, ...]
     account: str = ""
     endpoint: str | None = None
+    proxy: str | None = None
+    ca: str | None = None
 
     def __str__(self) -> str:
         """The whole script. It is read to its end before its first line runs, also where it comes by a pipe that breaks."""
@@ -34,6 +39,7 @@ class Script(Struct, frozen=True, kw_only=True):
         outside = sorted({name for name in called if isinstance(name, str)} | {name for one in own for name in ("python3", *one.needs)})
         needs = {need.variable: need for statement in every for need in statement.needs()}
         lines = ["#!/usr/bin/env bash", f"# {plain(self.title)}", *PREAMBLE.splitlines()]
+        lines += self._strays()
         for program in own:
             lines += ["", f"{program.name}() {{", f'  python3 -I -X utf8 -c {shlex.quote(program.code.strip())} "$@"', "}"]
         lines += ["", "main() {"]
@@ -45,6 +51,15 @@ class Script(Struct, frozen=True, kw_only=True):
             lines += [f"  {line}" for line in statement.lines()]
         # Nothing that runs may read the script away where it comes by standard input.
         return "\n".join([*lines, "}", "", 'main "$@" < /dev/null', ""])
+
+    def _strays(self) -> Iterator[str]:
+        """No variable of the caller says where a system is, or who vouches for it."""
+        yield f"unset {' '.join(STRAYS)}"
+        if self.endpoint is None:
+            yield from Export(variable="AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", value="true").lines()
+        for variable, value in (("HTTPS_PROXY", self.proxy), ("AWS_CA_BUNDLE", self.ca)):
+            if value is not None:
+                yield from Export(variable=variable, value=value).lines()
 
     def _place(self) -> Iterator[str]:
         if self.endpoint:
@@ -61,6 +76,13 @@ def _asked(need: Need) -> Iterator[str]:
     if need.secret:
         yield f"export -n {need.variable}"
 
+
+STRAYS = (
+    '"${!AWS_ENDPOINT_URL@}"',
+    *("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+)
+"""Variables that lead a program elsewhere, or have it trust somebody else."""
 
 PREAMBLE = r"""
 set -euo pipefail

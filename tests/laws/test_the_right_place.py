@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+from pathlib import Path
 
 import pytest
+from by_hand import by_hand, script
 from scenarios import Rehearsed, each, some
 from world import World
 
+from opsctl import changing, config
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.settings import Aws
 
@@ -140,3 +143,28 @@ def test_the_operator_is_whom_the_system_knows(world: World) -> None:
     shown = world.opsctl("runs", "show", run["run"], check=0).out
     assert "ceo" not in shown
     assert "user/oncall" in shown
+
+
+def test_stray_variables_lead_a_script_nowhere_else(world: World) -> None:
+    text = script(world, "service", "scale", "api", "3")
+    thieves = {
+        "AWS_CA_BUNDLE": "/nowhere",
+        "AWS_ENDPOINT_URL_STS": f"http://{ELSEWHERE}:1",
+        "AWS_ENDPOINT_URL_ECS": f"http://{ELSEWHERE}:1",
+    }
+    proxies = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:1")
+    done = by_hand(world, text, env={**thieves, **proxies})
+    assert done.code == 0, f"{text}\n{done}"
+    assert world.service("api")["desiredCount"] == 3
+
+
+@pytest.mark.parametrize(
+    ("add", "line"), [("", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"), ('ca = "/etc/ca.pem"\n', "AWS_CA_BUNDLE"), ("", "unset ")]
+)
+def test_a_script_takes_proxy_and_authorities_from_the_configuration(tmp_path: Path, add: str, line: str) -> None:
+    (tmp_path / "place.toml").write_text(
+        f'title = "x"\nproxy = "http://proxy:3128"\n[aws]\naccount = "123456789012"\nregion = "us-east-1"\n{add}'
+    )
+    made = str(changing.script(config.load("place", str(tmp_path)), "x", []))
+    assert line in made
+    assert "http://proxy:3128" in made
