@@ -70,13 +70,16 @@ FROM pg_stat_activity AS activity LEFT JOIN pg_roles ON pg_roles.oid = usesysid
 WHERE pid <> pg_backend_pid() AND state <> 'idle' AND query_start IS NOT NULL AND backend_type <> 'parallel worker'
 ORDER BY query_start
 """
-SAME = f"""
+_SAME = f"""
 FROM pg_stat_activity AS activity
 JOIN jsonb_to_recordset(%(backends)s::jsonb) AS pinned (pid int, backend_start bigint, query_start bigint) ON pinned.pid = activity.pid
 WHERE (extract(epoch FROM activity.backend_start) * 1000000)::bigint = pinned.backend_start
   AND (extract(epoch FROM activity.query_start) * 1000000)::bigint = pinned.query_start
-  AND activity.state IN ('active', 'fastpath function call') AND activity.backend_type = '{CLIENT}' AND activity.pid <> pg_backend_pid()
+  AND activity.state IN ({{}}) AND activity.backend_type = '{CLIENT}' AND activity.pid <> pg_backend_pid()
 """
+SAME = _SAME.format("'active', 'fastpath function call'")
+IDLE = ("idle in transaction", "idle in transaction (aborted)")
+SAME_IDLE = _SAME.format(", ".join(f"'{state}'" for state in IDLE))
 EXTENSION = """
 SELECT nspname::text AS home FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
 WHERE extname = 'pg_stat_statements'
@@ -140,6 +143,16 @@ class Activity(Struct, frozen=True, kw_only=True):
     def active(self) -> bool:
         """Whether it works on a query now."""
         return self.state in ("active", "fastpath function call")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it does nothing and keeps its transaction open, with all the locks in it."""
+        return self.state in IDLE
+
+    @property
+    def blockers(self) -> set[int]:
+        """The pids that it waits for directly; 0 stands for a prepared transaction."""
+        return {int(pid) for pid in self.blocked_by.split(",") if pid.strip()}
 
 
 class Connections(Struct, frozen=True):
@@ -235,6 +248,15 @@ class Backends(Adapter):
     def left(self, instance: str, backends: Sequence[P]) -> list[P]:
         """Which of these are still at the same query."""
         return self._which(instance, f"SELECT activity.pid {SAME}", backends)
+
+    def idle_left(self, instance: str, backends: Sequence[P]) -> list[P]:
+        """Which of these still keep the same transaction open, and do nothing."""
+        return self._which(instance, f"SELECT activity.pid {SAME_IDLE}", backends)
+
+    @writes
+    def end_idle(self, instance: str, backends: Sequence[Pinned]) -> int:
+        """Have the server end these connections; who works again is left alone. Returns how many were told."""
+        return len(self._which(instance, f"SELECT activity.pid, pg_terminate_backend(activity.pid) AS told {SAME_IDLE}", backends))
 
     @writes
     def cancel(self, instance: str, backends: Sequence[Pinned]) -> int:
@@ -341,6 +363,25 @@ class Backends(Adapter):
         if row["role"] in (*MANAGED, *config.spare_roles):
             return f"role {row['role']}"
         return "a superuser's" if row["superuser"] else ""
+
+
+def holding(running: Sequence[Activity]) -> dict[int, int]:
+    """The pids at the end of each chain of waiting backends, which wait for nobody themselves, and how many wait for each."""
+    known = {each.pid: each for each in running}
+    waiting: dict[int, set[int]] = {}
+    for each in running:
+        ahead, seen = set(each.blockers), {each.pid}
+        while ahead:
+            pid = ahead.pop()
+            if pid in seen:
+                continue
+            seen.add(pid)
+            further = known[pid].blockers if pid in known else set()
+            if further:
+                ahead |= further
+            else:
+                waiting.setdefault(pid, set()).add(each.pid)
+    return {pid: len(them) for pid, them in waiting.items()}
 
 
 def unseeing(role: str) -> Denied:

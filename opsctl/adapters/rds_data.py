@@ -10,6 +10,7 @@ import atexit
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
@@ -45,6 +46,10 @@ REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
     "BadRequestException": (SystemFailed, "The Data API refused", ""),
 }
 DROPPED = "TransactionNotFoundException"
+RESUMING = "DatabaseResumingException"
+RESUME_PAUSES = (1.0, 2.0, 3.0, 5.0, 5.0, 10.0, 10.0, 10.0)
+"""Seconds between requests to a cluster that wakes up from its automatic pause, which takes some 15 s, and longer after a day: AWS has
+cancelled the request, and asks for another one."""
 ENDED = ("57P01", "57P02", "57P05", "08003", "08006")
 """States of a connection that the server has ended; PostgreSQL documentation, appendix A."""
 
@@ -180,13 +185,18 @@ class RdsData(Adapter):
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
-        method = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower()
-        try:
-            answer: dict[str, Any] = getattr(self._client, method)(**{**self._where, **parameters})
-        except (BotoCoreError, ClientError, ResponseParserError) as cause:
-            self._failed = True
-            raise self._translated(cause, operation, effect) from cause
-        return answer
+        send = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
+        pauses = iter(RESUME_PAUSES)
+        while True:
+            try:
+                answer: dict[str, Any] = send(**{**self._where, **parameters})
+                return answer
+            except (BotoCoreError, ClientError, ResponseParserError) as cause:
+                pause = next(pauses, None) if _said(cause)[0] == RESUMING else None
+                if pause is None:
+                    self._failed = True
+                    raise self._translated(cause, operation, effect) from cause
+            time.sleep(pause)
 
     def _translated(self, cause: BaseException, operation: str, effect: bool) -> OpsctlError:
         from opsctl.adapters.aws.failures import translate

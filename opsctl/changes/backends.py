@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 LOOK = 0.1
 """Seconds between two looks at whether the queries have ended."""
 
-PINNED = (
+_PINNED = (
     " FROM pg_stat_activity AS activity JOIN jsonb_to_recordset(%(pinned)s::jsonb)"
     " AS pinned (pid int, backend_start bigint, query_start bigint) ON pinned.pid = activity.pid"
-    " WHERE state = 'active' AND (extract(epoch FROM activity.backend_start) * 1000000)::bigint = pinned.backend_start"
+    " WHERE state IN ({}) AND (extract(epoch FROM activity.backend_start) * 1000000)::bigint = pinned.backend_start"
     " AND (extract(epoch FROM activity.query_start) * 1000000)::bigint = pinned.query_start"
 )
+PINNED = _PINNED.format("'active'")
+PINNED_IDLE = _PINNED.format("'idle in transaction', 'idle in transaction (aborted)'")
 
 
 class LongQuery(Struct, frozen=True, kw_only=True):
@@ -117,5 +119,71 @@ class EndQueries(Change, frozen=True, kw_only=True):
                 until=Equal(one=Variable("left"), other="0"),
                 seconds=int(self.timeout),
                 otherwise=f"Some of the queries on {self.instance} still run.",
+            ),
+        ]
+
+
+class EndBlockers(Change, frozen=True, kw_only=True):
+    """None of `sessions`, which keep a transaction open and do nothing, holds up others on the instance any more.
+
+    They are only named unless they are `asked` for: what they began is rolled back. `kept` says why others are not ended.
+    """
+
+    permissions: ClassVar[frozenset[str]] = EndQueries.permissions
+    width: ClassVar[int] = 4
+    poll: ClassVar[float] = 0.5
+    timeout: ClassVar[float] = 60
+
+    instance: str
+    sessions: tuple[LongQuery, ...] = ()
+    kept: tuple[str, ...] = ()
+    asked: bool = False
+
+    @property
+    def target(self) -> str:
+        """`database/INSTANCE/blockers`."""
+        return f"database/{self.instance}/blockers"
+
+    @property
+    def summary(self) -> str:
+        """Says what they are."""
+        return f"end sessions on {self.instance} that are idle in a transaction and that others wait for"
+
+    def difference(self) -> tuple[Any, Any]:
+        """The sessions, by pid."""
+        return {str(each.pid): each.told for each in self.sessions} or None, None
+
+    def check(self, read: Systems) -> Finding:
+        """See which of them are still so."""
+        left = read.backends.idle_left(self.instance, self.sessions) if self.sessions else []
+        told = "; ".join([*(f"{each.pid} ({each.told})" for each in left), *self.kept])
+        if left and self.asked:
+            return Pending(len(left), "sessions", "; ".join(["what they began is rolled back", *(f"stays: {each}" for each in self.kept)]))
+        if told:
+            return Skipped(f"others wait for what stays: {told}" + ("" if self.asked else "; to end the idle ones: --blockers"))
+        return Done("none of these sessions holds its transaction open any more")
+
+    def apply(self, write: Systems, token: str) -> Evidence:
+        """pg_terminate_backend: there is no query that could be cancelled."""
+        return {"ended": write.backends.end_idle(self.instance, self.sessions)}
+
+    def inverse(self) -> Never:
+        """None."""
+        return Never("what they began is rolled back; the application may begin anew")
+
+    def as_shell(self, environment: Environment) -> list[Statement]:
+        """The same, for these sessions alone."""
+        if not self.asked:
+            return []
+        pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.sessions])
+        left = raw.psql(f"SELECT count(*){PINNED_IDLE}", pinned=pinned)
+        return [
+            *raw.database(environment, environment.need("database").rescue, self.instance),
+            raw.psql(f"SELECT pg_terminate_backend(activity.pid){PINNED_IDLE}", pinned=pinned),
+            Forever(
+                statements=(capture("left", left),),
+                until=Equal(one=Variable("left"), other="0"),
+                seconds=int(self.timeout),
+                otherwise=f"Some of the sessions on {self.instance} still hold their transactions open.",
             ),
         ]

@@ -12,7 +12,7 @@ import click
 
 from opsctl.adapters.literals import brief
 from opsctl.asking import answered, at_once
-from opsctl.changes.backends import EndQueries, LongQuery
+from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
 from opsctl.changes.base import Change
 from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance
 from opsctl.changing import DURATION
@@ -350,8 +350,9 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
 @click.option(
     "--grace", default="5s", show_default=True, type=DURATION, callback=positive, help="How long after the cancel the connection is ended."
 )
+@click.option("--blockers", is_flag=True, help="First end the sessions that are idle in a transaction and that others wait for.")
 @changes
-def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta) -> Iterator[Change]:
+def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta, blockers: bool) -> Iterator[Change]:
     """End active queries that have run too long; replication, vacuum, backups and superusers' are spared."""
     answers = systems.backends.running()
     if not any(answer.found is not None for answer in answers):
@@ -359,6 +360,8 @@ def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta)
     found = {answer.instance.id: answer.found for answer in answers if answer.found is not None}
     unasked = {answer.instance.id: f"it can't be asked: {answer.why.what}" for answer in answers if answer.why}
     unasked |= {instance.id: UNSEEN for instance in systems.backends.unseen}
+    for instance, running in found.items():
+        yield from _blockers(instance, running, asked=blockers)
     for instance in [*found, *unasked]:
         old = [each for each in found.get(instance, []) if each.active and each.seconds >= older_than.total_seconds()]
         yield EndQueries(
@@ -369,6 +372,26 @@ def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta)
             spared=tuple(f"{each.pid} ({each.spared})" for each in old if each.spared),
             unasked=unasked.get(instance, ""),
         )
+
+
+def _blockers(instance: str, running: Sequence[Activity], *, asked: bool) -> Iterator[Change]:
+    """What others wait for without doing anything itself; nothing where nobody does."""
+    from opsctl.adapters.activity import holding
+
+    known = {each.pid: each for each in running}
+    sessions: list[LongQuery] = []
+    kept: list[str] = []
+    for pid, waiting in holding(running).items():
+        each = known.get(pid)
+        if each is None and pid == 0:
+            kept.append(f"a prepared transaction, for which {waiting} wait (SELECT gid FROM pg_prepared_xacts; then ROLLBACK PREPARED)")
+        elif each is not None and each.idle and each.spared:
+            kept.append(f"{pid}, for which {waiting} wait ({each.spared})")
+        elif each is not None and each.idle:
+            told = f"{each.application or 'no name'} as {each.role}, {each.transaction_seconds:.0f} s in its transaction, {waiting} wait"
+            sessions.append(LongQuery(pid=pid, backend_start=each.backend_start, query_start=each.query_start, told=told))
+    if sessions or kept:
+        yield EndBlockers(instance=instance, sessions=tuple(sessions), kept=tuple(kept), asked=asked)
 
 
 def _pinned(found: Activity) -> LongQuery:

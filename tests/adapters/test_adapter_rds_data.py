@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
 
+from opsctl.adapters import rds_data
 from opsctl.adapters.database import Busy
 from opsctl.adapters.rds_data import RdsData, _refused, bind
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, Unreachable
@@ -189,7 +191,42 @@ def test_a_commit_that_aws_fails_is_in_doubt_and_one_that_is_refused_is_not(code
     ],
 )
 @pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.usefixtures("at_once")
 def test_a_statement_that_aws_fails_is_in_doubt_where_it_commits_by_itself(code, status, error, inside):
     database = failing("ExecuteStatement", code, "", status)
     with pytest.raises(SystemFailed if inside and error is OutcomeUnknown else error), database.transaction() if inside else nullcontext():
         database.execute(DELETE)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(rds_data, "RESUME_PAUSES", (0.0, 0.0, 0.0))
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(("resuming", "error"), [(1, None), (3, None), (4, Busy)])
+@pytest.mark.parametrize("operation", ["BeginTransaction", "ExecuteStatement"])
+def test_a_cluster_that_wakes_up_is_asked_again(operation, resuming, error):
+    """AWS cancels the request that wakes it, so that another one has no second effect."""
+    asked = []
+
+    def answer(name):
+        def call(**_):
+            asked.append(name)
+            if name == operation and asked.count(name) <= resuming:
+                raise ClientError({"Error": {"Code": "DatabaseResumingException", "Message": "resuming"}}, name)
+            return {"transactionId": "t", "numberOfRecordsUpdated": 1}
+
+        return call
+
+    client = SimpleNamespace(
+        begin_transaction=answer("BeginTransaction"),
+        execute_statement=answer("ExecuteStatement"),
+        commit_transaction=answer("CommitTransaction"),
+        rollback_transaction=answer("RollbackTransaction"),
+    )
+    database = RdsData(client, resource_arn="r", secret_arn="s", name="n", login="l", writing=True)
+    with pytest.raises(error) if error else nullcontext(), database.transaction():
+        assert database.execute(DELETE) == 1
+    assert asked.count(operation) == min(resuming, 3) + 1
+    assert asked.count("CommitTransaction") == (0 if error else 1)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 import psycopg
 import pytest
 from terminal import until
 from world import World
+
+from opsctl.adapters.activity import Activity, holding
 
 LITERAL = "user9@example.com"
 DATA_API = {'driver = "postgres"': 'driver = "rds-data"'}
@@ -176,3 +180,92 @@ def test_a_dry_run_says_too_what_it_leaves_out(world: World) -> None:
 def test_what_is_typed_wrong_is_told(world: World, line: str, why: str) -> None:
     refused = world.opsctl("database", *line.split(), check=2)
     assert why in refused.err
+
+
+@contextmanager
+def blocked(world: World, *, by: str = "pg_user", password: str = "pg_password", victims: int = 2) -> Iterator[int]:
+    """Updates of the application that wait for a session which is idle in its transaction; gives that session's pid."""
+    update = "UPDATE users SET bounce_count = bounce_count WHERE id = 5"
+    with ExitStack() as ends:
+        blocker = ends.enter_context(closing(connected(world, world.facts[by], password, application_name="blocker")))
+        blocker.execute("BEGIN")
+        blocker.execute(update)
+        waiting = [
+            ends.enter_context(closing(connected(world, world.facts["pg_user"], "pg_password", application_name="victim")))
+            for _ in range(victims)
+        ]
+
+        def wait(victim: psycopg.Connection[Any]) -> None:
+            with suppress(psycopg.Error):
+                victim.execute(update)
+
+        threads = [threading.Thread(target=wait, args=(victim,), daemon=True) for victim in waiting]
+        for thread in threads:
+            thread.start()
+        until(lambda: world.count(VICTIMS) == victims)
+        world.count("SELECT count(pg_sleep(1.05))")
+        yield blocker.info.backend_pid
+        blocker.close()
+        for thread in threads:
+            thread.join(30)
+
+
+VICTIMS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim' AND wait_event_type = 'Lock'"
+BLOCKERS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'blocker'"
+
+
+def test_who_holds_the_long_ones_up_is_named_and_stays_unless_asked_for(world: World) -> None:
+    with blocked(world) as pid:
+        shown = world.opsctl("-o", "json", *KILL, "-n", check=3).json
+        named, queries, *_ = shown["changes"]
+        assert (named["kind"], named["state"], queries["impact"]["count"]) == ("end-blockers", "skipped", 2)
+        done = world.opsctl("-o", "json", *KILL, "-y")
+        assert done.json["result"] != "unchanged"
+        stays = next(change for change in done.json["changes"] if change["kind"] == "end-blockers")
+        assert f"{pid} (blocker as safawinet" in stays["why"]
+        assert "2 wait" in stays["why"]
+        assert "--blockers" in stays["why"]
+        assert stays["state"] == "skipped"
+        assert world.count(BLOCKERS) == 1
+
+
+def test_asked_for_the_blocker_is_ended_first_and_its_victims_go_on(world: World) -> None:
+    with blocked(world) as pid:
+        plan = world.opsctl("-o", "json", *KILL, "--blockers", "-n", check=3).json["changes"]
+        assert (plan[0]["kind"], plan[0]["impact"]) == ("end-blockers", {"count": 1, "unit": "sessions"})
+        assert str(pid) in plan[0]["before"]
+        done = world.opsctl("-o", "json", *KILL, "--blockers", "-y", check=0).json
+        assert done["changes"][0]["evidence"] == {"ended": 1}
+        assert world.count(BLOCKERS) == 0
+        assert world.opsctl("-o", "json", *KILL, "--blockers", "-y", check=0).json["result"] == "unchanged"
+
+
+def test_a_blocker_that_is_spared_is_named_and_stays(world: World) -> None:
+    world.configure({"[database]\n": '[database]\nspare-applications = ["blocker"]\n'})
+    with blocked(world) as pid:
+        done = world.opsctl("-o", "json", *KILL, "--blockers", "-y")
+        stays = next(change for change in done.json["changes"] if change["kind"] == "end-blockers")
+        assert stays["state"] == "skipped"
+        assert f"{pid}, for which 2 wait (application blocker)" in stays["why"]
+        assert world.count(BLOCKERS) == 1
+
+
+def activity(pid: int, blocked_by: str = "", state: str = "active") -> Activity:
+    plain = {"kind": "client backend", "role": "r", "application": "a", "client": "c", "query": "", "spared": "", "waits_for": ""}
+    return Activity(pid=pid, backend_start=1, query_start=1, state=state, seconds=1, transaction_seconds=1, blocked_by=blocked_by, **plain)
+
+
+def test_the_end_of_every_chain_is_found() -> None:
+    idle = activity(1, state="idle in transaction")
+    chain = [
+        idle,
+        activity(2, "1"),
+        activity(3, "2"),
+        activity(4, "2, 1"),
+        activity(5, "0"),
+        activity(6, "7"),
+        activity(8, "9"),
+        activity(9, "8"),
+    ]
+    assert holding(chain) == {1: 3, 0: 1, 7: 1}
+    assert holding([idle, activity(2)]) == {}
