@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from threading import RLock
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from opsctl.errors import ReadOnly
+
+# What a library has to say of its requests may hold anything, and standard error is opsctl's alone: errors tell what went wrong.
+logging.lastResort = None
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -41,8 +41,8 @@ class Person:
             return True
         return False
 
-    def text(self, question: str, otherwise: str) -> str:
-        """Ask for a line; raises Waiting, with `otherwise` as the next step, when nobody is there."""
+    def text(self, question: str, otherwise: str, *, ahead: str = "") -> str:
+        """Ask for a line, with the lines of `ahead` above it; raises Waiting, with `otherwise` as the next step, when nobody is there."""
         if not self.present:
             raise Waiting(f"{question}: nobody is here to answer.", otherwise)
         self._ahead()
@@ -51,7 +51,7 @@ class Person:
                 # What was typed before the question was there is no answer to it.
                 with suppress(termios.error):
                     termios.tcflush(terminal, termios.TCIFLUSH)
-                terminal.write(leaving(f"{visible(question)}: ").encode())
+                terminal.write(leaving(f"{ahead}{visible(question)}: ").encode())
                 return self._line(terminal, question, otherwise)
         except OSError as cause:
             raise Waiting(f"{question}: the terminal can't be read.", otherwise) from cause
@@ -85,7 +85,7 @@ class Person:
         if self.assume:
             return choices[0]
         told = ""
-        while (answer := self.text(f"{told}{question} [{'/'.join(choices)}]", otherwise)) not in choices:
+        while (answer := self.text(f"{question} [{'/'.join(choices)}]", otherwise, ahead=told)) not in choices:
             told = f"{answer!r} is no answer here; type {' or '.join(choices)}.\n"
         return answer
 
