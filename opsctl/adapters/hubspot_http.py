@@ -61,7 +61,7 @@ class HubSpotHttp(Http):
 
     def _learn(self, answer: httpx.Response) -> None:
         most, interval = (number(answer.headers.get(f"X-HubSpot-RateLimit-{name}")) for name in ("Max", "Interval-Milliseconds"))
-        if most and interval:
+        if most is not None and interval is not None:
             self.limiter.learn(int(most), interval / 1000)
 
 
