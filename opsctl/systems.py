@@ -75,6 +75,10 @@ class Memory(Protocol):
         """The versions of `secret` that a rotation of ours has replaced because others know their value."""
         ...
 
+    def driving(self, target: str, version: str) -> str | None:
+        """The run, driven by a living process, whose change of `target` makes or made `version`; None where there is none."""
+        ...
+
     def begun(self, token: str, target: str) -> datetime | None:
         """When the run that `token` belongs to began its own change of `target`; None where it made none."""
         ...

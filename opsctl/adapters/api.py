@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from opsctl.adapters.answers import decoded, moment
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.health import Health, asked, at
 from opsctl.adapters.http import Http
+from opsctl.adapters.logins import LOGIN, LOGOUT, REFRESH, Logins, Place
 from opsctl.errors import ConfigurationError, CredentialsInvalid, SystemFailed
 from opsctl.redaction import Secret
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from opsctl.settings import ApiSettings
     from opsctl.systems import Systems
-
-LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
 
 
 class _Me(Struct, rename="camel"):
@@ -68,7 +66,6 @@ class Api(Adapter):
         self._config: ApiSettings = systems.environment.need("api")
         self._token: Secret | None = None
         self._choosing = threading.Lock()
-        self._own_login: Secret | None = None
         self._http = Http(
             self._config.base,
             system="the API",
@@ -76,9 +73,9 @@ class Api(Adapter):
             sandbox=systems.config.sandbox,
             proxy=systems.config.proxy,
             ca=self._config.ca,
-            login=f"Renew its token in {self._config.token}, or set [api.login].",
-            reading_posts=(LOGIN, REFRESH, LOGOUT),
+            login=(hint := f"Renew its token in {self._config.token}, or set [api.login]."),
         )
+        self._logins = Logins(Place(self._config.base, systems.config.sandbox, systems.config.proxy, self._config.ca, hint))
 
     def health(self) -> Health:
         """Ask /health; an API that is down or unwell is an answer here, not an error."""
@@ -107,7 +104,7 @@ class Api(Adapter):
 
     def end(self, access: Secret) -> None:
         """End the login of this access token; one that is refused has ended already."""
-        self._http.ask("POST", LOGOUT, json={}, headers=_bearer(access), accept=(401,))
+        self._logins.ask(LOGOUT, {}, access.reveal())
 
     @writes
     def force_logout(self, user_id: str, key: str) -> Revoked:
@@ -132,10 +129,8 @@ class Api(Adapter):
         return self.who(self._systems.resolve(self._config.token)) is not None
 
     def close(self) -> None:
-        """End the connection, and a login of its own; that it can't be ended is no reason to fail."""
-        if self._own_login is not None:
-            with suppress(SystemFailed):
-                self.end(self._own_login)
+        """End the connection, and what logins of its own are left."""
+        self._logins.close()
         self._http.close()
 
     def revoked_since(self, whos: Sequence[str]) -> list[datetime | None]:
@@ -151,10 +146,11 @@ class Api(Adapter):
 
     def _tokens(self, path: str, body: dict[str, Any]) -> Tokens:
         # The body of a refusal may echo what was sent; it is never shown.
-        answer = self._http.ask("POST", path, json=body, accept=(401,))
-        if answer.status_code == 401:
+        answer = self._logins.ask(path, body)
+        if answer.status == 401:
             raise CredentialsInvalid(f"The API refused the credentials at {path}.", "Look at [api.login] and [api.test].")
-        found = self._http.read(answer, _Tokens)
+        with self._http.reading():
+            found = decoded(answer.content, _Tokens)
         return Tokens(Secret(found.access_token), Secret(found.refresh_token), found.expires_in)
 
     def _revoked(self, path: str, body: dict[str, Any], key: str) -> Revoked:
@@ -179,8 +175,7 @@ class Api(Adapter):
         login = self._config.login
         if login is None:
             return self._systems.person.secret("A new administrator's token for the API", refused.next)
-        self._own_login = self.login(self._systems.resolve(login.email), self._systems.resolve(login.password)).access
-        return self._own_login
+        return self.login(self._systems.resolve(login.email), self._systems.resolve(login.password)).access
 
     def _as(self, token: Secret, path: str, body: dict[str, Any], key: str) -> httpx.Response:
         return self._http.ask("POST", path, json=body, headers={**_bearer(token), "Idempotency-Key": key})

@@ -14,7 +14,7 @@ from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.proofs import prove, prove_by_shell
 from opsctl.changes.states import REPLICA
-from opsctl.errors import Refused, SystemFailed
+from opsctl.errors import LockHeld, Refused, SystemFailed
 from opsctl.redaction import Secret
 from opsctl.shell import File, Program, joined, piped, run
 
@@ -113,6 +113,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
             return Done(f"version {self.version} is there", state.versions[self.version].created)
         if self.fingerprint and state.current and fingerprints.same(fingerprint(read, self, self.key), self.fingerprint):
             return Done("the current value is the given one", state.versions[state.current].created)
+        self._alone(read, state)
         if state.rotating:
             region = self.region or read.environment.aws.region
             off = f"--version-stage {PENDING} --remove-from-version-id {state.rotating}"
@@ -126,6 +127,13 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         if state.current != self.before:
             return Moved(f"the current version is {state.current}, not {self.before} as reviewed")
         return Pending(1, "versions")
+
+    def _alone(self, read: Systems, state: SecretState) -> None:
+        """Raise LockHeld while another run of ours is between staging a version and making it current: this one would be left over."""
+        staged = state.staged(STAGED)
+        if staged not in (None, state.current) and (run := read.memory.driving(self.target, str(staged))):
+            told = f"Run {run} is rotating {self.name}: it has staged version {staged}. Nothing was staged here."
+            raise LockHeld(told, f"See it: opsctl runs show {run}")
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """PutSecretValue under the pinned version id."""

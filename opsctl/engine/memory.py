@@ -73,6 +73,12 @@ class LedgerMemory:
         )
         return {str(version) for (version,) in self._ledger.query(sql, f"secret/{secret}/AWS%", self._environment.name)}
 
+    def driving(self, target: str, version: str) -> str | None:
+        """The run, driven by a living process, whose change of `target` makes or made `version`; None where there is none."""
+        sql = "SELECT run FROM steps WHERE target = ? AND json_extract(change, '$.version') = ?"
+        driven = self._ledger.locks.driven()
+        return next((str(run) for (run,) in self._ledger.query(sql, self._ledger.hidden(target), version) if run in driven), None)
+
     def begun(self, token: str, target: str) -> datetime | None:
         """When the run that `token` belongs to began its own change of `target`; None where it made none."""
         run = token.rpartition("-")[0]

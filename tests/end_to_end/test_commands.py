@@ -113,6 +113,16 @@ def test_auth_verify_leaves_nothing_and_tells_old_from_new(world: World) -> None
     assert world.count("SELECT count(*) FROM refresh_sessions") == before
 
 
+@pytest.mark.parametrize("where", ["POST /v1/auth/login", "GET /v1/auth/me", "POST /v1/auth/refresh"])
+def test_auth_verify_that_is_killed_leaves_no_session(world: World, where: str) -> None:
+    before = world.count("SELECT count(*) FROM refresh_sessions")
+    world.fault("api", where, "slow", seconds=8)
+    child = world.opsctl.start("auth", "verify")
+    until(lambda: world.count("SELECT count(*) FROM refresh_sessions") > before)
+    child.kill()
+    until(lambda: world.count("SELECT count(*) FROM refresh_sessions") == before)
+
+
 def test_scale_down_and_back(world: World) -> None:
     run = told(world, "service", "scale", "api", "1", "-y")["run"]
     assert (world.service("api")["desiredCount"], world.bounds()) == (1, (1, 10))

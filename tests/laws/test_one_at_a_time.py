@@ -259,3 +259,24 @@ def test_a_lost_lock_stops_before_the_effect(it: Rehearsed) -> None:
     stopped = it.run(check=5, before=losing(it.world.ledger))
     assert "was lost to another run" in stopped.err
     it.untouched()
+
+
+def test_a_second_rotation_stages_nothing_beside_the_first(world: World) -> None:
+    """Between staging a version and making it current nothing is locked: what the second one staged would be left over."""
+    id = "safawinet/prod/mail-key"
+    client = world.aws("secretsmanager")
+
+    def versions() -> dict[str, list[str]]:
+        return client.describe_secret(SecretId=id)["VersionIdsToStages"]  # type: ignore[no-any-return]
+
+    before = set(versions())
+    world.fault("aws", "secretsmanager.UpdateSecretVersionStage", "slow", seconds=20)
+    first = world.opsctl.start("secrets", "rotate", "mail-key", "--value-from", "generate", "-y")
+    until(lambda: any("OPSCTL" in stages for stages in versions().values()))
+    second = world.opsctl("secrets", "rotate", "mail-key", "--value-from", "generate", "-y", check=5)
+    assert "is rotating mail-key" in " ".join(second.err.split())
+    assert len(set(versions()) - before) == 1
+    world.heal()
+    assert first.wait().code == 0
+    (made,) = set(versions()) - before
+    assert "AWSCURRENT" in versions()[made]
