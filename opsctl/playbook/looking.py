@@ -13,7 +13,7 @@ from msgspec import Struct
 from opsctl import cli
 from opsctl.playbook.expectation import Expectation
 from opsctl.redaction import foreign
-from opsctl.render.shapes import Page, Proportion, Series, Text, Verdict
+from opsctl.render.shapes import UNASKED, Page, Proportion, Series, Text, Verdict
 
 if TYPE_CHECKING:
     from opsctl.cli import Parsed
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from opsctl.invocation import Invocation
     from opsctl.playbook.schema import Step
 
+SILENT = "could not be asked"
+"""The state of a page's row that stands for a source which didn't answer."""
 ROWS = 1000
 """How many rows of a stream are looked at."""
 KEPT, LONGEST = 20, 200
@@ -56,6 +58,22 @@ def prove(invocation: Invocation, step: Step, parsed: Parsed, values: Mapping[st
     if isinstance(found, list) and len(found) > ROWS:
         wrong.append(f"there are more than {ROWS:,} rows, and only those were looked at")
     return Seen(found, wrong)
+
+
+def unseen(found: Any) -> list[str]:
+    """What of a page could not be asked, each with the reason."""
+    told = []
+    for title, part in found.sections if isinstance(found, Page) else []:
+        rows = [row for row in part if isinstance(row, dict)] if isinstance(part, list) else []
+        told += [f"{title}: {row.get('why', '')}" for row in rows if row.get("state") == SILENT]
+        told += [f"{next(iter(row.values()), '')}: {row.get('why', '')}" for row in rows if title == UNASKED]
+    return told
+
+
+def blind(found: Any) -> bool:
+    """Whether a page has tables, and none of them could be asked."""
+    tables = [part for _, part in found.sections if isinstance(part, list)] if isinstance(found, Page) else []
+    return bool(tables) and all(len(part) == 1 and isinstance(part[0], dict) and part[0].get("state") == SILENT for part in tables)
 
 
 def unmade(plan: Plan) -> list[str]:

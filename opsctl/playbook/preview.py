@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from opsctl.engine.plan import Plan
-from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
+from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.playbook import conditions, lines, looking
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.schema import Kind, Step
@@ -162,7 +162,8 @@ def _wrong(
         return looking.unmade(_planned(invocation.engine, found, parsed, earlier, options, recall=False))
     if found.kind == "verify":
         return looking.prove(invocation, found.step, parsed, parameters).wrong
-    looking.look(invocation, parsed)
+    if missing := looking.unseen(looking.look(invocation, parsed)):
+        raise SystemFailed(f"a part of it could not be asked: {'; '.join(missing)}", f"opsctl {parsed.text}")
     return []
 
 

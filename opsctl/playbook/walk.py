@@ -213,7 +213,9 @@ class Walk:
             self.history.record(STEP_ENDED, number, "unseen", why=cause.what)
             return
         self._show(found)
-        self.history.record(STEP_ENDED, number, "seen", found=looking.kept(found))
+        missing = "; ".join(looking.unseen(found))
+        why = {"why": foreign(missing)} if missing else {}
+        self.history.record(STEP_ENDED, number, "unseen" if looking.blind(found) else "seen", found=looking.kept(found), **why)
 
     def _verify(self, number: int, step: Step) -> None:
         """Look, over systems that can only read, and stop unless it is as it must be; a check that is itself an effect is performed."""

@@ -21,7 +21,7 @@ from opsctl.engine.options import Options
 from opsctl.engine.watcher import Silent
 from opsctl.errors import SystemFailed, Waiting
 from opsctl.invocation import Invocation
-from opsctl.render.shapes import Check, Verdict
+from opsctl.render.shapes import Check, Page, Verdict
 from opsctl.settings import Aws, Limits, Settings
 from opsctl.shell import Statement, run
 from opsctl.systems import Systems
@@ -45,6 +45,7 @@ class World:
         self.broken: set[str] = set()
         self.good = True
         self.blind = False
+        self.parts: dict[str, int | None] = {}
         self.die_before: str | None = None
         self.die_after: str | None = None
 
@@ -177,6 +178,12 @@ def commands() -> cli.Group:
         if world(systems).blind:
             raise SystemFailed("The world is dark.")
         return [{"name": n, "value": v} for n, v in world(systems).values.items()]
+
+    @root.command()
+    @cli.views
+    def page(systems: Systems) -> Page:
+        dark = {"state": "could not be asked", "why": "it is dark"}
+        return Page([(title, [dark if value is None else {"value": value}]) for title, value in world(systems).parts.items()])
 
     @root.command()
     @cli.acts

@@ -5,8 +5,11 @@ Each entry says what is typed and how the world burns; every question is answere
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,3 +222,33 @@ def test_a_customers_machine_has_to_be_good(opsctl: Terminal, elsewhere: Callabl
     assert (still.code, failed(still.json)) == (1, "works"), str(still)
     done = opsctl("-o", "json", "runs", "resume", run, "-y", typed={"does it work now?": "yes"}, before=elsewhere)
     assert done.code == 0, str(done)
+
+
+@pytest.mark.parametrize(
+    "name", ["connection-exhaustion", "database-failover", "high-response-times", "slow-database", "emergency-maintenance"]
+)
+def test_a_dry_run_where_the_cluster_does_not_exist_says_so(world: World, name: str) -> None:
+    world.configure({'cluster = "safawinet-prod"': 'cluster = "nowhere"'})
+    shown = world.opsctl("playbook", "run", name, "-n")
+    assert shown.code == 1, str(shown)
+    assert "nowhere" in shown.out
+    assert "can't be looked at now" in shown.out
+    assert "couldn't be planned or looked at" in shown.out
+
+
+def test_a_run_of_a_playbook_that_an_older_release_made_is_still_shown(world: World) -> None:
+    """Its steps were of other kinds, and its events told less; it can be looked at, and not taken up with another file."""
+    left = world.opsctl("-o", "json", "playbook", "run", "connection-exhaustion", "-y")
+    assert left.code == 7
+    run = left.json["run"]
+    with contextlib.closing(sqlite3.connect(world.ledger)) as ledger:
+        (row,) = ledger.execute("SELECT row FROM runs WHERE id = ?", (run,)).fetchone()
+        held = json.loads(row)
+        held["details"]["digest"] = "0" * 64
+        held["details"]["steps"] = [{"step": "1", "verify": "database connections"}, {"step": "2", "ask": "Who holds them?"}]
+        ledger.execute("UPDATE runs SET row = ? WHERE id = ?", (json.dumps(held), run))
+        ledger.commit()
+    assert run in world.opsctl("runs", "show", run, check=0).out
+    assert [each["run"] for each in world.opsctl("-o", "json", "runs", "list", "--active", check=0).json] == [run]
+    refused = world.opsctl("runs", "resume", run, "--assume-answers", "-y", check=4)
+    assert "is another than the one that run" in refused.err

@@ -65,3 +65,19 @@ def test_a_verify_that_cannot_see_ends_the_run(house: House) -> None:
     outcome = run(house.process())
     assert (outcome.exit_code, states(outcome)["shut"]) == (1, "failed")
     assert "The world is dark" in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("parts", "missing", "state"),
+    [
+        ({"A": None, "B": None}, "a part of it could not be asked: A: it is dark; B: it is dark", "unseen"),
+        ({"A": None, "B": 1}, "a part of it could not be asked: A: it is dark", "seen"),
+        ({"B": 1}, None, "seen"),
+    ],
+)
+def test_what_of_a_page_could_not_be_asked_is_not_seen(house: House, parts: dict[str, int | None], missing: str | None, state: str) -> None:
+    house.write("title: t\nsteps:\n  - look: page\n    id: shown\n")
+    house.world.parts = parts
+    dry = run(house.process(output="json"), options=DRY)
+    assert (dry.exit_code, dry.steps[0].get("error")) == (1 if missing else 0, missing)
+    assert states(run(house.process()))["shown"] == state
