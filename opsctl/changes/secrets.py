@@ -283,10 +283,11 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         try:
             found = read.redis.count(settings.redis_patterns, settings.keep, None, 0)
         except SystemFailed as cause:
-            return Pending(1, "secrets", f"the live {self.signs} can't be counted: {cause.what}")
+            return Pending(1, self.signs, f"the live {self.signs} can't be counted: {cause.what}")
         if found.keys and not found.met:
+            # As after a logout of all. The unit stays, so that this is within what was approved when they could be counted.
             return Pending(
-                1, "secrets", f"the live {self.signs} can't be counted: none of {found.keys:,} keys in Redis matches redis-patterns"
+                1, self.signs, f"the live {self.signs} can't be counted: none of {found.keys:,} keys in Redis matches redis-patterns"
             )
         return Pending(found.live, self.signs, f"every one of the {self.signs} signed with the old key ends once the consumers restart")
 
