@@ -79,6 +79,12 @@ def leaving(text: str) -> str:
     return visible(vault.redact(text), IN_LINES)
 
 
+def kept(text: str, most: int = LINE) -> str:
+    """What opsctl says about the world, as it is recorded: its own words, and what it quotes, without known secrets and bounded."""
+    clean = leaving(text)
+    return clean if len(clean) <= most else _cut(clean, most, len(clean))
+
+
 def _cut(text: str, most: int, whole: int) -> str:
     return f"{text[:most]} ... (cut, of {whole:,} characters)"
 

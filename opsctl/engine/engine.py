@@ -21,7 +21,7 @@ from opsctl.engine.plan import Plan, Planned
 from opsctl.engine.runner import Runner
 from opsctl.engine.watcher import Watcher
 from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refused, Unrecorded
-from opsctl.redaction import vault
+from opsctl.redaction import kept
 from opsctl.systems import Systems
 
 Make = Callable[[Systems], Iterable[Change]]
@@ -184,7 +184,7 @@ class Engine:
     def close(self, run: Run, word: Result, error: OpsctlError | None, *, touched: bool) -> tuple[Result, OpsctlError | None]:
         """Record how a run ended, and return that; where it can't be recorded and the run has `touched` something, it is unknown."""
         try:
-            self.ledger.close(run.id, word, {"why": vault.redact(error.what)} if error else {})
+            self.ledger.close(run.id, word, {"why": kept(error.what)} if error else {})
         except LedgerFailed as cause:
             if not touched:
                 raise error or cause from cause

@@ -19,6 +19,7 @@ from opsctl import files
 from opsctl.changes.base import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import State, Step, encode
 from opsctl.errors import CheckFailed, ConfigurationError, OpsctlError, PlanStale, ReadOnly, Refused, SystemFailed, WrongPlace
+from opsctl.redaction import kept
 
 if TYPE_CHECKING:
     from opsctl.engine.memory import Remembered
@@ -155,6 +156,7 @@ def _look(changes: Iterable[Change], read: Systems) -> Iterator[Planned]:
     for seq, (change, found) in enumerate(checked, 1):
         after = min((ahead[t] for t in change.uses if t in ahead), default=None)
         planned = _planned(seq, change, found)
+        planned.why = kept(planned.why)
         if after is not None and not planned.pending:
             planned = Planned(seq=seq, change=change, state="pending")
         if planned.pending:

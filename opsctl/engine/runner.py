@@ -36,7 +36,7 @@ from opsctl.errors import (
     Waiting,
 )
 from opsctl.errors import Moved as MovedError
-from opsctl.redaction import vault
+from opsctl.redaction import kept
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -356,10 +356,11 @@ class Runner:
         return f"{self.run.id}-{step.seq}"
 
     def _mark(self, step: Step, state: State, detail: dict[str, Any], lease: Lease | None = None) -> None:
-        self.ledger.put(self.run.id, step, state, detail, lease)
+        words = {name: kept(value) if isinstance(value, str) else value for name, value in detail.items()}
+        self.ledger.put(self.run.id, step, state, words, lease)
 
     def _end(self, step: Step, state: State, why: str, lease: Lease | None = None) -> None:
-        step.why = why = vault.redact(why)
+        step.why = kept(why)
         self._mark(step, state, {"why": why, "evidence": step.evidence}, lease)
         self.watcher.ends(step)
 
