@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Telling
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Skipped, Telling
 from opsctl.changes.notices import page
 from opsctl.shell import Question, Say
 
@@ -65,6 +65,8 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
         if not self.acknowledged:
             return Pending(1, "alarms") if known else Done("nobody has acknowledged it")
         (alarm,) = read.cloudwatch.alarms([self.alarm])
+        if alarm.state not in (ALARM, "OK"):
+            return Skipped(f"the alarm is {alarm.state}, so that nobody knows whether its cause is over: there is nothing to acknowledge")
         return _of(alarm, self.transition, "there is nothing to acknowledge")
 
     def apply(self, write: Systems, token: str) -> Evidence:

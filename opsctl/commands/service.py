@@ -163,15 +163,18 @@ def _period(since: timedelta) -> int:
 @service.command()
 @click.argument("name")
 @click.argument("count", type=click.IntRange(0))
+@click.option(
+    "--accept-connections", is_flag=True, help="Go on though the database may lack connections for so many tasks, or can't be asked."
+)
 @changes
-def scale(systems: Systems, name: str, count: int) -> Iterator[Change]:
+def scale(systems: Systems, name: str, count: int, accept_connections: bool) -> Iterator[Change]:
     """Set how many tasks of a service run, and let its scaling bounds allow it."""
     settings = systems.environment.service(name)
     if count > settings.scale_max:
         raise Refused(f"{count} tasks of {name} are above its scale-max of {settings.scale_max}.", f"Raise services.{name}.scale-max.")
     where = {"name": name, "cluster": settings.cluster, "service": settings.service}
     now = systems.ecs.service(settings.cluster, settings.service).desired
-    steps: list[Change] = [SetDesiredCount(**where, before=now, after=count)]
+    steps: list[Change] = [SetDesiredCount(**where, before=now, after=count, accept_connections=accept_connections)]
     if bounds := systems.autoscaling.bounds(settings.cluster, settings.service):
         steps.append(SetBounds(**where, before=(bounds.min, bounds.max), after=(count, max(count, bounds.max))))
     # The minimum may never stand above the count, or the scaling sets the count itself and undo can't tell whose it was.

@@ -10,7 +10,7 @@ import pytest
 
 from opsctl.adapters.aws.ecs import Container, Deployment, ServiceState, Task, TaskDefinition
 from opsctl.changes.base import Done, Pending, Settling
-from opsctl.changes.ecs import Redeploy
+from opsctl.changes.ecs import Redeploy, SetDesiredCount
 from opsctl.engine import guards, plan
 from opsctl.errors import Denied, NotFound, Refused, Unreachable
 
@@ -133,3 +133,34 @@ def test_a_rollout_in_a_state_that_nobody_knows_is_told() -> None:
     found: Any = redeploy().check(rolled("PONDERING"))
     assert isinstance(found, Settling)
     assert "PONDERING, which opsctl doesn't know" in found.note
+
+
+def scaled(query: Any, desired: int = 2) -> Any:
+    """A service whose tasks hold ten connections each, beside a database that answers so."""
+
+    def asked(text: str) -> Any:
+        if isinstance(query, Exception):
+            raise query
+        return [{"most": query}]
+
+    state = ServiceState("c", "s", desired, desired, 0, "family:1", [], [])
+    services = {"api": SimpleNamespace(pool_size=10)}
+    config = SimpleNamespace(services=services, database=object(), limits=SimpleNamespace(pool_share=0.8))
+    return SimpleNamespace(config=config, ecs=SimpleNamespace(service=lambda *_: state), database=SimpleNamespace(query=asked))
+
+
+def test_scaling_without_a_look_at_the_database_names_the_way_round() -> None:
+    change = SetDesiredCount(name="api", cluster="c", service="s", before=2, after=5)
+    assert change.check(scaled(100)) == Pending(3, "tasks")
+    with pytest.raises(Refused, match="50 database connections") as refused:
+        change.check(scaled(60))
+    assert "--accept-connections" in refused.value.next
+    found: Any = change.check(scaled(Unreachable("The database can't be reached.")))
+    assert "The database can't be reached" in found.unguarded
+    assert "--accept-connections" in found.next
+    accepted = SetDesiredCount(name="api", cluster="c", service="s", before=2, after=5, accept_connections=True)
+    for database in (60, Unreachable("The database can't be reached.")):
+        assert accepted.check(scaled(database)) == Pending(3, "tasks")
+    down = SetDesiredCount(name="api", cluster="c", service="s", before=2, after=1)
+    assert down.check(scaled(Unreachable("x"))) == Pending(1, "tasks")
+    assert accepted.inverse().inverse() == accepted
