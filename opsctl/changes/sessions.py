@@ -189,9 +189,18 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
             return Done(kept if self.users is None else other, self.cutoff)
         if not found.keys and not found.elsewhere:
             return Done("Redis is empty: it holds no key at all", self.cutoff)
-        if read.memory.met(self.__struct_config__.tag, everybody=self.users is None):  # type: ignore[arg-type]
+        if self._met_before(read):
             return Done(f"no session key is left in Redis, of {found.keys:,} keys; earlier runs have met some", self.cutoff)
         raise _blind(read, settings, found, settings.redis_patterns if self.users is None else [settings.redis_user_pattern])
+
+    def _met_before(self, read: Systems) -> bool:
+        """Whether a run of ours met keys by the same patterns; a user's are gone too where everybody's were met before, and are gone."""
+        kind = str(self.__struct_config__.tag)
+        if read.memory.met(kind, everybody=self.users is None):
+            return True
+        return (
+            self.users is not None and read.memory.met(kind, everybody=True) and not read.redis.count(**self._which(read, None, None)).met
+        )
 
     def _some(self) -> Iterator[tuple[str, ...] | None]:
         if self.users is None:

@@ -30,8 +30,8 @@ Rows = list[dict[str, Any]]
 
 AT_ONCE = 4
 """How many users are looked at side by side: IAM slows down whoever asks much."""
-IAM_REGION = "us-east-1"
-"""Where CloudTrail keeps what was asked of IAM, which is one for all regions."""
+IAM_REGIONS = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-north-1"}
+"""Where CloudTrail keeps what was asked of IAM, which is one for all regions of a partition: AWS CloudTrail, "Global service events"."""
 MOST_LOOKED_AT = 2_000
 UNKNOWN = "the configuration doesn't know it: rotate it where it is issued"
 NOT_LOOKED_AT = {
@@ -205,12 +205,13 @@ def _names(secret: SecretSettings, resource: str) -> bool:
 
 def _reading(systems: Systems, secret: SecretSettings) -> Iterator[tuple[str, str]]:
     """Each action that reads a secret, and of what."""
-    aws = systems.environment.aws
+    aws, partition = systems.environment.aws, systems.caller.partition
     for id, region in _kept_at(secret):
-        yield "secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{region or aws.region}:{aws.account}:secret:{id}-??????"
+        yield "secretsmanager:GetSecretValue", f"arn:{partition}:secretsmanager:{region or aws.region}:{aws.account}:secret:{id}-??????"
     if secret.kind == "function":
         function = secret.id.partition("/")[0]
-        yield "lambda:GetFunctionConfiguration", f"arn:aws:lambda:{secret.region or aws.region}:{aws.account}:function:{function}"
+        where = f"{secret.region or aws.region}:{aws.account}"
+        yield "lambda:GetFunctionConfiguration", f"arn:{partition}:lambda:{where}:function:{function}"
 
 
 def _procedure(name: str, secret: SecretSettings) -> str:
@@ -274,7 +275,8 @@ def _regions(systems: Systems) -> list[str]:
     """The environment's region, IAM's, and those where secrets and functions are: each has events of its own."""
     config = systems.config
     others = {secret.region for secret in config.secrets.values()} | {function.region for function in config.functions.values()}
-    return sorted({systems.environment.aws.region, IAM_REGION, *filter(None, others)})
+    iam = IAM_REGIONS.get(systems.caller.partition)
+    return sorted({systems.environment.aws.region, *filter(None, [iam, *others])})
 
 
 @access.command()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from opsctl.changes.base import Change
 from opsctl.engine.ledger.rows import ENDED, Step
-from opsctl.errors import Incomplete, Interrupted, LedgerFailed, LockHeld, OpsctlError, OutcomeUnknown, Unrecorded, WrongPlace
+from opsctl.errors import Incomplete, Interrupted, LedgerFailed, LockHeld, OpsctlError, OutcomeUnknown, Unrecorded, Waiting, WrongPlace
 
 STOPS_ALL = (Interrupted, LedgerFailed, LockHeld, Unrecorded, WrongPlace)
 """Errors that end the run even where the step that met them is independent; who holds a lock of it does the same work, or undoes it."""
@@ -80,8 +80,12 @@ def _sum(errors: list[tuple[Step, OpsctlError]], steps: int, resume: str) -> Ops
     left = " ".join(f"Not done: {_told(step, error)}" for step, error in errors)
     on = "" if stops else " The other steps went on."
     hints = dict.fromkeys(error.next.rstrip(".") for _, error in errors if error.next and "runs resume" not in error.next)
-    unknown = any(isinstance(error, OutcomeUnknown) for _, error in errors)
-    return (OutcomeUnknown if unknown else Incomplete)(f"{left}{on}", "; then: ".join([*hints, resume]))
+    kind: type[OpsctlError] = Incomplete
+    if any(isinstance(error, OutcomeUnknown) for _, error in errors):
+        kind = OutcomeUnknown
+    elif all(isinstance(error, Waiting) for _, error in errors):
+        kind = Waiting
+    return kind(f"{left}{on}", "; then: ".join([*hints, resume]))
 
 
 def _told(step: Step, error: OpsctlError) -> str:

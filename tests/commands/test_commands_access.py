@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from customers import refusal, steps, told
 from world import World
+
+from opsctl.adapters.aws.iam import Rights
+from opsctl.adapters.aws.session import Caller
+from opsctl.commands import access
+from opsctl.settings import Reference, SecretSettings
 
 USER = "former-contractor"
 ADMINISTRATOR = "admin-break-glass"
@@ -277,13 +283,14 @@ def test_no_room_for_the_policy_says_what_to_do_instead(world: World) -> None:
 
     class Full:
         writing = True
+        caller = Caller("123456789012", "arn:aws-cn:iam::123456789012:user/oncall", "oncall")
 
         def call(self, *_: Any, **__: Any) -> Any:
             raise SystemFailed("iam:PutUserPolicy was refused (LimitExceeded): Maximum policy size of 2048 bytes exceeded.")
 
     with pytest.raises(SystemFailed) as caught:
         Iam(Full()).put_policy(USER, "opsctl-deny-all", {})  # type: ignore[arg-type]
-    assert "AWSDenyAll" in caught.value.next
+    assert "arn:aws-cn:iam::aws:policy/AWSDenyAll" in caught.value.next
 
 
 def second_administrator(
@@ -362,3 +369,30 @@ def test_a_deny_beats_every_allow(world: World) -> None:
     for statement in (NO_IAM, {**NO_IAM, "Condition": {"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}}}):
         iam.put_user_policy(UserName="second", PolicyName="no", PolicyDocument=document(statement))
         assert "last administrator" in refusal(world.opsctl("access", "revoke", ADMINISTRATOR, "-y"), 4)
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "iam"),
+    [("aws", "eu-west-1", "us-east-1"), ("aws-us-gov", "us-gov-east-1", "us-gov-west-1"), ("aws-cn", "cn-northwest-1", "cn-north-1")],
+)
+def test_secrets_are_found_in_every_partition_of_aws(partition: str, region: str, iam: str) -> None:
+    """A policy names resources by the ARNs of its own partition."""
+    secret = SecretSettings(id="edge/KEY", kind="function", store_in=Reference(aws="kept"))
+    systems: Any = SimpleNamespace(
+        caller=Caller("123456789012", f"arn:{partition}:iam::123456789012:user/oncall", "oncall"),
+        environment=SimpleNamespace(aws=SimpleNamespace(account="123456789012", region=region)),
+        config=SimpleNamespace(secrets={"edge": secret}, functions={}),
+    )
+    held = [
+        {
+            "Effect": "Allow",
+            "Action": "secretsmanager:GetSecretValue",
+            "Resource": f"arn:{partition}:secretsmanager:{region}:*:secret:kept-*",
+        },
+        {"Effect": "Allow", "Action": "lambda:Get*", "Resource": f"arn:{partition}:lambda:{region}:123456789012:function:edge"},
+    ]
+    for statement in held:
+        rights = Rights(f"arn:{partition}:iam::123456789012:user/eve", {"own": {"Statement": [statement]}})
+        [row] = access._secrets(systems, {"eve": rights}, access.Seen([], {}))
+        assert (row["secret"], row["by"]) == ("edge", ["eve"])
+    assert access._regions(systems) == sorted({region, iam})

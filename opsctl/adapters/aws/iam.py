@@ -219,7 +219,8 @@ class Iam(Adapter):
         except SystemFailed as no:
             if "LimitExceeded" not in no.what:
                 raise
-            by_hand = f"aws iam attach-user-policy --user-name {name} --policy-arn arn:aws:iam::aws:policy/AWSDenyAll"
+            policy_arn = f"arn:{self._aws.caller.partition}:iam::aws:policy/AWSDenyAll"
+            by_hand = f"aws iam attach-user-policy --user-name {name} --policy-arn {policy_arn}"
             raise SystemFailed(f"{name}'s own policies fill the room that IAM has for them.", by_hand) from no
 
     @writes

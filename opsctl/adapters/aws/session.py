@@ -46,6 +46,11 @@ class Caller(Struct, frozen=True):
     arn: str
     user: str
 
+    @property
+    def partition(self) -> str:
+        """The part of AWS that every ARN of the account names: `aws`, `aws-us-gov`, `aws-cn` or another."""
+        return self.arn.split(":")[1]
+
 
 # An access key belongs to one identity for all its life, so that it is asked about once a process.
 _callers: dict[tuple[str | None, str], Caller] = {}

@@ -1,0 +1,51 @@
+"""Sessions that the API ends, one user after another."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from opsctl.changes.sessions import RevokeTokens
+from opsctl.errors import Denied, Interrupted, OpsctlError, PartlyMade, SystemFailed
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+USERS = tuple(map(str, range(40)))
+
+
+class Write:
+    """Systems whose API refuses some users with an error."""
+
+    def __init__(self, refused: dict[str, OpsctlError]) -> None:
+        self.refused, self.told, self.beats = refused, list[str](), list[int]()
+        self.api = SimpleNamespace(force_logout=self.force_logout)
+
+    def force_logout(self, user: str, key: str) -> Any:
+        self.told.append(user)
+        if user in self.refused:
+            raise self.refused[user]
+        return SimpleNamespace(revoked=2)
+
+    def beat(self, done: int, total: int | None = None, unit: str = "") -> None:
+        self.beats.append(done)
+
+
+def revoke(write: Write) -> Any:
+    return RevokeTokens(users=USERS, cutoff=NOW).apply(write, "run-1")  # type: ignore[arg-type]
+
+
+def test_a_user_whom_the_api_refuses_keeps_no_other() -> None:
+    write = Write({"7": SystemFailed("no such state"), "39": SystemFailed("nor this")})
+    with pytest.raises(PartlyMade, match=r"still accepts the tokens of 2 of 40 users\. 7: no such state 39: nor this"):
+        revoke(write)
+    assert sorted(write.told, key=int) == list(USERS)
+    assert write.beats == list(range(1, 39))
+    assert revoke(Write({})) == {"revoked": 80}
+
+
+@pytest.mark.parametrize("error", [Denied("not for you"), Interrupted("stop")])
+def test_what_is_about_no_single_user_ends_it(error: OpsctlError) -> None:
+    with pytest.raises(type(error)):
+        revoke(Write({"0": error}))
