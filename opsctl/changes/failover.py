@@ -289,6 +289,9 @@ def _written(write: Systems, patience: float) -> int:
 def _is_over(write: Systems, failover: FailOver) -> bool:
     try:
         return failover.over(write.found_by)
+    except (Denied, CredentialsInvalid):
+        # Waiting mends neither.
+        raise
     except SystemFailed:
         return False
 

@@ -23,7 +23,7 @@ DOCUMENTS = {"RUNBOOK.md": RUNBOOK, "README.md": README}
 COMMANDS = dict(reference.leaves(root))
 PREFIXES = {" ".join(words.split()[:length]) for words in COMMANDS for length in (1, 2)}
 PLAYBOOKS = sorted((HOUSE / "playbooks").glob("*.yaml"))
-FILES = ("plan.json", "users.txt", "head.txt", "contacts.csv", "notifications.jsonl")
+FILES = ("plan.json", "users.txt", "head.txt", "contacts.csv", "notifications.jsonl", "archive.json.gz")
 """The files that the documents' lines name; some commands want theirs to exist."""
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
