@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from opsctl import fingerprints
+from opsctl.adapters import one_field
 from opsctl.adapters.values import generate
 from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
@@ -155,20 +155,24 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
                 f"{self.name} holds a binary value, and what reads it would break on a text.",
                 f"Make the new one, then: aws secretsmanager put-secret-value --secret-id {self.id} --secret-binary fileb://FILE",
             )
-        return value if self.key is None else Secret(json.dumps({**self._members(held), self.key: value.reveal()}))
+        return value if self.key is None else self._replaced(held, self.key, value)
 
-    def _members(self, held: Secret) -> dict[str, Any]:
+    def _replaced(self, held: Secret, key: str, value: Secret) -> Secret:
+        """The same text but for one member, so that numbers and all else stay as somebody wrote them."""
         try:
-            members = json.loads(held.reveal())
+            one_field.members(held.reveal())
         except ValueError:
-            members = None
-        if not isinstance(members, dict):
-            # Without the cause: a JSON error may quote the value.
+            # Without the cause: nothing of the value is repeated.
             raise Refused(
-                f"The value of {self.name} is not a JSON object, so it has no key {self.key!r}.",
+                f"The value of {self.name} is not a JSON object, so it has no key {key!r}.",
                 "Take `key` out of its configuration, or have it made a JSON object.",
-            )
-        return members
+            ) from None
+        try:
+            return Secret(one_field.replaced(held.reveal(), key, value.reveal()))
+        except ValueError:
+            raise Refused(
+                f"The value of {self.name} has the key {key!r} twice, so that nobody knows which one counts.", "Correct the value by hand."
+            ) from None
 
     def inverse(self) -> MoveSecretStage:
         """Take the label away; a version without labels is unused."""
