@@ -107,13 +107,13 @@ class EndQueries(Change, frozen=True, kw_only=True):
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (Safawinet 5.1), for these queries alone; on this instance's own endpoint, as the rescuing role."""
         pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.queries])
-        left = raw.psql(f"SELECT count(*){PINNED}", pinned=pinned)
+        left = raw.sql(environment, f"SELECT count(*){PINNED}", pinned=pinned)
         return [
             *raw.database(environment, environment.need("database").rescue, self.instance),
-            raw.psql(f"SELECT pg_cancel_backend(activity.pid){PINNED}", pinned=pinned),
+            raw.sql(environment, f"SELECT pg_cancel_backend(activity.pid){PINNED}", pinned=pinned),
             capture("left", left),
             When(test=Equal(one=Variable("left"), other="0", differ=True), then=(run("sleep", str(self.grace)),)),
-            raw.psql(f"SELECT pg_terminate_backend(activity.pid){PINNED}", pinned=pinned),
+            raw.sql(environment, f"SELECT pg_terminate_backend(activity.pid){PINNED}", pinned=pinned),
             Forever(
                 statements=(capture("left", left),),
                 until=Equal(one=Variable("left"), other="0"),
@@ -176,10 +176,10 @@ class EndBlockers(Change, frozen=True, kw_only=True):
         if not self.asked:
             return []
         pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.sessions])
-        left = raw.psql(f"SELECT count(*){PINNED_IDLE}", pinned=pinned)
+        left = raw.sql(environment, f"SELECT count(*){PINNED_IDLE}", pinned=pinned)
         return [
             *raw.database(environment, environment.need("database").rescue, self.instance),
-            raw.psql(f"SELECT pg_terminate_backend(activity.pid){PINNED_IDLE}", pinned=pinned),
+            raw.sql(environment, f"SELECT pg_terminate_backend(activity.pid){PINNED_IDLE}", pinned=pinned),
             Forever(
                 statements=(capture("left", left),),
                 until=Equal(one=Variable("left"), other="0"),

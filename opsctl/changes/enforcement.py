@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 BY_SHELL = (
-    "UPDATE {users} SET {active} = %(wanted)s WHERE {id} IN (SELECT {id} FROM jsonb_populate_recordset(NULL::{users}, %(ids)s::jsonb))"
-    " AND {active} IS DISTINCT FROM %(wanted)s RETURNING 1"
+    "UPDATE {users} SET {active} = %(wanted)s::boolean"
+    " WHERE {id} IN (SELECT {id} FROM jsonb_populate_recordset(NULL::{users}, %(ids)s::jsonb))"
+    " AND {active} IS DISTINCT FROM %(wanted)s::boolean RETURNING 1"
 )
 """As `apply` does it, and every user that it changes as a row."""
 
@@ -122,8 +123,8 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         settings: BounceSettings = environment.need("bounces")
         names = {"users": settings.users_table, "id": settings.id_column, "active": settings.active_column}
         wanted = {"ids": _ids(settings, self.changed), "wanted": "true" if self.active else "false", "count": str(len(self.changed))}
-        all_or_none = "WITH changed AS ({}) SELECT 1 / (count(*) = %(count)s OR %(wanted)s)::int FROM changed"
-        return [*raw.database(environment), raw.psql(all_or_none.format(BY_SHELL), names, **wanted)]
+        all_or_none = "WITH changed AS ({}) SELECT 1 / (count(*) = %(count)s::bigint OR %(wanted)s::boolean)::int FROM changed"
+        return [*raw.database(environment), raw.sql(environment, all_or_none.format(BY_SHELL), names, **wanted)]
 
 
 def _which(settings: BounceSettings) -> dict[str, sql.Composable]:

@@ -258,7 +258,7 @@ class ProveWrites(Change, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same write by psql, until it is committed."""
-        proof = Forever(until=raw.psql(PROOF), seconds=int(PATIENCE), otherwise=f"No write was committed in {PATIENCE:.0f} s.")
+        proof = Forever(until=raw.sql(environment, PROOF), seconds=int(PATIENCE), otherwise=f"No write was committed in {PATIENCE:.0f} s.")
         return [*raw.database(environment), proof]
 
 

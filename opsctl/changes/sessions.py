@@ -149,9 +149,9 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
         """The runbook's line (Safawinet 1.2, 2.2, 2.3)."""
         settings: SessionSettings = environment.need("sessions")
         names = {"table": settings.table, "user": settings.user_column}
-        delete = raw.psql("DELETE FROM {table}", names)
+        delete = raw.sql(environment, "DELETE FROM {table}", names)
         if self.users is not None:
-            delete = raw.psql(f"DELETE FROM {{table}} WHERE {THEIRS}", names, users=_as_rows(settings, self.users))
+            delete = raw.sql(environment, f"DELETE FROM {{table}} WHERE {THEIRS}", names, users=_as_rows(settings, self.users))
         return [*raw.database(environment), delete]
 
 

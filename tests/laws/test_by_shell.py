@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from by_hand import by_hand, script
 from essence import essence, standing
-from scenarios import Rehearsed, every
+from scenarios import Rehearsed, each, every
 from world import World
 
 ASKED = {"ADDRESS": "user51@example.com"}
@@ -18,7 +18,7 @@ ASKED = {"ADDRESS": "user51@example.com"}
 def ends(world: World, before: Any) -> dict[str, Any]:
     """What was done, without what only opsctl does: its ledger, and the keys that let the API know a second try."""
     found = essence(before, world.snapshot())
-    found["marks"] = {mark: count for mark, count in found["marks"].items() if not mark.startswith("idempotency")}
+    found["marks"] = {mark: count for mark, count in found["marks"].items() if mark.startswith("auth:")}
     del found["acknowledged"]
     return found
 
@@ -47,12 +47,30 @@ def test_its_script_ends_in_the_same_state(it: Rehearsed) -> None:
     assert files(again.world) == there, "files were left behind"
 
 
+DATA_API = {'driver = "postgres"': 'driver = "rds-data"'}
+
+
+@pytest.mark.exhaustive
+@each(lambda scenario: scenario.line.startswith(("logout user", "bounces", "database kill")))
+def test_its_script_ends_in_the_same_state_over_the_data_api(it: Rehearsed) -> None:
+    it.run(check=0)
+    wanted = ends(it.world, it.before)
+    it.world.again()
+    again = Rehearsed(it.scenario, it.world)
+    again.world.configure(DATA_API)
+    text = script(again.world, *again.words, env=again.env)
+    assert "psql" not in text
+    done = by_hand(again.world, text, env={**ASKED, **again.env})
+    assert done.code == 0, f"{text}\n{done}"
+    assert ends(again.world, again.before) == wanted, f"{text}\n{done}"
+
+
 @pytest.mark.exhaustive
 @every(lambda scenario: scenario.reversible)
 def test_the_script_of_its_undo_puts_everything_back(it: Rehearsed) -> None:
     run = it.run(check=0).json["run"]
     text = script(it.world, "runs", "undo", run, env=it.env)
-    done = by_hand(it.world, text, env={**ASKED, **it.env})
+    done = by_hand(it.world, text, env={**ASKED, **it.env}, typed="done\n")
     assert done.code == 0, f"{text}\n{done}"
     left, wanted = standing(it.world.snapshot()), standing(it.before)
     # Opsctl's ledger alone knows who looks after an alarm.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opsctl.changes.raw.aws import ID, as_reviewed, asked, aws, id_of, learn, wait_until
-from opsctl.changes.raw.database import NOWHERE, PASS_FILE, PLACEHOLDER, database, psql
+from opsctl.changes.raw.database import database, sql
 from opsctl.changes.raw.hubspot import hubspot
 from opsctl.changes.raw.redis import unlink
 from opsctl.changes.raw.values import IS, ITS, ITS_FIRST, MEMBER, ONE_LINE_END, SET_MEMBER, credential, given_value, value_of
@@ -15,10 +15,7 @@ __all__ = [
     "ITS",
     "ITS_FIRST",
     "MEMBER",
-    "NOWHERE",
     "ONE_LINE_END",
-    "PASS_FILE",
-    "PLACEHOLDER",
     "SET_MEMBER",
     "administrator",
     "as_reviewed",
@@ -33,7 +30,7 @@ __all__ = [
     "id_of",
     "learn",
     "path",
-    "psql",
+    "sql",
     "unlink",
     "value_of",
     "wait_until",

@@ -1,14 +1,15 @@
-"""Statements by psql, over the database that AWS names."""
+"""Statements over the database that AWS names, by psql or by the Data API, as the configuration says."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opsctl.changes.raw.aws import aws, learn
 from opsctl.changes.raw.values import credential
-from opsctl.shell import Command, Either, Equal, Export, File, Must, Program, Statement, Unset, Variable, capture, run
+from opsctl.shell import Command, Either, Equal, Export, File, Must, Program, Set, Statement, Unset, Variable, capture, joined, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -35,6 +36,10 @@ def database(environment: Environment, reference: Reference | None = None, insta
     """Find the database as AWS names it, and its login; `instance` is one of the cluster's, by default it is what takes writes."""
     settings: DatabaseSettings = environment.need("database")
     login, one = File("login"), instance or settings.instance
+    if settings.driver == "rds-data":
+        found = aws(environment, "rds", "describe-db-clusters", DBClusterIdentifier=settings.cluster)
+        named = (reference or settings.login).aws or ""
+        return [learn("resource", found, "DBClusters[0].DBClusterArn"), Set(variable="login", value=named)]
     if one:
         found = aws(environment, "rds", "describe-db-instances", DBInstanceIdentifier=one)
         host, port = "DBInstances[0].Endpoint.Address", "DBInstances[0].Endpoint.Port"
@@ -54,6 +59,8 @@ def database(environment: Environment, reference: Reference | None = None, insta
         Export(variable="PGDATABASE", value=settings.name),
         Export(variable="PGPASSFILE", value=File("pass")),
         Export(variable="PGCONNECT_TIMEOUT", value="10"),
+        # A role that sees only some rows gets an error, and doesn't pass for one that found none.
+        Export(variable="PGOPTIONS", value="-c row_security=off"),
         *_proven(settings),
     ]
 
@@ -83,17 +90,55 @@ NOWHERE = ("PGSERVICE", "PGSERVICEFILE", "PGPASSWORD", "PGHOSTADDR", "PGOPTIONS"
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
-def psql(statement: str, names: Mapping[str, str] | None = None, /, **values: str | File) -> Command:
-    """A statement by psql, in a transaction of its own.
+def sql(environment: Environment, statement: str, names: Mapping[str, str] | None = None, /, **values: str | File) -> Command:
+    """A statement in a transaction of its own, over the configured driver; where it has a result, its first value is written.
 
-    `{name}` in it stands for an identifier, where `names` are given, and `%(name)s` for a value, which psql itself binds.
+    `{name}` in it stands for an identifier, where `names` are given, and `%(name)s` for a value, which psql or the Data API binds.
     """
-    text = PLACEHOLDER.sub(r":'\1'", statement)
+    text = statement
     if names is not None:
         text = " ".join(text.split()).format(**{name: '"' + each.replace('"', '""') + '"' for name, each in names.items()})
+    settings: DatabaseSettings = environment.need("database")
+    if settings.driver == "rds-data":
+        return _by_data_api(environment, settings, text, values)
     lines = [f"\\set {name} {_set(value)}" for name, value in values.items()]
     options = ("-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f", "-")
-    return run("psql", *options, given=[*lines, f"{text};"])
+    return run("psql", *options, given=[*lines, f"{PLACEHOLDER.sub(NAMED, text)};"])
+
+
+NAMED = r":'\1'"
+
+DATA_API = Program(
+    "execute_statement",
+    """
+import json, subprocess, sys
+region, resource, secret, request, *files = sys.argv[1:]
+asked = json.load(sys.stdin)
+for file in files:
+    name, _, path = file.partition("=")
+    with open(path, encoding="utf-8", newline="") as held:
+        asked["parameters"].append({"name": name, "value": {"stringValue": held.read()}})
+asked.update(resourceArn=resource, secretArn=secret)
+with open(request, "w") as file:
+    json.dump(asked, file)
+words = ["aws", "rds-data", "execute-statement", "--region", region, "--output", "json", "--cli-input-json", f"file://{request}"]
+done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+if done.returncode:
+    sys.exit(done.returncode)
+for record in json.loads(done.stdout or "{}").get("records", [])[:1]:
+    print(*[value for field in record[:1] for value in field.values()])
+""",
+    ("aws",),
+)
+"""Runs a statement by the Data API; a file may be longer than an argument."""
+
+
+def _by_data_api(environment: Environment, settings: DatabaseSettings, text: str, values: Mapping[str, str | File]) -> Command:
+    parameters = [{"name": name, "value": {"stringValue": value}} for name, value in values.items() if isinstance(value, str)]
+    asked = {"database": settings.name, "sql": PLACEHOLDER.sub(r":\1", text), "parameters": parameters}
+    files = [joined(f"{name}=", value) for name, value in values.items() if isinstance(value, File)]
+    where = (environment.aws.region, Variable("resource"), Variable("login"), File("statement"))
+    return run(DATA_API, *where, *files, given=[json.dumps(asked)])
 
 
 def _set(value: str | File) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from opsctl.adapters import addresses
 from opsctl.changes.raw import read_by_hand
-from opsctl.changes.raw.database import psql
+from opsctl.changes.raw.database import sql
 from opsctl.shell import Command, File, Need, Program, Put, Statement, Variable, Wanted, run, standalone
 
 if TYPE_CHECKING:
@@ -91,4 +91,4 @@ def statement(environment: Environment, which: Literal["COUNT", "TAKE_BACK"], **
     from opsctl.adapters import bounced
 
     settings: BounceSettings = environment.need("bounces")
-    return psql(bounced.composed(settings, getattr(bounced, which)).as_string(None), None, **values)
+    return sql(environment, bounced.composed(settings, getattr(bounced, which)).as_string(None), None, **values)

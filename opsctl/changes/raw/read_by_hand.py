@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import gzip
 import hashlib
 import json
 import os
@@ -232,6 +233,8 @@ def main() -> None:
     raw = sys.stdin.buffer.read()
     if digest and hashlib.sha256(raw).hexdigest() != digest:
         sys.exit("The content is another than the one that was reviewed.")
+    if raw.startswith(b"\x1f\x8b"):
+        raw = gzip.decompress(raw)
     messages = list(parts(raw)) if digest else taken(raw, receipts)
     rows: list[dict[str, Any]] = []
     bad: list[tuple[bytes, str]] = []
@@ -243,4 +246,6 @@ def main() -> None:
     if bad:
         put_aside(aside, bad)
         os.write(2, f"{len(bad)} messages can't be read: kept aside in {aside}\n".encode(errors="replace"))
+    if digest and len(bad) == len(messages) > 0:
+        sys.exit("None of the messages can be read. Nothing was counted.")
     json.dump(rows, sys.stdout)

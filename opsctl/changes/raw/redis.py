@@ -37,6 +37,8 @@ def connect(host, port, address):
     found = stream.makefile("rwb")
     if password:
         ask(found, b"AUTH", password)
+    if plan["db"]:
+        ask(found, b"SELECT", plan["db"])
     return found
 
 def ask(stream, *words):
@@ -81,6 +83,7 @@ def unlink(environment: Environment, searches: Iterable[tuple[str, Sequence[str 
     plan, secret = File("searches"), File("redis-password")
     how = {
         "tls": settings.tls,
+        "db": settings.db,
         "ca": _authorities(settings),
         "tunnel": settings.tunnel_address,
         "step": STEP,
