@@ -113,7 +113,8 @@ class Line(Strict):
         try:
             return self.role.run(invocation, line_of(ctx, self), dict(ctx.params))
         except OpsctlError as error:
-            error.place = invocation.place
+            # A view's header has named it already.
+            error.place = "" if invocation.screen.headed else invocation.place
             raise
 
 

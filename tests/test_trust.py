@@ -210,6 +210,9 @@ def test_a_view_and_its_error_name_the_file(place: Path, home: Path, opsctl: Ter
     assert f"in prod, configured by {home / 'prod.toml'}" in opsctl("-e", "prod", "people", check=0).err
     failed: Result = opsctl("-e", "prod", "service", "scale", "nobody", "3")
     assert f"configured by {home / 'prod.toml'}" in failed.err
+    viewed = opsctl("-e", "prod", "database", "connections")
+    assert viewed.code
+    assert viewed.err.count("configured by") == 1
     assert opsctl("-e", "prod", "-o", "json", "people", check=0).err == ""
 
 

@@ -53,6 +53,7 @@ class Screen:
 
     def __init__(self, output: str) -> None:
         self.json = output == "json"
+        self.headed = False
 
     def _print(self, text: str, *, err: bool = False) -> None:
         out.say(text, err=err)
@@ -105,6 +106,7 @@ class Screen:
     def header(self, text: str) -> None:
         """Print where a result comes from, on standard error; JSON is for a program, which asked."""
         if text and not self.json:
+            self.headed = True
             with suppress(OSError):
                 self._print(visible(text), err=True)
 
