@@ -132,7 +132,7 @@ FIRES = [
     Fire("revoke-pairing", (CONTACT,), fault("hh", LEASE, "fail"), "granted"),
     Fire("rotate-hh-secrets", ("which=hubspot-token",), fault("hubspot", "*account-info*", "fail"), "rotate"),
     Fire("scheduled-maintenance", ("at=now",), figure("HTTPCode_Target_5XX_Count", 300), "over"),
-    Fire("slow-database", (), wait_for_a_lock, "none-blocked"),
+    Fire("slow-database", (), wait_for_a_lock, "none-long"),
     Fire("slow-database", (), fault("api", HEALTH, "slow", seconds=1.1), "answer"),
     Fire("token-compromise", (), fault("api", "POST /v1/auth/refresh", "fail"), "tokens"),
     Fire("token-compromise", (), figure("HTTPCode_Target_5XX_Count", 300), "over"),
