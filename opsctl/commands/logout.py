@@ -52,10 +52,7 @@ def bulk(
     users_from: Path | None,
     stores: tuple[str, ...],
 ) -> Iterator[Change]:
-    """End the sessions of every user who meets all the criteria.
-
-    A user without a last login, or with one in the future, counts as one who logged in long ago.
-    """
+    """End the sessions of every user who meets all the criteria; no last login, or one in the future, counts as one long ago."""
     if inactive_for is not None and not inactive_for:
         raise click.BadParameter("expected a span longer than zero.", param_hint="--inactive-for")
     if not (last_login_before or inactive_for or users_from):
