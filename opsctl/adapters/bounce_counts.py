@@ -18,6 +18,7 @@ from psycopg import sql
 from opsctl.adapters import addresses
 from opsctl.adapters.bounced import COMPLAINED
 from opsctl.adapters.ses_notifications import FAILURES
+from opsctl.adapters.visibility import require_all_rows
 from opsctl.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
@@ -198,6 +199,8 @@ def _query(systems: Systems, settings: BounceSettings, text: str, **values: Any)
     asked = sql.SQL(text).format(
         page=sql.Literal(PAGE), many=sql.Literal(MANY), failure=FAILURE, **{name: sql.Identifier(each) for name, each in names.items()}
     )
+    for table in (settings.users_table, settings.notifications_table):
+        require_all_rows(systems.database, table)
     try:
         return systems.database.query(asked, **values)
     except NotFound as cause:

@@ -22,6 +22,7 @@ from psycopg import sql
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.database import Busy
 from opsctl.adapters.ses_notifications import BOUNCES, Counted
+from opsctl.adapters.visibility import require_all_rows
 from opsctl.errors import NotFound, Throttled
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ class Bounced(Adapter):
         """The users whose address it is, in the order of their ids."""
         spellings = json.dumps([address.recipient, *address.others])
         with self._translating():
+            if not self.writing:
+                require_all_rows(self._systems.database, self._settings.users_table)
             rows = self._systems.database.query(self._sql(HOLDERS), spellings=spellings)
         return [Holder(str(row["id"]), row["status"]) for row in rows]
 
