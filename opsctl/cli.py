@@ -258,7 +258,7 @@ def here(role: Role) -> Role:
 
 
 @click.command(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="opsctl")
+@click.version_option(package_name="opsctl-runbook")
 @click.option("-e", "--env", "name", envvar="OPSCTL_ENV", metavar="NAME", help="The environment; there is no default.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How results are printed.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the cause of an error too.")

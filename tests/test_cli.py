@@ -9,7 +9,9 @@ import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from terminal import Terminal
 
+from opsctl import __version__ as version
 from opsctl import cli
 from opsctl.errors import OpsctlError, Refused
 
@@ -146,3 +148,7 @@ def test_what_ends_a_command_gives_its_exit_code(raised: BaseException, code: in
 
     monkeypatch.setattr(cli.root, "main", ends)
     assert cli.run(["status"]) == code
+
+
+def test_the_version_is_told(opsctl: Terminal) -> None:
+    assert opsctl("--version", check=0).out.strip().endswith(version)
