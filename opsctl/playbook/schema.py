@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -135,5 +136,9 @@ def values(wanted: str | list[str]) -> list[str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a playbook, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Playbook)}
+    """JSON Schema of a playbook, for editors; the same under every Python, since only some of them keep a docstring's indentation."""
+    schema: dict[str, Any] = msgspec.json.schema(Playbook)
+    for described in (schema, *schema["$defs"].values()):
+        if "description" in described:
+            described["description"] = inspect.cleandoc(described["description"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
