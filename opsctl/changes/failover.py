@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 FAILING_OVER, REBOOTING = "failing-over", "rebooting"
+UNSEEN_NEXT = "Ask for the permission or try again; to go on without the look, within this region: add --accept-global"
 PAUSE = 0.2
 PATIENCE = 600.0
 """Seconds after which a database that takes no write is no longer waited for."""
@@ -58,9 +59,12 @@ class FailOver(Change, frozen=True, kw_only=True):
 
 
 class FailOverCluster(FailOver, frozen=True, kw_only=True):
-    """The writer of a cluster, Aurora's or Multi-AZ, is no longer `writer`; `named` says that it has to be `to`, and nobody else."""
+    """The writer of a cluster, Aurora's or Multi-AZ, is no longer `writer`; `named` says that it has to be `to`, and nobody else.
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"writer", "to"})
+    With `accept_global` nobody asks whether the cluster belongs to a global database.
+    """
+
+    pinned: ClassVar[frozenset[str]] = frozenset({"writer", "to", "accept_global"})
     permissions: ClassVar[frozenset[str]] = frozenset(
         {
             "rds:FailoverDBCluster",
@@ -75,6 +79,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
     writer: str
     to: str
     named: bool = False
+    accept_global: bool = False
 
     @property
     def target(self) -> str:
@@ -106,12 +111,22 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         if isinstance(waited := DATABASE.waited(self.cluster, state.status, "writers"), Failed):
             return waited
         if now == self.writer:
-            return Pending(1, "writers", f"{_broken(read, now)}; {_behind(read, state, self.to)}")
+            unseen = self._unseen(read, state)
+            return Pending(1, "writers", f"{_broken(read, now)}; {_behind(read, state, self.to)}", unseen, UNSEEN_NEXT if unseen else "")
         if not now:
             return Settling(f"{self.cluster} has no writer; {waited.note if waited else 'it is available'}")
         if self.named:
             return Moved(f"{now} is the writer, neither {self.writer} as reviewed nor {self.to} as wanted")
         return Done(f"{now} is the writer, {self.writer} no longer")
+
+    def _unseen(self, read: Systems, state: Cluster) -> str:
+        """Why nobody knows whether the cluster belongs to a global database; empty where that is known, or accepted."""
+        try:
+            if not self.accept_global:
+                within_one_region(read, state)
+        except SystemFailed as cause:
+            return f"Whether {self.cluster} belongs to a global database could not be looked at: {cause.what}"
+        return ""
 
     def over(self, read: Systems) -> bool:
         """The cluster's status."""
@@ -119,7 +134,11 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """FailoverDBCluster to a named reader, which AWS refuses once that one is the writer; whether it is fit is asked once more."""
-        fit_cluster(write.found_by, write.found_by.rds.cluster(self.cluster), self.to)
+        read = write.found_by
+        state = read.rds.cluster(self.cluster)
+        fit_cluster(read, state, self.to)
+        if unseen := self._unseen(read, state):
+            raise Refused(unseen, UNSEEN_NEXT)
         return {"status": write.rds.fail_over(self.cluster, self.to)}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -306,12 +325,6 @@ def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
         )
     if state.status != "available":
         raise Refused(f"{state.id} is {state.status}, and only an available cluster fails over.", again)
-    if found := read.rds.global_database(state.arn):
-        raise Refused(
-            f"{state.id} belongs to the global database {found}, where a failover is a decision about regions.",
-            f"To another region: aws rds switchover-global-cluster --global-cluster-identifier {found}"
-            f" --target-db-cluster-identifier ARN; within this one: aws rds failover-db-cluster --db-cluster-identifier {state.id}",
-        )
     candidate = next((member for member in state.readers if member.id == to), None)
     if candidate is None:
         raise Refused(f"{to} is no reader of {state.id}.", again)
@@ -322,6 +335,16 @@ def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
         raise Refused(
             f"{to} is {lag:.1f} s behind the writer, above max-lag of {most}.",
             "Name another reader with --to, or wait until it has caught up: opsctl database status",
+        )
+
+
+def within_one_region(read: Systems, state: Cluster) -> None:
+    """Raise Refused for a cluster of a global database; SystemFailed where that can't be looked at."""
+    if found := read.rds.global_database(state.arn):
+        raise Refused(
+            f"{state.id} belongs to the global database {found}, where a failover is a decision about regions.",
+            f"To another region: aws rds switchover-global-cluster --global-cluster-identifier {found}"
+            " --target-db-cluster-identifier ARN; within this one: add --accept-global",
         )
 
 

@@ -64,6 +64,7 @@ def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
         "since": alarm.updated,
         "acknowledged": _acknowledged(systems, alarm.name, alarm.updated) if alarm.state == ALARM and alarm.updated else None,
         "threshold": alarm.threshold,
+        "warning": alarm.warning,
         "reason": alarm.reason,
     }
 

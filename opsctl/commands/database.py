@@ -127,23 +127,29 @@ def _load(instance: str, figures: Figures) -> dict[str, float | None]:
 
 @database.command()
 @click.option("--to", metavar="INSTANCE", help="The reader that becomes the writer; else the available one of the lowest promotion tier.")
+@click.option(
+    "--accept-global", is_flag=True, help="Go on within this region though it is of a global database, or that can't be looked at."
+)
 @changes
-def failover(systems: Systems, to: str | None) -> Iterator[Change]:
+def failover(systems: Systems, to: str | None, accept_global: bool) -> Iterator[Change]:
     """Give the database another writer, and prove it by a write; every connection breaks, and writes stop for a moment."""
     settings = systems.environment.need("database")
-    change = _of_instance(systems, settings.instance, to) if settings.instance else _of_cluster(systems, settings.cluster, to)
+    if settings.instance:
+        change: FailOverCluster | FailOverInstance = _of_instance(systems, settings.instance, to)
+    else:
+        change = _of_cluster(systems, settings.cluster, to, accept_global=accept_global)
     yield change
     yield ProveWrites(failover=change)
 
 
-def _of_cluster(systems: Systems, name: str, to: str | None) -> FailOverCluster:
+def _of_cluster(systems: Systems, name: str, to: str | None, *, accept_global: bool) -> FailOverCluster:
     state = systems.rds.cluster(name)
     chosen = _first(state) if to is None else _named(state, to.lower())
     if state.writer is None:
         raise Refused(f"{name} has no writer just now; it is {state.status}.", "Look again: opsctl database status")
     if chosen != state.writer.id:
         fit_cluster(systems, state, chosen)
-    return FailOverCluster(cluster=name, writer=state.writer.id, to=chosen, named=to is not None)
+    return FailOverCluster(cluster=name, writer=state.writer.id, to=chosen, named=to is not None, accept_global=accept_global)
 
 
 def _of_instance(systems: Systems, name: str, to: str | None) -> FailOverInstance:

@@ -71,7 +71,7 @@ def _filled(node: str, info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alarms(systems: Systems) -> Rows:
-    keys = ("alarm", "state", "since", "acknowledged", "reason")
+    keys = ("alarm", "state", "since", "acknowledged", "warning", "reason")
     found = (alarms.row(systems, alarm) for alarm in systems.cloudwatch.alarms(list(systems.config.alarms)))
     return [{key: each[key] for key in keys} for each in found]
 

@@ -184,7 +184,9 @@ class Runner:
                     return
                 left = max(deadline - self.monotonic(), 0)
                 self.order.halt.wait(max(min(step.change.poll * self.tempo, left), SHORTEST_PAUSE))
-            self._heed()
+            if turn == "wait" or step.change.repeats:
+                # What was made just now is looked at once before a stop, so that it isn't told as unknown.
+                self._heed()
             late = self.monotonic() >= deadline
 
     def _too_late(self, step: Step, found: Pending | Settling, limit: float) -> OutcomeUnknown:

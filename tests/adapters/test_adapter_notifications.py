@@ -20,7 +20,7 @@ import pytest
 from opsctl.adapters import notifications, spool
 from opsctl.adapters.asides import Asides
 from opsctl.adapters.notifications import Notifications
-from opsctl.errors import ConfigurationError, Moved, ReadOnly, SystemFailed, Waiting
+from opsctl.errors import ConfigurationError, Moved, ReadOnly, Waiting
 from opsctl.sandbox.aws import notifications as made
 
 AT = 1_780_000_000.0
@@ -210,7 +210,7 @@ def test_a_line_that_was_mended_counts(tmp_path: Path, state: Path) -> None:
 
 def test_a_file_that_cant_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SystemFailed, match="can't be kept in"):
+    with pytest.raises(ConfigurationError, match="can't be kept in"):
         Asides(tmp_path / "link").add([(b"{", "broken")])
 
 

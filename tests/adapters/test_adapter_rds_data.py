@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from opsctl.adapters import rds_data
-from opsctl.adapters.database import Busy
+from opsctl.adapters.database import Busy, Kept
 from opsctl.adapters.rds_data import RdsData, _refused, bind
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, Unreachable
 from opsctl.sandbox import lifecycle
@@ -166,7 +166,7 @@ def failing(*how):
         ("ServiceUnavailableError", "", 503, OutcomeUnknown),
         ("504", "Gateway Timeout", 504, OutcomeUnknown),
         ("StatementTimeoutException", "timed out", 400, OutcomeUnknown),
-        ("DatabaseErrorException", "ERROR: deferred key; SQLState: 23503", 400, SystemFailed),
+        ("DatabaseErrorException", "ERROR: deferred key; SQLState: 23503", 400, Kept),
         ("DatabaseErrorException", "ERROR: terminating; SQLState: 57P01", 400, OutcomeUnknown),
         ("TransactionNotFoundException", "", 404, SystemFailed),
         ("AccessDeniedException", "no", 403, Denied),

@@ -264,3 +264,11 @@ def test_an_alarm_that_does_not_exist(world: World, line: tuple[str, ...], code:
 
 def test_an_empty_reason_is_a_typing_mistake(world: World) -> None:
     assert world.opsctl("alarms", "ack", RDS, "--annotate", " ", "-y").code == 2
+
+
+def test_an_alarm_whose_actions_are_disabled_says_that_nobody_is_told(world: World) -> None:
+    assert listed(world, RDS)["warning"] == ""
+    world.aws("cloudwatch").disable_alarm_actions(AlarmNames=[RDS])
+    assert "nobody is told" in listed(world, RDS)["warning"]
+    (shown,) = [row for row in told(world, "status", "--only", "alarms")["Alarms"] if row["alarm"] == RDS]
+    assert "nobody is told" in shown["warning"]

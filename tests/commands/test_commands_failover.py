@@ -249,6 +249,24 @@ def test_what_stands_against_a_failover(world: World, prepare: Callable[[World],
     assert following in said.partition("next:")[2]
 
 
+@pytest.mark.parametrize("fault", ["refuse", "fail"])
+def test_a_global_database_that_cant_be_looked_for_stands_in_the_way_until_somebody_accepts_it(world: World, fault: str) -> None:
+    world.fault("aws", "rds.DescribeGlobalClusters", fault, times=0)
+    said = refused(world)
+    assert "could not be looked at" in said
+    assert "--accept-global" in said.partition("next:")[2]
+    planned = world.opsctl("database", "failover", "-n")
+    assert "belongs to a global database could not be looked at" in " ".join(planned.out.split())
+    done(world, "--accept-global")
+    assert world.writer() == SECOND
+
+
+def test_within_its_region_a_member_of_a_global_database_fails_over_when_accepted(world: World) -> None:
+    global_member(world)
+    done(world, "--accept-global")
+    assert world.writer() == SECOND
+
+
 @pytest.mark.parametrize(("status", "why"), [("failing-over", "under way already"), ("upgrading", "is upgrading")])
 def test_a_cluster_that_is_busy_is_left_alone(status: str, why: str) -> None:
     reader = Member("b", writer=False, status="available", zone="", endpoint="", port=0)

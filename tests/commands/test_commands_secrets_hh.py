@@ -107,7 +107,7 @@ def test_a_caching_function_that_fails_since_shows(world: World) -> None:
     logs.put_log_events(logGroupName="/aws/lambda/hh-lease", logStreamName=stream, logEvents=[event])
     failed = world.opsctl("secrets", "verify", "hubspot-token", check=1)
     assert "hh-lease has logged no failure" in failed.out
-    assert "lease_error detail=Authorization: Bearer [secret]" in " ".join(failed.out.split())
+    assert "lease_error detail=Authorization: [secret]" in " ".join(failed.out.split())
     assert CANARY not in failed.out + failed.err
 
 

@@ -60,7 +60,7 @@ def test_every_primary_of_redis_has_a_row() -> None:
     assert found.sections[1] == (
         "Redis",
         [
-            {"primary": "a:1", "used_mib": 1.0, "of_maximum": "50%", "clients": 3},
+            {"primary": "a:1", "used_mib": 1.0, "of_maximum": 0.5, "clients": 3},
             {"state": "could not be asked", "why": "Redis at b:2 hung up.", "next": "Run it again."},
         ],
     )

@@ -10,11 +10,12 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import Moved
+from opsctl.errors import Moved, SystemFailed
 from opsctl.redaction import LINE, foreign
 
 MISSING = "MISSING"
 ALARM = "ALARM"
+COMPLETE = "Complete"
 AT_ONCE = 100
 """How many names DescribeAlarms takes."""
 LONGEST = 255
@@ -34,7 +35,8 @@ SIGNS = {
 class Alarm(Struct, frozen=True):
     """One alarm; `updated` is its last transition, which another reason for the same state doesn't move.
 
-    `state`: OK, ALARM, INSUFFICIENT_DATA, or MISSING for a name that AWS doesn't know.
+    `state`: OK, ALARM, INSUFFICIENT_DATA, or MISSING for a name that AWS doesn't know. `warning` says why its state is doubtful, or why
+    nobody is told of it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Alarm(Struct, frozen=True):
     reason: str
     updated: datetime | None
     threshold: str
+    warning: str = ""
 
 
 class Point(Struct, frozen=True):
@@ -130,14 +133,22 @@ class CloudWatch(Adapter):
     def metrics(
         self, wanted: Sequence[Metric], since: datetime, *, until: datetime | None = None, period: int = 60, region: str | None = None
     ) -> list[list[Point]]:
-        """Return the values of several metrics at once (at most 500), each oldest first, in the order in which they were asked for."""
+        """Return the values of several metrics at once (at most 500), each oldest first, in the order in which they were asked for.
+
+        Raises SystemFailed where CloudWatch did not give all values of one: a figure that is withheld is no figure of nothing.
+        """
         found: dict[str, list[Point]] = {f"m{number}": [] for number in range(len(wanted))}
+        told = dict.fromkeys(found, COMPLETE)
         queries = [{"Id": id, "MetricStat": _stat(metric, period)} for id, metric in zip(found, wanted, strict=True)]
         span = {"StartTime": since, "EndTime": until or datetime.now(UTC), "ScanBy": "TimestampAscending"}
         for page in self._aws.pages("cloudwatch", "get_metric_data", region=region, MetricDataQueries=queries, **span):
             for result in page["MetricDataResults"]:
                 pairs = zip(result["Timestamps"], result["Values"], strict=True)
                 found[result["Id"]] += [Point(utc(at), float(value), "") for at, value in pairs]
+                told[result["Id"]] = result.get("StatusCode", COMPLETE)
+        for metric, status in zip(wanted, told.values(), strict=True):
+            if status != COMPLETE:
+                raise SystemFailed(f"CloudWatch did not give all of {metric.namespace} {metric.name} ({status}).", "Ask again.")
         return list(found.values())
 
     @writes
@@ -166,7 +177,18 @@ def _alarm(raw: dict[str, Any]) -> Alarm:
         reason=foreign(raw.get("StateReason", ""), LINE),
         updated=utc(changed) if changed else None,
         threshold=_threshold(raw),
+        warning=_warning(raw),
     )
+
+
+def _warning(raw: dict[str, Any]) -> str:
+    """Why an alarm's state is doubtful, or why nobody is told of it; empty where it does its work."""
+    doubts = [f"its evaluation is {state}" for state in [raw.get("EvaluationState")] if state]
+    if not raw.get("ActionsEnabled", True):
+        doubts.append("its actions are disabled, so nobody is told")
+    elif by := raw.get("ActionsSuppressedBy"):
+        doubts.append(f"its actions are suppressed ({by}), so nobody is told")
+    return "; ".join(doubts)
 
 
 def _threshold(raw: dict[str, Any]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from opsctl.adapters.aws.cloudwatch import MISSING, CloudWatch, Metric
 from opsctl.adapters.aws.logs import Logs
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.errors import Moved, NotFound, ReadOnly
+from opsctl.errors import Moved, NotFound, ReadOnly, SystemFailed
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 GROUP = "/ecs/safawinet-api"
@@ -105,3 +106,47 @@ def test_only_an_alarm_in_that_alarm_is_given_a_reason(reading: AwsSession, writ
 def test_a_name_that_no_alarm_can_have_is_missing(reading: AwsSession, name: str) -> None:
     assert [alarm.state for alarm in CloudWatch(reading).alarms([name])] == [MISSING]
     assert [alarm.state for alarm in CloudWatch(reading).alarms([name, "cpu"])] == [MISSING, "ALARM"]
+
+
+class Answering:
+    """AWS as it may answer, page by page."""
+
+    writing = False
+
+    def __init__(self, *pages: dict[str, Any]) -> None:
+        self._pages = pages
+
+    def pages(self, *_: str, **__: Any) -> tuple[dict[str, Any], ...]:
+        return self._pages
+
+
+def figures(*statuses: str) -> Answering:
+    results = [{"Id": "m0", "Timestamps": [], "Values": [], **({"StatusCode": status} if status else {})} for status in statuses]
+    return Answering(*({"MetricDataResults": [result]} for result in results))
+
+
+@pytest.mark.parametrize("statuses", [["InternalError"], ["Forbidden"], ["PartialData"], ["PartialData", "InternalError"]])
+def test_figures_that_cloudwatch_withholds_are_not_taken_for_none(statuses: list[str]) -> None:
+    with pytest.raises(SystemFailed, match=statuses[-1]):
+        CloudWatch(figures(*statuses)).newest([Metric("AWS/Lambda", "Errors", {})], datetime.now(UTC))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("statuses", [["Complete"], [""], ["PartialData", "Complete"]])
+def test_figures_that_are_all_there_count(statuses: list[str]) -> None:
+    assert CloudWatch(figures(*statuses)).newest([Metric("AWS/Lambda", "Errors", {})], datetime.now(UTC)) == [None]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("told", "warning"),
+    [
+        ({}, ""),
+        ({"ActionsEnabled": True}, ""),
+        ({"ActionsEnabled": False}, "its actions are disabled, so nobody is told"),
+        ({"ActionsEnabled": True, "ActionsSuppressedBy": "Alarm"}, "its actions are suppressed (Alarm), so nobody is told"),
+        ({"EvaluationState": "PARTIAL_DATA"}, "its evaluation is PARTIAL_DATA"),
+    ],
+)
+def test_an_alarm_that_tells_nobody_or_sees_little_says_so(told: dict[str, Any], warning: str) -> None:
+    raw = {"AlarmName": "cpu", "StateValue": "OK", **told}
+    (alarm,) = CloudWatch(Answering({"MetricAlarms": [raw]})).alarms(["cpu"])  # type: ignore[arg-type]
+    assert alarm.warning == warning
