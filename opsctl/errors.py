@@ -31,8 +31,16 @@ An adapter translates an SDK's exception into one of these, once; `cli` shows it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
+
+_AGAIN = re.compile(r",? (?:then|and) run it again$")
+
+
+def followed(*hints: str, line: str) -> str:
+    """Hints in their order, then the `line` to type; a hint that ends by asking to run it again means that line."""
+    return "; then: ".join([*(_AGAIN.sub("", hint.rstrip(".")) for hint in hints if hint), line])
 
 
 class OpsctlError(Exception):

@@ -33,3 +33,17 @@ def test_what_and_next_are_kept_apart() -> None:
     error = OpsctlError("it broke", "mend it")
     assert (str(error), error.what, error.next) == ("it broke", "it broke", "mend it")
     assert OpsctlError("it broke").next == ""
+
+
+@pytest.mark.parametrize(
+    ("hints", "told"),
+    [
+        ([], "opsctl runs resume R"),
+        ([""], "opsctl runs resume R"),
+        (["Check the network (VPN), then run it again."], "Check the network (VPN); then: opsctl runs resume R"),
+        (["Set X and run it again."], "Set X; then: opsctl runs resume R"),
+        (["Ask for s3:Get.", "Wait a minute, then run it again."], "Ask for s3:Get; then: Wait a minute; then: opsctl runs resume R"),
+    ],
+)
+def test_the_line_to_type_stands_once_behind_the_hints(hints: list[str], told: str) -> None:
+    assert errors.followed(*hints, line="opsctl runs resume R") == told

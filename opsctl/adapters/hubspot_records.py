@@ -153,7 +153,7 @@ def unfinished(status: Any) -> str | None:
 def results_of(found: Batch) -> list[Record]:
     """The records of a batch that was read."""
     if status := unfinished(found.status):
-        raise SystemFailed(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Run it again in a minute.")
+        raise SystemFailed(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Wait a minute, then run it again.")
     return found.results
 
 

@@ -35,7 +35,7 @@ STATE = re.compile(r";?\s*SQLState: (\w{5})")
 # What this API says beside what any AWS service may: the error, what it means, and what to do.
 REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
     "StatementTimeoutException": (Busy, "The Data API stopped a statement at its time limit", "Run it again in a moment."),
-    "DatabaseResumingException": (Busy, "The database is waking up", "Run it again in a minute."),
+    "DatabaseResumingException": (Busy, "The database is waking up", "Wait a minute, then run it again."),
     "DatabaseUnavailableException": (Unreachable, "The Data API finds no writer", "Wait for the failover, then run it again."),
     "DatabaseNotFoundException": (NotFound, "The Data API knows no such database", "Check name in [database]."),
     "InvalidSecretException": (CredentialsInvalid, "The Data API can't log in", "Look at login and reader in [database]."),

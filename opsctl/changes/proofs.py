@@ -44,7 +44,9 @@ def prove(systems: Systems, name: str, value: Secret, version: str | None = None
 
 def _jwt(systems: Systems, name: str, secret: SecretSettings, value: Secret, version: str | None) -> str:
     if len(value.reveal()) < SHORTEST_KEY:
-        raise Refused(f"The new value of {name} is too short to sign with; it was not made current.", f"Give {SHORTEST_KEY} characters.")
+        raise Refused(
+            f"The new value of {name} is too short to sign with; it was not made current.", f"Give {SHORTEST_KEY} characters or more."
+        )
     return "long enough to sign with"
 
 

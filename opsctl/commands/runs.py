@@ -119,6 +119,8 @@ def resume(
 def _resumed(invocation: Invocation, run: Run, options: Options, **special: str | None) -> Outcome:
     if run.kind != "playbook" and options.dry_run:
         return carry_out(invocation, invocation.engine.remaining(run), options)
+    if not options.dry_run:
+        invocation.watcher.says(f"{visible(run.command)}\n{visible(invocation.place)}")
     if run.kind != "playbook":
         return invocation.engine.resume(run, options)
     if options.dry_run:

@@ -20,7 +20,7 @@ from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan, Planned
 from opsctl.engine.runner import Runner
 from opsctl.engine.watcher import Watcher
-from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refused, Unrecorded
+from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refused, Unrecorded, followed
 from opsctl.redaction import kept
 from opsctl.systems import Systems
 
@@ -192,7 +192,7 @@ class Engine:
                 what = f"{error.what} " if error and error.what != cause.what else ""
                 error = Unrecorded(
                     f"{what}The end of run {run.id}, which has changed something, can't be recorded. {cause.what}",
-                    f"{cause.next.rstrip('.')}; then: opsctl runs resume {run.id}",
+                    followed(cause.next, line=f"opsctl runs resume {run.id}"),
                 )
             return "unknown", error
         return word, error

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator
 
 from opsctl.changes.base import Change
 from opsctl.engine.ledger.rows import ENDED, Step
-from opsctl.errors import Incomplete, Interrupted, LedgerFailed, LockHeld, OpsctlError, OutcomeUnknown, Unrecorded, Waiting, WrongPlace
+from opsctl.errors import (
+    Incomplete,
+    Interrupted,
+    LedgerFailed,
+    LockHeld,
+    OpsctlError,
+    OutcomeUnknown,
+    Unrecorded,
+    Waiting,
+    WrongPlace,
+    followed,
+)
 
 STOPS_ALL = (Interrupted, LedgerFailed, LockHeld, Unrecorded, WrongPlace)
 """Errors that end the run even where the step that met them is independent; who holds a lock of it does the same work, or undoes it."""
@@ -79,13 +90,13 @@ def _sum(errors: list[tuple[Step, OpsctlError]], steps: int, resume: str) -> Ops
         return stops[0] if stops else errors[0][1]
     left = " ".join(f"Not done: {_told(step, error)}" for step, error in errors)
     on = "" if stops else " The other steps went on."
-    hints = dict.fromkeys(error.next.rstrip(".") for _, error in errors if error.next and "runs resume" not in error.next)
+    hints = dict.fromkeys(error.next for _, error in errors if error.next and "runs resume" not in error.next)
     kind: type[OpsctlError] = Incomplete
     if any(isinstance(error, OutcomeUnknown) for _, error in errors):
         kind = OutcomeUnknown
     elif all(isinstance(error, Waiting) for _, error in errors):
         kind = Waiting
-    return kind(f"{left}{on}", "; then: ".join([*hints, resume]))
+    return kind(f"{left}{on}", followed(*hints, line=resume))
 
 
 def _told(step: Step, error: OpsctlError) -> str:

@@ -34,6 +34,7 @@ from opsctl.errors import (
     SystemFailed,
     Unrecorded,
     Waiting,
+    followed,
 )
 from opsctl.errors import Moved as MovedError
 from opsctl.redaction import kept
@@ -147,7 +148,7 @@ class Runner:
         if step.state not in ("begun", "made"):
             return cause
         told = f"{step.change.target}: it was begun, and what came of it can't be recorded. {cause.what}"
-        return Unrecorded(told, f"{cause.next.rstrip('.')}; then: opsctl runs resume {self.run.id}")
+        return Unrecorded(told, followed(cause.next, line=f"opsctl runs resume {self.run.id}"))
 
     @contextmanager
     def _locked(self, step: Step) -> Iterator[Lease]:
@@ -370,11 +371,11 @@ class Runner:
         told = f"{cause.what} " if cause else ""
         sofar = "It was made, and isn't proven" if step.state == "made" else "It was begun, and its outcome is unknown"
         settle = f"opsctl runs settle {self.run.id} {step.seq} --done|--not-done --reason WHY"
-        first = f"{cause.next.rstrip('.')}; then: " if cause and isinstance(cause, CredentialsInvalid | Denied) and cause.next else ""
+        first = cause.next if isinstance(cause, CredentialsInvalid | Denied) else ""
         blind = step.change.telling == "blind"
         return OutcomeUnknown(
             f"{step.change.target}: {told}{sofar}.",
-            f"Find out, then: {settle}" if blind else f"{first}opsctl runs resume {self.run.id}",
+            f"Find out, then: {settle}" if blind else followed(first, line=f"opsctl runs resume {self.run.id}"),
         )
 
     def _heed(self, *, anew: bool = False) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opsctl.changing import statements
+from opsctl.playbook import draw
 from opsctl.playbook.schema import Condition, values
-from opsctl.shell import Comment, Either, Equal, Question, Set, Statement, Stop, Test, Variable, When
+from opsctl.shell import Comment, Either, Equal, Question, Say, Set, Statement, Stop, Test, Variable, When
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -30,12 +31,16 @@ def script(shown: Preview, known: Mapping[str, str], environment: Environment) -
 
 
 def _step(look: Look, answers: Mapping[str, str], environment: Environment) -> list[Statement]:
+    if look.kind == "look":
+        return [Say(line=f"Look at: opsctl {look.text}")]
     if look.kind == "ask":
-        return [Question(line=look.text, choices=tuple(look.step.choices) or ("done",), variable=answers[look.key])]
-    if look.error:
-        return [Stop(why=f"Step {look.number} could not be planned: {look.error.what}")]
-    if look.plan is None:
-        return [Question(line=f"Find out: opsctl {look.text}. Is it so?", choices=("yes", "no"), accepted=("yes",))]
+        choices, accepted = tuple(look.step.choices) or ("done",), tuple(look.step.expected)
+        return [Question(line=look.text, choices=choices, accepted=accepted, variable=answers[look.key])]
+    if look.kind == "verify" and look.plan is None:
+        wanted = f" ({draw.expected(look.step)})" if look.step.expect else ""
+        return [Question(line=f"Find out: opsctl {look.text}. Is it so{wanted}?", choices=("yes", "no"), accepted=("yes",))]
+    if look.error or look.plan is None:
+        return [Stop(why=f"Step {look.number} could not be planned: {look.error.what if look.error else ''}")]
     return statements(look.plan, environment)
 
 

@@ -21,7 +21,8 @@ def check(playbook: Playbook, words: Sequence[str]) -> dict[str, str]:
     for name, parameter in playbook.parameters.items():
         wanted = not parameter.required_when or _meets(parameter.required_when, known)
         if wanted and name not in known:
-            raise click.UsageError(f"{name}=VALUE is missing{_why(parameter)}. {parameter.help}".strip())
+            value = "|".join(parameter.choices) or "VALUE"
+            raise click.UsageError(f"{name}={value} is missing{_why(parameter)}. {parameter.help}".strip())
         if name in given and not wanted:
             raise click.UsageError(f"{name} counts only{_why(parameter)}; say that too, or leave {name} out.")
     return {name: known[name] for name in playbook.parameters if name in known}

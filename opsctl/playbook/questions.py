@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from opsctl.playbook.schema import Step
 
 DONE = "done"
-ENTER, OTHERWISE = "Enter = done", "s = skip, f = failed, ? = help"
-HELP = {
-    "s": "s, or s and a reason: go on without it; the reason is kept, and the run ends partly done",
-    "f": "f, or f and a reason: it failed; the run ends here, and asks again when it is resumed",
-    "Ctrl-C": "leave; the run is taken up later, by anybody, at this question",
-}
+ENTER, SKIP, OTHERWISE = "Enter = done", "s = skip", "f = failed, ? = help"
+HELP_SKIP = "s, or s and a reason: go on without it; the reason is kept, and the run ends partly done"
+HELP = (
+    "f, or f and a reason: it failed; the run ends here, and asks again when it is resumed",
+    "Ctrl-C: leave; anybody can take the run up later, at this question",
+)
 WHY = {"s": "Why is it skipped?", "f": "What failed?"}
 
 
@@ -38,8 +38,10 @@ def assumed(step: Step) -> Answer:
 
 
 def put(person: Person, question: str, step: Step, otherwise: str, says: Callable[[str], None], skippable: Callable[[], object]) -> Answer:
-    """Ask until it is answered. `skippable` raises Refused where others depend on the answer, which is then told."""
-    prompt = f"{question} [{'/'.join(step.choices) or ENTER}, {OTHERWISE}]"
+    """Ask until it is answered. `skippable` raises Refused where others depend on the answer; then no skip is offered."""
+    needed = _needed(skippable)
+    offered = ["/".join(step.choices) or ENTER, *([] if needed else [SKIP]), OTHERWISE]
+    prompt = f"{question} [{', '.join(offered)}]"
     while True:
         typed = person.text(prompt, otherwise)
         word, _, rest = typed.partition(" ")
@@ -48,14 +50,20 @@ def put(person: Person, question: str, step: Step, otherwise: str, says: Callabl
         if word == "f":
             return Answer("failed", _reason(person, "f", rest, otherwise))
         if word != "s":
-            _help(step, typed, says)
-            continue
-        try:
-            skippable()
-        except Refused as why:
-            says(f"  {why.what}")
-            continue
-        return Answer("skipped", _reason(person, "s", rest, otherwise))
+            _help(step, typed, needed, says)
+        elif needed:
+            says(f"  {needed}")
+        else:
+            return Answer("skipped", _reason(person, "s", rest, otherwise))
+
+
+def _needed(skippable: Callable[[], object]) -> str:
+    """Why a question can't be skipped, or nothing."""
+    try:
+        skippable()
+    except Refused as why:
+        return why.what
+    return ""
 
 
 def _reason(person: Person, word: str, given: str, otherwise: str) -> str:
@@ -65,10 +73,10 @@ def _reason(person: Person, word: str, given: str, otherwise: str) -> str:
     return foreign(reason)
 
 
-def _help(step: Step, typed: str, says: Callable[[str], None]) -> None:
+def _help(step: Step, typed: str, needed: str, says: Callable[[str], None]) -> None:
     """Say what can be typed, and that something else was."""
     if typed != "?":
         says(f"  {typed!r} is no answer here." if typed else "  Enter is no answer here.")
     first = f"{' or '.join(step.choices)}: your answer" if step.choices else "Enter: it is done"
-    for line in (first, *HELP.values(), *([f"Note: {step.note}"] if step.note else [])):
+    for line in (first, needed or HELP_SKIP, *HELP, *([f"Note: {step.note}"] if step.note else [])):
         says(f"  {line}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from opsctl.errors import CheckFailed, ConfigurationError, Interrupted, LedgerFailed, OpsctlError, Refused, SystemFailed
+from opsctl.errors import CheckFailed, ConfigurationError, Interrupted, LedgerFailed, OpsctlError, Refused, SystemFailed, followed
 from opsctl.playbook import conditions, lines, looking, questions
 from opsctl.playbook.detours import Detours
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, STEP_FAILED, came_about
@@ -76,7 +76,7 @@ class Walk:
             return error.next
         if isinstance(error, Interrupted) or "runs resume" in error.next or not error.next:
             return self._resume
-        return f"{error.next.rstrip('.')}; then: {self._resume}"
+        return followed(error.next, line=self._resume)
 
     def _heed(self) -> None:
         wish = self.ledger.wished(self.run.id)
@@ -119,11 +119,13 @@ class Walk:
         if answer.state == "skipped":
             self.history.record(STEP_ENDED, number, "skipped", reason=answer.text, **detail)
         elif answer.state == "failed":
-            self._fail(number, f"{question}: failed: {answer.text}.", f"Fix it, then: {self._resume}", **detail, reason=answer.text)
+            what = f"{question}{'' if question.endswith('?') else ':'} Answered as failed: {answer.text}."
+            self._fail(number, what, f"Fix it, then: {self._resume}", **detail, reason=answer.text)
         elif step.expected and answer.text not in step.expected:
             wanted = " or ".join(step.expected)
             what = f"{question} The answer is {answer.text}, and the run goes on only with {wanted}."
-            way = f"Fix it, then: {self._resume} (it asks again; without it: --skip {key} --reason WHY)"
+            first = f"{step.note} To go on with this run:" if step.note else "Fix it, then:"
+            way = f"{first} {self._resume} (it asks again; to go on without an answer, add --skip {key} --reason WHY)"
             self._fail(number, what, way, **detail, answer=answer.text)
         else:
             self.history.record(ANSWERED, number, "answered", **detail, answer=answer.text)
@@ -195,8 +197,8 @@ class Walk:
         if isinstance(error, Interrupted) and self.ledger.run(outcome.run or "").wish == "cancel":
             error.next = self._past(number)
         elif error.result in ("failed", "refused"):
-            look = error.next.rstrip(".") or f"opsctl runs show {outcome.run}"
-            error.next = f"{look}; then: {self._resume} --retry {self.playbook.key(number)} --reason WHY"
+            look = error.next or f"opsctl runs show {outcome.run}"
+            error.next = followed(look, line=f"{self._resume} --retry {self.playbook.key(number)} --reason WHY")
         return error
 
     def _past(self, number: int) -> str:
@@ -241,6 +243,8 @@ class Walk:
     def _planned(self, step: Step, parsed: Parsed) -> tuple[Any, list[str]]:
         """What a changing command would still change; our own memory of it is no proof."""
         plan = self._plan(step, parsed, lines.options(parsed, self.options), recall=False)
+        for planned in plan.changes:
+            self._told("so" if planned.state == "done" else "not so", planned.change.summary, planned.why)
         return [{"target": p.change.target, "state": p.state, "why": p.why} for p in plan.changes], looking.unmade(plan)
 
     def _judged(self, step: Step, parsed: Parsed) -> tuple[Any, list[str]]:
@@ -248,10 +252,13 @@ class Walk:
         if isinstance(seen.found, Verdict):
             for check in seen.found.checks:
                 word = {True: "so", False: "not so", None: "couldn't be asked" if check.applies else "not needed"}[check.ok]
-                self.watcher.says(f"  {word:<10} {visible(check.name)}{': ' if check.detail else ''}{visible(check.detail)}")
+                self._told(word, check.name, check.detail)
         else:
             self._show(seen.found)
         return looking.kept(seen.found), seen.wrong
+
+    def _told(self, word: str, what: str, why: str) -> None:
+        self.watcher.says(f"  {word:<10} {visible(what)}{': ' if why else ''}{visible(why)}")
 
     def _show(self, found: Any) -> None:
         """Draw what was seen, unless standard output is to be one JSON object."""

@@ -45,6 +45,12 @@ def test_wrong_words_are_usage_errors(words: list[str], wrong: str) -> None:
         parameters.check(PLAYBOOK, words)
 
 
+def test_a_missing_choice_is_named_with_what_may_be_chosen() -> None:
+    playbook = Playbook(title="t", parameters={"scope": Parameter(choices=["one", "all"], help="Whom.")}, steps=[Step(ask="q")])
+    with pytest.raises(click.UsageError, match=r"scope=one\|all is missing\. Whom\."):
+        parameters.check(playbook, [])
+
+
 def test_the_command_reads_back_as_it_was_given() -> None:
     given = {"scope": "single", "user": "a b'c"}
     words = shlex.split(parameters.command("drill", given))

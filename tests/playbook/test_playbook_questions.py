@@ -33,7 +33,7 @@ def test_enter_is_done_and_the_prompt_says_so(house: House) -> None:
     assert (outcome.result, outcome.exit_code) == ("changed", 0)
     assert here.person.asked == [  # type: ignore[attr-defined]
         "Look around [Enter = done, s = skip, f = failed, ? = help]",
-        "Is it raining? [yes/no, s = skip, f = failed, ? = help]",
+        "Is it raining? [yes/no, f = failed, ? = help]",
         "Is everybody in? [yes/no, s = skip, f = failed, ? = help]",
     ]
 
@@ -70,6 +70,28 @@ def test_a_question_that_others_depend_on_is_not_skipped(house: House) -> None:
     here = house.process("", "s why not", "no", "yes")
     assert run(here).result == "changed"
     assert "depend on its answer" in said(here)
+    assert "s, or s and a reason" not in said(here)
+
+
+def test_help_says_how_to_leave_a_question(house: House) -> None:
+    house.write(ASKS)
+    here = house.process("?", "", "no", "yes")
+    assert run(here).result == "changed"
+    assert "  Ctrl-C: leave" in said(here)
+
+
+def test_an_unexpected_answer_says_what_the_note_says_to_do(house: House) -> None:
+    house.write(ASKS.replace("    expect: yes\n", "    expect: yes\n    note: Begin anew with scope=all.\n"))
+    error = run(house.process("", "no", "no")).error
+    assert error
+    assert error.next.startswith("Begin anew with scope=all. To go on with this run: opsctl runs resume ")
+
+
+@pytest.mark.parametrize(("asked", "told"), [("Is it well?", "Is it well? Answered"), ("See to it", "See to it: Answered")])
+def test_a_failed_item_is_told_with_one_mark(house: House, asked: str, told: str) -> None:
+    choices = "\n    id: q\n    choices: [yes, no]\n    expect: yes" if asked.endswith("?") else ""
+    house.write(f"title: t\nsteps:\n  - ask: {asked}{choices}\n")
+    assert f"{told} as failed: why." in str(run(house.process("f why")).error)
 
 
 @pytest.mark.parametrize("answers", [("f nobody is here",), ("f", "nobody is here")])

@@ -79,7 +79,7 @@ def test_another_person_takes_it_up_and_answered_questions_stay_answered(house: 
     first = run(house.process(""))
     other = house.process("yes")
     outcome = resume(other, first.run or "")
-    assert other.person.asked == ["Is it raining? [yes/no, s = skip, f = failed, ? = help]"]  # type: ignore[attr-defined]
+    assert other.person.asked == ["Is it raining? [yes/no, f = failed, ? = help]"]  # type: ignore[attr-defined]
     assert outcome.steps[0]["answer"] == "done"
     assert house.world.effects == EFFECTS
 

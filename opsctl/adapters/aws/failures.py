@@ -88,7 +88,7 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
         return NotFound(f"{call}: {said}", "Check the name, the region and the environment.")
     if status >= 500 and status != TURNED_AWAY:
         return _lost(effect, call, f"failed inside AWS ({code})")
-    again = "Run it again in a minute." if status >= 500 else "Correct what AWS names, then run it again."
+    again = "Wait a minute, then run it again." if status >= 500 else "Correct what AWS names, then run it again."
     return SystemFailed(f"{call} was refused ({code}): {said}", again)
 
 
