@@ -24,17 +24,29 @@ TRUST = "Read what is in it, then: opsctl config trust"
 
 
 def only_ours(path: Path) -> None:
-    """Raise Refused when somebody other than this user and root owns the file or may write it, or may replace it in its folder."""
-    for each in (path, path.parent):
+    """Raise Refused when somebody other than this user and root owns the file or may write it, or may put another in its place.
+
+    Whoever may write a folder on the way to it can rename what is in that folder; a folder like /tmp protects what is another's in it.
+    """
+    for each in _on_the_way(path.absolute()):
         found = each.stat()
-        if found.st_uid not in (os.geteuid(), 0):
-            raise Refused(
-                f"{each} belongs to {_user(found.st_uid)}, who could change what opsctl does: nothing was run.",
-                f"chown {_user(os.geteuid())} {each}",
-            )
-        shared = each is not path and found.st_mode & stat.S_ISVTX
-        if found.st_mode & OTHERS and not shared:
+        for owner in dict.fromkeys((each.lstat().st_uid, found.st_uid)):
+            if owner not in (os.geteuid(), 0):
+                raise Refused(
+                    f"{each} belongs to {_user(owner)}, who could change what opsctl does: nothing was run.",
+                    f"chown -h {_user(os.geteuid())} {each}",
+                )
+        protects = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+        if found.st_mode & OTHERS and not protects:
             raise Refused(f"Other users may write {each}, and so change what opsctl does: nothing was run.", f"chmod go-w {each}")
+
+
+def _on_the_way(path: Path) -> Iterator[Path]:
+    """A file, every folder above it, and the same of whatever a link among them leads to."""
+    for each in (path, *path.parents):
+        yield each
+        if each.is_symlink():
+            yield from _on_the_way(each.parent / each.readlink())
 
 
 def _user(uid: int) -> str:

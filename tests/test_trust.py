@@ -159,6 +159,39 @@ def test_a_file_that_others_may_write_is_refused(place: Path, home: Path, mode: 
         config.load("prod")
 
 
+@pytest.mark.parametrize("way", ["above", "target", "hop"])
+def test_who_may_replace_the_file_is_looked_for_on_the_whole_way_to_it(place: Path, home: Path, way: str) -> None:
+    shared = place / "shared"
+    (shared / "inner").mkdir(parents=True)
+    (shared / "inner" / "prod.toml").write_text(OURS)
+    if way == "above":
+        home.rmdir()
+        home.symlink_to(shared / "inner")
+    elif way == "target":
+        (home / "prod.toml").symlink_to(Path("../../download/shared/inner/prod.toml"))
+    else:
+        (place / "own.toml").write_text(OURS)
+        (shared / "hop").symlink_to("../own.toml")
+        (home / "prod.toml").symlink_to(shared / "hop")
+    assert title("prod") == "ours"
+    shared.chmod(0o777)
+    with pytest.raises(Refused, match=r"Other users may write .*shared,") as refused:
+        config.load("prod")
+    assert Path(refused.value.next.removeprefix("chmod go-w ")).samefile(shared)
+    # As in /tmp, nobody can rename what is another's.
+    shared.chmod(0o1777)
+    assert title("prod") == "ours"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_link_of_another_user_is_refused(place: Path, home: Path) -> None:
+    (place / "own.toml").write_text(OURS)
+    (home / "prod.toml").symlink_to(place / "own.toml")
+    os.chown(home / "prod.toml", 65534, 65534, follow_symlinks=False)
+    with pytest.raises(Refused, match="belongs to"):
+        config.load("prod")
+
+
 def test_a_sandbox_that_others_may_write_reads_no_credential_of_the_user(place: Path, home: Path) -> None:
     (home / "drill.toml").write_text(SANDBOX)
     (home / "drill.toml").chmod(0o666)
