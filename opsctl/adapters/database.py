@@ -115,11 +115,17 @@ def connect_at(systems: Systems, host: str, port: int, arn: str) -> Database:
 
 
 def count_some(database: Database, table: str | None, most: int) -> int:
-    """Count a table's rows, but no further than to `most`; without a table, ask for nothing but an answer, which is 1."""
+    """Count a table's rows, but no further than to `most`; without a table, ask for nothing but an answer, which is 1.
+
+    Raises Refused where the role sees only some of the rows.
+    """
     from psycopg import sql
+
+    from opsctl.adapters.visibility import require_all_rows
 
     if table is None:
         return int(database.query("SELECT 1 AS n")[0]["n"])
+    require_all_rows(database, table)
     query = sql.SQL("SELECT count(*) AS n FROM (SELECT 1 FROM {} LIMIT %(most)s) AS first").format(sql.Identifier(table))
     return int(database.query(query, most=most)[0]["n"])
 

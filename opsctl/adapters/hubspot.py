@@ -27,6 +27,7 @@ from opsctl.adapters.hubspot_records import (
     Updated,
     contact_of,
     outcome_of,
+    require_seen,
     results_of,
 )
 from opsctl.adapters.limiter import limiter
@@ -93,7 +94,7 @@ class HubSpot(Adapter):
     def contact(self, id_or_email: str, properties: Sequence[str] = (), history: Sequence[str] = ()) -> Contact:
         """Read one contact by record id or by e-mail, the `history` of some properties too; NotFound where there is none.
 
-        For an id that was merged away it is the contact that lives on.
+        For an id that was merged away it is the contact that lives on. SystemFailed where HubSpot leaves a property out.
         """
         self.prove()
         by_email = "@" in id_or_email
@@ -103,14 +104,21 @@ class HubSpot(Adapter):
         if by_email:
             params["idProperty"] = EMAIL
         answer = self._http.call("GET", self._path(id_or_email), f"contact {id_or_email}", params=params)
-        return self._contact(answer, properties, None if by_email else id_or_email)
+        found = self._contact(answer, properties, None if by_email else id_or_email)
+        require_seen(found, properties, history)
+        return found
 
     def read(self, ids: Iterable[str], properties: Sequence[str] = ()) -> Read:
-        """Read many contacts by record id, a hundred a call; an id that is named twice is read once."""
+        """Read many contacts by record id, a hundred a call; an id that is named twice is read once.
+
+        SystemFailed where HubSpot leaves a property out.
+        """
         wanted = list(dict.fromkeys(ids))
         found: dict[str, Contact] = {}
         for some in _hundreds(wanted):
             found |= {contact.id: contact for contact in self._batch(some, properties, {})}
+        for contact in found.values():
+            require_seen(contact, properties)
         return Read({key: found[key] for key in wanted if key in found}, [key for key in wanted if key not in found])
 
     def resolve(self, emails: Iterable[str]) -> Resolved:

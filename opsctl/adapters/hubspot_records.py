@@ -44,7 +44,7 @@ NO_HISTORY: Mapping[str, list[HistoryEntry]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A record. A property that is empty is None, one that HubSpot doesn't define is left out; a history begins with the newest.
+    """A record. A property that is empty is None; a history begins with the newest.
 
     `merged_from` is the id that was asked for where that record was merged into this one.
     """
@@ -133,6 +133,25 @@ def contact_of(found: Record, wanted: Collection[str], asked: str | None = None)
     properties = {name: _kept(given[name]) for name in wanted if name in given}
     history = {name: [_entry(each) for each in entries] for name, entries in (found.properties_with_history or {}).items()}
     return Contact(key, given.get(EMAIL), properties, history or NO_HISTORY, asked if asked not in (None, key) else None)
+
+
+def require_seen(found: Contact, wanted: Collection[str], history: Collection[str] = ()) -> None:
+    """Raise SystemFailed where HubSpot left out a property, or the history of one that has a value.
+
+    It leaves out, without a word, what the portal doesn't define and what the token may not read: neither is an empty property.
+    """
+    unseen = [name for name in wanted if name not in found.properties]
+    if unseen:
+        raise SystemFailed(
+            f"HubSpot answers without the contact property {', '.join(unseen)}: the portal has none of that name, or the token may not"
+            " read it.",
+            "Correct the name in [hubspot], or give the app the property's scope.",
+        )
+    untold = [name for name in history if found.properties.get(name) and not found.history.get(name)]
+    if untold:
+        raise SystemFailed(
+            f"HubSpot answers without the history of {', '.join(untold)}, so that nobody can tell what it was before.", "Run it again."
+        )
 
 
 def _kept(value: str | None) -> str | None:

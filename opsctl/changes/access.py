@@ -109,6 +109,8 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         self._not_ours(read)
         try:
             account = read.iam.account()
+            if self.user not in account.rights:
+                raise SystemFailed(f"IAM's listing of the account's users doesn't name {self.user}.", "")
         except SystemFailed as cause:
             return self._unlisted(read, cause)
         how = self._not_the_last(read, account)
@@ -118,7 +120,8 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         """Raise Refused unless somebody else can surely put things right afterwards; how sure that is, where it is an estimate."""
         named = set(read.config.access.administrators)
         known = {name for name, rights in account.rights.items() if rights.administrator or (name in named and not rights.denied)}
-        if self.user not in known or named & {f"role/{role.name}" for role in account.roles}:
+        perhaps = self.user in known or account.rights[self.user].unread
+        if not perhaps or named & {f"role/{role.name}" for role in account.roles}:
             return ""
         unsure = []
         for name in sorted(known - {self.user}, key=lambda each: (each not in named, each)):

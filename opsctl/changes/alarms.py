@@ -146,6 +146,8 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
 
 def _of(alarm: Alarm, transition: datetime, otherwise: str) -> Finding:
     """Whether an alarm is still in the ALARM that it went into at `transition`; in any other state, `otherwise`."""
+    if alarm.updated is None:
+        return Skipped(f"CloudWatch shows no alarm {alarm.name}: it was deleted, or this login may not see it")
     if alarm.state != ALARM:
         return Done(f"{otherwise}: the alarm is {alarm.state}", alarm.updated)
     if alarm.updated != transition:

@@ -85,7 +85,10 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
             images.refuse_new_code(self.name)
             note = "; ".join(filter(None, (self._unwell(read), images.told)))
             return Pending(state.running, "tasks", note, images.unseen, images.next)
-        old = self._old(read, primary)
+        tasks = read.ecs.tasks(self.cluster, self.service)
+        old = [task for task in tasks if task.deployment != primary.id]
+        if state.rollout == "COMPLETED" and len(tasks) < state.running:
+            return Settling(f"ECS counts {state.running} running tasks, and lists {len(tasks)}")
         if state.rollout == "COMPLETED" and not old:
             if unwell := self._unwell(read):
                 return Settling(f"every task is new, and {unwell}")

@@ -181,6 +181,8 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Ask the instance where it works."""
         state = read.rds.instance(self.instance)
+        if not state.zone:
+            return Settling(f"RDS names no zone of {self.instance}; it is {state.status}")
         if state.zone != self.zone:
             return Done(f"it works in {state.zone}, no longer in {self.zone}")
         if state.status == REBOOTING:

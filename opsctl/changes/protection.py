@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending
+from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
 from opsctl.shell import Variable, joined
@@ -75,7 +75,9 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
 class Unprotect(ProtectionChange, frozen=True, kw_only=True):
     """The protection that we made is gone."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"shield:DescribeProtection", "shield:DeleteProtection"})
+    permissions: ClassVar[frozenset[str]] = frozenset(
+        {"shield:GetSubscriptionState", "shield:DescribeProtection", "shield:DeleteProtection"}
+    )
 
     @property
     def summary(self) -> str:
@@ -89,6 +91,8 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look for the protection, by its name."""
         found = read.shield.protection(self.resource)
+        if found is None and not read.shield.subscribed():
+            return Skipped("without a subscription Shield Advanced doesn't tell what it protects")
         if found is None:
             return Done("it isn't protected")
         return Pending(1, "resources") if found.name == self.name else Moved(self._of_others(found.name))

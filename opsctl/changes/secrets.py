@@ -253,6 +253,11 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         state = self._state(read)
         now = next((v.id for v in state.versions.values() if self.stage in v.stages), None)
         if now == self.after:
+            if not state.versions:
+                raise SystemFailed(
+                    f"Secrets Manager lists no version of {self.name} at all, though {self.stage} was on {self.before}.",
+                    f"aws secretsmanager list-secret-version-ids --include-deprecated --secret-id {shlex.quote(self.id)}",
+                )
             if behind := self._behind(state):
                 return behind
             left = (state.changed + timedelta(seconds=self.cache) - read.now()).total_seconds()

@@ -10,6 +10,7 @@ from opsctl.adapters.aws.snapshots import HOLD, NAME, OURS, STEP, Kind, Snapshot
 from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.states import SNAPSHOT
+from opsctl.errors import SystemFailed
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -147,8 +148,10 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         """Count the newer ones of ours anew: what somebody else deleted meanwhile may have made this one precious."""
         found = read.snapshots.all(self.of)
         mine = next((s for s in found if s.id == self.id and s.kind == self.of_kind), None)
+        if mine is None and read.snapshots.find(self.id, self.of_kind):
+            raise SystemFailed(f"RDS has the snapshot {self.id}, and doesn't list it among those of {self.of}.", "Run it again soon.")
         if mine is None:
-            return Done(f"{self.id} is gone")
+            return Done(f"{self.id} is gone: RDS knows no snapshot of that name")
         if mine.held is not None:
             return Done(f"kept: it is held{': ' if mine.held else ''}{mine.held}")
         if mine.status == "deleting":

@@ -102,6 +102,9 @@ def list_(systems: Systems, of: str | None, everything: bool) -> list[dict[str, 
     if of:
         source_of(systems, of)
     found = systems.snapshots.all(of or (None if everything else configured(systems)))
+    if not found and not everything:
+        # RDS answers the same for a name that it doesn't know.
+        source_of(systems, of)
     now = systems.now()
     return [_row(snapshot, now) for snapshot in found if everything or snapshot.manual]
 

@@ -9,7 +9,7 @@ from portal import Portal, contact_id
 
 from opsctl.adapters.answers import convert
 from opsctl.adapters.hubspot import HubSpot
-from opsctl.adapters.hubspot_records import Batch, Outcome, outcome_of, results_of
+from opsctl.adapters.hubspot_records import Batch, Contact, Outcome, outcome_of, require_seen, results_of
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, WrongPlace
 from opsctl.redaction import vault
 from opsctl.sandbox.hubspot import PORTAL
@@ -58,11 +58,20 @@ def test_any_email_reaches_its_own_contact(portal, reading, email):
     assert portal.calls[-1].query["idProperty"] == "email"
 
 
-def test_an_empty_property_is_none_and_an_undefined_one_is_left_out(portal, reading):
+def test_an_empty_property_is_none_and_an_undefined_one_is_an_error(portal, reading):
     portal.contacts.write(FIRST, {"download_token": ""})
-    found = reading.contact(FIRST, ["download_token", "shoe_size"]).properties
-    assert found["download_token"] is None
-    assert "shoe_size" not in found
+    assert reading.contact(FIRST, ["download_token"]).properties["download_token"] is None
+    with pytest.raises(SystemFailed, match="without the contact property shoe_size"):
+        reading.contact(FIRST, ["download_token", "shoe_size"])
+    with pytest.raises(SystemFailed, match="without the contact property shoe_size"):
+        reading.read([FIRST], ["shoe_size"])
+
+
+def test_a_value_without_the_history_that_was_asked_for_is_an_error():
+    found = Contact("1", None, {"token": "t", "empty": None}, {"empty": []})
+    require_seen(found, ["token", "empty"], ["empty"])
+    with pytest.raises(SystemFailed, match="without the history of token"):
+        require_seen(found, ["token"], ["token"])
 
 
 def test_a_history_begins_with_the_newest_and_tells_who_wrote(reading, writing):

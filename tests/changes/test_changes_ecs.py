@@ -118,8 +118,8 @@ def test_an_image_that_is_gone_stops_it() -> None:
 def rolled(rollout: str, running: int = 2, *others: Deployment) -> Any:
     new = Deployment("n", "PRIMARY", rollout, "", AT + timedelta(hours=2), AT, 2, running, 0)
     state = ServiceState("c", "s", 2, 2, 0, "family:1", [new, *others], [])
-    task = Task("1", AT, AT, "n", "RUNNING", ())
-    return SimpleNamespace(ecs=SimpleNamespace(service=lambda *_: state, tasks=lambda *_, **__: [task]))
+    tasks = [Task(id, AT, AT, "n", "RUNNING", ()) for id in "12"]
+    return SimpleNamespace(ecs=SimpleNamespace(service=lambda *_: state, tasks=lambda *_, **__: tasks))
 
 
 def test_a_service_behind_a_classic_load_balancer_is_proven_by_its_counts() -> None:

@@ -29,7 +29,7 @@ RESERVED = re.compile(
 ENVIRONMENT_BYTES = 4096
 """What the names and values of all variables may take together."""
 
-Status = Literal["Successful", "InProgress", "Failed"]
+Status = Literal["Successful", "InProgress", "Failed", "untold"]
 
 OWN = frozenset(
     {
@@ -151,15 +151,17 @@ class Functions(Adapter):
                 f"The variables of {name} can't be read ({error.get('ErrorCode', 'no reason given')}), so none may be written.",
                 "Ask for kms:Decrypt on the function's key.",
             )
+        if "CodeSha256" not in found:
+            raise SystemFailed(f"Lambda answers without CodeSha256 of {name}, {version}: its code can't be compared.", "Run it again.")
         state = FunctionState(
             name=found["FunctionName"],
             version=found.get("Version", version),
             revision=found.get("RevisionId", ""),
-            status=found.get("LastUpdateStatus", "Successful"),
+            status=found.get("LastUpdateStatus", "untold" if version == LATEST else "Successful"),
             reason=found.get("LastUpdateStatusReason", ""),
             modified=datetime.fromisoformat(found["LastModified"]).astimezone(UTC),
             description=found.get("Description", ""),
-            code=found.get("CodeSha256", ""),
+            code=found["CodeSha256"],
             variables=Variables(environment.get("Variables", {})),
             settings=_settings(sent.raw),
         )

@@ -57,7 +57,7 @@ class Credentials(Struct, frozen=True):
 
 
 class Rights(Struct, frozen=True):
-    """What a user's policies say, by name; `PowerUserAccess (group operators)` comes by way of a group.
+    """What a user's policies say, by name, an empty document where nobody can read it; `X (group operators)` comes by way of a group.
 
     `boundary` is the permissions boundary, beyond which they give nothing; an empty one is one that couldn't be read.
     """
@@ -70,6 +70,11 @@ class Rights(Struct, frozen=True):
     def denied(self) -> bool:
         """Whether everything is denied, as after `access revoke`."""
         return policies.denies_all(self.documents.values())
+
+    @property
+    def unread(self) -> list[str]:
+        """The policies, and groups, that IAM's listing names without what they say: they may give any right."""
+        return sorted(name for name, document in self.documents.items() if not document)
 
     @property
     def administrator(self) -> bool:
@@ -276,7 +281,7 @@ def _may_assume(rights: Rights, role: Role) -> bool:
 def _rights(user: dict[str, Any], groups: dict[str, dict[str, Any]], managed: dict[str, Document]) -> Rights:
     found = _held(user, "UserPolicyList", managed)
     for name in user.get("GroupList", []):
-        held = _held(groups[name], "GroupPolicyList", managed) if name in groups else {}
+        held = _held(groups[name], "GroupPolicyList", managed) if name in groups else {"its policies": {}}
         found |= {f"{policy} (group {name})": document for policy, document in held.items()}
     bound = (user.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
     return Rights(user["Arn"], found, managed.get(bound, {}) if bound else None)

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
+from opsctl.errors import SystemFailed
 
 AT_ONCE = 10
 """Messages of one call (SQS API reference, ReceiveMessage and DeleteMessageBatch)."""
@@ -41,8 +42,10 @@ class Sqs(Adapter):
         """A queue's attributes; NotFound when there is no such queue. No message is received for it."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
         url = self._url(queue, region)
-        found = self._aws.call("sqs", "get_queue_attributes", region=region, QueueUrl=url, AttributeNames=names)["Attributes"]
-        return Depth(*(int(found.get(name, 0)) for name in names))
+        found = self._aws.call("sqs", "get_queue_attributes", region=region, QueueUrl=url, AttributeNames=names).get("Attributes", {})
+        if missing := [name for name in names if name not in found]:
+            raise SystemFailed(f"SQS answers without {', '.join(missing)} of the queue {queue}.", "Run it again.")
+        return Depth(*(int(found[name]) for name in names))
 
     @writes
     def receive(self, queue: str, region: str | None = None, *, seconds: int, wait: int = 0) -> list[Message]:

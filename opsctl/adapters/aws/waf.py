@@ -197,7 +197,10 @@ class Waf(Adapter):
 
     def _acl(self, name: str, place: Place) -> tuple[dict[str, Any], Sent]:
         found = self._named(place, "list_web_acls", "WebACLs", name, "web ACL")
-        return self._whole(place, "get_web_acl", name, found)
+        answer, sent = self._whole(place, "get_web_acl", name, found)
+        if "Rules" not in answer["WebACL"] and answer["WebACL"].get("Capacity"):
+            raise SystemFailed(f"WAF says that the rules of the web ACL {name} use WCU, and names none of them.", "Run it again.")
+        return answer, sent
 
     def _set(self, name: str, place: Place) -> tuple[dict[str, Any], Sent]:
         found = self._named(place, "list_ip_sets", "IPSets", name, "address set")
