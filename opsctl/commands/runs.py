@@ -120,7 +120,8 @@ def _resumed(invocation: Invocation, run: Run, options: Options, **special: str 
     if run.kind != "playbook" and options.dry_run:
         return carry_out(invocation, invocation.engine.remaining(run), options)
     if not options.dry_run:
-        invocation.watcher.says(f"{visible(run.command)}\n{visible(invocation.place)}")
+        _ = invocation.environment
+        invocation.watcher.says("\n".join(visible(line) for line in (run.command, invocation.place) if line))
     if run.kind != "playbook":
         return invocation.engine.resume(run, options)
     if options.dry_run:

@@ -37,11 +37,19 @@ def _step(look: Look, answers: Mapping[str, str], environment: Environment) -> l
         choices, accepted = tuple(look.step.choices) or ("done",), tuple(look.step.expected)
         return [Question(line=look.text, choices=choices, accepted=accepted, variable=answers[look.key])]
     if look.kind == "verify" and look.plan is None:
-        wanted = f" ({draw.expected(look.step)})" if look.step.expect else ""
-        return [Question(line=f"Find out: opsctl {look.text}. Is it so{wanted}?", choices=("yes", "no"), accepted=("yes",))]
+        return [Question(line=_proof(look), choices=("yes", "no"), accepted=("yes",))]
     if look.error or look.plan is None:
         return [Stop(why=f"Step {look.number} could not be planned: {look.error.what if look.error else ''}")]
-    return statements(look.plan, environment)
+    made = [f"Already so: {p.change.summary}{': ' if p.why else ''}{p.why}" for p in look.plan.changes if p not in look.plan.pending]
+    return [*[Say(line=line) for line in made], *statements(look.plan, environment)]
+
+
+def _proof(look: Look) -> str:
+    """What a person finds out in place of a verify; a changing command is only to be shown."""
+    if look.changing:
+        return f"Find out: opsctl {look.text} -n. Does it find nothing left to change?"
+    wanted = f" ({draw.expected(look.step)})" if look.step.expect else ""
+    return f"Find out: opsctl {look.text}. Is it so{wanted}?"
 
 
 def _test(look: Look, known: Mapping[str, str], answers: Mapping[str, str]) -> Test:

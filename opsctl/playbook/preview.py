@@ -27,7 +27,7 @@ class Look(Struct, kw_only=True):
 
     `holds` is None while its `when` depends on an unanswered question. `bound` names the step whose outcome will bind it. `plan` is a
     run's; `error` is why it can't be planned or looked at, or the guard that stands against it. Of a verify, `wrong` is what isn't so now,
-    and `unasked` why a dry run doesn't ask.
+    `unasked` why a dry run doesn't ask, and `changing` says that its command, typed as it stands, would change something.
     """
 
     number: int
@@ -41,6 +41,7 @@ class Look(Struct, kw_only=True):
     looked: bool = False
     wrong: list[str] = []
     unasked: str = ""
+    changing: bool = False
 
     @property
     def state(self) -> str:
@@ -135,7 +136,7 @@ def _plan(invocation: Invocation, found: Look, earlier: Mapping[str, Look], para
     """Plan what would be performed; of the rest, a dry run looks at what can be looked at without an effect."""
     try:
         parsed = lines.parse(found.step, parameters)
-        found.text = parsed.text
+        found.text, found.changing = parsed.text, lines.changing(parsed)
         if found.kind == "run" or lines.performed(parsed):
             found.plan = _planned(invocation.engine, found, parsed, earlier, options, recall=found.kind == "run")
             invocation.engine.guard(found.plan, lines.options(parsed, options))

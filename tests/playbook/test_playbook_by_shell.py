@@ -37,6 +37,18 @@ def test_a_proof_asks_for_what_it_expects_and_a_no_ends_the_script(house: House)
     assert "|| stop" in stop
 
 
+def test_a_proof_by_a_changing_command_asks_for_its_dry_run(house: House) -> None:
+    found = script(house, "  - verify: put door shut\n")
+    assert found[1] == "question 'Find out: opsctl put door shut --times 1 -n. Does it find nothing left to change?' yes no"
+    assert "|| stop" in found[2]
+
+
+def test_what_is_already_so_is_said(house: House) -> None:
+    house.world.write("door", "shut")
+    found = script(house, "  - run: put door shut\n")
+    assert found[1:] == ["say 'Already so: put door=shut: it is there'"]
+
+
 def test_a_proof_that_cannot_be_asked_now_is_asked_when_the_script_reaches_it(house: House) -> None:
     house.world.blind = True
     assert script(house, "  - verify: rows\n    expect: {count: 1}\n")[1].startswith("question 'Find out: opsctl rows.")

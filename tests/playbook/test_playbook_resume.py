@@ -3,8 +3,9 @@ from typing import Any
 import msgspec
 import pytest
 from playbook_world import YES, House, Killed, Put
-from test_playbook_runner import DRILL, run, states
+from test_playbook_runner import DRILL, run, said, states
 
+from opsctl.commands import runs
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError, LockHeld, PlanStale, Refused, SystemFailed
@@ -82,6 +83,14 @@ def test_another_person_takes_it_up_and_answered_questions_stay_answered(house: 
     assert other.person.asked == ["Is it raining? [yes/no, f = failed, ? = help]"]  # type: ignore[attr-defined]
     assert outcome.steps[0]["answer"] == "done"
     assert house.world.effects == EFFECTS
+
+
+def test_who_takes_it_up_sees_first_what_it_is_and_where(house: House) -> None:
+    house.write(DRILL)
+    run_id = run(house.process("")).run or ""
+    here = house.process("yes")
+    runs._resumed(here, here.ledger.run(run_id), YES, skip=None, retry=None, jump=None)
+    assert said(here).startswith("playbook run drill scope=all\nin test, configured by ")
 
 
 def test_a_finished_run_is_not_run_again(house: House) -> None:
