@@ -119,13 +119,20 @@ class TakeLease(Change, frozen=True, kw_only=True):
             [f"{answer.status}{f' {answer.reason}' if answer.reason else ''}: {found.why}", *lines[-1:], *filter(None, [missing]), held]
         )
         if answer.status != self.expect:
-            raise CheckFailed(f"The lease endpoint answered {said}. Expected was {self.expect}.", found.next)
+            raise CheckFailed(f"The lease endpoint answered {said}. Expected was {self.expect}.", self.way(answer, found))
         if doubt := self.unproven(answer, coded=given is not None, missing=missing):
             raise CheckFailed(f"The lease endpoint answered {said}. That proves nothing: {doubt}.", found.next)
         earlier = seen(write, self.contact, began - RECENT, began)
-        why = f"{said}. Next: {found.next}"
+        # Who is to be refused and is refused needs nothing more; the cause's command would let them in again.
+        why = said if self.expect == 403 else f"{said}. Next: {found.next}"
         log = lines or [missing]
         return {"status": answer.status, "reason": answer.reason, "why": why, "log": log, "earlier": earlier, "contact": held}
+
+    def way(self, answer: LeaseAnswer, found: Cause) -> str:
+        """What to type after another answer than the expected one."""
+        if self.expect == 403 and answer.status == 200:
+            return f"opsctl downloads disable {self.contact} (or for the pairing code alone: opsctl pairing revoke {self.contact})"
+        return found.next
 
     def unproven(self, answer: LeaseAnswer, *, coded: bool, missing: str) -> str:
         """Why the expected 403 doesn't show that the code is refused; nothing where it does. `coded`: there was a code to ask with."""

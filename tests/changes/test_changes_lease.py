@@ -129,6 +129,18 @@ def test_a_refusal_is_proven_by_the_function_and_its_line(answer: LeaseAnswer, c
     assert bool(found) == bool(said)
 
 
+@pytest.mark.parametrize(
+    ("expect", "answer", "way"),
+    [
+        (403, LeaseAnswer(200), "opsctl downloads disable 7 (or for the pairing code alone: opsctl pairing revoke 7)"),
+        (403, LeaseAnswer(502), "opsctl secrets verify hubspot-token"),
+        (200, LeaseAnswer(403, "disabled"), "opsctl downloads enable 7"),
+    ],
+)
+def test_another_answer_than_expected_names_the_command_that_mends_it(expect: int, answer: LeaseAnswer, way: str) -> None:
+    assert TakeLease(contact="7", expect=expect).way(answer, cause(answer, "7")) == way
+
+
 def test_a_log_that_may_not_be_read_is_said() -> None:
     def refuse(*_: Any) -> Any:
         raise Denied("logs:FilterLogEvents is missing.")

@@ -26,7 +26,7 @@ def test_disabled_is_proven_by_403_and_the_denied_line(world: World) -> None:
     shown = told(world, "lease", "verify", ONE, "--expect", "403", "-y")["changes"][0]
     assert shown["why"].startswith("403 disabled")
     assert "lease_denied" in shown["evidence"]["log"][0]
-    assert f"opsctl downloads enable {ONE}" in shown["why"]
+    assert "Next:" not in shown["why"], "who is to be refused isn't to be let in again"
     done = world.opsctl("lease", "verify", ONE, "-y")
     assert "403 disabled" in refusal(done, 1)
     assert f"opsctl downloads enable {ONE}" in done.err
