@@ -109,7 +109,7 @@ def pages(*counts: int) -> Iterator[Page]:
 
 def test_a_watched_page_is_drawn_over_the_last_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((80, 10)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((80, 10)))
     Screen("table").show(Watch(pages(2, 50)))
     first, second = capsys.readouterr().out.split("\x1b[H")[-2:]
     assert "more lines" not in first
