@@ -125,7 +125,8 @@ class Redis(Adapter):
             if old:
                 bounds[0] = ANY_AGE
         if silent and not old:
-            raise SystemFailed(f"{_said(silent)} The other primaries hold no session that began before the cutoff.", silent[0].next)
+            rest = "The other primaries hold no session that began before the cutoff."
+            raise SystemFailed(_said(silent, "" if len(silent) == len(self._primaries) else rest), silent[0].next)
         keys, elsewhere = (0, ()) if silent else self._around(met)
         return Counted(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
 
@@ -162,9 +163,13 @@ class Redis(Adapter):
         while (found := self._next(steps, done)) is not None:
             done += found.old
             beat(done, total, "keys")
+        if silent and len(silent) == len(self._primaries) and not done:
+            unsure = next((each for each in silent if isinstance(each, OutcomeUnknown)), None)
+            raise (OutcomeUnknown if unsure else SystemFailed)(_said(silent), (unsure or silent[0]).next)
         if silent:
             # A cluster's primaries have nothing to do with one another: the others' keys are gone.
-            raise PartlyMade(f"{_said(silent)} The keys of the other primaries are gone.", silent[0].next, parts=())
+            rest = "Some keys of these are gone." if len(silent) == len(self._primaries) else "The keys of the other primaries are gone."
+            raise PartlyMade(_said(silent, rest), silent[0].next, parts=())
         return done
 
     def _next(self, steps: Iterator[Step], done: int) -> Step | None:
@@ -319,8 +324,8 @@ class Redis(Adapter):
             raise _translated(cause, effect, where or "{}:{}".format(*self._where)) from cause
 
 
-def _said(silent: Sequence[OpsctlError]) -> str:
-    return " ".join(each.what for each in silent)
+def _said(silent: Sequence[OpsctlError], rest: str = "") -> str:
+    return " ".join(filter(None, [*(each.what for each in silent), rest]))
 
 
 def _place(client: redis.Redis) -> str:

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 from opsctl.adapters.redis import Redis
 from opsctl.adapters.redis_keys import disjoint, lua_pattern
 from opsctl.adapters.redis_wall import ReadingConnection, ReadingTlsConnection
-from opsctl.errors import CredentialsInvalid, Denied, Interrupted, OutcomeUnknown, ReadOnly, SystemFailed, Unreachable, WrongPlace
+from opsctl.errors import (
+    CredentialsInvalid,
+    Denied,
+    Interrupted,
+    OutcomeUnknown,
+    PartlyMade,
+    ReadOnly,
+    SystemFailed,
+    Unreachable,
+    WrongPlace,
+)
 from opsctl.redaction import Secret
 from opsctl.sandbox import binaries, processes, world_file
 
@@ -380,7 +390,8 @@ def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch):
 @contextmanager
 def two_primaries():
     """A cluster of two nodes without replicas, half the slots each: their ports and their processes."""
-    options = ("--cluster-enabled", "yes")
+    # No failover is tried, and a node serves its own slots whatever the others do: as ElastiCache has it.
+    options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "600000")
     buses = [("--cluster-port", str(world_file.free_port())) for _ in range(2)]
     with own_server(*options, *buses[0]) as (one, first), own_server(*options, *buses[1]) as (other, second):
         nodes = [sdk.Redis(port=one), sdk.Redis(port=other)]
@@ -405,6 +416,29 @@ def test_every_primary_of_a_cluster_is_gone_through():
         writing = Redis("127.0.0.1", other, password=None, tls=False, writing=True)
         assert writing.unlink(["session:*"], ["session:1?"], moment, LIFETIME, no_beat) == 190
         assert sum(node.dbsize() for node in nodes) == 10
+
+
+def test_a_primary_that_is_dead_keeps_the_keys_of_no_other():
+    with two_primaries() as ((one, other), (first, second)):
+        for number in range(200):
+            sdk.RedisCluster(host="127.0.0.1", port=one).set(f"session:{number}", "")
+        second.kill()
+        second.wait()
+        writing = Redis("127.0.0.1", one, password=None, tls=False, writing=True)
+        moment = writing.server_time_ms() + 1
+        counted = writing.count(["session:*"], [], moment, LIFETIME)
+        assert counted.old
+        assert f"127.0.0.1:{other}" in counted.silent[0]
+        with pytest.raises(PartlyMade, match=f"127.0.0.1:{other} can't be reached.* The keys of the other primaries are gone"):
+            writing.unlink(["session:*"], [], moment, LIFETIME, no_beat)
+        assert sdk.Redis(port=one).dbsize() == 0
+        with pytest.raises(SystemFailed, match=f"127.0.0.1:{other} can't be reached.* The other primaries hold no session"):
+            writing.count(["session:*"], [], moment, LIFETIME)
+        first.kill()
+        first.wait()
+        with pytest.raises((SystemFailed, OutcomeUnknown)) as none:
+            writing.unlink(["session:*"], [], moment, LIFETIME, no_beat)
+        assert "gone" not in none.value.what.replace("Some keys may be gone", ""), "nobody says so of a primary that was never reached"
 
 
 def test_every_primary_of_a_cluster_tells_of_itself():
