@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
+AGAIN = "opsctl database kill-long-running"
 LOOK = 0.1
 """Seconds between two looks at whether the queries have ended."""
 
@@ -44,9 +45,10 @@ class LongQuery(Struct, frozen=True, kw_only=True):
 class EndQueries(Change, frozen=True, kw_only=True):
     """None of `queries` runs on the instance any more; `grace` seconds after the cancel their connections are ended.
 
-    `older_than` says in words which ones they were found by; `unasked` why this instance couldn't be asked.
+    `older_than` says in words which ones they were found by; `unasked` why this instance couldn't be asked, `unseen` that it never can be.
     """
 
+    independent: ClassVar[bool] = True
     under_way: ClassVar[float] = 0
     permissions: ClassVar[frozenset[str]] = frozenset(
         {"secretsmanager:GetSecretValue", "rds:DescribeDBClusters", "rds:DescribeDBInstances"}
@@ -61,6 +63,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
     grace: int
     spared: tuple[str, ...] = ()
     unasked: str = ""
+    unseen: str = ""
 
     @property
     def target(self) -> str:
@@ -77,9 +80,12 @@ class EndQueries(Change, frozen=True, kw_only=True):
         return {str(query.pid): query.told for query in self.queries} or None, None
 
     def check(self, read: Systems) -> Finding:
-        """See which of them still run."""
+        """See which of them still run; raises SystemFailed where the instance couldn't be asked which ones do."""
+        if self.unseen:
+            return Skipped(self.unseen)
         if self.unasked:
-            return Skipped(self.unasked)
+            read.backends.left(self.instance, ())
+            return Skipped(f"it answers again, and nobody has looked for queries on it: {AGAIN}")
         spared = f"; spared: {'; '.join(self.spared)}" if self.spared else ""
         if not self.queries:
             return Done(f"no query runs longer than {self.older_than}{spared}")
@@ -129,6 +135,7 @@ class EndBlockers(Change, frozen=True, kw_only=True):
     They are only named unless they are `asked` for: what they began is rolled back. `kept` says why others are not ended.
     """
 
+    independent: ClassVar[bool] = True
     permissions: ClassVar[frozenset[str]] = EndQueries.permissions
     width: ClassVar[int] = 4
     poll: ClassVar[float] = 0.5

@@ -365,10 +365,10 @@ def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta,
         raise next(answer.why for answer in answers if answer.why)
     found = {answer.instance.id: answer.found for answer in answers if answer.found is not None}
     unasked = {answer.instance.id: f"it can't be asked: {answer.why.what}" for answer in answers if answer.why}
-    unasked |= {instance.id: UNSEEN for instance in systems.backends.unseen}
+    unseen = {instance.id: UNSEEN for instance in systems.backends.unseen}
     for instance, running in found.items():
         yield from _blockers(instance, running, asked=blockers)
-    for instance in [*found, *unasked]:
+    for instance in [*found, *unasked, *unseen]:
         old = [each for each in found.get(instance, []) if each.active and each.seconds >= older_than.total_seconds()]
         yield EndQueries(
             instance=instance,
@@ -377,6 +377,7 @@ def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta,
             queries=tuple(_pinned(each) for each in old if not each.spared),
             spared=tuple(f"{each.pid} ({each.spared})" for each in old if each.spared),
             unasked=unasked.get(instance, ""),
+            unseen=unseen.get(instance, ""),
         )
 
 
