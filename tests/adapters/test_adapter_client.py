@@ -369,7 +369,7 @@ echo '{{"ServerURL":"ghcr.io","Username":"hh-partner","Secret":"ghp_verysecret"}
     given = (tmp_path / "env").read_text()
     assert f"HH_CONFIG={tmp_path}/etc/hh/config.json" in given
     assert "NEW_EDGE" not in given
-    assert vault.redact("ghp_verysecret") == "[secret]"
+    assert vault.hide("ghp_verysecret") == "[secret]"
 
 
 @pytest.mark.parametrize(

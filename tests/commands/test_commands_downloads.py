@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def test_show_tells_who_decided_and_never_the_token(world: World) -> None:
     done = world.opsctl("-o", "json", "downloads", "show", "CONTACT1@example.com", check=0)
     shown = done.json
     assert (shown["contact"], shown["email"], shown["download_enabled"], shown["by"]) == (ONE, "contact1@example.com", "true", "IMPORT")
-    assert len(shown["token"]) == 12
+    assert re.fullmatch(r"[0-9a-f]{6}-[0-9a-f]{12}", shown["token"]), "a key's id, and a fingerprint by that key"
     assert world.contact(ONE)["download_token"] not in done.out
     assert told(world, "downloads", "show", DISABLED)["token"] == "none"
 
