@@ -15,7 +15,7 @@ from opsctl.adapters.redis_keys import searches
 from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
 from opsctl.changes.deletion import Emptying, begin
-from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, PartlyMade, Refused, SystemFailed, Throttled, Unreachable
+from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, PartlyMade, Refused, SystemFailed, Throttled, Unreachable, Untrusted
 from opsctl.shell import Each, File, Put, Variable
 
 if TYPE_CHECKING:
@@ -253,12 +253,17 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
 
     def _look(self, read: Systems) -> Finding:
         """Read the API's own marks, where configuration says where they are."""
-        marks = read.api.revoked_since(self._marks())
+        note = ""
+        try:
+            marks = read.api.revoked_since(self._marks())
+        except (Unreachable, Untrusted, CredentialsInvalid, Denied) as failed:
+            # The marks are in Redis. Where nobody can read them the API can still be told, once more.
+            marks, note = [None], f"whether it refuses them already can't be seen: {failed.what.rstrip('.')}"
         if all(mark is not None and mark >= self.cutoff for mark in marks):
             return Done("the API has refused them since", min(mark for mark in marks if mark))
         if not read.api.can_authorise():
             return Skipped("the API's administrator token was signed with a key since rotated, and nobody is here to give a new one")
-        return Pending(len(self.users or ()), "users")
+        return Pending(len(self.users or ()), "users", note)
 
     def _marks(self) -> list[str]:
         return ["all"] if self.users is None else [f"user:{user}" for user in self.users]

@@ -112,7 +112,8 @@ def resume(
         who = engine.operator
         detours = Detours(history, reason, who).asked(skip, retry, jump)
         if run.result and len(history.ended) == len(loaded.playbook.steps) and not detours:
-            return outcome.told(engine.ledger, run, history, outcome.result(engine.ledger, run, history, None), None)
+            came = outcome.told(engine.ledger, run, history, outcome.result(engine.ledger, run, history, None), None)
+            return _left(invocation, run, came)
         engine.ledger.reopen(run.id, {"operator": who, "caller": engine.read.caller.arn})
         for what, detail in detours:
             history.keep(what, detail)
@@ -151,7 +152,13 @@ def _through(invocation: Invocation, run: Run, history: History, options: Option
         error = caught
     word = outcome.result(engine.ledger, run, history, error)
     word, error = engine.close(run, word, error, touched=outcome.touched(engine.ledger, run))
-    came = outcome.told(engine.ledger, run, history, word, error)
+    return _left(invocation, run, outcome.told(engine.ledger, run, history, word, error))
+
+
+def _left(invocation: Invocation, run: Run, came: PlaybookOutcome) -> PlaybookOutcome:
+    """The outcome, once what was left out is said; of a run that has come to its end, also how to do it later."""
     for left in came.left:
         invocation.watcher.says(f"  not done: {visible(left)}")
+    if came.left and not came.error:
+        invocation.watcher.says(f"  to do one of these after all: opsctl runs resume {run.id} --retry STEP --reason WHY")
     return came

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from opsctl.changes.base import Done, Pending
 from opsctl.changes.sessions import RevokeTokens
-from opsctl.errors import Denied, Interrupted, OpsctlError, PartlyMade, SystemFailed
+from opsctl.errors import CredentialsInvalid, Denied, Interrupted, OpsctlError, PartlyMade, SystemFailed, Unreachable, Untrusted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USERS = tuple(map(str, range(40)))
@@ -49,3 +50,31 @@ def test_a_user_whom_the_api_refuses_keeps_no_other() -> None:
 def test_what_is_about_no_single_user_ends_it(error: OpsctlError) -> None:
     with pytest.raises(type(error)):
         revoke(Write({"0": error}))
+
+
+def marked(since: Any) -> Any:
+    """Systems whose API keeps marks in a Redis that answers `since` or fails with it."""
+
+    def revoked_since(whos: list[str]) -> list[Any]:
+        if isinstance(since, OpsctlError):
+            raise since
+        return [since] * len(whos)
+
+    return SimpleNamespace(api=SimpleNamespace(revoked_since=revoked_since, can_authorise=lambda: True))
+
+
+@pytest.mark.parametrize("error", [Unreachable("no Redis."), Untrusted("no Redis."), CredentialsInvalid("no Redis."), Denied("no Redis.")])
+@pytest.mark.parametrize("users", [None, ("7",)])
+def test_marks_that_nobody_can_read_keep_nobody_from_telling_the_api(error: OpsctlError, users: tuple[str, ...] | None) -> None:
+    found = RevokeTokens(users=users, cutoff=NOW).check(marked(error))
+    assert isinstance(found, Pending)
+    assert found.note == "whether it refuses them already can't be seen: no Redis"
+
+
+def test_marks_that_mean_nothing_are_no_obstacle_to_get_round() -> None:
+    with pytest.raises(SystemFailed):
+        RevokeTokens(users=None, cutoff=NOW).check(marked(SystemFailed("not epoch milliseconds")))
+
+
+def test_a_mark_since_the_cutoff_is_the_proof() -> None:
+    assert isinstance(RevokeTokens(users=None, cutoff=NOW).check(marked(NOW)), Done)

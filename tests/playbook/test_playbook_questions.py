@@ -65,6 +65,17 @@ def test_a_skipped_item_keeps_its_reason_and_the_run_ends_partly_done(house: Hou
     assert "not done: look (Look around): skipped, the lamp is broken" in said(here)
 
 
+def test_a_skipped_item_is_named_again_when_the_run_is_taken_up_and_can_be_done_later(house: House) -> None:
+    house.write(ASKS)
+    first = run(house.process("s no lamp", "no", "yes"))
+    again = house.process()
+    assert resume(again, first.run or "").exit_code == 1
+    assert "not done: look (Look around): skipped, no lamp" in said(again)
+    assert f"opsctl runs resume {first.run} --retry STEP --reason WHY" in said(again)
+    later = house.process("")
+    assert resume(later, first.run or "", retry="look").exit_code == 0
+
+
 def test_a_question_that_others_depend_on_is_not_skipped(house: House) -> None:
     house.write(ASKS)
     here = house.process("", "s why not", "no", "yes")
