@@ -53,6 +53,8 @@ class OpsctlError(Exception):
     result: ClassVar[str] = "failed"
     place: str = ""
     """The environment and its file, where the error met one; `cli` fills it in."""
+    bars: bool = False
+    """Whether no other step of the run may be made either, also where the kind of the step is independent: what a guard raises."""
 
     def __init__(self, what: str, next: str = "") -> None:
         super().__init__(what)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
-from opsctl.errors import NotFound, Refused, SystemFailed
+from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.shell import Equal, Must, Variable
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def denial(*, compromised: bool) -> dict[str, Any]:
 class UserChange(Change, frozen=True, kw_only=True):
     """A change to one IAM user. It is waited for, since IAM is consistent only in the end; making it twice does nothing more."""
 
+    independent: ClassVar[bool] = True
     poll: ClassVar[float] = 1
     timeout: ClassVar[float] = 120
 
@@ -94,18 +95,29 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         return words[not self.denied], words[self.denied]
 
     def check(self, read: Systems) -> Finding:
-        """Read the policy of that name."""
+        """Read the policy of that name. What keeps it from being judged, or forbids it, bars the other changes of the user too."""
+        try:
+            return self._look(read)
+        except OpsctlError as error:
+            error.bars = self.denied
+            raise
+
+    def _look(self, read: Systems) -> Finding:
         now = read.iam.inline(self.user, POLICY)
         ours, stronger = denial(compromised=self.compromised), denial(compromised=True)
         if self.denied and now in (ours, stronger):
             return Done(f"{POLICY} denies {self.user} everything")
         if not self.denied and now is None:
             return Done(f"{self.user} has no policy {POLICY}")
+        # Judged before all else: the keys may go even where the policy isn't as reviewed.
+        found = self._judged(read) if self.denied else Pending(1, "users")
         if now not in ([None, denial(compromised=False)] if self.denied else [ours]):
             revoked = "revokes as compromised" if now == stronger else f"says something else (aws iam get-user-policy {self._named})"
             return Moved(f"the policy {POLICY} of {self.user} {revoked}, and isn't as reviewed")
-        if not self.denied:
-            return Pending(1, "users")
+        return found
+
+    def _judged(self, read: Systems) -> Pending:
+        """What the denial leaves; raises Refused where it would shut out who runs this, or the last administrator."""
         self._not_ours(read)
         try:
             account = read.iam.account()

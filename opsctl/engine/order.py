@@ -24,6 +24,11 @@ STOPS_ALL = (Interrupted, LedgerFailed, LockHeld, Unrecorded, WrongPlace)
 """Errors that end the run even where the step that met them is independent; who holds a lock of it does the same work, or undoes it."""
 
 
+def stops_all(step: Step, error: OpsctlError) -> bool:
+    """Whether the error that a step ended with ends the whole run."""
+    return not step.change.independent or error.bars or isinstance(error, STOPS_ALL)
+
+
 def names(later: Change, earlier: Change) -> bool:
     """Whether a change works on a target of an earlier one, or declares in `uses` that it rests on one."""
     return not {earlier.target, *earlier.holds}.isdisjoint({later.target, *later.uses})
@@ -70,7 +75,7 @@ class Order:
         """Keep the error that ended a step. The whole run stops, unless the step is independent of what comes after it."""
         with self._mutex:
             self._failed.append((step, error))
-            if not step.change.independent or isinstance(error, STOPS_ALL):
+            if stops_all(step, error):
                 self.halt.set()
 
     def conclude(self, steps: list[Step], resume: str) -> None:
@@ -85,7 +90,7 @@ class Order:
 
 def _sum(errors: list[tuple[Step, OpsctlError]], steps: int, resume: str) -> OpsctlError:
     """One error for all: the error that the run stopped at, or what is left of the independent steps that failed."""
-    stops = [error for step, error in errors if not step.change.independent or isinstance(error, STOPS_ALL)]
+    stops = [error for step, error in errors if stops_all(step, error)]
     if len(stops) == len(errors) or steps == 1 or isinstance(stops[0] if stops else None, STOPS_ALL):
         return stops[0] if stops else errors[0][1]
     left = " ".join(f"Not done: {_told(step, error)}" for step, error in errors)

@@ -188,7 +188,7 @@ def _find(change: Change, read: Systems) -> Finding | OpsctlError:
     try:
         return change.check(read)
     except (SystemFailed, CheckFailed, Refused) as error:
-        if not change.independent or isinstance(error, WrongPlace | ReadOnly):
+        if not change.independent or error.bars or isinstance(error, WrongPlace | ReadOnly):
             raise
         return error
 

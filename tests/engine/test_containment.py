@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import redis as sdk
 from msgspec.structs import replace
-from rig import START, Rig, SetAlone
+from rig import START, Rig, SetAlone, World
 from valkeys import two_primaries
 
+from opsctl.adapters.aws.iam import Account, Credentials, Key, Rights
+from opsctl.adapters.aws.session import Caller
 from opsctl.adapters.redis import Redis
+from opsctl.changes.access import DeletePassword, SetDenial, SetKeys, denial
 from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
 from opsctl.changes.sessions import EndCachedSessions
 from opsctl.engine.options import Options
-from opsctl.errors import Unreachable
+from opsctl.engine.outcome import Outcome
+from opsctl.errors import Denied, OpsctlError, Unreachable
 from opsctl.settings.application import RedisSettings, SessionSettings
 
 SESSIONS = SessionSettings(
@@ -96,3 +105,96 @@ def test_an_instance_that_dies_meanwhile_keeps_the_queries_of_no_other(rig: Rig)
     outcome = rig.engine.perform(plan, Options(yes=True))
     assert (outcome.exit_code, outcome.result) == (1, "partial")
     assert backends.ended == {"one"}
+
+
+class Iam:
+    """One user with a key and a password, who is no administrator unless `last`; calls that are `refused` fail."""
+
+    def __init__(self, *refused: str, last: bool = False) -> None:
+        self.refused, self.made = set(refused), set[str]()
+        statement = {"Effect": "Allow", "Action": "*" if last else "s3:Get*", "Resource": "*"}
+        self.listed = Account({"jo": Rights("arn:aws:iam::1:user/jo", {"own": {"Statement": [statement]}})}, [])
+
+    def _call(self, name: str) -> None:
+        if name in self.refused:
+            raise Denied(f"AWS denies {name}.", "Ask for it.")
+        self.made.add(name)
+
+    def put_policy(self, user: str, policy: str, document: dict[str, Any]) -> None:
+        self._call("put_policy")
+
+    def set_key(self, user: str, key: str, *, active: bool) -> None:
+        self._call("set_key")
+
+    def delete_password(self, user: str) -> None:
+        self._call("delete_password")
+
+    def account(self) -> Account:
+        self._call("account")
+        return self.listed
+
+    def inline(self, user: str, policy: str) -> dict[str, Any] | None:
+        return denial(compromised=True) if "put_policy" in self.made else None
+
+    def keys(self, user: str) -> list[Key]:
+        return [Key("AKIA1", "set_key" not in self.made, START)]
+
+    def password(self, user: str) -> datetime | None:
+        return None if "delete_password" in self.made else START
+
+    def person(self, user: str) -> SimpleNamespace:
+        return SimpleNamespace(arn=f"arn:aws:iam::1:user/{user}")
+
+    def credentials(self, user: str) -> Credentials:
+        return Credentials([], None, 0)
+
+
+REVOKED = [
+    SetDenial(user="jo", compromised=True),
+    SetKeys(user="jo", keys=("AKIA1",), compromised=True),
+    DeletePassword(user="jo"),
+]
+
+
+@pytest.fixture
+def _me(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "caller", Caller("1", "arn:aws:iam::1:user/me", "me"))
+
+
+def revoked(rig: Rig, iam: Iam) -> Outcome:
+    for systems in (rig.engine.read, rig.engine.write):
+        systems.iam = iam  # type: ignore[assignment]
+    return rig.run(*REVOKED)
+
+
+@pytest.mark.usefixtures("_me")
+@pytest.mark.parametrize("refused", ["put_policy", "set_key", "delete_password"])
+def test_one_way_of_access_that_cant_be_closed_keeps_no_other_open(rig: Rig, refused: str) -> None:
+    iam = Iam(refused)
+    outcome = revoked(rig, iam)
+    assert outcome.error is not None
+    assert (outcome.exit_code, outcome.result) == (1, "partial")
+    assert {"put_policy", "set_key", "delete_password"} - iam.made == {refused}
+    assert f"AWS denies {refused}" in outcome.error.what
+    iam.refused.clear()
+    assert rig.resume(outcome).result == "changed"
+
+
+@pytest.mark.usefixtures("_me")
+@pytest.mark.parametrize("iam", [Iam(last=True), Iam("account")], ids=["the last administrator", "nobody can tell"])
+def test_what_the_guard_forbids_is_done_in_no_way(rig: Rig, iam: Iam) -> None:
+    with pytest.raises(OpsctlError, match="the last administrator"):
+        revoked(rig, iam)
+    assert not iam.made & {"put_policy", "set_key", "delete_password"}
+
+
+@pytest.mark.usefixtures("_me")
+def test_what_the_guard_forbids_when_it_is_asked_again_ends_the_run(rig: Rig) -> None:
+    iam = Iam("put_policy", "set_key", "delete_password")
+    outcome = revoked(rig, iam)
+    iam.refused.clear()
+    iam.listed = Iam(last=True).listed
+    again = rig.resume(outcome)
+    assert again.error is not None
+    assert "the last administrator" in again.error.what
+    assert not iam.made & {"put_policy", "set_key", "delete_password"}
