@@ -320,14 +320,20 @@ class Systems:
         """The table of the application's sessions."""
         from opsctl.adapters.session_rows import SessionRows
 
-        return SessionRows(self.database, self.environment.need("sessions"))
+        return SessionRows(self.database, self.environment.need("sessions"), self._writer)
 
     @property
     def users(self) -> Users:
         """The application's users."""
         from opsctl.adapters.users import Users
 
-        return Users(self.database, self.environment.need("sessions"))
+        return Users(self.database, self.environment.need("sessions"), self._writer)
+
+    def _writer(self) -> str:
+        """The database role that changes are made as."""
+        from opsctl.adapters.database import login
+
+        return login(self, self.environment.need("database").login)[0]
 
     @made_once
     def backends(self) -> Backends:

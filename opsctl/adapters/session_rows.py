@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
-from opsctl.adapters.visibility import require_all_rows
+from opsctl.adapters.visibility import NAMESAKES, require_all_rows, require_same_table
 from opsctl.errors import Denied
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from opsctl.adapters.database import Database, Row
     from opsctl.settings import SessionSettings
@@ -47,12 +47,6 @@ WHERE held.granted AND held.pid IS DISTINCT FROM pg_backend_pid() AND held.mode 
 ORDER BY xact_start NULLS FIRST
 """
 
-NAMESAKES = """
-SELECT format('%%I.%%I', nspname, relname) AS name FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
-WHERE relname = %(name)s AND relkind IN ('r', 'p', 'v') AND relation.oid IS DISTINCT FROM to_regclass(%(table)s)
-  AND nspname <> 'information_schema' AND nspname !~ '^pg_' ORDER BY 1
-"""
-
 
 class Counted(NamedTuple):
     """`old` sessions of `live` ones began before the cutoff; of the old ones `unproven` have no beginning, or one in the future."""
@@ -63,15 +57,19 @@ class Counted(NamedTuple):
 
 
 class SessionRows:
-    """Reads the sessions' table."""
+    """Reads the sessions' table; `writer` tells which role deletes from it."""
 
-    def __init__(self, database: Database, settings: SessionSettings) -> None:
-        self._database, self._settings = database, settings
+    def __init__(self, database: Database, settings: SessionSettings, writer: Callable[[], str]) -> None:
+        self._database, self._settings, self._writer = database, settings, writer
         self._table = sql.Identifier(settings.table)
 
     def require_all(self) -> None:
         """Raise Refused unless the connected role sees every row."""
         require_all_rows(self._database, self._settings.table)
+
+    def require_same(self) -> None:
+        """Raise Refused where the role that deletes finds another table by this name."""
+        require_same_table(self._database, self._settings.table, self._writer)
 
     def count(self, users: Sequence[str] | None, cutoff: datetime) -> Counted:
         """Count the sessions of `users`, or of everybody."""

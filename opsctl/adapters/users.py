@@ -10,10 +10,10 @@ from uuid import UUID
 
 from psycopg import sql
 
-from opsctl.adapters.visibility import require_all_rows
+from opsctl.adapters.visibility import require_all_rows, require_same_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from opsctl.adapters.database import Database
     from opsctl.settings import SessionSettings
@@ -43,13 +43,14 @@ class Matching(NamedTuple):
 class Users:
     """Reads the users' table, and the owners of sessions that have no user any more."""
 
-    def __init__(self, database: Database, settings: SessionSettings) -> None:
-        self._database, self._settings = database, settings
+    def __init__(self, database: Database, settings: SessionSettings, writer: Callable[[], str]) -> None:
+        self._database, self._settings, self._writer = database, settings, writer
         self._id, self._table = sql.Identifier(settings.users_id_column), sql.Identifier(settings.users_table)
 
     def require_all(self) -> None:
-        """Raise Refused unless the connected role sees every row."""
+        """Raise Refused unless the connected role sees every row, of the table that the application's role finds."""
         require_all_rows(self._database, self._settings.users_table)
+        require_same_table(self._database, self._settings.users_table, self._writer)
 
     def named(self, names: Iterable[str]) -> dict[str, list[str]]:
         """The ids that each name stands for: an id, or an e-mail in whatever case; an empty list for a name of nobody.

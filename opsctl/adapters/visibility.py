@@ -1,4 +1,4 @@
-"""Which rows of a table a database role sees: row-level security and views hide rows without a word."""
+"""Which table and which of its rows a database role sees: search paths, row-level security and views hide the rest without a word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from psycopg import sql
 from opsctl.errors import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opsctl.adapters.database import Database
 
 TABLES = ("r", "p", "v")
@@ -43,6 +45,48 @@ SELECT relation.oid::regclass::text AS name, relation.relkind::text AS kind, rol
                OR NOT coalesce(bool_or(polpermissive AND pg_get_expr(polqual, polrelid) = 'true'), false)) AS hidden
 FROM under JOIN pg_class AS relation ON relation.oid = under.relation JOIN pg_roles AS role ON role.oid = under.role
 """
+
+
+# The order in which settings count: PostgreSQL's source, process_settings. `USAGE` decides whether a schema is looked into at all.
+FOUND = """
+WITH path AS (
+    SELECT role.oid, role.rolname, coalesce(
+        (SELECT substr(setting, 13) FROM pg_db_role_setting, unnest(setconfig) AS setting
+         WHERE setting LIKE 'search_path=%%' AND setrole IN (role.oid, 0)
+           AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+         ORDER BY setrole = 0, setdatabase = 0 LIMIT 1),
+        (SELECT reset_val FROM pg_settings WHERE name = 'search_path' AND source NOT IN ('user', 'database user', 'database')),
+        '"$user", public') AS schemas
+    FROM pg_roles AS role WHERE role.rolname = %(role)s
+)
+SELECT format('%%I.%%I', nspname, relname) AS name, relation.oid = to_regclass(%(table)s) AS ours
+FROM path CROSS JOIN unnest(string_to_array(schemas, ',')) WITH ORDINALITY AS listed (schema, place)
+JOIN pg_namespace AS namespace ON nspname = replace(trim(schema, ' "'), '$user', path.rolname)
+JOIN pg_class AS relation ON relnamespace = namespace.oid AND relname = %(name)s AND relkind IN ('r', 'p', 'v', 'm', 'f')
+WHERE has_schema_privilege(path.oid, namespace.oid, 'USAGE') ORDER BY place LIMIT 1
+"""
+
+NAMESAKES = """
+SELECT format('%%I.%%I', nspname, relname) AS name, current_user::text AS reader
+FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
+WHERE relname = %(name)s AND relkind IN ('r', 'p', 'v') AND relation.oid IS DISTINCT FROM to_regclass(%(table)s)
+  AND nspname <> 'information_schema' AND nspname !~ '^pg_' ORDER BY 1
+"""
+
+
+def require_same_table(database: Database, table: str, writer: Callable[[], str]) -> None:
+    """Raise Refused where the role `writer` finds another table by this name; who that is is asked only where there is another one."""
+    name = sql.Identifier(table).as_string(None)
+    if not (others := database.query(NAMESAKES, name=table, table=name)):
+        return
+    found = database.query(FOUND, name=table, table=name, role=(role := writer()))
+    if not found or not found[0]["ours"]:
+        theirs = found[0]["name"] if found else "none"
+        raise Refused(
+            f"By the name {table} the role {others[0]['reader']} finds another table than the role {role}, which finds {theirs}:"
+            " what one of them changes the other doesn't see.",
+            f'Have both find the right one: ALTER ROLE "{others[0]["reader"]}" SET search_path = ...',
+        )
 
 
 def require_all_rows(database: Database, table: str) -> None:

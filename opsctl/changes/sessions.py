@@ -106,6 +106,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
         if writers := rows.writers(self.cutoff):
             open_since = f"a transaction that began before the cutoff may still add sessions: {'; '.join(writers[:NAMED])}"
             return Pending(0, "sessions", open_since)
+        rows.require_same()
         if found.live:
             return Done(f"0 of {found.live:,} sessions of {self.whose} in the database began before the cutoff", self.cutoff)
         return Done(self._none(read, settings), self.cutoff)

@@ -153,9 +153,10 @@ def _with_account(systems: Systems, ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def _now(systems: Systems) -> datetime:
-    """The cutoff, by the database's clock; by this machine's while the database can't be asked. Refused where rows are hidden."""
+    """The cutoff, by the database's clock; by this machine's while the database can't be asked. Refused where sessions are hidden."""
     try:
         systems.session_rows.require_all()
+        systems.session_rows.require_same()
         return systems.database.server_time()
     except Refused as hidden:
         raise Refused(hidden.what, f"{hidden.next}; the other stores meanwhile: --only redis --only api") from hidden

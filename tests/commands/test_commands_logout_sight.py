@@ -118,6 +118,26 @@ def test_an_empty_table_with_a_namesake_may_be_the_wrong_one(plain: World, owner
     assert "another table of this name: others.refresh_sessions" in refused.err
 
 
+@pytest.mark.parametrize("role", ["CURRENT_USER", 'CURRENT_USER IN DATABASE "{database}"'])
+@pytest.mark.parametrize("name", ["refresh_sessions", "users"])
+def test_a_reader_that_finds_another_table_than_the_writer_tells_nothing(
+    either: World, owner: psycopg.Connection[Any], name: str, role: str
+) -> None:
+    role = role.format(**either.facts)
+    owner.execute("CREATE SCHEMA others")
+    owner.execute(f"CREATE TABLE others.{name} (LIKE public.{name} INCLUDING ALL)".encode())
+    try:
+        either.opsctl("logout", "user", "3", "-n", "--only", "database", check=3)
+        owner.execute(f"ALTER ROLE {role} SET search_path = 'others', public".encode())
+        for user in ("3", "9000"):
+            refused = either.opsctl("logout", "user", user, "-y", "--only", "database", check=4)
+            assert f"finds others.{name}: what one of them changes the other doesn't see" in refused.err
+        assert either.count("SELECT count(*) FROM public.refresh_sessions WHERE user_id = 3") == 5
+    finally:
+        owner.execute(f"ALTER ROLE {role} RESET search_path".encode())
+        owner.execute(f"DROP TABLE others.{name}".encode())
+
+
 def test_sessions_in_another_database_of_redis(world: World) -> None:
     cache = world.cache()
     everything = {**without_api(), 'cluster = "safawinet-redis"\n': 'cluster = "safawinet-redis"\ndb = 1\n'}
