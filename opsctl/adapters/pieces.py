@@ -49,17 +49,20 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _objects(held: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    """Cut at the braces that close an object; a brace in a string is none."""
+    """Cut at the braces that close an object; a brace in a string is none. A bracket without its other half is a piece."""
+    depth = 0
     while True:
         more = stream.read(CHUNK)
         cut = 0
         for begin, end in _closed(held):
             yield from _between(held[cut:begin])
+            depth += _opened(held[cut:begin])
             yield held[begin:end]
             cut = end
         held = held[cut:]
         if not more:
-            yield from _between(held)
+            depth += _opened(held)
+            yield from _between(held) if held.strip(BETWEEN) else [b"[" if depth > 0 else b"]"] * bool(depth)
             return
         if len(held) >= LARGEST:
             yield held
@@ -80,6 +83,11 @@ def _closed(held: bytes) -> Iterator[tuple[int, int]]:
         elif token[0] == b'"':
             # A string that hasn't ended yet.
             return
+
+
+def _opened(between: bytes) -> int:
+    """How many arrays begin in it and don't end; negative where more end than begin."""
+    return between.count(b"[") - between.count(b"]")
 
 
 def _between(held: bytes) -> Iterator[bytes]:

@@ -75,6 +75,21 @@ def test_bytes_between_objects_are_a_piece() -> None:
     assert cut("[]") == cut("") == cut(" \n ") == []
 
 
+@pytest.mark.parametrize("text", ["[", "[[", "[" * 200_000, '[{"a": 1},', '[{"a": 1}', '[[{"a": 1}]', "[[]"])
+def test_an_array_without_its_end_leaves_a_piece(text: str) -> None:
+    assert [piece for piece in cut(text) if piece != b'{"a": 1}'] == [b"["]
+
+
+@pytest.mark.parametrize("text", ["]", '{"a":\n1}]', '[{"a": 1}]]'])
+def test_an_end_without_its_array_is_a_piece(text: str) -> None:
+    assert cut(text)[-1] == b"]"
+
+
+@pytest.mark.parametrize("text", ["[[]]", "[]\n[]", '[[{"a": 1}], []]', '[{"a": 1}]\n[]'])
+def test_arrays_in_arrays_and_one_after_another_are_whole(text: str) -> None:
+    assert cut(text) == ([b'{"a": 1}'] if "a" in text else [])
+
+
 def test_what_never_ends_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LARGEST", 100)
     monkeypatch.setattr(module, "CHUNK", 10)
