@@ -25,7 +25,7 @@ class Progress:
         self._mutex = threading.Lock()
         self._began: dict[int, float] = {}
         self._drawn = 0.0
-        self._noted = ""
+        self._noted: dict[int, str] = {}
         self._width = 0
 
     def begins(self, step: Step) -> None:
@@ -68,12 +68,13 @@ class Progress:
     def _draw(self, step: Step, text: str, *, often: bool = False, quiet: bool = False) -> None:
         now = self._monotonic()
         with self._mutex:
+            new = text != self._noted.get(id(step))
             due = now - self._drawn >= (EVERY if self.live else PLAIN_EVERY)
-            if not (due or (self.live and not often) or (text != self._noted and not often)):
+            if not (due or (self.live and not often) or (new and not often)):
                 return
-            if not self.live and (quiet or (not due and text == self._noted)):
+            if not self.live and (quiet or not (due or new)):
                 return
-            self._drawn, self._noted = now, text
+            self._drawn, self._noted[id(step)] = now, text
             line = visible(f"  … {step.change.target}: {text} ({self._elapsed(step):.0f} s)")
             if not self.live:
                 out.say(line, err=True)
