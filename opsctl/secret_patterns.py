@@ -41,7 +41,8 @@ TYPED = r"""
       (?!-)(?:"[^"]*+"|'[^']*+'|\S++)
     | (?P<user>(?<!\S)(?:-u|--user)\s{0,4}["']?[^\s:"']{1,100}:)[^\s"']++
     | (?P<netrc>(?<!\S)login\s{1,8}\S{1,100}\s{1,8}password\s{1,8})\S++
-    | (?P<sql>(?<!\w)(?:password|identified\s{1,8}by)\s{1,8})(?:'(?:''|[^'])*+'?|"[^"]*+"?)
+    | (?P<sql>(?<!\w)(?:password|identified\s{1,8}by)\s{1,8}(?:e|n|u&)?)(?:'(?:''|\\'|[^'])*+'?|"[^"]*+"?
+        |\$(?P<tag>\w{0,64}+)\$(?:(?!\$(?P=tag)\$)[\s\S])*+)
     | (?P<redis>"auth"|(?<![\w-])(?:requirepass|masterauth))(?:\s{1,8}(?:"[^"]*+"|[^\s"]++)){1,2}
     | (?P<query>[?&;](?:sig|signature|code|key|auth|access|hash|state|nonce)=)[^\s"'&<>]++
     | (?P<scheme>(?<!\w)(?:bearer|token\stoken=)\s{0,8}(?<=[\s=]))(?!token(?!\w)|auth|realm|scope|error)["']?[^\s"'\\,<>]++
@@ -52,7 +53,7 @@ TYPED = r"""
     | (?P<long>[a-z][a-z0-9+.-]{0,30}://)[^\s/@"'<>?\#]{40,512}(?=@)
     | (?P<url>[a-z][a-z0-9+.-]{0,30}://[^\s/:@"'<>?\#]{0,256}:)[^\s/"'<>]{1,512}(?=@)
     | (?P<dsn>[a-z][a-z0-9+.-]{0,30}://)[^\s/:@"'<>?\#]{16,256}(?=@)
-    | (?P<hook>hooks\.slack\.com/(?:services|workflows|triggers)/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/
+    | (?P<hook>hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/
         |outlook\.office(?:365)?\.com/webhook/|chat\.googleapis\.com/v1/spaces/|api\.telegram\.org/bot|hooks\.zapier\.com/hooks/catch/
         |events\.pagerduty\.com/integration/)[^\s"'<>]++
 """
@@ -98,4 +99,5 @@ def masked(text: str) -> str:
 def _hidden(found: re.Match[str]) -> str:
     named = found.groupdict()
     quote = named.pop("quote", None) or ""
+    named.pop("tag", None)
     return f"{next((head for head in named.values() if head), '')}{quote}{HIDDEN}"
