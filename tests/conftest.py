@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from terminal import Terminal
 from world import ROOT, Rehearsal, World
 
 from opsctl.config import Environment, load
 
 FOREIGN = ("AWS_", "PG", "REDIS", "OPSCTL_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+# How long an example takes, or to draw one, says how busy the machine is, and nothing about what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_xdist_auto_num_workers() -> int:

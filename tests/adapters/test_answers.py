@@ -145,7 +145,7 @@ def run(call: Any) -> OpsctlError | None:
 
 
 CALLS = list(every())
-ATTACHED = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ATTACHED = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 NAMED = """
 portalId timeZone id properties propertiesWithHistory minted email results errors context ids message category groups by totals
 sum(quantity) outcome title count userCount lastSeen dedup_key name status created_at incident_updates body token accessToken

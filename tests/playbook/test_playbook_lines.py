@@ -14,7 +14,7 @@ from opsctl.redaction import foreign
 anything = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(anything)
 @example("-x")
 @example("--times=9")
@@ -32,7 +32,7 @@ def test_a_value_stays_one_argument_whatever_is_in_it(tree: cli.Group, value: st
         assert params["name"] in ("name", value)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(anything)
 @example("--yes")
 def test_a_value_inside_an_argument_stays_inside(tree: cli.Group, value: str) -> None:
