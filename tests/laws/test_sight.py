@@ -16,6 +16,8 @@ from opsctl.adapters.hubspot_records import Batch, Record
 from opsctl.changes.base import kinds
 
 TABLES = "SELECT format('%I', relname) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+SOON = "SET lock_timeout = '20s'"
+"""A table that somebody uses fails the test, rather than keep it waiting."""
 STORES = ("valkey", "postgres")
 
 
@@ -23,17 +25,20 @@ STORES = ("valkey", "postgres")
 def hidden(it: Rehearsed) -> Iterator[Rehearsed]:
     """The scenario, with every row of the database hidden from the reading role."""
     with it.world.database() as owner:
+        owner.execute(SOON)
         tables = [name for (name,) in owner.execute(TABLES)]
         for name in tables:
             owner.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY".encode())
     yield it
     with it.world.database() as owner:
+        owner.execute(SOON)
         for name in tables:
             owner.execute(f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY".encode())
 
 
+# Whose queries run isn't in a table, and those that a scenario lets run keep the tables from being altered.
 @pytest.mark.exhaustive
-@every(lambda scenario: scenario.typed is None)
+@every(lambda scenario: scenario.typed is None and "kill-long-running" not in scenario.line)
 def test_hidden_rows_are_no_evidence(hidden: Rehearsed) -> None:
     """What would change something still says so, or is refused: it never says that there is nothing to do."""
     planned = hidden.dry()
