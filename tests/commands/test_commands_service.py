@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from opsctl.adapters.aws.ecs import Deployment, ServiceState
+from opsctl.adapters.aws.ecs import Deployment, ServiceState, Task
 from opsctl.changes.base import Done, Pending
 from opsctl.changes.ecs import Redeploy
 from opsctl.commands.service import redeploy
@@ -21,13 +21,15 @@ def systems(now: datetime, *deployments: Deployment) -> SimpleNamespace:
     """What is read of a service, on a machine whose clock says `now`."""
     settings = SimpleNamespace(cluster="c", service="s", health=None)
     state = ServiceState("c", "s", 2, 2, 0, "definition", list(deployments), [])
+    newest = deployments[0]
+    tasks = [Task(id, newest.created, newest.created + SECOND, newest.id, "RUNNING", ()) for id in ("a", "b")]
     return SimpleNamespace(
         follows=None,
         again=True,
         now=lambda: now,
         environment=SimpleNamespace(service=lambda name: settings),
         config=SimpleNamespace(secrets={}),
-        ecs=SimpleNamespace(service=lambda cluster, service: state, tasks=lambda *a, **k: []),
+        ecs=SimpleNamespace(service=lambda cluster, service: state, tasks=lambda *a, draining=True: tasks if draining else []),
     )
 
 

@@ -149,11 +149,14 @@ def test_a_store_that_is_down_keeps_no_other_from_being_done(it: Rehearsed, part
         done = it.run()
         if done.json["run"] is None:
             pytest.skip("nothing can be planned: only this store knows whose an e-mail is")
-        states = {change["kind"]: change["state"] for change in done.json["changes"]}
-        assert done.code in (1, 6)
-        assert done.json["result"] in ("partial", "unknown")
-        assert "applied" in states.values()
     finally:
         it.world.rehearsal.up()
+    if done.code == 0:
+        # This command has nothing to do with the store.
+        assert it.scenario.so(it.world)
+        return
+    assert done.code in (1, 6)
+    assert done.json["result"] in ("partial", "unknown")
+    assert "applied" in {change["state"] for change in done.json["changes"]}
     assert it.say("runs", "resume", done.json["run"], "-y", check=0).json["result"] == "changed"
     assert it.scenario.so(it.world)
