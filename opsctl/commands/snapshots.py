@@ -59,7 +59,7 @@ def create(systems: Systems, name: str | None, max_age: timedelta, of: str | Non
     yield CreateSnapshot(
         of=source.id,
         of_kind=source.kind,
-        id=name or f"{systems.config.snapshots.prefix}-{now:%Y%m%d-%H%M%S}",
+        id=name or f"{systems.config.snapshots.prefix}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}",
         since=systems.follows or (now if systems.again else now - max_age),
     )
 
