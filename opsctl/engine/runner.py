@@ -281,7 +281,12 @@ class Runner:
 
     def _make(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
         """Write the intent, make the one effecting call, write what came of it."""
-        self._within(step, found)
+        try:
+            self._within(step, found)
+        except Refused as error:
+            # What goes beyond what was agreed to ends the whole run, whatever the kind says.
+            error.bars = True
+            raise
         before: State = step.state
         if parts := _earlier(step, found):
             step.evidence = {"parts": parts}
