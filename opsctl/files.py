@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeVar
+
+
+class HasFileno(Protocol):
+    """An open file, pipe or socket."""
+
+    def fileno(self) -> int:
+        """Return its number."""
+
+
+File = TypeVar("File", bound=HasFileno | int)
 
 LARGEST = 1 << 20
 """Bytes that a file of configuration, a playbook, a query or a seal may have at most."""
@@ -164,3 +175,14 @@ def _name_new(fresh: Path, path: Path) -> None:
             raise
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         os.replace(fresh, path)
+
+
+def readable(files: Sequence[File], timeout: float | None = 0.0) -> list[File]:
+    """Return those of `files` that can be read within `timeout` seconds; None waits without end.
+
+    select(2) refuses a file whose number is 1,024 or more; poll(2) takes any.
+    """
+    with selectors.PollSelector() as waiting:
+        for file in files:
+            waiting.register(file, selectors.EVENT_READ, file)
+        return [key.data for key, _ in waiting.select(timeout)]

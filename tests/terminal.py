@@ -13,7 +13,6 @@ import importlib
 import json
 import os
 import pkgutil
-import select
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from typing import IO, Any
 import opsctl
 from opsctl import cli
 from opsctl.adapters.aws import session
+from opsctl.files import readable
 from opsctl.redaction import vault
 
 PATIENCE = 60.0
@@ -144,8 +144,7 @@ class Child:
         return Result(os.waitstatus_to_exitcode(status), self._said(1), self._said(2), screen)
 
     def _ready(self, deadline: float) -> list[int]:
-        files = [self._ended] if self._master < 0 else [self._ended, self._master]
-        return select.select(files, [], [], max(0.0, deadline - time.monotonic()))[0]
+        return readable([file for file in (self._ended, self._master) if file >= 0], deadline - time.monotonic())
 
     def _converse(self) -> None:
         """Read what is on the terminal, and answer a question once it stands there whole."""
@@ -173,7 +172,7 @@ class Child:
             return ""
         said = self._shown
         with contextlib.suppress(OSError):
-            while select.select([self._master], [], [], 0)[0] and (piece := os.read(self._master, 65_536)):
+            while readable([self._master]) and (piece := os.read(self._master, 65_536)):
                 said += piece
         os.close(self._master)
         return said.decode(errors="replace")

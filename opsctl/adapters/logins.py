@@ -6,7 +6,6 @@ It is asked over pipes, one JSON object a line, so that no token is written anyw
 from __future__ import annotations
 
 import contextlib
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from msgspec import Struct
 from opsctl import errors
 from opsctl.adapters.http import Http
 from opsctl.errors import OpsctlError, SystemFailed
+from opsctl.files import readable
 from opsctl.redaction import Secret
 
 LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
@@ -98,7 +98,7 @@ class Logins:
         assert child.stdout
         child.stdin.write(msgspec.json.encode(asked) + b"\n")
         child.stdin.flush()
-        if not select.select([child.stdout], [], [], PATIENCE)[0]:
+        if not readable([child.stdout], PATIENCE):
             raise TimeoutError
         return child.stdout.readline()
 

@@ -7,13 +7,13 @@ the application's role, under its name, and carry literals as real ones do.
 from __future__ import annotations
 
 import contextlib
-import select
 import threading
 from collections.abc import Mapping
 
 import psycopg
 from psycopg.rows import TupleRow
 
+from opsctl.files import readable
 from opsctl.sandbox import postgres
 from opsctl.sandbox.processes import wait_until
 
@@ -155,7 +155,7 @@ class Holder:
 
 def _stands(connection: postgres.Connection) -> bool:
     """Whether the server has said nothing: all that an idle connection can hear is its end."""
-    return not connection.closed and not select.select([connection.fileno()], [], [], 0)[0]
+    return not connection.closed and not readable([connection.fileno()])
 
 
 def _check(count: int) -> None:

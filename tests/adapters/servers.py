@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import select
 import socket
 import ssl
 import struct
@@ -17,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from opsctl.files import readable
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
@@ -178,7 +179,7 @@ def relay(port: int) -> Callable[[socket.socket, Pretender], None]:
         secured = server.secure(connection)
         with socket.create_connection(("127.0.0.1", port)) as real:
             while True:
-                ready = [secured] if secured.pending() else select.select([secured, real], [], [])[0]
+                ready = [secured] if secured.pending() else readable([secured, real], None)
                 for source, to in ((secured, real), (real, secured)):
                     if source in ready:
                         if not (passing := source.recv(65_536)):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 
 import pytest
 
 from opsctl.adapters.person import Person
+from opsctl.files import readable
 from opsctl.redaction import vault
 
 SECRET = "pat-na1-7f3a9c51-e0d8-4b26-a5c1-f09e3d7b6482"
@@ -22,7 +22,7 @@ def test_a_question_obeys_nobody_and_forges_no_line(monkeypatch: pytest.MonkeyPa
     person = Person(path=os.ttyname(slave))
     assert person.choose(f"Sure? \x1b[2J\x9b\u202e {SECRET}\nforged", ["yes", "no"], "") == "yes"
     said = ""
-    while select.select([master], [], [], 0)[0]:
+    while readable([master]):
         said += os.read(master, 65_536).decode()
     os.close(master)
     os.close(slave)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sqlite3
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from terminal import Child, Result, until
 from world import World
 
+from opsctl.files import readable
 from opsctl.sandbox import lifecycle
 
 
@@ -56,7 +56,7 @@ def asked(child: Child, word: bytes) -> None:
     said = bytearray()
 
     def stands() -> bool:
-        while select.select([child._master], [], [], 0)[0]:
+        while readable([child._master]):
             said.extend(os.read(child._master, 65_536))
         return word in said
 
