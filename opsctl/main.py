@@ -12,7 +12,7 @@ gc.set_threshold(50_000, 20, 20)
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from opsctl.cli import run
+    from opsctl.cli.app import run
 
     code = run(sys.argv[1:])
     gc.freeze()

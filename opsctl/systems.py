@@ -17,8 +17,6 @@ from opsctl.errors import SystemFailed
 from opsctl.settings import Reference
 
 if TYPE_CHECKING:
-    from opsctl.adapters.activity import Backends
-    from opsctl.adapters.api import Api
     from opsctl.adapters.aws.autoscaling import Autoscaling
     from opsctl.adapters.aws.cloudtrail import CloudTrail
     from opsctl.adapters.aws.cloudwatch import CloudWatch
@@ -38,22 +36,24 @@ if TYPE_CHECKING:
     from opsctl.adapters.aws.snapshots import Snapshots
     from opsctl.adapters.aws.sqs import Sqs
     from opsctl.adapters.aws.waf import Waf
-    from opsctl.adapters.bounced import Bounced
-    from opsctl.adapters.client import Client
-    from opsctl.adapters.database import Database
-    from opsctl.adapters.ghcr import Ghcr
-    from opsctl.adapters.health import Health
-    from opsctl.adapters.hubspot import HubSpot
-    from opsctl.adapters.lease import Lease
-    from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
-    from opsctl.adapters.notifications import Notifications
-    from opsctl.adapters.person import Person
-    from opsctl.adapters.redis import Redis
-    from opsctl.adapters.sentry import Sentry
-    from opsctl.adapters.session_rows import SessionRows
-    from opsctl.adapters.users import Users
-    from opsctl.adapters.values import Secret, Values
-    from opsctl.adapters.webhook import Webhook
+    from opsctl.adapters.host.hh import Client
+    from opsctl.adapters.host.prompt import Person
+    from opsctl.adapters.host.secret_sources import Secret, Values
+    from opsctl.adapters.http.api import Api
+    from opsctl.adapters.http.ghcr import Ghcr
+    from opsctl.adapters.http.health import Health
+    from opsctl.adapters.http.lease import Lease
+    from opsctl.adapters.http.notifiers import PagerDuty, Slack, Statuspage
+    from opsctl.adapters.http.sentry import Sentry
+    from opsctl.adapters.http.webhook import Webhook
+    from opsctl.adapters.hubspot.contacts import HubSpot
+    from opsctl.adapters.mail.notification_reader import Notifications
+    from opsctl.adapters.redis.client import Redis
+    from opsctl.adapters.sql.activity import Backends
+    from opsctl.adapters.sql.bounce_store import Bounced
+    from opsctl.adapters.sql.database import Database
+    from opsctl.adapters.sql.sessions import SessionRows
+    from opsctl.adapters.sql.users import Users
 
 
 class Acknowledgement(NamedTuple):
@@ -151,7 +151,7 @@ class Systems:
     @property
     def caller(self) -> Caller:
         """Who AWS says we are; in an environment without AWS, this machine's user."""
-        from opsctl.adapters.machine import caller
+        from opsctl.adapters.host.machine import caller
 
         return self.aws.caller if self.config.aws else caller()
 
@@ -247,14 +247,14 @@ class Systems:
     @made_once
     def notifications(self) -> Notifications:
         """SES's notifications, as files and queues hold them."""
-        from opsctl.adapters.notifications import Notifications
+        from opsctl.adapters.mail.notification_reader import Notifications
 
         return Notifications(self)
 
     @made_once
     def bounced(self) -> Bounced:
         """The users whose mail came back, and what has been counted."""
-        from opsctl.adapters.bounced import Bounced
+        from opsctl.adapters.sql.bounce_store import Bounced
 
         return Bounced(self)
 
@@ -303,88 +303,88 @@ class Systems:
     @made_once
     def client(self) -> Client:
         """The customer's side of this machine: the configuration of `hh`, and docker."""
-        from opsctl.adapters.client import Client
-        from opsctl.adapters.machine import Machine
+        from opsctl.adapters.host.hh import Client
+        from opsctl.adapters.host.machine import Machine
 
         return Client(Machine.found(), writing=self.writing)
 
     @made_once
     def database(self) -> Database:
         """The application's database, over the configured driver."""
-        from opsctl.adapters.database import connect
+        from opsctl.adapters.sql.database import connect
 
         return connect(self)
 
     @property
     def session_rows(self) -> SessionRows:
         """The table of the application's sessions."""
-        from opsctl.adapters.session_rows import SessionRows
+        from opsctl.adapters.sql.sessions import SessionRows
 
         return SessionRows(self.database, self.environment.need("sessions"), self._writer)
 
     @property
     def users(self) -> Users:
         """The application's users."""
-        from opsctl.adapters.users import Users
+        from opsctl.adapters.sql.users import Users
 
         return Users(self.database, self.environment.need("sessions"), self._writer)
 
     def _writer(self) -> str:
         """The database role that changes are made as."""
-        from opsctl.adapters.database import login
+        from opsctl.adapters.sql.database import login
 
         return login(self, self.environment.need("database").login)[0]
 
     @made_once
     def backends(self) -> Backends:
         """What the database's backends do, on each of its instances."""
-        from opsctl.adapters.activity import Backends
+        from opsctl.adapters.sql.activity import Backends
 
         return Backends(self)
 
     def database_at(self, host: str, port: int, arn: str) -> Database:
         """A copy of the application's database, at another endpoint; the caller closes it."""
-        from opsctl.adapters.database import connect_at
+        from opsctl.adapters.sql.database import connect_at
 
         return connect_at(self, host, port, arn)
 
     @made_once
     def redis(self) -> Redis:
         """The application's Redis."""
-        from opsctl.adapters.redis import Redis
+        from opsctl.adapters.redis.client import Redis
 
         return Redis.connect(self)
 
     @made_once
     def api(self) -> Api:
         """The application's API."""
-        from opsctl.adapters.api import Api
+        from opsctl.adapters.http.api import Api
 
         return Api(self)
 
     def health(self, url: str) -> Health:
         """What the health check at `url` says."""
-        from opsctl.adapters.health import at
+        from opsctl.adapters.http.health import at
 
         return at(self, url)
 
     @made_once
     def lease(self) -> Lease:
         """HH's lease endpoint."""
-        from opsctl.adapters.lease import Lease
+        from opsctl.adapters.http.lease import Lease
 
         return Lease(self)
 
     @made_once
     def hubspot(self) -> HubSpot:
         """The HubSpot portal's contacts."""
-        from opsctl.adapters.hubspot import HubSpot
+        from opsctl.adapters.hubspot.contacts import HubSpot
 
         return HubSpot(self)
 
     def hubspot_as(self, token: Secret) -> HubSpot:
         """HubSpot as another token than the configured one sees it."""
-        from opsctl.adapters.hubspot import HubSpot
+        from opsctl.adapters.hubspot.contacts import HubSpot
 
         self._place_proven()
         return HubSpot(self, token)
@@ -392,42 +392,42 @@ class Systems:
     @made_once
     def ghcr(self) -> Ghcr:
         """The GitHub container registry."""
-        from opsctl.adapters.ghcr import Ghcr
+        from opsctl.adapters.http.ghcr import Ghcr
 
         return Ghcr(self)
 
     @made_once
     def webhook(self) -> Webhook:
         """The webhook that listens for HubSpot's events."""
-        from opsctl.adapters.webhook import Webhook
+        from opsctl.adapters.http.webhook import Webhook
 
         return Webhook(self)
 
     @made_once
     def sentry(self) -> Sentry:
         """The application's errors."""
-        from opsctl.adapters.sentry import Sentry
+        from opsctl.adapters.http.sentry import Sentry
 
         return Sentry(self)
 
     @made_once
     def slack(self) -> Slack:
         """The configured Slack channel."""
-        from opsctl.adapters.notices import Slack
+        from opsctl.adapters.http.notifiers import Slack
 
         return Slack(self)
 
     @made_once
     def pagerduty(self) -> PagerDuty:
         """The configured PagerDuty service."""
-        from opsctl.adapters.notices import PagerDuty
+        from opsctl.adapters.http.notifiers import PagerDuty
 
         return PagerDuty(self)
 
     @made_once
     def statuspage(self) -> Statuspage:
         """The configured status page."""
-        from opsctl.adapters.notices import Statuspage
+        from opsctl.adapters.http.notifiers import Statuspage
 
         return Statuspage(self)
 

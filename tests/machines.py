@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from opsctl.adapters.machine import Group, Machine
+from opsctl.adapters.host.machine import Group, Machine
 
 OLD = "the-old-edge-secret"
 

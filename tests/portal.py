@@ -13,13 +13,13 @@ from typing import Any
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request
 
-from opsctl.adapters.person import Person
-from opsctl.adapters.values import Values
+from opsctl.adapters.host.prompt import Person
+from opsctl.adapters.host.secret_sources import Values
 from opsctl.config import Environment
 from opsctl.sandbox import hubspot
 from opsctl.sandbox.faults import Faults, FaultyApp, Rule
 from opsctl.sandbox.hubspot_contacts import FIRST
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 from opsctl.settings import Aws, HubSpotSettings, Reference, Settings
 from opsctl.systems import Systems
 

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import opsctl
-from opsctl import cli
 from opsctl.adapters.aws import session
+from opsctl.cli import app as cli
 from opsctl.files import readable
 from opsctl.redaction import vault
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from opsctl.asking import at_once, some_answered
+from opsctl.concurrency import at_once, some_answered
 from opsctl.errors import Denied, SystemFailed
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from terminal import Terminal
 
 from opsctl import __version__ as version
-from opsctl import cli
+from opsctl.cli import app as cli
 from opsctl.errors import OpsctlError, Refused
 
 WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=12)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from opsctl.changes.base import Change, kinds
+from opsctl.contract import Change, kinds
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending
 from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.shell import Equal, Must, Variable
 

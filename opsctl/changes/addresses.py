@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Pending
+from opsctl.contract import Change, Done, Evidence, Finding, Pending
 from opsctl.errors import Refused
 from opsctl.settings.security import Place
 from opsctl.shell import File, Program, Put, joined, run

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Skipped, Telling
 from opsctl.changes.notices import page
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Skipped, Telling
 from opsctl.shell import Question, Say
 
 if TYPE_CHECKING:

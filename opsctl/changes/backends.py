@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped
+from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Skipped
 from opsctl.errors import Interrupted
 from opsctl.shell import Equal, Forever, Variable, When, capture, run
 

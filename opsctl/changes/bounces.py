@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, statement
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import CheckFailed
 from opsctl.errors import Moved as MovedError
 from opsctl.shell import File, Filled, Forever, Must, Need, Variable, Wanted, When, joined, piped, run
 
 if TYPE_CHECKING:
-    from opsctl.adapters.bounced import Tally
-    from opsctl.adapters.notifications import Batch
+    from opsctl.adapters.mail.notification_reader import Batch
+    from opsctl.adapters.sql.bounce_store import Tally
     from opsctl.config import Environment
     from opsctl.settings import BounceSettings
     from opsctl.shell import Statement, Word

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl import fingerprints
-from opsctl.adapters import one_field
+from opsctl.adapters import json_edit as one_field
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
 from opsctl.shell import File, Program, run, standalone

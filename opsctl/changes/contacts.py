@@ -12,15 +12,15 @@ from msgspec.structs import replace
 
 from opsctl import fingerprints
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.changes.raw.hubspot import SIGNATURES, UPDATE
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import PartlyMade, SystemFailed
 from opsctl.redaction import Secret
 from opsctl.shell import Either, Equal, File, Filled, Forever, Must, Put, Stop, Variable, When, capture, piped, run
 
 if TYPE_CHECKING:
-    from opsctl.adapters.hubspot_records import Contact
+    from opsctl.adapters.hubspot.records import Contact
     from opsctl.config import Environment
     from opsctl.settings import HubSpotSettings
     from opsctl.shell import Command, Statement

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from psycopg import sql
 
-from opsctl.adapters.database import Busy, Kept
+from opsctl.adapters.sql.database import Busy, Kept
 from opsctl.errors import SystemFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from opsctl.adapters.database import Row
+    from opsctl.adapters.sql.database import Row
     from opsctl.settings import SessionSettings
     from opsctl.systems import Systems
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import NotFound, Refused, SystemFailed
 from opsctl.shell import Variable, expect
 

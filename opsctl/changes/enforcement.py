@@ -9,7 +9,7 @@ from psycopg import sql
 
 from opsctl import errors
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending
 
 if TYPE_CHECKING:
     from opsctl.config import Environment

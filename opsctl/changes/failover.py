@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Telling
 from opsctl.changes.states import DATABASE
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Telling
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, Refused, SystemFailed
 from opsctl.shell import Equal, Forever, Variable
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending, Skipped
 from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named, rate, told
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
 from opsctl.errors import Refused, SystemFailed
 from opsctl.settings.security import Place
 from opsctl.shell import File, Program, Put, Variable, capture, joined, run

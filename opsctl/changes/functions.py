@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.states import FUNCTION_UPDATE
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import NotFound, Refused
 from opsctl.shell import Variable, joined, run
 

@@ -10,15 +10,15 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Evidence, Finding, Never, Pending, Telling
+from opsctl.contract import Change, Evidence, Finding, Never, Pending, Telling
 from opsctl.errors import CheckFailed, NotFound, OutcomeUnknown, SystemFailed
 from opsctl.redaction import Secret
 from opsctl.shell import File, Say, Variable, capture, expect, piped, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.logs import Line
-    from opsctl.adapters.hubspot_records import Contact
-    from opsctl.adapters.lease import LeaseAnswer
+    from opsctl.adapters.http.lease import LeaseAnswer
+    from opsctl.adapters.hubspot.records import Contact
     from opsctl.config import Environment
     from opsctl.shell import Statement
     from opsctl.systems import Systems

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Evidence, Finding, Moved, Never, Pending, Telling
+from opsctl.contract import Change, Evidence, Finding, Moved, Never, Pending, Telling
 from opsctl.shell import File
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
+from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Telling
 from opsctl.errors import SystemFailed
 from opsctl.shell import Each, File, Filled, Program, Put, Question, Stop, Variable, When, joined, piped, run
 
 if TYPE_CHECKING:
-    from opsctl.adapters.notices import StatusIncident
+    from opsctl.adapters.http.notifiers import StatusIncident
     from opsctl.config import Environment
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems

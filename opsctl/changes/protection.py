@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Pending, Skipped
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
 from opsctl.shell import Variable, joined

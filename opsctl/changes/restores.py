@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.adapters.aws.snapshots import ORIGIN, RESTORED_BY, Kind, Surroundings
-from opsctl.adapters.database import Busy, count_some
-from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.adapters.sql.database import Busy, count_some
 from opsctl.changes.snapshots import progress, rds, tags
 from opsctl.changes.states import DATABASE
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
 
 if TYPE_CHECKING:

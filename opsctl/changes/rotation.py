@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from opsctl.changes.base import Change
 from opsctl.changes.functions import RefreshFunction, ServeLatest, Stored, fingerprint
 from opsctl.changes.variables import AskFirst, SetFunctionVariable
+from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from opsctl import fingerprints
-from opsctl.adapters import one_field
-from opsctl.adapters.values import generate
+from opsctl.adapters import json_edit as one_field
+from opsctl.adapters.host.secret_sources import generate
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.proofs import prove, prove_by_shell
 from opsctl.changes.states import REPLICA
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import LockHeld, Refused, SystemFailed
 from opsctl.redaction import Secret
 from opsctl.shell import File, Program, joined, piped, run

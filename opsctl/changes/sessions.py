@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psycopg import sql
 
-from opsctl.adapters.redis_keys import searches
+from opsctl.adapters.redis.keys import searches
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
 from opsctl.changes.deletion import Emptying, begin
+from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, PartlyMade, Refused, SystemFailed, Throttled, Unreachable, Untrusted
 from opsctl.shell import Each, File, Put, Variable
 

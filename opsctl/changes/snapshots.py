@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.adapters.aws.snapshots import HOLD, NAME, OURS, STEP, Kind, Snapshot
 from opsctl.changes import raw
-from opsctl.changes.base import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
 from opsctl.changes.states import SNAPSHOT
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import SystemFailed
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from opsctl.changes.base import Failed, Settling
+from opsctl.contract import Failed, Settling
 
 
 class States(Struct, frozen=True):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl import fingerprints
 from opsctl.changes import raw
-from opsctl.changes.base import Done, Evidence, Finding, Moved, Never, Pending, Telling
 from opsctl.changes.functions import REVISION, FunctionChange, Stored, fingerprint, taken
+from opsctl.contract import Done, Evidence, Finding, Moved, Never, Pending, Telling
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
 from opsctl.shell import File, Program, Question, Say, joined, piped, run

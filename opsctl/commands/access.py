@@ -13,9 +13,9 @@ import click
 import msgspec
 
 from opsctl.changes.access import DeletePassword, SetDenial, SetKeys
-from opsctl.changes.base import Change
-from opsctl.changing import DURATION
-from opsctl.cli import changes, group, views
+from opsctl.cli.app import changes, group, views
+from opsctl.cli.changing import DURATION
+from opsctl.contract import Change
 from opsctl.errors import NotFound, SystemFailed
 from opsctl.render.shapes import Page
 from opsctl.settings import Duration

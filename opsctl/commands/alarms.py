@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.asking import at_once
 from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason
-from opsctl.changes.base import Change
-from opsctl.cli import changes, group, views
+from opsctl.cli.app import changes, group, views
+from opsctl.concurrency import at_once
+from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, SystemFailed
 from opsctl.render.shapes import Alert, Alerts
 
@@ -172,7 +172,7 @@ def _begin(systems: Systems, over: timedelta = timedelta()) -> datetime:
 
 def _connections(systems: Systems) -> tuple[float, str]:
     """Asked of the database itself; when it can't be reached, or shows this role no others' connections, CloudWatch's count of them."""
-    from opsctl.adapters.activity import unseeing
+    from opsctl.adapters.sql.activity import unseeing
 
     try:
         (row,) = systems.database.query(CONNECTIONS)

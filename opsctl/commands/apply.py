@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changing import carry_out, changing, conclude, split
-from opsctl.cli import acts, single
+from opsctl.cli.app import acts, single
+from opsctl.cli.changing import carry_out, changing, conclude, split
 
 if TYPE_CHECKING:
+    from opsctl.cli.context import Invocation
     from opsctl.engine.options import Options
     from opsctl.engine.outcome import Outcome
     from opsctl.engine.plan import Plan
-    from opsctl.invocation import Invocation
 
 
 @single("apply")

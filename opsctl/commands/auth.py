@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opsctl.adapters.tokens import claims, sign
-from opsctl.cli import gives_verdict, group, views
+from opsctl.adapters.http.jwt import claims, sign
+from opsctl.cli.app import gives_verdict, group, views
 from opsctl.errors import OpsctlError, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.adapters.api import Tokens
+    from opsctl.adapters.http.api import Tokens
     from opsctl.systems import Systems
 
 ASKED = 6

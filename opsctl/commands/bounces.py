@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.asking import answered, at_once
-from opsctl.changes.base import Change
 from opsctl.changes.bounces import STDIN, CountNotifications, CountQueue, MarkAddress
 from opsctl.changes.enforcement import SetUsersActive
-from opsctl.changing import DURATION
-from opsctl.cli import changes, group, views
+from opsctl.cli.app import changes, group, views
+from opsctl.cli.changing import DURATION
+from opsctl.concurrency import answered, at_once
 from opsctl.config import state_folder
+from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Page, Series
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.ses import Account, Sent, Suppressed
-    from opsctl.adapters.bounce_counts import Rule
+    from opsctl.adapters.sql.bounce_queries import Rule
     from opsctl.settings import BounceSettings
     from opsctl.systems import Systems
 
@@ -49,7 +49,7 @@ bounces = group("bounces")
 @views
 def stats(systems: Systems, since: timedelta) -> Page:
     """Show what SES sent and got back, the account's reputation, and the database's own counts."""
-    from opsctl.adapters import bounce_counts
+    from opsctl.adapters.sql import bounce_queries as bounce_counts
 
     _longer_than_zero(since, "--since")
     settings = systems.environment.need("bounces")
@@ -151,7 +151,7 @@ def _share(some: int, of_all: int) -> float | None:
 @views
 def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows:
     """List the addresses that SES no longer sends to, beside the database's marks; says what one has and the other lacks."""
-    from opsctl.adapters import bounce_counts
+    from opsctl.adapters.sql import bounce_queries as bounce_counts
 
     _longer_than_zero(since, "--since")
     settings: BounceSettings = systems.environment.need("bounces")
@@ -194,7 +194,7 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 @changes
 def enforce(systems: Systems, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
     """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
-    from opsctl.adapters import bounce_counts
+    from opsctl.adapters.sql import bounce_queries as bounce_counts
 
     settings: BounceSettings = systems.environment.need("bounces")
     span, most = settings.window if window is None else window, threshold or settings.threshold
@@ -212,7 +212,7 @@ def enforce(systems: Systems, threshold: int | None, window: Duration | None, ac
 
 def _no_outage(systems: Systems, settings: BounceSettings, rule: Rule) -> None:
     """Raise Refused where one domain (of several users) or one hour makes up most of the bounces of those to be deactivated."""
-    from opsctl.adapters import bounce_counts
+    from opsctl.adapters.sql import bounce_queries as bounce_counts
 
     shares = {"domain": settings.domain_share, "hour": settings.hour_share}
     for most in bounce_counts.spread(systems, settings, rule):

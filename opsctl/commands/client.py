@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from opsctl.changes.base import Change
 from opsctl.changes.client import SetEdgeAuth, fingerprint
-from opsctl.changing import GIVEN
-from opsctl.cli import changes, gives_verdict, group, here, views
+from opsctl.cli.app import changes, gives_verdict, group, here, views
+from opsctl.cli.changing import GIVEN
+from opsctl.contract import Change
 from opsctl.errors import NotFound, Refused
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.adapters.client import Client, Found, Place
+    from opsctl.adapters.host.hh import Client, Found, Place
     from opsctl.systems import Systems
 
 Mode = Literal["user", "system"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.cli import acts, group, here
+from opsctl.cli.app import acts, group, here
 from opsctl.errors import ConfigurationError, OpsctlError
 
 if TYPE_CHECKING:
-    from opsctl.invocation import Invocation
+    from opsctl.cli.context import Invocation
 
 config = group("config")
 

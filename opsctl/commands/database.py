@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from opsctl.adapters.literals import brief
-from opsctl.asking import answered, at_once
+from opsctl.adapters.sql.redaction import brief
 from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
-from opsctl.changes.base import Change
 from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance
-from opsctl.changing import DURATION
-from opsctl.cli import changes, group, views
+from opsctl.cli.app import changes, group, views
+from opsctl.cli.changing import DURATION
+from opsctl.concurrency import answered, at_once
+from opsctl.contract import Change
 from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import UNASKED, Page, Proportion
 
 if TYPE_CHECKING:
-    from opsctl.adapters.activity import Activity, Answer, Connections
     from opsctl.adapters.aws.rds import Cluster, Member
+    from opsctl.adapters.sql.activity import Activity, Answer, Connections
     from opsctl.systems import Systems
 
 Figures = dict[tuple[str, str], float | None]
@@ -383,7 +383,7 @@ def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta,
 
 def _blockers(instance: str, running: Sequence[Activity], *, asked: bool) -> Iterator[Change]:
     """What others wait for without doing anything itself; nothing where nobody does."""
-    from opsctl.adapters.activity import holding
+    from opsctl.adapters.sql.activity import holding
 
     known = {each.pid: each for each in running}
     sessions: list[LongQuery] = []

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import contacts as naming
-from opsctl.changes.base import Change
 from opsctl.changes.contacts import FALSE, TRUE, SetContactProperties, fingerprint
-from opsctl.cli import changes, group, views
+from opsctl.cli.app import changes, group, views
+from opsctl.contract import Change
 from opsctl.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from opsctl import contacts as naming
-from opsctl.changes.base import Change
 from opsctl.changes.lease import TakeLease
-from opsctl.changing import GIVEN
-from opsctl.cli import changes, gives_verdict, group
+from opsctl.cli.app import changes, gives_verdict, group
+from opsctl.cli.changing import GIVEN
+from opsctl.contract import Change
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems

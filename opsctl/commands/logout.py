@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import files
-from opsctl.changes.base import Change
 from opsctl.changes.sessions import EndCachedSessions, EndDatabaseSessions, RevokeTokens
-from opsctl.changing import DURATION
-from opsctl.cli import changes, group
+from opsctl.cli.app import changes, group
+from opsctl.cli.changing import DURATION
+from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, Denied, NotFound, Refused, SystemFailed
 
 if TYPE_CHECKING:
-    from opsctl.adapters.users import Users
+    from opsctl.adapters.sql.users import Users
     from opsctl.systems import Systems
 
 STORES = ("database", "redis", "api")
@@ -168,7 +168,7 @@ def _now(systems: Systems) -> datetime:
 
 def _tell_keys_apart(systems: Systems, ids: Sequence[str]) -> None:
     """Raise Refused where another user's keys in Redis would read like those of one of `ids`: `t:7` and `t`, by `ts:{user}:*`."""
-    from opsctl.adapters.redis_keys import user_keys
+    from opsctl.adapters.redis.keys import user_keys
 
     pattern = systems.environment.need("sessions").redis_user_pattern
     separator = user_keys(pattern).separator.decode()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import queries
-from opsctl.changing import DURATION
-from opsctl.cli import group, views
+from opsctl.cli.app import group, views
+from opsctl.cli.changing import DURATION
 from opsctl.redaction import foreign
 from opsctl.render.shapes import Series
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changes.base import Change
 from opsctl.changes.maintenance import AnnounceMaintenance
 from opsctl.changes.notices import Ask
-from opsctl.changing import DURATION
-from opsctl.cli import changes, group
+from opsctl.cli.app import changes, group
+from opsctl.cli.changing import DURATION
+from opsctl.contract import Change
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems

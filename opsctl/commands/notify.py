@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from opsctl.changes.base import Change
 from opsctl.changes.notices import Ask, PostSlack, PostStatus, SetPage
-from opsctl.cli import changes, group
+from opsctl.cli.app import changes, group
+from opsctl.contract import Change
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems

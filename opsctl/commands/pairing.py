@@ -11,9 +11,9 @@ import click
 
 from opsctl import contacts as naming
 from opsctl import fingerprints
-from opsctl.changes.base import Change
 from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, fingerprint
-from opsctl.cli import changes, group
+from opsctl.cli.app import changes, group
+from opsctl.contract import Change
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems

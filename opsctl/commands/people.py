@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from opsctl.cli import single, views
+from opsctl.cli.app import single, views
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changing import changing, conclude, split
-from opsctl.cli import acts, group
+from opsctl.cli.app import acts, group
+from opsctl.cli.changing import changing, conclude, split
 from opsctl.render.shapes import Check, Text, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.invocation import Invocation
+    from opsctl.cli.context import Invocation
 
 playbook = group("playbook")
 
@@ -47,7 +47,7 @@ def show(invocation: Invocation, name: str) -> Text | dict[str, Any]:
     """Show a playbook as a checklist: its steps under their headings, with when, marks and commands."""
     import msgspec
 
-    from opsctl.playbook import draw
+    from opsctl.playbook import format as draw
     from opsctl.playbook.loader import load
 
     loaded = load(name)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.asking import at_once, some_answered
 from opsctl.changes.addresses import ListAddresses, uncovered
-from opsctl.changes.base import Change
 from opsctl.changes.firewall import BlockListed, LimitRate
 from opsctl.changes.protection import Protect, short
 from opsctl.changes.rules import limiting, matched, rate, refusing
-from opsctl.cli import changes, group, views
+from opsctl.cli.app import changes, group, views
+from opsctl.concurrency import at_once, some_answered
+from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, OpsctlError, Refused, WrongPlace
 from opsctl.render.shapes import Page
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import files
-from opsctl.changing import DURATION, WORDS, carry_out, changing, conclude, split
-from opsctl.cli import acts, gives_verdict, group
+from opsctl.cli.app import acts, gives_verdict, group
+from opsctl.cli.changing import DURATION, WORDS, carry_out, changing, conclude, split
 from opsctl.errors import ConfigurationError, LedgerBroken, Refused
 from opsctl.render.shapes import Page
 from opsctl.render.visible import visible
 
 if TYPE_CHECKING:
+    from opsctl.cli.context import Invocation
     from opsctl.engine.ledger.rows import Run
     from opsctl.engine.options import Options
     from opsctl.engine.outcome import Outcome
-    from opsctl.invocation import Invocation
 
 HEAD = re.compile("[0-9a-f]{64}")
 SHOWN = 3

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.cli import acts, group
+from opsctl.cli.app import acts, group
 from opsctl.config import state_folder
 from opsctl.errors import ConfigurationError, install_extra
 from opsctl.render.shapes import Text
 
 if TYPE_CHECKING:
-    from opsctl.invocation import Invocation
+    from opsctl.cli.context import Invocation
 
 KINDS = ["sleeping", "waiting", "stubborn"]
 ACTIONS = ["slow", "fail", "throttle", "refuse", "drop", "timeout-after-effect"]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.asking import at_once, some_answered
-from opsctl.changes.base import Change
 from opsctl.changes.proofs import prove
 from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
 from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
-from opsctl.changing import SOURCE
-from opsctl.cli import changes, gives_verdict, group, views
+from opsctl.cli.app import changes, gives_verdict, group, views
+from opsctl.cli.changing import SOURCE
+from opsctl.concurrency import at_once, some_answered
+from opsctl.contract import Change
 from opsctl.errors import OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 

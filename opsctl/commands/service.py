@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from opsctl.asking import at_once, some_answered
-from opsctl.changes.base import Change
 from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
-from opsctl.changing import DURATION
-from opsctl.cli import changes, gives_verdict, group, views
+from opsctl.cli.app import changes, gives_verdict, group, views
+from opsctl.cli.changing import DURATION
+from opsctl.concurrency import at_once, some_answered
+from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import Check, Series, Verdict
 

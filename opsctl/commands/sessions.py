@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from psycopg import sql
 
-from opsctl.adapters.visibility import require_all_rows
+from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.changes.deletion import above
-from opsctl.changing import DURATION
-from opsctl.cli import group, views
+from opsctl.cli.app import group, views
+from opsctl.cli.changing import DURATION
 from opsctl.commands.logout import resolved
 
 if TYPE_CHECKING:

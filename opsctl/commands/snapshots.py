@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changes.base import Change
 from opsctl.changes.restores import AddInstance, EnableDataApi, RestoreCluster, RestoreInstance
 from opsctl.changes.snapshots import CreateSnapshot, PruneSnapshot, progress, prunable
-from opsctl.changing import DURATION
-from opsctl.cli import changes, group, views
+from opsctl.cli.app import changes, group, views
+from opsctl.cli.changing import DURATION
+from opsctl.contract import Change
 from opsctl.errors import NotFound, Refused
 
 if TYPE_CHECKING:

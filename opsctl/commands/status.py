@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.asking import at_once
-from opsctl.changing import DURATION
-from opsctl.cli import single, views
+from opsctl.cli.app import single, views
+from opsctl.cli.changing import DURATION
 from opsctl.commands import alarms
 from opsctl.commands.service import rows
+from opsctl.concurrency import at_once
 from opsctl.errors import OpsctlError, SystemFailed
 from opsctl.render.shapes import Page, Proportion, Watch
 
 if TYPE_CHECKING:
-    from opsctl.adapters.health import Health
+    from opsctl.adapters.http.health import Health
     from opsctl.systems import Systems
 
 Rows = list[dict[str, Any]]

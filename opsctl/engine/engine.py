@@ -8,18 +8,18 @@ from functools import partial
 from typing import Any
 
 import opsctl
-from opsctl.changes.base import Change, Done, Never
 from opsctl.config import Environment
+from opsctl.contract import Change, Done, Never
 from opsctl.engine import guards, order, outcome
 from opsctl.engine import plan as plans
+from opsctl.engine.history import LedgerMemory, Remembered, takes_back
 from opsctl.engine.ledger.rows import ENDED, Result, Run, Step, run_id
 from opsctl.engine.ledger.sqlite import Ledger
-from opsctl.engine.memory import LedgerMemory, Remembered, takes_back
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan, Planned
+from opsctl.engine.reporter import Watcher
 from opsctl.engine.runner import Runner
-from opsctl.engine.watcher import Watcher
 from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refused, Unrecorded, followed
 from opsctl.redaction import kept
 from opsctl.systems import Systems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 
-from opsctl.changes.base import Change
+from opsctl.contract import Change
 from opsctl.engine.ledger.rows import ENDED, Step
 from opsctl.errors import (
     Incomplete,

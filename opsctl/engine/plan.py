@@ -16,13 +16,13 @@ from msgspec import Struct
 
 import opsctl
 from opsctl import files
-from opsctl.changes.base import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.contract import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import State, Step, encode
 from opsctl.errors import CheckFailed, ConfigurationError, OpsctlError, PlanStale, ReadOnly, Refused, SystemFailed, WrongPlace
 from opsctl.redaction import kept
 
 if TYPE_CHECKING:
-    from opsctl.engine.memory import Remembered
+    from opsctl.engine.history import Remembered
     from opsctl.systems import Systems
 
 LIFETIME = timedelta(hours=24)

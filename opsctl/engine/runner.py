@@ -16,10 +16,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from opsctl.changes.base import Done, Failed, Finding, Moved, Pending, Settling, Skipped
+from opsctl.contract import Done, Failed, Finding, Moved, Pending, Settling, Skipped
 from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
 from opsctl.engine.order import Halted, Order
-from opsctl.engine.watcher import Watcher
+from opsctl.engine.reporter import Watcher
 from opsctl.errors import (
     CheckFailed,
     CredentialsInvalid,

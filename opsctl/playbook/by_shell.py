@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from opsctl.changing import statements
-from opsctl.playbook import draw
+from opsctl.cli.changing import statements
+from opsctl.playbook import format as draw
 from opsctl.playbook.schema import Condition, values
 from opsctl.shell import Comment, Either, Equal, Question, Say, Set, Statement, Stop, Test, Variable, When
 

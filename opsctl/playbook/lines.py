@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from opsctl import cli
-from opsctl.changing import split
+from opsctl.cli import app as cli
+from opsctl.cli.changing import split
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import click
 
-from opsctl import cli
+from opsctl.cli import app as cli
 from opsctl.playbook.expectation import Expectation
 from opsctl.playbook.lines import changing, placeholders, strays, written
 from opsctl.playbook.schema import Condition, Parameter, Playbook, Step, values

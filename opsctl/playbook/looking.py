@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from opsctl import cli
+from opsctl.cli import app as cli
 from opsctl.playbook.expectation import Expectation
 from opsctl.redaction import foreign
 from opsctl.render.shapes import UNASKED, Page, Proportion, Series, Text, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.cli import Parsed
+    from opsctl.cli.app import Parsed
+    from opsctl.cli.context import Invocation
     from opsctl.engine.plan import Plan
-    from opsctl.invocation import Invocation
     from opsctl.playbook.schema import Step
 
 SILENT = "could not be asked"

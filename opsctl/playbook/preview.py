@@ -16,10 +16,10 @@ from opsctl.playbook.loader import Loaded
 from opsctl.playbook.schema import Kind, Step
 
 if TYPE_CHECKING:
-    from opsctl.cli import Parsed
+    from opsctl.cli.app import Parsed
+    from opsctl.cli.context import Invocation
     from opsctl.engine.engine import Engine
     from opsctl.engine.options import Options
-    from opsctl.invocation import Invocation
 
 
 class Look(Struct, kw_only=True):

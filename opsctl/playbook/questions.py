@@ -12,7 +12,7 @@ from opsctl.redaction import foreign
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opsctl.adapters.person import Person
+    from opsctl.adapters.host.prompt import Person
     from opsctl.playbook.schema import Step
 
 DONE = "done"

@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from opsctl.changing import script
+from opsctl.cli.changing import script
 from opsctl.engine import guards
 from opsctl.errors import OpsctlError, PlanStale, Refused
-from opsctl.playbook import by_shell, draw, outcome, parameters, preview
-from opsctl.playbook.detours import Detours
+from opsctl.playbook import by_shell, outcome, parameters, preview
+from opsctl.playbook import format as draw
+from opsctl.playbook.executor import Walk
 from opsctl.playbook.history import AGAIN, History
 from opsctl.playbook.loader import Loaded, load
 from opsctl.playbook.outcome import PlaybookOutcome
-from opsctl.playbook.walk import Walk
+from opsctl.playbook.overrides import Detours
 from opsctl.render.shapes import Text
 from opsctl.render.visible import visible
 from opsctl.trust import TRUST
 
 if TYPE_CHECKING:
+    from opsctl.cli.context import Invocation
     from opsctl.engine.ledger.rows import Run
     from opsctl.engine.options import Options
-    from opsctl.invocation import Invocation
     from opsctl.playbook.preview import Preview
 
 

@@ -9,7 +9,7 @@ unset OPSCTL_CONFIG OPSCTL_TEMPO
 if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold='' plain=''; fi
 headline() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
 run() { printf '$ opsctl %s\n' "$*"; opsctl "$@" </dev/null; }
-thief() { python -m opsctl.sandbox.thief "$@"; }
+thief() { python -m opsctl.sandbox.stolen_session "$@"; }
 newest() { opsctl -o json runs list | python -c 'import json, sys; run = json.load(sys.stdin)[0]; print(run["run"], run["state"])'; }
 
 leave() {

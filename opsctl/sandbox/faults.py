@@ -18,7 +18,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
-from opsctl.sandbox.parts import Part
+from opsctl.sandbox.services import Part
 
 ACTIONS = {
     "slow": "the answer waits `seconds`",

@@ -14,7 +14,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.parts import Part, World
+from opsctl.sandbox.services import Part, World
 from opsctl.sandbox.web import Routes, answer, bearer
 
 PATS = {"ghcr_pat": "ghp_sandbox", "ghcr_next_pat": "ghp_sandbox_next"}

@@ -20,7 +20,7 @@ from werkzeug.wrappers import Request, Response
 from opsctl.sandbox.hh_functions import WEBHOOK, Broken, Functions
 from opsctl.sandbox.hh_leases import Leases
 from opsctl.sandbox.hubspot_signatures import signature_v3
-from opsctl.sandbox.parts import Part, World
+from opsctl.sandbox.services import Part, World
 from opsctl.sandbox.web import Handler, Routes, answer
 
 EVENTS = 100

@@ -7,10 +7,10 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from opsctl.sandbox import neighbours
+from opsctl.sandbox import background_load as neighbours
 from opsctl.sandbox.aws.wire import AwsError
-from opsctl.sandbox.neighbours import Reply, Unanswered
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.background_load import Reply, Unanswered
+from opsctl.sandbox.services import World
 
 REGION = "us-west-2"
 WEBHOOK, LEASE, AUTHORIZER = "hh-webhook", "hh-lease", "hh-authz"

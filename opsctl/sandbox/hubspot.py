@@ -20,7 +20,7 @@ from werkzeug.wrappers import Request, Response
 from opsctl.sandbox.aws.wire import AwsError
 from opsctl.sandbox.hubspot_contacts import APP, PERSON, Author, Contact, Contacts, DuplicateEmail, InvalidProperties, check
 from opsctl.sandbox.hubspot_webhooks import Change, Webhooks
-from opsctl.sandbox.parts import Part, World
+from opsctl.sandbox.services import Part, World
 from opsctl.sandbox.web import Handler, Routes, Window, answer, bearer, json_object, refuse
 
 TOKENS = {

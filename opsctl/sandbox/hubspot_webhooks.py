@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from opsctl.sandbox import neighbours
+from opsctl.sandbox import background_load as neighbours
+from opsctl.sandbox.background_load import Unanswered
 from opsctl.sandbox.hubspot_contacts import Author
 from opsctl.sandbox.hubspot_signatures import signature_v1, signature_v3
-from opsctl.sandbox.neighbours import Unanswered
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 
 APP_ID = 7906213
 SUBSCRIPTION_ID = 686627

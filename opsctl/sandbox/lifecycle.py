@@ -20,7 +20,9 @@ import redis
 
 from opsctl import files
 from opsctl.errors import ConfigurationError, SystemFailed
-from opsctl.sandbox import binaries, databases, facts, front_door, homes, ownership, postgres, processes, seed, valkey, world_file
+from opsctl.sandbox import binaries, databases, facts, ownership, postgres, processes, seed, valkey, world_file
+from opsctl.sandbox import gateway as front_door
+from opsctl.sandbox import state_dirs as homes
 from opsctl.sandbox.faults import Rule
 from opsctl.sandbox.processes import Process
 from opsctl.sandbox.seed import Sizes

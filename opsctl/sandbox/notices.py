@@ -15,8 +15,8 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.parts import Part, World
 from opsctl.sandbox.sentry import Sentry
+from opsctl.sandbox.services import Part, World
 from opsctl.sandbox.web import Routes, Window, answer, iso, json_object, refuse
 
 SLACK_KEY = "sandbox"

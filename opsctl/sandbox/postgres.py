@@ -19,7 +19,8 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from opsctl.errors import SystemFailed
-from opsctl.sandbox import binaries, homes, ownership, processes
+from opsctl.sandbox import binaries, ownership, processes
+from opsctl.sandbox import state_dirs as homes
 from opsctl.sandbox.processes import Process
 from opsctl.sandbox.world_file import free_port
 

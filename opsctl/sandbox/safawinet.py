@@ -22,8 +22,8 @@ import redis
 from psycopg.conninfo import make_conninfo
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.parts import Part, World
 from opsctl.sandbox.safawinet_sessions import Database, LoginRefused, Opened, Sessions
+from opsctl.sandbox.services import Part, World
 from opsctl.sandbox.tokens import ACCESS_TTL, Access, TokenRefused, access_token, verify
 from opsctl.sandbox.web import Handler, Routes, answer, bearer, iso, json_object, refuse
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 from opsctl.sandbox.web import Handler, Window, answer, bearer, iso, refuse
 
 ORGANIZATION, PROJECT, PROJECT_ID = "safawinet", "safawinet-api", "4507000000000001"

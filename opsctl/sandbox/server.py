@@ -25,9 +25,9 @@ from werkzeug.wrappers import Request, Response
 
 from opsctl.sandbox import databases, seed, valkey, world_file
 from opsctl.sandbox.faults import Faults, FaultyApp, Rule
-from opsctl.sandbox.holder import KINDS, Holder
-from opsctl.sandbox.parts import Part, World, WSGIApp
 from opsctl.sandbox.seed import Sizes
+from opsctl.sandbox.services import Part, World, WSGIApp
+from opsctl.sandbox.supervisor import KINDS, Holder
 from opsctl.sandbox.web import Handler, Routes, answer, bearer, json_object, refuse
 
 PARTS = {

@@ -16,7 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from opsctl.errors import SystemFailed
-from opsctl.sandbox import binaries, homes, processes
+from opsctl.sandbox import binaries, processes
+from opsctl.sandbox import state_dirs as homes
 from opsctl.sandbox.postgres import last_line
 from opsctl.sandbox.processes import Process
 from opsctl.sandbox.world_file import free_port

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from opsctl import config
-from opsctl.adapters.values import Values
+from opsctl.adapters.host.secret_sources import Values
 from opsctl.errors import Waiting
 from opsctl.redaction import Secret
 from opsctl.sandbox import lifecycle

@@ -10,9 +10,9 @@ import pytest
 from terminal import until
 
 from opsctl.adapters.aws.rds import Cluster, Member
-from opsctl.adapters.database import Busy
+from opsctl.adapters.sql.database import Busy
 from opsctl.errors import Denied, NotFound, WrongPlace
-from opsctl.sandbox import front_door
+from opsctl.sandbox import gateway as front_door
 
 WRITER = "safawinet-prod"
 DRIVERS = {"postgres": {}, "rds-data": {'driver = "postgres"': 'driver = "rds-data"'}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opsctl.adapters.addresses import parse
+from opsctl.adapters.mail.addresses import parse
 
 JOERG = "jörg@müller.example"
 

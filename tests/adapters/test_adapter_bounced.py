@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters import addresses, bounced
-from opsctl.adapters.bounced import Bounced, Tally
-from opsctl.adapters.ses_notifications import Counted
+from opsctl.adapters.mail import addresses
+from opsctl.adapters.mail.ses_parser import Counted
+from opsctl.adapters.sql import bounce_store as bounced
+from opsctl.adapters.sql.bounce_store import Bounced, Tally
 from opsctl.errors import NotFound, ReadOnly
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)

@@ -12,12 +12,12 @@ from servers import CLEARTEXT, MD5, NO_PASSWORD, Authority, Pretender, postgres,
 
 from opsctl.adapters import certificates
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.adapters.http import Http
-from opsctl.adapters.limiter import SlotsLost
-from opsctl.adapters.limiter_redis import RedisSlots
-from opsctl.adapters.postgres import Endpoint, Postgres
-from opsctl.adapters.redis import Redis
-from opsctl.adapters.redis_place import Place
+from opsctl.adapters.http.client import Http
+from opsctl.adapters.hubspot.limiter import SlotsLost
+from opsctl.adapters.hubspot.limiter_redis import RedisSlots
+from opsctl.adapters.redis.client import Redis
+from opsctl.adapters.redis.endpoint import Place
+from opsctl.adapters.sql.postgres import Endpoint, Postgres
 from opsctl.errors import ConfigurationError, Refused, SystemFailed, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 from opsctl.settings import Aws

@@ -14,12 +14,12 @@ import msgspec
 import pytest
 from terminal import until
 
-from opsctl.adapters import client as adapter
-from opsctl.adapters import docker
-from opsctl.adapters.client import Client
-from opsctl.adapters.docker import Docker
-from opsctl.adapters.machine import Group, Machine
-from opsctl.adapters.one_field import replaced, value_of
+from opsctl.adapters.host import docker
+from opsctl.adapters.host import hh as adapter
+from opsctl.adapters.host.docker import Docker
+from opsctl.adapters.host.hh import Client
+from opsctl.adapters.host.machine import Group, Machine
+from opsctl.adapters.json_edit import replaced, value_of
 from opsctl.errors import Denied, Moved, NotFound, ReadOnly, Refused
 from opsctl.redaction import Secret, vault
 from opsctl.sandbox import processes

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from psycopg import sql
 
-from opsctl.adapters.database import Busy
+from opsctl.adapters.sql.database import Busy
 from opsctl.errors import ConfigurationError, Denied, NotFound, ReadOnly, SystemFailed
 from opsctl.sandbox import postgres
 

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from opsctl.adapters.http import Http, _wait
+from opsctl.adapters.http.client import Http, _wait
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from portal import Portal, contact_id
 
-from opsctl.adapters.answers import convert
-from opsctl.adapters.hubspot import HubSpot
-from opsctl.adapters.hubspot_records import Batch, Contact, Outcome, outcome_of, require_seen, results_of
+from opsctl.adapters.http.answers import convert
+from opsctl.adapters.hubspot.contacts import HubSpot
+from opsctl.adapters.hubspot.records import Batch, Contact, Outcome, outcome_of, require_seen, results_of
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, WrongPlace
 from opsctl.redaction import vault
 from opsctl.sandbox.hubspot import PORTAL

@@ -12,9 +12,9 @@ import redis as sdk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opsctl.adapters import limiter_redis
-from opsctl.adapters.limiter import LEASE_SECONDS, Limiter, LocalSlots, SlotsLost
-from opsctl.adapters.limiter_redis import PREFIX, SCRIPT, RedisSlots, SlotConnection, SlotTlsConnection
+from opsctl.adapters.hubspot import limiter_redis
+from opsctl.adapters.hubspot.limiter import LEASE_SECONDS, Limiter, LocalSlots, SlotsLost
+from opsctl.adapters.hubspot.limiter_redis import PREFIX, SCRIPT, RedisSlots, SlotConnection, SlotTlsConnection
 from opsctl.errors import ReadOnly
 from opsctl.redaction import Secret
 from opsctl.sandbox import world_file

@@ -16,7 +16,7 @@ from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, Outc
 from opsctl.sandbox import lifecycle, notices
 from opsctl.sandbox.faults import Rule
 from opsctl.sandbox.notices import PAGERDUTY_KEY, SLACK_ARCHIVED_KEY, SLACK_KEY, STATUSPAGE_KEY
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 
 CHANNELS = """[channels]
 slack = { env = "SLACK" }

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters import notifications, spool
-from opsctl.adapters.asides import Asides
-from opsctl.adapters.notifications import Notifications
+from opsctl.adapters.mail import notification_reader as notifications
+from opsctl.adapters.mail import spool
+from opsctl.adapters.mail.dead_letter import Asides
+from opsctl.adapters.mail.notification_reader import Notifications
 from opsctl.errors import ConfigurationError, Moved, ReadOnly, Waiting
 from opsctl.sandbox.aws import notifications as made
 

@@ -7,7 +7,7 @@ import pty
 
 import pytest
 
-from opsctl.adapters.person import Person
+from opsctl.adapters.host.prompt import Person
 from opsctl.files import readable
 from opsctl.redaction import vault
 

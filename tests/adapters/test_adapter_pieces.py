@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsctl.adapters import pieces as module
-from opsctl.adapters.pieces import pieces
+from opsctl.adapters import json_stream as module
+from opsctl.adapters.json_stream import pieces
 
 OBJECTS = [{"a": 1}, {"b": {"c": '}{"\\'}, "d": ["x]", "{"]}, {"ü": "\u2028"}]
 

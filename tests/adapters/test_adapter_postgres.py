@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from opsctl.adapters.database import Busy
-from opsctl.adapters.postgres import Endpoint, Postgres
+from opsctl.adapters.sql.database import Busy
+from opsctl.adapters.sql.postgres import Endpoint, Postgres
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,

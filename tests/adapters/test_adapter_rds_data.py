@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
-from opsctl.adapters import rds_data
-from opsctl.adapters.database import Busy, Kept
-from opsctl.adapters.rds_data import RdsData, _refused, bind
+from opsctl.adapters.sql import rds_data
+from opsctl.adapters.sql.database import Busy, Kept
+from opsctl.adapters.sql.rds_data import RdsData, _refused, bind
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, Unreachable
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from valkeys import own_server, two_primaries
 
-from opsctl.adapters.redis import Redis
-from opsctl.adapters.redis_keys import disjoint, lua_pattern
-from opsctl.adapters.redis_wall import ReadingConnection, ReadingTlsConnection
+from opsctl.adapters.redis.client import Redis
+from opsctl.adapters.redis.keys import disjoint, lua_pattern
+from opsctl.adapters.redis.read_only_guard import ReadingConnection, ReadingTlsConnection
 from opsctl.errors import (
     CredentialsInvalid,
     Denied,
@@ -342,7 +342,7 @@ def test_a_server_lost_in_the_middle_of_a_deletion_leaves_a_doubt():
 
 
 def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr("opsctl.adapters.redis.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("opsctl.adapters.redis.client.ANSWER_SECONDS", 0.2)
     with own_server() as (port, _):
         redis = Redis("127.0.0.1", port, password=None, tls=False, writing=True)
         moment = redis.server_time_ms()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from opsctl.adapters.ses_notifications import BOUNCES, FAILURES, Malformed, Rules, read
-from opsctl.adapters.sns_signatures import Envelope, Unsigned
+from opsctl.adapters.mail.ses_parser import BOUNCES, FAILURES, Malformed, Rules, read
+from opsctl.adapters.mail.sns_signatures import Envelope, Unsigned
 from opsctl.sandbox.aws import notifications as made
 from opsctl.sandbox.aws.sns_signing import Signer, new_key
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from opsctl.adapters.session_rows import Counted
+from opsctl.adapters.sql.sessions import Counted
 from opsctl.systems import Systems
 
 

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import convert
 
-from opsctl.adapters import sns_signatures
-from opsctl.adapters.sns_signatures import Envelope, Signatures, Unsigned, canonical, public_key
+from opsctl.adapters.mail import sns_signatures
+from opsctl.adapters.mail.sns_signatures import Envelope, Signatures, Unsigned, canonical, public_key
 from opsctl.errors import Refused, SystemFailed
 from opsctl.sandbox.aws.sns_signing import Signer, certificate, new_key
 

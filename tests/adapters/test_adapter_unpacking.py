@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsctl.adapters import unpacking
-from opsctl.adapters.unpacking import unpacked
+from opsctl.adapters.mail import unpacking
+from opsctl.adapters.mail.unpacking import unpacked
 from opsctl.errors import ConfigurationError
 
 TEXT = b"one line\nanother\n" * 10_000

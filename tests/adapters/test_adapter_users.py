@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from opsctl.adapters.users import Users
+from opsctl.adapters.sql.users import Users
 from opsctl.systems import Systems
 
 UUID = "0b9e6a3c-11aa-4c0e-9d5f-5a8f0e3b2c1d"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from opsctl.adapters.visibility import require_all_rows
+from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.errors import Refused
 from opsctl.systems import Systems
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from opsctl.adapters.webhook import Webhook, signature_v1, signature_v2, signature_v3
+from opsctl.adapters.http.webhook import Webhook, signature_v1, signature_v2, signature_v3
 from opsctl.errors import ConfigurationError, CredentialsInvalid, OutcomeUnknown, ReadOnly
 from opsctl.redaction import Secret
 from opsctl.sandbox import lifecycle

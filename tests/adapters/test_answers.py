@@ -14,16 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opsctl.adapters import answers, http
-from opsctl.adapters.answers import Unreadable, convert, decoded, moment, number, seconds
-from opsctl.adapters.api import Api
-from opsctl.adapters.ghcr import Ghcr
-from opsctl.adapters.http import Http
-from opsctl.adapters.hubspot import HubSpot
-from opsctl.adapters.lease import Lease
-from opsctl.adapters.notices import PagerDuty, Slack, Statuspage
-from opsctl.adapters.sentry import Sentry
-from opsctl.adapters.webhook import Webhook
+from opsctl.adapters.http import answers
+from opsctl.adapters.http import client as http
+from opsctl.adapters.http.answers import Unreadable, convert, decoded, moment, number, seconds
+from opsctl.adapters.http.api import Api
+from opsctl.adapters.http.client import Http
+from opsctl.adapters.http.ghcr import Ghcr
+from opsctl.adapters.http.lease import Lease
+from opsctl.adapters.http.notifiers import PagerDuty, Slack, Statuspage
+from opsctl.adapters.http.sentry import Sentry
+from opsctl.adapters.http.webhook import Webhook
+from opsctl.adapters.hubspot.contacts import HubSpot
 from opsctl.errors import ConfigurationError, OpsctlError, OutcomeUnknown, SystemFailed, Waiting
 from opsctl.redaction import CONTROL, Secret
 
@@ -76,7 +77,7 @@ class Free:
 def hubspot(token: str) -> HubSpot:
     made = HubSpot.__new__(HubSpot)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("opsctl.adapters.hubspot.limiter", lambda *_: Free())
+        patch.setattr("opsctl.adapters.hubspot.contacts.limiter", lambda *_: Free())
         made.__init__(stub(token))  # type: ignore[misc]
     made._http.pause = lambda seconds: None
     return made

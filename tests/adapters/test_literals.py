@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsctl.adapters.literals import brief, without_literals
+from opsctl.adapters.sql.redaction import brief, without_literals
 
 MARK = "Ω7"
 """Stands in every literal and nowhere else."""

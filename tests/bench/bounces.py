@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from opsctl.changes.base import Done
 from opsctl.changes.bounces import CountNotifications
+from opsctl.contract import Done
 from opsctl.sandbox.aws import notifications
 from opsctl.sandbox.databases import DATABASE
 from tests.bench.memory import grown

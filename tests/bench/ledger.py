@@ -13,14 +13,14 @@ from typing import ClassVar
 import msgspec
 
 from opsctl import config
-from opsctl.adapters.person import Person
-from opsctl.adapters.values import Values
-from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
+from opsctl.adapters.host.prompt import Person
+from opsctl.adapters.host.secret_sources import Values
+from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Telling
 from opsctl.engine.engine import Engine
+from opsctl.engine.history import LedgerMemory
 from opsctl.engine.ledger.sqlite import Ledger
-from opsctl.engine.memory import LedgerMemory
 from opsctl.engine.options import Options
-from opsctl.engine.watcher import Silent
+from opsctl.engine.reporter import Silent
 from opsctl.systems import Systems
 from tests.bench.house import FOLDER
 from tests.bench.sides import Failed

@@ -14,8 +14,8 @@ from typing import Any
 
 from psycopg import sql
 
-from opsctl.changes.base import Pending
 from opsctl.changes.sessions import EndDatabaseSessions
+from opsctl.contract import Pending
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.seed import OWNER
 from tests.bench.house import HOUSE

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opsctl import config
-from opsctl.adapters.person import Person
-from opsctl.adapters.values import Values
+from opsctl.adapters.host.prompt import Person
+from opsctl.adapters.host.secret_sources import Values
 from opsctl.systems import Systems
 
 

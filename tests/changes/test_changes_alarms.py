@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opsctl.changes.alarms import SetAcknowledgement
-from opsctl.changes.base import Done, Pending, Skipped
+from opsctl.contract import Done, Pending, Skipped
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

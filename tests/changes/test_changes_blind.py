@@ -13,13 +13,13 @@ from opsctl.adapters.aws.iam import Account, Credentials, Rights
 from opsctl.adapters.aws.secrets import SecretState
 from opsctl.changes.access import SetDenial
 from opsctl.changes.alarms import SetAlarmReason
-from opsctl.changes.base import Change, Done, Finding, Pending, Settling, Skipped
 from opsctl.changes.ecs import Redeploy
 from opsctl.changes.failover import FailOverInstance
 from opsctl.changes.protection import Unprotect
 from opsctl.changes.restores import answers
 from opsctl.changes.secrets import MoveSecretStage
 from opsctl.changes.snapshots import PruneSnapshot
+from opsctl.contract import Change, Done, Finding, Pending, Settling, Skipped
 from opsctl.errors import Refused, SystemFailed
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

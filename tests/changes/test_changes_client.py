@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from opsctl import config
-from opsctl.adapters.client import Client
-from opsctl.adapters.machine import Machine
-from opsctl.adapters.values import Values
+from opsctl.adapters.host.hh import Client
+from opsctl.adapters.host.machine import Machine
+from opsctl.adapters.host.secret_sources import Values
 from opsctl.changes import decode
-from opsctl.changes.base import Done, Moved, Never, Pending
 from opsctl.changes.client import SetEdgeAuth
+from opsctl.contract import Done, Moved, Never, Pending
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import NotFound, Refused, Waiting
 from opsctl.shell import Script

@@ -11,9 +11,9 @@ import pytest
 from portal import Portal, contact_id
 
 from opsctl import fingerprints
-from opsctl.changes.base import Done, Moved, Never, Pending, Settling, Skipped
 from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, SetContactProperties
 from opsctl.commands.pairing import pin
+from opsctl.contract import Done, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import OutcomeUnknown, PartlyMade, SystemFailed, Throttled
 from opsctl.systems import Systems

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from opsctl.adapters.aws.ecs import Container, Deployment, ServiceState, Task, TaskDefinition
-from opsctl.changes.base import Done, Pending, Settling
 from opsctl.changes.ecs import Redeploy, SetDesiredCount
+from opsctl.contract import Done, Pending, Settling
 from opsctl.engine import guards, plan
 from opsctl.errors import Denied, NotFound, Refused, Unreachable
 

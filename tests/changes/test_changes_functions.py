@@ -11,10 +11,10 @@ import pytest
 
 from opsctl.adapters.aws.functions import Alias, FunctionState, Variables
 from opsctl.changes import decode
-from opsctl.changes.base import Done, Never, Pending
 from opsctl.changes.functions import RefreshFunction, ServeLatest, Stored
 from opsctl.changes.secrets import MoveSecretStage
 from opsctl.changes.variables import AskFirst, SetFunctionVariable
+from opsctl.contract import Done, Never, Pending
 from opsctl.errors import Refused
 
 STORED = Stored(id="/hh/edge", key="secret", region="us-west-2", version="new", former="old")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from opsctl.adapters.aws.logs import Line
-from opsctl.adapters.lease import LeaseAnswer
+from opsctl.adapters.http.lease import LeaseAnswer
 from opsctl.changes import lease as changes
-from opsctl.changes.base import Never
 from opsctl.changes.lease import TakeLease, cause, logged, seen
+from opsctl.contract import Never
 from opsctl.errors import Denied
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters.notices import StatusIncident
-from opsctl.changes.base import Change, Done, Pending
+from opsctl.adapters.http.notifiers import StatusIncident
 from opsctl.changes.notices import EndStatus, PostStatus
+from opsctl.contract import Change, Done, Pending
 from opsctl.errors import SystemFailed
 
 TITLE = "API slow"

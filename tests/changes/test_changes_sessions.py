@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from opsctl.changes.base import Done, Pending
 from opsctl.changes.sessions import RevokeTokens
+from opsctl.contract import Done, Pending
 from opsctl.errors import CredentialsInvalid, Denied, Interrupted, OpsctlError, PartlyMade, SystemFailed, Unreachable, Untrusted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,9 +10,9 @@ import botocore.session
 import pytest
 
 from opsctl.adapters.aws.secrets import SecretState, VersionState
-from opsctl.changes.base import Done, Failed, Settling
 from opsctl.changes.secrets import MoveSecretStage, RotateManagedSecret
 from opsctl.changes.states import DATABASE, FUNCTION_UPDATE, REPLICA, SNAPSHOT, States
+from opsctl.contract import Done, Failed, Settling
 from opsctl.errors import Denied
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -18,10 +18,10 @@ import msgspec
 import pytest
 
 from opsctl import config
-from opsctl.adapters import ses_notifications
-from opsctl.adapters.pieces import pieces
-from opsctl.adapters.ses_notifications import BOUNCES, Malformed, Rules
-from opsctl.adapters.sns_signatures import Envelope, Unsigned, canonical
+from opsctl.adapters.json_stream import pieces
+from opsctl.adapters.mail import ses_parser as ses_notifications
+from opsctl.adapters.mail.ses_parser import BOUNCES, Malformed, Rules
+from opsctl.adapters.mail.sns_signatures import Envelope, Unsigned, canonical
 from opsctl.changes.raw.notifications import reader, rules
 from opsctl.sandbox.aws import notifications
 from opsctl.sandbox.aws.sns_signing import Signer, new_key

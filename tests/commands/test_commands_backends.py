@@ -14,7 +14,7 @@ import pytest
 from terminal import until
 from world import World
 
-from opsctl.adapters.activity import Activity, holding
+from opsctl.adapters.sql.activity import Activity, holding
 
 LITERAL = "user9@example.com"
 DATA_API = {'driver = "postgres"': 'driver = "rds-data"'}

@@ -21,7 +21,7 @@ from terminal import until
 from world import World
 
 from opsctl.adapters.aws.sqs import Sqs
-from opsctl.adapters.bounced import Bounced
+from opsctl.adapters.sql.bounce_store import Bounced
 from opsctl.sandbox.aws import notifications
 from opsctl.sandbox.aws.sns_signing import Signer
 

@@ -14,9 +14,9 @@ from machines import OLD, built
 from terminal import Terminal
 
 from opsctl import fingerprints
-from opsctl.adapters.client import Client
-from opsctl.adapters.machine import Group, Machine
-from opsctl.adapters.values import Values
+from opsctl.adapters.host.hh import Client
+from opsctl.adapters.host.machine import Group, Machine
+from opsctl.adapters.host.secret_sources import Values
 from opsctl.commands import client as commands
 from opsctl.render.shapes import Check
 

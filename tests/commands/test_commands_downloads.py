@@ -10,8 +10,8 @@ import pytest
 from customers import DISABLED, FIRST, ONE, TWO, refusal, told
 from world import World
 
-from opsctl.adapters.hubspot import HubSpot
-from opsctl.adapters.hubspot_records import Updated
+from opsctl.adapters.hubspot.contacts import HubSpot
+from opsctl.adapters.hubspot.records import Updated
 
 THREE = str(FIRST + 3)
 

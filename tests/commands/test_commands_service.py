@@ -4,9 +4,9 @@ from types import SimpleNamespace
 import pytest
 
 from opsctl.adapters.aws.ecs import Deployment, ServiceState, Task
-from opsctl.changes.base import Done, Pending
 from opsctl.changes.ecs import Redeploy
 from opsctl.commands.service import redeploy
+from opsctl.contract import Done, Pending
 
 SECOND = timedelta(seconds=1)
 BEGUN = datetime(2024, 5, 1, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from portal import Portal, contact_id
 from werkzeug.wrappers import Request, Response
 
-from opsctl.adapters import webhook
+from opsctl.adapters.http import webhook
 from opsctl.errors import OpsctlError
 from opsctl.redaction import Secret
 from opsctl.settings import Reference

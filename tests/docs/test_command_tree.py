@@ -10,13 +10,13 @@ import click
 import pytest
 
 from opsctl import commands
-from opsctl.changing import changing_options
-from opsctl.cli import GROUPS, Line, Role, root
+from opsctl.cli.app import GROUPS, Line, Role, root
+from opsctl.cli.changing import changing_options
 from opsctl.render import reference
 
 COMMANDS = dict(reference.leaves(root))
 HEAVY = ("boto3", "botocore", "httpx", "psycopg", "redis", "tabulate", "yaml")
-MODULES = "import json, sys; from opsctl.cli import run; code = run(sys.argv[1:]); json.dump([code, list(sys.modules)], sys.stderr)"
+MODULES = "import json, sys; from opsctl.cli.app import run; code = run(sys.argv[1:]); json.dump([code, list(sys.modules)], sys.stderr)"
 
 
 def loaded(*args: str, folder: Path) -> tuple[int, set[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from opsctl.cli import GROUPS, Parsed, root
+from opsctl.cli.app import GROUPS, Parsed, root
 from opsctl.errors import OpsctlError
 from opsctl.playbook import loader
 from opsctl.render import reference

@@ -170,7 +170,7 @@ def test_a_clock_that_jumps_during_a_run(world: World, hours: int) -> None:
 
 @pytest.mark.parametrize("hours", [-5, 5])
 def test_a_clock_that_is_wrong_logs_out_by_the_databases(world: World, hours: int) -> None:
-    import opsctl.invocation as invocations
+    import opsctl.cli.context as invocations
 
     def wrong() -> None:
         inner = invocations.Invocation._systems

@@ -10,8 +10,8 @@ from bad_days import plain
 from world import World
 
 from opsctl.changes import all_kinds
-from opsctl.changes.base import Change
 from opsctl.changes.failover import FailOverInstance, ProveWrites
+from opsctl.contract import Change
 
 MAIL_KEY = "safawinet/prod/mail-key"
 GENERATE = ("secrets", "rotate", "mail-key", "--value-from", "generate", "-y")

@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from opsctl.adapters.person import Person
-from opsctl.adapters.values import Values
+from opsctl.adapters.host.prompt import Person
+from opsctl.adapters.host.secret_sources import Values
 from opsctl.changes import decode
-from opsctl.changes.base import Change, Done, Evidence, Finding, Never, Pending, Telling
 from opsctl.config import Environment
+from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Telling
 from opsctl.engine.engine import Engine
+from opsctl.engine.history import LedgerMemory
 from opsctl.engine.ledger.rows import Run, Step
 from opsctl.engine.ledger.sqlite import Ledger
-from opsctl.engine.memory import LedgerMemory
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
-from opsctl.engine.watcher import Silent
+from opsctl.engine.reporter import Silent
 from opsctl.settings import Duration, Limits, Settings
 from opsctl.systems import Systems
 

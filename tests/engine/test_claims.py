@@ -10,7 +10,7 @@ import pytest
 from rig import Rig, Say, Set, Setting, World
 
 import opsctl
-from opsctl.changes.base import Evidence
+from opsctl.contract import Evidence
 from opsctl.errors import OpsctlError, OutcomeUnknown, Refused, SystemFailed
 
 CLAIM = re.compile(r"nothing (was|is|has been) (changed|done|made)", re.IGNORECASE)

@@ -14,7 +14,7 @@ from valkeys import two_primaries
 
 from opsctl.adapters.aws.iam import Account, Credentials, Key, Rights
 from opsctl.adapters.aws.session import Caller
-from opsctl.adapters.redis import Redis
+from opsctl.adapters.redis.client import Redis
 from opsctl.changes.access import DeletePassword, SetDenial, SetKeys, denial
 from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
 from opsctl.changes.sessions import EndCachedSessions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rig import Outside, Rig, Setting
 
-from opsctl.changes.base import Moved
+from opsctl.contract import Moved
 from opsctl.engine.options import Options
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import OutcomeUnknown, SystemFailed

@@ -7,7 +7,7 @@ import threading
 import pytest
 from rig import Rig, Set, SetAlone, SetAloneWide, Setting, SetWide
 
-from opsctl.changes.base import Done, Failed, Moved, Settling
+from opsctl.contract import Done, Failed, Moved, Settling
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.order import Order
 from opsctl.engine.runner import TRIES

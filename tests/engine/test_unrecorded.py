@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from rig import Outside, Rig, Say, Set, SetAlone
 
-from opsctl.changes.base import kinds
 from opsctl.changes.contacts import MintToken
 from opsctl.changes.ecs import Redeploy
+from opsctl.contract import kinds
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.options import Options
+from opsctl.engine.reporter import Silent
 from opsctl.engine.runner import Runner
-from opsctl.engine.watcher import Silent
 from opsctl.errors import LedgerFailed, OutcomeUnknown
 
 
@@ -164,8 +164,8 @@ def test_however_fast_the_sandbox_runs_a_call_is_waited_for_longer_than_it_was_g
 
 def test_whatever_carries_no_token_is_waited_for_as_long_as_its_client_waits() -> None:
     """Zero is for a kind whose late call changes nothing more: named one by one."""
-    from opsctl.adapters import http
     from opsctl.adapters.aws import session
+    from opsctl.adapters.http import client as http
 
     longest = max(session.CONNECT_SECONDS + session.READ_SECONDS, http.CONNECT_SECONDS + http.ANSWER_SECONDS)
     waited = [kind for kind in kinds() if kind.__module__.startswith("opsctl.") and kind.under_way]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 from rig import Rig, Set, Setting, World
 
-from opsctl.changes.base import Done, Evidence, Finding, Pending, Settling
+from opsctl.contract import Done, Evidence, Finding, Pending, Settling
 from opsctl.engine.runner import TRIES, VAIN
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, SystemFailed, Throttled, Unreachable
 

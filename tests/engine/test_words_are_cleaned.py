@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rig import Rig, Set
 
-from opsctl.changes.base import Done, Pending
+from opsctl.contract import Done, Pending
 from opsctl.engine import plan as plans
 from opsctl.engine.options import Options
 from opsctl.errors import OutcomeUnknown, SystemFailed

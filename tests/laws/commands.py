@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from opsctl.cli import GROUPS, Line, changes, root
+from opsctl.cli.app import GROUPS, Line, changes, root
 
 UNIMPORTABLE: dict[str, str] = {}
 """Groups whose file can't be imported, and why; a test fails when there is one."""

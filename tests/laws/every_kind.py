@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from opsctl.changes import all_kinds
-from opsctl.changes.base import Change
+from opsctl.contract import Change
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NUMBERS = ("contact",)

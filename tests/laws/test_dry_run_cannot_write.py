@@ -17,10 +17,10 @@ from world import CLUSTER, SERVICES, World
 import opsctl.adapters
 from opsctl import config
 from opsctl.adapters.base import Adapter
-from opsctl.adapters.person import Person
-from opsctl.adapters.values import Values
+from opsctl.adapters.host.prompt import Person
+from opsctl.adapters.host.secret_sources import Values
 from opsctl.changes import all_kinds
-from opsctl.cli import changes
+from opsctl.cli.app import changes
 from opsctl.errors import ReadOnly
 from opsctl.systems import Systems
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from commands import UNIMPORTABLE, changing, lines
 from scenarios import SCENARIOS
 
-from opsctl.cli import acts, changes, views
+from opsctl.cli.app import acts, changes, views
 
 
 def test_every_command_is_one_of_changes_views_and_acts() -> None:

@@ -18,7 +18,7 @@ from scenarios import MAIL_KEY, Rehearsed, each, every, some
 from terminal import Result
 from world import World
 
-from opsctl.adapters.values import Values
+from opsctl.adapters.host.secret_sources import Values
 from opsctl.redaction import Secret, vault
 
 SHOWN = {"admin_email", "auth_test_email", "hubspot_app_secret"}

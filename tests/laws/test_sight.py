@@ -10,10 +10,10 @@ from scenarios import Rehearsed, every, some
 from terminal import Result
 from world import MODELS
 
-from opsctl.adapters import hubspot
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.adapters.hubspot_records import Batch, Record
-from opsctl.changes.base import kinds
+from opsctl.adapters.hubspot import contacts as hubspot
+from opsctl.adapters.hubspot.records import Batch, Record
+from opsctl.contract import kinds
 
 TABLES = "SELECT format('%I', relname) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 SOON = "SET lock_timeout = '20s'"

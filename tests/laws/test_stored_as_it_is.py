@@ -13,7 +13,7 @@ from scenarios import MAIL_KEY, Rehearsed, each
 from world import World
 
 from opsctl.changes import decode  # noqa: F401 - imports every kind
-from opsctl.changes.base import Change, kinds
+from opsctl.contract import Change, kinds
 from opsctl.redaction import Secret, vault
 
 WORDS = (

@@ -11,8 +11,9 @@ from by_hand import by_hand, script
 from scenarios import Rehearsed, each, some
 from world import World
 
-from opsctl import changing, config
+from opsctl import config
 from opsctl.adapters.aws.session import AwsSession
+from opsctl.cli import changing
 from opsctl.settings import Aws
 
 ELSEWHERE = "203.0.113.9"

@@ -12,15 +12,15 @@ import click
 import msgspec
 import pytest
 
-from opsctl import cli
-from opsctl.adapters.person import Person
-from opsctl.changes.base import Change, Done, Never, Pending, Telling
+from opsctl.adapters.host.prompt import Person
+from opsctl.cli import app as cli
+from opsctl.cli.context import Invocation
 from opsctl.config import Environment
+from opsctl.contract import Change, Done, Never, Pending, Telling
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.options import Options
-from opsctl.engine.watcher import Silent
+from opsctl.engine.reporter import Silent
 from opsctl.errors import SystemFailed, Waiting
-from opsctl.invocation import Invocation
 from opsctl.render.shapes import Check, Page, Verdict
 from opsctl.settings import Aws, Limits, Settings
 from opsctl.shell import Statement, run

@@ -21,7 +21,7 @@ from machines import built
 from terminal import Terminal
 from world import ROOT, World
 
-from opsctl.adapters.machine import Machine
+from opsctl.adapters.host.machine import Machine
 
 CONTACT = "contact=156855158284"
 RDS = "Safawinet-RDS-Connections"

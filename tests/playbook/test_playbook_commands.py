@@ -3,7 +3,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from opsctl import cli
+from opsctl.cli import app as cli
 from opsctl.playbook.schema import json_schema
 
 GOOD = "title: Fire drill\nabout: Leave the house.\nparameters: {floor: {choices: ['1', '2'], default: '1', help: Which.}}\nsteps:\n"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from opsctl import cli
+from opsctl.cli import app as cli
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError
 from opsctl.playbook import lines

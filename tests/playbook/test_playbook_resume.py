@@ -5,11 +5,11 @@ import pytest
 from playbook_world import YES, House, Killed, Put
 from test_playbook_runner import DRILL, run, said, states
 
+from opsctl.cli.context import Invocation
 from opsctl.commands import runs
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError, LockHeld, PlanStale, Refused, SystemFailed
-from opsctl.invocation import Invocation
 from opsctl.playbook import runner
 from opsctl.playbook.outcome import PlaybookOutcome
 from opsctl.systems import Systems

@@ -3,10 +3,10 @@ import msgspec
 import pytest
 from playbook_world import DRY, LATER, YES, House, Killed, Put, Watch
 
+from opsctl.cli.context import Invocation
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError, Interrupted, NotFound, OpsctlError, Refused, Waiting
-from opsctl.invocation import Invocation
 from opsctl.playbook import runner
 from opsctl.playbook.outcome import PlaybookOutcome
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsctl
-from opsctl import cli
-from opsctl.changes.base import Change, Never
+from opsctl.cli import app as cli
+from opsctl.contract import Change, Never
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.plan import Plan, Planned
 from opsctl.redaction import CONTROL, IN_LINES, vault

@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import Client
 
 from opsctl.sandbox import ghcr
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 
 IMAGE = "/v2/hh/app/manifests/latest"
 SCOPE = "repository:hh/app:pull"

@@ -13,7 +13,7 @@ from opsctl.sandbox import ghcr, hh, hubspot
 from opsctl.sandbox.aws.wire import AwsError
 from opsctl.sandbox.hubspot import HubSpot
 from opsctl.sandbox.hubspot_signatures import signature_v1, signature_v3
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 
 CONTACT = "156855158284"
 VECTOR_SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"

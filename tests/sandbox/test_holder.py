@@ -12,7 +12,7 @@ import pytest
 
 from opsctl.errors import ConfigurationError
 from opsctl.sandbox import lifecycle, postgres
-from opsctl.sandbox.holder import APPLICATION, Holder
+from opsctl.sandbox.supervisor import APPLICATION, Holder
 
 HELD = "SELECT coalesce(state, ''), count(*)::int FROM pg_stat_activity WHERE application_name = %s GROUP BY 1 ORDER BY 1"
 

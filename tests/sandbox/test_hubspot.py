@@ -10,7 +10,7 @@ from werkzeug.test import Client, TestResponse
 from opsctl.sandbox import hubspot
 from opsctl.sandbox.hubspot import TOKENS, HubSpot
 from opsctl.sandbox.hubspot_contacts import FIRST, POPULATION, SEEDED
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 from opsctl.sandbox.web import Routes
 
 CONTACT = "156855158284"

@@ -16,7 +16,7 @@ from opsctl.sandbox import hh, hubspot
 from opsctl.sandbox.hubspot import TOKENS, HubSpot
 from opsctl.sandbox.hubspot_contacts import FIRST
 from opsctl.sandbox.hubspot_signatures import signature_v1, signature_v3
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 
 ENABLED = str(FIRST)
 NEVER_ASKED = str(FIRST + 9)

@@ -8,7 +8,7 @@ from werkzeug.test import Client, TestResponse
 
 from opsctl.sandbox import notices
 from opsctl.sandbox.notices import PAGERDUTY_KEY, STATUSPAGE_KEY
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 
 HOOK = "/slack/services/T1/B1/sandbox"
 INCIDENTS = "/statuspage/v1/pages/p1/incidents"

@@ -15,9 +15,9 @@ import redis
 from werkzeug.test import Client, TestResponse
 
 from opsctl.sandbox import databases, facts, postgres, safawinet, valkey
-from opsctl.sandbox.parts import World
 from opsctl.sandbox.safawinet import Safawinet
 from opsctl.sandbox.seed import ADMIN_ID, Sizes, fill_keys
+from opsctl.sandbox.services import World
 from opsctl.sandbox.tokens import ACCESS_TTL, Access, access_token, token_hash, verify
 
 SIZES = Sizes(users=20, sessions=100)

@@ -9,8 +9,8 @@ import pytest
 from werkzeug.test import Client
 
 from opsctl.sandbox import notices
-from opsctl.sandbox.parts import World
 from opsctl.sandbox.sentry import PER_SECOND, PROJECT_ID, TOKEN
+from opsctl.sandbox.services import World
 
 BASE = "/sentry/api/0/organizations/safawinet"
 COUNTS = f"{BASE}/stats_v2/?field=sum(quantity)&groupBy=category&groupBy=outcome&statsPeriod=1h&project={PROJECT_ID}"

@@ -22,7 +22,8 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from opsctl.errors import ConfigurationError
-from opsctl.sandbox import front_door, lifecycle
+from opsctl.sandbox import gateway as front_door
+from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
 CONTACT = "156855158284"

@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from opsctl.adapters import certificates
 from opsctl.adapters.aws.failures import REACH, translate
+from opsctl.adapters.aws.read_only_guard import guard, reads
 from opsctl.adapters.aws.sent import Sent, sent
-from opsctl.adapters.aws.wall import guard, reads
-from opsctl.adapters.place import only_here
+from opsctl.adapters.loopback import only_here
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
 from opsctl.settings import Aws
 

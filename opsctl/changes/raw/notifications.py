@@ -6,7 +6,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Literal
 
-from opsctl.adapters import addresses
+from opsctl.adapters.mail import addresses
 from opsctl.changes.raw import read_by_hand
 from opsctl.changes.raw.database import sql
 from opsctl.shell import Command, File, Need, Program, Put, Statement, Variable, Wanted, run, standalone
@@ -64,7 +64,7 @@ def addressed(users: str, row: str) -> list[Statement]:
 
 def rules(environment: Environment) -> str:
     """Whose notifications count, as the program reads it."""
-    from opsctl.adapters import ses_notifications as ses
+    from opsctl.adapters.mail import ses_parser as ses
 
     settings: BounceSettings = environment.need("bounces")
     held = {
@@ -87,8 +87,8 @@ def counting(environment: Environment, rows: File) -> Command:
 
 
 def statement(environment: Environment, which: Literal["COUNT", "TAKE_BACK"], **values: str | File) -> Command:
-    """One of the statements of `opsctl.adapters.bounced`."""
-    from opsctl.adapters import bounced
+    """One of the statements of `opsctl.adapters.sql.bounce_store`."""
+    from opsctl.adapters.sql import bounce_store as bounced
 
     settings: BounceSettings = environment.need("bounces")
     return sql(environment, bounced.composed(settings, getattr(bounced, which)).as_string(None), None, **values)

@@ -1,6 +1,6 @@
-"""Reads SES's notifications with nothing but Python: what scripts bring along, in one piece with `opsctl.adapters.addresses`.
+"""Reads SES's notifications with nothing but Python: what scripts bring along, in one piece with `opsctl.adapters.mail.addresses`.
 
-It says of every message what `opsctl.adapters.ses_notifications` says of it, which a test proves.
+It says of every message what `opsctl.adapters.mail.ses_parser` says of it, which a test proves.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from opsctl.changes.base import Change, Never
+from opsctl.contract import Change, Never
 from opsctl.redaction import whole
 
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]

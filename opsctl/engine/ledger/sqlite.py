@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from opsctl.changes.base import Change
+from opsctl.contract import Change
 from opsctl.engine.ledger import file, personal
 from opsctl.engine.ledger.chain import START, link
 from opsctl.engine.ledger.locks import Locks

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opsctl.sandbox.aws.ecs import Ecs
-from opsctl.sandbox.aws.timeline import Timeline
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 _KEYS = ("ServiceNamespace", "ResourceId", "ScalableDimension")

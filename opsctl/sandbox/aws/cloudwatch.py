@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.figures import Datum, Figures
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, Request
 
 # Alarm name, namespace, metric, threshold, state, minutes ago that it came into that state.

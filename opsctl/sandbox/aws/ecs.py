@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opsctl.sandbox.aws.ecs_model import Deployment, Rollouts, Service, Task
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 _ARN = f"arn:aws:ecs:{REGION}:{ACCOUNT}"

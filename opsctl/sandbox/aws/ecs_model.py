@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from opsctl.sandbox.aws.timeline import Timeline
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.wire import AwsError
 
 ROLLOUT_SECONDS = 4.0

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.traffic import Rules, counted, sampled
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 

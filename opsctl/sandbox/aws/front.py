@@ -18,6 +18,7 @@ from opsctl.sandbox.aws.ecr import Ecr
 from opsctl.sandbox.aws.ecs import Ecs
 from opsctl.sandbox.aws.ecs_model import Task
 from opsctl.sandbox.aws.elasticache import ElastiCache
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.lambdas import Lambda
 from opsctl.sandbox.aws.logs import Logs
 from opsctl.sandbox.aws.mail import Mail
@@ -33,10 +34,9 @@ from opsctl.sandbox.aws.shields import Shields
 from opsctl.sandbox.aws.signatures import Signed
 from opsctl.sandbox.aws.sns_signing import Signer
 from opsctl.sandbox.aws.sts import Sts, check_key
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.trail import Trail
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, error_answer, json_answer, read_request, send
-from opsctl.sandbox.parts import Part, World, WSGIApp
+from opsctl.sandbox.services import Part, World, WSGIApp
 from opsctl.sandbox.web import Handler, json_object, refuse
 from opsctl.sandbox.web import answer as done
 

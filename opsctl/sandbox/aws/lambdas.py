@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, json_answer
 
 UPDATE_SECONDS = 2.0

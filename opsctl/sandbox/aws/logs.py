@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.insights import Query, row_of
 from opsctl.sandbox.aws.log_patterns import compile_pattern
 from opsctl.sandbox.aws.names import ACCOUNT, HH_REGION, REGION
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 LIVE_STREAM = "sandbox/live"

@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from opsctl.sandbox.aws import notifications
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.sns_signing import Signer
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
 
 Operation = Callable[[Request], Mapping[str, Any] | Answer]

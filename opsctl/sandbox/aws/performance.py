@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 Operation = Callable[[Request], Mapping[str, Any] | Answer]

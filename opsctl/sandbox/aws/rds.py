@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.rds_failover import Failovers, Outage
 from opsctl.sandbox.aws.snapshots import Snapshots
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, Request, query_answer
 
 _NAMESPACE = "http://rds.amazonaws.com/doc/2014-10-31/"

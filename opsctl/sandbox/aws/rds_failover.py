@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from opsctl.sandbox import postgres
-from opsctl.sandbox.aws.timeline import Timeline
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.wire import AwsError
 
 FAILOVER_SECONDS = 3.0

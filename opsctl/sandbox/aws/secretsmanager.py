@@ -14,8 +14,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.names import ACCOUNT
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 CURRENT, PREVIOUS, STAGED = "AWSCURRENT", "AWSPREVIOUS", "AWSPENDING"

@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.firewall import LOAD_BALANCER, Firewall
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 Operation = Callable[[Request], Mapping[str, Any] | Answer]

@@ -9,9 +9,9 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
 
 SNAPSHOT_SECONDS = 3.0

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.seed_trail import past
-from opsctl.sandbox.aws.timeline import Timeline
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 Operation = Callable[[Request], Mapping[str, Any] | Answer]

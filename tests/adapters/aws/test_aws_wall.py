@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import botocore.session
 import pytest
 
+from opsctl.adapters.aws.read_only_guard import guard, reads
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.adapters.aws.wall import guard, reads
 from opsctl.errors import ReadOnly
 
 SERVICES = [

@@ -10,7 +10,7 @@ from stand_in import Aws, Clock, Quiet
 from werkzeug.serving import make_server
 
 from opsctl.sandbox.aws import front
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from botocore.config import Config
 from werkzeug.serving import WSGIRequestHandler
 
 from opsctl.sandbox.aws import front
-from opsctl.sandbox.parts import World
+from opsctl.sandbox.services import World
 
 CLUSTER = "safawinet-prod"
 API = "safawinet-api-prod"

@@ -1,0 +1,266 @@
+"""The customer's side: where `hh` keeps its configuration on this machine, and the one field of it that we may write.
+
+`hh` takes the first of four places. The runbook (HH, File Locations) says that HH_CONFIG has the highest precedence and names the others;
+the order taken here is HH_CONFIG (even when nothing is there), then $XDG_CONFIG_HOME/hh/config.json where that variable is set, then the
+user's ~/.hh/config.json, then the system's /etc/hh/config.json.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.host.docker import Docker
+from opsctl.adapters.host.machine import Machine, user_name
+from opsctl.adapters.json_edit import members, replaced, value_of
+from opsctl.errors import Denied, Moved, NotFound, OpsctlError, OutcomeUnknown, Refused, SystemFailed
+from opsctl.redaction import Secret
+
+FIELD = "edge_auth"
+LARGEST = 1_048_576
+KEPT_ATTRIBUTES = ("system.posix_acl_access", "user.")
+AGAIN = "opsctl client set-edge-auth --value-from SOURCE"
+
+PlaceName = Literal["HH_CONFIG", "XDG", "user", "system"]
+
+
+class Place(Struct, frozen=True):
+    """One of the four places where `hh` looks, best first."""
+
+    name: PlaceName
+    path: Path
+
+    @property
+    def login(self) -> str:
+        """What writes this file anew."""
+        return 'sudo hh login --system --code "PAIRING_CODE"' if self.name == "system" else 'hh login --code "PAIRING_CODE"'
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """What is at a place; `exists` is None where even that may not be seen. `edge_auth` is never shown."""
+
+    place: Place
+    exists: bool | None
+    link: str | None = None
+    mode: int | None = None
+    uid: int | None = None
+    problem: str = ""
+    edge_auth: Secret | None = None
+
+    @property
+    def owner(self) -> str | None:
+        """The owner's name."""
+        return None if self.uid is None else user_name(self.uid)
+
+
+class Document(Struct, frozen=True, kw_only=True):
+    """A configuration file as it was read; `stamp` tells whether it is still the same."""
+
+    path: Path
+    text: str
+    edge_auth: Secret | None
+    info: Any
+
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """Equal as long as nobody has written the file."""
+        return _stamp(self.info)
+
+
+def _stamp(info: os.stat_result) -> tuple[int, ...]:
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode, info.st_uid, info.st_gid)
+
+
+class Client(Adapter):
+    """The files of `hh` on one machine."""
+
+    def __init__(self, machine: Machine, *, writing: bool) -> None:
+        super().__init__(writing=writing)
+        self.machine = machine
+
+    @cached_property
+    def docker(self) -> Docker:
+        """Docker, and its credential helper."""
+        return Docker(self.machine)
+
+    def places(self) -> list[Place]:
+        """Where `hh` looks, in its order."""
+        here, found = self.machine, []
+        if override := here.variables.get("HH_CONFIG"):
+            found.append(Place("HH_CONFIG", Path(os.path.abspath(override))))
+        if xdg := here.variables.get("XDG_CONFIG_HOME"):
+            found.append(Place("XDG", Path(os.path.abspath(xdg)) / "hh" / "config.json"))
+        return [*found, Place("user", here.home / ".hh" / "config.json"), Place("system", here.etc / "hh" / "config.json")]
+
+    def place(self, mode: Literal["user", "system"]) -> Place:
+        """The file of user mode, which is XDG's where that is there, or of system mode."""
+        own = (
+            [p for p in self.places() if p.name == "system"]
+            if mode == "system"
+            else [p for p in self.places() if p.name in ("XDG", "user")]
+        )
+        return next((p for p in own if self.look(p).exists is not False), own[-1])
+
+    def in_force(self) -> Place | None:
+        """The place that `hh` takes; None when nothing is anywhere."""
+        return next((p for p in self.places() if p.name == "HH_CONFIG" or self.look(p).exists is not False), None)
+
+    def look(self, place: Place) -> Found:
+        """What is there; whatever is wrong with it is said in `problem`, nothing is raised."""
+        try:
+            info = place.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return Found(place=place, exists=False)
+        except OSError as cause:
+            return Found(place=place, exists=None, problem=f"can't be looked at: {cause.strerror}")
+        link = os.readlink(place.path) if stat.S_ISLNK(info.st_mode) else None
+        try:
+            info = place.path.stat()
+            document = _opened(place.path, follow=True)
+        except FileNotFoundError:
+            return Found(place=place, exists=True, link=link, problem=f"is a link to {link}, where nothing is")
+        except OSError as cause:
+            return _seen(place, link, info, f"can't be read: {cause.strerror}")
+        except OpsctlError as cause:
+            return _seen(place, link, info, cause.what.removeprefix(f"{place.path} ").rstrip("."))
+        return _seen(place, link, info, "" if document.edge_auth else f"has no {FIELD}", document.edge_auth)
+
+    def read(self, path: Path) -> Document:
+        """A file that may be rewritten; raises NotFound, Denied or Refused, each with the next line to type, for any other."""
+        with _translated(path, self._login(path)):
+            info = path.lstat()
+            if stat.S_ISLNK(info.st_mode):
+                real = path.resolve()
+                raise Refused(f"{path} is a link to {real}; it was not changed.", f"To change that file: HH_CONFIG={real} {AGAIN}")
+            if info.st_uid != self.machine.uid != 0:
+                owner = user_name(info.st_uid)
+                raise Refused(f"{path} belongs to {owner}, not to {self.machine.user}; it was not changed.", f"As {owner}: {AGAIN}")
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                raise Denied(f"The folder {path.parent} can't be written; {path} was not changed.", f"ls -ld {path.parent}")
+            return _opened(path, follow=False)
+
+    def _login(self, path: Path) -> str:
+        return next((place.login for place in self.places() if place.path == path), "hh login")
+
+    @writes
+    def set_edge_auth(self, seen: Document, value: Secret, token: str) -> None:
+        """Put a new file in the place of the one that was `seen`, at once; its mode, owner and all other bytes stay.
+
+        Raises Moved when somebody has written it since, OutcomeUnknown when it may not survive a power cut.
+        """
+        text = replaced(seen.text, FIELD, value.reveal())
+        with _translated(seen.path, self._login(seen.path)), _folder(seen.path) as folder:
+            # The step's own name, so that one who takes it up after a kill also takes this away.
+            fresh = f".{seen.path.name}.opsctl-{token}"
+            with suppress(FileNotFoundError):
+                os.unlink(fresh, dir_fd=folder)
+            try:
+                _write(fresh, text.encode(), seen, folder)
+                if _stamp(os.stat(seen.path.name, dir_fd=folder, follow_symlinks=False)) != seen.stamp:
+                    raise Moved(f"{seen.path} was written by somebody else just now; it is theirs.", "Look again: opsctl client show")
+                os.rename(fresh, seen.path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(fresh, dir_fd=folder)
+                raise
+            try:
+                os.fsync(folder)
+            except OSError as cause:
+                raise OutcomeUnknown(f"{seen.path} was replaced, and the disk doesn't confirm it: {cause.strerror}.") from cause
+
+
+def _seen(place: Place, link: str | None, info: os.stat_result, problem: str, edge_auth: Secret | None = None) -> Found:
+    mode = stat.S_IMODE(info.st_mode)
+    return Found(place=place, exists=True, link=link, mode=mode, uid=info.st_uid, problem=problem, edge_auth=edge_auth)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _translated(path: Path, login: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as cause:
+        raise NotFound(f"There is no {path}: nobody has logged in here.", login) from cause
+    except PermissionError as cause:
+        raise Denied(f"{path}: {cause.strerror}; it was not changed.", f"As its owner: {AGAIN}") from cause
+    except OSError as cause:
+        raise SystemFailed(f"{path}: {cause.strerror}; it was not changed.", f"ls -l {path.parent}") from cause
+
+
+def _opened(path: Path, *, follow: bool) -> Document:
+    """Read it whole; O_NONBLOCK, since a named pipe would wait for a writer."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    with os.fdopen(number, "rb") as file:
+        info = os.fstat(number)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > LARGEST:
+            raise Refused(f"{path} is no file of at most 1 MiB.", f"ls -l {path}")
+        raw = file.read()
+    try:
+        text = raw.decode()
+        held = value_of(text, FIELD)
+    except ValueError as cause:
+        where = "it is not UTF-8" if isinstance(cause, UnicodeDecodeError) else str(cause)
+        raise Refused(f"{path} is not JSON as hh reads it ({where}).", "Mend that line, or log in again: hh login") from None
+    _remember(text)
+    if held is not None and not _is_text(held):
+        raise Refused(f"{path} has an {FIELD} that is no text.", "Log in again: hh login")
+    return Document(path=path, text=text, edge_auth=Secret(held) if held else None, info=info)
+
+
+def _remember(text: str) -> None:
+    """Hide whatever else the file keeps: its pairing code and tokens are nobody's business either."""
+    for member in members(text):
+        if isinstance(member.value, str) and any(word in member.name.lower() for word in ("token", "code", "auth", "secret", "key")):
+            Secret(member.value.encode(errors="surrogatepass"))
+
+
+def _is_text(value: Any) -> bool:
+    """JSON's escapes can write half a character, which nothing can send."""
+    return isinstance(value, str) and value.encode(errors="ignore").decode() == value
+
+
+def _write(name: str, raw: bytes, like: Document, folder: int) -> None:
+    number = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    with os.fdopen(number, "wb") as file:
+        file.write(raw)
+        file.flush()
+        _keep_owner(number, like)
+        os.fchmod(number, stat.S_IMODE(like.info.st_mode))
+        _keep_attributes(like.path, number)
+        os.fsync(number)
+
+
+def _keep_owner(number: int, like: Document) -> None:
+    """A group that this user may not give away is let go where the mode gives it nothing."""
+    made, wanted = os.fstat(number), (like.info.st_uid, like.info.st_gid)
+    if (made.st_uid, made.st_gid) == wanted:
+        return
+    try:
+        os.fchown(number, *wanted)
+    except PermissionError as cause:
+        if made.st_uid != wanted[0] or like.info.st_mode & stat.S_IRWXG:
+            raise Denied(f"The owner and group of {like.path} can't be kept; it was not changed.", f"sudo {AGAIN}") from cause
+
+
+def _keep_attributes(path: Path, number: int) -> None:
+    """Who else may read it by an access list may read it still."""
+    if hasattr(os, "listxattr"):
+        for name in os.listxattr(path, follow_symlinks=False):
+            if name.startswith(KEPT_ATTRIBUTES):
+                os.setxattr(number, name, os.getxattr(path, name, follow_symlinks=False))

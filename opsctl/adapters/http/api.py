@@ -1,0 +1,185 @@
+"""The application's API: health, logins, and the calls that end them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.http.answers import decoded, moment
+from opsctl.adapters.http.client import Http
+from opsctl.adapters.http.health import Health, asked, at
+from opsctl.adapters.http.logins import LOGIN, LOGOUT, REFRESH, Logins, Place
+from opsctl.errors import ConfigurationError, CredentialsInvalid, SystemFailed
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    import httpx
+
+    from opsctl.settings import ApiSettings
+    from opsctl.systems import Systems
+
+
+class _Me(Struct, rename="camel"):
+    user_id: str | int
+
+
+class _Tokens(Struct, rename="camel"):
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class _Revoked(Struct):
+    at: str
+    revoked: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A login: the access token lives `expires_in` seconds, the refresh token longer."""
+
+    access: Secret
+    refresh: Secret
+    expires_in: int
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """How many logins a force-logout ended, and when, on the API's clock."""
+
+    at: datetime
+    revoked: int
+
+
+class Api(Adapter):
+    """The API at its configured base. Logging a configured test user in and out again counts as reading."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=systems.writing)
+        self._systems = systems
+        self._config: ApiSettings = systems.environment.need("api")
+        self._token: Secret | None = None
+        self._choosing = threading.Lock()
+        self._http = Http(
+            self._config.base,
+            system="the API",
+            writing=systems.writing,
+            sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
+            ca=self._config.ca,
+            login=(hint := f"Renew its token in {self._config.token}, or set [api.login]."),
+        )
+        self._logins = Logins(Place(self._config.base, systems.config.sandbox, systems.config.proxy, self._config.ca, hint))
+
+    def health(self) -> Health:
+        """Ask /health; an API that is down or unwell is an answer here, not an error."""
+        return asked(self._http, "/health")
+
+    def staging(self) -> Health:
+        """Ask the configured staging's /health; raises ConfigurationError when there is none."""
+        if self._config.staging is None:
+            raise ConfigurationError("No staging is configured in [api].", "Add staging, its base address, to [api].")
+        return at(self._systems, f"{self._config.staging}/health")
+
+    def login(self, email: Secret, password: Secret) -> Tokens:
+        """Log in; raises CredentialsInvalid for a wrong password."""
+        return self._tokens(LOGIN, {"email": email.reveal(), "password": password.reveal()})
+
+    def refresh(self, token: Secret) -> Tokens:
+        """Trade a refresh token for new tokens; raises CredentialsInvalid when it isn't accepted."""
+        return self._tokens(REFRESH, {"refreshToken": token.reveal()})
+
+    def who(self, access: Secret) -> str | None:
+        """The id of the user whom this access token is for, or None when the API refuses it."""
+        answer = self._http.ask("GET", "/v1/auth/me", headers=_bearer(access), accept=(401,))
+        if answer.status_code == 401:
+            return None
+        return str(self._http.read(answer, _Me).user_id)
+
+    def end(self, access: Secret) -> None:
+        """End the login of this access token; one that is refused has ended already."""
+        self._logins.ask(LOGOUT, {}, access.reveal())
+
+    @writes
+    def force_logout(self, user_id: str, key: str) -> Revoked:
+        """End every login of a user. Sent again under the same `key` it has no second effect; NotFound for an unknown user."""
+        return self._revoked("/v1/auth/force-logout", {"userId": user_id}, key)
+
+    @writes
+    def force_logout_all(self, key: str) -> Revoked:
+        """End every login of everybody. Sent again under the same `key` it has no second effect."""
+        return self._revoked("/v1/auth/force-logout-all", {}, key)
+
+    @writes
+    def announce(self, message: str, duration: str, key: str, *, at: datetime | None = None) -> None:
+        """Announce a maintenance of `duration` (`2 hours`) to the users, which begins `at`, or now."""
+        begins = {} if at is None else {"at": at.isoformat()}
+        self._as_admin("/v1/notifications/maintenance", {"message": message, "duration": duration, **begins}, key)
+
+    def can_authorise(self) -> bool:
+        """Whether an administrator's token is there that the API accepts, or a way to one."""
+        if self._config.login or self._systems.person.present:
+            return True
+        return self.who(self._systems.resolve(self._config.token)) is not None
+
+    def close(self) -> None:
+        """End the connection, and what logins of its own are left."""
+        self._logins.close()
+        self._http.close()
+
+    def revoked_since(self, whos: Sequence[str]) -> list[datetime | None]:
+        """Since when the API refuses older tokens of each (`all` or `user:ID`); None when never, or not configured."""
+        pattern = self._config.revocations
+        if pattern is None:
+            return [None] * len(whos)
+        marks = self._systems.redis.values([pattern.replace("{who}", who) for who in whos])
+        try:
+            return [None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC) for mark in marks]
+        except (ValueError, OverflowError, OSError):
+            raise SystemFailed("The API's revocation mark in Redis is not epoch milliseconds.", "Check revocations in [api].") from None
+
+    def _tokens(self, path: str, body: dict[str, Any]) -> Tokens:
+        # The body of a refusal may echo what was sent; it is never shown.
+        answer = self._logins.ask(path, body)
+        if answer.status == 401:
+            raise CredentialsInvalid(f"The API refused the credentials at {path}.", "Look at [api.login] and [api.test].")
+        with self._http.reading():
+            found = decoded(answer.content, _Tokens)
+        return Tokens(Secret(found.access_token), Secret(found.refresh_token), found.expires_in)
+
+    def _revoked(self, path: str, body: dict[str, Any], key: str) -> Revoked:
+        answer = self._as_admin(path, body, key)
+        with self._http.reading(effect=True):
+            found = decoded(answer.content, _Revoked)
+            return Revoked(moment(found.at), found.revoked)
+
+    def _as_admin(self, path: str, body: dict[str, Any], key: str) -> httpx.Response:
+        """Send as the administrator; a refused token is renewed once for all threads, by the configured login or else by asking."""
+        with self._choosing:
+            token = self._token = self._token or self._systems.resolve(self._config.token)
+        try:
+            return self._as(token, path, body, key)
+        except CredentialsInvalid as refused:
+            with self._choosing:
+                if self._token is token:
+                    self._token = self._renewed(refused)
+        return self._as(self._token, path, body, key)
+
+    def _renewed(self, refused: CredentialsInvalid) -> Secret:
+        login = self._config.login
+        if login is None:
+            return self._systems.person.secret("A new administrator's token for the API", refused.next)
+        return self.login(self._systems.resolve(login.email), self._systems.resolve(login.password)).access
+
+    def _as(self, token: Secret, path: str, body: dict[str, Any], key: str) -> httpx.Response:
+        return self._http.ask("POST", path, json=body, headers={**_bearer(token), "Idempotency-Key": key})
+
+
+def _bearer(token: Secret) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token.reveal()}"}

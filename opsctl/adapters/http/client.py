@@ -1,0 +1,269 @@
+"""HTTP: one client for every API that isn't AWS; behind its wall, at one host, its errors translated once."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from opsctl.adapters import certificates
+from opsctl.adapters.base import Adapter
+from opsctl.adapters.http.answers import Unreadable, decoded, seconds, words
+from opsctl.adapters.loopback import on_this_machine, only_here
+from opsctl.errors import (
+    ConfigurationError,
+    CredentialsInvalid,
+    Denied,
+    NotFound,
+    OpsctlError,
+    OutcomeUnknown,
+    ReadOnly,
+    SystemFailed,
+    Throttled,
+    Unreachable,
+    WrongPlace,
+)
+from opsctl.redaction import sentence, vault
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 30
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SLOW_DOWN = (420, 429)
+WAITS, LONGEST_WAIT = 3, 20.0
+NOT_IMPLEMENTED = 501
+WHOLE_SECONDS = 120.0
+LARGEST = 32 * 1024 * 1024
+"""Bytes of an answer's body that are read, unpacked."""
+ENCODED = frozenset(("content-encoding", "content-length", "transfer-encoding"))
+"""Headers that tell how a body was sent, once it is read."""
+HOW = {
+    **dict.fromkeys(("ReadTimeout", "WriteTimeout"), "did not answer in time"),
+    "DecodingError": "answered in an encoding that can't be read",
+}
+
+T = TypeVar("T")
+
+
+class Http(Adapter):
+    """Asks one API at `base`; `system` is what messages call it, `login` what to do when it refuses the credentials.
+
+    A client that isn't `writing` sends only methods that read, and POST to the paths in `reading_posts`. No proxy, netrc or
+    certificate variable is looked at, no redirect followed. The server proves its name by a certificate of the authorities in `ca`, also
+    behind the configured `proxy`. Safe between threads.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        system: str,
+        writing: bool,
+        sandbox: bool,
+        login: str = "Look at its credential in the configuration.",
+        reading_posts: Collection[str] = (),
+        ca: str = certificates.SYSTEM,
+        proxy: str | None = None,
+    ) -> None:
+        super().__init__(writing=writing)
+        self._base = base.rstrip("/")
+        self._system = system
+        self._sandbox = sandbox
+        self._login = login
+        self._reading_posts = frozenset(reading_posts)
+        self._ca, self._proxy = ca, proxy
+        self._host = _checked_host(self._base, system, sandbox)
+        self._origin = _origin(self._base)
+        self.client = self._build()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+    ) -> httpx.Response:
+        """Send one request and return its answer, which is a success or in `accept`; raises one of opsctl's errors otherwise.
+
+        Asked to slow down, it waits and sends again, as often as three times: that answer is a refusal before any effect, of a
+        read and of a write alike.
+        """
+        effect = not self._reads(method, path)
+        for attempt in range(WAITS + 1):
+            answer = self._send(method, path, effect, json=json, headers=dict(headers or {}), params=params)
+            if answer.status_code not in SLOW_DOWN:
+                break
+            if (wait := _wait(answer.headers.get("Retry-After"), attempt)) > LONGEST_WAIT or attempt == WAITS:
+                break
+            time.sleep(wait)
+        if answer.is_success or answer.status_code in accept:
+            return answer
+        raise self._refused(answer, f"{method} {self._shown(path)}", effect)
+
+    def read(self, answer: httpx.Response, shape: type[T], *, effect: bool = False) -> T:
+        """The answer's JSON as `shape`; where it is none, SystemFailed, or OutcomeUnknown after an `effect`."""
+        with self.reading(effect=effect):
+            return decoded(answer.content, shape)
+
+    @contextmanager
+    def reading(self, *, effect: bool = False) -> Iterator[None]:
+        """Inside it an answer that is Unreadable is the right error for what was asked."""
+        try:
+            yield
+        except Unreadable as cause:
+            what = f"{self._system} sent an answer that can't be read: {sentence(cause)}"
+            if effect:
+                raise OutcomeUnknown(f"{what} It said yes: what it did is unknown.", "Look there what it did.") from None
+            raise SystemFailed(what, "Check its address in the configuration.") from None
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.client.close()
+
+    def _build(self) -> httpx.Client:
+        import httpx
+
+        # It would log every URL, and some are secrets.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        return httpx.Client(
+            base_url=self._base,
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            verify=_trusted(self._origin[0], self._ca),
+            proxy=self._proxy if self._origin[0] == "https" else None,
+            trust_env=False,
+            follow_redirects=False,
+            headers={"User-Agent": "opsctl", "Accept": "application/json"},
+            event_hooks={"request": [self._guard]},
+        )
+
+    def _guard(self, request: httpx.Request) -> None:
+        """The wall: httpx calls this for every request before it is sent."""
+        if (asked := _origin(str(request.url))) != self._origin:
+            raise WrongPlace("{} is at {}://{}:{}, not at {}://{}:{}.".format(self._system, *self._origin, *asked))
+        if self._sandbox:
+            only_here(self._system, request.url.host)
+        path = request.url.path.removeprefix(urlsplit(self._base).path)
+        if not self.writing and not self._reads(request.method, path):
+            raise ReadOnly(f"{request.method} to {self._system} writes, and this is a reading system.")
+
+    def _reads(self, method: str, path: str) -> bool:
+        return method in READING_METHODS or (method == "POST" and path in self._reading_posts)
+
+    def _send(self, method: str, path: str, effect: bool, **parts: Any) -> httpx.Response:
+        import httpx
+
+        call = f"{method} {self._shown(path)}"
+        try:
+            request = self.client.build_request(method, path, **parts)
+            return self._whole(self.client.send(request, stream=True), request, call, effect)
+        except httpx.ConnectError as cause:
+            if (distrust := certificates.distrusted(cause)) is not None:
+                following = "Set `ca` beside its address in the configuration to the file of its authority."
+                raise certificates.untrusted(self._system, self._host, distrust, following) from cause
+            raise self._unreachable(cause) from cause
+        except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
+            raise self._unreachable(cause) from cause
+        except (httpx.LocalProtocolError, UnicodeEncodeError) as cause:
+            # A cause that quotes the header's value isn't kept.
+            raise ConfigurationError(
+                f"{call} of {self._system} can't be sent: a credential or name in it holds a character that no header may hold.",
+                self._login,
+            ) from (cause if isinstance(cause, httpx.HTTPError) else None)
+        except httpx.HTTPError as cause:
+            raise self._lost(call, HOW.get(type(cause).__name__, "hung up before it answered"), effect) from cause
+        except (httpx.InvalidURL, ValueError) as cause:
+            raise ConfigurationError(f"The address of {self._system} is not a URL.", "Mend it in the configuration.") from cause
+
+    def _unreachable(self, cause: Exception) -> Unreachable:
+        return Unreachable(
+            f"{self._system} at {self._host} can't be reached: {sentence(cause)}",
+            "Check the network (VPN), then run it again.",
+        )
+
+    def _whole(self, answer: httpx.Response, request: httpx.Request, call: str, effect: bool) -> httpx.Response:
+        """The answer with its body read, which is bounded in size and time."""
+        import httpx
+
+        parts, size, deadline = [], 0, time.monotonic() + WHOLE_SECONDS
+        try:
+            for part in answer.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > LARGEST or time.monotonic() > deadline:
+                    raise self._lost(call, "sent an answer without end", effect)
+        finally:
+            answer.close()
+        headers = [(name, value) for name, value in answer.headers.multi_items() if name not in ENCODED]
+        kept = {"reason_phrase": answer.extensions["reason_phrase"]} if "reason_phrase" in answer.extensions else {}
+        return httpx.Response(answer.status_code, headers=headers, content=b"".join(parts), extensions=kept, request=request)
+
+    def _refused(self, answer: httpx.Response, call: str, effect: bool) -> OpsctlError:
+        status = answer.status_code
+        said = words(answer)
+        if status == 401:
+            return CredentialsInvalid(f"{self._system} does not accept the credentials for {call}: {said}", self._login)
+        if status == 403:
+            return Denied(f"{self._system} denied {call}: {said}", "Ask for that permission.")
+        if status == 404:
+            return NotFound(f"{self._system} knows nothing at {call}: {said}", "Check the name and the address.")
+        if status in SLOW_DOWN:
+            return Throttled(f"{self._system} asks to slow down: {call} was not done.", "Wait a minute, then run it again.")
+        if status >= 500 and status != NOT_IMPLEMENTED:
+            return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect)
+        return SystemFailed(f"{self._system} refused {call} ({status}): {said}")
+
+    def _lost(self, call: str, how: str, effect: bool) -> OpsctlError:
+        if effect:
+            return OutcomeUnknown(
+                f"{self._system}, asked for {call}, {how}: nobody can tell whether it happened.",
+                "Resume the run, which looks first: opsctl runs resume ID",
+            )
+        return SystemFailed(f"{self._system}, asked for {call}, {how}.", "Run it again.")
+
+    def _shown(self, path: str) -> str:
+        return vault.hide(path)
+
+
+@functools.cache
+def _trusted(scheme: str, ca: str) -> ssl.SSLContext:
+    """Whose certificates count: those of `ca`, read once a process; without https nobody's, which saves reading them."""
+    import ssl
+
+    return certificates.context(ca) if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
+
+
+def _checked_host(base: str, system: str, sandbox: bool) -> str:
+    parts = urlsplit(base)
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(f"The address of {system} is not an http(s) URL.", "Mend it in the configuration.")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"The address of {system} holds a credential.", "Take it out of the address: a credential is a reference.")
+    if sandbox:
+        only_here(system, host)
+    elif parts.scheme == "http" and not on_this_machine(host):
+        raise WrongPlace(f"{system} at {host} is not behind https: a credential would be open to all on the way.", "Use https.")
+    return host
+
+
+def _wait(said: str | None, attempt: int) -> float:
+    """Seconds to wait: what `Retry-After` says, or else a little longer each time."""
+    found = seconds(said, datetime.now(UTC))
+    return 0.5 * 2.0**attempt if found is None else found

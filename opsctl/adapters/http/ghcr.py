@@ -1,0 +1,68 @@
+"""The GitHub container registry: whether a personal access token can pull an image."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta, Struct
+
+from opsctl.adapters.base import Adapter
+from opsctl.adapters.http.client import Http
+from opsctl.errors import ConfigurationError
+from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+ACCEPT = ", ".join(
+    f"application/vnd.{kind}+json"
+    for kind in ("oci.image.index.v1", "oci.image.manifest.v1", "docker.distribution.manifest.list.v2", "docker.distribution.manifest.v2")
+)
+ISSUED = "A classic personal access token with read:packages is needed: GitHub, Settings, Developer settings."
+
+
+DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+){0,8}:[0-9a-fA-F]{32,256}")
+
+
+class _Granted(Struct):
+    token: Annotated[str, Meta(min_length=1)]
+
+
+class Ghcr(Adapter):
+    """The registry at its configured base; it is only ever read."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=False)
+        self._http = Http(
+            systems.config.ghcr, system="GHCR", writing=False, sandbox=systems.config.sandbox, proxy=systems.config.proxy, login=ISSUED
+        )
+
+    def pull(self, image: str, username: str, pat: Secret) -> str:
+        """Return the digest that `image` (`ORG/NAME:TAG`) means, as these credentials see it.
+
+        Raises CredentialsInvalid, Denied or NotFound when they can't: a token is given to anyone, only the manifest proves access.
+        """
+        name, tag = _parts(image)
+        login = Secret(f"{username}:{pat.reveal()}")
+        basic = Secret(base64.b64encode(login.raw())).reveal()
+        wanted = {"service": "ghcr.io", "scope": f"repository:{name}:pull"}
+        answer = self._http.ask("GET", "/token", params=wanted, headers={"Authorization": f"Basic {basic}"})
+        token = Secret(self._http.read(answer, _Granted).token)
+        bearer = {"Authorization": f"Bearer {token.reveal()}", "Accept": ACCEPT}
+        digest = self._http.ask("HEAD", f"/v2/{name}/manifests/{tag}", headers=bearer).headers.get("Docker-Content-Digest", "")
+        return digest if DIGEST.fullmatch(digest) else ""
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._http.close()
+
+
+def _parts(image: str) -> tuple[str, str]:
+    name, at, digest = image.partition("@")
+    if not at:
+        name, _, digest = image.partition(":")
+    if name.count("/") < 1 or name.startswith("ghcr.io/"):
+        raise ConfigurationError(f"An image is written ORG/NAME:TAG, not {image!r}.", "Correct `image` of the secret.")
+    return name, digest or "latest"

@@ -1,0 +1,57 @@
+"""Whether a service calls itself healthy."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from opsctl.adapters.http.client import Http
+from opsctl.errors import SystemFailed
+
+if TYPE_CHECKING:
+    from opsctl.systems import Systems
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether a service calls itself healthy, in which words, and how long that took."""
+
+    ok: bool
+    detail: str
+    latency_ms: float
+
+
+def at(systems: Systems, url: str) -> Health:
+    """Ask a health check at its URL, without credentials; raises ConfigurationError or WrongPlace for a URL that can't be asked."""
+    parts = urlsplit(url)
+    http = Http(
+        f"{parts.scheme}://{parts.netloc}",
+        system="the health check",
+        writing=False,
+        sandbox=systems.config.sandbox,
+        proxy=systems.config.proxy,
+    )
+    try:
+        return asked(http, parts.path or "/")
+    finally:
+        http.close()
+
+
+def asked(http: Http, path: str) -> Health:
+    """Ask a health check; a service that is down or unwell is an answer here, not an error."""
+    began = time.monotonic()
+    try:
+        answer = http.ask("GET", path, accept=range(400, 600))
+    except SystemFailed as failed:
+        return Health(False, failed.what, since(began))
+    took = since(began)
+    if not answer.is_success:
+        return Health(False, f"{path} answered {answer.status_code}", took)
+    return Health(True, "ok", took)
+
+
+def since(began: float) -> float:
+    """Milliseconds since a moment of the monotonic clock."""
+    return round((time.monotonic() - began) * 1000, 1)

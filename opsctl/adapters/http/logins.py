@@ -1,0 +1,165 @@
+"""Logins that end with this process, however it ends: a process beside it logs in, and logs out again once nobody asks any more.
+
+It is asked over pipes, one JSON object a line, so that no token is written anywhere; it is told its address in the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from opsctl import errors
+from opsctl.adapters.http.client import Http
+from opsctl.errors import OpsctlError, SystemFailed
+from opsctl.files import readable
+from opsctl.redaction import Secret
+
+LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
+PATIENCE = 90.0
+"""Seconds for which an answer is waited for: longer than any request may take."""
+TRIES, PAUSE = 5, 2.0
+"""How often, and after how many seconds, a login that was left is ended again where the API doesn't answer."""
+
+
+class Place(Struct, frozen=True):
+    """Where the API is, as `Http` is told."""
+
+    base: str
+    sandbox: bool
+    proxy: str | None
+    ca: str
+    login: str
+
+    def http(self) -> Http:
+        """A client that can log in and out, and read."""
+        posts = (LOGIN, REFRESH, LOGOUT)
+        return Http(
+            self.base,
+            system="the API",
+            writing=False,
+            sandbox=self.sandbox,
+            proxy=self.proxy,
+            ca=self.ca,
+            login=self.login,
+            reading_posts=posts,
+        )
+
+
+class Asked(Struct, frozen=True):
+    """A request: `token` is the access token that it is sent with."""
+
+    path: str
+    body: dict[str, Any]
+    token: str | None = None
+
+
+class Answered(Struct, frozen=True):
+    """The answer's status and body, or the error that came instead."""
+
+    status: int = 0
+    content: bytes = b""
+    error: str = ""
+    what: str = ""
+    next: str = ""
+
+
+class Logins:
+    """Logs in and out in a process of its own, which is started when it is first asked."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._mutex = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def ask(self, path: str, body: dict[str, Any], token: str | None = None) -> Answered:
+        """Send one request; raises what the client there raised, SystemFailed when that process doesn't answer."""
+        with self._mutex:
+            try:
+                answer = msgspec.json.decode(self._said(Asked(path, body, token)), type=Answered)
+            except (OSError, msgspec.DecodeError) as cause:
+                told = "The process that logs in to the API and out again gave no answer; a login may be left."
+                raise SystemFailed(told, "Try the same line again.") from cause
+        if answer.error:
+            kind: type[OpsctlError] = getattr(errors, answer.error, SystemFailed)
+            raise kind(answer.what, answer.next)
+        return answer
+
+    def _said(self, asked: Asked) -> bytes:
+        child = self._child = self._child or self._started()
+        assert child.stdin
+        assert child.stdout
+        child.stdin.write(msgspec.json.encode(asked) + b"\n")
+        child.stdin.flush()
+        if not readable([child.stdout], PATIENCE):
+            raise TimeoutError
+        return child.stdout.readline()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "opsctl.adapters.http.logins"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert child.stdin
+        child.stdin.write(msgspec.json.encode(self._place) + b"\n")
+        return child
+
+    def close(self) -> None:
+        """End what logins are left, and wait until that is done."""
+        if self._child is not None and self._child.stdin and self._child.stdout:
+            with contextlib.suppress(OSError):
+                self._child.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(PATIENCE)
+            self._child.stdout.close()
+
+
+def _serve() -> None:
+    """Answer until nobody asks any more, then end the logins that are left."""
+    place = msgspec.json.decode(sys.stdin.buffer.readline(), type=Place)
+    http, left = place.http(), dict[str, None]()
+    while line := sys.stdin.buffer.readline():
+        answer = _answered(http, msgspec.json.decode(line, type=Asked), left)
+        with contextlib.suppress(OSError):
+            sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+            sys.stdout.buffer.flush()
+    for token in list(left):
+        for _ in range(TRIES):
+            if not _answered(http, Asked(LOGOUT, {}, token), left).error:
+                break
+            time.sleep(PAUSE)
+
+
+def _answered(http: Http, asked: Asked, left: dict[str, None]) -> Answered:
+    # Nothing of it is repeated in an error.
+    for value in (*asked.body.values(), asked.token):
+        if value:
+            Secret(str(value))
+    headers = {"Authorization": f"Bearer {asked.token}"} if asked.token else {}
+    try:
+        answer = http.ask("POST", asked.path, json=asked.body, headers=headers, accept=(401,))
+    except OpsctlError as cause:
+        return Answered(error=type(cause).__name__, what=cause.what, next=cause.next)
+    if asked.path == LOGOUT:
+        left.pop(asked.token or "", None)
+    elif answer.status_code != 401:
+        with contextlib.suppress(msgspec.MsgspecError):
+            left[msgspec.json.decode(answer.content, type=dict[str, Any]).get("accessToken", "")] = None
+    return Answered(answer.status_code, answer.content)
+
+
+if __name__ == "__main__":
+    # It outlives whoever started it, by as long as it takes to log out.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _serve()

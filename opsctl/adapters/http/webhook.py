@@ -1,0 +1,139 @@
+"""Sending what HubSpot sends: a signed array of events to the webhook that listens for them.
+
+Shapes: HubSpot, "Webhooks API" and "Validating requests from HubSpot". The secret is the app's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.http.client import Http
+from opsctl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opsctl.redaction import Secret
+    from opsctl.settings import HubSpotSettings
+    from opsctl.systems import Systems
+
+LARGEST_EVENT_ID = 2**53
+"""Beyond it JSON's numbers lose digits in JavaScript."""
+
+_DECODED = re.compile("%(?:3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)
+"""The only characters that a version 3 signature wants decoded in the address."""
+
+
+def signature_v1(secret: Secret, body: bytes) -> str:
+    """`X-HubSpot-Signature` of version v1."""
+    return hashlib.sha256(secret.raw() + body).hexdigest()
+
+
+def signature_v2(secret: Secret, method: str, uri: str, body: bytes) -> str:
+    """`X-HubSpot-Signature` of version v2; `uri` is the whole address."""
+    return hashlib.sha256(secret.raw() + f"{method}{uri}".encode() + body).hexdigest()
+
+
+def signature_v3(secret: Secret, method: str, uri: str, body: bytes, timestamp: str) -> str:
+    """`X-HubSpot-Signature-v3`; `timestamp` is what `X-HubSpot-Request-Timestamp` says, epoch milliseconds."""
+    readable = _DECODED.sub(lambda coded: unquote(coded[0]), uri)
+    signed = f"{method}{readable}".encode() + body + timestamp.encode()
+    return base64.b64encode(hmac.new(secret.raw(), signed, hashlib.sha256).digest()).decode()
+
+
+def signed_headers(secret: Secret, method: str, uri: str, body: bytes, at: datetime) -> dict[str, str]:
+    """What HubSpot sends beside an event of a contact: the signatures v1 and v3."""
+    timestamp = _milliseconds(at)
+    return {
+        "X-HubSpot-Signature": signature_v1(secret, body),
+        "X-HubSpot-Signature-Version": "v1",
+        "X-HubSpot-Signature-v3": signature_v3(secret, method, uri, body, str(timestamp)),
+        "X-HubSpot-Request-Timestamp": str(timestamp),
+        "Content-Type": "application/json",
+    }
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An event that the webhook took: its id, and when it is said to have happened."""
+
+    event_id: int
+    at: datetime
+
+
+class WebhookHttp(Http):
+    """Posts bytes as they were signed."""
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Post once; OutcomeUnknown when no answer tells whether it was taken."""
+        answer = self._send("POST", path, True, content=body, headers=dict(headers))
+        if not answer.is_success:
+            raise self._refused(answer, f"POST {urlsplit(path).path}", True)
+
+
+class Webhook(Adapter):
+    """The webhook that [hubspot] names. Raises ConfigurationError where it names none, or no app-secret."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=systems.writing)
+        config: HubSpotSettings = systems.environment.need("hubspot")
+        if config.webhook is None or config.app_secret is None:
+            raise ConfigurationError("[hubspot] names no webhook or no app-secret.", "Add both to [hubspot], or mint by property.")
+        self._config, self._url, self._now = config, config.webhook, systems.now
+        self._secret = systems.resolve(config.app_secret)
+        parts = urlsplit(config.webhook)
+        self._path = parts.path + (f"?{parts.query}" if parts.query else "")
+        self._http = WebhookHttp(
+            f"{parts.scheme}://{parts.netloc}",
+            system="the webhook",
+            writing=systems.writing,
+            sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
+            login="Its signature was refused: look at app-secret and webhook in [hubspot], and at this machine's clock.",
+        )
+
+    @writes
+    def send(self, contact_id: str, property: str, value: str, event: int | None = None, at: datetime | None = None) -> Sent:
+        """Tell the webhook that a contact's property became `value` `at` a time, now unless it is given.
+
+        An event with the same id (below 2**53), contact and time is the same event, which a webhook takes once however often it comes.
+        CredentialsInvalid when the signature is refused, OutcomeUnknown when the answer is lost.
+        """
+        now = self._now()
+        at = at or now
+        event_id = secrets.randbelow(LARGEST_EVENT_ID) if event is None else event
+        told = {
+            "eventId": event_id,
+            "subscriptionId": self._config.subscription_id,
+            "portalId": self._config.portal,
+            "appId": self._config.app_id,
+            "occurredAt": _milliseconds(at),
+            "subscriptionType": "contact.propertyChange",
+            "attemptNumber": 0,
+            "objectId": int(contact_id),
+            "propertyName": property,
+            "propertyValue": value,
+            "changeSource": "CRM_UI",
+            "sourceId": "opsctl",
+        }
+        body = json.dumps([told], separators=(",", ":")).encode()
+        self._http.post(self._path, body, signed_headers(self._secret, "POST", self._url, body, now))
+        return Sent(event_id, at)
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self._http.close()
+
+
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1000)

@@ -1,0 +1,222 @@
+"""HubSpot: the contacts of one portal, and whose portal it is.
+
+Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information". Search is never used: its index is behind what was written.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.http.answers import decoded
+from opsctl.adapters.hubspot.http import HubSpotHttp
+from opsctl.adapters.hubspot.limiter import limiter
+from opsctl.adapters.hubspot.records import (
+    EMAIL,
+    OTHER_EMAILS,
+    Account,
+    Batch,
+    Contact,
+    Details,
+    Outcome,
+    Read,
+    Record,
+    Resolved,
+    Updated,
+    contact_of,
+    outcome_of,
+    require_seen,
+    results_of,
+)
+from opsctl.errors import OutcomeUnknown, SystemFailed, WrongPlace
+from opsctl.redaction import Secret, vault
+
+if TYPE_CHECKING:
+    import httpx
+
+    from opsctl.settings import HubSpotSettings
+    from opsctl.systems import Systems
+
+BATCH = 100
+ACCOUNT = "/account-info/v3/details"
+
+
+class HubSpot(Adapter):
+    """One portal's contacts. Safe between threads.
+
+    Before the first call the token's portal is compared with the environment's (WrongPlace). Raises Denied that names a missing scope,
+    CredentialsInvalid, NotFound, Throttled for a limit that lasts, SystemFailed, and OutcomeUnknown for a write whose answer was lost.
+    `token` stands for the configured one, to prove a new one before it is stored.
+    """
+
+    def __init__(self, systems: Systems, token: Secret | None = None) -> None:
+        super().__init__(writing=systems.writing)
+        config: HubSpotSettings = systems.environment.need("hubspot")
+        self._config = config
+        self._name = systems.environment.name
+        self._read, self._update = f"{config.contacts}/batch/read", f"{config.contacts}/batch/update"
+        self._http = HubSpotHttp(
+            config.base,
+            token=token or systems.resolve(config.token),
+            limiter=limiter(f"hubspot:{config.portal}:{config.app_id}@{config.base}/{config.rate}", config.rate, _shared(systems, config)),
+            writing=systems.writing,
+            sandbox=systems.config.sandbox,
+            proxy=systems.config.proxy,
+            reading_posts=(self._read,),
+        )
+        self._proving = threading.Lock()
+        self._account: Account | None = None
+
+    def account(self) -> Account:
+        """Ask whose portal the token is for, whichever that is."""
+        found = self._http.read(self._http.call("GET", ACCOUNT, "the account's details"), Details)
+        account = Account(found.portal_id, found.time_zone or "UTC")
+        self._http.time_zone = account.time_zone
+        return account
+
+    def prove(self) -> Account:
+        """Make sure, once, that the token is for the environment's portal; WrongPlace otherwise."""
+        with self._proving:
+            if self._account is None:
+                found = self.account()
+                if found.portal != self._config.portal:
+                    ours = f"{self._name} is portal {self._config.portal}"
+                    raise WrongPlace(
+                        f"The HubSpot token is for portal {found.portal}, and {ours}.",
+                        f"Look at {self._config.token}, and at portal in [hubspot].",
+                    )
+                self._account = found
+        return self._account
+
+    def contact(self, id_or_email: str, properties: Sequence[str] = (), history: Sequence[str] = ()) -> Contact:
+        """Read one contact by record id or by e-mail, the `history` of some properties too; NotFound where there is none.
+
+        For an id that was merged away it is the contact that lives on. SystemFailed where HubSpot leaves a property out.
+        """
+        self.prove()
+        by_email = "@" in id_or_email
+        params = {"properties": ",".join(dict.fromkeys((EMAIL, *properties)))}
+        if history:
+            params["propertiesWithHistory"] = ",".join(history)
+        if by_email:
+            params["idProperty"] = EMAIL
+        answer = self._http.call("GET", self._path(id_or_email), f"contact {id_or_email}", params=params)
+        found = self._contact(answer, properties, None if by_email else id_or_email)
+        require_seen(found, properties, history)
+        return found
+
+    def read(self, ids: Iterable[str], properties: Sequence[str] = ()) -> Read:
+        """Read many contacts by record id, a hundred a call; an id that is named twice is read once.
+
+        SystemFailed where HubSpot leaves a property out.
+        """
+        wanted = list(dict.fromkeys(ids))
+        found: dict[str, Contact] = {}
+        for some in _hundreds(wanted):
+            found |= {contact.id: contact for contact in self._batch(some, properties, {})}
+        for contact in found.values():
+            require_seen(contact, properties)
+        return Read({key: found[key] for key in wanted if key in found}, [key for key in wanted if key not in found])
+
+    def resolve(self, emails: Iterable[str]) -> Resolved:
+        """Find the record ids behind e-mails, a hundred a call; upper and lower case are one. A contact's other e-mails count as well."""
+        asked: dict[str, str] = {}
+        double = []
+        for email in emails:
+            if _folded(email) in asked:
+                double.append(email)
+            else:
+                asked[_folded(email)] = email
+        return self._resolved(asked, double)
+
+    @writes
+    def update(self, changes: Mapping[str, Mapping[str, str]]) -> Updated:
+        """Set properties of many contacts by record id, a hundred a call; an empty text clears one.
+
+        What HubSpot refused or silently left out is in `errors`. SystemFailed when it refused a first hundred whole: nothing was done.
+        """
+        self.prove()
+        done: list[str] = []
+        errors: dict[str, str] = {}
+        for ids in _hundreds(list(changes)):
+            inputs = [{"id": key, "properties": dict(changes[key])} for key in ids]
+            try:
+                answer = self._http.call("POST", self._update, f"the update of {len(ids)} contacts", json={"inputs": inputs})
+            except SystemFailed as failed:
+                if not done:
+                    raise
+                # A definite no of this hundred is none of the whole.
+                raise OutcomeUnknown(f"{failed.what} {len(done)} contacts were updated before.", failed.next) from failed
+            answered, refused = outcome_of(self._http.read(answer, Outcome, effect=True), ids)
+            done += answered
+            errors |= refused
+        return Updated(done, errors)
+
+    @writes
+    def set(self, id: str, properties: Mapping[str, str]) -> Contact:
+        """Set properties of one contact, and return them as HubSpot has them now; NotFound where there is none."""
+        self.prove()
+        answer = self._http.call("PATCH", self._path(id), f"the change of contact {id}", json={"properties": dict(properties)})
+        return self._contact(answer, properties, id, effect=True)
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self._http.close()
+
+    def _path(self, id_or_email: str) -> str:
+        return f"{self._config.contacts}/{quote(id_or_email, safe='')}"
+
+    def _batch(self, keys: Sequence[str], properties: Sequence[str], how: Mapping[str, Any]) -> list[Contact]:
+        self.prove()
+        body = {"inputs": [{"id": key} for key in keys], "properties": list(dict.fromkeys((EMAIL, *properties))), **how}
+        answer = self._http.call("POST", self._read, f"{len(keys)} contacts", json=body)
+        with self._http.reading():
+            return [self._guarded(contact_of(each, properties)) for each in results_of(decoded(answer.content, Batch))]
+
+    def _contact(self, answer: httpx.Response, properties: Collection[str], asked: str | None, *, effect: bool = False) -> Contact:
+        with self._http.reading(effect=effect):
+            return self._guarded(contact_of(decoded(answer.content, Record), properties, asked))
+
+    def _guarded(self, contact: Contact) -> Contact:
+        """The same contact, its pairing tokens hidden from now on wherever text leaves."""
+        minted = self._config.minted
+        for token in (contact.properties.get(minted), *(entry.value for entry in contact.history.get(minted, ()))):
+            if token:
+                vault.remember(token.encode())
+        return contact
+
+    def _resolved(self, asked: Mapping[str, str], double: list[str]) -> Resolved:
+        ids: dict[str, str] = {}
+        for some in _hundreds(list(asked)):
+            for contact in self._batch(some, (OTHER_EMAILS,), {"idProperty": EMAIL}):
+                others = (contact.properties.get(OTHER_EMAILS) or "").split(";")
+                ids |= {_folded(email): contact.id for email in (contact.email or "", *others) if email}
+        found: dict[str, str] = {}
+        taken: set[str] = set()
+        for folded, email in asked.items():
+            if folded in ids and ids[folded] in taken:
+                double.append(email)
+            elif folded in ids:
+                found[email] = ids[folded]
+                taken.add(ids[folded])
+        return Resolved(found, [email for folded, email in asked.items() if folded not in ids], double)
+
+
+def _shared(systems: Systems, config: HubSpotSettings) -> Callable[[], Any]:
+    def find() -> Any:
+        from opsctl.adapters.hubspot.limiter_redis import slots
+
+        return slots(systems, f"hubspot:{config.portal}:{config.app_id}")
+
+    return find if systems.config.redis else lambda: None
+
+
+def _hundreds(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (keys[first : first + BATCH] for first in range(0, len(keys), BATCH))
+
+
+def _folded(email: str) -> str:
+    return email.strip().lower()

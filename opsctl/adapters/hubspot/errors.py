@@ -1,0 +1,125 @@
+"""What HubSpot's refusals mean: its error bodies and statuses, translated once.
+
+Shapes: HubSpot, "Error handling" and "API usage guidelines". Every field of an error's body is optional.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opsctl.adapters.http.answers import Unreadable, decoded, number
+from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Throttled
+from opsctl.redaction import sentence
+
+if TYPE_CHECKING:
+    import httpx
+
+BURST, SEARCH = 10.0, 1.0
+"""Seconds after which a limit has room again."""
+LOCKED, MIGRATING, SLOW_DOWN = 423, 477, 429
+LATER = frozenset({502, 503, 504, 521, 523, 524})
+"""A moment's weakness, after which asking again is of use; 522, 525 and 526 last."""
+FEW_SECONDS = 3.0
+LONGEST_WAIT = 60.0
+NAME = 100
+ROTATE = "Store a valid token: opsctl secrets rotate hubspot-token --value-from -"
+
+
+def body_of(answer: httpx.Response) -> dict[str, Any]:
+    """The error's JSON object, or an empty one."""
+    try:
+        return decoded(answer.content, dict[str, Any])
+    except Unreadable:
+        return {}
+
+
+def is_daily(answer: httpx.Response) -> bool:
+    """Whether it is the day's limit that is used up."""
+    return answer.status_code == SLOW_DOWN and str(body_of(answer).get("policyName")).upper() == "DAILY"
+
+
+def wait_before_retry(answer: httpx.Response, *, effect: bool) -> float | None:
+    """Seconds after which to send it again, or None where that is of no use, or might repeat an `effect`.
+
+    Locked, migrating and limited are definite answers: nothing was done, so that a write may be sent again as well.
+    """
+    status = answer.status_code
+    if status == SLOW_DOWN:
+        if is_daily(answer):
+            return None
+        policy = str(body_of(answer).get("policyName")).upper()
+        return SEARCH if policy == "SECONDLY" else BURST
+    if status == LOCKED:
+        return 2.0
+    if status == MIGRATING:
+        said = answer.headers.get("Retry-After", "")
+        wait = number(said)
+        if wait is None and said[:1].isdecimal():
+            return None
+        return wait if (wait := FEW_SECONDS if wait is None else wait) <= LONGEST_WAIT else None
+    return FEW_SECONDS if status in LATER and not effect else None
+
+
+def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: str) -> OpsctlError:
+    """The error for an answer that is no success; `what` was asked for, in words: `contact 123`."""
+    status, body = answer.status_code, body_of(answer)
+    said = sentence(body.get("message") or answer.reason_phrase)
+    if status == 401:
+        expired = "has expired" if body.get("category") == "EXPIRED_AUTHENTICATION" else "is not valid"
+        return CredentialsInvalid(f"HubSpot's token {expired}: {said}", ROTATE)
+    if status == 403:
+        return _denied(body, what, said)
+    if status == 404:
+        return NotFound(f"HubSpot has no {what}: {said}", "Check the id or the e-mail.")
+    if status == SLOW_DOWN:
+        return _throttled(answer, what, time_zone)
+    if status >= 500 and effect:
+        return OutcomeUnknown(
+            f"HubSpot, asked for {what}, answered {status}: {said} Nobody can tell whether it happened.",
+            "Resume the run, which looks first: opsctl runs resume ID",
+        )
+    if status >= 500:
+        return SystemFailed(
+            f"HubSpot, asked for {what}, answered {status}: {said}", "Look at https://status.hubspot.com, then run it again."
+        )
+    return SystemFailed(f"HubSpot refused {what} ({status}): {said}", _advice(body))
+
+
+def _denied(body: dict[str, Any], what: str, said: str) -> Denied:
+    scopes = sorted(set(_listed(body, "requiredGranularScopes") + _listed(body, "requiredScopes")))
+    if not scopes:
+        return Denied(f"HubSpot denied {what}: {said}", "Look at the scopes of the token's app.")
+    named = ", ".join(scopes)
+    return Denied(
+        f"HubSpot denied {what}: the token lacks the scope {named}.",
+        f"Grant {named} to the token's app in HubSpot (Settings, Integrations), then run it again.",
+    )
+
+
+def _throttled(answer: httpx.Response, what: str, time_zone: str) -> Throttled:
+    if is_daily(answer):
+        zone = f" ({time_zone})" if time_zone else ""
+        return Throttled(
+            f"HubSpot's daily limit is reached: {what} was not done.",
+            f"It begins anew at midnight in the portal's time zone{zone}; resume after it: opsctl runs resume ID",
+        )
+    return Throttled(
+        f"HubSpot still asks to slow down: {what} was not done.",
+        "Something else uses up this app's limit; look for it, then: opsctl runs resume ID",
+    )
+
+
+def _listed(body: dict[str, Any], key: str) -> list[str]:
+    contexts = [body.get("context"), *(each.get("context") for each in _errors(body))]
+    lists = (context.get(key) for context in contexts if isinstance(context, dict))
+    return [sentence(name, NAME)[:-1] for each in lists if isinstance(each, list) for name in each]
+
+
+def _advice(body: dict[str, Any]) -> str:
+    names = ", ".join(sorted(set(_listed(body, "propertyName"))))
+    return f"Look at the property {names} in HubSpot, and at [hubspot] in the configuration." if names else ""
+
+
+def _errors(body: dict[str, Any]) -> list[dict[str, Any]]:
+    found = body.get("errors")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

@@ -1,0 +1,193 @@
+"""What HubSpot's answers hold: contacts, their history, and how a batch went.
+
+Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information".
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from opsctl.adapters.http.answers import moment
+from opsctl.errors import OutcomeUnknown, SystemFailed
+from opsctl.redaction import sentence
+
+EMAIL, OTHER_EMAILS = "email", "hs_additional_emails"
+COMPLETE, UNFINISHED = "COMPLETE", ("PENDING", "PROCESSING", "CANCELED")
+
+
+@dataclass(frozen=True)
+class Account:
+    """The portal that a token is for; its day ends at midnight in `time_zone`."""
+
+    portal: int
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A value that a property had from `at` on; `source` is what kind of writer set it (`INTEGRATION`, `CRM_UI` ...)."""
+
+    value: str
+    at: datetime
+    source: str
+
+
+NO_HISTORY: Mapping[str, list[HistoryEntry]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A record. A property that is empty is None; a history begins with the newest.
+
+    `merged_from` is the id that was asked for where that record was merged into this one.
+    """
+
+    id: str
+    email: str | None
+    properties: dict[str, str | None] = field(repr=False)
+    history: Mapping[str, list[HistoryEntry]] = field(default_factory=lambda: NO_HISTORY, repr=False)
+    merged_from: str | None = None
+
+
+class Read(NamedTuple):
+    """Contacts by id, and the ids that HubSpot didn't answer: unknown, deleted or merged away."""
+
+    found: dict[str, Contact]
+    missing: list[str]
+
+
+class Resolved(NamedTuple):
+    """Ids by e-mail as it was asked for, the e-mails of nobody, and those of a contact that was named already."""
+
+    found: dict[str, str]
+    missing: list[str]
+    double: list[str]
+
+
+class Updated(NamedTuple):
+    """The ids that were updated, and why each of the others wasn't."""
+
+    done: list[str]
+    errors: dict[str, str]
+
+
+class Details(Struct, rename="camel"):
+    """The account's details."""
+
+    portal_id: int
+    time_zone: str | None = None
+
+
+class _Version(Struct, rename="camel"):
+    value: str | int | float | bool | None
+    timestamp: str
+    source_type: str | None = None
+
+
+class Record(Struct, rename="camel"):
+    """A contact as HubSpot answers it."""
+
+    id: str | int
+    properties: dict[str, str | None]
+    properties_with_history: dict[str, list[_Version]] | None = None
+
+
+class Batch(Struct):
+    """What a batch that was read holds."""
+
+    results: list[Record]
+    status: Any = COMPLETE
+
+
+class _Known(Struct):
+    id: str | int | None = None
+
+
+class _Refusal(Struct):
+    category: Any = None
+    message: Any = None
+    context: dict[str, Any] | None = None
+
+
+class Outcome(Struct):
+    """How a batch that was sent went."""
+
+    results: list[_Known]
+    errors: list[_Refusal] | None = None
+    status: Any = COMPLETE
+
+
+def contact_of(found: Record, wanted: Collection[str], asked: str | None = None) -> Contact:
+    """A record that was answered where the id `asked` was named, with the properties that were wanted; raises Unreadable.
+
+    Of a hundred thousand contacts few values differ, so that each is kept once.
+    """
+    key, given = str(found.id), found.properties
+    properties = {name: _kept(given[name]) for name in wanted if name in given}
+    history = {name: [_entry(each) for each in entries] for name, entries in (found.properties_with_history or {}).items()}
+    return Contact(key, given.get(EMAIL), properties, history or NO_HISTORY, asked if asked not in (None, key) else None)
+
+
+def require_seen(found: Contact, wanted: Collection[str], history: Collection[str] = ()) -> None:
+    """Raise SystemFailed where HubSpot left out a property, or the history of one that has a value.
+
+    It leaves out, without a word, what the portal doesn't define and what the token may not read: neither is an empty property.
+    """
+    unseen = [name for name in wanted if name not in found.properties]
+    if unseen:
+        raise SystemFailed(
+            f"HubSpot answers without the contact property {', '.join(unseen)}: the portal has none of that name, or the token may not"
+            " read it.",
+            "Correct the name in [hubspot], or give the app the property's scope.",
+        )
+    untold = [name for name in history if found.properties.get(name) and not found.history.get(name)]
+    if untold:
+        raise SystemFailed(
+            f"HubSpot answers without the history of {', '.join(untold)}, so that nobody can tell what it was before.", "Run it again."
+        )
+
+
+def _kept(value: str | None) -> str | None:
+    return value if value is None else sys.intern(value)
+
+
+def _entry(found: _Version) -> HistoryEntry:
+    return HistoryEntry(str(found.value), moment(found.timestamp), found.source_type or "")
+
+
+def unfinished(status: Any) -> str | None:
+    """The status of a batch that HubSpot took and hasn't completed: its results are of no account yet."""
+    if status in (None, COMPLETE):
+        return None
+    return str(status) if status in UNFINISHED else "an unknown status"
+
+
+def results_of(found: Batch) -> list[Record]:
+    """The records of a batch that was read."""
+    if status := unfinished(found.status):
+        raise SystemFailed(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Wait a minute, then run it again.")
+    return found.results
+
+
+def outcome_of(found: Outcome, ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Who was updated and who wasn't: each error object names its ids, and some ids are left out without a word."""
+    answered = {str(each.id) for each in found.results}
+    told: dict[str, str] = {}
+    for error in found.errors or ():
+        named = (error.context or {}).get("ids")
+        for key in named if isinstance(named, list) else ():
+            told[str(key)] = f"{sentence(error.category or 'refused')[:-1]}: {sentence(error.message or '')[:-1]}"
+    if (status := unfinished(found.status)) and set(ids) - answered - set(told):
+        raise OutcomeUnknown(
+            f"HubSpot took the update of {len(ids)} contacts and answered {status}, so that some may be changed later.",
+            "Resume the run, which looks first: opsctl runs resume ID",
+        )
+    silent = "HubSpot left it out without a word: it was merged into another contact, or deleted."
+    return [key for key in ids if key in answered], {key: told.get(key, silent) for key in ids if key not in answered}

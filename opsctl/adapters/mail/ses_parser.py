@@ -1,0 +1,314 @@
+"""What Amazon SES tells of a mail that came back: a bounce or a complaint, raw or wrapped by SNS, of either of SES's two shapes.
+
+Sources: "Amazon SES notification contents" (`notificationType`), "Amazon SES event data" (`eventType`), both in the SES Developer Guide;
+"Parsing message formats" in the SNS Developer Guide. The shapes differ in nothing that is read here but that one name.
+
+What a bounce says of an address is judged by its type and subtype together, as the guide describes each:
+
+- A delivery report makes a transient bounce a failure. Without one it is an automatic answer, as of somebody who is out of office.
+- A message that was refused for its size, its content or its attachment, or that wasn't delivered within a time that we set ourselves,
+  says nothing against the address: it is added to the count of what came back, and is never a reason to deactivate somebody.
+- What SES didn't try to send because the address is on the account's or tenant's own list is known, and no further failure. An address
+  that SES's validation advised against, or whose owner unsubscribed, has not bounced at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from opsctl.adapters.mail import addresses
+from opsctl.adapters.mail.sns_signatures import Envelope, Unsigned
+
+Kind = Literal["bounce", "complaint"]
+Effect = Literal["bounced", "complained", "soft", "none"]
+
+DEEPEST = 4
+"""How many wrappings are taken off: a mail queue's message, our own note on it, SNS, SES."""
+IDENTIFIER = re.compile(r"[\x21-\x7e]{1,256}")
+WORD = re.compile(r"[\w. -]{1,64}", re.ASCII)
+SEVERAL = re.compile(rb'\{\s*"Messages"\s*:')
+
+BOUNCES: dict[str, Effect] = {
+    "Permanent/General": "bounced",
+    "Permanent/NoEmail": "bounced",
+    "Permanent/Suppressed": "bounced",
+    "Permanent/OnAccountSuppressionList": "bounced",
+    "Permanent/OnTenantSuppressionList": "bounced",
+    "Permanent/EmailValidationSuppressed": "none",
+    "Permanent/UnsubscribedRecipient": "none",
+    "Transient/General": "soft",
+    "Transient/MailboxFull": "soft",
+    "Transient/MessageTooLarge": "soft",
+    "Transient/CustomTimeoutExceeded": "soft",
+    "Transient/ContentRejected": "soft",
+    "Transient/AttachmentRejected": "soft",
+    "Undetermined/Undetermined": "soft",
+}
+"""What each of SES's bounces does to a user's address; one that isn't here is kept aside for a person."""
+FAILURES: tuple[str, ...] = (
+    "Permanent/General",
+    "Permanent/NoEmail",
+    "Permanent/Suppressed",
+    "Permanent/Manual",
+    "Transient/General",
+    "Transient/MailboxFull",
+    "Transient/Manual",
+    "Undetermined/Undetermined",
+)
+"""The bounces that say that an address can't be delivered to: these alone are a reason to deactivate a user."""
+BY_REPORT = frozenset({"Transient/General", "Undetermined/Undetermined"})
+"""Those that are a failure only where a delivery report says so (`action` is failed)."""
+NO_FAILURE = "NoFailure"
+"""The subtype under which one without such a report is counted, for nobody."""
+NOT_SENT = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList"})
+"""Subtypes of a complaint that nobody made: SES didn't send the mail, because of a former one."""
+NO_COMPLAINT = frozenset({"not-spam", "auth-failure"})
+"""Feedback types by which the recipient complains of nothing (IANA, Messaging Abuse Reporting Format parameters)."""
+EARLIEST = datetime(2011, 1, 1, tzinfo=UTC)
+"""SES began in that month. A database, and its Data API, tell of times that Python has none for."""
+
+
+class Malformed(ValueError):
+    """Raised for what can't be read as a notification, or wasn't sent for us; says why."""
+
+
+class Counted(Struct, frozen=True, omit_defaults=True):
+    """One recipient of a bounce or complaint, as the database is told it; `others` are more spellings of the address."""
+
+    feedback_id: str
+    recipient: str
+    domain: str
+    kind: Kind
+    type: str
+    subtype: str
+    at: datetime
+    effect: Effect
+    others: tuple[str, ...] | None = None
+    signed: bool = False
+
+
+class Rules(Struct, frozen=True):
+    """Whose notifications count: of these accounts and, where any are named, through these topics; none from after `latest`.
+
+    `verify` raises Unsigned for a message of SNS's that SNS didn't sign.
+    """
+
+    accounts: frozenset[str]
+    topics: frozenset[str]
+    latest: datetime
+    verify: Callable[[Envelope], None]
+
+
+class Recipient(Struct, rename="camel"):
+    """A recipient's entry; the last three come from a delivery report, where the bounce had one."""
+
+    email_address: str
+    action: str | None = None
+    status: str | None = None
+    diagnostic_code: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a delivery report says that the mail failed. One that tells no action has at least a status or a diagnosis."""
+        if self.action is not None:
+            return self.action.strip().lower() == "failed"
+        return bool(self.status or self.diagnostic_code)
+
+
+class Mail(Struct, rename="camel"):
+    """The mail that it is about."""
+
+    timestamp: datetime | None = None
+    sending_account_id: str | None = None
+
+
+class Bounce(Struct, rename="camel"):
+    """SES's bounce object."""
+
+    feedback_id: str
+    bounce_type: str
+    bounced_recipients: list[Recipient]
+    bounce_sub_type: str | None = None
+    timestamp: datetime | None = None
+
+
+class Complaint(Struct, rename="camel"):
+    """SES's complaint object."""
+
+    feedback_id: str
+    complained_recipients: list[Recipient]
+    complaint_feedback_type: str | None = None
+    complaint_sub_type: str | None = None
+    timestamp: datetime | None = None
+
+
+def _called(name: str) -> Any:
+    return msgspec.field(default=None, name=name)
+
+
+class Message(Struct):
+    """Every level of the JSON, whichever it is; what stands around a notification comes first.
+
+    `body` is that of a message of SQS, or of a line that was kept aside; `type` is SNS's, `source` and `detail` EventBridge's, the rest
+    SES's.
+    """
+
+    body: str | None = _called("Body")
+    type: str | None = _called("Type")
+    source: str | None = _called("source")
+    detail: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="detail")
+    notification_type: str | None = _called("notificationType")
+    event_type: str | None = _called("eventType")
+    bounce: Bounce | None = _called("bounce")
+    complaint: Complaint | None = _called("complaint")
+    mail: Mail | None = _called("mail")
+
+
+class Received(Struct):
+    """What SQS's ReceiveMessage answers with: several messages in one object."""
+
+    messages: list[msgspec.Raw] = msgspec.field(name="Messages")
+
+
+Judged = tuple[Kind, str, str, Effect, Recipient]
+KNOWN = {name.lower(): name for name in BOUNCES}
+SUBTYPES = {"permanent": "General", "transient": "General", "undetermined": "Undetermined"}
+"""The subtype of a bounce that tells none."""
+
+_decoder = msgspec.json.Decoder(Message)
+_envelopes = msgspec.json.Decoder(Envelope)
+_several = msgspec.json.Decoder(Received)
+
+
+def apart(raw: bytes) -> list[bytes]:
+    """The messages of what SQS's ReceiveMessage answered with, so that a bad one spoils no other; else what was given."""
+    if not SEVERAL.match(raw):
+        return [raw]
+    try:
+        return [bytes(each) for each in _several.decode(raw).messages] or [raw]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return [raw]
+
+
+def read(raw: bytes | str, rules: Rules, depth: int = 0, *, signed: bool = False) -> list[Counted]:
+    """The recipients that a message counts for; none where it is of another kind (a delivery, an opening).
+
+    Raises Malformed for what is no notification, or isn't for us.
+    """
+    if depth == DEEPEST:
+        raise Malformed("it is wrapped too often")
+    found: Message = _decoded(_decoder, raw)
+    if found.body is not None:
+        return read(found.body, rules, depth + 1, signed=signed)
+    if found.type is not None:
+        return read(_unwrapped(_decoded(_envelopes, raw), rules), rules, depth + 1, signed=True)
+    if found.source == "aws.ses" and bytes(found.detail):
+        return read(bytes(found.detail), rules, depth + 1, signed=signed)
+    return _counted(found, rules, signed)
+
+
+def _decoded(decoder: Any, raw: bytes | str) -> Any:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as cause:
+        raise Malformed(f"it is not a notification's JSON: {cause}") from cause
+
+
+def _unwrapped(found: Envelope, rules: Rules) -> str:
+    """SNS's message, once SNS's signature proves that it came through a topic of ours."""
+    parts = found.topic_arn.split(":")
+    if len(parts) != 6 or parts[2] != "sns":
+        raise Malformed("it says it is SNS's, and names no topic")
+    if (found.topic_arn not in rules.topics) if rules.topics else (parts[4] not in rules.accounts):
+        raise Malformed("it came through a topic that isn't ours")
+    try:
+        rules.verify(found)
+    except Unsigned as cause:
+        raise Malformed(str(cause)) from cause
+    if found.type != "Notification":
+        raise Malformed(f"it is SNS's {_safe(found.type)}, which a person answers")
+    if found.message is None:
+        raise Malformed("it is SNS's, without a message")
+    return found.message
+
+
+def _counted(found: Message, rules: Rules, signed: bool) -> list[Counted]:
+    kind = found.notification_type or found.event_type
+    if kind is None:
+        raise Malformed("it has neither notificationType nor eventType")
+    if kind not in ("Bounce", "Complaint"):
+        return []
+    if rules.topics and not signed:
+        raise Malformed("it carries no signature of SNS, so that nothing says through which topic it came")
+    if found.mail and found.mail.sending_account_id and found.mail.sending_account_id not in rules.accounts:
+        raise Malformed("it is about another account's mail")
+    told: Bounce | Complaint | None = found.bounce if kind == "Bounce" else found.complaint
+    if told is None:
+        raise Malformed(f"it is a {kind} without {kind.lower()} in it")
+    if not IDENTIFIER.fullmatch(told.feedback_id):
+        raise Malformed("its feedbackId is none")
+    at = _moment(told.timestamp or (found.mail.timestamp if found.mail else None), rules)
+    about = _bounce(told) if isinstance(told, Bounce) else _complaint(told)
+    if not about:
+        raise Malformed("it names no recipient")
+    return [_row(told.feedback_id, at, signed, *each) for each in about]
+
+
+def _moment(at: datetime | None, rules: Rules) -> datetime:
+    if at is None:
+        raise Malformed("it doesn't say when it happened")
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    if at > rules.latest:
+        raise Malformed("it happened in the future")
+    if at < EARLIEST:
+        raise Malformed("it happened before there was SES")
+    return at
+
+
+def _bounce(told: Bounce) -> list[Judged]:
+    """What a bounce says of each of its recipients."""
+    kind = told.bounce_type.lower()
+    if kind not in SUBTYPES:
+        raise Malformed(f"its bounceType is {_safe(told.bounce_type)}, which opsctl doesn't know")
+    subtype = _word(told.bounce_sub_type or SUBTYPES[kind])
+    known = KNOWN.get(f"{kind}/{subtype.lower()}")
+    if known is None:
+        raise Malformed(f"its bounceSubType is {subtype}, which opsctl doesn't know of a bounce that is {kind}")
+    kind, _, subtype = known.partition("/")
+    answer: tuple[str, Effect] = (NO_FAILURE, "none")
+    return [
+        ("bounce", kind, *(answer if known in BY_REPORT and not each.failed else (subtype, BOUNCES[known])), each)
+        for each in told.bounced_recipients
+    ]
+
+
+def _complaint(told: Complaint) -> list[Judged]:
+    """What a complaint says of each of its recipients."""
+    kind, subtype = _word(told.complaint_feedback_type or "unknown").lower(), _word(told.complaint_sub_type or "General")
+    effect: Effect = "none" if kind in NO_COMPLAINT or subtype in NOT_SENT else "complained"
+    return [("complaint", kind, subtype, effect, each) for each in told.complained_recipients]
+
+
+def _row(feedback: str, at: datetime, signed: bool, kind: Kind, type: str, subtype: str, effect: Effect, recipient: Recipient) -> Counted:
+    try:
+        found = addresses.parse(recipient.email_address)
+    except ValueError as cause:
+        raise Malformed("a recipient in it is no e-mail address") from cause
+    return Counted(feedback, found.recipient, found.domain, kind, type, subtype, at, effect, found.others or None, signed)
+
+
+def _word(text: str) -> str:
+    if not WORD.fullmatch(text):
+        raise Malformed("a type in it is no word")
+    return text
+
+
+def _safe(text: Any) -> str:
+    """What a message says, as far as it can be repeated: a word, and nothing of a person."""
+    return str(text) if WORD.fullmatch(str(text)) else "no word"

@@ -1,0 +1,184 @@
+"""Whether Amazon SNS signed a message, as "Verifying the signatures of Amazon SNS messages" (SNS Developer Guide) says to find out.
+
+The certificate comes over HTTPS from SNS's own host in the topic's region, and belongs to SNS by its name, its dates and its kind of key.
+The file holds that one certificate alone, so that the authority behind it is the one that vouches for the host.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from opsctl.adapters.http.client import Http
+from opsctl.errors import Refused, install_extra
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from opsctl.systems import Systems
+
+CERTIFICATE = re.compile(
+    r"https://(?P<host>sns\.(?P<region>[a-z0-9-]+)\.(?P<suffix>amazonaws\.com(?:\.cn)?))(?P<path>/[\w.-]+\.pem)", re.ASCII
+)
+LOCAL = re.compile(r"/[\w.-]+\.pem", re.ASCII)
+NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
+CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+SIGNED = {"Notification": NOTIFICATION, "SubscriptionConfirmation": CONFIRMATION, "UnsubscribeConfirmation": CONFIRMATION}
+"""The members that are signed, in their order; one that a message lacks, as the subject, is left out."""
+MOST_KEPT = 1_000
+"""How many certificates' keys, or reasons why one has none, a process keeps: SNS has one a region, and forgers as many as they like."""
+LARGEST = 65_536
+
+
+class Unsigned(ValueError):
+    """Raised for a message that SNS didn't sign; says why."""
+
+
+class Envelope(Struct, frozen=True, rename="pascal"):
+    """What SNS puts around a message, as it delivers it to a queue or an endpoint."""
+
+    type: str
+    topic_arn: str = ""
+    message: str | None = None
+    message_id: str | None = None
+    subject: str | None = None
+    timestamp: str | None = None
+    token: str | None = None
+    subscribe_url: str | None = msgspec.field(default=None, name="SubscribeURL")
+    signature_version: str = ""
+    signature: str = ""
+    certificate: str = msgspec.field(default="", name="SigningCertURL")
+
+
+class Signatures:
+    """Verifies what SNS delivered; each certificate is fetched once a process. Safe between threads."""
+
+    def __init__(self, systems: Systems) -> None:
+        self._systems = systems
+        self._keys: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def verify(self, found: Envelope) -> None:
+        """Raise Unsigned unless SNS signed every member of this message that counts; Refused where that can't be found out here."""
+        try:
+            from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+            from cryptography.hazmat.primitives import hashes
+            from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+        except ImportError as cause:
+            raise Refused(
+                "A message that came through SNS can't be counted: its signature is verified by the library cryptography, which isn't"
+                " installed.",
+                install_extra("sns"),
+            ) from cause
+        digest = {"1": hashes.SHA1, "2": hashes.SHA256}.get(found.signature_version)
+        if digest is None:
+            raise Unsigned("its SignatureVersion is neither 1 nor 2")
+        key = self._key(found)
+        try:
+            key.verify(base64.b64decode(found.signature, validate=True), canonical(found), PKCS1v15(), digest())
+        except (InvalidSignature, binascii.Error, ValueError) as cause:
+            raise Unsigned("its signature isn't Amazon's") from cause
+        except UnsupportedAlgorithm as cause:
+            raise Refused(
+                "This machine's OpenSSL verifies no SHA-1 signatures, which SNS makes unless its topic says otherwise.",
+                f"aws sns set-topic-attributes --topic-arn {found.topic_arn} --attribute-name SignatureVersion --attribute-value 2",
+            ) from cause
+
+    def _key(self, found: Envelope) -> Any:
+        with self._lock:
+            url = found.certificate
+            if url not in self._keys:
+                host, path, names = self._where(found)
+                if len(self._keys) >= MOST_KEPT:
+                    self._keys.clear()
+                self._keys[url] = self._fetched(host, path, names)
+            key = self._keys[url]
+        if isinstance(key, Unsigned):
+            raise key
+        return key
+
+    def _where(self, found: Envelope) -> tuple[str, str, frozenset[str]]:
+        """The host, the path there and the names of SNS; in a sandbox its AWS endpoint, which is on this machine, stands for the host."""
+        config = self._systems.environment.aws
+        if self._systems.config.sandbox and config.endpoint:
+            path = found.certificate.removeprefix(config.endpoint.rstrip("/"))
+            if path != found.certificate and LOCAL.fullmatch(path):
+                return config.endpoint, path, frozenset({"sns.amazonaws.com"})
+        match = CERTIFICATE.fullmatch(found.certificate)
+        if self._systems.config.sandbox or match is None:
+            raise Unsigned("it is signed with a certificate that isn't Amazon's")
+        region, suffix = match["region"], match["suffix"]
+        if found.topic_arn.split(":")[3:4] != [region] or region not in self._systems.aws.regions("sns"):
+            raise Unsigned("it is signed with a certificate of another region than its topic's")
+        # The names that AWS's own SDK for Java accepts, and those of a region's own certificate.
+        regional = {f"sns.{region}.{suffix}", f"sns-signing.{region}.{suffix}", f"sns-{region}.{suffix}"}
+        government = {"sns-us-gov-west-1.amazonaws.com"} if region.startswith("us-gov-") else set()
+        return f"https://{match['host']}", match["path"], frozenset({"sns.amazonaws.com", *regional, *government})
+
+    def _fetched(self, host: str, path: str, names: frozenset[str]) -> Any:
+        """The key of a certificate, or Unsigned where there is no such certificate of SNS's."""
+        http = Http(host, system="Amazon SNS", writing=False, sandbox=self._systems.config.sandbox)
+        try:
+            answer = http.ask("GET", path, accept=(400, 403, 404, 410))
+        finally:
+            http.close()
+        if not answer.is_success:
+            return Unsigned("it is signed with a certificate that Amazon doesn't have")
+        try:
+            return public_key(answer.content, names, self._systems.now())
+        except Unsigned as no:
+            return no
+
+
+def canonical(found: Envelope) -> bytes:
+    """What SNS signs: each member's name and value on a line of its own."""
+    values = {
+        "Message": found.message,
+        "MessageId": found.message_id,
+        "Subject": found.subject,
+        "SubscribeURL": found.subscribe_url,
+        "Timestamp": found.timestamp,
+        "Token": found.token,
+        "TopicArn": found.topic_arn,
+        "Type": found.type,
+    }
+    names = SIGNED.get(found.type)
+    if names is None:
+        raise Unsigned("SNS has no messages of its type")
+    return "".join(f"{name}\n{values[name]}\n" for name in names if values[name] is not None).encode(errors="surrogatepass")
+
+
+def public_key(pem: bytes, names: frozenset[str], now: datetime) -> Any:
+    """The RSA key of SNS's certificate; raises Unsigned where it is another's, isn't valid now, or can't be read."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    try:
+        found = x509.load_pem_x509_certificates(pem[:LARGEST])[0]
+        key, held = found.public_key(), _names(found)
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as cause:
+        raise Unsigned("its certificate can't be read") from cause
+    if not held & names:
+        raise Unsigned("its certificate isn't SNS's")
+    if not found.not_valid_before_utc <= now <= found.not_valid_after_utc:
+        raise Unsigned("its certificate isn't valid any more, or not yet")
+    if not isinstance(key, RSAPublicKey):
+        raise Unsigned("its certificate has no RSA key")
+    return key
+
+
+def _names(certificate: Any) -> set[str]:
+    """The names that a certificate is for: those of its extension, or its common name where it has none."""
+    from cryptography import x509
+
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return set(extension.value.get_values_for_type(x509.DNSName))
+    except x509.ExtensionNotFound:
+        return {str(each.value) for each in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)}

@@ -1,0 +1,379 @@
+"""The application's Redis (or Valkey), at the endpoint that AWS names; its keys are gone through in short steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opsctl.adapters import certificates
+from opsctl.adapters.base import Adapter, writes
+from opsctl.adapters.redis.keys import STEP, STEP_KEYS, UNLINK_KEYS, searches
+from opsctl.errors import (
+    ConfigurationError,
+    CredentialsInvalid,
+    Denied,
+    OpsctlError,
+    OutcomeUnknown,
+    PartlyMade,
+    ReadOnly,
+    SystemFailed,
+    Unreachable,
+)
+from opsctl.redaction import Secret, sentence
+
+if TYPE_CHECKING:
+    import redis
+
+    from opsctl.settings import RedisSettings
+    from opsctl.systems import Beat, Systems
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 30
+SLOTS = 16384
+AT_ONCE = 16
+"""How many primaries are asked at a time."""
+KEYS_AT_ONCE = 1_000
+"""How many keys are asked for in one pipeline."""
+ANY_AGE = -1
+RESUME = "Resume the run, which counts again: opsctl runs resume ID"
+
+
+class Counted(NamedTuple):
+    """Whether any key began before the cutoff, and how many there are, beside what else was seen.
+
+    `future`: one of the old ones has more time left than its lifetime. `met` keys match the patterns, whoever's they are, of `keys` in
+    the database; `elsewhere` are the server's other databases that hold keys, asked for only where none matches. `silent` says which
+    primaries could not be asked.
+    """
+
+    old: bool
+    live: int
+    future: bool = False
+    met: int = 0
+    keys: int = 0
+    elsewhere: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+
+
+class Step(NamedTuple):
+    """What a step of going through the keys found: see `STEP`."""
+
+    old: int
+    future: int
+    live: int
+    met: int
+
+
+class Redis(Adapter):
+    """Counts and unlinks keys by pattern and age, and reads single ones. Safe between threads.
+
+    A key's beginning is the server's now, less what of `lifetime` has passed by its time to live; a key that never expires began
+    long ago. In a cluster every primary is gone through.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        password: Secret | None,
+        tls: bool,
+        writing: bool,
+        ca: str = certificates.SYSTEM,
+        tunnel: tuple[str, int] | None = None,
+        db: int = 0,
+    ) -> None:
+        from opsctl.adapters.redis.endpoint import Place
+
+        super().__init__(writing=writing)
+        self._where = (host, port)
+        self._db = db
+        self._place = Place(host, port, password, tls, ca, tunnel)
+
+    @classmethod
+    def connect(cls, systems: Systems) -> Redis:
+        """Take the endpoint from ElastiCache; it connects at the first question. WrongPlace in a sandbox beyond this machine."""
+        from opsctl.adapters.redis.endpoint import found
+
+        config: RedisSettings = systems.environment.need("redis")
+        return cls(**found(systems, config), writing=systems.writing, db=config.db)
+
+    def count(
+        self,
+        patterns: Sequence[str],
+        keep: Sequence[str],
+        before_ms: int | None,
+        lifetime_ms: int,
+        users: Sequence[str] | None = None,
+        user_pattern: str = "",
+    ) -> Counted:
+        """Count the keys that match a pattern and no `keep`, and tell whether any began before `before_ms` (epoch milliseconds).
+
+        With `users`, only theirs, as `user_pattern` (`session:{user}:*`) tells; `patterns` don't matter then.
+        A key that moves while it is counted may be counted twice, as with SCAN. Once an old one is found, ages are asked no more.
+        Raises SystemFailed where no old key is found and a primary of the cluster can't be asked.
+        """
+        old, future, live, met = False, False, 0, 0
+        bounds = [_cutoff(before_ms), lifetime_ms, 0]
+        silent: list[OpsctlError] = []
+        for found in self._steps("EVAL_RO", patterns, keep, bounds, users, user_pattern, silent):
+            old, future = old or found.old > 0, future or found.future > 0
+            live, met = live + found.live, met + found.met
+            if old:
+                bounds[0] = ANY_AGE
+        if silent and not old:
+            rest = "The other primaries hold no session that began before the cutoff."
+            raise SystemFailed(_said(silent, "" if len(silent) == len(self._primaries) else rest), silent[0].next)
+        keys, elsewhere = (0, ()) if silent else self._around(met)
+        return Counted(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
+
+    def _around(self, met: int) -> tuple[int, tuple[str, ...]]:
+        """How many keys the database holds; where none of them is met, which other databases of the server hold keys."""
+        with self._translating(effect=False):
+            keys = sum(int(client.dbsize()) for client in self._primaries)
+            if met:
+                return keys, ()
+            spaces = [client.info("keyspace") for client in self._primaries]
+        others = {f"{name[2:]}" for space in spaces for name in space if name != f"db{self._db}"}
+        return keys, tuple(sorted(others, key=int))
+
+    @writes
+    def unlink(
+        self,
+        patterns: Sequence[str],
+        keep: Sequence[str],
+        before_ms: int | None,
+        lifetime_ms: int,
+        beat: Beat,
+        total: int | None = None,
+        users: Sequence[str] | None = None,
+        user_pattern: str = "",
+    ) -> int:
+        """Delete those that began before the cutoff (without one, all); return how many. `beat` is called between steps, and may stop it.
+
+        No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
+        """
+        done = 0
+        silent: list[OpsctlError] = []
+        bounds = [_cutoff(before_ms), lifetime_ms, UNLINK_KEYS if len(self._nodes) == 1 else 1]
+        steps = self._steps("EVAL", patterns, keep, bounds, users, user_pattern, silent)
+        while (found := self._next(steps, done)) is not None:
+            done += found.old
+            beat(done, total, "keys")
+        if silent and len(silent) == len(self._primaries) and not done:
+            unsure = next((each for each in silent if isinstance(each, OutcomeUnknown)), None)
+            raise (OutcomeUnknown if unsure else SystemFailed)(_said(silent), (unsure or silent[0]).next)
+        if silent:
+            # A cluster's primaries have nothing to do with one another: the others' keys are gone.
+            rest = "Some keys of these are gone." if len(silent) == len(self._primaries) else "The keys of the other primaries are gone."
+            raise PartlyMade(_said(silent, rest), silent[0].next, parts=())
+        return done
+
+    def _next(self, steps: Iterator[Step], done: int) -> Step | None:
+        try:
+            return next(steps, None)
+        except SystemFailed as failed:
+            if not done:
+                raise
+            # A definite no of this step is none of the whole.
+            raise OutcomeUnknown(f"{failed.what} Some keys are gone by now, and some are left.", RESUME) from failed
+
+    def values(self, keys: Sequence[str]) -> list[str | None]:
+        """The value of each string key, or None, in the order given."""
+        found: dict[str, Any] = {}
+        with self._translating(effect=False):
+            at: dict[redis.Redis, list[str]] = {}
+            for key in keys:
+                at.setdefault(self._owner(key), []).append(key)
+            for client, theirs in at.items():
+                for first in range(0, len(theirs), KEYS_AT_ONCE):
+                    some = theirs[first : first + KEYS_AT_ONCE]
+                    pipeline = client.pipeline(transaction=False)
+                    for key in some:
+                        pipeline.get(key)
+                    found.update(zip(some, pipeline.execute(), strict=True))
+        return [None if found[key] is None else _text(found[key]) for key in keys]
+
+    def infos(self) -> dict[str, dict[str, Any] | SystemFailed]:
+        """What INFO tells of each primary, by `HOST:PORT`, asked side by side; an error stands for one that didn't answer."""
+
+        def info(client: redis.Redis) -> dict[str, Any] | SystemFailed:
+            try:
+                with self._translating(effect=False, where=_place(client)):
+                    return dict(client.info())
+            except SystemFailed as silent:
+                return silent
+
+        primaries = self._primaries
+        with ThreadPoolExecutor(min(len(primaries), AT_ONCE), thread_name_prefix="primary") as pool:
+            return dict(zip(map(_place, primaries), pool.map(info, primaries), strict=True))
+
+    def server_time_ms(self) -> int:
+        """The server's clock, in epoch milliseconds."""
+        with self._translating(effect=False):
+            seconds, microseconds = self._main.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def close(self) -> None:
+        """Give every connection back."""
+        for name in ("_main", "_nodes"):
+            found = self.__dict__.pop(name, [])
+            for client in found.values() if isinstance(found, dict) else [found] if found else []:
+                client.close()
+
+    def _steps(
+        self,
+        command: str,
+        patterns: Sequence[str],
+        keep: Sequence[str],
+        bounds: Sequence[int],
+        users: Sequence[str] | None,
+        user_pattern: str,
+        silent: list[OpsctlError],
+    ) -> Iterator[Step]:
+        """What each step found.
+
+        `bounds` are cutoff, lifetime and how many to unlink at once, as they stand when a step begins. Of a cluster, a primary that
+        fails is added to `silent`, and the next one is gone through.
+        """
+        for client in self._primaries:
+            try:
+                for glob, wanted, spared in searches(patterns, keep, users, user_pattern):
+                    yield from self._through(client, command, glob, bounds, (*wanted, *spared))
+            except (SystemFailed, OutcomeUnknown) as error:
+                if len(self._primaries) == 1:
+                    raise
+                silent.append(error)
+
+    def _through(self, client: redis.Redis, command: str, glob: str, bounds: Sequence[int], rest: Sequence[str | bytes]) -> Iterator[Step]:
+        """Go through one primary's keys of one glob."""
+        cursor: bytes = b"0"
+        while True:
+            arguments = (cursor, STEP_KEYS, glob, *bounds, *rest)
+            with self._translating(effect=command == "EVAL", where=_place(client)):
+                cursor, *found = client.execute_command(command, STEP, 0, *arguments)  # type: ignore[no-untyped-call]
+            yield Step(*map(int, found))
+            if bytes(cursor) == b"0":
+                break
+
+    @cached_property
+    def _main(self) -> redis.Redis:
+        """A client of the configured endpoint, which has answered."""
+        client = self._client(*self._where)
+        with self._translating(effect=False):
+            client.ping()
+        return client
+
+    @cached_property
+    def _nodes(self) -> dict[tuple[int, int], redis.Redis]:
+        """Each range of slots with its primary's client; of a server that is no cluster, all slots."""
+        with self._translating(effect=False):
+            if not self._main.info("cluster").get("cluster_enabled"):
+                return {(0, SLOTS - 1): self._main}
+            ranges: Any = self._main.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+        clients: dict[tuple[str, int], redis.Redis] = {}
+        nodes = {}
+        for (first, last), owner in _slots(ranges, self._where[0]):
+            if owner not in clients:
+                clients[owner] = self._client(*owner)
+            nodes[first, last] = clients[owner]
+        return nodes
+
+    @property
+    def _primaries(self) -> list[redis.Redis]:
+        return list(dict.fromkeys(self._nodes.values()))
+
+    def _owner(self, key: str) -> redis.Redis:
+        from redis.crc import key_slot
+
+        slot = key_slot(key.encode())
+        return next((client for (first, last), client in self._nodes.items() if first <= slot <= last), self._main)
+
+    def _client(self, host: str, port: int) -> redis.Redis:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        from opsctl.adapters.redis.endpoint import TlsConnection
+        from opsctl.adapters.redis.read_only_guard import ReadingConnection, ReadingTlsConnection
+
+        reading, writing = (ReadingTlsConnection, TlsConnection) if self._place.tls else (ReadingConnection, redis.Connection)
+        pool = redis.ConnectionPool(
+            connection_class=writing if self.writing else reading,
+            **self._place.arguments(host, port),
+            db=self._db,
+            client_name="opsctl",
+            protocol=2,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return redis.Redis.from_pool(pool)
+
+    @contextmanager
+    def _translating(self, *, effect: bool, where: str = "") -> Iterator[None]:
+        import redis.exceptions as sdk
+
+        try:
+            yield
+        except sdk.RedisError as cause:
+            raise _translated(cause, effect, where or "{}:{}".format(*self._where)) from cause
+
+
+def _said(silent: Sequence[OpsctlError], rest: str = "") -> str:
+    return " ".join(filter(None, [*(each.what for each in silent), rest]))
+
+
+def _place(client: redis.Redis) -> str:
+    return "{host}:{port}".format_map(client.connection_pool.connection_kwargs)
+
+
+def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
+    import redis.exceptions as sdk
+
+    said = sentence(cause)
+    if (distrust := certificates.distrusted(cause)) is not None:
+        return certificates.untrusted("Redis", where, distrust, "Set `ca` in [redis] to the file of its authority.")
+    if isinstance(cause, sdk.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
+        return CredentialsInvalid(f"Redis at {where} refused the password: {said}", "Look at the secret that [redis] names.")
+    if isinstance(cause, sdk.NoPermissionError) or "has no permissions" in said:
+        return Denied(f"Redis denied it: {said}", "Grant this user the missing command.")
+    if isinstance(cause, sdk.ReadOnlyError):
+        return ReadOnly(f"Redis at {where} is a replica, which only reads: {said}", "Name the primary in [redis].")
+    if isinstance(cause, sdk.MaxConnectionsError | sdk.BusyLoadingError):
+        return SystemFailed(f"Redis at {where} takes no command now: {said}", "Wait a moment, then run it again.")
+    if isinstance(cause, sdk.ConnectionError | sdk.TimeoutError):
+        if said.startswith(("Error ", "Timeout connecting")):
+            return Unreachable(f"Redis at {where} can't be reached: {said}", "Check the network (VPN), then run it again.")
+        if effect:
+            return OutcomeUnknown(
+                f"Redis at {where} did not answer in the middle of a deletion: {said} Some keys may be gone.",
+                RESUME,
+            )
+        return SystemFailed(f"Redis at {where} did not answer in time or hung up: {said}", "Run it again.")
+    if "unknown command" in said.lower() and "EVAL_RO" in said:
+        return ConfigurationError(f"Redis at {where} is older than 7.0, which counting needs.", "Upgrade the cluster.")
+    return SystemFailed(f"Redis at {where} refused: {said}")
+
+
+def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:
+    """What CLUSTER SLOTS answers, parsed by the SDK or not: each range with its primary. No host means the one asked."""
+    if isinstance(ranges, dict):
+        for slots, nodes in ranges.items():
+            host, port = nodes["primary"][:2]
+            yield slots, (_text(host) or main, int(port))
+        return
+    for first, last, primary, *_ in ranges:
+        yield (int(first), int(last)), (_text(primary[0]) or main, int(primary[1]))
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+def _cutoff(before_ms: int | None) -> int:
+    return ANY_AGE if before_ms is None else before_ms

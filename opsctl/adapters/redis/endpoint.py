@@ -1,0 +1,84 @@
+"""How Redis is reached, and what it has to prove before it gets the password."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from opsctl.adapters import certificates
+from opsctl.adapters.loopback import loopback, only_here
+from opsctl.errors import ConfigurationError, WrongPlace
+
+if TYPE_CHECKING:
+    from opsctl.redaction import Secret
+    from opsctl.settings import RedisSettings
+    from opsctl.systems import Systems
+
+
+class TlsConnection(redis.SSLConnection):
+    """Connects to `address`, and takes only a certificate of the authorities in `ca` for `host`; variables of OpenSSL don't count."""
+
+    def __init__(self, *, ca: str = certificates.SYSTEM, address: tuple[str, int] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._ca, self._address = ca, address or (self.host, self.port)
+
+    def _connect(self) -> ssl.SSLSocket:
+        plain = socket.create_connection(self._address, self.socket_connect_timeout)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            secure = certificates.context(self._ca).wrap_socket(plain, server_hostname=self.host)
+            secure.settimeout(self.socket_timeout)
+        except BaseException:
+            plain.close()
+            raise
+        return secure
+
+
+@dataclass(frozen=True)
+class Place:
+    """The endpoint that AWS names, and how it is reached; `tunnel` is the address where a tunnel to it begins."""
+
+    host: str
+    port: int
+    password: Secret | None
+    tls: bool
+    ca: str
+    tunnel: tuple[str, int] | None
+
+    def arguments(self, host: str, port: int) -> dict[str, Any]:
+        """What a connection to the endpoint itself, or to another node of its cluster, is made with.
+
+        Raises WrongPlace where the password would go in clear text to another machine, or to a node beyond the endpoint's domain.
+        """
+        secret = self.password.reveal() if self.password else None
+        if not self.tls:
+            address = loopback(host)
+            if secret is not None and (address is None or self.tunnel):
+                what = f"Redis at {host} is not on this machine, and [redis] says tls = false: its password was not sent."
+                raise WrongPlace(what, "Take tls = false out of [redis].")
+            return {"host": address or host, "port": port, "password": secret}
+        if (host, port) == (self.host, self.port):
+            return {"host": host, "port": port, "password": secret, "ca": self.ca, "address": self.tunnel or (host, port)}
+        if self.tunnel:
+            what = f"Redis is a cluster of several nodes, and the tunnel leads to {self.host} alone."
+            raise ConfigurationError(what, "Run it where all of them are reached, and take tunnel out of [redis].")
+        if host.partition(".")[2] != self.host.partition(".")[2]:
+            what = f"Redis at {self.host} names a node {host}, beyond its own domain: nothing was sent there."
+            raise WrongPlace(what, "Look at the cluster.")
+        return {"host": host, "port": port, "password": secret, "ca": self.ca, "address": (host, port)}
+
+
+def found(systems: Systems, config: RedisSettings) -> dict[str, Any]:
+    """Return the parts of the `Place` that AWS and [redis] name; WrongPlace in a sandbox beyond this machine."""
+    host, port = systems.found_by.elasticache.endpoint(config.cluster)
+    tunnel = config.tunnel_address
+    if systems.config.sandbox:
+        only_here("Redis", host)
+        only_here("tunnel to Redis", tunnel[0] if tunnel else host)
+    password = systems.resolve(config.password) if config.password else None
+    return {"host": host, "port": port, "password": password, "tls": config.tls, "ca": config.ca, "tunnel": tunnel}

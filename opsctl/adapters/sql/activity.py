@@ -1,0 +1,399 @@
+"""What the database's backends do, on each instance of its cluster: pg_stat_activity tells of the instance that is asked, and no other.
+
+Over the Data API only the writer is asked. Query texts leave this file without their literals. Times of a backend are whole
+microseconds since 1970, so that both drivers give the same ones and a pid that was given again is told from the former.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from opsctl.adapters.base import Adapter, made_once, writes
+from opsctl.adapters.loopback import only_here
+from opsctl.adapters.sql import database
+from opsctl.adapters.sql.database import Database, Row
+from opsctl.adapters.sql.redaction import brief
+from opsctl.errors import Denied, NotFound, SystemFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opsctl.adapters.aws.rds import Cluster
+    from opsctl.settings import DatabaseSettings, Reference
+    from opsctl.systems import Systems
+
+T = TypeVar("T")
+P = TypeVar("P", bound="Pinned")
+
+OURSELVES = "opsctl"
+"""The application name of our own connections."""
+MANAGED = ("rdsadmin", "rdsrepladmin", "rdstopmgr")
+"""Roles with which RDS itself works."""
+CLIENT = "client backend"
+VACUUM = re.compile(r"[\s;]*VACUUM\b", re.IGNORECASE)
+"""The beginning of a vacuum without comments: while it waits for its table it makes no progress that the server could tell."""
+
+# A session's transaction keeps its first look at pg_stat_activity, and a reading one over the Data API is never committed.
+LOOK_ANEW = "SELECT pg_stat_clear_snapshot() IS NULL AS cleared"
+
+# Of what others do, a role without pg_read_all_stats is shown neither state nor times: as if nobody did anything.
+ABOUT = """
+SELECT current_user::text AS role, pg_has_role('pg_read_all_stats', 'USAGE') AS sees_others,
+       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS server,
+       current_setting('max_connections')::int AS most,
+       current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true), '0')::int
+       + coalesce(current_setting('rds.rds_superuser_reserved_connections', true), '0')::int AS reserved
+"""
+HELD = f"""
+SELECT coalesce(state, 'unknown') AS state, coalesce(usename::text, '') AS role, coalesce(application_name, '') AS application,
+       coalesce(host(client_addr), 'local') AS client, count(*)::int AS connections
+FROM pg_stat_activity WHERE backend_type = '{CLIENT}' GROUP BY 1, 2, 3, 4
+"""
+RUNNING = """
+SELECT pid, backend_type AS kind, coalesce(usename::text, '') AS role, coalesce(application_name, '') AS application,
+       coalesce(host(client_addr), 'local') AS client, state, coalesce(wait_event_type || ': ' || wait_event, '') AS waits_for,
+       CASE WHEN wait_event_type = 'Lock' THEN array_to_string(pg_blocking_pids(pid), ', ') ELSE '' END AS blocked_by,
+       (extract(epoch FROM backend_start) * 1000000)::bigint AS backend_start,
+       (extract(epoch FROM query_start) * 1000000)::bigint AS query_start,
+       extract(epoch FROM clock_timestamp() - query_start)::float8 AS seconds,
+       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8 AS transaction_seconds,
+       coalesce(query, '') AS query, coalesce(rolsuper, true) AS superuser,
+       EXISTS (SELECT FROM pg_stat_progress_vacuum AS vacuum WHERE vacuum.pid = activity.pid)
+       OR EXISTS (SELECT FROM pg_stat_progress_cluster AS rewrite WHERE rewrite.pid = activity.pid AND command = 'VACUUM FULL') AS vacuums
+FROM pg_stat_activity AS activity LEFT JOIN pg_roles ON pg_roles.oid = usesysid
+WHERE pid <> pg_backend_pid() AND state <> 'idle' AND query_start IS NOT NULL AND backend_type <> 'parallel worker'
+ORDER BY query_start
+"""
+_SAME = f"""
+FROM pg_stat_activity AS activity
+JOIN jsonb_to_recordset(%(backends)s::jsonb) AS pinned (pid int, backend_start bigint, query_start bigint) ON pinned.pid = activity.pid
+WHERE (extract(epoch FROM activity.backend_start) * 1000000)::bigint = pinned.backend_start
+  AND (extract(epoch FROM activity.query_start) * 1000000)::bigint = pinned.query_start
+  AND activity.state IN ({{}}) AND activity.backend_type = '{CLIENT}' AND activity.pid <> pg_backend_pid()
+"""
+SAME = _SAME.format("'active', 'fastpath function call'")
+IDLE = ("idle in transaction", "idle in transaction (aborted)")
+SAME_IDLE = _SAME.format(", ".join(f"'{state}'" for state in IDLE))
+EXTENSION = """
+SELECT nspname::text AS home FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+WHERE extname = 'pg_stat_statements'
+"""
+STATEMENTS = """
+SELECT query, calls, mean_exec_time AS mean_ms, total_exec_time AS total_ms, rows FROM {}.pg_stat_statements
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+ORDER BY total_exec_time DESC LIMIT %(most)s
+"""
+
+
+class Instance(Struct, frozen=True):
+    """One instance of the cluster, and where it is; `insights` is its id in Performance Insights, empty where that is off."""
+
+    id: str
+    writer: bool
+    host: str
+    port: int
+    insights: str = ""
+
+
+class Pinned(Protocol):
+    """One query of one backend: a pid alone is given again, all three together never."""
+
+    @property
+    def pid(self) -> int:
+        """The backend's process."""
+        ...
+
+    @property
+    def backend_start(self) -> int:
+        """When it began."""
+        ...
+
+    @property
+    def query_start(self) -> int:
+        """When its query began."""
+        ...
+
+
+class Activity(Struct, frozen=True, kw_only=True):
+    """A backend that is not idle; `query` has no literals. `spared` says why it is not to be ended, where it isn't."""
+
+    pid: int
+    backend_start: int
+    query_start: int
+    kind: str
+    role: str
+    application: str
+    client: str
+    state: str
+    seconds: float
+    transaction_seconds: float
+    waits_for: str
+    blocked_by: str
+    query: str
+    spared: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it works on a query now."""
+        return self.state in ("active", "fastpath function call")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it does nothing and keeps its transaction open, with all the locks in it."""
+        return self.state in IDLE
+
+    @property
+    def blockers(self) -> set[int]:
+        """The pids that it waits for directly; 0 stands for a prepared transaction."""
+        return {int(pid) for pid in self.blocked_by.split(",") if pid.strip()}
+
+
+class Connections(Struct, frozen=True):
+    """How many connections there may be, how many of them no application gets, and those there are, by what they have in common."""
+
+    most: int
+    reserved: int
+    held: list[Row]
+
+    @property
+    def count(self) -> int:
+        """How many there are, this look's own among them."""
+        return sum(int(row["connections"]) for row in self.held)
+
+
+class Answer(Struct, Generic[T], frozen=True):
+    """What one instance answered: `found`, or `why` not; `same_as` names another one that is the same server."""
+
+    instance: Instance
+    found: T | None = None
+    why: SystemFailed | None = None
+    same_as: str = ""
+
+
+class Door:
+    """A connection to one address; where `anew`, a later look at the server's activity has the first one forgotten."""
+
+    def __init__(self, database: Database, *, anew: bool) -> None:
+        self.database = database
+        self._anew = anew
+        self._looked = False
+
+    @made_once
+    def about(self) -> Row:
+        """What the server says of itself, and of what we may see there: the columns of `ABOUT`."""
+        return self.database.query(ABOUT)[0]
+
+    def look(self, statement: str, **params: Any) -> list[Row]:
+        """The rows of a statement about the server's activity, as it is now."""
+        if self._looked and self._anew:
+            self.database.query(LOOK_ANEW)
+        self._looked = True
+        return self.database.query(statement, **params)
+
+
+class Backends(Adapter):
+    """The backends of every instance; writing systems come as the configured rescue role, for which connections may be reserved."""
+
+    def __init__(self, systems: Systems) -> None:
+        super().__init__(writing=systems.writing)
+        self._systems = systems
+        self._config: DatabaseSettings = systems.environment.need("database")
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, int], Door] = {}
+
+    @made_once
+    def instances(self) -> list[Instance]:
+        """Every instance that can be asked, the writer first; over the Data API the writer alone. NotFound when there is none."""
+        found = [i for i in self.members if self._config.driver == "postgres" or i.writer]
+        if not found:
+            raise NotFound(f"The cluster {self._config.cluster} has no instance that can be asked.", "Look at it: opsctl status")
+        return found
+
+    @property
+    def unseen(self) -> list[Instance]:
+        """The instances that the Data API doesn't lead to."""
+        return [i for i in self.members if i not in self.instances]
+
+    @made_once
+    def members(self) -> list[Instance]:
+        """Every instance, whether it can be asked or not, the writer first."""
+        if self._config.instance:
+            alone = self._systems.found_by.rds.instance(self._config.instance)
+            return [Instance(alone.id, True, alone.endpoint, alone.port, alone.insights)]
+        return [Instance(m.id, m.writer, m.endpoint, m.port, m.insights) for m in self._cluster.members]
+
+    @made_once
+    def _cluster(self) -> Cluster:
+        return self._systems.found_by.rds.cluster(self._config.cluster)
+
+    def connections(self) -> list[Answer[Connections]]:
+        """Count the connections of each instance."""
+        return self._ask(lambda door: Connections(door.about["most"], door.about["reserved"], door.look(HELD)))
+
+    def running(self) -> list[Answer[list[Activity]]]:
+        """What isn't idle on each instance, the oldest query first."""
+        return self._ask(lambda door: [self._activity(row) for row in door.look(RUNNING)])
+
+    def statements(self, most: int) -> list[Answer[list[Row] | None]]:
+        """The statements that took most time in all, on each instance; None without the extension pg_stat_statements."""
+        return self._ask(lambda door: _statements(door.database, most))
+
+    def left(self, instance: str, backends: Sequence[P]) -> list[P]:
+        """Which of these are still at the same query."""
+        return self._which(instance, f"SELECT activity.pid {SAME}", backends)
+
+    def idle_left(self, instance: str, backends: Sequence[P]) -> list[P]:
+        """Which of these still keep the same transaction open, and do nothing."""
+        return self._which(instance, f"SELECT activity.pid {SAME_IDLE}", backends)
+
+    @writes
+    def end_idle(self, instance: str, backends: Sequence[Pinned]) -> int:
+        """Have the server end these connections; who works again is left alone. Returns how many were told."""
+        return len(self._which(instance, f"SELECT activity.pid, pg_terminate_backend(activity.pid) AS told {SAME_IDLE}", backends))
+
+    @writes
+    def cancel(self, instance: str, backends: Sequence[Pinned]) -> int:
+        """Have the server cancel these queries; who has moved on is left alone. Returns how many were told."""
+        return len(self._which(instance, f"SELECT activity.pid, pg_cancel_backend(activity.pid) AS told {SAME}", backends))
+
+    @writes
+    def terminate(self, instance: str, backends: Sequence[Pinned]) -> int:
+        """Have the server end the connections of these queries; who has moved on is left alone. Returns how many were told."""
+        return len(self._which(instance, f"SELECT activity.pid, pg_terminate_backend(activity.pid) AS told {SAME}", backends))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].database.close()
+
+    def _which(self, instance: str, statement: str, backends: Sequence[P]) -> list[P]:
+        pinned = [{"pid": b.pid, "backend_start": b.backend_start, "query_start": b.query_start} for b in backends]
+        rows = self._at(self._named(instance)).look(statement, backends=pinned)
+        pids = {row["pid"] for row in rows}
+        return [each for each in backends if each.pid in pids]
+
+    def _ask(self, question: Callable[[Door], T]) -> list[Answer[T]]:
+        """Ask all instances at once; what is one server under several names is asked under the first."""
+        with ThreadPoolExecutor(max(len(self.instances), 1)) as pool:
+            doors = list(pool.map(self._tried, self.instances))
+            first: dict[int, Instance] = {}
+            for instance, door in zip(self.instances, doors, strict=True):
+                if isinstance(door, Door):
+                    first.setdefault(door.about["server"], instance)
+
+            def answer(instance: Instance, door: Door | SystemFailed) -> Answer[T]:
+                if isinstance(door, SystemFailed):
+                    return Answer(instance, why=door)
+                if (known := first[door.about["server"]]) is not instance:
+                    return Answer(instance, same_as=known.id)
+                try:
+                    return Answer(instance, found=question(door))
+                except SystemFailed as why:
+                    return Answer(instance, why=why)
+
+            return list(pool.map(answer, self.instances, doors))
+
+    def _tried(self, instance: Instance) -> Door | SystemFailed:
+        try:
+            return self._at(instance)
+        except SystemFailed as why:
+            return why
+
+    def _named(self, id: str) -> Instance:
+        for instance in self.instances:
+            if instance.id == id:
+                return instance
+        raise NotFound(f"The cluster {self._config.cluster} has no instance {id} any more.", "Look: opsctl database connections")
+
+    def _at(self, instance: Instance) -> Door:
+        """One connection an address: where few are left, each counts. Denied for a role that doesn't see what others do."""
+        where = (instance.host, instance.port)
+        with self._lock:
+            if where not in self._open:
+                self._open[where] = Door(self._connect(instance), anew=self._config.driver == "rds-data")
+            door = self._open[where]
+        if not door.about["sees_others"]:
+            raise unseeing(door.about["role"])
+        return door
+
+    def _connect(self, instance: Instance) -> Database:
+        if self._config.driver == "rds-data":
+            from opsctl.adapters.sql.rds_data import RdsData
+
+            return RdsData.connect(self._systems, self._config, self._reference, arn=self._cluster.arn)
+        from opsctl.adapters.sql.postgres import Endpoint, Postgres
+
+        if not instance.host:
+            raise SystemFailed(f"AWS names no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
+        if self._systems.config.sandbox:
+            only_here("database", instance.host)
+        where = Endpoint.of(self._systems, self._config, instance.host, instance.port, self._login, anywhere=True)
+        return Postgres(where, writing=self.writing)
+
+    @property
+    def _reference(self) -> Reference:
+        if not self.writing:
+            return self._config.reader
+        return self._config.rescue or self._config.login
+
+    @made_once
+    def _login(self) -> tuple[str, Any]:
+        return database.login(self._systems, self._reference)
+
+    def _activity(self, row: Row) -> Activity:
+        plain = {name: row[name] for name in Activity.__struct_fields__ if name in row and name != "query"}
+        return Activity(**plain, query=brief(row["query"]), spared=self._spared(row))
+
+    def _spared(self, row: Row) -> str:
+        config = self._config
+        if row["kind"] != CLIENT:
+            return f"{row['kind']} of the server's own"
+        if row["vacuums"] or VACUUM.match(brief(row["query"])):
+            return "it vacuums"
+        if row["application"].startswith((OURSELVES, *config.spare_applications)):
+            return f"application {row['application']}"
+        if row["role"] in (*MANAGED, *config.spare_roles):
+            return f"role {row['role']}"
+        return "a superuser's" if row["superuser"] else ""
+
+
+def holding(running: Sequence[Activity]) -> dict[int, int]:
+    """The pids at the end of each chain of waiting backends, which wait for nobody themselves, and how many wait for each."""
+    known = {each.pid: each for each in running}
+    waiting: dict[int, set[int]] = {}
+    for each in running:
+        ahead, seen = set(each.blockers), {each.pid}
+        while ahead:
+            pid = ahead.pop()
+            if pid in seen:
+                continue
+            seen.add(pid)
+            further = known[pid].blockers if pid in known else set()
+            if further:
+                ahead |= further
+            else:
+                waiting.setdefault(pid, set()).add(each.pid)
+    return {pid: len(them) for pid, them in waiting.items()}
+
+
+def unseeing(role: str) -> Denied:
+    """The error for a role without pg_read_all_stats, to which the server tells nothing of others' connections."""
+    return Denied(f"The role {role} doesn't see what others do in the database.", f"GRANT pg_monitor TO {role}")
+
+
+def _statements(there: Database, most: int) -> list[Row] | None:
+    from psycopg import sql
+
+    home = there.query(EXTENSION)
+    if not home:
+        return None
+    rows = there.query(sql.SQL(STATEMENTS).format(sql.Identifier(home[0]["home"])), most=most)
+    return [{**row, "query": brief(row["query"] or "")} for row in rows]

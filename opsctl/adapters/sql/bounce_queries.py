@@ -1,0 +1,208 @@
+"""What the application's database has counted of addresses that bounce: its marks, the notifications, and who has too many.
+
+An address stands in the table of notifications as `addresses` compares it. Only a bounce that says that the address can't be delivered to
+counts towards a threshold: no complaint, no automatic answer, and nothing that was refused for what we sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from psycopg import sql
+
+from opsctl.adapters.mail import addresses
+from opsctl.adapters.mail.ses_parser import FAILURES
+from opsctl.adapters.sql.bounce_store import COMPLAINED
+from opsctl.adapters.sql.visibility import require_all_rows
+from opsctl.errors import ConfigurationError, NotFound
+
+if TYPE_CHECKING:
+    from opsctl.settings import BounceSettings
+    from opsctl.systems import Systems
+
+PAGE, MANY = 2_000, 8_000
+"""Rows a statement, of wide ones and of narrow ones: the Data API gives at most 1 MB."""
+
+FAILURE = sql.SQL("kind = 'bounce' AND type || '/' || subtype IN ({})").format(sql.SQL(", ").join(map(sql.Literal, FAILURES)))
+
+USERS = """
+SELECT {status} AS email_status, count(*) AS users, count(*) FILTER (WHERE {active} IS NOT TRUE) AS inactive,
+       coalesce(sum({count}), 0)::bigint AS bounce_count
+FROM {users} GROUP BY {status} ORDER BY 2 DESC
+"""
+KINDS = """
+SELECT kind, type, count(*) AS notifications, count(DISTINCT recipient) AS addresses, max(at) AS latest
+FROM {table} WHERE at >= %(since)s GROUP BY kind, type ORDER BY 3 DESC
+"""
+MARKS = """
+SELECT lower({email}) AS address, {id}::text AS user, {status} AS status, {count} AS bounces, {active} IS TRUE AS active
+FROM {users} WHERE {which} IN (SELECT jsonb_array_elements_text(%(listed)s::jsonb)) ORDER BY {id} OFFSET %(skip)s LIMIT {page}
+"""
+LISTED, MARKED = "lower({email})", "{status}"
+LATEST = """
+SELECT recipient, kind, max(at) AS at FROM {table}
+WHERE recipient IN (SELECT jsonb_array_elements_text(%(recipients)s::jsonb)) GROUP BY recipient, kind
+"""
+
+COUNTED = """
+SELECT recipient, domain FROM {table} WHERE at >= %(since)s AND {failure}
+GROUP BY recipient, domain HAVING count(*) >= %(threshold)s
+"""
+# Those that an application may hold under another spelling.
+UNUSUAL = COUNTED + "AND (octet_length(recipient) <> char_length(recipient) OR position('xn--' IN recipient) > 0)"
+TOO_MANY = f"""
+WITH counted AS ({COUNTED}), spelled AS (
+    SELECT recipient, domain, recipient AS spelling FROM counted
+    UNION SELECT recipient, domain, spelling FROM counted JOIN jsonb_to_recordset(%(others)s::jsonb) AS each(recipient text, spelling text)
+          USING (recipient)
+), exempt AS (
+    SELECT jsonb_array_elements_text(%(exempt)s::jsonb) AS name
+), them AS (
+    SELECT {{id}} AS id, recipient, {{active}} IS TRUE AS active,
+           recipient IN (SELECT name FROM exempt) OR domain IN (SELECT name FROM exempt) AS exempt
+    FROM {{users}} JOIN spelled ON spelling = lower({{email}})
+)
+"""
+OVER = TOO_MANY + "SELECT id::text AS id, active, exempt FROM them ORDER BY them.id OFFSET %(skip)s LIMIT {many}"
+SPREAD = (
+    TOO_MANY
+    + """
+, bounces AS (
+    SELECT domain, recipient, at FROM {table} JOIN them USING (recipient)
+    WHERE at >= %(since)s AND {failure} AND active AND NOT exempt
+)
+(SELECT 'domain' AS what, domain AS which,
+        count(*) AS bounces, count(DISTINCT recipient) AS addresses, (sum(count(*)) OVER ())::bigint AS of_all
+ FROM bounces GROUP BY domain ORDER BY 3 DESC LIMIT 1)
+UNION ALL
+(SELECT 'hour', to_char(date_trunc('hour', at AT TIME ZONE 'UTC'), 'YYYY-MM-DD HH24:00'),
+        count(*), count(DISTINCT recipient), (sum(count(*)) OVER ())::bigint
+ FROM bounces GROUP BY 2 ORDER BY 3 DESC LIMIT 1)
+"""
+)
+
+
+class Spread(Struct, frozen=True):
+    """The domain or the hour that most of some bounces are of: so many `bounces` of `of_all`, from so many `addresses`."""
+
+    what: str
+    which: str
+    bounces: int
+    addresses: int
+    of_all: int
+
+
+class Rule(Struct, frozen=True):
+    """Who has too many bounces: `threshold` of them since then, without the addresses and domains that are exempt."""
+
+    threshold: int
+    since: datetime
+    exempt: Sequence[str] = ()
+
+
+def by_status(systems: Systems, settings: BounceSettings) -> list[dict[str, Any]]:
+    """How many users have each status, how many of them are inactive, and the sum of their bounces."""
+    return _query(systems, settings, USERS)
+
+
+def by_kind(systems: Systems, settings: BounceSettings, since: datetime) -> list[dict[str, Any]]:
+    """How many notifications of each kind happened since then, and of how many addresses."""
+    return _query(systems, settings, KINDS, since=since)
+
+
+def marks(systems: Systems, settings: BounceSettings, listed: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What the database has of the addresses listed, in whatever spelling, and of all that it has marked; some may come twice.
+
+    `address` is as it is compared, `kind` why it would be marked, and `at` when that was last told of, if it was.
+    """
+    spellings = [spelling for address in listed for spelling in _spellings(address)]
+    asked = [(LISTED, spellings[first : first + PAGE]) for first in range(0, len(spellings), PAGE)]
+    for which, some in [*asked, (MARKED, list(settings.marked))]:
+        for rows in _paged(systems, settings, MARKS.replace("{which}", which), listed=json.dumps(some)):
+            yield from _dated(systems, settings, rows)
+
+
+def _dated(systems: Systems, settings: BounceSettings, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The notifications are looked up here and not in SQL, which can't compare addresses as we do."""
+    recipients = sorted({compared(row["address"]) for row in rows})
+    found = _query(systems, settings, LATEST, recipients=json.dumps(recipients))
+    latest = {(row["recipient"], row["kind"]): row["at"] for row in found}
+    for row in rows:
+        address, kind = compared(row["address"]), "complaint" if row["status"] == COMPLAINED else "bounce"
+        yield {**row, "address": address, "kind": kind, "at": latest.get((address, kind))}
+
+
+def over(systems: Systems, settings: BounceSettings, rule: Rule) -> Iterator[dict[str, Any]]:
+    """Each user with too many bounces, by id: `id`, whether `active`, whether `exempt`."""
+    return chain.from_iterable(_paged(systems, settings, OVER, **_values(systems, settings, rule)))
+
+
+def spread(systems: Systems, settings: BounceSettings, rule: Rule) -> list[Spread]:
+    """The domain and the hour that most bounces are of, among those of the active users with too many."""
+    return [Spread(**row) for row in _query(systems, settings, SPREAD, **_values(systems, settings, rule))]
+
+
+def compared(address: str) -> str:
+    """An address as it is compared; what can't be read as one, in lower case."""
+    try:
+        return addresses.parse(address).recipient
+    except ValueError:
+        return address.lower()
+
+
+def _values(systems: Systems, settings: BounceSettings, rule: Rule) -> dict[str, Any]:
+    asked = {"threshold": rule.threshold, "since": rule.since}
+    unusual = [row["recipient"] for row in _query(systems, settings, UNUSUAL, **asked)]
+    others = [{"recipient": each, "spelling": other} for each in unusual for other in _spellings(each)]
+    return {**asked, "others": json.dumps(others), "exempt": json.dumps([_exempt(each) for each in rule.exempt])}
+
+
+def _spellings(address: str) -> list[str]:
+    try:
+        found = addresses.parse(address)
+    except ValueError:
+        return [address.lower()]
+    return [found.recipient, *found.others]
+
+
+def _exempt(name: str) -> str:
+    """An address or a domain (`example.com` or `@example.com`) of the configuration, as it is compared."""
+    try:
+        found = addresses.parse(name if "@" in name.strip()[1:] else f"any@{name.strip().removeprefix('@')}")
+    except ValueError as cause:
+        raise ConfigurationError(f"[bounces] exempt has {name!r}, which is no address and no domain.", "Correct it.") from cause
+    return found.recipient if "@" in name.strip()[1:] else found.domain
+
+
+def _paged(systems: Systems, settings: BounceSettings, text: str, **values: Any) -> Iterator[list[dict[str, Any]]]:
+    skip = 0
+    while rows := _query(systems, settings, text, **values, skip=skip):
+        yield rows
+        skip += len(rows)
+
+
+def _query(systems: Systems, settings: BounceSettings, text: str, **values: Any) -> list[dict[str, Any]]:
+    names = {
+        "users": settings.users_table,
+        "table": settings.notifications_table,
+        "id": settings.id_column,
+        "email": settings.email_column,
+        "status": settings.status_column,
+        "count": settings.count_column,
+        "active": settings.active_column,
+    }
+    asked = sql.SQL(text).format(
+        page=sql.Literal(PAGE), many=sql.Literal(MANY), failure=FAILURE, **{name: sql.Identifier(each) for name, each in names.items()}
+    )
+    for table in (settings.users_table, settings.notifications_table):
+        require_all_rows(systems.database, table)
+    try:
+        return systems.database.query(asked, **values)
+    except NotFound as cause:
+        table = f"the table {settings.notifications_table}, and the other names in [bounces]"
+        raise NotFound(cause.what, f"Check {table}; RUNBOOK.md says how that table is made.") from cause

@@ -1,0 +1,222 @@
+"""The application's database: one contract, two drivers, the same SQL text and the same Python types.
+
+SQL is written as psycopg takes it: `%(name)s` for a value, `%%` for a percent sign, `psycopg.sql` objects for identifiers. A text
+parameter is text: cast it where the column is something else, a list goes as one JSON text. Results are int, float, Decimal,
+bool, str, bytes, UUID, date, decoded JSON, None, and datetimes aware in UTC; every other type comes as PostgreSQL's text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from opsctl.errors import (
+    ConfigurationError,
+    CredentialsInvalid,
+    Denied,
+    NotFound,
+    OpsctlError,
+    OutcomeUnknown,
+    ReadOnly,
+    SystemFailed,
+    Unreachable,
+)
+from opsctl.redaction import Secret, sentence
+from opsctl.settings import DatabaseSettings, Reference
+
+if TYPE_CHECKING:
+    from psycopg import sql
+
+    from opsctl.systems import Systems
+
+    Statement = str | sql.Composable
+
+Row = dict[str, Any]
+
+SERVER_TIME = "SELECT clock_timestamp() AS now"
+
+READING_WORD = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:SELECT|WITH|SHOW|VALUES|TABLE|EXPLAIN)\b", re.IGNORECASE | re.DOTALL)
+# A read-only transaction lets these through; a role can close some of them, and none can close pg_notify.
+EFFECT = re.compile(
+    r"\b(pg_notify|pg_(?:terminate|cancel)_backend|pg_(?:try_)?advisory\w*|pg_reload_conf|pg_rotate_logfile|pg_switch_wal|pg_promote"
+    r"|pg_stat_reset\w*|pg_stat_statements_reset|pg_logical_\w+|pg_(?:create|drop)_\w+|lo_\w+|dblink\w*|set_config)\s*\(",
+    re.IGNORECASE,
+)
+
+
+class Busy(SystemFailed):
+    """Raised when a lock, a deadlock or a time limit ended a statement: it was rolled back and may be tried again."""
+
+
+class Kept(SystemFailed):
+    """Raised when a constraint or a trigger keeps a row as it is: the statement was rolled back."""
+
+
+class Database(Protocol):
+    """A connection to the application's database. Safe between threads: a statement or a transaction at a time."""
+
+    writing: bool
+
+    def query(self, statement: Statement, /, **params: Any) -> list[Row]:
+        """Return the rows of a statement, each by column name; SystemFailed and its kinds when it fails."""
+        ...
+
+    def execute(self, statement: Statement, /, **params: Any) -> int:
+        """Run a statement that returns no rows, and return how many it touched.
+
+        Raises ReadOnly on a reading system, Busy for a lock or a time limit, OutcomeUnknown when its connection was lost.
+        """
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that this thread runs inside is committed together, or rolled back when an exception leaves the block.
+
+        Raises OutcomeUnknown when the connection was lost during the commit.
+        """
+        ...
+
+    def server_time(self) -> datetime:
+        """The server's clock, now."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back; the next statement opens another."""
+        ...
+
+
+def connect(systems: Systems) -> Database:
+    """Return the configured driver over the environment's database; it connects at its first statement.
+
+    Raises ConfigurationError without a [database], NotFound or WrongPlace when AWS doesn't name its endpoint.
+    """
+    config: DatabaseSettings = systems.environment.need("database")
+    if config.driver == "rds-data":
+        from opsctl.adapters.sql.rds_data import RdsData
+
+        return RdsData.connect(systems, config)
+    from opsctl.adapters.sql.postgres import Postgres
+
+    return Postgres.connect(systems, config)
+
+
+def connect_at(systems: Systems, host: str, port: int, arn: str) -> Database:
+    """Return the configured driver over another database with the same logins: a copy, at this endpoint or, for the Data API, this ARN."""
+    config: DatabaseSettings = systems.environment.need("database")
+    if config.driver == "rds-data":
+        from opsctl.adapters.sql.rds_data import RdsData
+
+        return RdsData.connect(systems, config, arn=arn)
+    from opsctl.adapters.sql.postgres import Postgres
+
+    return Postgres.connect(systems, config, at=(host, port))
+
+
+def count_some(database: Database, table: str | None, most: int) -> int:
+    """Count a table's rows, but no further than to `most`; without a table, ask for nothing but an answer, which is 1.
+
+    Raises Refused where the role sees only some of the rows.
+    """
+    from psycopg import sql
+
+    from opsctl.adapters.sql.visibility import require_all_rows
+
+    if table is None:
+        return int(database.query("SELECT 1 AS n")[0]["n"])
+    require_all_rows(database, table)
+    query = sql.SQL("SELECT count(*) AS n FROM (SELECT 1 FROM {} LIMIT %(most)s) AS first").format(sql.Identifier(table))
+    return int(database.query(query, most=most)[0]["n"])
+
+
+def login(systems: Systems, reference: Reference) -> tuple[str, Secret]:
+    """Return user and password from a secret that is JSON with `username` and `password`; ConfigurationError when it isn't."""
+    held = systems.resolve(Reference(aws=reference.aws, env=reference.env, file=reference.file)).reveal()
+    try:
+        found = json.loads(held)
+        return str(found["username"]), Secret(str(found["password"]))
+    except (ValueError, KeyError, TypeError):
+        raise ConfigurationError(
+            f"The database login in {reference} is not JSON with username and password.", "Store it as RDS does, as JSON."
+        ) from None
+
+
+def render(statement: Statement) -> str:
+    """The SQL text of a statement, its placeholders still in it."""
+    return statement if isinstance(statement, str) else statement.as_string(None)
+
+
+def only_reads(text: str) -> None:
+    """Raise ReadOnly for SQL text that isn't one reading statement: a wall beside the session's and the role's own."""
+    if not READING_WORD.match(text):
+        raise ReadOnly(f"{_begin(text)} is no reading statement, and this is a reading system.")
+    if ";" in text.rstrip().removesuffix(";"):
+        raise ReadOnly("A reading system takes one statement at a time, without a semicolon in it.")
+    if found := EFFECT.search(text):
+        raise ReadOnly(f"{found[1]} has an effect, and this is a reading system.")
+
+
+def reads(text: str) -> bool:
+    """Tell whether a statement surely has no effect; one that begins with WITH may have."""
+    begun = READING_WORD.match(text)
+    return begun is not None and not begun[0].upper().endswith(("WITH", "EXPLAIN")) and not EFFECT.search(text)
+
+
+def _begin(text: str) -> str:
+    return " ".join(text.split()[:2]) or "Nothing"
+
+
+def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
+    """Return the error that PostgreSQL's SQLSTATE means; `said` is its message, `writing` whether an effect was asked for.
+
+    States: PostgreSQL documentation, appendix A. All of these roll the statement back, but for those of a lost connection.
+    """
+    if state in ("40003", "57P01", "57P02", "57P05") or state[:2] == "08":
+        return lost(writing=writing, why=said)
+    said = one_line(said)
+    if state == "42501":
+        return Denied(f"The database denied it: {said}", "Grant this role the missing permission.")
+    if state == "25006":
+        return ReadOnly(f"The database session only reads: {said}")
+    if state in ("55P03", "40P01", "40001", "57014"):
+        return Busy(f"The database was busy: {said} The statement was rolled back.", "Run it again in a moment.")
+    if state == "53300":
+        return Busy(f"The database has no connection left: {said}", "Look at opsctl database connections, then run it again.")
+    if state[:2] == "28":
+        return CredentialsInvalid(f"The database refused the login: {said}", "Look at the login secret that [database] names.")
+    if state in ("3D000", "42P01", "42703", "3F000"):
+        return NotFound(f"The database doesn't know it: {said}", "Check [database] and [sessions] in the configuration.")
+    if state[:2] in ("23", "27", "44") or state == "P0001":
+        return Kept(f"The database refused the statement ({state}): {said}")
+    return SystemFailed(f"The database refused the statement ({state}): {said}")
+
+
+def lost(*, writing: bool, why: str) -> OpsctlError:
+    """Return the error for a connection that was lost after a statement was sent; for a write nobody knows its outcome."""
+    why = one_line(why)
+    if writing:
+        return OutcomeUnknown(
+            f"The database connection was lost in the middle of a write: {why} Nobody can tell whether it was committed.",
+            "Resume the run, which looks first: opsctl runs resume ID",
+        )
+    return SystemFailed(f"The database did not answer in time or hung up: {why} Its transaction was not committed.", "Run it again.")
+
+
+def not_committed() -> SystemFailed:
+    """Return the error for a transaction that went on after one of its statements had failed: PostgreSQL rolls it back."""
+    return SystemFailed("A statement of the transaction had failed, so that all of it was rolled back.", "Run it again.")
+
+
+def unreachable(where: str, why: str) -> Unreachable:
+    """Return the error for a connection that could not be made."""
+    return Unreachable(
+        f"The database at {where} can't be reached: {one_line(why)}",
+        "Check the network (VPN, security group), then run it again.",
+    )
+
+
+def one_line(text: str) -> str:
+    """The first line of what a server said, ended by a full stop and free of secrets."""
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "it gave no reason")
+    return sentence(first)

@@ -1,0 +1,164 @@
+"""The sessions' table, asked in words: how many sessions there are, which count as old, and who still writes to the table."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg import sql
+
+from opsctl.adapters.sql.visibility import NAMESAKES, require_all_rows, require_same_table
+from opsctl.errors import Denied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opsctl.adapters.sql.database import Database, Row
+    from opsctl.settings import SessionSettings
+
+Condition = tuple[sql.Composable, dict[str, Any]]
+
+CLOCKS_APART = timedelta(seconds=10)
+"""How far the clock of who writes a session's times may be ahead of the server's before the time is called one in the future."""
+
+AT_ONCE = 5_000
+"""How many users are asked for at a time."""
+
+COUNTED = 1_000_000
+"""How far a table is counted that holds none of the sessions asked for."""
+
+WRITING = "RowExclusiveLock ShareRowExclusiveLock ExclusiveLock AccessExclusiveLock"
+HOLDING = f"RowShareLock {WRITING}"
+"""The table's locks of a transaction that has locked a row of it: PostgreSQL documentation, "Table-Level Locks"."""
+
+# A transaction that has written to the table holds such a lock until it ends. A prepared one has no process.
+OPEN = """
+WITH RECURSIVE tables (relation) AS (
+    SELECT to_regclass(%(table)s)::oid
+  UNION
+    SELECT inhrelid FROM pg_inherits JOIN tables ON inhparent = relation
+)
+SELECT coalesce(held.pid, 0) AS pid, coalesce(usename::text, '') AS role, coalesce(application_name, '') AS application,
+       coalesce(state, '') AS state, xact_start AS began, current_user::text AS reader, pg_has_role('pg_read_all_stats', 'USAGE') AS sees
+FROM pg_locks AS held JOIN tables ON held.relation = tables.relation LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+WHERE held.granted AND held.pid IS DISTINCT FROM pg_backend_pid() AND held.mode = ANY (string_to_array(%(modes)s, ' '))
+  AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY xact_start NULLS FIRST
+"""
+
+
+class Counted(NamedTuple):
+    """`old` sessions of `live` ones began before the cutoff; of the old ones `unproven` have no beginning, or one in the future."""
+
+    old: int
+    unproven: int
+    live: int
+
+
+class SessionRows:
+    """Reads the sessions' table; `writer` tells which role deletes from it."""
+
+    def __init__(self, database: Database, settings: SessionSettings, writer: Callable[[], str]) -> None:
+        self._database, self._settings, self._writer = database, settings, writer
+        self._table = sql.Identifier(settings.table)
+
+    def require_all(self) -> None:
+        """Raise Refused unless the connected role sees every row."""
+        require_all_rows(self._database, self._settings.table)
+
+    def require_same(self) -> None:
+        """Raise Refused where the role that deletes finds another table by this name."""
+        require_same_table(self._database, self._settings.table, self._writer)
+
+    def count(self, users: Sequence[str] | None, cutoff: datetime) -> Counted:
+        """Count the sessions of `users`, or of everybody."""
+        groups = [users] if users is None else [users[i : i + AT_ONCE] for i in range(0, len(users), AT_ONCE)]
+        found = [self._count(group, cutoff) for group in groups]
+        return Counted(*map(sum, zip(*found, strict=True)))
+
+    def _count(self, users: Sequence[str] | None, cutoff: datetime) -> Counted:
+        whose, values = self.of(users)
+        query = sql.SQL(
+            "SELECT count(*) FILTER (WHERE {old} OR {unproven}) AS old, count(*) FILTER (WHERE {unproven}) AS unproven, count(*) AS live"
+            " FROM {table} WHERE {whose}"
+        ).format(
+            old=sql.SQL("{} < %(cutoff)s").format(_time(self._settings)),
+            unproven=_unproven(self._settings),
+            table=self._table,
+            whose=whose,
+        )
+        shift = _shift(self._settings)
+        found = self._database.query(query, cutoff=cutoff + shift, shift=shift.total_seconds(), **values)[0]
+        return Counted(int(found["old"]), int(found["unproven"]), int(found["live"]))
+
+    def of(self, users: Sequence[str] | None) -> Condition:
+        """The condition for the sessions of `users`: they travel as JSON, so that the table's own type casts them in both drivers."""
+        if users is None:
+            return sql.SQL("true"), {}
+        user = sql.Identifier(self._settings.user_column)
+        typed = sql.SQL("{} IN (SELECT {} FROM jsonb_populate_recordset(NULL::{}, %(users)s::jsonb))").format(user, user, self._table)
+        return typed, {"users": json.dumps([{self._settings.user_column: each} for each in users])}
+
+    def since(self, moment: datetime) -> Condition:
+        """The condition for every session that began at a moment or later, or has no time of beginning."""
+        time = _time(self._settings)
+        return sql.SQL("({} >= %(moment)s OR {} IS NULL)").format(time, time), {"moment": moment + _shift(self._settings)}
+
+    def total(self) -> str:
+        """How many rows the table has, in words; beyond a million only that there are more."""
+        query = sql.SQL("SELECT count(*) AS n FROM (SELECT FROM {} LIMIT %(most)s) AS first").format(self._table)
+        found = int(self._database.query(query, most=COUNTED + 1)[0]["n"])
+        return f"more than {COUNTED:,}" if found > COUNTED else f"{found:,}"
+
+    def namesakes(self) -> list[str]:
+        """Tables of the same name in other schemas."""
+        rows = self._database.query(NAMESAKES, name=self._settings.table, table=self._table.as_string(None))
+        return [str(row["name"]) for row in rows]
+
+    def writers(self, before: datetime) -> list[str]:
+        """Who has written to the table in a transaction that began before a moment and is still open, in words.
+
+        Raises Denied for a role that doesn't see when others' transactions began.
+        """
+        rows = self._open(WRITING)
+        for row in rows:
+            if row["began"] is None and row["pid"] and not row["sees"]:
+                raise Denied(
+                    f"The role {row['reader']} doesn't see how long others have been writing to {self._settings.table}.",
+                    f"GRANT pg_monitor TO {row['reader']}",
+                )
+        # A process without a beginning has ended its transaction between the two views that are joined here.
+        old = [row for row in rows if (row["began"] < before if row["began"] else not row["pid"])]
+        return list(dict.fromkeys(map(_holder, old)))
+
+    def holders(self) -> list[str]:
+        """Who has a row or the table locked in a transaction that is open, in words, the oldest first."""
+        return list(dict.fromkeys(map(_holder, self._open(HOLDING))))
+
+    def _open(self, modes: str) -> list[Row]:
+        return self._database.query(OPEN, table=self._table.as_string(None), modes=modes)
+
+
+def _time(settings: SessionSettings) -> sql.Identifier:
+    """The column that tells when a session began: by `_shift` later than that."""
+    return sql.Identifier(settings.created_column or settings.expires_column)
+
+
+def _shift(settings: SessionSettings) -> timedelta:
+    return timedelta(0) if settings.created_column else settings.lifetime
+
+
+def _unproven(settings: SessionSettings) -> sql.Composed:
+    """The condition for a session without a time of beginning, or with one in the future: nothing shows that it is new."""
+    return sql.SQL("({time} IS NULL OR {time} > statement_timestamp() + make_interval(secs => %(shift)s) + {apart}::interval)").format(
+        time=_time(settings), apart=sql.Literal(f"{CLOCKS_APART.total_seconds():g} s")
+    )
+
+
+def _holder(row: Row) -> str:
+    if not row["pid"]:
+        return "a prepared transaction (see pg_prepared_xacts)"
+    who = "/".join(filter(None, (row["role"], row["application"])))
+    began = f"since {row['began']:%H:%M:%S} UTC" if row["began"] else ""
+    return f"pid {row['pid']} ({', '.join(filter(None, (who, row['state'], began)))})"

@@ -1,0 +1,178 @@
+"""What one invocation of opsctl holds: the environment, the two sets of systems, the ledger and the engine, each made when first needed."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from opsctl.errors import ConfigurationError, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from opsctl.adapters.host.prompt import Person
+    from opsctl.adapters.host.secret_sources import Values
+    from opsctl.config import Environment
+    from opsctl.engine.engine import Engine
+    from opsctl.engine.history import LedgerMemory
+    from opsctl.engine.ledger.sqlite import Ledger
+    from opsctl.engine.reporter import Watcher
+    from opsctl.render.screen import Screen
+    from opsctl.systems import Systems
+
+LOCAL = "local"
+"""The environment that is this machine alone: built in, without AWS and without a file."""
+
+
+class Invocation:
+    """One command line's world. Use it as a context manager, so that connections end."""
+
+    def __init__(self, *, name: str | None, output: str = "table", verbose: bool = False, folder: str | None = None) -> None:
+        self.name, self.output, self.verbose, self.folder = name, output, verbose, folder
+        self.looks = False
+        """Whether this invocation only looks, so that it can go on where the ledger can't be written, or not even read."""
+
+    def __enter__(self) -> Invocation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for part in ("read", "write", "ledger"):
+            if part in self.__dict__:
+                self.__dict__[part].shut()
+
+    @cached_property
+    def environment(self) -> Environment:
+        """The environment of --env or OPSCTL_ENV; raises ConfigurationError when neither names one."""
+        from opsctl import config
+
+        if not self.name:
+            raise ConfigurationError("No environment was named.", "Choose one: --env NAME, or OPSCTL_ENV=NAME.")
+        return config.local() if self.name == LOCAL else config.load(self.name, self.folder)
+
+    @property
+    def place(self) -> str:
+        """Where this command works, and the file that says so; empty before that file was read, and on this machine alone."""
+        found: Environment | None = self.__dict__.get("environment")
+        return f"in {found.name}, configured by {found.path}" if found and found.name != LOCAL else ""
+
+    def at(self, name: str) -> None:
+        """Go where a command belongs, or a run or a plan was made: when no environment was named, and always when that is this machine."""
+        if not self.name or name == LOCAL:
+            self.name = name
+
+    @cached_property
+    def person(self) -> Person:
+        """Whoever sits at the terminal."""
+        from opsctl.adapters.host.prompt import Person
+
+        return Person(ahead=lambda: self.watcher.rests())
+
+    @cached_property
+    def values(self) -> Values:
+        """Where secret values come from."""
+        from opsctl.adapters.host.secret_sources import Values
+
+        return Values()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger, of every environment."""
+        return self._ledger(without=True) if self.looks else self._ledger()
+
+    def _ledger(self, *, tell: Callable[[str], None] | None = None, without: bool = False) -> Ledger:
+        from opsctl.changes import decode
+        from opsctl.config import state_folder
+        from opsctl.engine.ledger.sqlite import Ledger
+
+        tell = self.watcher.says if without else tell
+        return Ledger(state_folder() / "ledger.db", decode, tell=tell, without=without)
+
+    @property
+    def record(self) -> Ledger:
+        """The ledger to be shown: where it can't be written, what can be read of it."""
+        if "ledger" not in self.__dict__:
+            self.__dict__["ledger"] = self._ledger(tell=self.watcher.says)
+        ledger: Ledger = self.__dict__["ledger"]
+        return ledger
+
+    @cached_property
+    def memory(self) -> LedgerMemory:
+        """What the ledger remembers of this environment."""
+        from opsctl.engine.history import LedgerMemory
+
+        return LedgerMemory(lambda: self.ledger, self.environment)
+
+    def _systems(self, *, beside: Systems | None = None) -> Systems:
+        from opsctl.systems import Systems
+
+        writing = beside is not None
+        return Systems(self.environment, writing=writing, person=self.person, values=self.values, memory=self.memory, beside=beside)
+
+    @cached_property
+    def read(self) -> Systems:
+        """The systems that can only read."""
+        return self._systems()
+
+    @cached_property
+    def write(self) -> Systems:
+        """The systems that can write; only a change's `apply` is handed them."""
+        return self._systems(beside=self.read)
+
+    @cached_property
+    def screen(self) -> Screen:
+        """Where results and progress are drawn."""
+        from opsctl.render.screen import Screen
+
+        return Screen(self.output)
+
+    @cached_property
+    def watcher(self) -> Watcher:
+        """Progress, on standard error."""
+        from opsctl.render.progress import Progress
+
+        return Progress()
+
+    @property
+    def operator(self) -> str:
+        """Who runs this, and where."""
+        from opsctl.adapters.host.machine import operator
+
+        return operator()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of this environment."""
+        from opsctl.engine.engine import Engine
+
+        tempo = _tempo(os.environ.get("OPSCTL_TEMPO", "1")) if self.environment.settings.sandbox else 1.0
+        return Engine(self.environment, self.ledger, self.read, self.write, self.watcher, self.operator, tempo)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run was driven, so that something may have been changed."""
+        engine: Engine | None = self.__dict__.get("engine")
+        return engine is not None and engine.begun
+
+    def assume_answers(self) -> None:
+        """Pass checklist questions without a person; raises Refused anywhere but in the sandbox."""
+        if not self.environment.settings.sandbox:
+            raise Refused("--assume-answers is for rehearsals; this environment is real.", "Answer at a terminal.")
+        self.person.assume = True
+
+    def show(self, what: Any) -> None:
+        """Draw a command's result; raises CheckFailed for a verdict that isn't good."""
+        self.screen.show(what)
+
+
+def _tempo(given: str) -> float:
+    """By what the pauses between two looks are multiplied; raises ConfigurationError for anything but a number from 0 on."""
+    try:
+        tempo = float(given)
+    except ValueError:
+        tempo = math.nan
+    if not 0 <= tempo < math.inf:
+        raise ConfigurationError(f"OPSCTL_TEMPO is {given!r}, which is no number from 0 on; nothing was run.", "unset OPSCTL_TEMPO")
+    return tempo
