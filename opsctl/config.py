@@ -10,18 +10,21 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct, field
 
 from opsctl import files
 from opsctl.errors import ConfigurationError, Refused
-from opsctl.settings import Aws, Duration, FunctionSettings, Reference, SecretSettings, ServiceSettings, Settings
+from opsctl.settings import Duration, FunctionSettings, Reference, SecretSettings, ServiceSettings, Settings
 from opsctl.trust import TRUST, Trusted, only_ours
 
+T = TypeVar("T")
+Tables = dict[str, object]
+"""What a TOML file holds."""
 DEEPEST = 256
 """Parts that a dotted key of a configuration may have at most."""
 
@@ -34,30 +37,51 @@ class Source(NamedTuple):
     trusted: bool = True
 
 
+class Required(Generic[T]):
+    """A table of the configuration; raises ConfigurationError that names the file and the table to add where it is missing."""
+
+    def __init__(self, of: Callable[[Settings], T | None]) -> None:
+        self._of = of
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, environment: Environment, owner: type | None = None) -> T:
+        """The table's settings."""
+        if (found := self._of(environment.settings)) is not None:
+            return found
+        what = f"{environment.path} has no [{self._name}], which this command needs."
+        raise ConfigurationError(what, f"Add [{self._name}] to {environment.path}, or name another environment with --env.")
+
+
 class Environment(Struct, frozen=True):
-    """One environment's settings, its name, where they came from and their digest."""
+    """One environment's settings, its name, where they came from and their digest.
+
+    A table that the file may lack is an attribute (`environment.redis`); for an entry of a table of names there is a method.
+    """
 
     name: str
     path: Path
     digest: str
     settings: Settings = field()
 
-    @property
-    def aws(self) -> Aws:
-        """Raises ConfigurationError in an environment without AWS."""
-        found: Aws = self.need("aws")
-        return found
+    aws = Required(lambda settings: settings.aws)
+    database = Required(lambda settings: settings.database)
+    redis = Required(lambda settings: settings.redis)
+    sessions = Required(lambda settings: settings.sessions)
+    api = Required(lambda settings: settings.api)
+    hubspot = Required(lambda settings: settings.hubspot)
+    lease = Required(lambda settings: settings.lease)
+    bounces = Required(lambda settings: settings.bounces)
+    sentry = Required(lambda settings: settings.sentry)
+    protection = Required(lambda settings: settings.protection)
 
-    def need(self, section: str) -> Any:
-        """Return a section, or raise ConfigurationError that names the file and the table to add."""
-        found = getattr(self.settings, section)
-        if found is None:
-            what = f"{self.path} has no [{section}], which this command needs."
-            raise ConfigurationError(what, f"Add [{section}] to {self.path}, or name another environment with --env.")
-        return found
+    def require(self, *tables: str) -> None:
+        """Raise ConfigurationError unless the file has these tables."""
+        for table in tables:
+            getattr(self, table)
 
-    def _named(self, section: str, word: str, name: str) -> Any:
-        known: dict[str, Any] = getattr(self.settings, section)
+    def _entry(self, section: str, word: str, known: Mapping[str, T], name: str) -> T:
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ConfigurationError(
@@ -67,18 +91,15 @@ class Environment(Struct, frozen=True):
 
     def service(self, name: str) -> ServiceSettings:
         """Raises ConfigurationError for a name that the file doesn't have."""
-        found: ServiceSettings = self._named("services", "service", name)
-        return found
+        return self._entry("services", "service", self.settings.services, name)
 
     def function(self, name: str) -> FunctionSettings:
         """Raises ConfigurationError for a name that the file doesn't have."""
-        found: FunctionSettings = self._named("functions", "function", name)
-        return found
+        return self._entry("functions", "function", self.settings.functions, name)
 
     def secret(self, name: str) -> SecretSettings:
         """Raises ConfigurationError for a name that the file doesn't have."""
-        found: SecretSettings = self._named("secrets", "secret", name)
-        return found
+        return self._entry("secrets", "secret", self.settings.secrets, name)
 
 
 HERE = Path("config")
@@ -167,7 +188,7 @@ def _bytes(path: Path) -> bytes:
         raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", "Check its owner and mode.") from cause
 
 
-def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+def _parsed(path: Path, text: bytes) -> Tables:
     try:
         return _tables(text.decode())
     except ValueError as cause:
@@ -195,7 +216,7 @@ def load(name: str, folder: str | None = None) -> Environment:
     return Environment(name, path, digest, settings)
 
 
-def _tables(text: str) -> dict[str, Any]:
+def _tables(text: str) -> Tables:
     """What a TOML file holds; raises ValueError for what is not TOML, or is nested too deeply for any configuration."""
     # The parser needs time that grows with the square of the parts of one dotted key.
     deep = any(piece.count(".") > DEEPEST for piece in re.split("[=,\n]", text))
@@ -220,7 +241,7 @@ def _secret_ids(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from ((key, reference.aws) for key, reference in _references("", settings) if reference.aws)
 
 
-def _references(key: str, value: Any) -> Iterator[tuple[str, Reference]]:
+def _references(key: str, value: object) -> Iterator[tuple[str, Reference]]:
     """Every reference to a credential, with its key."""
     if isinstance(value, Reference):
         yield key, value
@@ -240,24 +261,26 @@ def local() -> Environment:
     return Environment("local", Path("this machine"), "", Settings(title="this machine", protected=False))
 
 
-def _decode(kind: type, value: Any) -> Any:
+def _decode(kind: type, value: object) -> object:
     if kind is Duration and isinstance(value, str):
         return Duration.parse(value)
     raise ValueError(f"expected a duration such as 90s, 5m, 24h or 7d, got {value!r}")
 
 
-def _named(text: str, raw: dict[str, Any]) -> str:
+def _named(text: str, raw: Tables) -> str:
     """Put the name for the `[...]` that msgspec writes for any key of a table: the table that fails by itself has it."""
-    section = re.search(r"`\$\.([\w-]+)\[\.\.\.\]", text)
-    for name, value in raw[section[1]].items() if section else ():
+    found = re.search(r"`\$\.([\w-]+)\[\.\.\.\]", text)
+    section = found[1] if found else ""
+    table = raw.get(section)
+    for name, value in table.items() if isinstance(table, dict) else ():
         try:
-            msgspec.convert({**raw, section[1]: {name: value}}, Settings, dec_hook=_decode)  # type: ignore[index]
+            msgspec.convert({**raw, section: {name: value}}, Settings, dec_hook=_decode)
         except msgspec.ValidationError:
             return text.replace("[...]", f".{name}", 1)
     return text
 
 
-def _beside(raw: dict[str, Any], path: Path) -> None:
+def _beside(raw: Tables, path: Path) -> None:
     """Make each `ca` that is a relative path one beside the file."""
     for table in raw.values():
         if isinstance(table, dict) and isinstance(table.get("ca"), str) and table["ca"] != "system":
@@ -308,12 +331,16 @@ def world() -> dict[str, str]:
     return facts
 
 
-def fill(value: Any, facts: dict[str, str]) -> Any:
+def fill(table: Tables, facts: Mapping[str, str]) -> Tables:
     """Replace every string `world:KEY`, or the beginning `world:KEY/`, by that fact of the sandbox."""
+    return {key: _filled(value, facts) for key, value in table.items()}
+
+
+def _filled(value: object, facts: Mapping[str, str]) -> object:
     if isinstance(value, dict):
-        return {k: fill(v, facts) for k, v in value.items()}
+        return fill(value, facts)
     if isinstance(value, list):
-        return [fill(v, facts) for v in value]
+        return [_filled(each, facts) for each in value]
     if isinstance(value, str) and value.startswith("world:"):
         key, slash, path = value.removeprefix("world:").partition("/")
         if key not in facts:

@@ -320,20 +320,20 @@ class Systems:
         """The table of the application's sessions."""
         from opsctl.adapters.sql.sessions import SessionRows
 
-        return SessionRows(self.database, self.environment.need("sessions"), self._writer)
+        return SessionRows(self.database, self.environment.sessions, self._writer)
 
     @property
     def users(self) -> Users:
         """The application's users."""
         from opsctl.adapters.sql.users import Users
 
-        return Users(self.database, self.environment.need("sessions"), self._writer)
+        return Users(self.database, self.environment.sessions, self._writer)
 
     def _writer(self) -> str:
         """The database role that changes are made as."""
         from opsctl.adapters.sql.database import login
 
-        return login(self, self.environment.need("database").login)[0]
+        return login(self, self.environment.database.login)[0]
 
     @made_once
     def backends(self) -> Backends:

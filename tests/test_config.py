@@ -128,7 +128,7 @@ def test_names_that_the_file_lacks_are_told_with_those_it_has(folder: Path) -> N
     with pytest.raises(ConfigurationError, match="knows no secret 'jwt'; it knows: none"):
         place.secret("jwt")
     with pytest.raises(ConfigurationError, match=r"has no \[redis\]"):
-        place.need("redis")
+        place.require("redis")
 
 
 def test_a_sandbox_takes_its_facts_from_the_running_world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
         pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.queries])
         left = raw.sql(environment, f"SELECT count(*){PINNED}", pinned=pinned)
         return [
-            *raw.database(environment, environment.need("database").rescue, self.instance),
+            *raw.database(environment, environment.database.rescue, self.instance),
             raw.sql(environment, f"SELECT pg_cancel_backend(activity.pid){PINNED}", pinned=pinned),
             capture("left", left),
             When(test=Equal(one=Variable("left"), other="0", differ=True), then=(run("sleep", str(self.grace)),)),
@@ -185,7 +185,7 @@ class EndBlockers(Change, frozen=True, kw_only=True):
         pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.sessions])
         left = raw.sql(environment, f"SELECT count(*){PINNED_IDLE}", pinned=pinned)
         return [
-            *raw.database(environment, environment.need("database").rescue, self.instance),
+            *raw.database(environment, environment.database.rescue, self.instance),
             raw.sql(environment, f"SELECT pg_terminate_backend(activity.pid){PINNED_IDLE}", pinned=pinned),
             Forever(
                 statements=(capture("left", left),),

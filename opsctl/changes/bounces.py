@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from opsctl.adapters.mail.notification_reader import Batch
     from opsctl.adapters.sql.bounce_store import Tally
     from opsctl.config import Environment
-    from opsctl.settings import BounceSettings
     from opsctl.shell import Statement, Word
     from opsctl.systems import Systems
 
@@ -181,7 +180,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Ten messages at a time: count them, keep aside what can't be read, and only then delete them."""
-        settings: BounceSettings = write.environment.need("bounces")
+        settings = write.environment.bounces
         ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
         done: dict[str, int] = {}
         bad = 0
@@ -198,7 +197,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """Ten messages at a time, as `apply` does it."""
-        settings: BounceSettings = environment.need("bounces")
+        settings = environment.bounces
         ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
         url, messages, receipts = joined("--queue-url=", Variable("url")), File("messages"), File("receipts")
         how = {"MaxNumberOfMessages": 10, "VisibilityTimeout": ours, "WaitTimeSeconds": wait}
@@ -343,7 +342,7 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The statement that `apply` makes: the former status, and the row, or the mark couldn't be made again."""
-        settings: BounceSettings = environment.need("bounces")
+        settings = environment.bounces
         recipient = File("recipient")
         held = json.dumps([{settings.id_column: id, settings.status_column: status} for id, status in self.before])
         back = statement(environment, "TAKE_BACK", feedback_id=self.notification, recipient=recipient, before=held)

@@ -132,7 +132,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (HH, Temporarily disable downloads), for all of them at once, where they are as reviewed."""
-        settings: HubSpotSettings = environment.need("hubspot")
+        settings = environment.hubspot
         base, header, wanted, body = f"{settings.base}{settings.contacts}/batch", File("header"), File("wanted"), File("update")
         part = self._part()
         ask = {"inputs": [{"id": id} for id, _, _ in part], "properties": [self.name]}
@@ -172,7 +172,7 @@ class TokenChange(Change, frozen=True, kw_only=True):
         return True
 
     def _held(self, systems: Systems) -> Contact:
-        settings = systems.environment.need("hubspot")
+        settings = systems.environment.hubspot
         wanted = (settings.enabled, settings.requested, settings.minted)
         return systems.hubspot.contact(self.contact, wanted, (settings.requested, settings.minted))
 
@@ -206,7 +206,7 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Look at the request, and at its history: once it was turned on again, or answered, it is never turned off."""
-        settings: HubSpotSettings = read.environment.need("hubspot")
+        settings = read.environment.hubspot
         held = self._held(read)
         if held.properties.get(settings.requested) != TRUE:
             return Done("the request is off")
@@ -218,7 +218,7 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One PATCH."""
-        write.hubspot.set(self.contact, {write.environment.need("hubspot").requested: FALSE})
+        write.hubspot.set(self.contact, {write.environment.hubspot.requested: FALSE})
         return {}
 
     def inverse(self) -> Never:
@@ -228,7 +228,7 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same PATCH."""
         header = File("header")
-        off = {environment.need("hubspot").requested: FALSE}
+        off = {environment.hubspot.requested: FALSE}
         return [*raw.hubspot(environment, header), _patch(environment, self.contact, off, header)]
 
 
@@ -259,7 +259,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Look for another token; once it was asked for, wait for it."""
-        settings: HubSpotSettings = read.environment.need("hubspot")
+        settings = read.environment.hubspot
         held = self._held(read)
         asked = self.at if self.event else self._asked(held, settings)
         if minted := self._minted(held, read):
@@ -281,9 +281,9 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
     def apply(self, write: Systems, token: str) -> Evidence:
         """One PATCH, or one signed event, which the webhook knows by its id and takes once."""
         if self.event is None:
-            write.hubspot.set(self.contact, {write.environment.need("hubspot").requested: TRUE})
+            write.hubspot.set(self.contact, {write.environment.hubspot.requested: TRUE})
         else:
-            write.webhook.send(self.contact, write.environment.need("hubspot").requested, TRUE, event=self.event, at=self.at)
+            write.webhook.send(self.contact, write.environment.hubspot.requested, TRUE, event=self.event, at=self.at)
         return {}
 
     def inverse(self) -> Never:
@@ -292,7 +292,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's lines (HH, Mint), until there is another token."""
-        settings: HubSpotSettings = environment.need("hubspot")
+        settings = environment.hubspot
         header = File("header")
         look = raw.curl("GET", f"{_contact(settings, self.contact)}?properties={quote(settings.minted, safe='')}", headers=[header])
         held = piped(look, run(raw.ITS, "properties", settings.minted))
@@ -312,7 +312,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
 
     def _signed(self, environment: Environment) -> list[Statement]:
         """The event as HubSpot would send it; the app's secret signs it and is never sent."""
-        settings: HubSpotSettings = environment.need("hubspot")
+        settings = environment.hubspot
         if settings.webhook is None or settings.app_secret is None:
             return [Stop(why="The configuration names no webhook or no app-secret.")]
         event = {
@@ -365,12 +365,12 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
         return Done(f"the token is {now}, no longer {self.before}" if now else "that token is gone")
 
     def _was_held(self, held: Contact, read: Systems) -> bool:
-        former = held.history.get(read.environment.need("hubspot").minted, [])
+        former = held.history.get(read.environment.hubspot.minted, [])
         return any(fingerprints.same(token_fingerprint(read, entry.value), self.before) for entry in former if entry.value)
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One PATCH; a request that is already on would not be told to the webhook, so that it is turned off here."""
-        write.hubspot.set(self.contact, _cleared(write.environment.need("hubspot")))
+        write.hubspot.set(self.contact, _cleared(write.environment.hubspot))
         return {}
 
     def inverse(self) -> Never:
@@ -380,12 +380,12 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The first half of the runbook's line (HH, Revoke a pairing code); to mint again is the other."""
         header = File("header")
-        return [*raw.hubspot(environment, header), _patch(environment, self.contact, _cleared(environment.need("hubspot")), header)]
+        return [*raw.hubspot(environment, header), _patch(environment, self.contact, _cleared(environment.hubspot), header)]
 
 
 def fingerprint(contact: Contact, systems: Systems) -> str | None:
     """The keyed fingerprint of a contact's token; None without one."""
-    minted = contact.properties.get(systems.environment.need("hubspot").minted)
+    minted = contact.properties.get(systems.environment.hubspot.minted)
     return token_fingerprint(systems, minted) if minted else None
 
 
@@ -400,7 +400,7 @@ def logged(systems: Systems, contact: Contact, asked: datetime) -> str | None:
     A log that can't be read is told instead. The line's token is never shown, and the log isn't asked for it by name either.
     """
     function = next((f for name, f in systems.config.functions.items() if "webhook" in name), None)
-    token = contact.properties.get(systems.environment.need("hubspot").minted)
+    token = contact.properties.get(systems.environment.hubspot.minted)
     if function is None or not token:
         return ""
     try:
@@ -417,7 +417,7 @@ def _cleared(settings: HubSpotSettings) -> dict[str, str]:
 
 def _patch(environment: Environment, contact: str, properties: dict[str, str], header: File) -> Command:
     body = json.dumps({"properties": properties})
-    return raw.curl("PATCH", _contact(environment.need("hubspot"), contact), headers=[header], body=body)
+    return raw.curl("PATCH", _contact(environment.hubspot, contact), headers=[header], body=body)
 
 
 def _contact(settings: HubSpotSettings, contact: str) -> str:

@@ -94,7 +94,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         return Pending(len(todo), "users", f"{_some(todo)}{left}{exempt}")
 
     def _now(self, read: Systems) -> dict[str, bool]:
-        settings: BounceSettings = read.environment.need("bounces")
+        settings = read.environment.bounces
         query = sql.SQL("SELECT {id}::text AS id, {active} IS TRUE AS active FROM {users} WHERE {which}").format(
             id=sql.Identifier(settings.id_column), active=sql.Identifier(settings.active_column), **_which(settings)
         )
@@ -103,7 +103,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """One UPDATE of those who are still as reviewed; rolled back where one to deactivate isn't, so that undo takes back ours alone."""
-        settings: BounceSettings = write.environment.need("bounces")
+        settings = write.environment.bounces
         query = sql.SQL("UPDATE {users} SET {active} = {wanted} WHERE {which} AND {active} IS NOT {wanted}").format(
             active=sql.Identifier(settings.active_column), wanted=sql.Literal(self.active), **_which(settings)
         )
@@ -120,7 +120,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (Safawinet 3.3), for these users alone; rolled back where one to deactivate isn't as reviewed."""
-        settings: BounceSettings = environment.need("bounces")
+        settings = environment.bounces
         names = {"users": settings.users_table, "id": settings.id_column, "active": settings.active_column}
         wanted = {"ids": _ids(settings, self.changed), "wanted": "true" if self.active else "false", "count": str(len(self.changed))}
         all_or_none = "WITH changed AS ({}) SELECT 1 / (count(*) = %(count)s::bigint OR %(wanted)s::boolean)::int FROM changed"

@@ -332,7 +332,7 @@ def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
         raise Refused(f"{to} is no reader of {state.id}.", again)
     if candidate.status != "available":
         raise Refused(f"{to} is {candidate.status}, so it can't become the writer.", again)
-    (lag, _), most = seconds_behind(read, state, candidate), read.environment.need("database").max_lag
+    (lag, _), most = seconds_behind(read, state, candidate), read.environment.database.max_lag
     if lag is not None and lag > most.total_seconds():
         raise Refused(
             f"{to} is {lag:.1f} s behind the writer, above max-lag of {most}.",

@@ -100,14 +100,14 @@ class TakeLease(Change, frozen=True, kw_only=True):
             return Pending(1, "leases", failed.what.rstrip("."))
 
     def _held(self, systems: Systems) -> Contact:
-        settings = systems.environment.need("hubspot")
+        settings = systems.environment.hubspot
         return systems.hubspot.contact(self.contact, (settings.enabled, settings.requested, settings.minted))
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Send the request, map its status, and find the line that it left. CheckFailed when another status was expected."""
         given, held = self._code(write)
         code = given or Secret(f"{self.contact}-without-a-token")
-        settings, began = write.environment.need("lease"), write.now()
+        settings, began = write.environment.lease, write.now()
         try:
             answer = write.lease.take(code, write.resolve(settings.edge_auth))
         except OutcomeUnknown as lost:
@@ -150,7 +150,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
             found = self.check(systems)
             return systems.values.read(self.source), found.note if isinstance(found, Pending) else ""
         held = self._held(systems)
-        minted = held.properties.get(systems.environment.need("hubspot").minted)
+        minted = held.properties.get(systems.environment.hubspot.minted)
         return Secret(minted) if minted else None, told(held, systems)
 
     def inverse(self) -> Never:
@@ -159,7 +159,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same request, the secrets by way of header files; another status than the expected one ends the script."""
-        lease, hubspot = environment.need("lease"), environment.need("hubspot")
+        lease, hubspot = environment.lease, environment.hubspot
         edge, code, headers = File("edge"), File("code"), [File("edge-header"), File("code-header")]
         url = f"{hubspot.base}{hubspot.contacts}{raw.path(self.contact)}?properties={quote(hubspot.minted, safe='')}"
         held = piped(raw.curl("GET", url, headers=[File("header")]), run(raw.ITS, "properties", hubspot.minted), output=code)
@@ -178,7 +178,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
 
 def told(contact: Contact, systems: Systems) -> str:
     """A contact's properties in a line; its token as a fingerprint."""
-    settings = systems.environment.need("hubspot")
+    settings = systems.environment.hubspot
     minted = contact.properties.get(settings.minted)
     token = f"fingerprint {systems.memory.fingerprint(Secret(minted).raw())}" if minted else "none"
     plain = [f"{name} {contact.properties.get(name)}" for name in (settings.enabled, settings.requested)]
@@ -191,7 +191,7 @@ def logged(systems: Systems, answer: LeaseAnswer, contact: str, began: datetime)
     Without the gateway's name for the request they are found by the contact, so that nobody else's are taken for its own; a failure
     may have come before the contact was known, so that the newest is given, and that it may be another's is said.
     """
-    lease, refused = systems.environment.need("lease"), answer.at_gateway
+    lease, refused = systems.environment.lease, answer.at_gateway
     if refused and not answer.request:
         return [], "the answer doesn't name its request, so that its line can't be told from others'"
     function = lease.authorizer if refused else lease.function
@@ -214,7 +214,7 @@ def logged(systems: Systems, answer: LeaseAnswer, contact: str, began: datetime)
 
 def seen(systems: Systems, contact: str, since: datetime, until: datetime) -> list[str]:
     """The last lines of the lease function that speak of the contact, up to a moment: what the customer was answered."""
-    function = systems.environment.need("lease").function
+    function = systems.environment.lease.function
     try:
         lines = _found(systems, function, since, f'{{ $.contactId = "{contact}" }}')
     except SystemFailed as failed:

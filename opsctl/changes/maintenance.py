@@ -60,5 +60,5 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
         """The runbook's own line (Safawinet 9.1)."""
         header = File("admin-header")
         body = {"message": self.message, "duration": self.duration, **({"at": self.at.isoformat()} if self.at else {})}
-        url = f"{environment.need('api').base}/v1/notifications/maintenance"
+        url = f"{environment.api.base}/v1/notifications/maintenance"
         return raw.administrator(environment, header, raw.curl("POST", url, headers=[header], body=json.dumps(body)))

@@ -135,7 +135,7 @@ def prove_by_shell(environment: Environment, change: MoveSecretStage) -> list[St
 
 
 def _hubspot_by_shell(environment: Environment, value: File) -> list[Statement]:
-    settings, header = environment.need("hubspot"), File("header")
+    settings, header = environment.hubspot, File("header")
     account = raw.curl("GET", f"{settings.base}/account-info/v3/details", headers=[header])
     its = piped(account, run(raw.IS, "portalId", str(settings.portal)))
     return [*raw.bearer(value, header), Must(test=its, otherwise="HubSpot refuses the value, or it is of another portal.")]

@@ -95,7 +95,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
 
     def _look(self, read: Systems) -> Finding:
         """Count the rows that began before the cutoff, and all that would be ended with them."""
-        settings: SessionSettings = read.environment.need("sessions")
+        settings = read.environment.sessions
         rows = read.session_rows
         rows.require_all()
         found = rows.count(self.users, self.cutoff)
@@ -125,7 +125,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str) -> Evidence:
         """Delete in batches that keep nobody waiting, then what came since under a lock, so that no refresh slips through."""
-        settings: SessionSettings = write.environment.need("sessions")
+        settings = write.environment.sessions
         write.session_rows.require_all()
         start = begin(write, settings)
         since, bounds = start.since(write, settings)
@@ -148,7 +148,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (Safawinet 1.2, 2.2, 2.3)."""
-        settings: SessionSettings = environment.need("sessions")
+        settings = environment.sessions
         names = {"table": settings.table, "user": settings.user_column}
         delete = raw.sql(environment, "DELETE FROM {table}", names)
         if self.users is not None:
@@ -175,7 +175,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     def _look(self, read: Systems) -> Finding:
         """Count the keys that began before the cutoff, and all that would be ended with them."""
-        settings: SessionSettings = read.environment.need("sessions")
+        settings = read.environment.sessions
         if not settings.redis_patterns:
             return Skipped("[sessions] names no redis-patterns: nothing in Redis was looked at")
         before = int(self.cutoff.timestamp() * 1000)
@@ -210,7 +210,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
             yield from (self.users[i : i + MANY] for i in range(0, len(self.users), MANY))
 
     def _which(self, systems: Systems, before_ms: int | None, users: tuple[str, ...] | None) -> dict[str, Any]:
-        settings: SessionSettings = systems.environment.need("sessions")
+        settings = systems.environment.sessions
         return {
             "patterns": settings.redis_patterns,
             "keep": settings.keep,
@@ -226,7 +226,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too: the short steps that `apply` takes."""
-        settings: SessionSettings = environment.need("sessions")
+        settings = environment.sessions
         some = [None] if self.users is None else [self.users[i : i + SOME] for i in range(0, len(self.users), SOME)]
         found = (searches(settings.redis_patterns, settings.keep, users, settings.redis_user_pattern) for users in some)
         return raw.unlink(environment, chain.from_iterable(found))
@@ -285,7 +285,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's lines (Safawinet 1.2 and 2.1), the token by way of a header file."""
-        base, header, bodies = environment.need("api").base, File("admin-header"), File("users")
+        base, header, bodies = environment.api.base, File("admin-header"), File("users")
         if self.users is None:
             everybody = raw.curl("POST", f"{base}/v1/auth/force-logout-all", headers=[header], body="{}")
             return raw.administrator(environment, header, everybody)
@@ -300,7 +300,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
 
 def _nobody(read: Systems) -> Done:
     """Say that no user meets the criteria, of how many; CheckFailed where there is no user at all to meet them."""
-    settings: SessionSettings = read.environment.need("sessions")
+    settings = read.environment.sessions
     total = read.users.total()
     if not total:
         raise CheckFailed(
@@ -339,7 +339,7 @@ def _doubts(settings: SessionSettings, found: Any) -> str:
 
 def _blind(read: Systems, settings: SessionSettings, found: Any, patterns: list[str]) -> CheckFailed:
     """The error where no key shows that opsctl looks for sessions in the right place."""
-    db = read.environment.need("redis").db
+    db = read.environment.redis.db
     what = f"No key of {found.keys:,} in Redis' database {db} matches {' or '.join(patterns)}, so nothing shows that sessions are named so."
     if found.elsewhere:
         return CheckFailed(

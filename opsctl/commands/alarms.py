@@ -199,7 +199,7 @@ def _counted_connections(systems: Systems, cause: SystemFailed, most: int | None
 
 def _count(systems: Systems) -> float:
     """The newest of CloudWatch's counts of the connections to the instance, or to the cluster's writer."""
-    database = systems.environment.need("database")
+    database = systems.environment.database
     instance = database.instance
     if not instance:
         writer = systems.rds.cluster(database.cluster).writer

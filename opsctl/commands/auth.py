@@ -23,7 +23,7 @@ auth = group("auth")
 @views
 def verify(systems: Systems) -> Verdict:
     """Log the configured test user in, refresh, show that a token of the former key is refused, and log out again."""
-    settings = systems.environment.need("api")
+    settings = systems.environment.api
     health = systems.api.health()
     checks = [Check("the API answers", health.ok, f"{health.detail}, {health.latency_ms:.0f} ms")]
     if settings.test is None:
@@ -61,7 +61,7 @@ def _renewed(systems: Systems, tokens: Tokens) -> Check:
 def _former_refused(systems: Systems, tokens: Tokens) -> Check:
     """Sign what the API has just issued with the former key, as a thief would who holds it."""
     word = "tokens of the former key are refused"
-    name = systems.environment.need("api").signed_by
+    name = systems.environment.api.signed_by
     if name is None:
         return Check(word, None, "no api.signed-by is configured")
     secret, rotated = systems.environment.secret(name), systems.memory.last_rotation(name)

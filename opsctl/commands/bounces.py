@@ -52,7 +52,7 @@ def stats(systems: Systems, since: timedelta) -> Page:
     from opsctl.adapters.sql import bounce_queries as bounce_counts
 
     _longer_than_zero(since, "--since")
-    settings = systems.environment.need("bounces")
+    settings = systems.environment.bounces
     begin = systems.now() - since
     found: dict[str, Any] = at_once(
         {
@@ -154,7 +154,7 @@ def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows
     from opsctl.adapters.sql import bounce_queries as bounce_counts
 
     _longer_than_zero(since, "--since")
-    settings: BounceSettings = systems.environment.need("bounces")
+    settings = systems.environment.bounces
     suppressed = {bounce_counts.compared(each.address): each for each in systems.ses.suppressed(settings.region)}
     held = {row["address"]: row for row in bounce_counts.marks(systems, settings, list(suppressed))}
     rows = [_beside(address, suppressed.get(address), held.get(address), settings) for address in suppressed | held]
@@ -196,7 +196,7 @@ def enforce(systems: Systems, threshold: int | None, window: Duration | None, ac
     """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
     from opsctl.adapters.sql import bounce_queries as bounce_counts
 
-    settings: BounceSettings = systems.environment.need("bounces")
+    settings = systems.environment.bounces
     span, most = settings.window if window is None else window, threshold or settings.threshold
     _longer_than_zero(span, "--window")
     rule = bounce_counts.Rule(most, systems.database.server_time() - span, settings.exempt)
@@ -241,7 +241,7 @@ def process(systems: Systems, file: str | None, queue: bool, aside: Path | None)
     """Count SES's bounces and complaints from a file, standard input (-) or the queue, each once."""
     if queue == (file is not None):
         raise click.UsageError("Name a file, - for standard input, or --queue; one of them.")
-    settings = systems.environment.need("bounces")
+    settings = systems.environment.bounces
     if queue:
         if not settings.queue:
             raise ConfigurationError("[bounces] names no queue.", f"Add queue = NAME to it in {systems.environment.path}.")
@@ -267,7 +267,7 @@ def mark(systems: Systems, email: str, hard: bool, soft: bool, notification: str
         raise click.UsageError("Say --hard or --soft; one of them.")
     if not IDENTIFIER.fullmatch(notification):
         raise click.UsageError("--notification is SES's feedbackId: up to 256 characters, none of them a space.")
-    systems.environment.need("bounces")
+    systems.environment.require("bounces")
     try:
         address = systems.notifications.address(email)
     except ValueError as cause:

@@ -39,7 +39,7 @@ database = group("database")
 @views
 def status(systems: Systems) -> Page:
     """Show the cluster or instance, who writes and who could take over, lag, endpoints, connections and CPU."""
-    settings = systems.environment.need("database")
+    settings = systems.environment.database
     sections, found = (_instance if settings.instance else _cluster)(systems, settings.instance or settings.cluster)
     unanswered = [{"what": what, "why": told.what} for what, told in found.items() if isinstance(told, SystemFailed)]
     return Page([*sections, (UNASKED, unanswered)] if unanswered else sections)
@@ -133,7 +133,7 @@ def _load(instance: str, figures: Figures) -> dict[str, float | None]:
 @changes
 def failover(systems: Systems, to: str | None, accept_global: bool) -> Iterator[Change]:
     """Give the database another writer, and prove it by a write; every connection breaks, and writes stop for a moment."""
-    settings = systems.environment.need("database")
+    settings = systems.environment.database
     if settings.instance:
         change: FailOverCluster | FailOverInstance = _of_instance(systems, settings.instance, to)
     else:

@@ -40,7 +40,7 @@ def named(command: Named) -> Named:
 @views
 def show(systems: Systems, contact: str) -> dict[str, Any]:
     """Show whether a contact may download, and who last decided it; the token as a fingerprint."""
-    settings = systems.environment.need("hubspot")
+    settings = systems.environment.hubspot
     found = systems.hubspot.contact(contact, (settings.enabled, settings.requested, settings.minted), (settings.enabled,))
     last = max(found.history.get(settings.enabled, []), key=lambda entry: entry.at, default=None)
     return {
@@ -74,7 +74,7 @@ def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path 
     """A change for each hundred contacts, with what each has now."""
     if not contacts and file is None:
         raise click.UsageError("Name at least one contact, or a file with --from-file.")
-    enabled = systems.environment.need("hubspot").enabled
+    enabled = systems.environment.hubspot.enabled
     ids = naming.ids(systems, [*contacts, *(naming.from_file(file) if file else [])], skip_missing=skip_missing)
     read, left_out = now(systems, enabled, ids)
     alive, missing = naming.living(systems, left_out)

@@ -35,7 +35,7 @@ def verify(systems: Systems, contact: str, code_from: str | None, expect: int) -
 
 def _read_on_the_way(systems: Systems) -> tuple[str, ...]:
     """The secrets that the endpoint's function and its authorizer read, as targets."""
-    endpoint = systems.environment.need("lease")
+    endpoint = systems.environment.lease
     read = {
         name
         for name, secret in systems.config.secrets.items()

@@ -77,10 +77,8 @@ def all_(systems: Systems, stores: tuple[str, ...]) -> Iterator[Change]:
 
 def ending(systems: Systems, users: Sequence[str] | None, stores: Sequence[str], *, unproven: int = 0) -> Iterator[Change]:
     """One change for each store, all with one cutoff; for nobody the first one, which says so."""
-    settings = systems.environment.need("sessions")
-    for store in ("redis", "api"):
-        if store in stores:
-            systems.environment.need(store)
+    settings = systems.environment.sessions
+    systems.environment.require(*(store for store in ("redis", "api") if store in stores))
     ids = None if users is None else tuple(sorted(set(users)))
     in_redis = systems.config.redis is not None and "redis" in (stores or STORES)
     if ids and in_redis and settings.redis_patterns:
@@ -132,7 +130,7 @@ def _users(systems: Systems) -> Users:
 
 def _all_in_redis(systems: Systems, ids: Sequence[str]) -> bool:
     """Whether each of a few ids has session keys in Redis: an account may be gone from the database before its keys."""
-    settings = systems.environment.need("sessions")
+    settings = systems.environment.sessions
     if systems.config.redis is None or not settings.redis_patterns or len(ids) > SHOWN:
         return False
     return all(
@@ -170,7 +168,7 @@ def _tell_keys_apart(systems: Systems, ids: Sequence[str]) -> None:
     """Raise Refused where another user's keys in Redis would read like those of one of `ids`: `t:7` and `t`, by `ts:{user}:*`."""
     from opsctl.adapters.redis.keys import user_keys
 
-    pattern = systems.environment.need("sessions").redis_user_pattern
+    pattern = systems.environment.sessions.redis_user_pattern
     separator = user_keys(pattern).separator.decode()
     try:
         pairs = _users(systems).confusable(ids, separator) if separator else []

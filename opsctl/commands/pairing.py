@@ -74,7 +74,7 @@ def pins(systems: Systems, contacts: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def pin(systems: Systems, contact: str) -> dict[str, Any]:
     """What a change to a contact's token rests on: its fingerprint now, and the newest write of the request."""
-    settings = systems.environment.need("hubspot")
+    settings = systems.environment.hubspot
     found = systems.hubspot.contact(contact, (settings.minted,), (settings.requested,))
     history = found.history.get(settings.requested, [])
     return {"contact": found.id, "before": fingerprint(found, systems), "seen": max((entry.at for entry in history), default=None)}

@@ -68,7 +68,7 @@ protection = group("protection")
 @views
 def status(systems: Systems) -> Page:
     """Show what Shield protects, what the firewall's rules do and whom they meet. What can't be asked is said plainly."""
-    settings: ProtectionSettings = systems.environment.need("protection")
+    settings = systems.environment.protection
     with ThreadPoolExecutor(1) as pool:
         acl = pool.submit(systems.waf.acl, settings.acl, settings.place)
         sources: dict[str, Callable[[], Rows]] = {
@@ -199,7 +199,7 @@ def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
 @changes
 def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
     """Have Shield Advanced protect a resource (its ARN, or a name of [protection.resources]); never subscribes."""
-    settings: ProtectionSettings = systems.environment.need("protection")
+    settings = systems.environment.protection
     arn = resource if resource.startswith("arn:") else settings.resources.get(resource, "")
     if not arn:
         known = ", ".join(sorted(settings.resources)) or "none"
@@ -230,7 +230,7 @@ def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
 @changes
 def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) -> Iterator[Change]:
     """Have the firewall count who sends more than LIMIT requests in a while or, with --block, turn them away."""
-    settings: ProtectionSettings = systems.environment.need("protection")
+    settings = systems.environment.protection
     acl = systems.waf.acl(settings.acl, settings.place)
     before = acl.rule(settings.rate_rule)
     if before and rate(before).get("AggregateKeyType") not in ("IP", "FORWARDED_IP"):
@@ -254,7 +254,7 @@ def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) ->
 @changes
 def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Put addresses or ranges (CIDR) on the firewall's block list, and see that a rule blocks who is on it."""
-    settings: ProtectionSettings = systems.environment.need("protection")
+    settings = systems.environment.protection
     wanted = parsed(addresses)
     for network in wanted:
         _blockable(network, settings)
@@ -282,7 +282,7 @@ def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
 @changes
 def unblock(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Take addresses or ranges (CIDR) off the firewall's block list."""
-    settings: ProtectionSettings = systems.environment.need("protection")
+    settings = systems.environment.protection
     wanted = [(systems.waf.addresses(name, settings.place), those) for name, those in _by_set(settings, parsed(addresses)) if those]
     _none_stays(wanted)
     for now, those in wanted:

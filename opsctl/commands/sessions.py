@@ -29,7 +29,7 @@ sessions = group("sessions")
 @views
 def list_(systems: Systems, user: str | None, since: timedelta | None) -> Iterator[dict[str, Any]]:
     """List refresh sessions in the order of their ids, a line each (`-o json`: a JSON object a line)."""
-    settings = systems.environment.need("sessions")
+    settings = systems.environment.sessions
     require_all_rows(systems.database, settings.table)
     owner, ends = sql.Identifier(settings.user_column), sql.Identifier(settings.expires_column)
     values: dict[str, Any] = {}
@@ -53,7 +53,7 @@ def list_(systems: Systems, user: str | None, since: timedelta | None) -> Iterat
 
 def _pages(systems: Systems, columns: sql.Composable, where: list[sql.Composable], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Page after page, each from the last one's highest id on, whatever the type of ids is."""
-    settings = systems.environment.need("sessions")
+    settings = systems.environment.sessions
     after: tuple[sql.Composable, dict[str, Any]] = (sql.SQL("true"), {})
     while True:
         query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {}").format(

@@ -89,7 +89,7 @@ def free_of_failure(systems: Systems, name: str, kind: Kind) -> None:
 
 def configured(systems: Systems) -> str:
     """The name of the configured database in RDS."""
-    settings = systems.environment.need("database")
+    settings = systems.environment.database
     return str(settings.cluster or settings.instance)
 
 
@@ -154,7 +154,7 @@ def restore(systems: Systems, snapshot: str, to: str, like: str | None) -> Itera
         return
     arn = f"{found.arn.partition(':cluster-snapshot:')[0]}:cluster:{to}"
     yield RestoreCluster(**origin)
-    if systems.environment.need("database").driver == "rds-data":
+    if systems.environment.database.driver == "rds-data":
         yield EnableDataApi(**origin, arn=arn)
     yield AddInstance(**origin, id=f"{to}-1", arn=arn)
 

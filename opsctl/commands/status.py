@@ -29,11 +29,11 @@ ISSUES = 20
 
 
 def _api(systems: Systems) -> Rows:
-    return _health(systems.environment.need("api").base, systems.api.health())
+    return _health(systems.environment.api.base, systems.api.health())
 
 
 def _staging(systems: Systems) -> Rows:
-    return _health(systems.environment.need("api").staging, systems.api.staging())
+    return _health(systems.environment.api.staging, systems.api.staging())
 
 
 def _health(base: str | None, health: Health) -> Rows:
@@ -45,7 +45,7 @@ def _services(systems: Systems) -> Rows:
 
 
 def _database(systems: Systems) -> Rows:
-    settings = systems.environment.need("database")
+    settings = systems.environment.database
     if settings.instance:
         instance = systems.rds.instance(settings.instance)
         return [{"instance": instance.id, "status": instance.status, "zone": instance.zone, "standby": instance.standby}]

@@ -21,7 +21,6 @@ from opsctl.redaction import Secret
 if TYPE_CHECKING:
     import httpx
 
-    from opsctl.settings import ApiSettings
     from opsctl.systems import Systems
 
 
@@ -63,7 +62,7 @@ class Api(Adapter):
     def __init__(self, systems: Systems) -> None:
         super().__init__(writing=systems.writing)
         self._systems = systems
-        self._config: ApiSettings = systems.environment.need("api")
+        self._config = systems.environment.api
         self._token: Secret | None = None
         self._choosing = threading.Lock()
         self._http = Http(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import httpx
 
     from opsctl.redaction import Secret
-    from opsctl.settings import LeaseSettings
     from opsctl.systems import Systems
 
 HEADER = "X-Edge-Auth"
@@ -50,7 +49,7 @@ class Lease(Adapter):
 
     def __init__(self, systems: Systems) -> None:
         super().__init__(writing=systems.writing)
-        config: LeaseSettings = systems.environment.need("lease")
+        config = systems.environment.lease
         parts = urlsplit(config.url)
         self._path = parts.path or "/"
         self._http = Http(

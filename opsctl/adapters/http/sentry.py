@@ -22,7 +22,6 @@ from opsctl.redaction import foreign
 if TYPE_CHECKING:
     import httpx
 
-    from opsctl.settings import SentrySettings
     from opsctl.systems import Systems
 
 PERIOD = "1h"
@@ -105,7 +104,7 @@ class Sentry(Adapter):
 
     def __init__(self, systems: Systems) -> None:
         super().__init__(writing=systems.writing)
-        self._config: SentrySettings = systems.environment.need("sentry")
+        self._config = systems.environment.sentry
         self._token = systems.resolve(self._config.token)
         self._suspicious = re.compile("|".join(f"(?:{each})" for each in self._config.suspicious) or "(?!)", re.IGNORECASE)
         login = f"Look at the token in {self._config.token}: it needs org:read, project:read and event:read."

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opsctl.redaction import Secret
-    from opsctl.settings import HubSpotSettings
     from opsctl.systems import Systems
 
 LARGEST_EVENT_ID = 2**53
@@ -86,7 +85,7 @@ class Webhook(Adapter):
 
     def __init__(self, systems: Systems) -> None:
         super().__init__(writing=systems.writing)
-        config: HubSpotSettings = systems.environment.need("hubspot")
+        config = systems.environment.hubspot
         if config.webhook is None or config.app_secret is None:
             raise ConfigurationError("[hubspot] names no webhook or no app-secret.", "Add both to [hubspot], or mint by property.")
         self._config, self._url, self._now = config, config.webhook, systems.now

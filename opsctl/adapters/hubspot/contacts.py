@@ -54,7 +54,7 @@ class HubSpot(Adapter):
 
     def __init__(self, systems: Systems, token: Secret | None = None) -> None:
         super().__init__(writing=systems.writing)
-        config: HubSpotSettings = systems.environment.need("hubspot")
+        config = systems.environment.hubspot
         self._config = config
         self._name = systems.environment.name
         self._read, self._update = f"{config.contacts}/batch/read", f"{config.contacts}/batch/update"

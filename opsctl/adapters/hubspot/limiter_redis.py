@@ -17,7 +17,6 @@ from opsctl.errors import OpsctlError, ReadOnly, WrongPlace
 
 if TYPE_CHECKING:
     from opsctl.redaction import Secret
-    from opsctl.settings import RedisSettings
     from opsctl.systems import Systems
 
 PREFIX = "opsctl:limit:"
@@ -147,7 +146,7 @@ def slots(systems: Systems, name: str) -> Slots | None:
 
     Raises WrongPlace in a sandbox whose Redis is beyond this machine.
     """
-    config: RedisSettings = systems.environment.need("redis")
+    config = systems.environment.redis
     try:
         return RedisSlots(**found(systems, config), name=name)
     except WrongPlace:

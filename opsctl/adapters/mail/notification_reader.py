@@ -116,7 +116,7 @@ class Notifications(Adapter):
         return self._asides.setdefault(path, Asides(Path(path)))
 
     def _rules(self) -> Rules:
-        settings = self._systems.environment.need("bounces")
+        settings = self._systems.environment.bounces
         accounts = frozenset([self._systems.environment.aws.account, *settings.accounts])
         return Rules(accounts, frozenset(settings.topics), self._systems.now() + AHEAD, self._signatures.verify)
 

@@ -27,7 +27,6 @@ from opsctl.redaction import Secret, sentence
 if TYPE_CHECKING:
     import redis
 
-    from opsctl.settings import RedisSettings
     from opsctl.systems import Beat, Systems
 
 CONNECT_SECONDS = 5
@@ -98,7 +97,7 @@ class Redis(Adapter):
         """Take the endpoint from ElastiCache; it connects at the first question. WrongPlace in a sandbox beyond this machine."""
         from opsctl.adapters.redis.endpoint import found
 
-        config: RedisSettings = systems.environment.need("redis")
+        config = systems.environment.redis
         return cls(**found(systems, config), writing=systems.writing, db=config.db)
 
     def count(

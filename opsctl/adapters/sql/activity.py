@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opsctl.adapters.aws.rds import Cluster
-    from opsctl.settings import DatabaseSettings, Reference
+    from opsctl.settings import Reference
     from opsctl.systems import Systems
 
 T = TypeVar("T")
@@ -204,7 +204,7 @@ class Backends(Adapter):
     def __init__(self, systems: Systems) -> None:
         super().__init__(writing=systems.writing)
         self._systems = systems
-        self._config: DatabaseSettings = systems.environment.need("database")
+        self._config = systems.environment.database
         self._lock = threading.Lock()
         self._open: dict[tuple[str, int], Door] = {}
 

@@ -180,7 +180,7 @@ class Bounced(Adapter):
 
     @property
     def _settings(self) -> BounceSettings:
-        found: BounceSettings = self._systems.environment.need("bounces")
+        found = self._systems.environment.bounces
         return found
 
     def _one(self, statement: str, **values: Any) -> dict[str, Any]:

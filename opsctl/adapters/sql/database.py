@@ -25,7 +25,7 @@ from opsctl.errors import (
     Unreachable,
 )
 from opsctl.redaction import Secret, sentence
-from opsctl.settings import DatabaseSettings, Reference
+from opsctl.settings import Reference
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -92,7 +92,7 @@ def connect(systems: Systems) -> Database:
 
     Raises ConfigurationError without a [database], NotFound or WrongPlace when AWS doesn't name its endpoint.
     """
-    config: DatabaseSettings = systems.environment.need("database")
+    config = systems.environment.database
     if config.driver == "rds-data":
         from opsctl.adapters.sql.rds_data import RdsData
 
@@ -104,7 +104,7 @@ def connect(systems: Systems) -> Database:
 
 def connect_at(systems: Systems, host: str, port: int, arn: str) -> Database:
     """Return the configured driver over another database with the same logins: a copy, at this endpoint or, for the Data API, this ARN."""
-    config: DatabaseSettings = systems.environment.need("database")
+    config = systems.environment.database
     if config.driver == "rds-data":
         from opsctl.adapters.sql.rds_data import RdsData
 

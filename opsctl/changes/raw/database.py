@@ -34,7 +34,7 @@ for name, text in ("user", user), ("pass", "*:*:*:*:" + password.replace("\\", "
 
 def database(environment: Environment, reference: Reference | None = None, instance: str = "") -> list[Statement]:
     """Find the database as AWS names it, and its login; `instance` is one of the cluster's, by default it is what takes writes."""
-    settings: DatabaseSettings = environment.need("database")
+    settings = environment.database
     login, one = File("login"), instance or settings.instance
     if settings.driver == "rds-data":
         found = aws(environment, "rds", "describe-db-clusters", DBClusterIdentifier=settings.cluster)
@@ -98,7 +98,7 @@ def sql(environment: Environment, statement: str, names: Mapping[str, str] | Non
     text = statement
     if names is not None:
         text = " ".join(text.split()).format(**{name: '"' + each.replace('"', '""') + '"' for name, each in names.items()})
-    settings: DatabaseSettings = environment.need("database")
+    settings = environment.database
     if settings.driver == "rds-data":
         return _by_data_api(environment, settings, text, values)
     lines = [f"\\set {name} {_set(value)}" for name, value in values.items()]

@@ -10,7 +10,6 @@ from opsctl.shell import File, Must, Program, Statement, piped, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
-    from opsctl.settings import HubSpotSettings
 
 UPDATE = Program(
     "update_of",
@@ -51,7 +50,7 @@ print("X-HubSpot-Request-Timestamp:", at)
 
 def hubspot(environment: Environment, header: File) -> list[Statement]:
     """A file holds the header for HubSpot, once its token was found to be of the configured portal."""
-    settings: HubSpotSettings = environment.need("hubspot")
+    settings = environment.hubspot
     token, account = File("hubspot-token"), curl("GET", f"{settings.base}/account-info/v3/details", headers=[header])
     return [
         *credential(environment, settings.token, token),

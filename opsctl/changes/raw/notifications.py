@@ -13,7 +13,6 @@ from opsctl.shell import Command, File, Need, Program, Put, Statement, Variable,
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
-    from opsctl.settings import BounceSettings
 
 ROWS = File("rows")
 
@@ -66,7 +65,7 @@ def rules(environment: Environment) -> str:
     """Whose notifications count, as the program reads it."""
     from opsctl.adapters.mail import ses_parser as ses
 
-    settings: BounceSettings = environment.need("bounces")
+    settings = environment.bounces
     held = {
         "accounts": [environment.aws.account, *settings.accounts],
         "topics": settings.topics,
@@ -90,5 +89,5 @@ def statement(environment: Environment, which: Literal["COUNT", "TAKE_BACK"], **
     """One of the statements of `opsctl.adapters.sql.bounce_store`."""
     from opsctl.adapters.sql import bounce_store as bounced
 
-    settings: BounceSettings = environment.need("bounces")
+    settings = environment.bounces
     return sql(environment, bounced.composed(settings, getattr(bounced, which)).as_string(None), None, **values)

@@ -79,7 +79,7 @@ for node in nodes:
 
 def unlink(environment: Environment, searches: Iterable[tuple[str, Sequence[str | bytes], Sequence[bytes]]]) -> list[Statement]:
     """Unlink the keys that searches find, once the cache has proven its name."""
-    settings: RedisSettings = environment.need("redis")
+    settings = environment.redis
     plan, secret = File("searches"), File("redis-password")
     how = {
         "tls": settings.tls,

@@ -11,7 +11,6 @@ from opsctl.shell import Command, Equal, File, Must, Put, Set, Statement, Variab
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
-    from opsctl.settings import ApiSettings
 
 
 def bearer(token: File, into: File, *, word: str = "Authorization: Bearer ") -> list[Statement]:
@@ -45,7 +44,7 @@ def administrator(environment: Environment, header: File, *statements: Statement
 
     A token that the API no longer takes, since its signing key was rotated, is renewed by the configured login, which is ended afterwards.
     """
-    settings: ApiSettings = environment.need("api")
+    settings = environment.api
     token, status = File("admin-token"), ("-o", "/dev/null", "-w", "%{http_code}")
     look = curl("GET", f"{settings.base}/v1/auth/me", *status, headers=[header], lenient=True)
     begin = [*credential(environment, settings.token, token), *bearer(token, header), capture("status", look)]
