@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opsctl.adapters.http import answers
+from opsctl.adapters.http import answers, logins
 from opsctl.adapters.http import client as http
 from opsctl.adapters.http.answers import Unreadable, convert, decoded, moment, number, seconds
 from opsctl.adapters.http.api import Api
@@ -130,6 +131,8 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
     monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
+    # Another process wouldn't get these answers.
+    monkeypatch.setattr(logins.Logins, "_said", lambda self, asked: msgspec.json.encode(logins._answered(self._place.http(), asked, {})))
 
     def set_(make: Any, *, account: bool = False) -> None:
         told.update(make=make, account=account)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from opsctl import errors
+from opsctl.adapters.http.answers import Unreadable, decoded
 from opsctl.adapters.http.client import Http
 from opsctl.errors import OpsctlError, SystemFailed
 from opsctl.files import readable
@@ -69,6 +70,12 @@ class Answered(Struct, frozen=True):
     error: str = ""
     what: str = ""
     next: str = ""
+
+
+class Begun(Struct, frozen=True, rename="camel"):
+    """What of a login's answer ends it again."""
+
+    access_token: str
 
 
 class Logins:
@@ -153,8 +160,8 @@ def _answered(http: Http, asked: Asked, left: dict[str, None]) -> Answered:
     if asked.path == LOGOUT:
         left.pop(asked.token or "", None)
     elif answer.status_code != 401:
-        with contextlib.suppress(msgspec.MsgspecError):
-            left[msgspec.json.decode(answer.content, type=dict[str, Any]).get("accessToken", "")] = None
+        with contextlib.suppress(Unreadable):
+            left[decoded(answer.content, Begun).access_token] = None
     return Answered(answer.status_code, answer.content)
 
 
