@@ -28,26 +28,37 @@ TELLS = (
 )
 SCHEME = r"(?:(?:bearer|basic|digest|token|negotiate|apikey|aws4-hmac-sha256)\s{1,8})?"
 KEYED = rf"""
-    (?P<head>(?<!:)(?:{WORDS})(?!{TELLS})(?:[_-][\w-]{{0,24}}|s|\d{{1,3}}|hash)?
-      (?:{QUOTE}|\](?==))?(?:\s{{0,8}}(?:=>?|:|%3[ad])\s{{0,8}}|>))
-    (?:(?P<quote>{QUOTE}){SCHEME}(?:(?!(?P=quote))[\s\S])*+
+    (?P<head>(?<!\w:)(?<!::)(?:{WORDS})(?!{TELLS})(?:[_-][\w-]{{0,24}}|s|\d{{1,3}}|hash)?
+      (?:{QUOTE}|\](?==))?(?:\s{{0,8}}(?:=>?|:|%3[ad])\s{{0,8}}|(?:\s[\w:.-]{{1,40}}=["'][^<>]{{0,200}})?>))
+    (?:[bruen]{{0,2}}(?P<quote>(?:''|"")(?=[^\s"'&,;)}}\]])|{QUOTE}){SCHEME}(?:(?!(?P=quote))[\s\S])*+
       |{SCHEME}(?:(?![&;,|]\s?[\w.%-]{{1,40}}=|\\[nrt"'])[^\s"'<>])++)
 """
 HEADER = r"""
     (?P<line>(?<![\w-])(?:(?:proxy-)?authorization|(?:set-)?cookie2?)\s{0,8}[:=]\s{0,8})(?!\\{0,8}["'])(?:(?!\\[rn]|\\{0,4}"\s{0,4}(?:,\s{0,4}\\{0,4}"|\}))[^\r\n])++
 """
 TYPED = r"""
-    (?P<option>(?<!\S)--?(?:[a-z]{1,20}-)?(?<!request-)(?:password|passwd|token|secret|api-key|secret-key|secret-string|auth-token)\s{1,8})
+    (?P<option>(?<!\S)--?(?:[a-z]{1,20}-)?(?<!request-)(?:password|passwd|passphrase|token|secret|api-key|secret-key|secret-string|auth-token)\s{1,8})
       (?!-)(?:"[^"]*+"|'[^']*+'|\S++)
+    | (?P<pair>["']?(?:name|key)["']?\s{0,4}[:=]\s{0,4}["'][^"'<>]{0,60}
+        (?:passw(?:or)?d|secret|token|api_?key|credential|_key|_dsn)[^"'<>]{0,40}["'][,\s]{1,8}
+        ["']?value["']?\s{0,4}[:=]\s{0,4})(?:"(?:\\"|[^"])*+"?|'[^']*+'?)
+    | (?P<joined>(?<![\w-])(?:mysql(?:dump|admin|import)?|mariadb(?:-dump|-admin)?)\s(?:\S{1,100}\s){0,8}?-p(?!\s))\S++
+    | (?P<after>(?<![\w-])(?:sshpass|docker\slogin|podman\slogin|helm\sregistry\slogin|az\slogin)\s
+        (?:\S{1,100}\s){0,8}?-p\s{0,4})(?:"[^"]*+"|'[^']*+'|\S++)
+    | (?P<openssl>(?<![\w-])pass:)\S++
+    | (?P<command>(?-i:(?<![\w-])AUTH))(?:[ \t]{1,8}(?!failed|called|required|error|token|command|method|<)[^\s"'<>()]{1,512}+){1,2}
     | (?P<user>(?<!\S)(?:-u|--user)\s{0,4}["']?[^\s:"']{1,100}:)[^\s"']++
     | (?P<netrc>(?<!\S)login\s{1,8}\S{1,100}\s{1,8}password\s{1,8})\S++
-    | (?P<sql>(?<!\w)(?:password|identified\s{1,8}by)\s{1,8}(?:e|n|u&)?)(?:'(?:''|\\'|[^'])*+'?|"[^"]*+"?
+    | (?P<sql>(?<!\w)(?:password|identified\s{1,8}by)\s{1,8}(?:e|n|u&)?)(?:''(?=[^\s'])(?:(?!'')[\s\S])*+|'(?:''|\\'|[^'])*+'?|"[^"]*+"?
         |\$(?P<tag>\w{0,64}+)\$(?:(?!\$(?P=tag)\$)[\s\S])*+)
     | (?P<redis>"auth"|(?<![\w-])(?:requirepass|masterauth))(?:\s{1,8}(?:"[^"]*+"|[^\s"]++)){1,2}
     | (?P<query>[?&;](?:sig|signature|code|key|auth|access|hash|state|nonce)=)[^\s"'&<>]++
     | (?P<scheme>(?<!\w)(?:bearer|token\stoken=)\s{0,8}(?<=[\s=]))(?!token(?!\w)|auth|realm|scope|error)["']?[^\s"'\\,<>]++
     | (?P<basic>(?<!\w)basic\s{1,8})(?!auth|realm)(?-i:(?=[a-z+/]{0,256}[A-Z0-9=]))[\w+/=-]{6,}+
     | (?P<told>passw(?:or)?d\s(?:is|was):?\s{1,8})(?=[^\s\d]{0,64}\d)\S++
+    | (?P<prose>(?<!\w)(?:passphrase|secret|token|api[_\s-]key|access[_\s-]key|passw(?:or)?d)(?:\s[a-z]{1,20}){0,3}
+        \s(?:is|was)(?:\snow)?:?\s{1,8}["'`]?)
+        (?=[^\s"'`]{0,64}\d)(?=[^\s"'`]{0,64}[a-z])(?![^\s]{0,64}(?:[:/]\d|ago))[^\s"'`]{10,}+
     | (?P<cli>redis-cli\s(?:\S{1,100}\s){0,8}?-a\s{1,4})\S++
     | (?P<minted>minted_token\s{1,8}\S{1,64}\s{1,8})\S++
     | (?P<long>[a-z][a-z0-9+.-]{0,30}://)[^\s/@"'<>?\#]{40,512}(?=@)

@@ -106,6 +106,26 @@ sntrys_SUPERSECRET
 hvs.SUPERSECRETVALUE12345
 1234567890123-SUPERSECRET
 minted_token 156855158284 SUPERSECRET
+:password=>"SUPERSECRET"
+:password => "SUPERSECRET", :host => "x"
+{'password': b'SUPERSECRET'}
+password=u'SUPERSECRET'
+<password type="text">SUPERSECRET</password>
+<add key="DbPassword" value="SUPERSECRET"/>
+{"name": "JWT_SECRET", "value": "SUPERSECRET"}
+{"name":"DB_PASSWORD","value":"it is \\"SUPERSECRET"}
+password=''SUPERSECRET''
+ALTER ROLE app PASSWORD ''SUPERSECRET''
+AUTH default SUPERSECRET
+AUTH SUPERSECRET
+mysql -u root -pSUPERSECRET db
+mysqldump -pSUPERSECRET db
+sshpass -p SUPERSECRET ssh x
+docker login -u bob -p SUPERSECRET ghcr.io
+gpg --batch --passphrase SUPERSECRET
+openssl rsa -passin pass:SUPERSECRET
+the new token is now SUPERSECRETa1
+the password for bob was SUPERSECRETa1
 """.strip().splitlines()
 KEYS = ["AKIAIOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE", "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0."]
 BLOCKS = [
@@ -146,6 +166,14 @@ arn:aws:ecs:us-east-1:123456789012:task-definition/safawinet-api:42
 password authentication failed for user "safawinet"
 Basic authentication failed
 bearer token is missing
+AUTH failed: the user is disabled
+ERR AUTH <password> called without any password configured for the default user
+the token is 5 minutes old
+the secret was rotated 2026-11-30T12:00:00Z
+mysql -p db
+{"name": "LOG_LEVEL", "value": "debug"}
+the next token is 12:00:05.
+arn:aws:x:::secret:y-AbC
 AWSCURRENT AWSPREVIOUS
 permission denied for table refresh_sessions
 secret_id=/hh/prod/edge-shared-secret
@@ -191,7 +219,9 @@ UNITS = [
     "-----BEGIN RSA PRIVATE KEY-----",
     "%41\\u0041&amp;", "token ", "1234567890-", "cookie:",
     "a@", "a'", "a@a.", "basic A", '"auth" ',
-    "login a password ", "redis-cli -a ", " -u a", "sk-", "authorization: digest ", "bearer bearer ", "\\u0041 %41 ", "''",
+    "login a password ",
+    "AUTH a ", "mysql -p", "mysql a ", "docker login a ", '"name":"token","value":', "token a is ", ":password=>", "<password a=",
+    "redis-cli -a ", " -u a", "sk-", "authorization: digest ", "bearer bearer ", "\\u0041 %41 ", "''",
     "&amp;", "\u202e",
 ]  # fmt: skip
 
