@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from opsctl.adapters.access import Access
 from opsctl.adapters.base import Adapter, made_once
 from opsctl.config import Environment
 from opsctl.errors import SystemFailed
@@ -140,6 +141,11 @@ class Systems:
         self.again = again
         self.beat = beat
         self.found_by = beside or self
+
+    @property
+    def access(self) -> Access:
+        """What each adapter is handed beside its settings."""
+        return Access(self.writing, self.config.sandbox, self.resolve, self.config.proxy)
 
     @made_once
     def aws(self) -> AwsSession:
@@ -360,76 +366,87 @@ class Systems:
         """The application's API."""
         from opsctl.adapters.http.api import Api
 
-        return Api(self)
+        return Api(self.access, self.environment.api, self.person, lambda keys: self.redis.values(keys))
 
     def health(self, url: str) -> Health:
         """What the health check at `url` says."""
         from opsctl.adapters.http.health import at
 
-        return at(self, url)
+        return at(self.access, url)
 
     @made_once
     def lease(self) -> Lease:
         """HH's lease endpoint."""
         from opsctl.adapters.http.lease import Lease
 
-        return Lease(self)
+        return Lease(self.access, self.environment.lease)
 
     @made_once
     def hubspot(self) -> HubSpot:
         """The HubSpot portal's contacts."""
-        from opsctl.adapters.hubspot.contacts import HubSpot
-
-        return HubSpot(self)
+        return self._hubspot()
 
     def hubspot_as(self, token: Secret) -> HubSpot:
         """HubSpot as another token than the configured one sees it."""
-        from opsctl.adapters.hubspot.contacts import HubSpot
-
         self._place_proven()
-        return HubSpot(self, token)
+        return self._hubspot(token)
+
+    def _hubspot(self, token: Secret | None = None) -> HubSpot:
+        from opsctl.adapters.hubspot.contacts import HubSpot
+        from opsctl.adapters.hubspot.limiter import Slots, limiter
+
+        settings = self.environment.hubspot
+        name = f"hubspot:{settings.portal}:{settings.app_id}"
+
+        def shared() -> Slots | None:
+            from opsctl.adapters.hubspot.limiter_redis import slots
+
+            return slots(self, name) if self.config.redis else None
+
+        limits = limiter(f"{name}@{settings.base}/{settings.rate}", settings.rate, shared)
+        return HubSpot(self.access, settings, limits, environment=self.environment.name, token=token)
 
     @made_once
     def ghcr(self) -> Ghcr:
         """The GitHub container registry."""
         from opsctl.adapters.http.ghcr import Ghcr
 
-        return Ghcr(self)
+        return Ghcr(self.access, self.config.ghcr)
 
     @made_once
     def webhook(self) -> Webhook:
         """The webhook that listens for HubSpot's events."""
         from opsctl.adapters.http.webhook import Webhook
 
-        return Webhook(self)
+        return Webhook(self.access, self.environment.hubspot, self.now)
 
     @made_once
     def sentry(self) -> Sentry:
         """The application's errors."""
         from opsctl.adapters.http.sentry import Sentry
 
-        return Sentry(self)
+        return Sentry(self.access, self.environment.sentry)
 
     @made_once
     def slack(self) -> Slack:
         """The configured Slack channel."""
         from opsctl.adapters.http.notifiers import Slack
 
-        return Slack(self)
+        return Slack(self.access, self.config.channels)
 
     @made_once
     def pagerduty(self) -> PagerDuty:
         """The configured PagerDuty service."""
         from opsctl.adapters.http.notifiers import PagerDuty
 
-        return PagerDuty(self)
+        return PagerDuty(self.access, self.config.channels, self.environment.name)
 
     @made_once
     def statuspage(self) -> Statuspage:
         """The configured status page."""
         from opsctl.adapters.http.notifiers import Statuspage
 
-        return Statuspage(self)
+        return Statuspage(self.access, self.config.channels)
 
     def refuse_elsewhere(self) -> None:
         """Raise WrongPlace in another account; return where AWS can't be asked, so that what needs no AWS still is."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accesses import access
 from servers import CLEARTEXT, MD5, NO_PASSWORD, Authority, Pretender, postgres, redis, relay, web
 
 from opsctl.adapters import certificates
@@ -225,8 +226,8 @@ def test_a_cluster_names_no_node_beyond_its_domain() -> None:
 TOKEN = "the-token-of-the-api"
 
 
-def ask(port: int, *, host: str = "localhost", **other: Any) -> None:
-    http = Http(f"https://{host}:{port}", system="the API", writing=True, sandbox=False, **other)
+def ask(port: int, *, host: str = "localhost", proxy: str | None = None, **other: Any) -> None:
+    http = Http(f"https://{host}:{port}", access(writing=True, sandbox=False, proxy=proxy), system="the API", **other)
     try:
         http.ask("GET", "/v1/me", headers={"Authorization": f"Bearer {TOKEN}"})
     finally:
@@ -267,7 +268,7 @@ def test_a_redirection_takes_no_token_along(authority: Authority) -> None:
 
 def test_a_request_to_another_port_of_the_host_is_not_sent(authority: Authority) -> None:
     with Pretender(web(tls=True), authority.issue("localhost")).running() as thief:
-        http = Http("https://localhost:1", system="the API", writing=True, sandbox=False, ca=str(authority.ca))
+        http = Http("https://localhost:1", access(writing=True, sandbox=False), system="the API", ca=str(authority.ca))
         with pytest.raises(WrongPlace, match="not at https:"):
             http.ask("GET", f"https://localhost:{thief.port}/")
     assert thief.connections == 0

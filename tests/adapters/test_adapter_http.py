@@ -8,6 +8,7 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
+from accesses import access
 
 from opsctl.adapters.http.client import Http, _wait
 from opsctl.errors import (
@@ -30,8 +31,8 @@ from opsctl.sandbox import world_file
 def open_http(server):
     made = []
 
-    def open_it(*, writing, base=None, **other):
-        made.append(Http(base or server.base, system="the API", writing=writing, sandbox=True, **other))
+    def open_it(*, writing, base=None, proxy=None, **other):
+        made.append(Http(base or server.base, access(writing=writing, proxy=proxy), system="the API", **other))
         return made[-1]
 
     yield open_it
@@ -67,13 +68,13 @@ def test_the_wall_lets_reading_pass(server, open_http):
 def test_the_sandbox_is_on_this_machine_and_elsewhere_is_behind_https():
     for base in ("https://api.safawinet.com", "http://203.0.113.1", "http://localhost.example.com"):
         with pytest.raises(WrongPlace):
-            Http(base, system="the API", writing=False, sandbox=True)
+            Http(base, access(writing=False), system="the API")
     with pytest.raises(WrongPlace, match="https"):
-        Http("http://api.safawinet.com", system="the API", writing=False, sandbox=False)
+        Http("http://api.safawinet.com", access(writing=False, sandbox=False), system="the API")
     for base in ("", "api.safawinet.com", "ftp://127.0.0.1", "https://"):
         with pytest.raises(ConfigurationError):
-            Http(base, system="the API", writing=False, sandbox=False)
-    Http("https://api.safawinet.com", system="the API", writing=False, sandbox=False).close()
+            Http(base, access(writing=False, sandbox=False), system="the API")
+    Http("https://api.safawinet.com", access(writing=False, sandbox=False), system="the API").close()
 
 
 def test_no_request_leaves_for_another_host(server, open_http):

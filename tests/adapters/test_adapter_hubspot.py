@@ -8,7 +8,6 @@ import pytest
 from portal import Portal, contact_id
 
 from opsctl.adapters.http.answers import convert
-from opsctl.adapters.hubspot.contacts import HubSpot
 from opsctl.adapters.hubspot.records import Batch, Contact, Outcome, outcome_of, require_seen, results_of
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, WrongPlace
 from opsctl.redaction import vault
@@ -189,10 +188,10 @@ def test_another_portal_than_the_environments_is_left_alone(portal):
 def test_a_token_may_be_proven_before_it_is_stored(portal):
     systems = portal.systems(writing=False)
     good = portal.systems(writing=False, token="hs_next_token")
-    assert HubSpot(systems, good.resolve(good.config.hubspot.token)).prove().portal == int(PORTAL)
+    assert systems.hubspot_as(good.resolve(good.config.hubspot.token)).prove().portal == int(PORTAL)
     bad = portal.systems(writing=False, token="hs_expired_token")
     with pytest.raises(CredentialsInvalid, match="expired"):
-        HubSpot(systems, bad.resolve(bad.config.hubspot.token)).prove()
+        systems.hubspot_as(bad.resolve(bad.config.hubspot.token)).prove()
 
 
 def test_a_token_without_the_scope_names_it(portal):

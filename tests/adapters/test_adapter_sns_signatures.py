@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from accesses import access
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import convert
@@ -63,13 +63,8 @@ class Amazon:
 
 
 def signatures(*, sandbox: bool = False, endpoint: str | None = None) -> Signatures:
-    systems = SimpleNamespace(
-        config=SimpleNamespace(sandbox=sandbox),
-        environment=SimpleNamespace(aws=SimpleNamespace(endpoint=endpoint)),
-        aws=SimpleNamespace(regions=lambda service: {REGION, "cn-north-1", "us-gov-west-1"}),
-        now=lambda: NOW,
-    )
-    return Signatures(systems)  # type: ignore[arg-type]
+    regions = {REGION, "cn-north-1", "us-gov-west-1"}
+    return Signatures(access(writing=False, sandbox=sandbox), endpoint, lambda service: regions, lambda: NOW)
 
 
 def test_the_string_that_is_signed_is_the_documented_one() -> None:

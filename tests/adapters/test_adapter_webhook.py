@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from opsctl.adapters.http.webhook import Webhook, signature_v1, signature_v2, signature_v3
+from opsctl.adapters.http.webhook import signature_v1, signature_v2, signature_v3
 from opsctl.errors import ConfigurationError, CredentialsInvalid, OutcomeUnknown, ReadOnly
 from opsctl.redaction import Secret
 from opsctl.sandbox import lifecycle
@@ -128,4 +128,4 @@ def test_a_reading_one_sends_nothing(systems, server):
 
 def test_a_webhook_that_is_not_configured_says_so(systems):
     with pytest.raises(ConfigurationError, match="webhook"):
-        Webhook(systems(writing=True, replace={'webhook = "world:hh_webhook/webhook"': ""}))
+        systems(writing=True, replace={'webhook = "world:hh_webhook/webhook"': ""}).webhook  # noqa: B018

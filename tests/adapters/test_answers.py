@@ -6,15 +6,18 @@ import json
 import zlib
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from accesses import access
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from opsctl.adapters.access import Access
+from opsctl.adapters.host.prompt import Person
 from opsctl.adapters.http import answers, logins
 from opsctl.adapters.http import client as http
 from opsctl.adapters.http.answers import Unreadable, convert, decoded, moment, number, seconds
@@ -26,8 +29,9 @@ from opsctl.adapters.http.notifiers import PagerDuty, Slack, Statuspage
 from opsctl.adapters.http.sentry import Sentry
 from opsctl.adapters.http.webhook import Webhook
 from opsctl.adapters.hubspot.contacts import HubSpot
-from opsctl.errors import ConfigurationError, OpsctlError, OutcomeUnknown, SystemFailed, Waiting
+from opsctl.errors import ConfigurationError, OpsctlError, OutcomeUnknown, SystemFailed
 from opsctl.redaction import CONTROL, Secret
+from opsctl.settings import ApiSettings, ChannelSettings, HubSpotSettings, LeaseSettings, Reference, SentrySettings
 
 BASE = "http://127.0.0.1:1"
 TOKEN = "pat-na1-7f3a9c51-e0d8-4b26-a5c1-f09e3d7b6482"
@@ -35,31 +39,22 @@ WEAK = "safawinet-before"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def nobody(question: str, otherwise: str) -> Secret:
-    raise Waiting(question, otherwise)
+class Nobody(Person):
+    """A person who isn't there."""
+
+    present = False
 
 
-def stub(token: str = TOKEN) -> Any:
-    """Systems that resolve every reference to one value, and whose every part is on this machine."""
-    channels = SimpleNamespace(slack="s", page="p", page_base=BASE, status_page="x", status_key="k", status_base=BASE)
-    needs = {
-        "sentry": SimpleNamespace(base=BASE, ca="system", organization="o", project="slug", token="t", suspicious=["attack"]),
-        "api": SimpleNamespace(base=BASE, ca="system", staging=None, token="t", login=None, revocations=None),
-        "lease": SimpleNamespace(url=f"{BASE}/lease", ca="system"),
-        "hubspot": SimpleNamespace(
-            base=BASE, contacts="/crm/v3/objects/contacts", portal=1, app_id=2, rate=None, token="t", minted="minted",
-            webhook=f"{BASE}/hook", app_secret="s", subscription_id=3,
-        ),
-    }  # fmt: skip
-    values = {"s": f"{BASE}/services/T0/B0/{token}"}
-    return SimpleNamespace(
-        writing=True,
-        config=SimpleNamespace(sandbox=True, channels=channels, ghcr=BASE, redis=None, proxy=None),
-        environment=SimpleNamespace(name="x", need=needs.__getitem__),
-        resolve=lambda reference: Secret(values.get(reference, token)),
-        person=SimpleNamespace(present=False, secret=nobody),
-        now=lambda: NOW,
-    )
+REFERENCE = Reference(env="TOKEN")
+HUBSPOT = HubSpotSettings(base=BASE, portal=1, app_id=2, token=REFERENCE, minted="minted", webhook=f"{BASE}/hook", app_secret=REFERENCE)
+CHANNELS = ChannelSettings(
+    slack=Reference(env="SLACK"), page=REFERENCE, page_base=BASE, status_page="x", status_key=REFERENCE, status_base=BASE
+)
+
+
+def resolving(token: str) -> Access:
+    """Access that resolves every reference to one value, Slack's to a URL that holds it."""
+    return access(writing=True, resolve=lambda which: Secret(token if which is REFERENCE else f"{BASE}/services/T0/B0/{token}"))
 
 
 class Free:
@@ -76,18 +71,18 @@ class Free:
 
 
 def hubspot(token: str) -> HubSpot:
-    made = HubSpot.__new__(HubSpot)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("opsctl.adapters.hubspot.contacts.limiter", lambda *_: Free())
-        made.__init__(stub(token))  # type: ignore[misc]
+    made = HubSpot(resolving(token), HUBSPOT, Free(), environment="x")  # type: ignore[arg-type]
     made._http.pause = lambda seconds: None
     return made
 
 
 def every(token: str = TOKEN) -> dict[str, Any]:
     """Every call of every adapter that speaks HTTP."""
-    it = stub(token)
-    secret = Secret(token)
+    it, secret = resolving(token), Secret(token)
+    sentry = Sentry(it, SentrySettings(base=BASE, organization="o", project="slug", token=REFERENCE, suspicious=["attack"]))
+    api = partial(Api, it, ApiSettings(base=BASE, token=REFERENCE), Nobody(), lambda keys: [None for _ in keys])
+    lease = Lease(it, LeaseSettings(url=f"{BASE}/lease", edge_auth=REFERENCE, function="f", authorizer="a"))
+    statuspage = Statuspage(it, CHANNELS)
     return {
         "hubspot account": lambda: hubspot(token).account(),
         "hubspot contact": lambda: hubspot(token).contact("7", ["minted"], ["minted"]),
@@ -95,23 +90,23 @@ def every(token: str = TOKEN) -> dict[str, Any]:
         "hubspot resolve": lambda: hubspot(token).resolve(["a@b.c"]),
         "hubspot update": lambda: hubspot(token).update({"7": {"a": "b"}}),
         "hubspot set": lambda: hubspot(token).set("7", {"a": "b"}),
-        "sentry rate": lambda: Sentry(it).rate(),
-        "sentry issues": lambda: Sentry(it).issues(),
-        "slack": lambda: Slack(it).post("x"),
-        "pagerduty": lambda: PagerDuty(it).trigger("x", "info", "key"),
-        "statuspage incidents": lambda: Statuspage(it).incidents(),
-        "statuspage post": lambda: Statuspage(it).post("x", "resolved", "y"),
-        "statuspage update": lambda: Statuspage(it).update("1", "resolved", "y"),
-        "ghcr": lambda: Ghcr(it).pull("o/n:t", "user", secret),
-        "api health": lambda: Api(it).health(),
-        "api login": lambda: Api(it).login(Secret("user@example.com"), secret),
-        "api who": lambda: Api(it).who(secret),
-        "api end": lambda: Api(it).end(secret),
-        "api force logout": lambda: Api(it).force_logout("7", "key"),
-        "api announce": lambda: Api(it).announce("x", "1 hour", "key"),
-        "lease take": lambda: Lease(it).take(secret, secret),
-        "lease authorized": lambda: Lease(it).authorized(secret),
-        "webhook": lambda: Webhook(it).send("7", "a", "true", at=NOW),
+        "sentry rate": lambda: sentry.rate(),
+        "sentry issues": lambda: sentry.issues(),
+        "slack": lambda: Slack(it, CHANNELS).post("x"),
+        "pagerduty": lambda: PagerDuty(it, CHANNELS, "x").trigger("x", "info", "key"),
+        "statuspage incidents": lambda: statuspage.incidents(),
+        "statuspage post": lambda: statuspage.post("x", "resolved", "y"),
+        "statuspage update": lambda: statuspage.update("1", "resolved", "y"),
+        "ghcr": lambda: Ghcr(it, BASE).pull("o/n:t", "user", secret),
+        "api health": lambda: api().health(),
+        "api login": lambda: api().login(Secret("user@example.com"), secret),
+        "api who": lambda: api().who(secret),
+        "api end": lambda: api().end(secret),
+        "api force logout": lambda: api().force_logout("7", "key"),
+        "api announce": lambda: api().announce("x", "1 hour", "key"),
+        "lease take": lambda: lease.take(secret, secret),
+        "lease authorized": lambda: lease.authorized(secret),
+        "webhook": lambda: Webhook(it, HUBSPOT, lambda: NOW).send("7", "a", "true", at=NOW),
     }
 
 
@@ -290,7 +285,7 @@ def test_a_credential_that_no_header_can_hold_is_refused_before_it_is_sent(answe
         raise httpx.LocalProtocolError("Illegal header value " + repr(token))
 
     answer(never)
-    error = run(lambda: Http(BASE, system="X", writing=True, sandbox=True).ask("POST", "/x", headers={"Authorization": f"Bearer {token}"}))
+    error = run(lambda: Http(BASE, access(writing=True), system="X").ask("POST", "/x", headers={"Authorization": f"Bearer {token}"}))
     assert type(error) is ConfigurationError
     assert token.strip() not in error.what
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,12 @@ from opsctl.redaction import Secret
 if TYPE_CHECKING:
     import httpx
 
-    from opsctl.systems import Systems
+    from opsctl.adapters.access import Access
+    from opsctl.adapters.host.prompt import Person
+    from opsctl.settings import ApiSettings
+
+
+Marks = Callable[[Sequence[str]], list[str | None]]
 
 
 class _Me(Struct, rename="camel"):
@@ -57,24 +62,19 @@ class Revoked:
 
 
 class Api(Adapter):
-    """The API at its configured base. Logging a configured test user in and out again counts as reading."""
+    """The API at its configured base. Logging a configured test user in and out again counts as reading.
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        self._systems = systems
-        self._config = systems.environment.api
+    `marks` returns the values of keys in the application's Redis; `person` is asked for a token where no login is configured.
+    """
+
+    def __init__(self, access: Access, settings: ApiSettings, person: Person, marks: Marks) -> None:
+        super().__init__(writing=access.writing)
+        self._access, self._config, self._person, self._marks = access, settings, person, marks
         self._token: Secret | None = None
         self._choosing = threading.Lock()
-        self._http = Http(
-            self._config.base,
-            system="the API",
-            writing=systems.writing,
-            sandbox=systems.config.sandbox,
-            proxy=systems.config.proxy,
-            ca=self._config.ca,
-            login=(hint := f"Renew its token in {self._config.token}, or set [api.login]."),
-        )
-        self._logins = Logins(Place(self._config.base, systems.config.sandbox, systems.config.proxy, self._config.ca, hint))
+        login = f"Renew its token in {settings.token}, or set [api.login]."
+        self._http = Http(settings.base, access, system="the API", ca=settings.ca, login=login)
+        self._logins = Logins(Place(settings.base, access.sandbox, access.proxy, settings.ca, login))
 
     def health(self) -> Health:
         """Ask /health; an API that is down or unwell is an answer here, not an error."""
@@ -84,7 +84,7 @@ class Api(Adapter):
         """Ask the configured staging's /health; raises ConfigurationError when there is none."""
         if self._config.staging is None:
             raise ConfigurationError("No staging is configured in [api].", "Add staging, its base address, to [api].")
-        return at(self._systems, f"{self._config.staging}/health")
+        return at(self._access, f"{self._config.staging}/health")
 
     def login(self, email: Secret, password: Secret) -> Tokens:
         """Log in; raises CredentialsInvalid for a wrong password."""
@@ -123,9 +123,9 @@ class Api(Adapter):
 
     def can_authorise(self) -> bool:
         """Whether an administrator's token is there that the API accepts, or a way to one."""
-        if self._config.login or self._systems.person.present:
+        if self._config.login or self._person.present:
             return True
-        return self.who(self._systems.resolve(self._config.token)) is not None
+        return self.who(self._access.resolve(self._config.token)) is not None
 
     def close(self) -> None:
         """End the connection, and what logins of its own are left."""
@@ -137,7 +137,7 @@ class Api(Adapter):
         pattern = self._config.revocations
         if pattern is None:
             return [None] * len(whos)
-        marks = self._systems.redis.values([pattern.replace("{who}", who) for who in whos])
+        marks = self._marks([pattern.replace("{who}", who) for who in whos])
         try:
             return [None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC) for mark in marks]
         except (ValueError, OverflowError, OSError):
@@ -161,7 +161,7 @@ class Api(Adapter):
     def _as_admin(self, path: str, body: dict[str, Any], key: str) -> httpx.Response:
         """Send as the administrator; a refused token is renewed once for all threads, by the configured login or else by asking."""
         with self._choosing:
-            token = self._token = self._token or self._systems.resolve(self._config.token)
+            token = self._token = self._token or self._access.resolve(self._config.token)
         try:
             return self._as(token, path, body, key)
         except CredentialsInvalid as refused:
@@ -173,8 +173,8 @@ class Api(Adapter):
     def _renewed(self, refused: CredentialsInvalid) -> Secret:
         login = self._config.login
         if login is None:
-            return self._systems.person.secret("A new administrator's token for the API", refused.next)
-        return self.login(self._systems.resolve(login.email), self._systems.resolve(login.password)).access
+            return self._person.secret("A new administrator's token for the API", refused.next)
+        return self.login(self._access.resolve(login.email), self._access.resolve(login.password)).access
 
     def _as(self, token: Secret, path: str, body: dict[str, Any], key: str) -> httpx.Response:
         return self._http.ask("POST", path, json=body, headers={**_bearer(token), "Idempotency-Key": key})

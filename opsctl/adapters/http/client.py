@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from opsctl.adapters.access import Access
+
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -65,23 +67,21 @@ class Http(Adapter):
     def __init__(
         self,
         base: str,
+        access: Access,
         *,
         system: str,
-        writing: bool,
-        sandbox: bool,
         login: str = "Look at its credential in the configuration.",
         reading_posts: Collection[str] = (),
         ca: str = certificates.SYSTEM,
-        proxy: str | None = None,
     ) -> None:
-        super().__init__(writing=writing)
+        super().__init__(writing=access.writing)
         self._base = base.rstrip("/")
         self._system = system
-        self._sandbox = sandbox
+        self._sandbox = access.sandbox
         self._login = login
         self._reading_posts = frozenset(reading_posts)
-        self._ca, self._proxy = ca, proxy
-        self._host = _checked_host(self._base, system, sandbox)
+        self._ca, self._proxy = ca, access.proxy
+        self._host = _checked_host(self._base, system, access.sandbox)
         self._origin = _origin(self._base)
         self.client = self._build()
 

@@ -14,7 +14,7 @@ from opsctl.errors import ConfigurationError
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
-    from opsctl.systems import Systems
+    from opsctl.adapters.access import Access
 
 ACCEPT = ", ".join(
     f"application/vnd.{kind}+json"
@@ -33,11 +33,9 @@ class _Granted(Struct):
 class Ghcr(Adapter):
     """The registry at its configured base; it is only ever read."""
 
-    def __init__(self, systems: Systems) -> None:
+    def __init__(self, access: Access, base: str) -> None:
         super().__init__(writing=False)
-        self._http = Http(
-            systems.config.ghcr, system="GHCR", writing=False, sandbox=systems.config.sandbox, proxy=systems.config.proxy, login=ISSUED
-        )
+        self._http = Http(base, access.read_only, system="GHCR", login=ISSUED)
 
     def pull(self, image: str, username: str, pat: Secret) -> str:
         """Return the digest that `image` (`ORG/NAME:TAG`) means, as these credentials see it.

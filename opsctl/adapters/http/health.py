@@ -11,7 +11,7 @@ from opsctl.adapters.http.client import Http
 from opsctl.errors import SystemFailed
 
 if TYPE_CHECKING:
-    from opsctl.systems import Systems
+    from opsctl.adapters.access import Access
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,10 @@ class Health:
     latency_ms: float
 
 
-def at(systems: Systems, url: str) -> Health:
+def at(access: Access, url: str) -> Health:
     """Ask a health check at its URL, without credentials; raises ConfigurationError or WrongPlace for a URL that can't be asked."""
     parts = urlsplit(url)
-    http = Http(
-        f"{parts.scheme}://{parts.netloc}",
-        system="the health check",
-        writing=False,
-        sandbox=systems.config.sandbox,
-        proxy=systems.config.proxy,
-    )
+    http = Http(f"{parts.scheme}://{parts.netloc}", access.read_only, system="the health check")
     try:
         return asked(http, parts.path or "/")
     finally:

@@ -16,8 +16,9 @@ from opsctl.redaction import sentence
 if TYPE_CHECKING:
     import httpx
 
+    from opsctl.adapters.access import Access
     from opsctl.redaction import Secret
-    from opsctl.systems import Systems
+    from opsctl.settings import LeaseSettings
 
 HEADER = "X-Edge-Auth"
 REQUEST = "apigw-requestid"
@@ -47,19 +48,11 @@ class LeaseAnswer(Struct, frozen=True):
 class Lease(Adapter):
     """The configured endpoint. A lease that is granted is an effect, so that only a writing adapter asks with a token."""
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        config = systems.environment.lease
-        parts = urlsplit(config.url)
+    def __init__(self, access: Access, settings: LeaseSettings) -> None:
+        super().__init__(writing=access.writing)
+        parts = urlsplit(settings.url)
         self._path = parts.path or "/"
-        self._http = Http(
-            f"{parts.scheme}://{parts.netloc}",
-            system="the lease endpoint",
-            writing=systems.writing,
-            sandbox=systems.config.sandbox,
-            proxy=systems.config.proxy,
-            ca=config.ca,
-        )
+        self._http = Http(f"{parts.scheme}://{parts.netloc}", access, system="the lease endpoint", ca=settings.ca)
 
     @writes
     def take(self, token: Secret, edge_auth: Secret) -> LeaseAnswer:

@@ -11,17 +11,21 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
 from opsctl import errors
+from opsctl.adapters.access import Access
 from opsctl.adapters.http.answers import Unreadable, decoded
 from opsctl.adapters.http.client import Http
-from opsctl.errors import OpsctlError, SystemFailed
+from opsctl.errors import ConfigurationError, OpsctlError, SystemFailed
 from opsctl.files import readable
 from opsctl.redaction import Secret
+
+if TYPE_CHECKING:
+    from opsctl.settings import Reference
 
 LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
 PATIENCE = 90.0
@@ -41,17 +45,12 @@ class Place(Struct, frozen=True):
 
     def http(self) -> Http:
         """A client that can log in and out, and read."""
-        posts = (LOGIN, REFRESH, LOGOUT)
-        return Http(
-            self.base,
-            system="the API",
-            writing=False,
-            sandbox=self.sandbox,
-            proxy=self.proxy,
-            ca=self.ca,
-            login=self.login,
-            reading_posts=posts,
-        )
+        access = Access(False, self.sandbox, _no_credential, self.proxy)
+        return Http(self.base, access, system="the API", ca=self.ca, login=self.login, reading_posts=(LOGIN, REFRESH, LOGOUT))
+
+
+def _no_credential(reference: Reference) -> Secret:
+    raise ConfigurationError(f"The process that logs in reads no credential: {reference} was not read.")
 
 
 class Asked(Struct, frozen=True):

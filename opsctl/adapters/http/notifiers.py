@@ -21,8 +21,8 @@ from opsctl.errors import ConfigurationError
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
-    from opsctl.settings import Reference
-    from opsctl.systems import Systems
+    from opsctl.adapters.access import Access
+    from opsctl.settings import ChannelSettings, Reference
 
 Severity = Literal["critical", "error", "warning", "info"]
 Status = Literal["investigating", "identified", "monitoring", "resolved"]
@@ -86,21 +86,13 @@ class StatusIncident:
 class Slack(Adapter):
     """An incoming webhook. It knows no idempotency: what is sent twice is read twice."""
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        url = systems.resolve(_configured(systems.config.channels.slack, "slack")).reveal()
+    def __init__(self, access: Access, channels: ChannelSettings) -> None:
+        super().__init__(writing=access.writing)
+        url = access.resolve(_configured(channels.slack, "slack")).reveal()
         parts = urlsplit(url)
         # The path is the secret; kept by itself, so that it is hidden wherever it appears without its host.
         self._path = Secret(parts.path)
-        base = f"{parts.scheme}://{parts.netloc}"
-        self._http = Http(
-            base,
-            system="Slack",
-            writing=systems.writing,
-            sandbox=systems.config.sandbox,
-            proxy=systems.config.proxy,
-            login="Renew the webhook's URL.",
-        )
+        self._http = Http(f"{parts.scheme}://{parts.netloc}", access, system="Slack", login="Renew the webhook's URL.")
 
     @writes
     def post(self, text: str) -> None:
@@ -109,16 +101,13 @@ class Slack(Adapter):
 
 
 class PagerDuty(Adapter):
-    """A service's events. The deduplication key makes each of them idempotent."""
+    """A service's events, sent from the `environment`. The deduplication key makes each of them idempotent."""
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        channels = systems.config.channels
-        self._key = systems.resolve(_configured(channels.page, "page"))
-        self._source = f"opsctl {systems.environment.name}"
-        self._http = Http(
-            channels.page_base, system="PagerDuty", writing=systems.writing, sandbox=systems.config.sandbox, proxy=systems.config.proxy
-        )
+    def __init__(self, access: Access, channels: ChannelSettings, environment: str) -> None:
+        super().__init__(writing=access.writing)
+        self._key = access.resolve(_configured(channels.page, "page"))
+        self._source = f"opsctl {environment}"
+        self._http = Http(channels.page_base, access, system="PagerDuty")
 
     @writes
     def trigger(self, summary: str, severity: Severity, dedup_key: str) -> str:
@@ -145,16 +134,13 @@ class PagerDuty(Adapter):
 class Statuspage(Adapter):
     """The public status page, which tells its subscribers. It knows no idempotency: list before posting again."""
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        channels = systems.config.channels
+    def __init__(self, access: Access, channels: ChannelSettings) -> None:
+        super().__init__(writing=access.writing)
         if channels.status_page is None:
             raise _missing("status-page")
-        self._key = systems.resolve(_configured(channels.status_key, "status-key"))
+        self._key = access.resolve(_configured(channels.status_key, "status-key"))
         self._incidents = f"/v1/pages/{quote(channels.status_page, safe='')}/incidents"
-        self._http = Http(
-            channels.status_base, system="Statuspage", writing=systems.writing, sandbox=systems.config.sandbox, proxy=systems.config.proxy
-        )
+        self._http = Http(channels.status_base, access, system="Statuspage")
 
     def incidents(self) -> list[StatusIncident]:
         """The incidents and maintenances of the page, newest first; one that can't be read has a `problem`, and bars no other."""

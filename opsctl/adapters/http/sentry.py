@@ -22,7 +22,8 @@ from opsctl.redaction import foreign
 if TYPE_CHECKING:
     import httpx
 
-    from opsctl.systems import Systems
+    from opsctl.adapters.access import Access
+    from opsctl.settings import SentrySettings
 
 PERIOD = "1h"
 """What is looked at: the shortest that stats_v2 counts."""
@@ -102,22 +103,14 @@ class Issue(Struct, frozen=True):
 class Sentry(Adapter):
     """The Sentry project that [sentry] names. Safe between threads."""
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        self._config = systems.environment.sentry
-        self._token = systems.resolve(self._config.token)
-        self._suspicious = re.compile("|".join(f"(?:{each})" for each in self._config.suspicious) or "(?!)", re.IGNORECASE)
-        login = f"Look at the token in {self._config.token}: it needs org:read, project:read and event:read."
-        self._http = Http(
-            self._config.base,
-            system="Sentry",
-            writing=systems.writing,
-            sandbox=systems.config.sandbox,
-            proxy=systems.config.proxy,
-            ca=self._config.ca,
-            login=login,
-        )
-        self._organization = f"/api/0/organizations/{quote(self._config.organization, safe='')}"
+    def __init__(self, access: Access, settings: SentrySettings) -> None:
+        super().__init__(writing=access.writing)
+        self._config = settings
+        self._token = access.resolve(settings.token)
+        self._suspicious = re.compile("|".join(f"(?:{each})" for each in settings.suspicious) or "(?!)", re.IGNORECASE)
+        login = f"Look at the token in {settings.token}: it needs org:read, project:read and event:read."
+        self._http = Http(settings.base, access, system="Sentry", ca=settings.ca, login=login)
+        self._organization = f"/api/0/organizations/{quote(settings.organization, safe='')}"
 
     def rate(self) -> ErrorRate:
         """Count the last hour's errors and requests; Sentry counts by whole hours, so that it may be up to two."""

@@ -21,10 +21,11 @@ from opsctl.adapters.http.client import Http
 from opsctl.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from opsctl.adapters.access import Access
     from opsctl.redaction import Secret
-    from opsctl.systems import Systems
+    from opsctl.settings import HubSpotSettings
 
 LARGEST_EVENT_ID = 2**53
 """Beyond it JSON's numbers lose digits in JavaScript."""
@@ -83,21 +84,18 @@ class WebhookHttp(Http):
 class Webhook(Adapter):
     """The webhook that [hubspot] names. Raises ConfigurationError where it names none, or no app-secret."""
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        config = systems.environment.hubspot
-        if config.webhook is None or config.app_secret is None:
+    def __init__(self, access: Access, settings: HubSpotSettings, now: Callable[[], datetime]) -> None:
+        super().__init__(writing=access.writing)
+        if settings.webhook is None or settings.app_secret is None:
             raise ConfigurationError("[hubspot] names no webhook or no app-secret.", "Add both to [hubspot], or mint by property.")
-        self._config, self._url, self._now = config, config.webhook, systems.now
-        self._secret = systems.resolve(config.app_secret)
-        parts = urlsplit(config.webhook)
+        self._config, self._url, self._now = settings, settings.webhook, now
+        self._secret = access.resolve(settings.app_secret)
+        parts = urlsplit(settings.webhook)
         self._path = parts.path + (f"?{parts.query}" if parts.query else "")
         self._http = WebhookHttp(
             f"{parts.scheme}://{parts.netloc}",
+            access,
             system="the webhook",
-            writing=systems.writing,
-            sandbox=systems.config.sandbox,
-            proxy=systems.config.proxy,
             login="Its signature was refused: look at app-secret and webhook in [hubspot], and at this machine's clock.",
         )
 

@@ -6,14 +6,13 @@ Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information". Search is n
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http.answers import decoded
 from opsctl.adapters.hubspot.http import HubSpotHttp
-from opsctl.adapters.hubspot.limiter import limiter
 from opsctl.adapters.hubspot.records import (
     EMAIL,
     OTHER_EMAILS,
@@ -37,8 +36,9 @@ from opsctl.redaction import Secret, vault
 if TYPE_CHECKING:
     import httpx
 
+    from opsctl.adapters.access import Access
+    from opsctl.adapters.hubspot.limiter import Limiter
     from opsctl.settings import HubSpotSettings
-    from opsctl.systems import Systems
 
 BATCH = 100
 ACCOUNT = "/account-info/v3/details"
@@ -52,20 +52,14 @@ class HubSpot(Adapter):
     `token` stands for the configured one, to prove a new one before it is stored.
     """
 
-    def __init__(self, systems: Systems, token: Secret | None = None) -> None:
-        super().__init__(writing=systems.writing)
-        config = systems.environment.hubspot
-        self._config = config
-        self._name = systems.environment.name
-        self._read, self._update = f"{config.contacts}/batch/read", f"{config.contacts}/batch/update"
+    def __init__(
+        self, access: Access, settings: HubSpotSettings, limiter: Limiter, *, environment: str, token: Secret | None = None
+    ) -> None:
+        super().__init__(writing=access.writing)
+        self._config, self._name = settings, environment
+        self._read, self._update = f"{settings.contacts}/batch/read", f"{settings.contacts}/batch/update"
         self._http = HubSpotHttp(
-            config.base,
-            token=token or systems.resolve(config.token),
-            limiter=limiter(f"hubspot:{config.portal}:{config.app_id}@{config.base}/{config.rate}", config.rate, _shared(systems, config)),
-            writing=systems.writing,
-            sandbox=systems.config.sandbox,
-            proxy=systems.config.proxy,
-            reading_posts=(self._read,),
+            settings.base, access, token=token or access.resolve(settings.token), limiter=limiter, reading_posts=(self._read,)
         )
         self._proving = threading.Lock()
         self._account: Account | None = None
@@ -203,15 +197,6 @@ class HubSpot(Adapter):
                 found[email] = ids[folded]
                 taken.add(ids[folded])
         return Resolved(found, [email for folded, email in asked.items() if folded not in ids], double)
-
-
-def _shared(systems: Systems, config: HubSpotSettings) -> Callable[[], Any]:
-    def find() -> Any:
-        from opsctl.adapters.hubspot.limiter_redis import slots
-
-        return slots(systems, f"hubspot:{config.portal}:{config.app_id}")
-
-    return find if systems.config.redis else lambda: None
 
 
 def _hundreds(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.http.answers import number
@@ -16,14 +16,16 @@ from opsctl.redaction import Secret
 if TYPE_CHECKING:
     import httpx
 
+    from opsctl.adapters.access import Access
+
 TRIES = 4
 
 
 class HubSpotHttp(Http):
     """One portal's API. `limiter` gives each request its slot; it learns the limits that HubSpot's answers name."""
 
-    def __init__(self, base: str, *, token: Secret, limiter: Limiter, writing: bool, sandbox: bool, **others: Any) -> None:
-        super().__init__(base, system="HubSpot", writing=writing, sandbox=sandbox, **others)
+    def __init__(self, base: str, access: Access, *, token: Secret, limiter: Limiter, reading_posts: Collection[str]) -> None:
+        super().__init__(base, access, system="HubSpot", reading_posts=reading_posts)
         self._token = token
         self.limiter = limiter
         self.pause: Callable[[float], None] = time.sleep

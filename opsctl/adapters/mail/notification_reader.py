@@ -54,6 +54,11 @@ class Batch(Struct):
         return len(self.rows) >= ROWS or self.room <= 0 or self.held >= HELD or len(self.bad) >= ROWS
 
 
+def _signatures(systems: Systems) -> Signatures:
+    aws = systems.environment.aws
+    return Signatures(systems.access, aws.endpoint, lambda service: systems.aws.regions(service), systems.now)
+
+
 class Notifications(Adapter):
     """Reads notifications by the rules of [bounces]: of which accounts, through which topics."""
 
@@ -64,7 +69,7 @@ class Notifications(Adapter):
         beside = None if systems.found_by is systems else systems.found_by.notifications
         self._spool: Spool = beside._spool if beside else Spool()
         self._asides: dict[str, Asides] = beside._asides if beside else {}
-        self._signatures: Signatures = beside._signatures if beside else Signatures(systems)
+        self._signatures: Signatures = beside._signatures if beside else _signatures(systems)
 
     def pin(self, source: str) -> Pinned:
         """Find out which content a file or standard input (`-`) has, so that no other is counted in its place."""

@@ -19,9 +19,10 @@ from opsctl.adapters.http.client import Http
 from opsctl.errors import Refused, install_extra
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
-    from opsctl.systems import Systems
+    from opsctl.adapters.access import Access
 
 CERTIFICATE = re.compile(
     r"https://(?P<host>sns\.(?P<region>[a-z0-9-]+)\.(?P<suffix>amazonaws\.com(?:\.cn)?))(?P<path>/[\w.-]+\.pem)", re.ASCII
@@ -57,10 +58,15 @@ class Envelope(Struct, frozen=True, rename="pascal"):
 
 
 class Signatures:
-    """Verifies what SNS delivered; each certificate is fetched once a process. Safe between threads."""
+    """Verifies what SNS delivered; each certificate is fetched once a process. Safe between threads.
 
-    def __init__(self, systems: Systems) -> None:
-        self._systems = systems
+    `endpoint` is AWS's address in the sandbox; `regions` returns the regions that a service of AWS has.
+    """
+
+    def __init__(
+        self, access: Access, endpoint: str | None, regions: Callable[[str], Collection[str]], now: Callable[[], datetime]
+    ) -> None:
+        self._access, self._endpoint, self._regions, self._now = access, endpoint, regions, now
         self._keys: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -105,16 +111,15 @@ class Signatures:
 
     def _where(self, found: Envelope) -> tuple[str, str, frozenset[str]]:
         """The host, the path there and the names of SNS; in a sandbox its AWS endpoint, which is on this machine, stands for the host."""
-        config = self._systems.environment.aws
-        if self._systems.config.sandbox and config.endpoint:
-            path = found.certificate.removeprefix(config.endpoint.rstrip("/"))
+        if self._access.sandbox and self._endpoint:
+            path = found.certificate.removeprefix(self._endpoint.rstrip("/"))
             if path != found.certificate and LOCAL.fullmatch(path):
-                return config.endpoint, path, frozenset({"sns.amazonaws.com"})
+                return self._endpoint, path, frozenset({"sns.amazonaws.com"})
         match = CERTIFICATE.fullmatch(found.certificate)
-        if self._systems.config.sandbox or match is None:
+        if self._access.sandbox or match is None:
             raise Unsigned("it is signed with a certificate that isn't Amazon's")
         region, suffix = match["region"], match["suffix"]
-        if found.topic_arn.split(":")[3:4] != [region] or region not in self._systems.aws.regions("sns"):
+        if found.topic_arn.split(":")[3:4] != [region] or region not in self._regions("sns"):
             raise Unsigned("it is signed with a certificate of another region than its topic's")
         # The names that AWS's own SDK for Java accepts, and those of a region's own certificate.
         regional = {f"sns.{region}.{suffix}", f"sns-signing.{region}.{suffix}", f"sns-{region}.{suffix}"}
@@ -123,7 +128,7 @@ class Signatures:
 
     def _fetched(self, host: str, path: str, names: frozenset[str]) -> Any:
         """The key of a certificate, or Unsigned where there is no such certificate of SNS's."""
-        http = Http(host, system="Amazon SNS", writing=False, sandbox=self._systems.config.sandbox)
+        http = Http(host, self._access.read_only, system="Amazon SNS")
         try:
             answer = http.ask("GET", path, accept=(400, 403, 404, 410))
         finally:
@@ -131,7 +136,7 @@ class Signatures:
         if not answer.is_success:
             return Unsigned("it is signed with a certificate that Amazon doesn't have")
         try:
-            return public_key(answer.content, names, self._systems.now())
+            return public_key(answer.content, names, self._now())
         except Unsigned as no:
             return no
 
