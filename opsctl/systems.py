@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.http.webhook import Webhook
     from opsctl.adapters.hubspot.contacts import HubSpot
     from opsctl.adapters.mail.notification_reader import Notifications
+    from opsctl.adapters.mail.sns_signatures import Signatures
     from opsctl.adapters.redis.client import Redis
     from opsctl.adapters.sql.activity import Backends
     from opsctl.adapters.sql.bounce_store import Bounced
@@ -255,7 +256,18 @@ class Systems:
         """SES's notifications, as files and queues hold them."""
         from opsctl.adapters.mail.notification_reader import Notifications
 
-        return Notifications(self)
+        settings, account = self.environment.bounces, self.environment.aws.account
+        reader = None if self.found_by is self else self.found_by.notifications
+        return Notifications(self.access, settings, account, self.sns_signatures, self.now, reader)
+
+    @made_once
+    def sns_signatures(self) -> Signatures:
+        """The signatures of Amazon SNS, for the reading and the writing set alike."""
+        from opsctl.adapters.mail.sns_signatures import Signatures
+
+        if self.found_by is not self:
+            return self.found_by.sns_signatures
+        return Signatures(self.access, self.environment.aws.endpoint, lambda service: self.aws.regions(service), self.now)
 
     @made_once
     def bounced(self) -> Bounced:

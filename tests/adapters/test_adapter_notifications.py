@@ -12,17 +12,19 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from accesses import access
 
 from opsctl.adapters.mail import notification_reader as notifications
 from opsctl.adapters.mail import spool
 from opsctl.adapters.mail.dead_letter import Asides
 from opsctl.adapters.mail.notification_reader import Notifications
+from opsctl.adapters.mail.sns_signatures import Signatures
 from opsctl.errors import ConfigurationError, Moved, ReadOnly, Waiting
 from opsctl.sandbox.aws import notifications as made
+from opsctl.settings import BounceSettings
 
 AT = 1_780_000_000.0
 LINE = json.dumps(made.bounce("Permanent", "General", ["jane@example.com"], AT))
@@ -50,13 +52,11 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def process() -> tuple[Notifications, Notifications]:
     """What one process holds: the reading and the writing set."""
-    settings = SimpleNamespace(accounts=[], topics=[])
-    environment = SimpleNamespace(need=lambda name: settings, aws=SimpleNamespace(account=made.ACCOUNT))
-    read = SimpleNamespace(writing=False, environment=environment, now=lambda: datetime.now(UTC))
-    read.found_by = read
-    read.notifications = Notifications(read)  # type: ignore[arg-type]
-    write = SimpleNamespace(**{**vars(read), "writing": True})
-    return read.notifications, Notifications(write)  # type: ignore[arg-type]
+    settings = BounceSettings()
+    signatures = Signatures(access(writing=False), None, lambda service: set(), lambda: datetime.now(UTC))
+    rest = (settings, made.ACCOUNT, signatures, lambda: datetime.now(UTC))
+    read = Notifications(access(writing=False), *rest)
+    return read, Notifications(access(writing=True), *rest, read)
 
 
 def rows(read: Notifications, *pinned: Any) -> int:

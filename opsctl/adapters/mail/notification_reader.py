@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ from opsctl.adapters.mail.spool import STDIN, Pinned, Spool
 from opsctl.adapters.mail.unpacking import unpacked
 
 if TYPE_CHECKING:
-    from opsctl.systems import Systems
+    from opsctl.adapters.access import Access
+    from opsctl.settings import BounceSettings
 
 ROWS = 2_000
 ROOM = 500_000
@@ -54,22 +55,27 @@ class Batch(Struct):
         return len(self.rows) >= ROWS or self.room <= 0 or self.held >= HELD or len(self.bad) >= ROWS
 
 
-def _signatures(systems: Systems) -> Signatures:
-    aws = systems.environment.aws
-    return Signatures(systems.access, aws.endpoint, lambda service: systems.aws.regions(service), systems.now)
-
-
 class Notifications(Adapter):
-    """Reads notifications by the rules of [bounces]: of which accounts, through which topics."""
+    """Reads notifications by the rules of [bounces]: of which accounts, through which topics.
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        self._systems = systems
+    `reader` is the reading set's one, where this one writes.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        settings: BounceSettings,
+        account: str,
+        signatures: Signatures,
+        now: Callable[[], datetime],
+        reader: Notifications | None = None,
+    ) -> None:
+        super().__init__(writing=access.writing)
+        self._accounts, self._topics = frozenset([account, *settings.accounts]), frozenset(settings.topics)
+        self._signatures, self._now = signatures, now
         # What is kept on this machine is the same for the reading and the writing set.
-        beside = None if systems.found_by is systems else systems.found_by.notifications
-        self._spool: Spool = beside._spool if beside else Spool()
-        self._asides: dict[str, Asides] = beside._asides if beside else {}
-        self._signatures: Signatures = beside._signatures if beside else _signatures(systems)
+        self._spool: Spool = reader._spool if reader else Spool()
+        self._asides: dict[str, Asides] = reader._asides if reader else {}
 
     def pin(self, source: str) -> Pinned:
         """Find out which content a file or standard input (`-`) has, so that no other is counted in its place."""
@@ -121,9 +127,7 @@ class Notifications(Adapter):
         return self._asides.setdefault(path, Asides(Path(path)))
 
     def _rules(self) -> Rules:
-        settings = self._systems.environment.bounces
-        accounts = frozenset([self._systems.environment.aws.account, *settings.accounts])
-        return Rules(accounts, frozenset(settings.topics), self._systems.now() + AHEAD, self._signatures.verify)
+        return Rules(self._accounts, self._topics, self._now() + AHEAD, self._signatures.verify)
 
     def _add(self, batch: Batch, raw: bytes, rules: Rules) -> None:
         batch.read += 1
