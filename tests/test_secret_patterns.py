@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from opsctl import contacts, secret_patterns
+from opsctl import secret_patterns
+from opsctl.cli import contacts
 from opsctl.engine.ledger import personal
 from opsctl.redaction import HIDDEN, foreign, sentence
 from opsctl.secret_patterns import masked

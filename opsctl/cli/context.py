@@ -27,15 +27,17 @@ LOCAL = "local"
 """The environment that is this machine alone: built in, without AWS and without a file."""
 
 
-class Invocation:
+class AppContext:
     """One command line's world. Use it as a context manager, so that connections end."""
 
-    def __init__(self, *, name: str | None, output: str = "table", verbose: bool = False, folder: str | None = None) -> None:
+    def __init__(self, *, name: str | None = None, output: str = "table", verbose: bool = False, folder: str | None = None) -> None:
         self.name, self.output, self.verbose, self.folder = name, output, verbose, folder
+        self.given: dict[str, Any] = {}
+        """Global options that the line itself gives, by field."""
         self.looks = False
         """Whether this invocation only looks, so that it can go on where the ledger can't be written, or not even read."""
 
-    def __enter__(self) -> Invocation:
+    def __enter__(self) -> AppContext:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -49,8 +51,14 @@ class Invocation:
         from opsctl import config
 
         if not self.name:
-            raise ConfigurationError("No environment was named.", "Choose one: --env NAME, or OPSCTL_ENV=NAME.")
+            known = ", ".join(config.names(self.folder)) or "none"
+            raise ConfigurationError("No environment was named.", f"Environments: {known}. Choose one with --env or OPSCTL_ENV.")
         return config.local() if self.name == LOCAL else config.load(self.name, self.folder)
+
+    @property
+    def env_given(self) -> bool:
+        """Whether the line itself names the environment."""
+        return "name" in self.given
 
     @property
     def place(self) -> str:

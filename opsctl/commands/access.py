@@ -13,8 +13,9 @@ import click
 import msgspec
 
 from opsctl.changes.access import DeletePassword, SetDenial, SetKeys
-from opsctl.cli.app import changes, group, views
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating, read_only
+from opsctl.cli.types import DURATION
 from opsctl.contract import Change
 from opsctl.errors import NotFound, SystemFailed
 from opsctl.render.shapes import Page
@@ -63,7 +64,7 @@ class SourceType(click.ParamType["Source"]):
 @click.option(
     "--since", type=DURATION, default="30d", show_default=True, help="With USER: how far back to look for secrets that were read."
 )
-@views
+@read_only
 def review(systems: Systems, user: str | None, older_than: Duration | None, since: timedelta) -> Rows | Page:
     """Review IAM users' credentials, the worst first; of one USER also its rights, its roles, and what it could read."""
     limit = systems.config.access.key_age if older_than is None else older_than
@@ -228,7 +229,7 @@ def _procedure(name: str, secret: SecretSettings) -> str:
 @click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back, at most 90d.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Only before this moment (UTC).")
 @click.option("--unusual", is_flag=True, help="Only what is worth a look.")
-@views
+@read_only
 def events(
     systems: Systems, user: str | None, source: Source | None, since: timedelta, until: datetime | None, unusual: bool
 ) -> Iterator[dict[str, Any]]:
@@ -282,7 +283,7 @@ def _regions(systems: Systems) -> list[str]:
 @access.command()
 @click.argument("user")
 @click.option("--compromised", is_flag=True, help="Others have the credentials: the password goes too, and nothing can be given back.")
-@changes
+@mutating
 def revoke(systems: Systems, user: str, compromised: bool) -> Iterator[Change]:
     """Take an IAM user's access away: everything denied first, then every key inactive."""
     name = systems.iam.person(user).name

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason
-from opsctl.cli.app import changes, group, views
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating, read_only
 from opsctl.concurrency import at_once
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, SystemFailed
@@ -41,7 +42,7 @@ alarms = group("alarms")
 @alarms.command("list")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Every alarm of the region, not only those that are configured.")
-@views
+@read_only
 def list_(systems: Systems, names: tuple[str, ...], everything: bool) -> list[dict[str, Any]]:
     """List CloudWatch's alarms: state, since when, why, and who has acknowledged it."""
     if names and everything:
@@ -77,7 +78,7 @@ def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
 @alarms.command()
 @click.argument("name")
 @click.option("--annotate", metavar="TEXT", help="Write this to the alarm as its reason too, as long as it is in ALARM.")
-@changes
+@mutating
 def ack(systems: Systems, name: str, annotate: str | None) -> Iterator[Change]:
     """Say that you look after an alarm, since its last transition; its state stays as it is."""
     if annotate is not None and not annotate.strip():
@@ -91,7 +92,7 @@ def ack(systems: Systems, name: str, annotate: str | None) -> Iterator[Change]:
 
 
 @alarms.command()
-@views
+@read_only
 def check(systems: Systems) -> Alerts:
     """Compute the critical alerts from their real sources: exit 3 if one fires, 1 if one couldn't be asked."""
     asked = dict(_alerts(systems))

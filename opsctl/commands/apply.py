@@ -7,33 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.cli.app import acts, single
-from opsctl.cli.changing import carry_out, changing, conclude, split
+from opsctl.cli.app import root_command
+from opsctl.cli.command import local
+from opsctl.cli.options import apply_options, preview_or_apply, run_and_report, split_options
 
 if TYPE_CHECKING:
-    from opsctl.cli.context import Invocation
+    from opsctl.cli.context import AppContext
     from opsctl.engine.options import Options
     from opsctl.engine.outcome import Outcome
     from opsctl.engine.plan import Plan
 
 
-@single("apply")
+@root_command("apply")
 @click.argument("plan", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@changing
-@acts
-def apply(invocation: Invocation, plan: Path, **shared: Any) -> None:
+@apply_options
+@local
+def apply(app: AppContext, plan: Path, **shared: Any) -> None:
     """Apply a plan that was kept with `-n --save`; it must still be fresh, and each change as reviewed."""
     from opsctl.changes import decode
     from opsctl.engine import plan as plans
 
-    options, _ = split(shared)
+    options, _ = split_options(shared)
     saved = plans.load(plan, decode)
-    invocation.at(saved.environment)
-    conclude(invocation, saved.command, options, lambda: _applied(invocation, saved, options))
+    app.at(saved.environment)
+    run_and_report(app, saved.command, options, lambda: _applied(app, saved, options))
 
 
-def _applied(invocation: Invocation, saved: Plan, options: Options) -> Outcome:
+def _applied(app: AppContext, saved: Plan, options: Options) -> Outcome:
     from opsctl.engine import plan as plans
 
-    plans.fresh(saved, invocation.read)
-    return carry_out(invocation, invocation.engine.plan_again(saved, options), options)
+    plans.fresh(saved, app.read)
+    return preview_or_apply(app, app.engine.plan_again(saved, options), options)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opsctl.adapters.http.jwt import claims, sign
-from opsctl.cli.app import gives_verdict, group, views
+from opsctl.cli.app import group
+from opsctl.cli.command import gives_verdict, read_only
 from opsctl.errors import OpsctlError, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
@@ -20,7 +21,7 @@ auth = group("auth")
 
 @auth.command()
 @gives_verdict(probes="it signs a test user in, and out again")
-@views
+@read_only
 def verify(systems: Systems) -> Verdict:
     """Log the configured test user in, refresh, show that a token of the former key is refused, and log out again."""
     settings = systems.environment.api

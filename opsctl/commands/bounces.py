@@ -15,8 +15,9 @@ import click
 
 from opsctl.changes.bounces import STDIN, CountNotifications, CountQueue, MarkAddress
 from opsctl.changes.enforcement import SetUsersActive
-from opsctl.cli.app import changes, group, views
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating, read_only
+from opsctl.cli.types import DURATION
 from opsctl.concurrency import answered, at_once
 from opsctl.config import state_folder
 from opsctl.contract import Change
@@ -46,7 +47,7 @@ bounces = group("bounces")
 
 @bounces.command()
 @click.option("--since", type=DURATION, default="14d", show_default=True, help="How far back; SES itself keeps two weeks.")
-@views
+@read_only
 def stats(systems: Systems, since: timedelta) -> Page:
     """Show what SES sent and got back, the account's reputation, and the database's own counts."""
     from opsctl.adapters.sql import bounce_queries as bounce_counts
@@ -148,7 +149,7 @@ def _share(some: int, of_all: int) -> float | None:
 @bounces.command("list")
 @click.option("--since", type=DURATION, help="Only what came onto SES's list, or last came back, within this span.")
 @click.option("--reason", type=click.Choice(["bounce", "complaint"]), help="Only addresses that are there for this.")
-@views
+@read_only
 def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows:
     """List the addresses that SES no longer sends to, beside the database's marks; says what one has and the other lacks."""
     from opsctl.adapters.sql import bounce_queries as bounce_counts
@@ -191,7 +192,7 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 @click.option("--threshold", type=click.IntRange(1), metavar="N", help="From how many bounces on; without it, as configured (5).")
 @click.option("--window", type=DURATION, help="Count those of this span; without it, as configured (30d).")
 @click.option("--accept-outage", is_flag=True, help="Go on though one domain or one hour makes up most of the bounces.")
-@changes
+@mutating
 def enforce(systems: Systems, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
     """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
     from opsctl.adapters.sql import bounce_queries as bounce_counts
@@ -236,7 +237,7 @@ def _longer_than_zero(span: timedelta | None, option: str) -> None:
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="[FILE|-]")
 @click.option("--queue", is_flag=True, help="Take them from the SQS queue in the configuration, and delete what was counted.")
 @click.option("--aside", type=click.Path(dir_okay=False, path_type=Path), help="Keep in this file what can't be read.")
-@changes
+@mutating
 def process(systems: Systems, file: str | None, queue: bool, aside: Path | None) -> Iterator[Change]:
     """Count SES's bounces and complaints from a file, standard input (-) or the queue, each once."""
     if queue == (file is not None):
@@ -260,7 +261,7 @@ def process(systems: Systems, file: str | None, queue: bool, aside: Path | None)
 @click.option("--hard", is_flag=True, help="The address doesn't exist: mark it as bounced.")
 @click.option("--soft", is_flag=True, help="Mail came back for the time being: add one to the count.")
 @click.option("--notification", required=True, metavar="ID", help="SES's feedbackId, so that it is counted once.")
-@changes
+@mutating
 def mark(systems: Systems, email: str, hard: bool, soft: bool, notification: str) -> Iterator[Change]:
     """Count one bounce of one address by hand, under its notification's id."""
     if hard == soft:

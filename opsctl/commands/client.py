@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from opsctl.changes.client import SetEdgeAuth, fingerprint
-from opsctl.cli.app import changes, gives_verdict, group, here, views
-from opsctl.cli.changing import GIVEN
+from opsctl.cli.app import group
+from opsctl.cli.command import gives_verdict, mutating, offline, read_only
+from opsctl.cli.types import GIVEN
 from opsctl.contract import Change
 from opsctl.errors import NotFound, Refused
 from opsctl.render.shapes import Check, Verdict
@@ -31,8 +32,8 @@ def one_mode(user: bool, system: bool) -> Mode | None:
 
 
 @client.command()
-@here
-@views
+@offline
+@read_only
 def show(systems: Systems) -> list[dict[str, Any]]:
     """Show where hh looks for its configuration, which file is in force, and what is in each; never a value."""
     return [_row(systems, place) for place in systems.client.places()]
@@ -58,8 +59,8 @@ def _row(systems: Systems, place: Place) -> dict[str, Any]:
 @click.option("--user", is_flag=True, help="The user's own file; by default the one in force.")
 @click.option("--system", is_flag=True, help="The system's file, /etc/hh/config.json; needs root.")
 @click.option("--value-from", required=True, type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the value is.")
-@here
-@changes
+@offline
+@mutating
 def set_edge_auth(systems: Systems, user: bool, system: bool, value_from: str) -> Iterator[Change]:
     """Give hh a new EDGE_SHARED_SECRET: one field of its configuration is replaced, all else in the file stays."""
     mode = one_mode(user, system)
@@ -80,9 +81,9 @@ def set_edge_auth(systems: Systems, user: bool, system: bool, value_from: str) -
 @click.option(
     "--without-helper", is_flag=True, help="Don't run the credential helper: asked, it may take out a lease, as a docker pull does."
 )
-@here
+@offline
 @gives_verdict(probes="it asks the credential helper, which may take out a lease")
-@views
+@read_only
 def doctor(systems: Systems, user: bool, system: bool, registry: str | None, without_helper: bool) -> Verdict:
     """Find out why docker or hh doesn't work here; each failing check says the next line to type."""
     mode = one_mode(user, system)

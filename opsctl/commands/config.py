@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.cli.app import acts, group, here
+from opsctl.cli.app import group
+from opsctl.cli.command import local, offline
 from opsctl.errors import ConfigurationError, OpsctlError
 
 if TYPE_CHECKING:
-    from opsctl.cli.context import Invocation
+    from opsctl.cli.context import AppContext
 
 config = group("config")
 
 
 @config.command()
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
-@here
-@acts
-def trust(invocation: Invocation, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
+@offline
+@local
+def trust(app: AppContext, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
     """Trust ./config and ./playbooks, or the folders named, as they are now; a folder that changes has to be trusted again."""
     from opsctl.config import HERE, trusted
     from opsctl.playbook import loader
@@ -40,16 +41,16 @@ def trust(invocation: Invocation, folders: tuple[Path, ...]) -> list[dict[str, A
 
 
 @config.command()
-@here
-@acts
-def which(invocation: Invocation) -> list[dict[str, Any]]:
+@offline
+@local
+def which(app: AppContext) -> list[dict[str, Any]]:
     """List the environments that there are, and the file that each would be read from."""
     from opsctl.config import find, names
 
     rows: list[dict[str, Any]] = []
-    for name in names(invocation.folder):
+    for name in names(app.folder):
         try:
-            path, _, trusted = find(name, invocation.folder)
+            path, _, trusted = find(name, app.folder)
             state = "ok" if trusted else "a sandbox of the current folder, which nobody has trusted"
         except OpsctlError as error:
             path, state = Path(), error.what

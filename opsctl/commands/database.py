@@ -13,8 +13,9 @@ import click
 from opsctl.adapters.sql.redaction import brief
 from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
 from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance
-from opsctl.cli.app import changes, group, views
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating, read_only
+from opsctl.cli.types import DURATION
 from opsctl.concurrency import answered, at_once
 from opsctl.contract import Change
 from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
@@ -36,7 +37,7 @@ database = group("database")
 
 
 @database.command()
-@views
+@read_only
 def status(systems: Systems) -> Page:
     """Show the cluster or instance, who writes and who could take over, lag, endpoints, connections and CPU."""
     settings = systems.environment.database
@@ -130,7 +131,7 @@ def _load(instance: str, figures: Figures) -> dict[str, float | None]:
 @click.option(
     "--accept-global", is_flag=True, help="Go on within this region though it is of a global database, or that can't be looked at."
 )
-@changes
+@mutating
 def failover(systems: Systems, to: str | None, accept_global: bool) -> Iterator[Change]:
     """Give the database another writer, and prove it by a write; every connection breaks, and writes stop for a moment."""
     settings = systems.environment.database
@@ -190,7 +191,7 @@ def positive(ctx: click.Context, param: click.Parameter, value: timedelta) -> ti
 
 
 @database.command()
-@views
+@read_only
 def connections(systems: Systems) -> Page:
     """Count connections against the maximum, by instance, state, user, application and client."""
     answers = systems.backends.connections()
@@ -262,7 +263,7 @@ UNSEEN = "the Data API leads to the writer alone (driver postgres asks every ins
 @database.command()
 @click.option("--older-than", type=DURATION, help="Only queries and transactions that have run for this long.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many rows of each kind.")
-@views
+@read_only
 def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page:
     """Show what runs and what waits for what, slow statements, and what Performance Insights says; no query's literals."""
     found: dict[str, Any] = at_once(
@@ -357,7 +358,7 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
     "--grace", default="5s", show_default=True, type=DURATION, callback=positive, help="How long after the cancel the connection is ended."
 )
 @click.option("--blockers", is_flag=True, help="First end the sessions that are idle in a transaction and that others wait for.")
-@changes
+@mutating
 def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta, blockers: bool) -> Iterator[Change]:
     """End active queries that have run too long; replication, vacuum, backups and superusers' are spared."""
     answers = systems.backends.running()

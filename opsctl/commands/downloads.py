@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from opsctl import contacts as naming
 from opsctl.changes.contacts import FALSE, TRUE, SetContactProperties, fingerprint
-from opsctl.cli.app import changes, group, views
+from opsctl.cli import contacts as naming
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating, read_only
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError
 
@@ -23,10 +24,10 @@ BATCH = 100
 
 downloads = group("downloads")
 
-Named = Callable[[Any], Any]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def named(command: Named) -> Named:
+def named(command: F) -> F:
     """Give a command its contacts: as arguments, from a file, or both."""
     missing = click.option("--skip-missing", is_flag=True, help="Go on without contacts that HubSpot doesn't know.")
     file = click.option(
@@ -37,7 +38,7 @@ def named(command: Named) -> Named:
 
 @downloads.command()
 @click.argument("contact", type=naming.CONTACT)
-@views
+@read_only
 def show(systems: Systems, contact: str) -> dict[str, Any]:
     """Show whether a contact may download, and who last decided it; the token as a fingerprint."""
     settings = systems.environment.hubspot
@@ -56,7 +57,7 @@ def show(systems: Systems, contact: str) -> dict[str, Any]:
 
 @downloads.command()
 @named
-@changes
+@mutating
 def disable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
     """Stop downloads (checkbox No): the lease endpoint answers 403 from then on."""
     yield from setting(systems, FALSE, contacts, from_file, skip_missing)
@@ -64,7 +65,7 @@ def disable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None,
 
 @downloads.command()
 @named
-@changes
+@mutating
 def enable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
     """Allow downloads again (checkbox Yes)."""
     yield from setting(systems, TRUE, contacts, from_file, skip_missing)

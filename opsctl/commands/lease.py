@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opsctl import contacts as naming
 from opsctl.changes.lease import TakeLease
-from opsctl.cli.app import changes, gives_verdict, group
-from opsctl.cli.changing import GIVEN
+from opsctl.cli import contacts as naming
+from opsctl.cli.app import group
+from opsctl.cli.command import gives_verdict, mutating
+from opsctl.cli.types import GIVEN
 from opsctl.contract import Change
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ lease = group("lease")
     "--expect", type=click.IntRange(100, 599), metavar="STATUS", default=200, show_default=True, help="Fail unless it answers this."
 )
 @gives_verdict()
-@changes
+@mutating
 def verify(systems: Systems, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
     """Ask the lease endpoint as a customer would, and say what its answer means; a granted lease is an effect."""
     (id,) = naming.ids(systems, [contact])

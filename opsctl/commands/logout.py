@@ -11,8 +11,9 @@ import click
 
 from opsctl import files
 from opsctl.changes.sessions import EndCachedSessions, EndDatabaseSessions, RevokeTokens
-from opsctl.cli.app import changes, group
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating
+from opsctl.cli.types import DURATION
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, Denied, NotFound, Refused, SystemFailed
 
@@ -33,7 +34,7 @@ only: Callable[[Any], Any] = click.option(
 @logout.command()
 @click.argument("users", nargs=-1, required=True, metavar="USER...")
 @only
-@changes
+@mutating
 def user(systems: Systems, users: tuple[str, ...], stores: tuple[str, ...]) -> Iterator[Change]:
     """End every session of some users, named by id or e-mail."""
     yield from ending(systems, resolved(systems, users), stores)
@@ -44,7 +45,7 @@ def user(systems: Systems, users: tuple[str, ...], stores: tuple[str, ...]) -> I
 @click.option("--inactive-for", type=DURATION, help="Who hasn't logged in for this long.")
 @click.option("--users-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of ids or e-mails, one a line.")
 @only
-@changes
+@mutating
 def bulk(
     systems: Systems,
     last_login_before: datetime | None,
@@ -69,7 +70,7 @@ def bulk(
 
 @logout.command("all")
 @only
-@changes
+@mutating
 def all_(systems: Systems, stores: tuple[str, ...]) -> Iterator[Change]:
     """End every session of every user."""
     yield from ending(systems, None, stores)

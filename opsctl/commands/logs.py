@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl import queries
-from opsctl.cli.app import group, views
-from opsctl.cli.changing import DURATION
+from opsctl.cli import queries
+from opsctl.cli.app import group
+from opsctl.cli.command import read_only
+from opsctl.cli.types import DURATION
 from opsctl.redaction import foreign
 from opsctl.render.shapes import Series
 
@@ -28,7 +29,7 @@ logs = group("logs")
 @click.option("--follow", is_flag=True, help="Go on as new lines come in, until interrupted.")
 @click.option("--since", type=DURATION, default="10m", show_default=True, help="How far back to begin.")
 @click.option("--filter", "pattern", default="", help="A CloudWatch filter pattern: lease_denied, '{ $.type = \"lease_error\" }'.")
-@views
+@read_only
 def tail(systems: Systems, group: str, follow: bool, since: timedelta, pattern: str) -> Iterator[dict[str, Any]]:
     """Show a log group's lines, JSON made readable, secrets hidden; GROUP is a configured name or a full one."""
     name, region = queries.group(systems.environment, group)
@@ -46,7 +47,7 @@ def readable(line: Line) -> dict[str, Any]:
 @logs.command()
 @click.argument("name")
 @click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back to look.")
-@views
+@read_only
 def query(systems: Systems, name: str, since: timedelta) -> Series:
     """Run a query of config/queries with CloudWatch Logs Insights."""
     asked = queries.load(systems.environment, name)

@@ -10,8 +10,9 @@ import click
 
 from opsctl.changes.maintenance import AnnounceMaintenance
 from opsctl.changes.notices import Ask
-from opsctl.cli.app import changes, group
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating
+from opsctl.cli.types import DURATION
 from opsctl.contract import Change
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def readable(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--message", required=True, callback=readable, help="What users read.")
 @click.option("--duration", required=True, type=DURATION, callback=positive, help="How long it will take.")
 @click.option("--at", type=MomentType(), default="now", show_default=True, metavar="T", help="When it begins: 2026-11-22T02:00 (UTC).")
-@changes
+@mutating
 def announce(systems: Systems, message: str, duration: timedelta, at: datetime | str) -> Iterator[Change]:
     """Tell users of a maintenance through the API."""
     begins = at if isinstance(at, datetime) else None

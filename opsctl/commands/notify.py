@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from opsctl.changes.notices import Ask, PostSlack, PostStatus, SetPage
-from opsctl.cli.app import changes, group
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating
 from opsctl.contract import Change
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ notify = group("notify")
 @click.option("--title", required=True, help="The incident's name on the page.")
 @click.option("--status", type=click.Choice(STATUSES), default="investigating", show_default=True, help="How far it is.")
 @click.option("--message", required=True, help="What users read.")
-@changes
+@mutating
 def status(
     systems: Systems, title: str, status: Literal["investigating", "identified", "monitoring", "resolved"], message: str
 ) -> Iterator[Change]:
@@ -39,7 +40,7 @@ def status(
 
 @notify.command()
 @click.option("--message", required=True, help="What is posted.")
-@changes
+@mutating
 def slack(systems: Systems, message: str) -> Iterator[Change]:
     """Post to the team's Slack channel."""
     yield PostSlack(text=message) if systems.config.channels.slack else Ask(question=f"Tell the team: {message}")
@@ -48,7 +49,7 @@ def slack(systems: Systems, message: str) -> Iterator[Change]:
 @notify.command()
 @click.option("--message", required=True, help="What the pager says.")
 @click.option("--severity", type=click.Choice(SEVERITIES), default="critical", show_default=True, help="How bad it is.")
-@changes
+@mutating
 def page(systems: Systems, message: str, severity: Literal["critical", "error", "warning", "info"]) -> Iterator[Change]:
     """Page whoever is on call."""
     if systems.config.channels.page:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl import contacts as naming
 from opsctl import fingerprints
 from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, fingerprint
-from opsctl.cli.app import changes, group
+from opsctl.cli import contacts as naming
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating
 from opsctl.contract import Change
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ FINGERPRINT = FingerprintType()
 @pairing.command()
 @click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
 @click.option("--via", type=click.Choice(["property", "webhook"]), default="property", show_default=True, help="How it is asked for.")
-@changes
+@mutating
 def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
     """Mint a new token: by the contact's request property, or by a signed webhook event."""
     for pinned in pins(systems, contacts):
@@ -53,7 +54,7 @@ def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Chan
 @pairing.command()
 @click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
 @click.option("--if-token", type=FINGERPRINT, metavar="FINGERPRINT", help="Only if the token is still this one (see: downloads show).")
-@changes
+@mutating
 def revoke(systems: Systems, contacts: tuple[str, ...], if_token: str | None) -> Iterator[Change]:
     """Clear a contact's token, so that its pairing code stops working, and mint another."""
     if if_token and len(contacts) > 1:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from opsctl.cli.app import single, views
+from opsctl.cli.app import root_command
+from opsctl.cli.command import read_only
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 
-@single("people")
-@views
+@root_command("people")
+@read_only
 def people(systems: Systems) -> list[dict[str, Any]]:
     """List who to call, and how."""
     return [msgspec.structs.asdict(contact) for contact in systems.config.people]

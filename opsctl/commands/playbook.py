@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.cli.app import acts, group
-from opsctl.cli.changing import changing, conclude, split
+from opsctl.cli.app import group
+from opsctl.cli.command import local
+from opsctl.cli.options import apply_options, run_and_report, split_options
 from opsctl.render.shapes import Check, Text, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.cli.context import Invocation
+    from opsctl.cli.context import AppContext
 
 playbook = group("playbook")
 
 
 @playbook.command("list")
-@acts
-def list_(invocation: Invocation) -> list[dict[str, Any]]:
+@local
+def list_(app: AppContext) -> list[dict[str, Any]]:
     """List the playbooks there are, and where each was found."""
     from opsctl.playbook.loader import inspect, names, trusted
 
@@ -42,41 +43,41 @@ def list_(invocation: Invocation) -> list[dict[str, Any]]:
 
 @playbook.command()
 @click.argument("name")
-@acts
-def show(invocation: Invocation, name: str) -> Text | dict[str, Any]:
+@local
+def show(app: AppContext, name: str) -> Text | dict[str, Any]:
     """Show a playbook as a checklist: its steps under their headings, with when, marks and commands."""
     import msgspec
 
-    from opsctl.playbook import format as draw
+    from opsctl.playbook.format import format_checklist
     from opsctl.playbook.loader import load
 
     loaded = load(name)
-    if invocation.output == "json":
+    if app.output == "json":
         plain: dict[str, Any] = msgspec.to_builtins(loaded.playbook)
         return {"name": loaded.name, "file": str(loaded.path), "digest": loaded.digest, **plain}
-    return Text(draw.checklist(loaded))
+    return Text(format_checklist(loaded))
 
 
 @playbook.command("run")
 @click.argument("name")
 @click.argument("words", nargs=-1, metavar="KEY=VALUE...")
 @click.option("--assume-answers", is_flag=True, help="Pass questions without a person; in the sandbox only.")
-@changing
-@acts
-def run_(invocation: Invocation, name: str, words: tuple[str, ...], assume_answers: bool, **shared: Any) -> None:
+@apply_options
+@local
+def run_(app: AppContext, name: str, words: tuple[str, ...], assume_answers: bool, **shared: Any) -> None:
     """Run a procedure: shown whole, agreed to once, then step by step; leave it and take it up with `runs resume`."""
     from opsctl.playbook import parameters, runner
 
-    options, _ = split(shared)
+    options, _ = split_options(shared)
     line = parameters.command(name, dict(word.split("=", 1) for word in words if "=" in word))
-    conclude(invocation, line, options, lambda: runner.run(invocation, name, words, options, assume=assume_answers))
+    run_and_report(app, line, options, lambda: runner.run(app, name, words, options, assume=assume_answers))
 
 
 @playbook.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of playbooks, for editors.")
-@acts
-def lint(invocation: Invocation, names: tuple[str, ...], schema: bool) -> Verdict | Text:
+@local
+def lint(app: AppContext, names: tuple[str, ...], schema: bool) -> Verdict | Text:
     """Check playbooks, all or those named, against their schema and the command tree (exit 1 with every problem)."""
     import msgspec
 

@@ -15,7 +15,8 @@ from opsctl.changes.addresses import ListAddresses, uncovered
 from opsctl.changes.firewall import BlockListed, LimitRate
 from opsctl.changes.protection import Protect, short
 from opsctl.changes.rules import limiting, matched, rate, refusing
-from opsctl.cli.app import changes, group, views
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating, read_only
 from opsctl.concurrency import at_once, some_answered
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, OpsctlError, Refused, WrongPlace
@@ -65,7 +66,7 @@ protection = group("protection")
 
 
 @protection.command()
-@views
+@read_only
 def status(systems: Systems) -> Page:
     """Show what Shield protects, what the firewall's rules do and whom they meet. What can't be asked is said plainly."""
     settings = systems.environment.protection
@@ -196,7 +197,7 @@ def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
 
 @protection.command("enable-shield")
 @click.argument("resource")
-@changes
+@mutating
 def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
     """Have Shield Advanced protect a resource (its ARN, or a name of [protection.resources]); never subscribes."""
     settings = systems.environment.protection
@@ -227,7 +228,7 @@ def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
 @click.argument("limit", type=click.IntRange(LEAST, MOST))
 @click.option("--block", is_flag=True, help="Turn away whoever sends more; only once the rule has counted.")
 @click.option("--window", type=click.Choice(list(SECONDS)), help="Over how long requests are counted.  [default: the configuration's]")
-@changes
+@mutating
 def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) -> Iterator[Change]:
     """Have the firewall count who sends more than LIMIT requests in a while or, with --block, turn them away."""
     settings = systems.environment.protection
@@ -251,7 +252,7 @@ def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) ->
 
 @protection.command()
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
-@changes
+@mutating
 def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Put addresses or ranges (CIDR) on the firewall's block list, and see that a rule blocks who is on it."""
     settings = systems.environment.protection
@@ -279,7 +280,7 @@ def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
 
 @protection.command()
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
-@changes
+@mutating
 def unblock(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Take addresses or ranges (CIDR) off the firewall's block list."""
     settings = systems.environment.protection

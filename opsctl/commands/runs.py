@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import files
-from opsctl.cli.app import acts, gives_verdict, group
-from opsctl.cli.changing import DURATION, WORDS, carry_out, changing, conclude, split
+from opsctl.cli.app import group
+from opsctl.cli.command import gives_verdict, local
+from opsctl.cli.options import apply_options, preview_or_apply, run_and_report, split_options
+from opsctl.cli.types import DURATION, WORDS
 from opsctl.errors import ConfigurationError, LedgerBroken, Refused
 from opsctl.render.shapes import Page
 from opsctl.render.visible import visible
 
 if TYPE_CHECKING:
-    from opsctl.cli.context import Invocation
+    from opsctl.cli.context import AppContext
     from opsctl.engine.ledger.rows import Run
     from opsctl.engine.options import Options
     from opsctl.engine.outcome import Outcome
@@ -34,10 +36,10 @@ runs = group("runs")
 @runs.command("list")
 @click.option("--active", is_flag=True, help="Only those that haven't ended.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
-@acts
-def list_(invocation: Invocation, active: bool, limit: int) -> list[dict[str, Any]]:
+@local
+def list_(app: AppContext, active: bool, limit: int) -> list[dict[str, Any]]:
     """List runs, the newest first."""
-    ledger = invocation.record
+    ledger = app.record
     driven = ledger.locks.driven()
     return [_row(run, driven) for run in (ledger.active(limit) if active else ledger.runs(limit=limit))]
 
@@ -57,10 +59,10 @@ def _row(run: Run, driven: set[str]) -> dict[str, Any]:
 
 @runs.command()
 @click.argument("run")
-@acts
-def show(invocation: Invocation, run: str) -> Page:
+@local
+def show(app: AppContext, run: str) -> Page:
     """Show a run: its steps, and its history event by event."""
-    ledger = invocation.record
+    ledger = app.record
     found = ledger.run(run)
     head = {**_row(found, ledger.locks.driven()), "account": found.account, "caller": found.caller, "version": found.version}
     family = [found, *reversed(ledger.runs("parent = ?", found.id))]
@@ -97,38 +99,36 @@ def _plain(value: Any) -> Any:
 @click.option("--retry", metavar="STEP", help="Do this step of a playbook once more, and what rests on it.")
 @click.option("--jump", metavar="STEP", help="Go on at this step of a playbook.")
 @click.option("--assume-answers", is_flag=True, help="Pass questions without a person; in the sandbox only.")
-@changing
-@acts
-def resume(
-    invocation: Invocation, run: str, skip: str | None, retry: str | None, jump: str | None, assume_answers: bool, **shared: Any
-) -> None:
+@apply_options
+@local
+def resume(app: AppContext, run: str, skip: str | None, retry: str | None, jump: str | None, assume_answers: bool, **shared: Any) -> None:
     """Take a run up again where the ledger says that it stopped."""
-    options, _ = split(shared)
-    found = (invocation.record if options.dry_run else invocation.ledger).run(run)
-    invocation.at(found.environment)
+    options, _ = split_options(shared)
+    found = (app.record if options.dry_run else app.ledger).run(run)
+    app.at(found.environment)
     if assume_answers:
-        invocation.assume_answers()
+        app.assume_answers()
     special = skip or retry or jump
     if special and not options.reason:
         raise click.UsageError("--skip, --retry and --jump need a --reason, which is kept.")
     if special and found.kind != "playbook":
         raise click.UsageError(f"Run {found.id} is no playbook: it has no steps to skip, retry or jump to.")
-    conclude(invocation, found.command, options, lambda: _resumed(invocation, found, options, skip=skip, retry=retry, jump=jump))
+    run_and_report(app, found.command, options, lambda: _resumed(app, found, options, skip=skip, retry=retry, jump=jump))
 
 
-def _resumed(invocation: Invocation, run: Run, options: Options, **special: str | None) -> Outcome:
+def _resumed(app: AppContext, run: Run, options: Options, **special: str | None) -> Outcome:
     if run.kind != "playbook" and options.dry_run:
-        return carry_out(invocation, invocation.engine.remaining(run), options)
+        return preview_or_apply(app, app.engine.remaining(run), options)
     if not options.dry_run:
-        _ = invocation.environment
-        invocation.watcher.says("\n".join(visible(line) for line in (run.command, invocation.place) if line))
+        _ = app.environment
+        app.watcher.says("\n".join(visible(line) for line in (run.command, app.place) if line))
     if run.kind != "playbook":
-        return invocation.engine.resume(run, options)
+        return app.engine.resume(run, options)
     if options.dry_run:
         raise Refused("A playbook's steps are planned when they are reached; nothing was run.", f"What is left: opsctl runs show {run.id}")
     from opsctl.playbook import runner
 
-    return runner.resume(invocation, run, options, **special, reason=options.reason)
+    return runner.resume(app, run, options, **special, reason=options.reason)
 
 
 @runs.command()
@@ -136,84 +136,84 @@ def _resumed(invocation: Invocation, run: Run, options: Options, **special: str 
 @click.argument("seq", type=int)
 @click.option("--done/--not-done", "happened", default=None, help="Whether it happened.")
 @click.option("--reason", type=WORDS, required=True, help="How you know; kept in the ledger.")
-@acts
-def settle(invocation: Invocation, run: str, seq: int, happened: bool | None, reason: str) -> dict[str, Any]:
+@local
+def settle(app: AppContext, run: str, seq: int, happened: bool | None, reason: str) -> dict[str, Any]:
     """Say what a step did whose outcome nobody but a person can tell."""
     if happened is None:
         raise click.UsageError("Say --done or --not-done.")
-    found = invocation.ledger.run(run)
-    invocation.at(found.environment)
-    step = invocation.engine.settle(found, seq, happened=happened, reason=reason)
+    found = app.ledger.run(run)
+    app.at(found.environment)
+    step = app.engine.settle(found, seq, happened=happened, reason=reason)
     return {"run": found.id, "step": seq, "state": step.state, "next": f"opsctl runs resume {found.id}"}
 
 
 @runs.command()
 @click.argument("run")
-@changing
-@acts
-def undo(invocation: Invocation, run: str, **shared: Any) -> None:
+@apply_options
+@local
+def undo(app: AppContext, run: str, **shared: Any) -> None:
     """Take a run's changes back, the newest first, where there is a way back; says which have none."""
-    options, _ = split(shared)
-    found = (invocation.record if options.dry_run else invocation.ledger).run(run)
-    invocation.at(found.environment)
+    options, _ = split_options(shared)
+    found = (app.record if options.dry_run else app.ledger).run(run)
+    app.at(found.environment)
     line = f"runs undo {found.id}"
 
     def work() -> Outcome:
         # Whoever still drives it would make again what is taken back here.
-        with invocation.ledger.locks.holding(f"run/{found.id}", found.id, invocation.operator, line):
-            return _undone(invocation, found, options)
+        with app.ledger.locks.holding(f"run/{found.id}", found.id, app.operator, line):
+            return _undone(app, found, options)
 
-    conclude(invocation, line, options, work)
+    run_and_report(app, line, options, work)
 
 
-def _undone(invocation: Invocation, run: Run, options: Options) -> Outcome:
-    invocation.engine.same_place(run, given_up=True)
-    plan, nevers = invocation.engine.undo_plan(run)
+def _undone(app: AppContext, run: Run, options: Options) -> Outcome:
+    app.engine.same_place(run, given_up=True)
+    plan, nevers = app.engine.undo_plan(run)
     for never in nevers:
-        invocation.watcher.says(f"  no way back: {visible(never)}")
+        app.watcher.says(f"  no way back: {visible(never)}")
     skipped = [planned for planned in plan.changes if planned.state == "skipped"]
     if not plan.pending and (skipped or not plan.changes):
         left = "".join(f" Left alone: {planned.why.rstrip('.')}." for planned in skipped)
         raise Refused(f"Nothing of run {run.id} can be taken back.{left}", f"opsctl runs show {run.id}")
-    return carry_out(invocation, plan, options)
+    return preview_or_apply(app, plan, options)
 
 
 @runs.command()
 @click.argument("run")
-@acts
-def pause(invocation: Invocation, run: str) -> dict[str, Any]:
+@local
+def pause(app: AppContext, run: str) -> dict[str, Any]:
     """Ask the process that drives a run to stop between two effects; resume it later."""
-    return _wish(invocation, run, "pause")
+    return _wish(app, run, "pause")
 
 
 @runs.command()
 @click.argument("run")
-@acts
-def cancel(invocation: Invocation, run: str) -> dict[str, Any]:
+@local
+def cancel(app: AppContext, run: str) -> dict[str, Any]:
     """Give a run up for good; what it has done stays (see undo)."""
-    return _wish(invocation, run, "cancel")
+    return _wish(app, run, "cancel")
 
 
-def _wish(invocation: Invocation, run: str, wish: str) -> dict[str, Any]:
-    found = invocation.ledger.run(run)
-    driven = found.id in invocation.ledger.locks.driven()
+def _wish(app: AppContext, run: str, wish: str) -> dict[str, Any]:
+    found = app.ledger.run(run)
+    driven = found.id in app.ledger.locks.driven()
     if found.result in ("changed", "unchanged") and not driven:
         raise Refused(f"Run {found.id} has ended: {found.result}.", f"Take it back: opsctl runs undo {found.id}")
     if wish == "pause" and not driven:
         raise Refused(f"Run {found.id} isn't running, so there is nothing to pause.", f"opsctl runs resume {found.id}")
-    invocation.ledger.wish(found.id, wish)
+    app.ledger.wish(found.id, wish)
     return {"run": found.id, "asked": wish, "takes effect": "at its next step or batch" if driven else "now"}
 
 
 @runs.command()
 @click.option("--seal", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A sealed head that the ledger must still hold.")
 @gives_verdict()
-@acts
-def verify(invocation: Invocation, seal: Path | None) -> dict[str, Any]:
+@local
+def verify(app: AppContext, seal: Path | None) -> dict[str, Any]:
     """Walk the ledger's chains and find whatever was changed, lost or reordered."""
     from opsctl.engine.ledger import verify as chains
 
-    ledger = invocation.record
+    ledger = app.record
     wrong = chains.verify(ledger, _sealed(seal) if seal else None)
     if wrong:
         raise LedgerBroken(f"The ledger was changed: {'; '.join(wrong)}.", "Keep a copy of it, and ask who had access.")
@@ -237,14 +237,14 @@ def _sealed(path: Path) -> str:
 @runs.command()
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="Keep it in this file, on another machine's disk.")
 @click.option("--force", is_flag=True, help="With --to: replace the seal that the file holds.")
-@acts
-def seal(invocation: Invocation, to: Path | None, force: bool) -> dict[str, Any]:
+@local
+def seal(app: AppContext, to: Path | None, force: bool) -> dict[str, Any]:
     """Give the log's head, to be kept elsewhere, so that a cut tail shows."""
     from opsctl.engine.ledger import verify as chains
 
     if force and not to:
         raise click.UsageError("--force goes with --to.")
-    head = chains.head(invocation.record)
+    head = chains.head(app.record)
     if to:
         try:
             files.write(to, f"{head}\n".encode(), replaces=_is_seal if force else None)
@@ -260,7 +260,7 @@ def _is_seal(content: bytes) -> bool:
 
 @runs.command()
 @click.option("--older-than", type=DURATION, required=True, help="Forget what was last used longer ago.")
-@acts
-def purge(invocation: Invocation, older_than: timedelta) -> dict[str, Any]:
+@local
+def purge(app: AppContext, older_than: timedelta) -> dict[str, Any]:
     """Forget personal data (e-mails) in the ledger; its chains still hold."""
-    return {"forgotten": invocation.ledger.purge(invocation.ledger.now() - older_than)}
+    return {"forgotten": app.ledger.purge(app.ledger.now() - older_than)}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.cli.app import acts, group
+from opsctl.cli.app import group
+from opsctl.cli.command import local
 from opsctl.config import state_folder
 from opsctl.errors import ConfigurationError, install_extra
 from opsctl.render.shapes import Text
 
 if TYPE_CHECKING:
-    from opsctl.cli.context import Invocation
+    from opsctl.cli.context import AppContext
 
 KINDS = ["sleeping", "waiting", "stubborn"]
 ACTIONS = ["slow", "fail", "throttle", "refuse", "drop", "timeout-after-effect"]
@@ -41,30 +42,30 @@ def lifecycle() -> Any:
 @click.option("--tempo", type=click.FloatRange(0, 100), help="How long rollouts and failovers take: 1 is a few seconds, 0 none.")
 @click.option("--users", type=click.IntRange(10), help="How many users (10,000).")
 @click.option("--sessions", type=click.IntRange(10), help="How many refresh sessions (50,000).")
-@acts
-def up(invocation: Invocation, tempo: float | None, users: int | None, sessions: int | None) -> dict[str, Any]:
+@local
+def up(app: AppContext, tempo: float | None, users: int | None, sessions: int | None) -> dict[str, Any]:
     """Start the world, or mend what of it has died."""
-    facts = lifecycle().up(folder(), tempo, users, sessions, invocation.watcher.says)
+    facts = lifecycle().up(folder(), tempo, users, sessions, app.watcher.says)
     return {"aws": facts["aws"], "api": facts["api"], "next": 'eval "$(opsctl sandbox env)"'}
 
 
 @sandbox.command()
-@acts
-def down(invocation: Invocation) -> None:
+@local
+def down(app: AppContext) -> None:
     """Stop the world; nothing of it runs on."""
-    lifecycle().down(folder(), invocation.watcher.says)
+    lifecycle().down(folder(), app.watcher.says)
 
 
 @sandbox.command()
-@acts
-def status(invocation: Invocation) -> list[dict[str, Any]]:
+@local
+def status(app: AppContext) -> list[dict[str, Any]]:
     """Show what of the world runs, and where."""
     return [{"part": p.part, "state": p.state, "pid": p.pid, "address": p.address} for p in lifecycle().status(folder())]
 
 
 @sandbox.command()
-@acts
-def env(invocation: Invocation) -> Text:
+@local
+def env(app: AppContext) -> Text:
     """Print shell exports, with which any client meets this world: eval "$(opsctl sandbox env)"."""
     exports: dict[str, str] = lifecycle().exports(folder())
     lines = [f"unset {' '.join(lifecycle().UNSET)}"]
@@ -72,11 +73,11 @@ def env(invocation: Invocation) -> Text:
 
 
 @sandbox.command()
-@acts
-def reset(invocation: Invocation) -> None:
+@local
+def reset(app: AppContext) -> None:
     """Put the seeded data back, and take every fault away."""
     lifecycle().reset(folder())
-    invocation.watcher.says("The seeded data is back.")
+    app.watcher.says("The seeded data is back.")
 
 
 @sandbox.group()
@@ -91,18 +92,18 @@ def fault() -> None:
 @click.option("--seconds", type=click.FloatRange(0), default=0.0, help="How long it waits before it answers, or doesn't.")
 @click.option("--status", type=click.IntRange(400, 599), default=None, help="The status instead of the action's own.")
 @click.option("--times", type=click.IntRange(0), default=1, show_default=True, help="For how many calls; 0 for all.")
-@acts
-def set_(invocation: Invocation, part: str, operation: str, action: str, seconds: float, status: int | None, times: int) -> None:
+@local
+def set_(app: AppContext, part: str, operation: str, action: str, seconds: float, status: int | None, times: int) -> None:
     """Set a fault on calls: `aws ecs.UpdateService timeout-after-effect`, `api "POST /v1/auth/*" slow`."""
     from opsctl.sandbox.faults import Rule
 
     lifecycle().set_fault(folder(), Rule(part, operation, action, seconds, status or 0, times))
-    invocation.watcher.says(f"{operation} of {part} will {action}.")
+    app.watcher.says(f"{operation} of {part} will {action}.")
 
 
 @fault.command("list")
-@acts
-def list_(invocation: Invocation) -> list[dict[str, Any]]:
+@local
+def list_(app: AppContext) -> list[dict[str, Any]]:
     """List the faults that are set."""
     import dataclasses
 
@@ -110,20 +111,20 @@ def list_(invocation: Invocation) -> list[dict[str, Any]]:
 
 
 @fault.command()
-@acts
-def clear(invocation: Invocation) -> None:
+@local
+def clear(app: AppContext) -> None:
     """Take every fault away."""
     lifecycle().clear_faults(folder())
-    invocation.watcher.says("No fault is set.")
+    app.watcher.says("No fault is set.")
 
 
 @fault.command()
 @click.argument("service")
-@acts
-def rollout(invocation: Invocation, service: str) -> None:
+@local
+def rollout(app: AppContext, service: str) -> None:
     """Make the next rollout of an ECS service fail and be taken back."""
     lifecycle().fail_next_rollout(folder(), service)
-    invocation.watcher.says(f"The next rollout of {service} will fail.")
+    app.watcher.says(f"The next rollout of {service} will fail.")
 
 
 @fault.command()
@@ -131,45 +132,45 @@ def rollout(invocation: Invocation, service: str) -> None:
 @click.option(
     "--kind", type=click.Choice(KINDS), default="sleeping", show_default=True, help="What they do: stubborn ones outlive a cancel."
 )
-@acts
-def queries(invocation: Invocation, count: int, kind: str) -> None:
+@local
+def queries(app: AppContext, count: int, kind: str) -> None:
     """Have the application run long queries, until they are ended or faults are cleared."""
     running = lifecycle().run_queries(folder(), count, kind)
-    invocation.watcher.says(f"{running} {kind} queries run; see them: opsctl database activity")
+    app.watcher.says(f"{running} {kind} queries run; see them: opsctl database activity")
 
 
 @fault.command()
 @click.option("--count", type=click.IntRange(1, 1_000), help="How many; left out: all that an application can get.")
-@acts
-def connections(invocation: Invocation, count: int | None) -> None:
+@local
+def connections(app: AppContext, count: int | None) -> None:
     """Have the application take database connections, until faults are cleared."""
     taken = lifecycle().take_connections(folder(), count or 0)
-    invocation.watcher.says(f"It took {taken} connections; see them: opsctl database connections")
+    app.watcher.says(f"It took {taken} connections; see them: opsctl database connections")
 
 
 @fault.command()
 @click.argument("metric")
 @click.argument("value", type=float)
 @click.option("--minutes", type=click.IntRange(0, 180), default=15, show_default=True, help="Since how many minutes it has been so.")
-@acts
-def figure(invocation: Invocation, metric: str, value: float, minutes: int) -> None:
+@local
+def figure(app: AppContext, metric: str, value: float, minutes: int) -> None:
     """Have CloudWatch show a metric's figure, such as `TargetResponseTime 6.4`, until faults are cleared."""
     lifecycle().force_figure(folder(), metric, value, minutes)
-    invocation.watcher.says(f"{metric} has been {value:g} for {minutes} min; take it back: opsctl sandbox fault clear")
+    app.watcher.says(f"{metric} has been {value:g} for {minutes} min; take it back: opsctl sandbox fault clear")
 
 
 @fault.command()
-@acts
-def snapshot(invocation: Invocation) -> None:
+@local
+def snapshot(app: AppContext) -> None:
     """Make the next snapshot of the database fail half way."""
     lifecycle().fail_next_snapshot(folder())
-    invocation.watcher.says("The next snapshot will fail.")
+    app.watcher.says("The next snapshot will fail.")
 
 
 @fault.command()
 @click.argument("part")
-@acts
-def crash(invocation: Invocation, part: str) -> None:
+@local
+def crash(app: AppContext, part: str) -> None:
     """Kill a part as a crash would: postgres, valkey, or server."""
     killed = lifecycle().crash(folder(), part)
-    invocation.watcher.says(f"Killed {killed} process(es) of {part}; mend it: opsctl sandbox up")
+    app.watcher.says(f"Killed {killed} process(es) of {part}; mend it: opsctl sandbox up")

@@ -13,8 +13,9 @@ import click
 from opsctl.changes.proofs import prove
 from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
 from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
-from opsctl.cli.app import changes, gives_verdict, group, views
-from opsctl.cli.changing import SOURCE
+from opsctl.cli.app import group
+from opsctl.cli.command import gives_verdict, mutating, read_only
+from opsctl.cli.types import SOURCE
 from opsctl.concurrency import at_once, some_answered
 from opsctl.contract import Change
 from opsctl.errors import OpsctlError, Refused, SystemFailed
@@ -31,7 +32,7 @@ secrets = group("secrets")
 
 
 @secrets.command("list")
-@views
+@read_only
 def list_(systems: Systems) -> list[dict[str, Any]]:
     """List the secrets that configuration names: their version, age and consumers, never their values."""
     wanted = dict(sorted(systems.config.secrets.items()))
@@ -67,7 +68,7 @@ def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, 
 @click.option("--value-from", required=True, type=SOURCE, metavar="-|env:VAR|file:PATH|generate", help="Where the value is.")
 @click.option("--compromised", is_flag=True, help="The old value is known to others: it can't come back.")
 @click.option("--refresh-now", is_flag=True, help="Start the functions that cache it anew, rather than wait until they read it again.")
-@changes
+@mutating
 def rotate(systems: Systems, name: str, value_from: str, compromised: bool, refresh_now: bool) -> Iterator[Change]:
     """Give a secret a new value: staged, proven, then made current; other keys of its JSON stay."""
     secret = systems.environment.secret(name)
@@ -127,7 +128,7 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
 @secrets.command()
 @click.argument("name")
 @click.option("--to", "version", metavar="VERSION", help="The version id; by default the one before our last rotation.")
-@changes
+@mutating
 def rollback(systems: Systems, name: str, version: str | None) -> Iterator[Change]:
     """Make a former version of a secret current again."""
     secret = systems.environment.secret(name)
@@ -161,7 +162,7 @@ def rollback(systems: Systems, name: str, version: str | None) -> Iterator[Chang
 @secrets.command()
 @click.argument("name")
 @gives_verdict(probes="it uses the secret, as whoever has it would")
-@views
+@read_only
 def verify(systems: Systems, name: str) -> Verdict:
     """Prove that a secret's current value is there, readable and good for its work, and that nobody has failed since it changed."""
     secret = systems.environment.secret(name)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
-from opsctl.cli.app import changes, gives_verdict, group, views
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import group
+from opsctl.cli.command import gives_verdict, mutating, read_only
+from opsctl.cli.types import DURATION
 from opsctl.concurrency import at_once, some_answered
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
@@ -54,7 +55,7 @@ service = group("service")
 @click.argument("name", required=False)
 @click.option("--healthy", is_flag=True, help="Prove that they are: all tasks run, the last rollout went well, the health check says yes.")
 @gives_verdict(flag="healthy")
-@views
+@read_only
 def status(systems: Systems, name: str | None, healthy: bool) -> list[dict[str, Any]] | Verdict:
     """Show what services want and run, and how their last deployment went."""
     names = [name] if name else sorted(systems.config.services)
@@ -113,7 +114,7 @@ def _unasked(name: str, why: str) -> dict[str, Any]:
 @click.argument("name")
 @click.option("--metric", type=click.Choice(list(METRICS)), default="cpu", show_default=True, help="What is shown.")
 @click.option("--since", type=DURATION, default="1h", show_default=True, help="How far back to look, from 1m to 15d.")
-@views
+@read_only
 def metrics(systems: Systems, name: str, metric: str, since: timedelta) -> Series:
     """Show a service's load or answers over time: average and 95th percentile, or how many."""
     from opsctl.adapters.aws.cloudwatch import Metric
@@ -166,7 +167,7 @@ def _period(since: timedelta) -> int:
 @click.option(
     "--accept-connections", is_flag=True, help="Go on though the database may lack connections for so many tasks, or can't be asked."
 )
-@changes
+@mutating
 def scale(systems: Systems, name: str, count: int, accept_connections: bool) -> Iterator[Change]:
     """Set how many tasks of a service run, and let its scaling bounds allow it."""
     settings = systems.environment.service(name)
@@ -184,7 +185,7 @@ def scale(systems: Systems, name: str, count: int, accept_connections: bool) -> 
 @service.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--accept-new-image", is_flag=True, help="Go on though an image's tag now means new code, or that can't be looked at.")
-@changes
+@mutating
 def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -> Iterator[Change]:
     """Replace the tasks of services that are older than a secret they consume (with --again: all of them)."""
     for name in names:

@@ -11,8 +11,9 @@ from psycopg import sql
 
 from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.changes.deletion import above
-from opsctl.cli.app import group, views
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import group
+from opsctl.cli.command import read_only
+from opsctl.cli.types import DURATION
 from opsctl.commands.logout import resolved
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ sessions = group("sessions")
 @sessions.command("list")
 @click.option("--user", help="Only this user's, by id or e-mail.")
 @click.option("--since", type=DURATION, help="Only those begun within this span, or with no time of beginning.")
-@views
+@read_only
 def list_(systems: Systems, user: str | None, since: timedelta | None) -> Iterator[dict[str, Any]]:
     """List refresh sessions in the order of their ids, a line each (`-o json`: a JSON object a line)."""
     settings = systems.environment.sessions

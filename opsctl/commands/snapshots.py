@@ -11,8 +11,9 @@ import click
 
 from opsctl.changes.restores import AddInstance, EnableDataApi, RestoreCluster, RestoreInstance
 from opsctl.changes.snapshots import CreateSnapshot, PruneSnapshot, progress, prunable
-from opsctl.cli.app import changes, group, views
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import group
+from opsctl.cli.command import mutating, read_only
+from opsctl.cli.types import DURATION
 from opsctl.contract import Change
 from opsctl.errors import NotFound, Refused
 
@@ -49,7 +50,7 @@ COPY_NAME = NameType(61)
 @click.option("--id", "name", type=SNAPSHOT_NAME, metavar="ID", help="The snapshot's name; by default the configured prefix and the time.")
 @click.option("--max-age", type=DURATION, default="24h", show_default=True, help="One of ours that is younger will do; 0s: none will.")
 @click.option("--of", metavar="NAME", help="A cluster or instance; by default the configured database.")
-@changes
+@mutating
 def create(systems: Systems, name: str | None, max_age: timedelta, of: str | None) -> Iterator[Change]:
     """Make a snapshot of the database, unless there is a young one of ours, and wait until it is available."""
     source = source_of(systems, of)
@@ -96,7 +97,7 @@ def configured(systems: Systems) -> str:
 @snapshots.command("list")
 @click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
 @click.option("--all", "everything", is_flag=True, help="Those of every database, and AWS's automated ones too.")
-@views
+@read_only
 def list_(systems: Systems, of: str | None, everything: bool) -> list[dict[str, Any]]:
     """List snapshots, the newest first: whether they are whole, how old, and which are ours."""
     if of:
@@ -142,7 +143,7 @@ def _age(span: timedelta) -> str:
 @click.argument("snapshot", metavar="SNAPSHOT")
 @click.option("--to", required=True, type=COPY_NAME, metavar="INSTANCE", help="What the copy is called; it must be a new name.")
 @click.option("--like", metavar="NAME", help="Take network and parameters over from this database; by default from the snapshot's own.")
-@changes
+@mutating
 def restore(systems: Systems, snapshot: str, to: str, like: str | None) -> Iterator[Change]:
     """Restore a snapshot into a new database beside the old one, in its network and closed to the internet, and ask it."""
     found = systems.snapshots.find(snapshot)
@@ -179,7 +180,7 @@ def surroundings(systems: Systems, snapshot: Snapshot, like: str | None) -> Surr
 @snapshots.command()
 @click.option("--keep", required=True, type=click.IntRange(1), metavar="N", help="How many of the newest of ours stay.")
 @click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
-@changes
+@mutating
 def prune(systems: Systems, keep: int, of: str | None) -> Iterator[Change]:
     """Delete the oldest of our own snapshots for good; never AWS's, anybody else's, or one with the tag hold."""
     source = source_of(systems, of)

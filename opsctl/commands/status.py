@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.cli.app import single, views
-from opsctl.cli.changing import DURATION
+from opsctl.cli.app import root_command
+from opsctl.cli.command import read_only
+from opsctl.cli.types import DURATION
 from opsctl.commands import alarms
 from opsctl.commands.service import rows
 from opsctl.concurrency import at_once
@@ -170,11 +171,11 @@ SOURCES: dict[str, Callable[[Systems], Rows]] = {
 SHORTEST = timedelta(seconds=1)
 
 
-@single("status")
+@root_command("status")
 @click.option("--watch", is_flag=True, help="Ask again and again, and draw in place, until Ctrl-C.")
 @click.option("--every", type=DURATION, default="5s", show_default=True, help="With --watch: how often, from 1s on.")
 @click.option("--only", multiple=True, type=click.Choice(list(SOURCES), case_sensitive=False), help="Ask only this; may be repeated.")
-@views
+@read_only
 def status(systems: Systems, watch: bool, every: timedelta, only: tuple[str, ...]) -> Page | Watch:
     """Show on one page what is up and what is not, asked all at once. What could not be asked is said plainly."""
     if every < SHORTEST:

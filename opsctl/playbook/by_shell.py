@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from opsctl.cli.changing import statements
-from opsctl.playbook import format as draw
+from opsctl.cli.script import statements
+from opsctl.playbook.format import format_expected
 from opsctl.playbook.schema import Condition, values
 from opsctl.shell import Comment, Either, Equal, Question, Say, Set, Statement, Stop, Test, Variable, When
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
-    from opsctl.playbook.preview import Look, Preview
+    from opsctl.playbook.preview import Preview, StepPreview
 
 
 def script(shown: Preview, known: Mapping[str, str], environment: Environment) -> list[Statement]:
@@ -30,7 +30,7 @@ def script(shown: Preview, known: Mapping[str, str], environment: Environment) -
     return found
 
 
-def _step(look: Look, answers: Mapping[str, str], environment: Environment) -> list[Statement]:
+def _step(look: StepPreview, answers: Mapping[str, str], environment: Environment) -> list[Statement]:
     if look.kind == "look":
         return [Say(line=f"Look at: opsctl {look.text}")]
     if look.kind == "ask":
@@ -44,15 +44,15 @@ def _step(look: Look, answers: Mapping[str, str], environment: Environment) -> l
     return [*[Say(line=line) for line in made], *statements(look.plan, environment)]
 
 
-def _proof(look: Look) -> str:
+def _proof(look: StepPreview) -> str:
     """What a person finds out in place of a verify; a changing command is only to be shown."""
     if look.changing:
         return f"Find out: opsctl {look.text} -n. Does it find nothing left to change?"
-    wanted = f" ({draw.expected(look.step)})" if look.step.expect else ""
+    wanted = f" ({format_expected(look.step)})" if look.step.expect else ""
     return f"Find out: opsctl {look.text}. Is it so{wanted}?"
 
 
-def _test(look: Look, known: Mapping[str, str], answers: Mapping[str, str]) -> Test:
+def _test(look: StepPreview, known: Mapping[str, str], answers: Mapping[str, str]) -> Test:
     """Any one of the step's conditions, of each all that depends on an answer; one that can't hold is left out."""
     possible = [each for each in look.step.conditions if all(known[key] in values(wanted) for key, wanted in each.items() if key in known)]
     return Either(tests=tuple(Either(tests=tuple(_answers(each, known, answers)), together=True) for each in possible))

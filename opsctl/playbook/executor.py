@@ -12,26 +12,27 @@ import msgspec
 from opsctl.errors import CheckFailed, ConfigurationError, Interrupted, LedgerFailed, OpsctlError, Refused, SystemFailed, followed
 from opsctl.playbook import conditions, lines, looking, questions
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, STEP_FAILED, came_about
-from opsctl.playbook.overrides import Detours
+from opsctl.playbook.overrides import Overrides
 from opsctl.redaction import foreign
 from opsctl.render.shapes import Verdict
 from opsctl.render.visible import indented, visible
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
-    from opsctl.cli.app import Parsed
-    from opsctl.cli.context import Invocation
+    from opsctl.cli.context import AppContext
+    from opsctl.cli.parsed import ParsedCommand
     from opsctl.engine.ledger.rows import Run
     from opsctl.engine.options import Options
     from opsctl.engine.outcome import Outcome
     from opsctl.engine.plan import Plan
     from opsctl.playbook.history import History
+    from opsctl.playbook.lines import StepParser
     from opsctl.playbook.schema import Step
 
 MARGIN = 0.1
 
 
-class Walk:
+class Executor:
     """Drives one playbook's run in this process.
 
     `bounds` are the impacts that were approved, by step number. `fresh` says that the options' yes and confirmation were given after the
@@ -40,18 +41,19 @@ class Walk:
 
     def __init__(
         self,
-        invocation: Invocation,
+        app: AppContext,
         run: Run,
+        parser: StepParser,
         history: History,
         options: Options,
         bounds: dict[str, dict[str, int]],
         *,
         fresh: bool = False,
     ) -> None:
-        self.invocation, self.run, self.history, self.options = invocation, run, history, options
-        self.engine, self.ledger, self.watcher = invocation.engine, invocation.engine.ledger, invocation.watcher
+        self.app, self.run, self.history, self.options = app, run, history, options
+        self.engine, self.ledger, self.watcher = app.engine, app.engine.ledger, app.watcher
         self.playbook, self.parameters = history.playbook, dict(run.details["parameters"])
-        self._bounds, self._fresh, self._section = bounds, fresh, ""
+        self._parser, self._bounds, self._fresh, self._section = parser, bounds, fresh, ""
 
     def go(self) -> None:
         """Take every step that hasn't ended; raises the error that ends the run here, with the way to take it up again."""
@@ -100,21 +102,21 @@ class Walk:
             self.watcher.says(f"\n{visible(heading)}")
         name = f" [{step.id}]" if step.id else ""
         # A question that is put to somebody says itself.
-        told = "" if step.kind == "ask" and not self.invocation.person.assume else f" {self.history.text(number)}"
+        told = "" if step.kind == "ask" and not self.app.person.assume else f" {self.history.text(number)}"
         self.watcher.says(f"Step {number} of {len(self.playbook.steps)}{name}: {step.kind}{visible(told)}")
         if step.note and step.kind == "ask":
             self.watcher.says(f"  {indented(step.note)}")
 
     def _ask(self, number: int, step: Step) -> None:
         """Ask, and keep the answer before anything else is done."""
-        person, question = self.invocation.person, self.history.text(number)
-        key, who = self.playbook.key(number), self.invocation.operator
+        person, question = self.app.person, self.history.text(number)
+        key, who = self.playbook.key(number), self.app.operator
         if person.assume:
             answer = questions.assumed(step)
             self.watcher.says(f"  answer assumed: {answer.text}")
         else:
-            detours = Detours(self.history, "", who)
-            answer = questions.put(person, question, step, self._resume, self.watcher.says, lambda: detours.skip(number))
+            overrides = Overrides(self.history, "", who)
+            answer = questions.put(person, question, step, self._resume, self.watcher.says, lambda: overrides.skip(number))
         detail: dict[str, Any] = {"question": question, "who": who, "assumed": person.assume, **self._late(step)}
         if answer.state == "skipped":
             self.history.record(STEP_ENDED, number, "skipped", reason=answer.text, **detail)
@@ -145,7 +147,7 @@ class Walk:
 
     def _run(self, number: int, step: Step, state: str = "") -> None:
         """Plan and perform, or take up the child that is there; `state` is what it is recorded as, by default what came of it."""
-        parsed = lines.parse(step, self.parameters)
+        parsed = self._parser.given(step, self.parameters)
         options = lines.options(parsed, self.options)
         if number in self.history.anew:
             options = msgspec.structs.replace(options, again=True)
@@ -163,7 +165,7 @@ class Walk:
         child = self.history.children(number)[0]
         self.history.record(STEP_ENDED, number, state or outcome.result, run=child.id, at=came_about(self.ledger, child).isoformat())
 
-    def _plan(self, step: Step, parsed: Parsed, options: Options, *, recall: bool) -> Plan:
+    def _plan(self, step: Step, parsed: ParsedCommand, options: Options, *, recall: bool) -> Plan:
         """Plan a step's line; one that follows another, or proves, is never satisfied by memory, even where the other was left out."""
         recall = recall and not step.follows
         return self.engine.plan(parsed.text, lines.make(parsed), options, follows=self._follows(step), recall=recall)
@@ -181,7 +183,7 @@ class Walk:
             options = msgspec.structs.replace(options, yes=False, confirm=None)
         if over:
             self.watcher.says(f"  this is beyond what was shown: {over}")
-            self.invocation.screen.plan(plan)
+            self.app.screen.plan(plan)
         return self.engine.perform(plan, options, parent=(self.run.id, number), agreed=not over)
 
     def _beyond(self, number: int, plan: Plan) -> str:
@@ -209,7 +211,7 @@ class Walk:
     def _look(self, number: int, step: Step) -> None:
         """Show what a command sees, and keep it; it proves nothing, so that what can't be seen is said and doesn't stop the run."""
         try:
-            found = looking.look(self.invocation, lines.parse(step, self.parameters))
+            found = looking.look(self.app, self._parser.given(step, self.parameters))
         except (SystemFailed, ConfigurationError) as cause:
             self.watcher.says(f"  it couldn't be looked at: {visible(cause.what)}")
             self.history.record(STEP_ENDED, number, "unseen", why=cause.what)
@@ -221,7 +223,7 @@ class Walk:
 
     def _verify(self, number: int, step: Step) -> None:
         """Look, over systems that can only read, and stop unless it is as it must be; a check that is itself an effect is performed."""
-        parsed = lines.parse(step, self.parameters)
+        parsed = self._parser.given(step, self.parameters)
         if lines.performed(parsed):
             self._run(number, step, "verified")
             return
@@ -237,18 +239,18 @@ class Walk:
 
     def _fail(self, number: int, what: str, way: str, **detail: Any) -> NoReturn:
         """Keep that a step failed, and raise what ends the run; the step is taken again when the run is resumed."""
-        self.history.record(STEP_FAILED, number, "failed", **{"why": foreign(what), "who": self.invocation.operator, **detail})
+        self.history.record(STEP_FAILED, number, "failed", **{"why": foreign(what), "who": self.app.operator, **detail})
         raise CheckFailed(what, way)
 
-    def _planned(self, step: Step, parsed: Parsed) -> tuple[Any, list[str]]:
+    def _planned(self, step: Step, parsed: ParsedCommand) -> tuple[Any, list[str]]:
         """What a changing command would still change; our own memory of it is no proof."""
         plan = self._plan(step, parsed, lines.options(parsed, self.options), recall=False)
         for planned in plan.changes:
             self._told("so" if planned.state == "done" else "not so", planned.change.summary, planned.why)
         return [{"target": p.change.target, "state": p.state, "why": p.why} for p in plan.changes], looking.unmade(plan)
 
-    def _judged(self, step: Step, parsed: Parsed) -> tuple[Any, list[str]]:
-        seen = looking.prove(self.invocation, step, parsed, self.parameters)
+    def _judged(self, step: Step, parsed: ParsedCommand) -> tuple[Any, list[str]]:
+        seen = looking.prove(self.app, step, parsed)
         if isinstance(seen.found, Verdict):
             for check in seen.found.checks:
                 word = {True: "so", False: "not so", None: "couldn't be asked" if check.applies else "not needed"}[check.ok]
@@ -264,5 +266,5 @@ class Walk:
         """Draw what was seen, unless standard output is to be one JSON object."""
         if isinstance(found, Verdict):
             found = found.checks
-        if found is not None and not self.invocation.screen.json:
-            self.invocation.screen.show(found)
+        if found is not None and not self.app.screen.json:
+            self.app.screen.show(found)

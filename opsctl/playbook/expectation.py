@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from opsctl.cli.app import fill
+from opsctl.cli.line import fill
 from opsctl.render.shapes import UNASKED, Page, Proportion, Series
 
 Test = str | list[str]

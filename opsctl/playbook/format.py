@@ -6,7 +6,7 @@ from opsctl.engine.plan import Plan, Planned
 from opsctl.playbook import conditions
 from opsctl.playbook.expectation import Expectation
 from opsctl.playbook.loader import Loaded
-from opsctl.playbook.preview import Look, Preview
+from opsctl.playbook.preview import Preview, StepPreview
 from opsctl.playbook.schema import Step
 from opsctl.render.out import style
 from opsctl.render.screen import configured_by, counted
@@ -15,7 +15,7 @@ from opsctl.render.visible import indented, visible
 HERE = " " * 11
 
 
-def checklist(loaded: Loaded) -> str:
+def format_checklist(loaded: Loaded) -> str:
     """The playbook as written: parameters, then every step under its heading."""
     playbook = loaded.playbook
     parts = [style(visible(playbook.title), bold=True), visible(playbook.description), playbook.about]
@@ -45,12 +45,12 @@ def _written(number: int, step: Step) -> list[str]:
     if step.follows:
         found.append(f"{HERE}follows {step.follows}")
     if step.expect:
-        found.append(f"{HERE}expects {visible(expected(step))}")
+        found.append(f"{HERE}expects {visible(format_expected(step))}")
     found += [f"{HERE}[ ] {visible(item)}" for item in step.items]
     return [*found, f"{HERE}{indented(step.note)}"] if step.note else found
 
 
-def expected(step: Step) -> str:
+def format_expected(step: Step) -> str:
     """What a step expects, in words."""
     return str(Expectation.parse(step.expect)) if isinstance(step.expect, dict) else " or ".join(step.expected)
 
@@ -62,7 +62,7 @@ def _title(number: int, step: Step, text: str) -> str:
     return f"{number:>3} {step.kind:<7}{box}{visible(text)}{f'  ({visible(told)})' if told else ''}"
 
 
-def preview(shown: Preview) -> str:
+def format_preview(shown: Preview) -> str:
     """The whole procedure, each step with what it would change now."""
     playbook, together = shown.loaded.playbook, shown.together
     text = f"{style(visible(playbook.title), bold=True)}: {visible(shown.command)}"
@@ -76,7 +76,7 @@ def preview(shown: Preview) -> str:
     return text + _totals(shown, together)
 
 
-def _looked(look: Look) -> list[str]:
+def _looked(look: StepPreview) -> list[str]:
     title = _title(look.number, look.step, look.text)
     if look.holds is False:
         return [style(f"{title}: not needed, only when {visible(conditions.told(look.step))}", fg="bright_black")]

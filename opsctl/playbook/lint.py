@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import click
 
-from opsctl.cli import app as cli
+from opsctl.cli.line import placeholders
+from opsctl.cli.parsed import ParsedCommand
 from opsctl.playbook.expectation import Expectation
-from opsctl.playbook.lines import changing, placeholders, strays, written
+from opsctl.playbook.lines import StepParser, changing, forbidden_options, written
 from opsctl.playbook.schema import Condition, Parameter, Playbook, Step, values
 from opsctl.playbook.source import Problem, Source
 
@@ -19,13 +20,13 @@ SAMPLES = ("1", "1h", "2024-01-01", "name@example.com", "env:VALUE", "name", os.
 """Values that stand for one that is only known when the playbook is run: the first that the parameter's type takes is enough."""
 
 
-def lint(playbook: Playbook, source: Source) -> list[Problem]:
+def lint(playbook: Playbook, source: Source, parser: StepParser) -> list[Problem]:
     """Find every problem of a playbook, in the order of its lines."""
     found: list[tuple[str, str]] = list(_parameters(playbook))
     ids: dict[str, int] = {}
     for number, step in enumerate(playbook.steps, 1):
         path = f"$.steps[{number - 1}]"
-        found += [(path, what) for what in _step(playbook, step, ids)]
+        found += [(path, what) for what in _step(playbook, step, ids, parser)]
         if step.id in ids or step.id in playbook.parameters:
             taken = "a parameter" if step.id in playbook.parameters else f"step {ids[step.id or '']}"
             found.append((f"{path}.id", f"id: {step.id!r} is {taken} already"))
@@ -46,7 +47,7 @@ def _parameters(playbook: Playbook) -> Iterator[tuple[str, str]]:
             yield path, f"required-when: {what}"
 
 
-def _step(playbook: Playbook, step: Step, ids: Mapping[str, int]) -> Iterator[str]:
+def _step(playbook: Playbook, step: Step, ids: Mapping[str, int], parser: StepParser) -> Iterator[str]:
     for condition in step.conditions:
         for what in _condition(playbook, condition, ids):
             yield f"when: {what}"
@@ -62,7 +63,7 @@ def _step(playbook: Playbook, step: Step, ids: Mapping[str, int]) -> Iterator[st
     if step.kind == "ask":
         yield from _question(playbook, step)
     elif not unknown:
-        yield from _line(playbook, step)
+        yield from _line(playbook, step, parser)
 
 
 def _question(playbook: Playbook, step: Step) -> Iterator[str]:
@@ -102,12 +103,12 @@ def _implies(condition: Condition, other: Condition) -> bool:
     return all(key in condition and set(values(condition[key])) <= set(values(wanted)) for key, wanted in other.items())
 
 
-def _line(playbook: Playbook, step: Step) -> Iterator[str]:
+def _line(playbook: Playbook, step: Step, parser: StepParser) -> Iterator[str]:
     used = {name: playbook.parameters[name] for name in placeholders(written(step))}
     for chosen in _product({name: p.choices for name, p in used.items() if p.choices}):
         free = _product({name: _samples(p) for name, p in used.items() if not p.choices})
-        tried = [_parsed(step, {**chosen, **guessed}) for guessed in free]
-        parsed = next((each for each in tried if isinstance(each, cli.Parsed)), None)
+        tried = [_parsed(parser, step, {**chosen, **guessed}) for guessed in free]
+        parsed = next((each for each in tried if isinstance(each, ParsedCommand)), None)
         if wrong := str(tried[-1]) if parsed is None else _refusal(step, parsed):
             yield f"{step.kind}: {wrong}"
             return
@@ -122,37 +123,37 @@ def _product(candidates: Mapping[str, list[str]]) -> Iterator[dict[str, str]]:
         yield dict(zip(candidates, combination, strict=True))
 
 
-def _parsed(step: Step, given: Mapping[str, str]) -> cli.Parsed | str:
+def _parsed(parser: StepParser, step: Step, given: Mapping[str, str]) -> ParsedCommand | str:
     """The step's line with these values, or why the command tree refuses it."""
     try:
-        return cli.Parsed(step.text, dict(given))
+        return parser.parse(step, given)
     except (click.ClickException, ValueError) as wrong:
         return wrong.format_message() if isinstance(wrong, click.ClickException) else f"{step.text!r}: {wrong}"
     except click.exceptions.Exit:
         return f"{step.text!r} only prints help"
 
 
-def _refusal(step: Step, parsed: cli.Parsed) -> str:
+def _refusal(step: Step, parsed: ParsedCommand) -> str:
     """Why a line that the command tree takes doesn't do for its kind of step; empty when it does."""
-    if changing(parsed) and (named := strays(parsed)):
+    if changing(parsed) and (named := forbidden_options(parsed)):
         return f"{step.text!r} says {', '.join(named)}, which is said once, when the playbook is run"
     return {"run": _run, "look": _look, "verify": _verify}[step.kind](step, parsed)
 
 
-def _run(step: Step, parsed: cli.Parsed) -> str:
+def _run(step: Step, parsed: ParsedCommand) -> str:
     return "" if changing(parsed) else f"{step.text!r} changes nothing; a step that looks is a look, one that proves a verify"
 
 
-def _look(step: Step, parsed: cli.Parsed) -> str:
+def _look(step: Step, parsed: ParsedCommand) -> str:
     if changing(parsed):
         return f"{step.text!r} is a changing command; a look only reads"
-    return f"{step.text!r} neither views nor changes anything" if isinstance(parsed.command.role, cli.acts) else ""
+    return f"{step.text!r} neither views nor changes anything" if parsed.command.kind == "local" else ""
 
 
-def _verify(step: Step, parsed: cli.Parsed) -> str:
+def _verify(step: Step, parsed: ParsedCommand) -> str:
     """A proof must be able to fail: by the command's own verdict, by what a changing command would still change, or by what is expected."""
-    gives_one = parsed.verdict or changing(parsed)
-    if isinstance(parsed.command.role, cli.acts) and not gives_one:
+    gives_one = parsed.gives_verdict or changing(parsed)
+    if parsed.command.kind == "local" and not gives_one:
         return f"{step.text!r} neither views nor changes anything"
     if not step.expect:
         return "" if gives_one else f"{step.text!r} only shows; say what it must show (expect: {{state: healthy}}), or make it a look"

@@ -13,6 +13,7 @@ from msgspec import Struct
 from opsctl import config, files
 from opsctl.config import shipped
 from opsctl.errors import ConfigurationError
+from opsctl.playbook.lines import StepParser
 from opsctl.playbook.lint import lint
 from opsctl.playbook.schema import Playbook, Step
 from opsctl.playbook.source import Problem, Source
@@ -20,12 +21,16 @@ from opsctl.trust import only_ours
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """A playbook, its name, the file it came from and that file's digest; `trusted` as a configuration's `Source` says."""
+    """A playbook, its name, the file it came from, that file's digest and the parser of its lines.
+
+    `trusted` is False where others could have written the file, and no person has trusted it as it is.
+    """
 
     name: str
     path: Path
     digest: str
     playbook: Playbook
+    parser: StepParser
     trusted: bool = True
 
 
@@ -101,8 +106,8 @@ def inspect(path: Path) -> tuple[Loaded | None, list[Problem]]:
     playbook, problems = convert(source)
     if playbook is None:
         return None, problems
-    loaded = Loaded(name=path.stem, path=path, digest=hashlib.sha256(raw).hexdigest(), playbook=playbook)
-    return loaded, [*problems, *lint(playbook, source)]
+    loaded = Loaded(name=path.stem, path=path, digest=hashlib.sha256(raw).hexdigest(), playbook=playbook, parser=StepParser())
+    return loaded, [*problems, *lint(playbook, source, loaded.parser)]
 
 
 def _line(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from opsctl.cli import app as cli
 from opsctl.playbook.expectation import Expectation
 from opsctl.redaction import foreign
 from opsctl.render.shapes import UNASKED, Page, Proportion, Series, Text, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.cli.app import Parsed
-    from opsctl.cli.context import Invocation
+    from opsctl.cli.context import AppContext
+    from opsctl.cli.parsed import ParsedCommand
     from opsctl.engine.plan import Plan
     from opsctl.playbook.schema import Step
 
@@ -36,25 +35,25 @@ class Seen(Struct, frozen=True):
     wrong: list[str] = []
 
 
-def look(invocation: Invocation, parsed: Parsed) -> Any:
+def look(app: AppContext, parsed: ParsedCommand) -> Any:
     """Run a reading command; a stream's rows come as a list, at most ROWS of them."""
-    role = parsed.command.role
-    if isinstance(role, cli.acts):
-        return role.function(invocation, **parsed.params)
-    invocation.read.follows = None
-    found = role.function(invocation.read, **parsed.params)
+    command = parsed.command
+    if command.kind == "local":
+        return command.function(app, **parsed.params)
+    app.read.follows = None
+    found = command.function(app.read, **parsed.params)
     return list(islice(found, ROWS + 1)) if isinstance(found, Iterator) else found
 
 
-def prove(invocation: Invocation, step: Step, parsed: Parsed, values: Mapping[str, str]) -> Seen:
+def prove(app: AppContext, step: Step, parsed: ParsedCommand) -> Seen:
     """Run a reading command and judge it, by its own verdict or by what the step expects."""
-    found = look(invocation, parsed)
+    found = look(app, parsed)
     if isinstance(found, Verdict):
         wrong = [f"{c.name}: {c.detail}" if c.detail else c.name for c in found.checks if c.ok is False]
         return Seen(found, wrong or found.wrong or found.unproven)
     if not step.expect or not isinstance(step.expect, dict):
         return Seen(found)
-    wrong = Expectation.parse(step.expect, values).missed(found)
+    wrong = Expectation.parse(step.expect, parsed.values).missed(found)
     if isinstance(found, list) and len(found) > ROWS:
         wrong.append(f"there are more than {ROWS:,} rows, and only those were looked at")
     return Seen(found, wrong)

@@ -13,7 +13,7 @@ Kept = tuple[str, dict[str, Any]]
 """An event to write: what happened, and its detail."""
 
 
-class Detours:
+class Overrides:
     """What a person may ask when a run is taken up; each returns the events to write, or raises before any is written."""
 
     def __init__(self, history: History, reason: str, who: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,13 +17,15 @@ from opsctl.playbook.loader import Loaded
 from opsctl.playbook.schema import Kind, Step
 
 if TYPE_CHECKING:
-    from opsctl.cli.app import Parsed
-    from opsctl.cli.context import Invocation
+    from opsctl.cli.context import AppContext
+    from opsctl.cli.parsed import ParsedCommand
     from opsctl.engine.engine import Engine
     from opsctl.engine.options import Options
 
+    Parse = Callable[[Step], ParsedCommand]
 
-class Look(Struct, kw_only=True):
+
+class StepPreview(Struct, kw_only=True):
     """One step as of now.
 
     `holds` is None while its `when` depends on an unanswered question. `bound` names the step whose outcome will bind it. `plan` is a
@@ -77,7 +80,7 @@ class Preview(Struct, kw_only=True):
 
     loaded: Loaded
     command: str
-    looks: list[Look]
+    looks: list[StepPreview]
 
     @property
     def error(self) -> OpsctlError | None:
@@ -109,21 +112,21 @@ class Preview(Struct, kw_only=True):
         return [{**p.shown(), "step": look.key} for look in self.looks if look.plan for p in look.plan.changes]
 
 
-def look(invocation: Invocation, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:
+def look(app: AppContext, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:
     """Plan every step as of now, and in a dry run look at what its looks and verifies will look at.
 
     An error of one step stays with that step; raises what keeps all of them from being planned.
     """
-    engine = invocation.engine
+    engine = app.engine
     _ = engine.read.caller
-    known, looks = dict(parameters), dict[str, Look]()
+    known, looks = dict(parameters), dict[str, StepPreview]()
     for number, step in enumerate(loaded.playbook.steps, 1):
         key = loaded.playbook.key(number)
-        found = Look(number=number, key=key, step=step, text=_text(step, parameters), holds=conditions.holds(step, known))
+        found = StepPreview(number=number, key=key, step=step, text=_text(step, parameters), holds=conditions.holds(step, known))
         if step.kind == "ask" and found.holds is False:
             known[key] = ""
         if step.kind != "ask" and found.holds is not False:
-            _plan(invocation, found, looks, parameters, options)
+            _plan(app, found, partial(loaded.parser.given, values=parameters), looks, options)
         looks[key] = found
     return Preview(loaded=loaded, command=command, looks=list(looks.values()))
 
@@ -132,43 +135,49 @@ def _text(step: Step, parameters: Mapping[str, str]) -> str:
     return lines.filled(step.text, parameters) if step.kind == "ask" else step.text
 
 
-def _plan(invocation: Invocation, found: Look, earlier: Mapping[str, Look], parameters: Mapping[str, str], options: Options) -> None:
+def _plan(app: AppContext, found: StepPreview, parse: Parse, earlier: Mapping[str, StepPreview], options: Options) -> None:
     """Plan what would be performed; of the rest, a dry run looks at what can be looked at without an effect."""
     try:
-        parsed = lines.parse(found.step, parameters)
+        parsed = parse(found.step)
         found.text, found.changing = parsed.text, lines.changing(parsed)
         if found.kind == "run" or lines.performed(parsed):
-            found.plan = _planned(invocation.engine, found, parsed, earlier, options, recall=found.kind == "run")
-            invocation.engine.guard(found.plan, lines.options(parsed, options))
-        elif options.dry_run and parsed.command.role.probes:
-            found.unasked = parsed.command.role.probes
+            found.plan = _planned(app.engine, found, parsed, earlier, options, recall=found.kind == "run")
+            app.engine.guard(found.plan, lines.options(parsed, options))
+        elif options.dry_run and parsed.command.probes:
+            found.unasked = parsed.command.probes
         elif options.dry_run:
-            found.wrong = _wrong(invocation, found, parsed, earlier, parameters, options)
+            found.wrong = _wrong(app, found, parsed, earlier, options)
             found.looked = True
     except OpsctlError as error:
         found.error = error
 
 
-def _planned(engine: Engine, found: Look, parsed: Parsed, earlier: Mapping[str, Look], options: Options, *, recall: bool) -> Plan:
+def _planned(
+    engine: Engine, found: StepPreview, parsed: ParsedCommand, earlier: Mapping[str, StepPreview], options: Options, *, recall: bool
+) -> Plan:
     follows, found.bound = _follows(engine, earlier.get(found.step.follows or ""))
     recall = recall and not found.step.follows
     return engine.plan(parsed.text, lines.make(parsed), lines.options(parsed, options), follows=follows, recall=recall)
 
 
 def _wrong(
-    invocation: Invocation, found: Look, parsed: Parsed, earlier: Mapping[str, Look], parameters: Mapping[str, str], options: Options
+    app: AppContext,
+    found: StepPreview,
+    parsed: ParsedCommand,
+    earlier: Mapping[str, StepPreview],
+    options: Options,
 ) -> list[str]:
     """What isn't as a proof wants it; nothing is wrong with what only shows."""
     if lines.changing(parsed):
-        return looking.unmade(_planned(invocation.engine, found, parsed, earlier, options, recall=False))
+        return looking.unmade(_planned(app.engine, found, parsed, earlier, options, recall=False))
     if found.kind == "verify":
-        return looking.prove(invocation, found.step, parsed, parameters).wrong
-    if missing := looking.unseen(looking.look(invocation, parsed)):
+        return looking.prove(app, found.step, parsed).wrong
+    if missing := looking.unseen(looking.look(app, parsed)):
         raise SystemFailed(f"a part of it could not be asked: {'; '.join(missing)}", f"opsctl {parsed.text}")
     return []
 
 
-def _follows(engine: Engine, before: Look | None) -> tuple[datetime | None, str]:
+def _follows(engine: Engine, before: StepPreview | None) -> tuple[datetime | None, str]:
     """The moment to plan with, and the step that will bind it: now stands for an outcome that is yet to come."""
     if before is None or before.holds is False:
         return None, ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -87,8 +86,6 @@ class Screen:
 
     def _watch(self, watch: Watch) -> None:
         """Draw each page in the last one's place on a terminal, one after another elsewhere; Ctrl-C is the way to end it."""
-        # It may go on for days.
-        gc.enable()
         on_terminal = sys.stdout.isatty() and not self.json
         try:
             if on_terminal:

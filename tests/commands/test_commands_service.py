@@ -34,7 +34,7 @@ def systems(now: datetime, *deployments: Deployment) -> SimpleNamespace:
 
 
 def planned(read: SimpleNamespace) -> Redeploy:
-    (change,) = redeploy.role.function(read, ("api",), False)
+    (change,) = redeploy.function(read, ("api",), False)
     return change
 
 

@@ -10,9 +10,10 @@ import click
 import pytest
 
 from opsctl import commands
-from opsctl.cli.app import GROUPS, Line, Role, root
-from opsctl.cli.changing import changing_options
-from opsctl.render import reference
+from opsctl.cli import reference
+from opsctl.cli.app import GROUPS, root
+from opsctl.cli.command import OpsCommand
+from opsctl.cli.options import GlobalOption, shared_options
 
 COMMANDS = dict(reference.leaves(root))
 HEAVY = ("boto3", "botocore", "httpx", "psycopg", "redis", "tabulate", "yaml")
@@ -41,9 +42,9 @@ def test_a_group_is_what_its_file_calls_by_its_name(name):
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_a_command_is_marked_as_changing_viewing_or_acting(words):
-    assert isinstance(COMMANDS[words], Line)
-    assert isinstance(COMMANDS[words].role, Role)
+def test_a_command_is_marked_with_its_kind(words):
+    assert isinstance(COMMANDS[words], OpsCommand)
+    assert COMMANDS[words].kind in ("mutating", "read-only", "local")
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -72,9 +73,10 @@ def test_looking_at_services_imports_neither_database_nor_cache_nor_http(tmp_pat
 
 @pytest.mark.parametrize("words", sorted(COMMANDS))
 def test_only_what_takes_all_shared_options_is_said_to(words: str) -> None:
-    shared = {option.name or "" for option in changing_options()}
+    shared = {option.name or "" for option in shared_options()}
     drawn = reference.block(root, words, shared)
     params = {param.name for param in COMMANDS[words].params}
     assert ("options of every changing command" in drawn) is (shared <= params)
-    hidden = [param for param in COMMANDS[words].params if param.opts[-1].startswith("--") and param.opts[-1] not in drawn]
+    own = [param for param in COMMANDS[words].params if not isinstance(param, GlobalOption)]
+    hidden = [param for param in own if param.opts[-1].startswith("--") and param.opts[-1] not in drawn]
     assert not hidden or shared <= params

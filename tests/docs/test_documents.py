@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 import pytest
 
-from opsctl.cli.app import GROUPS, Parsed, root
+from opsctl.cli import reference
+from opsctl.cli.app import GROUPS, root
+from opsctl.cli.context import AppContext
 from opsctl.errors import OpsctlError
 from opsctl.playbook import loader
-from opsctl.render import reference
 
 HOUSE = Path(__file__).parents[2]
 RUNBOOK = (HOUSE / "RUNBOOK.md").read_text()
@@ -63,9 +64,11 @@ def typed(line: str) -> Iterator[list[str]]:
 def refusal(words: list[str]) -> str:
     """Why opsctl doesn't understand these words; empty when it does. `--help` is understood everywhere."""
     try:
-        root.make_context("opsctl", list(words))
-        first = next((number for number, word in enumerate(words) if word in GROUPS), len(words))
-        Parsed(shlex.join(words[first:]), {})
+        command: click.Command = root
+        ctx = command.make_context("opsctl", list(words), obj=AppContext())
+        while isinstance(command, click.Group):
+            name, found, rest = command.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
+            command, ctx = found, found.make_context(name, rest, parent=ctx)
     except click.exceptions.Exit:
         return ""
     except click.ClickException as wrong:

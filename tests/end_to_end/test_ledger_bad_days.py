@@ -16,6 +16,7 @@ from bad_days import plain, runs, taken
 from terminal import until
 from world import World
 
+from opsctl.cli.context import AppContext
 from opsctl.engine.ledger.sqlite import Ledger
 
 SCALE = ("-o", "json", "service", "scale", "api", "4", "-y")
@@ -170,17 +171,15 @@ def test_a_clock_that_jumps_during_a_run(world: World, hours: int) -> None:
 
 @pytest.mark.parametrize("hours", [-5, 5])
 def test_a_clock_that_is_wrong_logs_out_by_the_databases(world: World, hours: int) -> None:
-    import opsctl.cli.context as invocations
-
     def wrong() -> None:
-        inner = invocations.Invocation._systems
+        inner = AppContext._systems
 
-        def systems(self: invocations.Invocation, **how: Any) -> Any:
+        def systems(self: AppContext, **how: Any) -> Any:
             found = inner(self, **how)
             found.now = lambda: datetime.now(UTC) + timedelta(hours=hours)
             return found
 
-        invocations.Invocation._systems = systems  # type: ignore[method-assign]
+        AppContext._systems = systems  # type: ignore[method-assign]
 
     world.opsctl("logout", "all", "-y", before=wrong, check=0)
     assert world.count("SELECT count(*) FROM refresh_sessions") == 0

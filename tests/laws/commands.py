@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 import click
 
-from opsctl.cli.app import GROUPS, Line, changes, root
+from opsctl.cli.app import GROUPS, root
+from opsctl.cli.command import OpsCommand
 
 UNIMPORTABLE: dict[str, str] = {}
 """Groups whose file can't be imported, and why; a test fails when there is one."""
 
 
 @functools.cache
-def lines() -> dict[str, Line]:
+def lines() -> dict[str, OpsCommand]:
     """Every command by its words, `service scale`."""
-    found: dict[str, Line] = {}
+    found: dict[str, OpsCommand] = {}
     ctx = click.Context(root)
     for name in GROUPS:
         try:
@@ -29,15 +30,15 @@ def lines() -> dict[str, Line]:
     return found
 
 
-def _lines(words: str, command: click.Command) -> Iterator[tuple[str, Line]]:
+def _lines(words: str, command: click.Command) -> Iterator[tuple[str, OpsCommand]]:
     if isinstance(command, click.Group):
         for name, each in command.commands.items():
             yield from _lines(f"{words} {name}", each)
     else:
-        assert isinstance(command, Line), f"{words} is no Line"
+        assert isinstance(command, OpsCommand), f"{words} is no OpsCommand"
         yield words, command
 
 
 def changing() -> list[str]:
     """The words of every command that changes something."""
-    return [words for words, line in lines().items() if isinstance(line.role, changes)]
+    return [words for words, line in lines().items() if line.kind == "mutating"]

@@ -20,7 +20,7 @@ from opsctl.adapters.base import Adapter
 from opsctl.adapters.host.prompt import Person
 from opsctl.adapters.host.secret_sources import Values
 from opsctl.changes import all_kinds
-from opsctl.cli.app import changes
+from opsctl.cli.command import OpsCommand
 from opsctl.errors import ReadOnly
 from opsctl.systems import Systems
 
@@ -37,14 +37,14 @@ def test_a_dry_run_leaves_the_world_as_it_was_and_only_apply_is_handed_the_syste
         for kind in all_kinds():
             _watched(kind, "check", note)
             _watched(kind, "apply", note)
-        role = changes.run
+        change = OpsCommand._change
 
-        def run(self: Any, invocation: Any, line: str, params: Any) -> None:
+        def noted(self: Any, *args: Any) -> None:
             function = self.function
             self.function = lambda systems, **own: note("plan", systems.writing) or function(systems, **own)
-            role(self, invocation, line, params)
+            change(self, *args)
 
-        changes.run = run  # type: ignore[method-assign]
+        OpsCommand._change = noted  # type: ignore[method-assign]
 
     assert it.dry("--save", str(it.world.home / "plan"), "--as-shell", check=3, before=watch).json["dry_run"]
     it.untouched()

@@ -13,7 +13,7 @@ from world import World
 
 from opsctl import config
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.cli import changing
+from opsctl.cli import script as scripts
 from opsctl.settings import Aws
 
 ELSEWHERE = "203.0.113.9"
@@ -166,6 +166,6 @@ def test_a_script_takes_proxy_and_authorities_from_the_configuration(tmp_path: P
     (tmp_path / "place.toml").write_text(
         f'title = "x"\nproxy = "http://proxy:3128"\n[aws]\naccount = "123456789012"\nregion = "us-east-1"\n{add}'
     )
-    made = str(changing.script(config.load("place", str(tmp_path)), "x", []))
+    made = str(scripts.script(config.load("place", str(tmp_path)), "x", []))
     assert line in made
     assert "http://proxy:3128" in made

@@ -14,7 +14,8 @@ import pytest
 
 from opsctl.adapters.host.prompt import Person
 from opsctl.cli import app as cli
-from opsctl.cli.context import Invocation
+from opsctl.cli.command import OpsGroup, local, mutating, read_only
+from opsctl.cli.context import AppContext
 from opsctl.config import Environment
 from opsctl.contract import Change, Done, Never, Pending, Telling
 from opsctl.engine.ledger.sqlite import Ledger
@@ -142,52 +143,52 @@ class Send(Change, frozen=True, kw_only=True, tag="test-send"):
 decode: Callable[[bytes], Change] = msgspec.json.Decoder(Put | Send).decode
 
 
-def commands() -> cli.Group:
+def commands() -> OpsGroup:
     """A tree of commands over that world."""
-    root = cli.Group("opsctl")
+    root = OpsGroup("opsctl")
 
     @root.command()
     @click.argument("name")
     @click.argument("value")
     @click.option("--times", type=int, default=1)
-    @cli.changes
+    @mutating
     def put(systems: Systems, name: str, value: str, times: int) -> Iterator[Change]:
         yield Put(name=name, value=value, after=systems.follows or EPOCH)
 
     @root.command()
     @click.argument("text")
-    @cli.changes
+    @mutating
     def send(systems: Systems, text: str) -> Iterator[Change]:
         yield Send(text=text)
 
     @root.command()
-    @cli.changes
+    @mutating
     def fussy(systems: Systems) -> Iterator[Change]:
         raise click.UsageError("Say more.")
         yield
 
     @root.command()
     @click.argument("why", required=False)
-    @cli.views
+    @read_only
     def healthy(systems: Systems, why: str | None) -> Verdict:
         return Verdict([Check("healthy", world(systems).good)], "Heal it.")
 
     @root.command()
-    @cli.views
+    @read_only
     def rows(systems: Systems) -> list[dict[str, str]]:
         if world(systems).blind:
             raise SystemFailed("The world is dark.")
         return [{"name": n, "value": v} for n, v in world(systems).values.items()]
 
     @root.command()
-    @cli.views
+    @read_only
     def page(systems: Systems) -> Page:
         dark = {"state": "could not be asked", "why": "it is dark"}
         return Page([(title, [dark if value is None else {"value": value}]) for title, value in world(systems).parts.items()])
 
     @root.command()
-    @cli.acts
-    def business(invocation: Invocation) -> None:
+    @local
+    def business(invocation: AppContext) -> None:
         return None
 
     return root
@@ -236,12 +237,12 @@ class House:
         path.write_text(text)
         return path
 
-    def process(self, *answers: str | type[BaseException], output: str = "table") -> Invocation:
+    def process(self, *answers: str | type[BaseException], output: str = "table") -> AppContext:
         """Another process on this machine: everything new but the ledger's file and the world."""
         limits = Limits(max_affected=self.limit)
         aws = Aws(account="123456789012", region="us-east-1")
         settings = Settings(title="test", protected=self.protected, sandbox=self.sandbox, aws=aws, limits=limits)
-        invocation = Invocation(name="test", output=output)
+        invocation = AppContext(name="test", output=output)
         person = Answers(answers)
         environment = Environment("test", self.folder, self.digest, settings)
         caller = SimpleNamespace(account="123456789012", arn="arn:aws:iam::123456789012:user/oncall")
@@ -255,16 +256,15 @@ class House:
 
 
 @pytest.fixture
-def tree(monkeypatch: pytest.MonkeyPatch) -> cli.Group:
+def tree(monkeypatch: pytest.MonkeyPatch) -> OpsGroup:
     """The tree of commands, in place of opsctl's own."""
     root = commands()
     monkeypatch.setattr(cli, "root", root)
-    monkeypatch.setattr(cli.Parsed, "PARENT", click.Context(root, info_name="opsctl"))
     return root
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: cli.Group) -> House:
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: OpsGroup) -> House:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nobody"))
     monkeypatch.setenv("OPSCTL_TEMPO", "0")

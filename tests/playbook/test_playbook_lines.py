@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from opsctl.cli import app as cli
+from opsctl.cli.command import OpsGroup
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError
 from opsctl.playbook import lines
@@ -23,9 +23,9 @@ anything = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1)
 @example("$(rm -rf /)")
 @example("two\nlines")
 @example("' \"")
-def test_a_value_stays_one_argument_whatever_is_in_it(tree: cli.Group, value: str) -> None:
+def test_a_value_stays_one_argument_whatever_is_in_it(tree: OpsGroup, value: str) -> None:
     for line in ("put name {value}", "put name '{value}' --times 1", "put {value} {value}"):
-        params = lines.parse(Step(run=line), {"value": value}).params
+        params = lines.StepParser().given(Step(run=line), {"value": value}).params
         assert params["value"] == value
         assert params["times"] == 1
         assert not params["yes"]
@@ -35,20 +35,20 @@ def test_a_value_stays_one_argument_whatever_is_in_it(tree: cli.Group, value: st
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(anything)
 @example("--yes")
-def test_a_value_inside_an_argument_stays_inside(tree: cli.Group, value: str) -> None:
-    params = lines.parse(Step(run="put name 'of {value}: {value}' --reason {value}"), {"value": value}).params
+def test_a_value_inside_an_argument_stays_inside(tree: OpsGroup, value: str) -> None:
+    params = lines.StepParser().given(Step(run="put name 'of {value}: {value}' --reason {value}"), {"value": value}).params
     assert params["value"] == f"of {value}: {value}"
     assert params["reason"] == foreign(value), "a reason is kept cleaned"
 
 
-def test_a_values_type_is_checked(tree: cli.Group) -> None:
-    assert lines.parse(Step(run="put a b --times {n}"), {"n": "7"}).params["times"] == 7
+def test_a_values_type_is_checked(tree: OpsGroup) -> None:
+    assert lines.StepParser().given(Step(run="put a b --times {n}"), {"n": "7"}).params["times"] == 7
     with pytest.raises(ConfigurationError, match="not a valid integer"):
-        lines.parse(Step(run="put a b --times {n}"), {"n": "many"})
+        lines.StepParser().given(Step(run="put a b --times {n}"), {"n": "many"})
 
 
-def test_a_line_may_narrow_a_bound_and_lengthen_a_wait(tree: cli.Group) -> None:
-    parsed = lines.parse(Step(run="put a b --max-affected 10 --timeout 5m"), {})
+def test_a_line_may_narrow_a_bound_and_lengthen_a_wait(tree: OpsGroup) -> None:
+    parsed = lines.StepParser().given(Step(run="put a b --max-affected 10 --timeout 5m"), {})
     own = lines.options(parsed, Options(max_affected=7, yes=True))
     assert (own.max_affected, own.timeout, own.yes) == (7, timedelta(minutes=5), True)
     assert lines.options(parsed, Options(max_affected=70)).max_affected == 10

@@ -5,7 +5,7 @@ import pytest
 from playbook_world import YES, House, Killed, Put
 from test_playbook_runner import DRILL, run, said, states
 
-from opsctl.cli.context import Invocation
+from opsctl.cli.context import AppContext
 from opsctl.commands import runs
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
@@ -17,11 +17,11 @@ from opsctl.systems import Systems
 EFFECTS = ["door=shut", "roof=shut", "lamp=of all"]
 
 
-def newest(here: Invocation) -> str:
+def newest(here: AppContext) -> str:
     return here.ledger.runs()[0].id
 
 
-def resume(here: Invocation, run_id: str, **special: str) -> PlaybookOutcome:
+def resume(here: AppContext, run_id: str, **special: str) -> PlaybookOutcome:
     return runner.resume(here, here.ledger.run(run_id), Options(), reason=special.pop("reason", "drill"), **special)
 
 
@@ -63,7 +63,7 @@ def test_killed_at_every_record_nothing_is_lost_or_doubled(house: House, tmp_pat
         assert verify.verify(after.ledger) == []
 
 
-def _die_at(here: Invocation, number: int) -> None:
+def _die_at(here: AppContext, number: int) -> None:
     """Die where event `number` (the first is 0) would be written."""
     write, seen = here.ledger._event, iter(range(10_000))
 

@@ -3,7 +3,7 @@ import msgspec
 import pytest
 from playbook_world import DRY, LATER, YES, House, Killed, Put, Watch
 
-from opsctl.cli.context import Invocation
+from opsctl.cli.context import AppContext
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError, Interrupted, NotFound, OpsctlError, Refused, Waiting
@@ -38,11 +38,11 @@ steps:
 """
 
 
-def run(invocation: Invocation, *words: str, options: Options = YES, assume: bool = False) -> PlaybookOutcome:
+def run(invocation: AppContext, *words: str, options: Options = YES, assume: bool = False) -> PlaybookOutcome:
     return runner.run(invocation, "drill", words, options, assume=assume)
 
 
-def said(invocation: Invocation) -> str:
+def said(invocation: AppContext) -> str:
     watcher = invocation.watcher
     assert isinstance(watcher, Watch)
     return "\n".join(watcher.lines)
@@ -256,7 +256,7 @@ def test_a_yes_said_ahead_is_none_for_what_was_not_shown(house: House) -> None:
     assert again.result == "changed", "a yes that is said after the step was shown counts"
 
 
-def _resume(here: Invocation, outcome: PlaybookOutcome, options: Options | None = None, **special: str) -> PlaybookOutcome:
+def _resume(here: AppContext, outcome: PlaybookOutcome, options: Options | None = None, **special: str) -> PlaybookOutcome:
     return runner.resume(here, here.ledger.run(outcome.run or ""), options or Options(), **special)
 
 

@@ -28,7 +28,7 @@ from opsctl.render.shapes import Check, Page, Series, Text, Verdict
 HOSTILE = "a\x1b[2Kb\x1b]0;title\x07c\x9bd\u202ee\u200bf\ud800g\rh"
 SECRET = "pat-na1-7f3a9c51-e0d8-4b26-a5c1-f09e3d7b6482"
 WAYS_OUT = {"print", "echo", "secho", "style", "clear", "pager", "echo_via_pager", "prompt", "confirm"}
-FREE = {"render/out.py", "adapters/logins.py"}
+FREE = {"render/out.py", "adapters/http/logins.py"}
 """The printer itself, and a child process that answers over a pipe."""
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from portal import Portal, contact_id
 
-from opsctl import contacts
+from opsctl.cli import contacts
 from opsctl.errors import ConfigurationError, NotFound
 
 NAME = st.text("abcdefghijklmnopqrstuvwxyz0123456789._+-äß", min_size=1, max_size=20)

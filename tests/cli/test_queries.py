@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opsctl import queries
+from opsctl.cli import queries
 from opsctl.config import Environment
 from opsctl.errors import ConfigurationError
 from opsctl.settings import Aws, FunctionSettings, Settings

@@ -13,6 +13,7 @@ from terminal import Terminal
 
 from opsctl import __version__ as version
 from opsctl.cli import app as cli
+from opsctl.cli.parsed import ParsedCommand
 from opsctl.errors import OpsctlError, Refused
 
 WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=12)
@@ -37,20 +38,20 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_line_has_one_spelling_which_reads_back(line: str, spelling: str) -> None:
-    assert cli.Parsed(line, {}).text == spelling
-    assert cli.Parsed(spelling, {}).text == spelling
+    assert ParsedCommand(line, {}).text == spelling
+    assert ParsedCommand(spelling, {}).text == spelling
 
 
 @given(st.lists(WORDS, min_size=1, max_size=3))
 def test_any_arguments_read_back(words: list[str]) -> None:
-    parsed = cli.Parsed(shlex.join(["logout", "user", "--", *words]), {})
+    parsed = ParsedCommand(shlex.join(["logout", "user", "--", *words]), {})
     assert parsed.params["users"] == tuple(words)
-    assert cli.Parsed(parsed.text, {}).params["users"] == tuple(words)
+    assert ParsedCommand(parsed.text, {}).params["users"] == tuple(words)
 
 
 @given(WORDS)
 def test_a_placeholder_becomes_one_argument_whatever_is_in_it(value: str) -> None:
-    assert cli.Parsed("logout user {user}", {"user": value}).params["users"] == (value,)
+    assert ParsedCommand("logout user {user}", {"user": value}).params["users"] == (value,)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_a_placeholder_becomes_one_argument_whatever_is_in_it(value: str) -> Non
 )
 def test_what_is_no_line_is_a_usage_error(line: str) -> None:
     with pytest.raises(click.UsageError):
-        cli.Parsed(line, {})
+        ParsedCommand(line, {})
 
 
 @pytest.mark.parametrize(
@@ -81,15 +82,15 @@ def test_what_is_no_line_is_a_usage_error(line: str) -> None:
 )
 def test_what_is_empty_means_nothing_else(line: str, what: str) -> None:
     with pytest.raises(click.BadParameter, match="it is empty") as wrong:
-        cli.Parsed(line, {"database": ""})
+        ParsedCommand(line, {"database": ""})
     assert what in wrong.value.format_message()
 
 
 def test_no_type_of_ours_takes_what_is_empty() -> None:
     def lines(command: click.Command) -> Iterator[click.Command]:
         if isinstance(command, click.Group):
-            for name in command.list_commands(cli.Parsed.PARENT):
-                yield from lines(command.get_command(cli.Parsed.PARENT, name) or command)
+            for name in command.list_commands(click.Context(command)):
+                yield from lines(command.get_command(click.Context(command), name) or command)
         else:
             yield command
 
@@ -106,8 +107,8 @@ def test_no_folder_is_not_the_usual_one(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_what_is_empty_unless_it_is_given_may_be_empty() -> None:
-    text = cli.Parsed("logs tail api --filter ''", {}).text
-    assert cli.Parsed(text, {}).params["pattern"] == ""
+    text = ParsedCommand("logs tail api --filter ''", {}).text
+    assert ParsedCommand(text, {}).params["pattern"] == ""
 
 
 def test_every_group_has_its_help_without_being_imported() -> None:
@@ -132,7 +133,7 @@ def test_a_defect_is_told_as_one_and_without_a_traceback(capsys: pytest.CaptureF
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("it divides")
 
-    monkeypatch.setattr(cli.root, "main", broken)
+    monkeypatch.setattr(cli.root, "invoke", broken)
     assert cli.run(["status"]) == 1
     said = capsys.readouterr().err
     assert "defect in opsctl (ZeroDivisionError: it divides)" in said

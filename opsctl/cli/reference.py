@@ -1,20 +1,17 @@
-"""The parts of RUNBOOK.md and README.md that can't drift: drawn as Markdown from the command tree, the playbooks and the errors.
+"""The generated parts of RUNBOOK.md and README.md: the command tree and the exit codes as Markdown.
 
-Only `make docs` calls it, through cog; a function is handed what it draws.
+Only `make docs` calls it, through cog.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from opsctl.errors import OpsctlError
-
-if TYPE_CHECKING:
-    from opsctl.playbook.schema import Condition, Playbook, Step
 
 WIDTH = 120
 
@@ -71,7 +68,7 @@ def block(root: click.Group, words: str, shared: Collection[str]) -> str:
 def options(parameters: Sequence[click.Parameter]) -> str:
     """Options as a table."""
     rows = _options(click.Context(click.Command("opsctl")), parameters)
-    return _table(("option", "meaning"), [(f"`{name}`", text) for name, text in rows])
+    return table(("option", "meaning"), [(f"`{name}`", text) for name, text in rows])
 
 
 def _options(ctx: click.Context, parameters: Sequence[click.Parameter]) -> list[tuple[str, str]]:
@@ -81,7 +78,7 @@ def _options(ctx: click.Context, parameters: Sequence[click.Parameter]) -> list[
 def index(root: click.Group) -> str:
     """Every command with its first line of help, linked to its anchor."""
     rows = [(f"[`{words}`](#{anchor(words)})", command.get_short_help_str(200)) for words, command in leaves(root)]
-    return _table(("command", "what it does"), rows)
+    return table(("command", "what it does"), rows)
 
 
 def exit_codes() -> str:
@@ -89,7 +86,7 @@ def exit_codes() -> str:
     kinds: dict[int, list[str]] = {}
     for kind in errors():
         kinds.setdefault(kind.exit_code, []).append(_spaced(kind.__name__))
-    return _table(("exit", "meaning", "errors"), [(str(code), text, ", ".join(kinds.get(code, []))) for code, text in EXIT.items()])
+    return table(("exit", "meaning", "errors"), [(str(code), text, ", ".join(kinds.get(code, []))) for code, text in EXIT.items()])
 
 
 def errors(base: type[OpsctlError] = OpsctlError) -> Iterator[type[OpsctlError]]:
@@ -104,59 +101,7 @@ def _spaced(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Error")).lower()
 
 
-def checklist(playbook: Playbook) -> str:
-    """A playbook as a checklist under its sections, each with its mark; a run's line is what opsctl does by itself."""
-    lines, heading = _parameters(playbook), ""
-    for number, step in enumerate(playbook.steps, 1):
-        found = " · ".join(word for word in (step.section, step.mark) if word)
-        if found != heading:
-            lines += ["", f"**{found}**", ""]
-            heading = found
-        lines += _step(number, step)
-    return "\n".join(lines)
-
-
-def _parameters(playbook: Playbook) -> list[str]:
-    rows = []
-    for name, parameter in playbook.parameters.items():
-        value = "\\|".join(parameter.choices) or "VALUE"
-        given = f"default `{parameter.default}`" if parameter.default is not None else "required"
-        if parameter.required_when:
-            given = f"required when {_condition(parameter.required_when)}"
-        rows.append((f"`{name}={value}`", given, parameter.help))
-    return _table(("parameter", "given", "meaning"), rows).splitlines() if rows else []
-
-
-def _expected(expect: dict[str, Any]) -> str:
-    """What a verify expects, as it is written."""
-    words = [f"{key} ({_expected(value)})" if isinstance(value, dict) else f"{key} `{_plain(value)}`" for key, value in expect.items()]
-    return ", ".join(words)
-
-
-def _plain(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else " or ".join(value)
-
-
-def _step(number: int, step: Step) -> list[str]:
-    said = f"{step.text}" if step.kind == "ask" else f"`opsctl {' '.join(step.text.split())}`"
-    more = [f"answer {' or '.join(step.choices)}"] if step.choices else []
-    more += [f"must be {' or '.join(step.expected)}"] if step.expected else []
-    more += [f"expects {_expected(step.expect)}"] if isinstance(step.expect, dict) and step.expect else []
-    more += [f"when {' or '.join(_condition(c) for c in step.conditions)}"] if step.conditions else []
-    more += [f"as of the end of step `{step.follows}`"] if step.follows else []
-    more += [f"within {step.within}"] if step.within else []
-    word = {"ask": "", "run": "**runs** ", "look": "**shows** ", "verify": "**proves** "}[step.kind]
-    name = f" `{step.id}`" if step.id else ""
-    tail = f" ({'; '.join(more)})" if more else ""
-    lines = [f"- [ ] {number}.{name} {word}{said}{tail}"]
-    lines += [f"  - covers: {'; '.join(step.items)}"] if step.items else []
-    return [*lines, f"  - {step.note}"] if step.note else lines
-
-
-def _condition(condition: Condition) -> str:
-    return " and ".join(f"{key} is {wanted if isinstance(wanted, str) else ' or '.join(wanted)}" for key, wanted in condition.items())
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,151 @@
+"""The one class of commands, and the marks that a command's function carries.
+
+A command is one of three kinds: a mutating one yields changes, a read-only one returns what to show, and a local one does opsctl's own
+business. None of them prints, prompts or catches.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import click
+
+from opsctl.cli.context import LOCAL, AppContext
+from opsctl.cli.line import canonical_command_line, fill
+from opsctl.cli.options import check_value, global_options, run_changes, shared_options, split_options
+from opsctl.errors import OpsctlError
+
+Kind = Literal["mutating", "read-only", "local"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+VALUES = "opsctl.values"
+"""The key of a context's `meta` that holds the values of placeholders."""
+VERDICTS = frozenset(("Verdict", "Alerts"))
+"""Names of the results that are good or not: a command's file need not import them to say that it returns one."""
+MARKS = "opsctl_marks"
+
+
+def _mark(function: F, **marks: Any) -> F:
+    function.__dict__.setdefault(MARKS, {}).update(marks)
+    return function
+
+
+def mutating(function: F) -> F:
+    """Mark a command that yields changes."""
+    return _mark(function, kind="mutating")
+
+
+def read_only(function: F) -> F:
+    """Mark a command that returns rows, a record, a verdict or a stream."""
+    return _mark(function, kind="read-only")
+
+
+def local(function: F) -> F:
+    """Mark a command that does opsctl's own business; its first parameter is the AppContext."""
+    return _mark(function, kind="local")
+
+
+def offline(function: F) -> F:
+    """Mark a command that concerns this machine alone: unless --env names one, it runs without environment, configuration and AWS."""
+    return _mark(function, offline=True)
+
+
+def gives_verdict(*, flag: str = "", probes: str = "") -> Callable[[F], F]:
+    """Mark a command whose result is a verdict, by which a playbook's `verify` can fail; with `flag`, only where that flag is given.
+
+    `probes` says what asking does in the system that is asked ("it signs in"): a dry run doesn't ask then.
+    """
+    return lambda function: _mark(function, gives_verdict=True, verdict_flag=flag, probes=probes)
+
+
+class OpsCommand(click.Command):
+    """A command of a marked function. Empty values are refused, since an unset variable of a script reads so."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assert self.callback is not None
+        self.function: Callable[..., Any] = self.callback
+        marks = self.function.__dict__[MARKS]
+        self.kind: Kind = marks["kind"]
+        self.offline: bool = marks.get("offline", False)
+        self.gives_verdict: bool = marks.get("gives_verdict", False) or not VERDICTS.isdisjoint(_returned(self.function))
+        self.verdict_flag: str = marks.get("verdict_flag", "")
+        self.probes: str = marks.get("probes", "")
+        if self.kind == "mutating":
+            self.params.extend(shared_options())
+        self.params.extend(global_options(self.params))
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """A parser that fills `{name}` in its result, so that a value stays one argument whatever is in it."""
+        parser = super().make_parser(ctx)
+        values, parse = ctx.meta.get(VALUES) or {}, parser.parse_args
+
+        def filled(args: list[str]) -> Any:
+            given, rest, order = parse(args)
+            given = fill(given, values)
+            for param in self.params:
+                check_value(ctx, param, given.get(param.name or ""))
+            return given, fill(rest, values), order
+
+        parser.parse_args = filled  # type: ignore[method-assign]
+        return parser
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the function as its kind is run."""
+        app = ctx.ensure_object(AppContext)
+        if self.offline and not app.env_given:
+            app.at(LOCAL)
+        run = {"mutating": self._change, "read-only": self._view, "local": self._act}[self.kind]
+        try:
+            run(app, canonical_command_line(ctx), dict(ctx.params))
+        except OpsctlError as error:
+            # A view's header has named it already.
+            error.place = "" if app.screen.headed else app.place
+            raise
+
+    def _change(self, app: AppContext, line: str, params: dict[str, Any]) -> None:
+        options, own = split_options(params)
+        run_changes(app, line, lambda systems: self.function(systems, **own), options)
+
+    def _view(self, app: AppContext, line: str, params: dict[str, Any]) -> None:
+        app.looks = True
+        try:
+            read = app.read
+            app.screen.header(app.place)
+            app.show(self.function(read, **params))
+        except BrokenPipeError as gone:
+            # Who stops reading has read enough, and nothing else was done.
+            sys.stdout = to_nowhere(1)
+            raise click.exceptions.Exit(1) from gone
+
+    def _act(self, app: AppContext, line: str, params: dict[str, Any]) -> None:
+        found = self.function(app, **params)
+        if found is not None:
+            app.show(found)
+
+
+class OpsGroup(click.Group):
+    """A group of `OpsCommand`s and of such groups."""
+
+    command_class = OpsCommand
+    group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(global_options(self.params))
+
+
+def _returned(function: Callable[..., Any]) -> set[str]:
+    """The names of what a function is annotated to return, and of that class's bases."""
+    kind = getattr(function, "__annotations__", {}).get("return", "")
+    return {kind} if isinstance(kind, str) else {each.__name__ for each in getattr(kind, "__mro__", ())}
+
+
+def to_nowhere(number: int) -> Any:
+    """Send a file descriptor that can't be written to the null device, so that what is left in its buffer can be let go."""
+    nowhere = open(os.devnull, "w")  # noqa: SIM115
+    os.dup2(nowhere.fileno(), number)
+    return nowhere
