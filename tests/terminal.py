@@ -36,7 +36,7 @@ PATIENCE = 60.0
 Typed = str | Mapping[str, str]
 PROMPT = b": "
 """How every question ends."""
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(cli.__file__).parents[2]
 
 
 def nothing() -> None:

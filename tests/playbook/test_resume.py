@@ -3,7 +3,6 @@ from typing import Any
 import msgspec
 import pytest
 from playbook_world import YES, House, Killed, Put
-from test_playbook_runner import DRILL, run, said, states
 
 from opsctl.cli.context import AppContext
 from opsctl.commands import runs
@@ -13,6 +12,7 @@ from opsctl.errors import ConfigurationError, LockHeld, PlanStale, Refused, Syst
 from opsctl.playbook import runner
 from opsctl.playbook.outcome import PlaybookOutcome
 from opsctl.systems import Systems
+from tests.playbook.test_runner import DRILL, run, said, states
 
 EFFECTS = ["door=shut", "roof=shut", "lamp=of all"]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import CONFIG
 from moto import mock_aws
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.aws.sqs import Depth, Sqs
 from opsctl.errors import NotFound, ReadOnly
+from tests.adapters.aws.conftest import CONFIG
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
 import pytest
 from playbook_world import DRY, House
-from test_playbook_resume import resume
-from test_playbook_runner import run, said, states
+
+from tests.playbook.test_resume import resume
+from tests.playbook.test_runner import run, said, states
 
 LOOKS = """
 title: t

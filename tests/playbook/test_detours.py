@@ -1,12 +1,12 @@
 import pytest
 from playbook_world import House, Killed
-from test_playbook_resume import resume
-from test_playbook_runner import run, said, states
 
 from opsctl.engine.ledger import verify
 from opsctl.engine.ledger.rows import Run, Step
 from opsctl.errors import Interrupted, Refused
 from opsctl.playbook.outcome import PlaybookOutcome
+from tests.playbook.test_resume import resume
+from tests.playbook.test_runner import run, said, states
 
 KEYS = """
 title: A new key

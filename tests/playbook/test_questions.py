@@ -2,10 +2,10 @@
 
 import pytest
 from playbook_world import House
-from test_playbook_resume import resume
-from test_playbook_runner import run, said, states
 
 from opsctl.playbook.loader import inspect
+from tests.playbook.test_resume import resume
+from tests.playbook.test_runner import run, said, states
 
 ASKS = """
 title: A drill
