@@ -21,11 +21,12 @@ test: check  ## Check everything, then run the tests that a change should pass
 laws: .venv/.tools  ## Run the exhaustive tests: a kill at every boundary, every fault on every command
 	@$(BIN)/pytest -n auto -m exhaustive
 
-check: .venv/.tools  ## Style, types, layers, generated documents, playbooks
+check: .venv/.tools  ## Style, types, layers, unused code, generated documents, playbooks
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/vulture
 	@$(BIN)/cog --check $(DOCUMENTS)
 	@$(BIN)/opsctl playbook lint
 

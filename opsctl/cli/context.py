@@ -11,7 +11,6 @@ from opsctl.errors import ConfigurationError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from opsctl.adapters.host.prompt import Person
     from opsctl.adapters.host.secret_sources import Values
@@ -40,7 +39,7 @@ class AppContext:
     def __enter__(self) -> AppContext:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         for part in ("read", "write", "ledger"):
             if part in self.__dict__:
                 self.__dict__[part].shut()
@@ -52,7 +51,7 @@ class AppContext:
 
         if not self.name:
             known = ", ".join(config.names(self.folder)) or "none"
-            raise ConfigurationError("No environment was named.", f"Environments: {known}. Choose one with --env or OPSCTL_ENV.")
+            raise ConfigurationError("No environment was named.", f"Choose one with --env NAME or OPSCTL_ENV=NAME. Environments: {known}.")
         return config.local() if self.name == LOCAL else config.load(self.name, self.folder)
 
     @property

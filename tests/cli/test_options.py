@@ -89,4 +89,4 @@ def test_without_an_environment_those_that_exist_are_listed(
     monkeypatch.delenv("OPSCTL_ENV", raising=False)
     monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
     assert cli.run(["status"]) == 2
-    assert "Environments: prod, sandbox, staging. Choose one with --env or OPSCTL_ENV." in capsys.readouterr().err
+    assert "Choose one with --env NAME or OPSCTL_ENV=NAME. Environments: prod, sandbox, staging." in capsys.readouterr().err

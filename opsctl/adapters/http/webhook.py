@@ -39,11 +39,6 @@ def signature_v1(secret: Secret, body: bytes) -> str:
     return hashlib.sha256(secret.raw() + body).hexdigest()
 
 
-def signature_v2(secret: Secret, method: str, uri: str, body: bytes) -> str:
-    """`X-HubSpot-Signature` of version v2; `uri` is the whole address."""
-    return hashlib.sha256(secret.raw() + f"{method}{uri}".encode() + body).hexdigest()
-
-
 def signature_v3(secret: Secret, method: str, uri: str, body: bytes, timestamp: str) -> str:
     """`X-HubSpot-Signature-v3`; `timestamp` is what `X-HubSpot-Request-Timestamp` says, epoch milliseconds."""
     readable = _DECODED.sub(lambda coded: unquote(coded[0]), uri)

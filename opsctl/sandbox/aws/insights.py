@@ -52,7 +52,6 @@ class Query:
 
     def __init__(self, text: str) -> None:
         self._shown = ["@timestamp", "@message"]
-        self._grouped = False
         self._limit = DEFAULT_LIMIT
         # A comment gives way to spaces, so that places in the text stay the same.
         code = re.sub(r"(?m)^[ \t]*#.*$", lambda comment: " " * len(comment[0]), text)
