@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import Struct
 
+from opsctl.permissions import Permissions
+
 if TYPE_CHECKING:
     from opsctl.config import Environment
     from opsctl.shell import Statement
@@ -100,6 +102,7 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     - `lag`, `poll`, `timeout`: seconds in which a read may not show the write, between two checks, and until waiting ends.
     - `under_way`: seconds for which a call may still take effect after it was sent, where no answer came: at least its client's own
       time-out. Zero where a call that arrives late changes nothing more than the one that is sent again.
+    - `permissions`: what `check` and `apply` need of the outside systems.
     """
 
     telling: ClassVar[Telling] = "probe"
@@ -111,7 +114,7 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     under_way: ClassVar[float] = 60
     poll: ClassVar[float] = 2
     timeout: ClassVar[float] = 900
-    permissions: ClassVar[frozenset[str]] = frozenset()
+    permissions: ClassVar[Permissions] = Permissions()
 
     @property
     def target(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending
 from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Must, Variable
 
 if TYPE_CHECKING:
@@ -63,15 +64,9 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
     It holds from the next call on, also for console sessions and temporary keys of the user. It doesn't hold for sessions of roles.
     """
 
-    permissions: ClassVar[frozenset[str]] = frozenset(
-        {
-            "iam:PutUserPolicy",
-            "iam:GetUser",
-            "iam:GetUserPolicy",
-            "iam:GetAccountAuthorizationDetails",
-            "iam:DeleteUserPolicy",
-            "iam:SimulatePrincipalPolicy",
-        }
+    permissions: ClassVar[Permissions] = needs(
+        check="iam:GetAccountAuthorizationDetails iam:GetUser iam:GetUserPolicy iam:SimulatePrincipalPolicy",
+        apply="iam:DeleteUserPolicy iam:PutUserPolicy",
     )
 
     denied: bool = True
@@ -227,7 +222,10 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
     `keys` are those that were active when it was reviewed. One that turned up since is somebody else's doing, and stops the run.
     """
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"iam:UpdateAccessKey", "iam:ListAccessKeys", "iam:GetUser"})
+    permissions: ClassVar[Permissions] = needs(
+        check="iam:GetUser iam:GetUserPolicy iam:ListAccessKeys",
+        apply="iam:GetUser iam:ListAccessKeys iam:UpdateAccessKey",
+    )
 
     keys: tuple[str, ...]
     active: bool = False
@@ -288,7 +286,7 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
 class DeletePassword(UserChange, frozen=True, kw_only=True):
     """The user has no console password."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"iam:DeleteLoginProfile", "iam:GetLoginProfile", "iam:GetUser"})
+    permissions: ClassVar[Permissions] = needs(check="iam:GetLoginProfile iam:GetUser", apply="iam:DeleteLoginProfile")
 
     @property
     def target(self) -> str:

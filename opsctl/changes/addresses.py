@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Pending
 from opsctl.errors import Refused
+from opsctl.permissions import Permissions, needs
 from opsctl.settings.security import Place
 from opsctl.shell import File, Program, Put, joined, run
 
@@ -56,7 +57,10 @@ class ListAddresses(Change, frozen=True, kw_only=True):
     `kept` are those of them that were so already when it was planned: taking it back leaves them.
     """
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"wafv2:ListIPSets", "wafv2:GetIPSet", "wafv2:UpdateIPSet"})
+    permissions: ClassVar[Permissions] = needs(
+        check="wafv2:GetIPSet wafv2:ListIPSets",
+        apply="wafv2:GetIPSet wafv2:ListIPSets wafv2:UpdateIPSet",
+    )
 
     name: str
     place: Place

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl.changes import raw
 from opsctl.changes.notices import page
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Skipped, Telling
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Question, Say
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
     """
 
     telling: ClassVar[Telling] = "token"
-    permissions: ClassVar[frozenset[str]] = frozenset(("cloudwatch:DescribeAlarms",))
+    permissions: ClassVar[Permissions] = needs(check="cloudwatch:DescribeAlarms", apply="pagerduty")
 
     alarm: str
     transition: datetime
@@ -94,7 +95,10 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
     SetAlarmState is called with the state that it has, which fires nothing. The alarm's next evaluation may write its own reason again.
     """
 
-    permissions: ClassVar[frozenset[str]] = frozenset(("cloudwatch:DescribeAlarms", "cloudwatch:SetAlarmState"))
+    permissions: ClassVar[Permissions] = needs(
+        check="cloudwatch:DescribeAlarms",
+        apply="cloudwatch:DescribeAlarms cloudwatch:SetAlarmState",
+    )
 
     alarm: str
     transition: datetime

@@ -12,6 +12,7 @@ from msgspec import Struct
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Skipped
 from opsctl.errors import Interrupted
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable, When, capture, run
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
 
     independent: ClassVar[bool] = True
     under_way: ClassVar[float] = 0
-    permissions: ClassVar[frozenset[str]] = frozenset(
-        {"secretsmanager:GetSecretValue", "rds:DescribeDBClusters", "rds:DescribeDBInstances"}
-    )
+    permissions: ClassVar[Permissions] = needs(check="postgres:activity", apply="postgres:activity.end")
     width: ClassVar[int] = 4
     poll: ClassVar[float] = 0.5
     timeout: ClassVar[float] = 60
@@ -136,7 +135,7 @@ class EndBlockers(Change, frozen=True, kw_only=True):
     """
 
     independent: ClassVar[bool] = True
-    permissions: ClassVar[frozenset[str]] = EndQueries.permissions
+    permissions: ClassVar[Permissions] = needs(check="postgres:activity", apply="postgres:activity.end")
     width: ClassVar[int] = 4
     poll: ClassVar[float] = 0.5
     timeout: ClassVar[float] = 60

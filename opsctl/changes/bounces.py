@@ -12,6 +12,7 @@ from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, count
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import CheckFailed
 from opsctl.errors import Moved as MovedError
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import File, Filled, Forever, Must, Need, Variable, Wanted, When, joined, piped, run
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ class Counting(Change, frozen=True, kw_only=True):
     """Notifications are counted; what can't be read is kept in the file `aside`."""
 
     under_way: ClassVar[float] = 0
-    permissions: ClassVar[frozenset[str]] = DATABASE
     poll: ClassVar[float] = 1
 
     aside: str
@@ -57,6 +57,8 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
 
     The content is pinned by its digest, so that no other is counted in its place.
     """
+
+    permissions: ClassVar[Permissions] = needs(check="postgres:mail.counted", apply="postgres:mail.count")
 
     source: str
     digest: str
@@ -146,12 +148,10 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
 class CountQueue(Counting, frozen=True, kw_only=True):
     """No notification waits in an SQS queue: each was counted, and then deleted."""
 
-    permissions: ClassVar[frozenset[str]] = DATABASE | {
-        "sqs:GetQueueUrl",
-        "sqs:GetQueueAttributes",
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-    }
+    permissions: ClassVar[Permissions] = needs(
+        check="postgres:mail.counted sqs:GetQueueAttributes sqs:GetQueueUrl",
+        apply="postgres:mail.count sqs:DeleteMessage sqs:GetQueueUrl sqs:ReceiveMessage",
+    )
     repeats: ClassVar[bool] = True
 
     queue: str
@@ -231,8 +231,6 @@ class AddressMark(Change, frozen=True, kw_only=True):
     The address is personal: the ledger keeps it aside, and nothing else shows it.
     """
 
-    permissions: ClassVar[frozenset[str]] = DATABASE
-
     notification: str
     address: str
     hard: bool
@@ -264,6 +262,8 @@ class AddressMark(Change, frozen=True, kw_only=True):
 
 class MarkAddress(AddressMark, frozen=True, kw_only=True):
     """A notification has been counted for an address: a hard bounce marks it, a soft one adds one."""
+
+    permissions: ClassVar[Permissions] = needs(check="postgres:mail.counted postgres:mail.status", apply="postgres:mail.count")
 
     @property
     def summary(self) -> str:
@@ -304,6 +304,11 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
 
     A status that is no longer ours, or that another notification says too, stops it.
     """
+
+    permissions: ClassVar[Permissions] = needs(
+        check="postgres:mail.counted postgres:mail.notifications postgres:mail.status",
+        apply="postgres:mail.uncount",
+    )
 
     @property
     def summary(self) -> str:

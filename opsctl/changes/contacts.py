@@ -16,6 +16,7 @@ from opsctl.changes.raw.hubspot import SIGNATURES, UPDATE
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import PartlyMade, SystemFailed
+from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
 from opsctl.shell import Either, Equal, File, Filled, Forever, Must, Put, Stop, Variable, When, capture, piped, run
 
@@ -43,7 +44,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
     width: ClassVar[int] = 8
     lag: ClassVar[float] = 2
     timeout: ClassVar[float] = 60
-    permissions: ClassVar[frozenset[str]] = frozenset({"crm.objects.contacts.read", "crm.objects.contacts.write"})
+    permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.read hubspot:contacts.write")
 
     name: str
     contacts: tuple[tuple[str, str | None, str | None], ...]
@@ -190,6 +191,8 @@ class TokenChange(Change, frozen=True, kw_only=True):
 class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
     """The request is off, so that turning it on is a change that HubSpot tells the webhook."""
 
+    permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.write")
+
     @property
     def target(self) -> str:
         """`contact/ID/request`."""
@@ -238,6 +241,10 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
     It is asked for by the property, or by a signed event: then `event` is its id, and `at` when it is said to have happened.
     """
 
+    permissions: ClassVar[Permissions] = needs(
+        check="hubspot:contacts.read logs:FilterLogEvents",
+        apply="hubspot:contacts.write hubspot:webhook",
+    )
     pinned: ClassVar[frozenset[str]] = TokenChange.pinned | {"event", "at"}
 
     event: int | None = None
@@ -340,6 +347,8 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
 
 class RevokeToken(TokenChange, frozen=True, kw_only=True):
     """The contact's token is no longer the one with fingerprint `before`: cleared, and the request turned off, ready to be turned on."""
+
+    permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.write")
 
     @property
     def summary(self) -> str:

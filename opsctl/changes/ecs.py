@@ -10,6 +10,7 @@ from msgspec import Struct
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import NotFound, Refused, SystemFailed
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, expect
 
 if TYPE_CHECKING:
@@ -44,15 +45,9 @@ class ServiceChange(Change, frozen=True, kw_only=True):
 class Redeploy(ServiceChange, frozen=True, kw_only=True):
     """No task is older than `since`: a completed deployment was created after it, no older task runs, and the service is healthy."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset(
-        {
-            "ecs:UpdateService",
-            "ecs:DescribeServices",
-            "ecs:ListTasks",
-            "ecs:DescribeTasks",
-            "ecs:DescribeTaskDefinition",
-            "ecr:DescribeImages",
-        }
+    permissions: ClassVar[Permissions] = needs(
+        check="ecr:DescribeImages ecs:DescribeServices ecs:DescribeTaskDefinition ecs:DescribeTasks ecs:ListTasks",
+        apply="ecr:DescribeImages ecs:DescribeServices ecs:DescribeTaskDefinition ecs:DescribeTasks ecs:ListTasks ecs:UpdateService",
     )
     width: ClassVar[int] = 4
     poll: ClassVar[float] = 1
@@ -216,7 +211,10 @@ def _taken_back(state: ServiceState, primary: Deployment, since: datetime) -> st
 class SetBounds(ServiceChange, frozen=True, kw_only=True):
     """The scalable target's minimum and maximum are `after`."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"application-autoscaling:RegisterScalableTarget"})
+    permissions: ClassVar[Permissions] = needs(
+        check="application-autoscaling:DescribeScalableTargets",
+        apply="application-autoscaling:RegisterScalableTarget",
+    )
 
     before: tuple[int, int]
     after: tuple[int, int]
@@ -277,7 +275,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
 class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
     """`after` tasks of a service are wanted, and run."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"ecs:UpdateService", "ecs:DescribeServices"})
+    permissions: ClassVar[Permissions] = needs(check="ecs:DescribeServices postgres", apply="ecs:UpdateService")
     poll: ClassVar[float] = 1
 
     before: int

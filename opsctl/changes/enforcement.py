@@ -10,6 +10,7 @@ from psycopg import sql
 from opsctl import errors
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending
+from opsctl.permissions import Permissions, needs
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -35,7 +36,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
 
     under_way: ClassVar[float] = 0
     timeout: ClassVar[float] = 60
-    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"})
+    permissions: ClassVar[Permissions] = needs(check="postgres:mail.active", apply="postgres:mail.deactivate")
 
     active: bool
     users: tuple[tuple[str, bool], ...]

@@ -10,6 +10,7 @@ from opsctl.changes import raw
 from opsctl.changes.states import DATABASE
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Telling
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, Refused, SystemFailed
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable
 
 if TYPE_CHECKING:
@@ -65,14 +66,9 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
     """
 
     pinned: ClassVar[frozenset[str]] = frozenset({"writer", "to", "accept_global"})
-    permissions: ClassVar[frozenset[str]] = frozenset(
-        {
-            "rds:FailoverDBCluster",
-            "rds:DescribeDBClusters",
-            "rds:DescribeDBInstances",
-            "rds:DescribeGlobalClusters",
-            "cloudwatch:GetMetricData",
-        }
+    permissions: ClassVar[Permissions] = needs(
+        check="cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances rds:DescribeGlobalClusters",
+        apply="cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances rds:DescribeGlobalClusters rds:FailoverDBCluster",
     )
 
     cluster: str
@@ -158,7 +154,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
     """A Multi-AZ instance no longer works in `zone`, but in its standby's."""
 
     pinned: ClassVar[frozenset[str]] = frozenset({"zone", "to"})
-    permissions: ClassVar[frozenset[str]] = frozenset({"rds:RebootDBInstance", "rds:DescribeDBInstances", "cloudwatch:GetMetricData"})
+    permissions: ClassVar[Permissions] = needs(check="rds:DescribeDBInstances", apply="rds:DescribeDBInstances rds:RebootDBInstance")
 
     instance: str
     zone: str
@@ -222,9 +218,7 @@ class ProveWrites(Change, frozen=True, kw_only=True):
     """After a failover a write was committed with the application's login, at the endpoint that the application uses."""
 
     pinned: ClassVar[frozenset[str]] = frozenset({"failover"})
-    permissions: ClassVar[frozenset[str]] = frozenset(
-        {"secretsmanager:GetSecretValue", "rds:DescribeDBClusters", "rds:DescribeDBInstances"}
-    )
+    permissions: ClassVar[Permissions] = needs(apply="postgres:temporary rds:DescribeDBClusters rds:DescribeDBInstances")
     telling: ClassVar[Telling] = "token"
     poll: ClassVar[float] = 1
 

@@ -10,6 +10,7 @@ from opsctl.changes import raw
 from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named, rate, told
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
 from opsctl.errors import Refused, SystemFailed
+from opsctl.permissions import Permissions, needs
 from opsctl.settings.security import Place
 from opsctl.shell import File, Program, Put, Variable, capture, joined, run
 
@@ -66,7 +67,6 @@ class RuleChange(Change, frozen=True, kw_only=True):
     """
 
     under_way: ClassVar[float] = 0
-    permissions: ClassVar[frozenset[str]] = frozenset({"wafv2:ListWebACLs", "wafv2:GetWebACL", "wafv2:UpdateWebACL"})
 
     acl: str
     place: Place
@@ -145,7 +145,10 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
     count, which may be still to come.
     """
 
-    permissions: ClassVar[frozenset[str]] = RuleChange.permissions | {"wafv2:GetSampledRequests"}
+    permissions: ClassVar[Permissions] = needs(
+        check="wafv2:GetSampledRequests wafv2:GetWebACL wafv2:ListWebACLs",
+        apply="wafv2:GetWebACL wafv2:ListWebACLs wafv2:UpdateWebACL",
+    )
 
     follows: bool = False
 
@@ -205,7 +208,10 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
 class BlockListed(RuleChange, frozen=True, kw_only=True):
     """A rule of the ACL blocks whoever is in the address sets (ARNs): `rule`, unless another one already does."""
 
-    permissions: ClassVar[frozenset[str]] = RuleChange.permissions | {"wafv2:ListIPSets", "wafv2:GetIPSet"}
+    permissions: ClassVar[Permissions] = needs(
+        check="wafv2:GetIPSet wafv2:GetWebACL wafv2:ListIPSets wafv2:ListWebACLs",
+        apply="wafv2:GetWebACL wafv2:ListWebACLs wafv2:UpdateWebACL",
+    )
 
     sets: tuple[str, ...]
 

@@ -12,6 +12,7 @@ from opsctl.changes import raw
 from opsctl.changes.states import FUNCTION_UPDATE
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import NotFound, Refused
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, joined, run
 
 if TYPE_CHECKING:
@@ -113,7 +114,10 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
     """$LATEST's description is `after`, so that Lambda has started it anew since, and it has read its secrets again."""
 
     pinned: ClassVar[frozenset[str]] = frozenset({"before", "after"})
-    permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"})
+    permissions: ClassVar[Permissions] = needs(
+        check="lambda:GetAlias lambda:GetFunctionConfiguration",
+        apply="lambda:GetFunctionConfiguration lambda:UpdateFunctionConfiguration",
+    )
 
     alias: str | None = None
     secret: str
@@ -185,7 +189,10 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
     """
 
     pinned: ClassVar[frozenset[str]] = frozenset({"before", "after", "stored"})
-    permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetAlias", "lambda:PublishVersion", "lambda:UpdateAlias"})
+    permissions: ClassVar[Permissions] = needs(
+        check="lambda:GetAlias lambda:GetFunctionConfiguration",
+        apply="lambda:GetAlias lambda:GetFunctionConfiguration lambda:PublishVersion lambda:UpdateAlias",
+    )
 
     alias: str
     before: str | None

@@ -12,6 +12,7 @@ from msgspec import Struct
 from opsctl.changes import raw
 from opsctl.contract import Change, Evidence, Finding, Never, Pending, Telling
 from opsctl.errors import CheckFailed, NotFound, OutcomeUnknown, SystemFailed
+from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
 from opsctl.shell import File, Say, Variable, capture, expect, piped, run
 
@@ -61,6 +62,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
     `reads` are the targets, beside the contact, on which the answer rests.
     """
 
+    permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.read lease logs:FilterLogEvents")
     telling: ClassVar[Telling] = "blind"
 
     contact: str

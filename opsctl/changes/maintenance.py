@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from opsctl.changes import raw
 from opsctl.contract import Change, Evidence, Finding, Moved, Never, Pending, Telling
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import File
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 class AnnounceMaintenance(Change, frozen=True, kw_only=True):
     """Users were told of a maintenance of `duration` (`2 hours`), which begins `at`, or now. The API can't be asked what it has told."""
 
+    permissions: ClassVar[Permissions] = needs(apply="api:announce")
     telling: ClassVar[Telling] = "blind"
 
     message: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Telling
 from opsctl.errors import SystemFailed
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Filled, Program, Put, Question, Stop, Variable, When, joined, piped, run
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Ask(Change, frozen=True, kw_only=True):
 class PostSlack(Change, frozen=True, kw_only=True):
     """A message is in the configured Slack channel. Its webhook tells nothing back, so it is never sent twice."""
 
+    permissions: ClassVar[Permissions] = needs(apply="slack")
     telling: ClassVar[Telling] = "blind"
 
     text: str
@@ -106,6 +108,7 @@ class PostSlack(Change, frozen=True, kw_only=True):
 class SetPage(Change, frozen=True, kw_only=True):
     """The pager's alert `key` is triggered or resolved. PagerDuty's dedup_key makes sending it again harmless."""
 
+    permissions: ClassVar[Permissions] = needs(apply="pagerduty")
     telling: ClassVar[Telling] = "token"
 
     text: str
@@ -205,6 +208,8 @@ class Named(NamedTuple):
 class PostStatus(StatusChange, frozen=True, kw_only=True):
     """The status page's newest word on the incident `title` is `status` and `text`; of an open one, as long as there is any."""
 
+    permissions: ClassVar[Permissions] = needs(check="statuspage", apply="statuspage")
+
     status: Literal["investigating", "identified", "monitoring", "resolved"]
 
     @property
@@ -248,6 +253,8 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
 
 class EndStatus(StatusChange, frozen=True, kw_only=True):
     """No incident `title` is open on the status page; those that are get `text` as their last word."""
+
+    permissions: ClassVar[Permissions] = needs(check="statuspage", apply="statuspage")
 
     @property
     def summary(self) -> str:

@@ -8,6 +8,7 @@ from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, joined
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ class ProtectionChange(Change, frozen=True, kw_only=True):
 class Protect(ProtectionChange, frozen=True, kw_only=True):
     """Shield Advanced protects the resource, whoever had it do so."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset(
-        {"shield:GetSubscriptionState", "shield:DescribeProtection", "shield:CreateProtection"}
+    permissions: ClassVar[Permissions] = needs(
+        check="shield:DescribeProtection shield:GetSubscriptionState",
+        apply="shield:CreateProtection",
     )
 
     @property
@@ -75,8 +77,9 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
 class Unprotect(ProtectionChange, frozen=True, kw_only=True):
     """The protection that we made is gone."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset(
-        {"shield:GetSubscriptionState", "shield:DescribeProtection", "shield:DeleteProtection"}
+    permissions: ClassVar[Permissions] = needs(
+        check="shield:DescribeProtection shield:GetSubscriptionState",
+        apply="shield:DeleteProtection shield:DescribeProtection",
     )
 
     @property

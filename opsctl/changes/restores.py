@@ -10,6 +10,7 @@ from opsctl.changes.snapshots import progress, rds, tags
 from opsctl.changes.states import DATABASE
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
+from opsctl.permissions import Permissions, needs
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.snapshots import Place
@@ -109,7 +110,10 @@ def answers(read: Systems, place: Place, arn: str) -> Finding:
 class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
     """An instance called `name` came from the snapshot, and answers a query."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"rds:RestoreDBInstanceFromDBSnapshot", "rds:AddTagsToResource"})
+    permissions: ClassVar[Permissions] = needs(
+        check="rds:DescribeDBClusterSnapshots rds:DescribeDBInstances[any] rds:DescribeDBSnapshots",
+        apply="rds:AddTagsToResource rds:RestoreDBInstanceFromDBSnapshot",
+    )
 
     @property
     def summary(self) -> str:
@@ -148,7 +152,10 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
 class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
     """A cluster called `name` came from the snapshot; it has no instance yet."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"rds:RestoreDBClusterFromSnapshot", "rds:AddTagsToResource"})
+    permissions: ClassVar[Permissions] = needs(
+        check="rds:DescribeDBClusterSnapshots rds:DescribeDBClusters[any] rds:DescribeDBSnapshots",
+        apply="rds:AddTagsToResource rds:RestoreDBClusterFromSnapshot",
+    )
 
     @property
     def summary(self) -> str:
@@ -183,7 +190,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
 class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
     """The restored cluster's Data API is on, since it is how this environment asks its database."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"rds:EnableHttpEndpoint"})
+    permissions: ClassVar[Permissions] = needs(check="rds:DescribeDBClusters[any]", apply="rds:EnableHttpEndpoint")
 
     arn: str
 
@@ -224,7 +231,10 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
 class AddInstance(RestoringChange, frozen=True, kw_only=True):
     """The restored cluster `name` has an instance `id`, and answers a query; `arn` is the cluster's."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"rds:CreateDBInstance", "rds:AddTagsToResource"})
+    permissions: ClassVar[Permissions] = needs(
+        check="rds:DescribeDBClusters[any] rds:DescribeDBInstances[any]",
+        apply="rds:AddTagsToResource rds:CreateDBInstance",
+    )
 
     id: str
     arn: str

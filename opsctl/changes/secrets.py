@@ -15,6 +15,7 @@ from opsctl.changes.proofs import prove, prove_by_shell
 from opsctl.changes.states import REPLICA
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import LockHeld, Refused, SystemFailed
+from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
 from opsctl.shell import File, Program, joined, piped, run
 
@@ -77,7 +78,10 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
 
     telling: ClassVar[Any] = "probe"
     pinned: ClassVar[frozenset[str]] = frozenset({"version", "before"})
-    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:PutSecretValue", "secretsmanager:GetSecretValue"})
+    permissions: ClassVar[Permissions] = needs(
+        check="secretsmanager:DescribeSecret secretsmanager:GetSecretValue secretsmanager:ListSecretVersionIds",
+        apply="secretsmanager:GetSecretValue secretsmanager:PutSecretValue",
+    )
 
     key: str | None
     version: str
@@ -204,7 +208,10 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     """
 
     pinned: ClassVar[frozenset[str]] = frozenset({"before", "after"})
-    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:UpdateSecretVersionStage"})
+    permissions: ClassVar[Permissions] = needs(
+        check="redis:sessions.count secretsmanager:DescribeSecret secretsmanager:GetSecretValue secretsmanager:ListSecretVersionIds",
+        apply="ghcr hubspot:portal secretsmanager:GetSecretValue secretsmanager:UpdateSecretVersionStage",
+    )
     poll: ClassVar[float] = 1
 
     stage: Stage
@@ -342,7 +349,10 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
     """Secrets Manager's own rotation has made `version` current."""
 
     pinned: ClassVar[frozenset[str]] = frozenset({"version", "before"})
-    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:RotateSecret", "cloudtrail:LookupEvents"})
+    permissions: ClassVar[Permissions] = needs(
+        check="cloudtrail:LookupEvents secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds",
+        apply="secretsmanager:RotateSecret",
+    )
     poll: ClassVar[float] = 5
 
     version: str

@@ -16,6 +16,7 @@ from opsctl.changes import raw
 from opsctl.changes.deletion import Emptying, begin
 from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, PartlyMade, Refused, SystemFailed, Throttled, Unreachable, Untrusted
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Put, Variable
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     What began since is ended too: a session that was refreshed a moment ago can't be told from a new one.
     """
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"})
+    permissions: ClassVar[Permissions] = needs(check="postgres:sessions.count postgres:stats", apply="postgres:sessions.delete")
     repeats: ClassVar[bool] = True
     poll: ClassVar[float] = 0
 
@@ -159,7 +160,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
 class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
     """No session key in Redis that matches began before the cutoff; other keys, and the API's own marks, stay."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"elasticache:DescribeCacheClusters"})
+    permissions: ClassVar[Permissions] = needs(check="redis:sessions.count", apply="redis:sessions.unlink")
     repeats: ClassVar[bool] = True
     poll: ClassVar[float] = 0
 
@@ -235,6 +236,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 class RevokeTokens(SessionChange, frozen=True, kw_only=True):
     """The API refuses every token issued before the cutoff; last, so that its own marks are not deleted again."""
 
+    permissions: ClassVar[Permissions] = needs(check="redis:revocations", apply="api:revoke")
     telling: ClassVar[Telling] = "token"
 
     @property

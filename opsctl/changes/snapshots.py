@@ -11,6 +11,7 @@ from opsctl.changes import raw
 from opsctl.changes.states import SNAPSHOT
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import SystemFailed
+from opsctl.permissions import Permissions, needs
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -48,8 +49,9 @@ def tags(named: Mapping[str, str]) -> list[dict[str, str]]:
 class CreateSnapshot(Change, frozen=True, kw_only=True):
     """A snapshot of ours is available that was made after `since`: the one called `id`, or one that somebody else's run has made."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset(
-        {"rds:CreateDBClusterSnapshot", "rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:ListTagsForResource"}
+    permissions: ClassVar[Permissions] = needs(
+        check="rds:DescribeDBClusterSnapshots rds:DescribeDBSnapshots",
+        apply="rds:AddTagsToResource rds:CreateDBClusterSnapshot rds:CreateDBSnapshot",
     )
     poll: ClassVar[float] = 3
     timeout: ClassVar[float] = 6 * 3600
@@ -127,7 +129,10 @@ def prunable(snapshot: Snapshot, kind: Kind) -> bool:
 class PruneSnapshot(Change, frozen=True, kw_only=True):
     """Snapshot `id` is gone, unless it is held or among the newest `keep` of ours."""
 
-    permissions: ClassVar[frozenset[str]] = frozenset({"rds:DeleteDBClusterSnapshot", "rds:DeleteDBSnapshot"})
+    permissions: ClassVar[Permissions] = needs(
+        check="rds:DescribeDBClusterSnapshots rds:DescribeDBSnapshots",
+        apply="rds:DeleteDBClusterSnapshot rds:DeleteDBSnapshot",
+    )
 
     of: str
     of_kind: Kind

@@ -11,6 +11,7 @@ from opsctl.changes.functions import REVISION, FunctionChange, Stored, fingerpri
 from opsctl.contract import Done, Evidence, Finding, Moved, Never, Pending, Telling
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
+from opsctl.permissions import Permissions, needs
 from opsctl.shell import File, Program, Question, Say, joined, piped, run
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ json.dump({"Variables": variables}, sys.stdout)
 class AskFirst(FunctionChange, frozen=True, kw_only=True):
     """Somebody has said that people are ready, before `variable` gets another value; unasked where it holds the given one already."""
 
+    permissions: ClassVar[Permissions] = needs(check="lambda:GetFunctionConfiguration")
     telling: ClassVar[Telling] = "token"
     pinned: ClassVar[frozenset[str]] = frozenset({"before"})
 
@@ -93,7 +95,10 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     """
 
     pinned: ClassVar[frozenset[str]] = frozenset({"before", "stored"})
-    permissions: ClassVar[frozenset[str]] = frozenset({"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"})
+    permissions: ClassVar[Permissions] = needs(
+        check="lambda:GetFunctionConfiguration lease secretsmanager:GetSecretValue",
+        apply="lambda:GetFunctionConfiguration lambda:UpdateFunctionConfiguration secretsmanager:GetSecretValue",
+    )
 
     alias: str | None = None
     secret: str

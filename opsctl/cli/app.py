@@ -34,6 +34,7 @@ GROUPS = {
     "notify": "Tell people: the status page, Slack, the pager.",
     "pairing": "Mint and revoke the tokens that pair customers' machines.",
     "people": "Who to call.",
+    "permissions": "What a command has to be allowed: AWS policies, database grants, Redis ACL, scopes.",
     "playbook": "Run a procedure: commands and checklist items in order.",
     "protection": "What stands between the service and the internet: Shield, and the firewall's rules.",
     "runs": "What was run: look, resume, undo, verify.",

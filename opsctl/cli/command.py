@@ -17,6 +17,7 @@ from opsctl.cli.context import LOCAL, AppContext
 from opsctl.cli.line import canonical_command_line, fill
 from opsctl.cli.options import check_value, global_options, run_changes, shared_options, split_options
 from opsctl.errors import OpsctlError
+from opsctl.permissions import Requirement
 
 Kind = Literal["mutating", "read-only", "local"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,6 +62,11 @@ def gives_verdict(*, flag: str = "", probes: str = "") -> Callable[[F], F]:
     return lambda function: _mark(function, gives_verdict=True, verdict_flag=flag, probes=probes)
 
 
+def requires(reads: str = "", *, changes: str = "") -> Callable[[F], F]:
+    """Declare what a command needs to plan or to look, and the tags of the changes that it or its undo makes; blanks divide the words."""
+    return lambda function: _mark(function, requirement=Requirement(frozenset(reads.split()), tuple(changes.split())))
+
+
 class OpsCommand(click.Command):
     """A command of a marked function. Empty values are refused, since an unset variable of a script reads so."""
 
@@ -74,6 +80,7 @@ class OpsCommand(click.Command):
         self.gives_verdict: bool = marks.get("gives_verdict", False) or not VERDICTS.isdisjoint(_returned(self.function))
         self.verdict_flag: str = marks.get("verdict_flag", "")
         self.probes: str = marks.get("probes", "")
+        self.requirement: Requirement = marks.get("requirement", Requirement())
         if self.kind == "mutating":
             self.params.extend(shared_options())
         self.params.extend(global_options(self.params))

@@ -58,12 +58,16 @@ __all__ = [
 
 
 class Aws(Section, frozen=True, kw_only=True):
-    """The account that this environment is, and how to reach it; `ca` as in [database], in place of AWS_CA_BUNDLE."""
+    """The account that this environment is, and how to reach it; `ca` as in [database], in place of AWS_CA_BUNDLE.
+
+    `kms_keys` are the ARNs of the customer-managed keys that encrypt its secrets and queues; `opsctl permissions` asks for their use.
+    """
 
     account: str
     region: str
     login: str = "aws sso login"
     ca: str = "system"
+    kms_keys: list[str] = []
     endpoint: str | None = None
     access_key_id: str | None = None
     secret_access_key: str | None = None

@@ -89,7 +89,7 @@ def test_the_role_alone_closes_what_a_read_only_session_leaves_open(reading, wri
 def test_a_reading_role_that_may_write_is_refused(endpoint):
     with pytest.raises(Refused, match=r"pg_signal_backend.*may write public") as refused:
         Postgres(endpoint(), writing=False).query("SELECT 1")
-    assert "GRANT pg_monitor, pg_read_all_data" in refused.value.next
+    assert "opsctl permissions --format grants" in refused.value.next
 
 
 def test_a_reading_superuser_is_refused(endpoint, superuser):
