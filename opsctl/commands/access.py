@@ -14,7 +14,7 @@ import msgspec
 
 from opsctl.changes.access import DeletePassword, SetDenial, SetKeys
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating, read_only
+from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.contract import Change
 from opsctl.errors import NotFound, SystemFailed
@@ -59,6 +59,10 @@ class SourceType(click.ParamType["Source"]):
 
 
 @access.command()
+@requires(
+    "cloudtrail:LookupEvents iam:GetAccessKeyLastUsed iam:GetAccountAuthorizationDetails iam:GetLoginProfile iam:GetUser "
+    "iam:ListAccessKeys iam:ListMFADevices iam:ListUsers",
+)
 @click.argument("user", required=False)
 @click.option("--older-than", type=DURATION, help="Flag keys older than this, instead of access.key-age in the configuration.")
 @click.option(
@@ -224,6 +228,7 @@ def _procedure(name: str, secret: SecretSettings) -> str:
 
 
 @access.command()
+@requires("cloudtrail:LookupEvents iam:GetUser")
 @click.option("--user", help="Only this user's: an IAM user, or the name of a role's session.")
 @click.option("--source", type=SourceType(), help="Only from this address or network, or asked of this service (iam, signin, rds ...).")
 @click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back, at most 90d.")
@@ -281,6 +286,7 @@ def _regions(systems: Systems) -> list[str]:
 
 
 @access.command()
+@requires("iam:GetUser iam:ListAccessKeys", changes="delete-password set-denial set-keys")
 @click.argument("user")
 @click.option("--compromised", is_flag=True, help="Others have the credentials: the password goes too, and nothing can be given back.")
 @mutating

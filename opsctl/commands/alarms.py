@@ -11,7 +11,7 @@ import click
 
 from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating, read_only
+from opsctl.cli.command import mutating, read_only, requires
 from opsctl.concurrency import at_once
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, SystemFailed
@@ -40,6 +40,7 @@ alarms = group("alarms")
 
 
 @alarms.command("list")
+@requires("cloudwatch:DescribeAlarms")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Every alarm of the region, not only those that are configured.")
 @read_only
@@ -76,6 +77,7 @@ def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
 
 
 @alarms.command()
+@requires("cloudwatch:DescribeAlarms", changes="set-acknowledgement set-alarm-reason")
 @click.argument("name")
 @click.option("--annotate", metavar="TEXT", help="Write this to the alarm as its reason too, as long as it is in ALARM.")
 @mutating
@@ -92,6 +94,7 @@ def ack(systems: Systems, name: str, annotate: str | None) -> Iterator[Change]:
 
 
 @alarms.command()
+@requires("cloudwatch:GetMetricData cloudwatch:GetMetricStatistics postgres:stats rds:DescribeDBClusters redis:info sentry")
 @read_only
 def check(systems: Systems) -> Alerts:
     """Compute the critical alerts from their real sources: exit 3 if one fires, 1 if one couldn't be asked."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opsctl.adapters.http.jwt import claims, sign
 from opsctl.cli.app import group
-from opsctl.cli.command import gives_verdict, read_only
+from opsctl.cli.command import gives_verdict, read_only, requires
 from opsctl.errors import OpsctlError, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
@@ -20,6 +20,7 @@ auth = group("auth")
 
 
 @auth.command()
+@requires("api:login secretsmanager:GetSecretValue")
 @gives_verdict(probes="it signs a test user in, and out again")
 @read_only
 def verify(systems: Systems) -> Verdict:

@@ -16,7 +16,7 @@ import click
 from opsctl.changes.bounces import STDIN, CountNotifications, CountQueue, MarkAddress
 from opsctl.changes.enforcement import SetUsersActive
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating, read_only
+from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.concurrency import answered, at_once
 from opsctl.config import state_folder
@@ -46,6 +46,7 @@ bounces = group("bounces")
 
 
 @bounces.command()
+@requires("cloudwatch:GetMetricData postgres:mail.notifications postgres:mail.users ses:GetAccount ses:GetSendStatistics")
 @click.option("--since", type=DURATION, default="14d", show_default=True, help="How far back; SES itself keeps two weeks.")
 @read_only
 def stats(systems: Systems, since: timedelta) -> Page:
@@ -147,6 +148,7 @@ def _share(some: int, of_all: int) -> float | None:
 
 
 @bounces.command("list")
+@requires("postgres:mail.notifications postgres:mail.users ses:ListSuppressedDestinations")
 @click.option("--since", type=DURATION, help="Only what came onto SES's list, or last came back, within this span.")
 @click.option("--reason", type=click.Choice(["bounce", "complaint"]), help="Only addresses that are there for this.")
 @read_only
@@ -189,6 +191,7 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 
 
 @bounces.command()
+@requires("postgres:mail.notifications postgres:mail.users", changes="set-users-active")
 @click.option("--threshold", type=click.IntRange(1), metavar="N", help="From how many bounces on; without it, as configured (5).")
 @click.option("--window", type=DURATION, help="Count those of this span; without it, as configured (30d).")
 @click.option("--accept-outage", is_flag=True, help="Go on though one domain or one hour makes up most of the bounces.")
@@ -234,6 +237,7 @@ def _longer_than_zero(span: timedelta | None, option: str) -> None:
 
 
 @bounces.command()
+@requires(changes="count-notifications count-queue")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="[FILE|-]")
 @click.option("--queue", is_flag=True, help="Take them from the SQS queue in the configuration, and delete what was counted.")
 @click.option("--aside", type=click.Path(dir_okay=False, path_type=Path), help="Keep in this file what can't be read.")
@@ -257,6 +261,7 @@ def process(systems: Systems, file: str | None, queue: bool, aside: Path | None)
 
 
 @bounces.command()
+@requires("postgres:mail.status", changes="mark-address unmark-address")
 @click.argument("email")
 @click.option("--hard", is_flag=True, help="The address doesn't exist: mark it as bounced.")
 @click.option("--soft", is_flag=True, help="Mail came back for the time being: add one to the count.")

@@ -9,7 +9,7 @@ import click
 
 from opsctl.changes.client import SetEdgeAuth, fingerprint
 from opsctl.cli.app import group
-from opsctl.cli.command import gives_verdict, mutating, offline, read_only
+from opsctl.cli.command import gives_verdict, mutating, offline, read_only, requires
 from opsctl.cli.types import GIVEN
 from opsctl.contract import Change
 from opsctl.errors import NotFound, Refused
@@ -56,6 +56,7 @@ def _row(systems: Systems, place: Place) -> dict[str, Any]:
 
 
 @client.command("set-edge-auth")
+@requires(changes="set-edge-auth")
 @click.option("--user", is_flag=True, help="The user's own file; by default the one in force.")
 @click.option("--system", is_flag=True, help="The system's file, /etc/hh/config.json; needs root.")
 @click.option("--value-from", required=True, type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the value is.")

@@ -14,7 +14,7 @@ from opsctl.adapters.sql.redaction import brief
 from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
 from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating, read_only
+from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.concurrency import answered, at_once
 from opsctl.contract import Change
@@ -37,6 +37,7 @@ database = group("database")
 
 
 @database.command()
+@requires("cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances rds:DescribeGlobalClusters")
 @read_only
 def status(systems: Systems) -> Page:
     """Show the cluster or instance, who writes and who could take over, lag, endpoints, connections and CPU."""
@@ -127,6 +128,10 @@ def _load(instance: str, figures: Figures) -> dict[str, float | None]:
 
 
 @database.command()
+@requires(
+    "cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances",
+    changes="fail-over-cluster fail-over-instance prove-writes",
+)
 @click.option("--to", metavar="INSTANCE", help="The reader that becomes the writer; else the available one of the lowest promotion tier.")
 @click.option(
     "--accept-global", is_flag=True, help="Go on within this region though it is of a global database, or that can't be looked at."
@@ -191,6 +196,7 @@ def positive(ctx: click.Context, param: click.Parameter, value: timedelta) -> ti
 
 
 @database.command()
+@requires("postgres:activity")
 @read_only
 def connections(systems: Systems) -> Page:
     """Count connections against the maximum, by instance, state, user, application and client."""
@@ -261,6 +267,7 @@ UNSEEN = "the Data API leads to the writer alone (driver postgres asks every ins
 
 
 @database.command()
+@requires("pi:DescribeDimensionKeys pi:GetResourceMetrics postgres:activity")
 @click.option("--older-than", type=DURATION, help="Only queries and transactions that have run for this long.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many rows of each kind.")
 @read_only
@@ -351,6 +358,7 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
 
 
 @database.command("kill-long-running")
+@requires("postgres:activity", changes="end-blockers end-queries")
 @click.option(
     "--older-than", default="5m", show_default=True, type=DURATION, callback=positive, help="Which active queries: those running this long."
 )

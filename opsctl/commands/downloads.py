@@ -13,7 +13,7 @@ import click
 from opsctl.changes.contacts import FALSE, TRUE, SetContactProperties, fingerprint
 from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating, read_only
+from opsctl.cli.command import mutating, read_only, requires
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError
 
@@ -37,6 +37,7 @@ def named(command: F) -> F:
 
 
 @downloads.command()
+@requires("hubspot:contacts.read")
 @click.argument("contact", type=naming.CONTACT)
 @read_only
 def show(systems: Systems, contact: str) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def show(systems: Systems, contact: str) -> dict[str, Any]:
 
 
 @downloads.command()
+@requires("hubspot:contacts.read", changes="set-contact-properties")
 @named
 @mutating
 def disable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
@@ -64,6 +66,7 @@ def disable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None,
 
 
 @downloads.command()
+@requires("hubspot:contacts.read", changes="set-contact-properties")
 @named
 @mutating
 def enable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:

@@ -10,7 +10,7 @@ import click
 from opsctl.changes.lease import TakeLease
 from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
-from opsctl.cli.command import gives_verdict, mutating
+from opsctl.cli.command import gives_verdict, mutating, requires
 from opsctl.cli.types import GIVEN
 from opsctl.contract import Change
 
@@ -21,6 +21,7 @@ lease = group("lease")
 
 
 @lease.command()
+@requires(changes="take-lease")
 @click.argument("contact", type=naming.CONTACT)
 @click.option("--code-from", type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the customer's code is; HubSpot's by default.")
 @click.option(

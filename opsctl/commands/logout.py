@@ -12,7 +12,7 @@ import click
 from opsctl import files
 from opsctl.changes.sessions import EndCachedSessions, EndDatabaseSessions, RevokeTokens
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating
+from opsctl.cli.command import mutating, requires
 from opsctl.cli.types import DURATION
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, Denied, NotFound, Refused, SystemFailed
@@ -32,6 +32,7 @@ only: Callable[[Any], Any] = click.option(
 
 
 @logout.command()
+@requires("postgres:users.find redis:sessions.count", changes="end-cached-sessions end-database-sessions revoke-tokens")
 @click.argument("users", nargs=-1, required=True, metavar="USER...")
 @only
 @mutating
@@ -41,6 +42,10 @@ def user(systems: Systems, users: tuple[str, ...], stores: tuple[str, ...]) -> I
 
 
 @logout.command()
+@requires(
+    "postgres:users.find postgres:users.logins redis:sessions.count",
+    changes="end-cached-sessions end-database-sessions revoke-tokens",
+)
 @click.option("--last-login-before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Who last logged in before this (UTC).")
 @click.option("--inactive-for", type=DURATION, help="Who hasn't logged in for this long.")
 @click.option("--users-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of ids or e-mails, one a line.")
@@ -69,6 +74,7 @@ def bulk(
 
 
 @logout.command("all")
+@requires("postgres:sessions.count", changes="end-cached-sessions end-database-sessions revoke-tokens")
 @only
 @mutating
 def all_(systems: Systems, stores: tuple[str, ...]) -> Iterator[Change]:

@@ -10,7 +10,7 @@ import click
 
 from opsctl.cli import queries
 from opsctl.cli.app import group
-from opsctl.cli.command import read_only
+from opsctl.cli.command import read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.redaction import foreign
 from opsctl.render.shapes import Series
@@ -25,6 +25,7 @@ logs = group("logs")
 
 
 @logs.command()
+@requires("logs:FilterLogEvents")
 @click.argument("group")
 @click.option("--follow", is_flag=True, help="Go on as new lines come in, until interrupted.")
 @click.option("--since", type=DURATION, default="10m", show_default=True, help="How far back to begin.")
@@ -45,6 +46,7 @@ def readable(line: Line) -> dict[str, Any]:
 
 
 @logs.command()
+@requires("logs:GetQueryResults logs:StartQuery logs:StopQuery")
 @click.argument("name")
 @click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back to look.")
 @read_only

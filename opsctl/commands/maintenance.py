@@ -11,7 +11,7 @@ import click
 from opsctl.changes.maintenance import AnnounceMaintenance
 from opsctl.changes.notices import Ask
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating
+from opsctl.cli.command import mutating, requires
 from opsctl.cli.types import DURATION
 from opsctl.contract import Change
 
@@ -61,6 +61,7 @@ def readable(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 @maintenance.command()
+@requires(changes="announce-maintenance")
 @click.option("--message", required=True, callback=readable, help="What users read.")
 @click.option("--duration", required=True, type=DURATION, callback=positive, help="How long it will take.")
 @click.option("--at", type=MomentType(), default="now", show_default=True, metavar="T", help="When it begins: 2026-11-22T02:00 (UTC).")

@@ -10,7 +10,7 @@ import click
 
 from opsctl.changes.notices import Ask, PostSlack, PostStatus, SetPage
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating
+from opsctl.cli.command import mutating, requires
 from opsctl.contract import Change
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ notify = group("notify")
 
 
 @notify.command()
+@requires(changes="end-status post-status")
 @click.option("--title", required=True, help="The incident's name on the page.")
 @click.option("--status", type=click.Choice(STATUSES), default="investigating", show_default=True, help="How far it is.")
 @click.option("--message", required=True, help="What users read.")
@@ -39,6 +40,7 @@ def status(
 
 
 @notify.command()
+@requires(changes="post-slack")
 @click.option("--message", required=True, help="What is posted.")
 @mutating
 def slack(systems: Systems, message: str) -> Iterator[Change]:
@@ -47,6 +49,7 @@ def slack(systems: Systems, message: str) -> Iterator[Change]:
 
 
 @notify.command()
+@requires(changes="set-page")
 @click.option("--message", required=True, help="What the pager says.")
 @click.option("--severity", type=click.Choice(SEVERITIES), default="critical", show_default=True, help="How bad it is.")
 @mutating

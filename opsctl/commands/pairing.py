@@ -13,7 +13,7 @@ from opsctl import fingerprints
 from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, fingerprint
 from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating
+from opsctl.cli.command import mutating, requires
 from opsctl.contract import Change
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ FINGERPRINT = FingerprintType()
 
 
 @pairing.command()
+@requires("hubspot:contacts.read", changes="end-token-request mint-token")
 @click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
 @click.option("--via", type=click.Choice(["property", "webhook"]), default="property", show_default=True, help="How it is asked for.")
 @mutating
@@ -52,6 +53,7 @@ def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Chan
 
 
 @pairing.command()
+@requires("hubspot:contacts.read", changes="mint-token revoke-token")
 @click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
 @click.option("--if-token", type=FINGERPRINT, metavar="FINGERPRINT", help="Only if the token is still this one (see: downloads show).")
 @mutating

@@ -16,7 +16,7 @@ from opsctl.changes.firewall import BlockListed, LimitRate
 from opsctl.changes.protection import Protect, short
 from opsctl.changes.rules import limiting, matched, rate, refusing
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating, read_only
+from opsctl.cli.command import mutating, read_only, requires
 from opsctl.concurrency import at_once, some_answered
 from opsctl.contract import Change
 from opsctl.errors import ConfigurationError, OpsctlError, Refused, WrongPlace
@@ -66,6 +66,11 @@ protection = group("protection")
 
 
 @protection.command()
+@requires(
+    "cloudfront:ListDistributionsByWebACLId cloudwatch:GetMetricStatistics shield:DescribeSubscription shield:GetSubscriptionState "
+    "shield:ListAttacks shield:ListProtections wafv2:GetIPSet wafv2:GetRateBasedStatementManagedKeys wafv2:GetSampledRequests "
+    "wafv2:GetWebACL wafv2:ListIPSets wafv2:ListResourcesForWebACL wafv2:ListWebACLs",
+)
 @read_only
 def status(systems: Systems) -> Page:
     """Show what Shield protects, what the firewall's rules do and whom they meet. What can't be asked is said plainly."""
@@ -196,6 +201,7 @@ def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
 
 
 @protection.command("enable-shield")
+@requires(changes="protect unprotect")
 @click.argument("resource")
 @mutating
 def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
@@ -225,6 +231,7 @@ def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
 
 
 @protection.command("rate-limit")
+@requires("wafv2:GetWebACL wafv2:ListWebACLs", changes="limit-rate")
 @click.argument("limit", type=click.IntRange(LEAST, MOST))
 @click.option("--block", is_flag=True, help="Turn away whoever sends more; only once the rule has counted.")
 @click.option("--window", type=click.Choice(list(SECONDS)), help="Over how long requests are counted.  [default: the configuration's]")
@@ -251,6 +258,7 @@ def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) ->
 
 
 @protection.command()
+@requires("wafv2:GetIPSet wafv2:GetWebACL wafv2:ListIPSets wafv2:ListWebACLs", changes="block-listed list-addresses")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
 @mutating
 def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
@@ -279,6 +287,7 @@ def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
 
 
 @protection.command()
+@requires("wafv2:GetIPSet wafv2:ListIPSets", changes="list-addresses")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
 @mutating
 def unblock(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:

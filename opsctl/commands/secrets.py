@@ -14,7 +14,7 @@ from opsctl.changes.proofs import prove
 from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
 from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
 from opsctl.cli.app import group
-from opsctl.cli.command import gives_verdict, mutating, read_only
+from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import SOURCE
 from opsctl.concurrency import at_once, some_answered
 from opsctl.contract import Change
@@ -32,6 +32,7 @@ secrets = group("secrets")
 
 
 @secrets.command("list")
+@requires("lambda:GetFunctionConfiguration secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds")
 @read_only
 def list_(systems: Systems) -> list[dict[str, Any]]:
     """List the secrets that configuration names: their version, age and consumers, never their values."""
@@ -64,6 +65,11 @@ def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, 
 
 
 @secrets.command()
+@requires(
+    "ghcr hubspot:portal lambda:GetAlias lambda:GetFunctionConfiguration secretsmanager:DescribeSecret secretsmanager:GetSecretValue "
+    "secretsmanager:ListSecretVersionIds",
+    changes="ask-first move-secret-stage refresh-function rotate-managed-secret serve-latest set-function-variable stage-secret-version",
+)
 @click.argument("name")
 @click.option("--value-from", required=True, type=SOURCE, metavar="-|env:VAR|file:PATH|generate", help="Where the value is.")
 @click.option("--compromised", is_flag=True, help="The old value is known to others: it can't come back.")
@@ -126,6 +132,7 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
 
 
 @secrets.command()
+@requires("secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds", changes="move-secret-stage")
 @click.argument("name")
 @click.option("--to", "version", metavar="VERSION", help="The version id; by default the one before our last rotation.")
 @mutating
@@ -160,6 +167,10 @@ def rollback(systems: Systems, name: str, version: str | None) -> Iterator[Chang
 
 
 @secrets.command()
+@requires(
+    "ghcr hubspot:portal lambda:GetFunctionConfiguration lease logs:FilterLogEvents secretsmanager:DescribeSecret "
+    "secretsmanager:GetSecretValue secretsmanager:ListSecretVersionIds",
+)
 @click.argument("name")
 @gives_verdict(probes="it uses the secret, as whoever has it would")
 @read_only

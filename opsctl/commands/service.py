@@ -11,7 +11,7 @@ import click
 
 from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
 from opsctl.cli.app import group
-from opsctl.cli.command import gives_verdict, mutating, read_only
+from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.concurrency import at_once, some_answered
 from opsctl.contract import Change
@@ -52,6 +52,7 @@ service = group("service")
 
 
 @service.command()
+@requires("ecs:DescribeServices")
 @click.argument("name", required=False)
 @click.option("--healthy", is_flag=True, help="Prove that they are: all tasks run, the last rollout went well, the health check says yes.")
 @gives_verdict(flag="healthy")
@@ -111,6 +112,7 @@ def _unasked(name: str, why: str) -> dict[str, Any]:
 
 
 @service.command()
+@requires("cloudwatch:GetMetricData ecs:DescribeServices")
 @click.argument("name")
 @click.option("--metric", type=click.Choice(list(METRICS)), default="cpu", show_default=True, help="What is shown.")
 @click.option("--since", type=DURATION, default="1h", show_default=True, help="How far back to look, from 1m to 15d.")
@@ -162,6 +164,7 @@ def _period(since: timedelta) -> int:
 
 
 @service.command()
+@requires("application-autoscaling:DescribeScalableTargets ecs:DescribeServices", changes="set-bounds set-desired-count")
 @click.argument("name")
 @click.argument("count", type=click.IntRange(0))
 @click.option(
@@ -183,6 +186,7 @@ def scale(systems: Systems, name: str, count: int, accept_connections: bool) -> 
 
 
 @service.command()
+@requires("ecs:DescribeServices secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds", changes="redeploy")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--accept-new-image", is_flag=True, help="Go on though an image's tag now means new code, or that can't be looked at.")
 @mutating

@@ -12,7 +12,7 @@ from psycopg import sql
 from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.changes.deletion import above
 from opsctl.cli.app import group
-from opsctl.cli.command import read_only
+from opsctl.cli.command import read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.commands.logout import resolved
 
@@ -25,6 +25,7 @@ sessions = group("sessions")
 
 
 @sessions.command("list")
+@requires("postgres:sessions.list postgres:users.find redis:sessions.count")
 @click.option("--user", help="Only this user's, by id or e-mail.")
 @click.option("--since", type=DURATION, help="Only those begun within this span, or with no time of beginning.")
 @read_only

@@ -12,7 +12,7 @@ import click
 from opsctl.changes.restores import AddInstance, EnableDataApi, RestoreCluster, RestoreInstance
 from opsctl.changes.snapshots import CreateSnapshot, PruneSnapshot, progress, prunable
 from opsctl.cli.app import group
-from opsctl.cli.command import mutating, read_only
+from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.contract import Change
 from opsctl.errors import NotFound, Refused
@@ -47,6 +47,7 @@ COPY_NAME = NameType(61)
 
 
 @snapshots.command()
+@requires("rds:DescribeDBClusterSnapshots rds:DescribeDBClusters", changes="create-snapshot")
 @click.option("--id", "name", type=SNAPSHOT_NAME, metavar="ID", help="The snapshot's name; by default the configured prefix and the time.")
 @click.option("--max-age", type=DURATION, default="24h", show_default=True, help="One of ours that is younger will do; 0s: none will.")
 @click.option("--of", metavar="NAME", help="A cluster or instance; by default the configured database.")
@@ -95,6 +96,7 @@ def configured(systems: Systems) -> str:
 
 
 @snapshots.command("list")
+@requires("rds:DescribeDBClusterSnapshots rds:DescribeDBSnapshots")
 @click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
 @click.option("--all", "everything", is_flag=True, help="Those of every database, and AWS's automated ones too.")
 @read_only
@@ -140,6 +142,10 @@ def _age(span: timedelta) -> str:
 
 
 @snapshots.command()
+@requires(
+    "rds:DescribeDBClusterSnapshots rds:DescribeDBClusters[any] rds:DescribeDBInstances[any] rds:DescribeDBSnapshots",
+    changes="add-instance enable-data-api restore-cluster restore-instance",
+)
 @click.argument("snapshot", metavar="SNAPSHOT")
 @click.option("--to", required=True, type=COPY_NAME, metavar="INSTANCE", help="What the copy is called; it must be a new name.")
 @click.option("--like", metavar="NAME", help="Take network and parameters over from this database; by default from the snapshot's own.")
@@ -178,6 +184,7 @@ def surroundings(systems: Systems, snapshot: Snapshot, like: str | None) -> Surr
 
 
 @snapshots.command()
+@requires("rds:DescribeDBClusterSnapshots rds:DescribeDBClusters rds:DescribeDBSnapshots", changes="prune-snapshot")
 @click.option("--keep", required=True, type=click.IntRange(1), metavar="N", help="How many of the newest of ours stay.")
 @click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
 @mutating

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl.cli.app import root_command
-from opsctl.cli.command import read_only
+from opsctl.cli.command import read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.commands import alarms
 from opsctl.commands.service import rows
@@ -172,6 +172,10 @@ SHORTEST = timedelta(seconds=1)
 
 
 @root_command("status")
+@requires(
+    "cloudwatch:DescribeAlarms cloudwatch:GetMetricData ecs:DescribeServices rds:DescribeDBClusters rds:DescribeDBInstances "
+    "redis:info sentry ses:GetAccount",
+)
 @click.option("--watch", is_flag=True, help="Ask again and again, and draw in place, until Ctrl-C.")
 @click.option("--every", type=DURATION, default="5s", show_default=True, help="With --watch: how often, from 1s on.")
 @click.option("--only", multiple=True, type=click.Choice(list(SOURCES), case_sensitive=False), help="Ask only this; may be repeated.")
