@@ -7,6 +7,7 @@ otherwise. An action without an entry here takes no resource, or one that no con
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 from opsctl.permissions import Permissions
@@ -17,9 +18,6 @@ Resources = Callable[[Arns], list[str]]
 
 ANY = "[any]"
 """The end of a need for every resource of an action's type, because its user names the resource."""
-
-RDS_COPY = ("cluster", "db", "cluster-pg", "pg", "og", "subgrp", "secgrp", "cluster-snapshot", "snapshot")
-"""What a restored database is made of, and with."""
 
 RESOURCES: dict[str, Resources] = {
     "application-autoscaling:RegisterScalableTarget": lambda a: [a.arn("application-autoscaling", "scalable-target/*")],
@@ -42,6 +40,7 @@ RESOURCES: dict[str, Resources] = {
             "iam:ListAccessKeys",
             "iam:ListMFADevices",
             "iam:PutUserPolicy",
+            "iam:SimulatePrincipalPolicy",
             "iam:UpdateAccessKey",
         ),
         lambda a: [a.arn("iam", "user/*", "")],
@@ -64,7 +63,7 @@ RESOURCES: dict[str, Resources] = {
     ),
     "rds:AddTagsToResource": lambda a: a.rds("cluster", "db", "cluster-snapshot", "snapshot"),
     "rds:CreateDBClusterSnapshot": lambda a: [*a.clusters(), *a.rds("cluster-snapshot")] if a.clusters() else [],
-    "rds:CreateDBInstance": lambda a: a.rds(*RDS_COPY),
+    "rds:CreateDBInstance": lambda a: a.rds("cluster", "db", "og", "pg", "secgrp", "subgrp"),
     "rds:CreateDBSnapshot": lambda a: [] if a.clusters() else [*a.instances(), *a.rds("snapshot")],
     "rds:DeleteDBClusterSnapshot": lambda a: a.rds("cluster-snapshot"),
     "rds:DeleteDBSnapshot": lambda a: a.rds("snapshot"),
@@ -78,8 +77,8 @@ RESOURCES: dict[str, Resources] = {
     "rds:EnableHttpEndpoint": lambda a: a.rds("cluster"),
     "rds:FailoverDBCluster": Arns.clusters,
     "rds:RebootDBInstance": lambda a: [] if a.clusters() else a.instances(),
-    "rds:RestoreDBClusterFromSnapshot": lambda a: a.rds(*RDS_COPY),
-    "rds:RestoreDBInstanceFromDBSnapshot": lambda a: a.rds(*RDS_COPY),
+    "rds:RestoreDBClusterFromSnapshot": lambda a: a.rds("cluster", "cluster-pg", "cluster-snapshot", "og", "snapshot", "subgrp"),
+    "rds:RestoreDBInstanceFromDBSnapshot": lambda a: a.rds("cluster-snapshot", "db", "og", "pg", "snapshot", "subgrp"),
     **dict.fromkeys(
         ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:ListSecretVersionIds"),
         Arns.secrets,
@@ -90,7 +89,10 @@ RESOURCES: dict[str, Resources] = {
     **dict.fromkeys(("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ReceiveMessage"), Arns.queue),
     **dict.fromkeys(("wafv2:GetIPSet", "wafv2:UpdateIPSet"), Arns.blocked),
     **dict.fromkeys(("wafv2:GetRateBasedStatementManagedKeys", "wafv2:GetSampledRequests", "wafv2:GetWebACL"), Arns.acl),
-    "wafv2:ListResourcesForWebACL": lambda a: [] if a.before_cloudfront else a.acl(),
+    **dict.fromkeys(
+        ("apprunner:ListAssociatedServicesForWebAcl", "cognito-idp:ListResourcesForWebACL", "wafv2:ListResourcesForWebACL"),
+        lambda a: [] if a.before_cloudfront else a.acl(),
+    ),
     "wafv2:UpdateWebACL": Arns.acl_and_parts,
 }
 
@@ -122,23 +124,26 @@ def _pairs(settings: Settings, needed: Iterable[str], *, writing: bool) -> Itera
         return
     arns = Arns(settings)
     words = set(needed)
-    for need in words | set(_lookups(settings, words)):
+    for need in words | set(_lookups(settings, words, writing=writing)):
         if _is_action(need):
             action = need.removesuffix(ANY)
-            for each in (action, *BEYOND.get(action, ())):
-                key = need if each == action else each
-                found = RESOURCES[key](arns) if key in RESOURCES else ["*"]
-                yield from ((each, resource) for resource in found)
+            found = _resources(arns, need)
+            yield from ((action, resource) for resource in found)
+            yield from ((each, resource) for each in BEYOND.get(action, ()) for resource in _resources(arns, each) if found)
     for need in words:
         for reference in _credentials(settings, need, writing=writing):
             yield from (("secretsmanager:GetSecretValue", secret) for secret in arns.secret(reference))
+
+
+def _resources(arns: Arns, need: str) -> list[str]:
+    return RESOURCES[need](arns) if need in RESOURCES else ["*"]
 
 
 def _is_action(need: str) -> bool:
     return need.rpartition(":")[2][:1].isupper()
 
 
-def _lookups(settings: Settings, needed: set[str]) -> Iterator[str]:
+def _lookups(settings: Settings, needed: set[str], *, writing: bool) -> Iterator[str]:
     """The actions that find a system's endpoint, or reach it."""
     systems = {need.partition(":")[0] for need in needed}
     if any(need.startswith("postgres:activity") for need in needed):
@@ -147,7 +152,7 @@ def _lookups(settings: Settings, needed: set[str]) -> Iterator[str]:
         yield "rds:DescribeDBClusters" if settings.database.cluster else "rds:DescribeDBInstances"
         if settings.database.driver == "rds-data":
             yield from ("rds-data:BeginTransaction", "rds-data:ExecuteStatement", "rds-data:RollbackTransaction")
-            yield "rds-data:CommitTransaction"
+            yield from ("rds-data:CommitTransaction",) if writing else ()
     if "redis" in systems and settings.redis:
         yield from ("elasticache:DescribeCacheClusters", "elasticache:DescribeReplicationGroups")
 
@@ -178,16 +183,20 @@ def _credentials(settings: Settings, need: str, *, writing: bool) -> Iterator[Re
 
 
 def _document(settings: Settings, pairs: set[tuple[str, str]], key_action: str) -> dict[str, Any]:
-    """A policy document: actions with the same resources share a statement."""
+    """A policy document: resources that the same actions are allowed on share a statement."""
     by_action: dict[str, set[str]] = {}
     for action, resource in pairs:
         by_action.setdefault(action, set()).add(resource)
-    by_resources: dict[tuple[str, ...], list[str]] = {}
-    for action, resources in sorted(by_action.items()):
-        listed = ("*",) if "*" in resources else tuple(sorted(resources))
-        by_resources.setdefault(listed, []).append(action)
+    by_resource: dict[str, set[str]] = {}
+    for action, resources in by_action.items():
+        for one in resources:
+            if not any(one != other and fnmatchcase(one, other) for other in resources):
+                by_resource.setdefault(one, set()).add(action)
+    by_actions: dict[tuple[str, ...], list[str]] = {}
+    for resource, actions in sorted(by_resource.items()):
+        by_actions.setdefault(tuple(sorted(actions)), []).append(resource)
     statements: list[dict[str, Any]] = [
-        {"Effect": "Allow", "Action": actions, "Resource": list(resources)} for resources, actions in by_resources.items()
+        {"Effect": "Allow", "Action": list(actions), "Resource": resources} for actions, resources in sorted(by_actions.items())
     ]
     return {"Version": "2012-10-17", "Statement": statements + _keys(settings, by_action, key_action)}
 
