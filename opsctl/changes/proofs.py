@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from opsctl.changes import raw
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, Refused, SystemFailed
@@ -12,7 +12,6 @@ from opsctl.redaction import Secret
 from opsctl.shell import File, Must, Program, piped, run
 
 if TYPE_CHECKING:
-    from opsctl.changes.secrets import MoveSecretStage
     from opsctl.config import Environment
     from opsctl.settings import SecretSettings
     from opsctl.shell import Statement
@@ -115,22 +114,33 @@ print("Authorization: Basic", base64.b64encode(f"{user}:{password}".encode()).de
 ACCEPT = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 
-def prove_by_shell(environment: Environment, change: MoveSecretStage) -> list[Statement]:
+class UnprovenVersion(NamedTuple):
+    """A version of a secret, where it is, and the name of the proof of its value."""
+
+    name: str
+    id: str
+    version: str | None
+    region: str | None
+    key: str | None
+    proof: str | None
+
+
+def prove_by_shell(environment: Environment, secret: UnprovenVersion) -> list[Statement]:
     """Return the statements that end a script unless a secret's version does its work, as `prove` finds out."""
-    if change.proof not in PROOFS:
+    if secret.proof not in PROOFS:
         return []
-    where = {"SecretId": change.id, "VersionId": change.after}
-    get = raw.aws(environment, "secretsmanager", "get-secret-value", region=change.region, **where)
+    where = {"SecretId": secret.id, "VersionId": secret.version}
+    get = raw.aws(environment, "secretsmanager", "get-secret-value", region=secret.region, **where)
     text = run(get.program, *get.words, "--query", "SecretString", "--output", "json")
     value, user = File("proven"), File("user-name")
     look = (
-        run(LOOKS, str(SHORTEST_KEY), "any", stdin=value) if change.proof == "jwt" else run(LOOKS, str(SHORTEST_WORD), "word", stdin=value)
+        run(LOOKS, str(SHORTEST_KEY), "any", stdin=value) if secret.proof == "jwt" else run(LOOKS, str(SHORTEST_WORD), "word", stdin=value)
     )
-    found: list[Statement] = [piped(text, run(raw.MEMBER, *filter(None, [change.key])), output=value), look]
-    if change.proof == "hubspot":
+    found: list[Statement] = [piped(text, run(raw.MEMBER, *filter(None, [secret.key])), output=value), look]
+    if secret.proof == "hubspot":
         found += _hubspot_by_shell(environment, value)
-    if change.proof == "ghcr":
-        found += [piped(text, run(raw.MEMBER, USERNAME), output=user), *_ghcr_by_shell(environment, change.name, user, value)]
+    if secret.proof == "ghcr":
+        found += [piped(text, run(raw.MEMBER, USERNAME), output=user), *_ghcr_by_shell(environment, secret.name, user, value)]
     return found
 
 

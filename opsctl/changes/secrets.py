@@ -11,7 +11,7 @@ from opsctl import fingerprints
 from opsctl.adapters import json_edit as one_field
 from opsctl.adapters.host.secret_sources import generate
 from opsctl.changes import raw
-from opsctl.changes.proofs import prove, prove_by_shell
+from opsctl.changes.proofs import UnprovenVersion, prove, prove_by_shell
 from opsctl.changes.states import REPLICA
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
 from opsctl.errors import LockHeld, Refused, SystemFailed
@@ -337,8 +337,9 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         moves = {"MoveToVersionId": self.after, "RemoveFromVersionId": self.before}
         given = {name: version for name, version in moves.items() if version}
         waits = self.stage == CURRENT and self.cached_by and not self.refreshed and self.cache
+        unproven = UnprovenVersion(self.name, self.id, self.after, self.region, self.key, self.proof)
         return [
-            *(prove_by_shell(environment, self) if self.after else []),
+            *(prove_by_shell(environment, unproven) if self.after else []),
             *self._staged(environment, self.stage, self.before),
             self._aws(environment, "update-secret-version-stage", VersionStage=self.stage, **given),
             *([run("sleep", str(math.ceil(self.cache)))] if waits else []),

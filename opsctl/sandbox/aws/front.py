@@ -12,35 +12,18 @@ from typing import Any
 from werkzeug.wrappers import Request as WebRequest
 from werkzeug.wrappers import Response
 
-from opsctl.sandbox.aws.autoscaling import AutoScaling
-from opsctl.sandbox.aws.cloudwatch import CloudWatch
-from opsctl.sandbox.aws.ecr import Ecr
-from opsctl.sandbox.aws.ecs import Ecs
+from opsctl.sandbox.aws.aws_services import AwsServices
 from opsctl.sandbox.aws.ecs_model import Task
-from opsctl.sandbox.aws.elasticache import ElastiCache
 from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.lambdas import Lambda
-from opsctl.sandbox.aws.logs import Logs
-from opsctl.sandbox.aws.mail import Mail
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER
-from opsctl.sandbox.aws.people import People
-from opsctl.sandbox.aws.performance import Performance
-from opsctl.sandbox.aws.rds import Rds
-from opsctl.sandbox.aws.rdsdata import RdsData
-from opsctl.sandbox.aws.secretsmanager import SecretsManager
 from opsctl.sandbox.aws.seed import Seed, fill_facts
-from opsctl.sandbox.aws.shields import Shields
 from opsctl.sandbox.aws.signatures import Signed
-from opsctl.sandbox.aws.sns_signing import Signer
-from opsctl.sandbox.aws.sts import Sts, check_key
-from opsctl.sandbox.aws.trail import Trail
+from opsctl.sandbox.aws.sts import check_key
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, error_answer, json_answer, read_request, send
 from opsctl.sandbox.services import Part, World, WSGIApp
 from opsctl.sandbox.web import Handler, json_object, refuse
 from opsctl.sandbox.web import answer as done
-
-Operation = Callable[[Request], Mapping[str, Any] | Answer]
 
 # Services of which the sandbox has its own whole version, so that a call they lack isn't passed on to moto.
 _OWN = frozenset({"ecs", "ecr", "application-autoscaling", "rds-data"})
@@ -52,7 +35,7 @@ KEPT_LINES = 5_000
 FUNCTION_CACHE = 300.0
 
 
-class AwsPart:
+class AwsPart(AwsServices):
     """One WSGI application for every AWS service. Calls are answered one at a time, statements of rds-data side by side.
 
     `services` gives the parts of it; a service is seeded at its first call.
@@ -76,48 +59,14 @@ class AwsPart:
         self._begin()
 
     def _begin(self) -> None:
-        world, timeline, moto = self._world, self._timeline, self._moto
-        self.secrets = SecretsManager(timeline, world.wait, moto)
-        self.ecr = Ecr()
-        self.ecs = Ecs(timeline, world.wait, self.secrets.resolve, self.ecr.digest)
-        self.autoscaling = AutoScaling(timeline, self.ecs)
-        self.rds = Rds(timeline, world.wait, world.facts, moto)
-        self.rds_data = RdsData(world.facts, world.clock, self._login, self.rds.snapshots.has_data_api)
-        self.elasticache = ElastiCache(world.facts, moto)
-        self.logs = Logs(timeline, world.wait, moto)
-        self.lambdas = Lambda(timeline, world.wait, moto)
-        self.cloudwatch = CloudWatch(timeline, moto)
-        self._signer = Signer(world.facts["sns_key"], world.facts.get("aws", ""))
-        self.mail = Mail(timeline, moto, self._signer)
-        self.people = People(timeline, world.facts["access_key_id"], moto)
-        self.trail = Trail(timeline, world.wait, self.people.owner)
-        self.shields = Shields(timeline, moto)
-        self.performance = Performance(timeline, moto)
-        self._operations: dict[str, dict[str, Operation]] = {
-            "secretsmanager": self.secrets.operations,
-            "ecr": self.ecr.operations,
-            "ecs": self.ecs.operations,
-            "application-autoscaling": self.autoscaling.operations,
-            "rds": self.rds.operations,
-            "rds-data": self.rds_data.operations,
-            "elasticache": self.elasticache.operations,
-            "monitoring": self.cloudwatch.operations,
-            "logs": self.logs.operations,
-            "lambda": self.lambdas.operations,
-            "sts": Sts(world.facts["access_key_id"], moto).operations,
-            **self.mail.services,
-            **self.people.services,
-            **self.trail.services,
-            **self.shields.services,
-            **self.performance.services,
-        }
+        self.build(self._world, self._timeline, self._moto, self._login)
         self._lines: deque[tuple[str, int, str]] = deque(maxlen=KEPT_LINES)
-        self._seed = Seed(self, moto, world.facts, timeline.now())
+        self._seed = Seed(self, self._moto, self._world.facts, self._timeline.now())
 
     def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one AWS call, in the protocol in which it came."""
-        if environ.get("PATH_INFO") == self._signer.path:
-            return send(Answer(200, [("Content-Type", "application/x-pem-file")], self._signer.certificate), start_response)
+        if environ.get("PATH_INFO") == self.signer.path:
+            return send(Answer(200, [("Content-Type", "application/x-pem-file")], self.signer.certificate), start_response)
         request = read_request(environ)
         try:
             answer = self._answer(request)
@@ -241,7 +190,7 @@ class AwsPart:
 
     def _answer(self, request: Request) -> Answer:
         check_key(request, self._world.facts["access_key_id"], self._lent_keys)
-        operation = self._operations.get(request.service, {}).get(request.operation)
+        operation = self.operations.get(request.service, {}).get(request.operation)
         if request.service == "rds-data" and operation:
             return _as_answer(operation(request))
         with self._lock:

@@ -8,17 +8,15 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opsctl.sandbox import tokens
 from opsctl.sandbox.aws import seed_logs
+from opsctl.sandbox.aws.aws_services import AwsServices
 from opsctl.sandbox.aws.ecr import digest_of
 from opsctl.sandbox.aws.moto_app import Moto
 from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER, HH_REGION, REGION
 from opsctl.sandbox.aws.sns_signing import new_key
-
-if TYPE_CHECKING:
-    from opsctl.sandbox.aws.front import AwsPart
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/safawinet-api:prod"
 DAY = 86_400.0
@@ -82,7 +80,7 @@ def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = tim
 class Seed:
     """Fills services, each once. `began` (epoch seconds) is when this world's account was last empty."""
 
-    def __init__(self, part: AwsPart, moto: Moto, facts: Mapping[str, str], began: float) -> None:
+    def __init__(self, part: AwsServices, moto: Moto, facts: Mapping[str, str], began: float) -> None:
         self._part = part
         self._moto = moto
         self._facts = facts
