@@ -2,17 +2,17 @@
 
     OpsctlError                 1  failed; nothing is half done that the ledger doesn't name
     ├── ConfigurationError      2  a file, a key or a name that configuration doesn't know
-    ├── SystemFailed            1  an outside system said no, or nothing, before any effect
+    ├── ExternalError           1  an outside system refused or failed before any effect; has that system's own code and words
     │   ├── NotFound               the thing asked for isn't there
     │   ├── Denied                 a permission is missing
     │   ├── CredentialsInvalid     no login, or an expired one
     │   ├── Unreachable            no connection; nothing was sent
     │   ├── Throttled              asked to slow down, also after waiting
     │   └── Untrusted           4  a server did not prove who it is; no credential was sent
-    ├── PartlyMade              1  it did a part of what was asked, and refused the rest for good
+    ├── PartialFailure          1  it did a part of what was asked, and refused the rest for good
     ├── Incomplete              1  some steps failed, and the steps that don't rest on them went on
     ├── CheckFailed             1  a verification ran, and found that it isn't so
-    │   └── Fires               3  an alert is above its threshold
+    │   └── AlertFiring         3  an alert is above its threshold
     ├── LedgerFailed            1  the ledger can't be read or written
     │   └── LedgerBroken           its chain doesn't add up
     ├── Refused                 4  a guard, a wrong place
@@ -24,7 +24,7 @@
     ├── Interrupted             6  stopped by a person or a signal; may be resumed
     ├── OutcomeUnknown          6  begun, and nobody can tell whether it happened
     │   └── Unrecorded             the ledger can't record what came of it
-    └── Waiting                 7  a person has to answer first
+    └── InputRequired           7  a person has to answer first
 
 An adapter translates an SDK's exception into one of these, once; `cli` shows it, once.
 """
@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 _AGAIN = re.compile(r",? (?:then|and) run it again$")
 
@@ -61,6 +61,10 @@ class OpsctlError(Exception):
         self.what = what
         self.next = next
 
+    def as_json(self) -> dict[str, Any]:
+        """The error as JSON shows it."""
+        return {"type": type(self).__name__, "what": self.what, "next": self.next}
+
 
 class ConfigurationError(OpsctlError):
     """Raised for a file, a key, an environment or a name that configuration doesn't know."""
@@ -68,38 +72,52 @@ class ConfigurationError(OpsctlError):
     exit_code = 2
 
 
-class SystemFailed(OpsctlError):
-    """Raised when an outside system refused or failed *before any effect*: a definite no."""
+class ExternalError(OpsctlError):
+    """Raised when an outside system refused or failed *before any effect*: a definite no.
+
+    `code` is that system's own name for the error (an AWS error code, a SQLSTATE, an HTTP status), `words` its own message, which the
+    adapter has cleaned. Both are empty where the system gave none.
+    """
+
+    def __init__(self, what: str, next: str = "", *, code: str = "", words: str = "") -> None:
+        super().__init__(what, next)
+        self.code, self.words = code, words
+
+    def as_json(self) -> dict[str, Any]:
+        """The error as JSON shows it, with the outside system's code and words."""
+        return {**super().as_json(), "code": self.code, "words": self.words}
 
 
-class NotFound(SystemFailed):
+class NotFound(ExternalError):
     """Raised when the thing asked for doesn't exist in the outside system."""
 
 
-class Denied(SystemFailed):
+class Denied(ExternalError):
     """Raised when the caller lacks a permission; the message names it."""
 
 
-class CredentialsInvalid(SystemFailed):
+class CredentialsInvalid(ExternalError):
     """Raised when there are no credentials or they have expired; `next` is the login line."""
 
 
-class Unreachable(SystemFailed):
+class Unreachable(ExternalError):
     """Raised when no connection could be made, so nothing was sent."""
 
 
-class Throttled(SystemFailed):
-    """Raised when a system still asks to slow down after the adapter has waited."""
+class Throttled(ExternalError):
+    """Raised when a system asks to slow down; `retry_after` is the seconds that it asked to wait, if it did."""
+
+    retry_after: float | None = None
 
 
-class Untrusted(SystemFailed):
+class Untrusted(ExternalError):
     """Raised when a server did not prove that it is the configured one, or asked for a password in a weak way; none was sent."""
 
     exit_code = 4
     result = "refused"
 
 
-class PartlyMade(OpsctlError):
+class PartialFailure(OpsctlError):
     """Raised when an outside system did a part of one call, and refused the rest: a definite no after an effect.
 
     `parts` names what was changed. Of work in batches, the last beat tells it, whatever is raised.
@@ -118,7 +136,7 @@ class CheckFailed(OpsctlError):
     """Raised when a verification ran and found that what should be so is not."""
 
 
-class Fires(CheckFailed):
+class AlertFiring(CheckFailed):
     """Raised when an alert is above its threshold."""
 
     exit_code = 3
@@ -180,11 +198,18 @@ class Unrecorded(OutcomeUnknown):
     """Raised when something was begun and the ledger can't record what came of it."""
 
 
-class Waiting(OpsctlError):
+class InputRequired(OpsctlError):
     """Raised when a person has to answer and none is there."""
 
     exit_code = 7
     result = "waiting"
+
+
+# The former names, until every module uses the new ones.
+SystemFailed = ExternalError
+PartlyMade = PartialFailure
+Fires = AlertFiring
+Waiting = InputRequired
 
 
 def install_extra(name: str) -> str:

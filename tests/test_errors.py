@@ -35,6 +35,18 @@ def test_what_and_next_are_kept_apart() -> None:
     assert OpsctlError("it broke").next == ""
 
 
+def test_an_outside_error_keeps_that_systems_own_code_and_words() -> None:
+    error = errors.Denied("AWS denied it.", "Ask for it.", code="AccessDenied", words="You may not.")
+    assert error.as_json() == {
+        "type": "Denied",
+        "what": "AWS denied it.",
+        "next": "Ask for it.",
+        "code": "AccessDenied",
+        "words": "You may not.",
+    }
+    assert OpsctlError("it broke").as_json() == {"type": "OpsctlError", "what": "it broke", "next": ""}
+
+
 @pytest.mark.parametrize(
     ("hints", "told"),
     [

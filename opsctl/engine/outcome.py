@@ -52,6 +52,7 @@ class Outcome(Struct, kw_only=True):
             "dry_run": self.dry_run,
             "result": self.result,
             "changes": self.changes,
+            **({"error": self.error.as_json()} if self.error else {}),
         }
 
 

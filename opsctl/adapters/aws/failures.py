@@ -9,10 +9,10 @@ from opsctl.adapters import certificates
 from opsctl.errors import (
     CredentialsInvalid,
     Denied,
+    ExternalError,
     NotFound,
     OpsctlError,
     OutcomeUnknown,
-    SystemFailed,
     Throttled,
     Unreachable,
 )
@@ -74,22 +74,26 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
     code = foreign(str(response.get("Error", {}).get("Code", "")), CODE)
     said = sentence(response.get("Error", {}).get("Message") or code)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    own = {"code": code, "words": said}
     if INVALID.search(code):
-        return CredentialsInvalid(f"AWS does not accept these credentials ({code}): {call} was not done.", f"Log in: {login}")
+        return CredentialsInvalid(f"AWS does not accept these credentials ({code}): {call} was not done.", f"Log in: {login}", **own)
     if THROTTLED.search(code) or status == 429:
-        return Throttled(f"AWS asks to slow down ({code}), also after waiting: {call} was not done.", "Wait a minute, then run it again.")
+        return Throttled(
+            f"AWS asks to slow down ({code}), also after waiting: {call} was not done.", "Wait a minute, then run it again.", **own
+        )
     if DENIED.search(code):
         permission = found[1] if (found := PERMISSION.search(said)) else call
         return Denied(
             f"AWS denied {permission}.",
             f"Ask for the permission {permission}, or log in with another role: {login}",
+            **own,
         )
     if ABSENT.search(code):
-        return NotFound(f"{call}: {said}", "Check the name, the region and the environment.")
+        return NotFound(f"{call}: {said}", "Check the name, the region and the environment.", **own)
     if status >= 500 and status != TURNED_AWAY:
-        return _lost(effect, call, f"failed inside AWS ({code})")
+        return _lost(effect, call, f"failed inside AWS ({code})", **own)
     again = "Wait a minute, then run it again." if status >= 500 else "Correct what AWS names, then run it again."
-    return SystemFailed(f"{call} was refused ({code}): {said}", again)
+    return ExternalError(f"{call} was refused ({code}): {said}", again, **own)
 
 
 def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach: str) -> OpsctlError:
@@ -106,10 +110,10 @@ def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach
         return _lost(effect, call, "did not answer in time")
     if isinstance(error, sdk.HTTPClientError | sdk.IncompleteReadError):
         return _lost(effect, call, "lost the connection before an answer came")
-    return SystemFailed(f"{call} could not be sent: {sentence(error)}")
+    return ExternalError(f"{call} could not be sent: {sentence(error)}")
 
 
-def _lost(effect: bool, call: str, how: str) -> OpsctlError:
+def _lost(effect: bool, call: str, how: str, **own: str) -> OpsctlError:
     if effect:
         return OutcomeUnknown(f"{call} {how}: nobody can tell whether it happened.", "Look at the run: opsctl runs list --active")
-    return SystemFailed(f"{call} {how}.", "Run it again.")
+    return ExternalError(f"{call} {how}.", "Run it again.", **own)

@@ -19,11 +19,11 @@ from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
     Denied,
+    ExternalError,
     NotFound,
     OpsctlError,
     OutcomeUnknown,
     ReadOnly,
-    SystemFailed,
     Throttled,
     Unreachable,
     WrongPlace,
@@ -113,7 +113,7 @@ class Http(Adapter):
         raise self._refused(answer, f"{method} {self._shown(path)}", effect)
 
     def read(self, answer: httpx.Response, shape: type[T], *, effect: bool = False) -> T:
-        """The answer's JSON as `shape`; where it is none, SystemFailed, or OutcomeUnknown after an `effect`."""
+        """The answer's JSON as `shape`; where it is none, ExternalError, or OutcomeUnknown after an `effect`."""
         with self.reading(effect=effect):
             return decoded(answer.content, shape)
 
@@ -126,7 +126,7 @@ class Http(Adapter):
             what = f"{self._system} sent an answer that can't be read: {sentence(cause)}"
             if effect:
                 raise OutcomeUnknown(f"{what} It said yes: what it did is unknown.", "Look there what it did.") from None
-            raise SystemFailed(what, "Check its address in the configuration.") from None
+            raise ExternalError(what, "Check its address in the configuration.") from None
 
     def close(self) -> None:
         """Give every connection back."""
@@ -211,26 +211,31 @@ class Http(Adapter):
 
     def _refused(self, answer: httpx.Response, call: str, effect: bool) -> OpsctlError:
         status = answer.status_code
-        said = words(answer)
+        code, said = str(status), words(answer)
         if status == 401:
-            return CredentialsInvalid(f"{self._system} does not accept the credentials for {call}: {said}", self._login)
+            what = f"{self._system} does not accept the credentials for {call}: {said}"
+            return CredentialsInvalid(what, self._login, code=code, words=said)
         if status == 403:
-            return Denied(f"{self._system} denied {call}: {said}", "Ask for that permission.")
+            return Denied(f"{self._system} denied {call}: {said}", "Ask for that permission.", code=code, words=said)
         if status == 404:
-            return NotFound(f"{self._system} knows nothing at {call}: {said}", "Check the name and the address.")
+            what = f"{self._system} knows nothing at {call}: {said}"
+            return NotFound(what, "Check the name and the address.", code=code, words=said)
         if status in SLOW_DOWN:
-            return Throttled(f"{self._system} asks to slow down: {call} was not done.", "Wait a minute, then run it again.")
+            what = f"{self._system} asks to slow down: {call} was not done."
+            throttled = Throttled(what, "Wait a minute, then run it again.", code=code, words=said)
+            throttled.retry_after = retry_after(answer)
+            return throttled
         if status >= 500 and status != NOT_IMPLEMENTED:
-            return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect)
-        return SystemFailed(f"{self._system} refused {call} ({status}): {said}")
+            return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect, code, said)
+        return ExternalError(f"{self._system} refused {call} ({status}): {said}", code=code, words=said)
 
-    def _lost(self, call: str, how: str, effect: bool) -> OpsctlError:
+    def _lost(self, call: str, how: str, effect: bool, code: str = "", words: str = "") -> OpsctlError:
         if effect:
             return OutcomeUnknown(
                 f"{self._system}, asked for {call}, {how}: nobody can tell whether it happened.",
                 "Resume the run, which looks first: opsctl runs resume ID",
             )
-        return SystemFailed(f"{self._system}, asked for {call}, {how}.", "Run it again.")
+        return ExternalError(f"{self._system}, asked for {call}, {how}.", "Run it again.", code=code, words=words)
 
     def _shown(self, path: str) -> str:
         return vault.hide(path)
@@ -261,6 +266,11 @@ def _checked_host(base: str, system: str, sandbox: bool) -> str:
     elif parts.scheme == "http" and not on_this_machine(host):
         raise WrongPlace(f"{system} at {host} is not behind https: a credential would be open to all on the way.", "Use https.")
     return host
+
+
+def retry_after(answer: httpx.Response) -> float | None:
+    """The seconds that an answer's `Retry-After` asks to wait; None where it says none."""
+    return seconds(answer.headers.get("Retry-After"), datetime.now(UTC))
 
 
 def _wait(said: str | None, attempt: int) -> float:

@@ -20,7 +20,7 @@ from opsctl import errors
 from opsctl.adapters.access import Access
 from opsctl.adapters.http.answers import Unreadable, decoded
 from opsctl.adapters.http.client import Http
-from opsctl.errors import ConfigurationError, OpsctlError, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError, OpsctlError
 from opsctl.files import readable
 from opsctl.redaction import Secret
 
@@ -62,13 +62,15 @@ class Asked(Struct, frozen=True):
 
 
 class Answered(Struct, frozen=True):
-    """The answer's status and body, or the error that came instead."""
+    """The answer's status and body, or the error that came instead, with the API's own code and words."""
 
     status: int = 0
     content: bytes = b""
     error: str = ""
     what: str = ""
     next: str = ""
+    code: str = ""
+    words: str = ""
 
 
 class Begun(Struct, frozen=True, rename="camel"):
@@ -86,15 +88,17 @@ class Logins:
         self._child: subprocess.Popen[bytes] | None = None
 
     def ask(self, path: str, body: dict[str, Any], token: str | None = None) -> Answered:
-        """Send one request; raises what the client there raised, SystemFailed when that process doesn't answer."""
+        """Send one request; raises what the client there raised, ExternalError when that process doesn't answer."""
         with self._mutex:
             try:
                 answer = msgspec.json.decode(self._said(Asked(path, body, token)), type=Answered)
             except (OSError, msgspec.DecodeError) as cause:
                 told = "The process that logs in to the API and out again gave no answer; a login may be left."
-                raise SystemFailed(told, "Try the same line again.") from cause
+                raise ExternalError(told, "Try the same line again.") from cause
         if answer.error:
-            kind: type[OpsctlError] = getattr(errors, answer.error, SystemFailed)
+            kind: type[OpsctlError] = getattr(errors, answer.error, ExternalError)
+            if issubclass(kind, ExternalError):
+                raise kind(answer.what, answer.next, code=answer.code, words=answer.words)
             raise kind(answer.what, answer.next)
         return answer
 
@@ -155,7 +159,8 @@ def _answered(http: Http, asked: Asked, left: dict[str, None]) -> Answered:
     try:
         answer = http.ask("POST", asked.path, json=asked.body, headers=headers, accept=(401,))
     except OpsctlError as cause:
-        return Answered(error=type(cause).__name__, what=cause.what, next=cause.next)
+        code, words = (cause.code, cause.words) if isinstance(cause, ExternalError) else ("", "")
+        return Answered(error=type(cause).__name__, what=cause.what, next=cause.next, code=code, words=words)
     if asked.path == LOGOUT:
         left.pop(asked.token or "", None)
     elif answer.status_code != 401:

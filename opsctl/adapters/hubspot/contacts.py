@@ -30,7 +30,7 @@ from opsctl.adapters.hubspot.records import (
     require_seen,
     results_of,
 )
-from opsctl.errors import OutcomeUnknown, SystemFailed, WrongPlace
+from opsctl.errors import ExternalError, OutcomeUnknown, WrongPlace
 from opsctl.redaction import Secret, vault
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class HubSpot(Adapter):
     """One portal's contacts. Safe between threads.
 
     Before the first call the token's portal is compared with the environment's (WrongPlace). Raises Denied that names a missing scope,
-    CredentialsInvalid, NotFound, Throttled for a limit that lasts, SystemFailed, and OutcomeUnknown for a write whose answer was lost.
+    CredentialsInvalid, NotFound, Throttled for a limit that lasts, ExternalError, and OutcomeUnknown for a write whose answer was lost.
     `token` stands for the configured one, to prove a new one before it is stored.
     """
 
@@ -88,7 +88,7 @@ class HubSpot(Adapter):
     def contact(self, id_or_email: str, properties: Sequence[str] = (), history: Sequence[str] = ()) -> Contact:
         """Read one contact by record id or by e-mail, the `history` of some properties too; NotFound where there is none.
 
-        For an id that was merged away it is the contact that lives on. SystemFailed where HubSpot leaves a property out.
+        For an id that was merged away it is the contact that lives on. ExternalError where HubSpot leaves a property out.
         """
         self.prove()
         by_email = "@" in id_or_email
@@ -105,7 +105,7 @@ class HubSpot(Adapter):
     def read(self, ids: Iterable[str], properties: Sequence[str] = ()) -> Read:
         """Read many contacts by record id, a hundred a call; an id that is named twice is read once.
 
-        SystemFailed where HubSpot leaves a property out.
+        ExternalError where HubSpot leaves a property out.
         """
         wanted = list(dict.fromkeys(ids))
         found: dict[str, Contact] = {}
@@ -130,7 +130,7 @@ class HubSpot(Adapter):
     def update(self, changes: Mapping[str, Mapping[str, str]]) -> Updated:
         """Set properties of many contacts by record id, a hundred a call; an empty text clears one.
 
-        What HubSpot refused or silently left out is in `errors`. SystemFailed when it refused a first hundred whole: nothing was done.
+        What HubSpot refused or silently left out is in `errors`. ExternalError when it refused a first hundred whole: nothing was done.
         """
         self.prove()
         done: list[str] = []
@@ -139,7 +139,7 @@ class HubSpot(Adapter):
             inputs = [{"id": key, "properties": dict(changes[key])} for key in ids]
             try:
                 answer = self._http.call("POST", self._update, f"the update of {len(ids)} contacts", json={"inputs": inputs})
-            except SystemFailed as failed:
+            except ExternalError as failed:
                 if not done:
                     raise
                 # A definite no of this hundred is none of the whole.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.http.answers import Unreadable, decoded, number
-from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Throttled
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Throttled
 from opsctl.redaction import sentence
 
 if TYPE_CHECKING:
@@ -64,48 +64,52 @@ def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: st
     """The error for an answer that is no success; `what` was asked for, in words: `contact 123`."""
     status, body = answer.status_code, body_of(answer)
     said = sentence(body.get("message") or answer.reason_phrase)
+    own = {"code": sentence(body.get("category") or body.get("errorType") or status, NAME)[:-1], "words": said}
     if status == 401:
         expired = "has expired" if body.get("category") == "EXPIRED_AUTHENTICATION" else "is not valid"
-        return CredentialsInvalid(f"HubSpot's token {expired}: {said}", ROTATE)
+        return CredentialsInvalid(f"HubSpot's token {expired}: {said}", ROTATE, **own)
     if status == 403:
-        return _denied(body, what, said)
+        return _denied(body, what, own)
     if status == 404:
-        return NotFound(f"HubSpot has no {what}: {said}", "Check the id or the e-mail.")
+        return NotFound(f"HubSpot has no {what}: {said}", "Check the id or the e-mail.", **own)
     if status == SLOW_DOWN:
-        return _throttled(answer, what, time_zone)
+        return _throttled(answer, what, time_zone, own)
     if status >= 500 and effect:
         return OutcomeUnknown(
             f"HubSpot, asked for {what}, answered {status}: {said} Nobody can tell whether it happened.",
             "Resume the run, which looks first: opsctl runs resume ID",
         )
     if status >= 500:
-        return SystemFailed(
-            f"HubSpot, asked for {what}, answered {status}: {said}", "Look at https://status.hubspot.com, then run it again."
+        return ExternalError(
+            f"HubSpot, asked for {what}, answered {status}: {said}", "Look at https://status.hubspot.com, then run it again.", **own
         )
-    return SystemFailed(f"HubSpot refused {what} ({status}): {said}", _advice(body))
+    return ExternalError(f"HubSpot refused {what} ({status}): {said}", _advice(body), **own)
 
 
-def _denied(body: dict[str, Any], what: str, said: str) -> Denied:
+def _denied(body: dict[str, Any], what: str, own: dict[str, str]) -> Denied:
     scopes = sorted(set(_listed(body, "requiredGranularScopes") + _listed(body, "requiredScopes")))
     if not scopes:
-        return Denied(f"HubSpot denied {what}: {said}", "Look at the scopes of the token's app.")
+        return Denied(f"HubSpot denied {what}: {own['words']}", "Look at the scopes of the token's app.", **own)
     named = ", ".join(scopes)
     return Denied(
         f"HubSpot denied {what}: the token lacks the scope {named}.",
         f"Grant {named} to the token's app in HubSpot (Settings, Integrations), then run it again.",
+        **own,
     )
 
 
-def _throttled(answer: httpx.Response, what: str, time_zone: str) -> Throttled:
+def _throttled(answer: httpx.Response, what: str, time_zone: str, own: dict[str, str]) -> Throttled:
     if is_daily(answer):
         zone = f" ({time_zone})" if time_zone else ""
         return Throttled(
             f"HubSpot's daily limit is reached: {what} was not done.",
             f"It begins anew at midnight in the portal's time zone{zone}; resume after it: opsctl runs resume ID",
+            **own,
         )
     return Throttled(
         f"HubSpot still asks to slow down: {what} was not done.",
         "Something else uses up this app's limit; look for it, then: opsctl runs resume ID",
+        **own,
     )
 
 

@@ -10,7 +10,7 @@ from opsctl.adapters.http.answers import number
 from opsctl.adapters.http.client import Http
 from opsctl.adapters.hubspot.errors import FEW_SECONDS, translated, wait_before_retry
 from opsctl.adapters.hubspot.limiter import WINDOW_SECONDS, Limiter
-from opsctl.errors import SystemFailed, Unreachable
+from opsctl.errors import ExternalError, Unreachable
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class HubSpotHttp(Http):
             try:
                 with self.limiter.slot():
                     answer = self._send(method, path, effect, json=json, params=params, headers=headers)
-            except SystemFailed as failed:
+            except ExternalError as failed:
                 if not left or not _hung_up(failed):
                     raise
                 self._rest(FEW_SECONDS)
@@ -67,7 +67,7 @@ class HubSpotHttp(Http):
             self.limiter.learn(int(most), interval / 1000)
 
 
-def _hung_up(failed: SystemFailed) -> bool:
+def _hung_up(failed: ExternalError) -> bool:
     """Whether a connection was lost under a read, as happens to one that was kept open too long."""
     import httpx
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from opsctl.adapters.http.answers import moment
-from opsctl.errors import OutcomeUnknown, SystemFailed
+from opsctl.errors import ExternalError, OutcomeUnknown
 from opsctl.redaction import sentence
 
 EMAIL, OTHER_EMAILS = "email", "hs_additional_emails"
@@ -136,20 +136,20 @@ def contact_of(found: Record, wanted: Collection[str], asked: str | None = None)
 
 
 def require_seen(found: Contact, wanted: Collection[str], history: Collection[str] = ()) -> None:
-    """Raise SystemFailed where HubSpot left out a property, or the history of one that has a value.
+    """Raise ExternalError where HubSpot left out a property, or the history of one that has a value.
 
     It leaves out, without a word, what the portal doesn't define and what the token may not read: neither is an empty property.
     """
     unseen = [name for name in wanted if name not in found.properties]
     if unseen:
-        raise SystemFailed(
+        raise ExternalError(
             f"HubSpot answers without the contact property {', '.join(unseen)}: the portal has none of that name, or the token may not"
             " read it.",
             "Correct the name in [hubspot], or give the app the property's scope.",
         )
     untold = [name for name in history if found.properties.get(name) and not found.history.get(name)]
     if untold:
-        raise SystemFailed(
+        raise ExternalError(
             f"HubSpot answers without the history of {', '.join(untold)}, so that nobody can tell what it was before.", "Run it again."
         )
 
@@ -172,7 +172,7 @@ def unfinished(status: Any) -> str | None:
 def results_of(found: Batch) -> list[Record]:
     """The records of a batch that was read."""
     if status := unfinished(found.status):
-        raise SystemFailed(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Wait a minute, then run it again.")
+        raise ExternalError(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Wait a minute, then run it again.")
     return found.results
 
 

@@ -340,7 +340,7 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
     if isinstance(cause, sdk.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
         return CredentialsInvalid(f"Redis at {where} refused the password: {said}", "Look at the secret that [redis] names.")
     if isinstance(cause, sdk.NoPermissionError) or "has no permissions" in said:
-        return Denied(f"Redis denied it: {said}", "Grant this user the missing command.")
+        return Denied(f"Redis denied it: {said}", "Grant this user the missing command.", code="NOPERM", words=said)
     if isinstance(cause, sdk.ReadOnlyError):
         return ReadOnly(f"Redis at {where} is a replica, which only reads: {said}", "Name the primary in [redis].")
     if isinstance(cause, sdk.MaxConnectionsError | sdk.BusyLoadingError):
@@ -356,7 +356,7 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
         return SystemFailed(f"Redis at {where} did not answer in time or hung up: {said}", "Run it again.")
     if "unknown command" in said.lower() and "EVAL_RO" in said:
         return ConfigurationError(f"Redis at {where} is older than 7.0, which counting needs.", "Upgrade the cluster.")
-    return SystemFailed(f"Redis at {where} refused: {said}")
+    return SystemFailed(f"Redis at {where} refused: {said}", code=said.split(" ", 1)[0], words=said)
 
 
 def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:

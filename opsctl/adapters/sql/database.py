@@ -17,6 +17,7 @@ from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
     Denied,
+    ExternalError,
     NotFound,
     OpsctlError,
     OutcomeUnknown,
@@ -175,21 +176,22 @@ def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
     if state in ("40003", "57P01", "57P02", "57P05") or state[:2] == "08":
         return lost(writing=writing, why=said)
     said = one_line(said)
+    own = {"code": state, "words": said}
     if state == "42501":
-        return Denied(f"The database denied it: {said}", "Grant this role the missing permission.")
+        return Denied(f"The database denied it: {said}", "Grant this role the missing permission.", **own)
     if state == "25006":
         return ReadOnly(f"The database session only reads: {said}")
     if state in ("55P03", "40P01", "40001", "57014"):
-        return Busy(f"The database was busy: {said} The statement was rolled back.", "Run it again in a moment.")
+        return Busy(f"The database was busy: {said} The statement was rolled back.", "Run it again in a moment.", **own)
     if state == "53300":
-        return Busy(f"The database has no connection left: {said}", "Look at opsctl database connections, then run it again.")
+        return Busy(f"The database has no connection left: {said}", "Look at opsctl database connections, then run it again.", **own)
     if state[:2] == "28":
-        return CredentialsInvalid(f"The database refused the login: {said}", "Look at the login secret that [database] names.")
+        return CredentialsInvalid(f"The database refused the login: {said}", "Look at the login secret that [database] names.", **own)
     if state in ("3D000", "42P01", "42703", "3F000"):
-        return NotFound(f"The database doesn't know it: {said}", "Check [database] and [sessions] in the configuration.")
+        return NotFound(f"The database doesn't know it: {said}", "Check [database] and [sessions] in the configuration.", **own)
     if state[:2] in ("23", "27", "44") or state == "P0001":
-        return Kept(f"The database refused the statement ({state}): {said}")
-    return SystemFailed(f"The database refused the statement ({state}): {said}")
+        return Kept(f"The database refused the statement ({state}): {said}", **own)
+    return ExternalError(f"The database refused the statement ({state}): {said}", **own)
 
 
 def lost(*, writing: bool, why: str) -> OpsctlError:
