@@ -54,11 +54,12 @@ def retry(
     `stop` is called before each pause and may raise.
     """
     end = clock() + policy.deadline
+    errors: tuple[type[Exception], ...] = (TryAgain, *policy.errors)
     failed = 0
     while True:
         try:
             return call()
-        except (TryAgain, *policy.errors) as cause:
+        except errors as cause:
             failed += 1
             error = cause.error if isinstance(cause, TryAgain) else cause
             asked = getattr(cause, "retry_after", None)
