@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.bench import house
-
-PARTS = ("startup", "reads", "status", "playbook", "ledger", "sessions", "keys", "hubspot", "bounces")
+from tests.bench.bounds import PARTS
 
 
 def main(args: list[str]) -> int:
@@ -19,7 +18,7 @@ def main(args: list[str]) -> int:
         house.enter(args)
     from tests.bench import parts
 
-    return parts.run(args or list(PARTS))
+    return parts.run(args or PARTS)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.hubspot_contacts import FIRST, POPULATION
+from tests.bench.bounds import CONTACTS
 from tests.bench.sides import Failed
 from tests.bench.table import Row, ratio
 
@@ -67,26 +68,28 @@ class Portal:
 def measure(folder: Path) -> list[Row]:
     """The rate of one process and of three, what was refused, the whole's memory, and a contact's time beside curl's."""
     portal = Portal(folder)
-    rates, rows = {}, []
-    for count in (1, 3):
-        lifecycle.reset(folder)
-        portal.limit(burst=RATE, burst_seconds=WINDOW)
+    rates, rows = {}, list[Row]()
+    for count, name in ((1, "one process"), (3, "three processes")):
+        _limited(folder, portal, WINDOW)
         rates[count] = rate = _rate(folder, portal, count)
-        told = f"{rate:.1f} of {RATE / WINDOW:.0f} requests/s"
-        rows.append(Row(f"{count} process{'es' if count > 1 else ''}: allowed rate / ours", RATE / WINDOW / rate, 1 / 0.95, ours=told))
-        rows.append(Row("... refused (429)", portal.refused(), 0, "requests"))
-    lifecycle.reset(folder)
-    portal.limit(burst=RATE, burst_seconds=WINDOW / QUICKER)
+        rows.append(Row(f"{CONTACTS}: the allowed rate, {name}", RATE / WINDOW / rate, f"{rate:.1f}/s", f"{RATE / WINDOW:.0f}/s"))
+        rows.append(Row(f"{CONTACTS}: refused (429), {name}", portal.refused()))
+    _limited(folder, portal, WINDOW / QUICKER)
     memory = _whole(folder)
     requests = portal.requests()
-    rows.append(Row(f"{POPULATION:,} contacts disabled: memory", memory, 150.0, "MB", f"{requests:,} requests"))
-    rows.append(Row("... refused (429)", portal.refused(), 0, "requests", f"at {QUICKER:.0f} times the rate"))
+    rows.append(Row(f"{CONTACTS}: memory", memory, f"{requests:,} requests"))
+    rows.append(Row("", portal.refused(), what=f"{CONTACTS}: refused (429) at {QUICKER:.0f} times the rate", unit="requests"))
     lifecycle.reset(folder)
     began = time.perf_counter()
     _ended(subprocess.run(["sh", "-ec", LOOP], env=portal.shell(), capture_output=True, check=False))
     loop = (time.perf_counter() - began) / PATCHES
     ours = requests / rates[1] / POPULATION
-    return [*rows, ratio("... a contact, at the allowed rate", ours, loop, None, ("read, changed, read back", "curl in a loop, no limit"))]
+    return [*rows, ratio("", ours, loop, what="a contact at the allowed rate, read, changed and read back; curl in a loop without limit")]
+
+
+def _limited(folder: Path, portal: Portal, window: float) -> None:
+    lifecycle.reset(folder)
+    portal.limit(burst=RATE, burst_seconds=window)
 
 
 def _rate(folder: Path, portal: Portal, count: int) -> float:

@@ -1,7 +1,8 @@
-"""The automated commands of the runbook's 1.2 and 1.5 (Safawinet, token compromise) beside the runbook's own shell commands."""
+"""The automated commands of the runbook's 1.2 and 1.5 (token compromise), beside its own shell commands and a bare script."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from opsctl.playbook.loader import load
 from opsctl.playbook.schema import Step
 from opsctl.sandbox import lifecycle
+from tests.bench.bounds import LOGOUT
 from tests.bench.sides import by_turns, command
 from tests.bench.table import Row, ratio
 
@@ -33,14 +35,17 @@ aws ecs describe-services --cluster safawinet-prod --services safawinet-api-prod
 """As the runbook has them; the password comes from REDISCLI_AUTH, for an argument can be read by every process."""
 
 
+BARE = Path(__file__).with_name("bare.py")
+
+
 def measure(folder: Path) -> list[Row]:
-    """Both sides on the freshly seeded world, whose rollouts take no time."""
+    """All sides on the freshly seeded world, whose rollouts take no time."""
     place = folder / "playbook"
     name = shortened(place)
     ours = command("opsctl", "playbook", "run", name, "--yes", folder=place)
-    shell = command("sh", "-ec", SHELL)
-    taken = by_turns([ours, shell], repeats=15, before=_seeded(folder))
-    return [ratio("sections 1.2 and 1.5", *taken, 0.35, ("opsctl", "aws, curl, valkey-cli"))]
+    shell, bare = command("sh", "-ec", SHELL), command(sys.executable, str(BARE))
+    run, script, lines = by_turns([ours, bare, shell], repeats=11, before=_seeded(folder))
+    return [ratio(LOGOUT, run, lines), ratio(f"{LOGOUT}, in one process", run, script)]
 
 
 def shortened(place: Path) -> str:
