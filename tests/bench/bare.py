@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from typing import Any
 
 import botocore.session
 import httpx
@@ -30,11 +31,17 @@ def secret() -> None:
     aws["secretsmanager"].get_secret_value(SecretId=os.environ["DB_SECRET_ARN"])
 
 
-def database() -> psycopg.Connection[tuple]:
+def database() -> psycopg.Connection[Any]:
     secret()
     connection = psycopg.connect(autocommit=True)
     connection.execute(ROLE)
     return connection
+
+
+def one(connection: psycopg.Connection[Any], statement: str, *values: Any) -> Any:
+    row = connection.execute(statement, values).fetchone()
+    assert row
+    return row[0]
 
 
 def cache() -> redis.Redis:
@@ -46,21 +53,21 @@ def cache() -> redis.Redis:
     return client
 
 
-def old_rows() -> int:
+def old_rows() -> Any:
     database_read.execute(HIDDEN)
-    return database_read.execute(OLD, [cutoff]).fetchone()[0]
+    return one(database_read, OLD, cutoff)
 
 
 def old_keys() -> int:
     return sum(1 for _ in cache_read.scan_iter("session:*", count=2_000))
 
 
-def marks() -> bytes | None:
+def marks() -> Any:
     return cache_read.get("auth:revoked:all")
 
 
-def service() -> dict:
-    found = aws["ecs"].describe_services(cluster=CLUSTER, services=[SERVICE])["services"][0]
+def service() -> dict[str, Any]:
+    found: dict[str, Any] = aws["ecs"].describe_services(cluster=CLUSTER, services=[SERVICE])["services"][0]
     arns = aws["ecs"].list_tasks(cluster=CLUSTER, serviceName=SERVICE)["taskArns"]
     aws["ecs"].describe_tasks(cluster=CLUSTER, tasks=arns)
     return found
@@ -80,7 +87,7 @@ def healthy() -> None:
 # The plan.
 aws["sts"].get_caller_identity()
 database_read = database()
-cutoff = database_read.execute("SELECT clock_timestamp()").fetchone()[0]
+cutoff = one(database_read, "SELECT clock_timestamp()")
 aws["rds"].describe_db_clusters(DBClusterIdentifier="safawinet-prod")
 old_rows()
 aws["elasticache"].describe_cache_clusters(CacheClusterId="safawinet-redis", ShowCacheNodeInfo=True)
@@ -93,7 +100,7 @@ healthy()
 # 1.2: the sessions in the database, those in Redis, and the API.
 old_rows()
 database_write = database()
-for first in range(0, database_write.execute(PAGES).fetchone()[0], STEP):
+for first in range(0, one(database_write, PAGES), STEP):
     with database_write.transaction():
         database_write.execute("SET LOCAL lock_timeout = 200")
         database_write.execute(DELETE, [f"({first},0)", f"({first + STEP},0)", cutoff])

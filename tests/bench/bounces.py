@@ -15,7 +15,7 @@ from opsctl.sandbox.databases import DATABASE
 from tests.bench.bounds import NOTIFICATIONS
 from tests.bench.memory import grown
 from tests.bench.sides import Failed, by_turns
-from tests.bench.systems import Beats, both
+from tests.bench.systems import applied, context
 from tests.bench.table import Row, ratio
 from tests.bench.world import superuser
 
@@ -64,26 +64,17 @@ class Bench:
 
     def ours(self) -> float:
         """The change's `apply`, through the real adapter, connected before it is timed."""
-        read, write = both(self.folder)
-        write.beat = Beats()
         change = CountNotifications(
             source=str(self.path), digest=self.digest, size=self.path.stat().st_size, aside=str(self.folder / "aside.jsonl")
         )
-        write.database.server_time()
-        taken = []
-
-        def work() -> None:
-            began = time.perf_counter()
-            change.apply(write, "bench-1")
-            taken.append(time.perf_counter() - began)
-
-        self.growth.append(grown(work))
-        self.look()
-        if not isinstance(found := change.check(read), Done):
-            raise Failed(f"It isn't so afterwards: {found}")
-        read.shut()
-        write.shut()
-        return taken[0]
+        with context(self.folder) as systems:
+            systems.write.database.server_time()
+            taken, growth = grown(lambda: applied(change, systems))
+            self.growth.append(growth)
+            self.look()
+            if not isinstance(found := change.check(systems.read), Done):
+                raise Failed(f"It isn't so afterwards: {found}")
+        return taken
 
     def bare(self) -> float:
         """The file's lines as JSON, and each row once copied into a table with the same indexes."""

@@ -13,6 +13,7 @@ import sys
 import time
 
 import psycopg
+from psycopg.rows import TupleRow
 
 REST = 0.001
 """Seconds between two statements, so that a bound processor isn't what is measured."""
@@ -20,11 +21,18 @@ SIGN_IN = "INSERT INTO refresh_sessions (user_id, token_hash, expires_at) VALUES
 REFRESH = "UPDATE refresh_sessions SET token_hash = %s, expires_at = now() + interval '30 days' WHERE id = %s"
 
 
+def one(connection: psycopg.Connection[TupleRow], statement: str, *values: str) -> int:
+    """The first column of the one row that a statement returns."""
+    row = connection.execute(statement, values).fetchone()
+    assert row
+    return int(row[0])
+
+
 def main(database: str) -> None:
     """Two of three statements refresh: the session made just before, or an old one of anybody's."""
     taken = []
     with psycopg.connect(dbname=database, autocommit=True) as connection:
-        highest = connection.execute("SELECT max(id) FROM refresh_sessions").fetchone()[0]
+        highest = one(connection, "SELECT max(id) FROM refresh_sessions")
         mine = highest
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -34,7 +42,7 @@ def main(database: str) -> None:
             token = f"{number}-{random.random()}"
             began = time.perf_counter()
             if number % 3 == 0:
-                mine = connection.execute(SIGN_IN, [token]).fetchone()[0]
+                mine = one(connection, SIGN_IN, token)
             else:
                 connection.execute(REFRESH, [token, mine if number % 3 == 1 else random.randint(1, highest)])
             taken.append((time.perf_counter() - began) * 1000)

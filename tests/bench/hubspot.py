@@ -15,6 +15,7 @@ from typing import Any
 
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.hubspot_contacts import FIRST, POPULATION
+from opsctl.sandbox.world_file import facts
 from tests.bench.bounds import CONTACTS
 from tests.bench.sides import Failed
 from tests.bench.table import Row, ratio
@@ -38,7 +39,7 @@ class Portal:
     """The stand-in, behind its interface: what it allows, has been asked, and has refused."""
 
     def __init__(self, folder: Path) -> None:
-        self._facts = lifecycle.world_file.facts(folder)
+        self._facts = facts(folder)
 
     def limit(self, **limits: Any) -> None:
         """Set `burst` requests in any `burst_seconds`; nothing puts the world's own limits back."""

@@ -11,7 +11,7 @@ from tests.bench import world
 from tests.bench.bounds import KEYS
 from tests.bench.memory import grown
 from tests.bench.sides import Failed, by_turns, command
-from tests.bench.systems import Beats, both
+from tests.bench.systems import applied, context
 from tests.bench.table import Row, ratio
 
 SESSIONS, OTHERS = 1_000_000, 100_000
@@ -67,22 +67,13 @@ class Bench:
 
     def ours(self) -> float:
         """The change's `apply`, through the real adapter, connected before it is timed."""
-        read, write = both(self.folder)
-        write.beat = Beats()
         change = EndCachedSessions(users=None, cutoff=datetime.now(UTC))
-        write.redis.server_time_ms()
-        taken = []
-
-        def work() -> None:
-            began = time.perf_counter()
-            change.apply(write, "bench-1")
-            taken.append(time.perf_counter() - began)
-
-        self.growth.append(grown(work))
+        with context(self.folder) as systems:
+            systems.write.redis.server_time_ms()
+            taken, growth = grown(lambda: applied(change, systems))
+        self.growth.append(growth)
         self.look()
-        read.shut()
-        write.shut()
-        return taken[0]
+        return taken
 
     def shell(self) -> float:
         """What a person would type instead of FLUSHALL."""

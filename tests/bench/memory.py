@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+Result = TypeVar("Result")
 STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def grown(work: Callable[[], object]) -> float:
-    """Megabytes by which the peak of `work` stands above what was held before (Linux's own count of resident pages)."""
+def grown(work: Callable[[], Result]) -> tuple[Result, float]:
+    """What `work` returns, and by how many megabytes its peak stands above what was held before (Linux counts resident pages)."""
     PEAK.write_text("5")
     before = _megabytes("VmRSS")
-    work()
-    return _megabytes("VmHWM") - before
+    result = work()
+    return result, _megabytes("VmHWM") - before
 
 
 def _megabytes(name: str) -> float:

@@ -16,13 +16,13 @@ from psycopg import sql
 
 from opsctl.changes.sessions import EndDatabaseSessions
 from opsctl.contract import Pending
-from opsctl.sandbox import lifecycle
 from opsctl.sandbox.seed import OWNER
+from opsctl.sandbox.world_file import facts
 from tests.bench.bounds import SESSIONS
 from tests.bench.house import HOUSE
 from tests.bench.memory import grown
 from tests.bench.sides import Failed, by_turns
-from tests.bench.systems import both
+from tests.bench.systems import applied, context
 from tests.bench.table import Row, ratio
 from tests.bench.world import superuser
 
@@ -53,22 +53,20 @@ class Bench:
 
     def ours(self) -> float:
         """The change's `apply`, through the real adapter; before it is timed, it has connected and found its cutoff."""
-        read, write = both(self.folder, WORK)
-        change = EndDatabaseSessions(users=None, cutoff=write.database.server_time())
-        taken: list[float] = []
-        with client(self.waits["ours"]):
-            self.growth.append(grown(lambda: taken.append(timed(lambda: change.apply(write, "bench-1")))))
-        found = change.check(read)
+        with context(self.folder, WORK) as systems:
+            change = EndDatabaseSessions(users=None, cutoff=systems.write.database.server_time())
+            with client(self.waits["ours"]):
+                taken, growth = grown(lambda: applied(change, systems))
+            found = change.check(systems.read)
+        self.growth.append(growth)
         self.left.append(found.count if isinstance(found, Pending) else 0)
-        read.shut()
-        write.shut()
-        return taken[0]
+        return taken
 
     def plain(self) -> float:
         """The runbook's one statement (2.3)."""
-        facts = lifecycle.world_file.facts(self.folder)
+        user = facts(self.folder)["pg_user"]
         with superuser(self.folder, WORK) as connection, client(self.waits["plain"]):
-            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(facts["pg_user"])))
+            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(user)))
             return timed(lambda: connection.execute("DELETE FROM refresh_sessions"))
 
     def quiet(self) -> None:

@@ -1,42 +1,34 @@
-"""The real adapters, writing and reading, over the bench's sandbox."""
+"""A change over the real adapters and the bench's sandbox, as a command line hands it to the engine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opsctl import config
-from opsctl.adapters.host.prompt import Person
-from opsctl.adapters.host.secret_sources import Values
-from opsctl.systems import Systems
+from opsctl.cli.context import AppContext
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opsctl.contract import Change
 
 
-@dataclass
-class Beats:
-    """Counts the calls between batches."""
-
-    count: int = 0
-
-    def __call__(self, done: int, total: int | None = None, unit: str = "") -> None:
-        self.count += 1
-
-
-def both(folder: Path, database: str = "safawinet") -> tuple[Systems, Systems]:
-    """The reading and the writing set, over another database of the same server."""
+@contextmanager
+def context(folder: Path, database: str = "safawinet") -> Iterator[AppContext]:
+    """The sandbox's reading and writing systems, over another database of the same server."""
     shipped = config.shipped("config") / "sandbox.toml"
     place = folder / f"config-{database}"
     place.mkdir(exist_ok=True)
     (place / shipped.name).write_text(shipped.read_text().replace('name = "safawinet"', f'name = "{database}"'))
-    environment = config.load("sandbox", str(place))
-    made = [Systems(environment, writing=w, person=Person(), values=Values(), memory=Nothing()) for w in (False, True)]
-    return made[0], made[1]
+    with AppContext(name="sandbox", folder=str(place)) as made:
+        yield made
 
 
-class Nothing:
-    """A memory of nothing."""
-
-    def last_rotation(self, secret: str) -> tuple[str, str] | None:
-        return None
-
-    def fingerprint(self, value: bytes) -> str:
-        return ""
+def applied(change: Change, systems: AppContext) -> float:
+    """The seconds that a change's one effect takes."""
+    began = time.perf_counter()
+    change.apply(systems.write, "bench-1")
+    return time.perf_counter() - began

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 from psycopg.rows import TupleRow
 
-from opsctl.sandbox import lifecycle, postgres, valkey
+from opsctl.sandbox import lifecycle, postgres, valkey, world_file
 
 
 @contextmanager
@@ -34,11 +34,11 @@ def world() -> Iterator[Path]:
 
 def superuser(folder: Path, database: str = "postgres") -> psycopg.Connection[TupleRow]:
     """The sandbox's own connection to its PostgreSQL, in autocommit mode."""
-    facts = lifecycle.world_file.facts(folder)
+    facts = world_file.facts(folder)
     return postgres.connect(int(facts["pg_port"]), facts["pg_superuser_password"], database=database)
 
 
 def keys(folder: Path) -> valkey.Client:
     """The sandbox's own connection to its Valkey, patient enough for filling it."""
-    facts = lifecycle.world_file.facts(folder)
+    facts = world_file.facts(folder)
     return valkey.connect(int(facts["redis_port"]), facts["redis_password"], 120.0)
