@@ -17,6 +17,7 @@ from opsctl.permissions import Permissions
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -74,6 +75,18 @@ class Never(Struct, frozen=True):
     """There is no way back, and why; shown before approval."""
 
     why: str
+
+
+class Planning(Struct, frozen=True):
+    """What a changing command is handed: the systems that it may read, and how it was asked.
+
+    `follows` is when the step that it follows ended; `again` asks to repeat what is done; `now` is when planning began.
+    """
+
+    systems: Systems
+    now: datetime
+    follows: datetime | None = None
+    again: bool = False
 
 
 Finding = Done | Pending | Settling | Moved | Failed | Skipped
@@ -159,8 +172,11 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
         """Find out where the world stands; reads only."""
         raise NotImplementedError
 
-    def apply(self, write: Systems, token: str) -> Evidence:
-        """Make it so, by one effecting call; return what the system answered, free of secrets and of personal data."""
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
+        """Make it so, by one effecting call; return what the system answered, free of secrets and of personal data.
+
+        A change made in batches calls `progress` after each.
+        """
         raise NotImplementedError
 
     def inverse(self) -> Change | Never:

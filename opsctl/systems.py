@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from opsctl.adapters.access import Access
 from opsctl.adapters.base import Adapter, made_once
@@ -56,59 +56,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.sql.database import Database
     from opsctl.adapters.sql.sessions import SessionRows
     from opsctl.adapters.sql.users import Users
-
-
-class Acknowledgement(NamedTuple):
-    """Who took an alarm's transition on, when, and by which run."""
-
-    by: str
-    at: datetime
-    run: str
-
-
-class Memory(Protocol):
-    """What a command may ask of the ledger: which of our own changes stand."""
-
-    def last_rotation(self, secret: str) -> tuple[str, str] | None:
-        """The version before and after our last proven rotation of `secret`."""
-        ...
-
-    def compromised(self, secret: str) -> set[str]:
-        """The versions of `secret` that a rotation of ours has replaced because others know their value."""
-        ...
-
-    def driving(self, target: str, version: str) -> str | None:
-        """The run, driven by a living process, whose change of `target` makes or made `version`; None where there is none."""
-        ...
-
-    def begun(self, token: str, target: str) -> datetime | None:
-        """When the run that `token` belongs to began its own change of `target`; None where it made none."""
-        ...
-
-    def acknowledged(self, alarm: str, transition: datetime) -> Acknowledgement | None:
-        """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
-        ...
-
-    def met(self, kind: str, *, everybody: bool) -> bool:
-        """Whether a run of ours under this very configuration has found something of what a kind of change ends."""
-        ...
-
-    def fingerprint(self, value: bytes) -> str:
-        """Twelve hex digits that name a value without telling it, keyed per environment."""
-        ...
-
-
-class Beat(Protocol):
-    """Called between batches: shows how far it came; raises Interrupted when somebody wants a stop.
-
-    `done` of `unit` have been made by this attempt, and are its part if it ends here; without `effect` they are tries, which make nothing.
-    """
-
-    def __call__(self, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None: ...
-
-
-def no_beat(done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
-    """Nobody watches."""
+    from opsctl.protocols import Fingerprint, RunHistory
 
 
 class Systems:
@@ -124,11 +72,9 @@ class Systems:
         writing: bool,
         person: Person,
         values: Values,
-        memory: Memory,
+        history: RunHistory,
+        fingerprint: Fingerprint,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        follows: datetime | None = None,
-        again: bool = False,
-        beat: Beat = no_beat,
         beside: Systems | None = None,
     ) -> None:
         self.environment = environment
@@ -136,11 +82,9 @@ class Systems:
         self.writing = writing
         self.person = person
         self.values = values
-        self.memory = memory
+        self.history = history
+        self.fingerprint = fingerprint
         self.now = now
-        self.follows = follows
-        self.again = again
-        self.beat = beat
         self.found_by = beside or self
 
     @property

@@ -78,7 +78,7 @@ class Portal:
             title="portal", sandbox=True, aws=Aws(account="123456789012", region="us-west-2"), hubspot=HubSpotSettings(**given)
         )
         environment = Environment("portal", file, "", whole)
-        self._made.append(Systems(environment, writing=writing, person=Person(), values=Values(), memory=None))  # type: ignore[arg-type]
+        self._made.append(Systems(environment, writing=writing, person=Person(), values=Values(), history=None, fingerprint=None))  # type: ignore[arg-type]
         return self._made[-1]
 
     def fault(self, operation: str, action: str, **more: Any) -> None:

@@ -15,6 +15,7 @@ from opsctl.shell import Equal, Must, Variable
 if TYPE_CHECKING:
     from opsctl.adapters.aws.iam import Account
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
@@ -175,7 +176,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             "Type it again or, since it is urgent, name another administrator, an IAM user, under administrators in [access].",
         ) from cause
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """PutUserPolicy, or DeleteUserPolicy."""
         if not self.denied:
             write.iam.delete_policy(self.user, POLICY)
@@ -265,12 +266,12 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
             self._not_ours(read)
         return Pending(len(wrong), "keys")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateAccessKey, once a key: IAM allows two."""
         wrong = [key.id for key in write.iam.keys(self.user) if key.id in self.keys and key.active != self.active]
         for number, key in enumerate(wrong, 1):
             write.iam.set_key(self.user, key, active=self.active)
-            write.beat(number, len(wrong), "keys")
+            progress(number, len(wrong), "keys")
         return {"keys": wrong}
 
     def inverse(self) -> Change | Never:
@@ -305,7 +306,7 @@ class DeletePassword(UserChange, frozen=True, kw_only=True):
         self._not_ours(read)
         return Pending(1, "passwords")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """DeleteLoginProfile."""
         write.iam.delete_password(self.user)
         return {}

@@ -16,6 +16,7 @@ from opsctl.shell import File, Program, Put, joined, run
 if TYPE_CHECKING:
     from opsctl.adapters.aws.waf import AddressSet
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -103,7 +104,7 @@ class ListAddresses(Change, frozen=True, kw_only=True):
             )
         return Pending(len(missing), "addresses")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateIPSet under the set's lock token, with the others' entries as they are."""
         write.waf.put_addresses(self.name, self.place, self._entries)
         return {}

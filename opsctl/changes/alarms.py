@@ -14,6 +14,7 @@ from opsctl.shell import Question, Say
 if TYPE_CHECKING:
     from opsctl.adapters.aws.cloudwatch import Alarm
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -60,7 +61,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Ask the ledger for this transition, and CloudWatch whether it is the current one."""
-        known = read.memory.acknowledged(self.alarm, self.transition)
+        known = read.history.acknowledged(self.alarm, self.transition)
         if self.acknowledged and known:
             return Done(f"{known.by} looks after it, by run {known.run}", known.at)
         if not self.acknowledged:
@@ -70,7 +71,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
             return Skipped(f"the alarm is {alarm.state}, so that nobody knows whether its cause is over: there is nothing to acknowledge")
         return _of(alarm, self.transition, "there is nothing to acknowledge")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """The record of this step is what counts; the pager is told beside it."""
         if not (self.acknowledged and self.page):
             return {"why": "the ledger has it"}
@@ -129,7 +130,7 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
             return Moved(f"its reason is now {alarm.reason!r}, not as reviewed")
         return found
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One SetAlarmState."""
         write.cloudwatch.annotate(self.alarm, self.transition, self.after)
         return {}

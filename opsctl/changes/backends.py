@@ -17,6 +17,7 @@ from opsctl.shell import Equal, Forever, Variable, When, capture, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -93,7 +94,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
             return Pending(len(left), "queries", f"what they did is rolled back{spared}")
         return Done(f"none of these queries runs any more{spared}")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Cancel; what still runs after the grace loses its connection, also when the run is interrupted meanwhile: this is one change."""
         cancelled = write.backends.cancel(self.instance, self.queries)
         deadline = time.monotonic() + self.grace
@@ -101,7 +102,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
             if time.monotonic() >= deadline:
                 return {"cancelled": cancelled, "terminated": write.backends.terminate(self.instance, left)}
             with suppress(Interrupted):
-                write.beat(len(self.queries) - len(left), len(self.queries), "queries ended")
+                progress(len(self.queries) - len(left), len(self.queries), "queries ended")
             time.sleep(LOOK)
         return {"cancelled": cancelled, "terminated": 0}
 
@@ -169,7 +170,7 @@ class EndBlockers(Change, frozen=True, kw_only=True):
             return Skipped(f"others wait for what stays: {told}" + ("" if self.asked else "; to end the idle ones: --blockers"))
         return Done("none of these sessions holds its transaction open any more")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """pg_terminate_backend: there is no query that could be cancelled."""
         return {"ended": write.backends.end_idle(self.instance, self.sessions)}
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.mail.notification_reader import Batch
     from opsctl.adapters.sql.bounce_store import Tally
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement, Word
     from opsctl.systems import Systems
 
@@ -125,13 +126,13 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
     def _batches(self, systems: Systems) -> Iterable[Batch]:
         return systems.notifications.batches(self.source, self.digest, self.size)
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """A statement for each batch; may be stopped between two."""
         write.notifications.keep(self.digest, until_resumed=True)
         done: dict[str, int] = {}
         for batch in self._batches(write):
             self.count(write, batch, done)
-            write.beat(done["read"], None, "notifications")
+            progress(done["read"], None, "notifications")
         return dict(done)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -178,7 +179,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         delayed = f" but for {depth.delayed:,} delayed, which can't be received yet" if depth.delayed else ""
         return Done(f"the queue is empty{delayed}{self.left_over()}")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Ten messages at a time: count them, keep aside what can't be read, and only then delete them."""
         settings = write.environment.bounces
         ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
@@ -190,7 +191,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
                 bad += len(batch.bad)
             missed = write.sqs.delete(self.queue, self.region, [message.receipt for message in messages])
             done["left in the queue"] = done.get("left in the queue", 0) + missed
-            write.beat(done["read"], None, "messages")
+            progress(done["read"], None, "messages")
         if bad and bad == done["read"]:
             raise CheckFailed(f"None of them can be read; they are in {self.aside}.", "Look at what fills the queue.")
         return dict(done)
@@ -283,7 +284,7 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
             return Moved("the address's status, or whose it is, is no longer as reviewed")
         return Pending(len(self.before), "users")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One statement."""
         tally = write.bounced.mark(self.notification, write.notifications.address(self.address), hard=self.hard)
         return {"counted": tally.counted}
@@ -331,7 +332,7 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
             return Moved("another notification says that the address bounced, so that its status is no longer by our mark alone")
         return Pending(len(self.before), "users")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One statement."""
         # One that is counted just now leaves the status as it is: then the check afterwards says so.
         return {"users": write.bounced.take_back(self.notification, write.notifications.address(self.address), self.before)}

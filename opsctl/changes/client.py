@@ -15,6 +15,7 @@ from opsctl.shell import File, Program, run, standalone
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.redaction import Secret
     from opsctl.shell import Statement
     from opsctl.systems import Systems
@@ -58,7 +59,7 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
             return Moved(f"its edge_auth is now {now or 'missing'}, not {self.before or 'missing'} as reviewed")
         return Pending(1, "files")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Replace the file at once by one that differs in that field alone."""
         value = write.values.read(self.source)
         if not fingerprints.same(fingerprint(write, value), self.after):
@@ -107,4 +108,4 @@ os.replace(fresh, path)
 
 def fingerprint(systems: Systems, value: Secret | None) -> str | None:
     """The keyed fingerprint of a value, None of none."""
-    return None if value is None else systems.memory.fingerprint(value.raw())
+    return None if value is None else systems.fingerprint(value.raw())

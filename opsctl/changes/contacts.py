@@ -23,6 +23,7 @@ from opsctl.shell import Either, Equal, File, Filled, Forever, Must, Put, Stop, 
 if TYPE_CHECKING:
     from opsctl.adapters.hubspot.records import Contact
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.settings import HubSpotSettings
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
@@ -90,7 +91,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
             return Pending(len(todo), "contacts", note)
         return Done(f"{self.name} is so for all {count - left}{note and '; '}{note}")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One batch update of those that aren't so yet; what HubSpot refused of it is an error that names the contacts."""
         todo, gone, moved = self._look(write)
         if moved and not self.where_ours:
@@ -219,7 +220,7 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
             return Done(f"the token is now {minted}")
         return Pending(1, "contacts")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One PATCH."""
         write.hubspot.set(self.contact, {write.environment.hubspot.requested: FALSE})
         return {}
@@ -285,7 +286,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
             return Settling(f"the token is now {minted}; waiting for the minted_token line of it in the webhook's log")
         return Done(f"the token is now {minted}{said}")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One PATCH, or one signed event, which the webhook knows by its id and takes once."""
         if self.event is None:
             write.hubspot.set(self.contact, {write.environment.hubspot.requested: TRUE})
@@ -377,7 +378,7 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
         former = held.history.get(read.environment.hubspot.minted, [])
         return any(fingerprints.same(token_fingerprint(read, entry.value), self.before) for entry in former if entry.value)
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One PATCH; a request that is already on would not be told to the webhook, so that it is turned off here."""
         write.hubspot.set(self.contact, _cleared(write.environment.hubspot))
         return {}
@@ -400,7 +401,7 @@ def fingerprint(contact: Contact, systems: Systems) -> str | None:
 
 def token_fingerprint(systems: Systems, value: str) -> str:
     """The keyed fingerprint of a pairing token."""
-    return systems.memory.fingerprint(Secret(value).raw())
+    return systems.fingerprint(Secret(value).raw())
 
 
 def logged(systems: Systems, contact: Contact, asked: datetime) -> str | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opsctl.adapters.sql.database import Row
+    from opsctl.protocols import ProgressCallback
     from opsctl.settings import SessionSettings
     from opsctl.systems import Systems
 
@@ -68,7 +69,7 @@ def above(settings: SessionSettings, last: str) -> tuple[sql.Composable, dict[st
     return higher, {"last": json.dumps({settings.id_column: last})}
 
 
-def begin(write: Systems, settings: SessionSettings) -> Start:
+def begin(write: Systems, settings: SessionSettings, progress: ProgressCallback) -> Start:
     """Look at the table while a lock has let every other writer end, so that later ids are higher than those seen.
 
     Where somebody's transaction stays open, the lock can't be had: then only the time of beginning tells what came since.
@@ -88,7 +89,7 @@ def begin(write: Systems, settings: SessionSettings) -> Start:
         column=sql.Literal(settings.id_column),
     )
     try:
-        row: Row = _locked(write, settings, lambda: write.database.query(query)[0], before=lambda: write.beat(0, None, "sessions"))
+        row: Row = _locked(write, settings, lambda: write.database.query(query)[0], before=lambda: progress(0, None, "sessions"))
     except NeverAlone:
         row = {**write.database.query(query)[0], "last": None}
     return Start(pages=int(row["pages"]), last=row["last"], moment=row["moment"], whole=bool(row["whole"]))
@@ -101,9 +102,10 @@ class NeverAlone(SystemFailed):
 class Emptying:
     """A deletion under way; `deleted` is how many rows it has taken so far. It may be stopped between two of its transactions."""
 
-    def __init__(self, write: Systems, settings: SessionSettings) -> None:
+    def __init__(self, write: Systems, settings: SessionSettings, progress: ProgressCallback) -> None:
         self._write = write
         self._settings = settings
+        self._progress = progress
         self._table = sql.Identifier(settings.table)
         # By id and user: no other user's session goes, not even where ids are unique only in a partition, or to a user.
         self._ident, self._user = sql.Identifier(settings.id_column), sql.Identifier(settings.user_column)
@@ -236,7 +238,7 @@ class Emptying:
             self._wait_for_locks(patience)
             deleted = self._write.database.execute(sql.SQL("DELETE FROM {} WHERE {}").format(self._table, where), **values)
         self.deleted += deleted
-        self._write.beat(self.deleted, None, "sessions")
+        self._progress(self.deleted, None, "sessions")
         return deleted
 
     def _wait_for_locks(self, milliseconds: int) -> None:

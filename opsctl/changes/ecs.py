@@ -16,6 +16,7 @@ from opsctl.shell import Variable, expect
 if TYPE_CHECKING:
     from opsctl.adapters.aws.ecs import Container, Deployment, ServiceState, Task
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
@@ -114,7 +115,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         found = read.health(self.health) if self.health else None
         return "" if found is None or found.ok else f"its health check says no: {found.detail}"
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateService with forceNewDeployment; the image is looked at once more, since a rollout that failed is planned without."""
         read = write.found_by
         images = Images.judged(self, read, read.ecs.service(self.cluster, self.service))
@@ -248,7 +249,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
             return Moved(f"the bounds are {now}, not {self.before} as reviewed")
         return Pending(1, "scaling bounds")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RegisterScalableTarget."""
         write.autoscaling.set_bounds(self.cluster, self.service, *self.after)
         return {}
@@ -339,7 +340,7 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
                 " --accept-connections",
             )
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateService with a desired count."""
         write.ecs.set_desired(self.cluster, self.service, self.after)
         return {}

@@ -14,6 +14,7 @@ from opsctl.permissions import Permissions, needs
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.settings import BounceSettings
     from opsctl.shell import Statement
     from opsctl.systems import Systems
@@ -102,7 +103,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         rows = read.database.query(query, ids=_ids(settings, [id for id, _ in self.users]))
         return {row["id"]: row["active"] for row in rows}
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One UPDATE of those who are still as reviewed; rolled back where one to deactivate isn't, so that undo takes back ours alone."""
         settings = write.environment.bounces
         query = sql.SQL("UPDATE {users} SET {active} = {wanted} WHERE {which} AND {active} IS NOT {wanted}").format(

@@ -16,6 +16,7 @@ from opsctl.shell import Equal, Forever, Variable
 if TYPE_CHECKING:
     from opsctl.adapters.aws.rds import Cluster, Instance, Member
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -128,7 +129,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         """The cluster's status."""
         return read.rds.cluster(self.cluster).status != FAILING_OVER
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """FailoverDBCluster to a named reader, which AWS refuses once that one is the writer; whether it is fit is asked once more."""
         read = write.found_by
         state = read.rds.cluster(self.cluster)
@@ -191,7 +192,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
         """The instance's status."""
         return read.rds.instance(self.instance).status != REBOOTING
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RebootDBInstance with ForceFailover; whether it is fit is asked once more."""
         fit_instance(write.found_by.rds.instance(self.instance))
         return {"status": write.rds.reboot_to_standby(self.instance)}
@@ -253,14 +254,14 @@ class ProveWrites(Change, frozen=True, kw_only=True):
             return Pending(1, "writes")
         return found if isinstance(found, Moved) else Settling("waits for the failover")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Try until a write is committed, then until AWS says that the failover is over."""
         patience = time.monotonic() + PATIENCE
-        tries = _written(write, patience)
-        began = write.memory.begun(token, self.failover.target)
+        tries = _written(write, patience, progress)
+        began = write.history.begun(token, self.failover.target)
         lost = (write.now() - began).total_seconds() if began else None
         while not _is_over(write, self.failover) and time.monotonic() < patience:
-            write.beat(tries, tries, "writes tried; waiting until AWS has ended the failover", effect=False)
+            progress(tries, tries, "writes tried; waiting until AWS has ended the failover", effect=False)
             time.sleep(PAUSE)
         if lost is None:
             return {"why": "a write was committed", "tries": tries}
@@ -277,7 +278,7 @@ class ProveWrites(Change, frozen=True, kw_only=True):
         return [*raw.database(environment), proof]
 
 
-def _written(write: Systems, patience: float) -> int:
+def _written(write: Systems, patience: float, progress: ProgressCallback) -> int:
     """Try to write until it is committed, and return how many tries that took.
 
     Raises Denied and its like at once, CheckFailed when `patience` (on the monotonic clock) runs out.
@@ -296,7 +297,7 @@ def _written(write: Systems, patience: float) -> int:
                     f"No write was committed in {PATIENCE:.0f} s since the failover: {cause.what}",
                     "Look: opsctl database status, then opsctl runs resume ID",
                 ) from cause
-            write.beat(tries, None, f"tries to write: {cause.what}", effect=False)
+            progress(tries, None, f"tries to write: {cause.what}", effect=False)
         time.sleep(PAUSE)
     raise AssertionError("it returns or raises")
 

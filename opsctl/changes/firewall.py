@@ -17,6 +17,7 @@ from opsctl.shell import File, Program, Put, Variable, capture, joined, run
 if TYPE_CHECKING:
     from opsctl.adapters.aws.waf import WebAcl
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -116,7 +117,7 @@ class RuleChange(Change, frozen=True, kw_only=True):
     def _note(self, read: Systems, acl: WebAcl) -> str:
         return ""
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateWebACL under the ACL's lock token."""
         write.waf.put_rule(self.acl, self.place, self.rule, self.before, self.after)
         return {}
@@ -195,10 +196,10 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
         note = estimate(samples, given["Limit"], given["EvaluationWindowSec"])
         return f"{note}; it no longer blocks meanwhile" if blocks(self.before) and not blocks(self.after) else note
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateWebACL, unless the rule would block without having counted."""
         self._counted()
-        return super().apply(write, token)
+        return super().apply(write, token, progress)
 
     def inverse(self) -> LimitRate:
         """The former rule, or none."""

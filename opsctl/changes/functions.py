@@ -18,6 +18,7 @@ from opsctl.shell import Variable, joined, run
 if TYPE_CHECKING:
     from opsctl.adapters.aws.functions import Alias, FunctionState
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.redaction import Secret
     from opsctl.shell import Command, Statement, Word
     from opsctl.systems import Systems
@@ -154,7 +155,7 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
         self.all_served(read, state, self.alias)
         return Pending(1, "functions")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateFunctionConfiguration with another description; publishing unchanged code would do nothing."""
         write.functions.describe_as(self.function, self.after, self.latest(write).revision, self.region)
         return {}
@@ -243,7 +244,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
             self.refuse_unpublished(latest.code_and_settings(served), self.alias, served.version)
         return Pending(1, "functions")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """PublishVersion where a version is to be made, then UpdateAlias; each compares revisions."""
         version = self.after
         if version is None:
@@ -292,7 +293,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
 
 def fingerprint(systems: Systems, value: Secret | None) -> str | None:
     """The keyed fingerprint of a value, None of none."""
-    return None if value is None else systems.memory.fingerprint(value.raw())
+    return None if value is None else systems.fingerprint(value.raw())
 
 
 def taken(read: Systems, change: FunctionChange, stored: Stored, cache: float, since: datetime, so: str) -> Done | Settling:

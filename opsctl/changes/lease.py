@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.http.lease import LeaseAnswer
     from opsctl.adapters.hubspot.records import Contact
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -105,7 +106,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
         settings = systems.environment.hubspot
         return systems.hubspot.contact(self.contact, (settings.enabled, settings.requested, settings.minted))
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Send the request, map its status, and find the line that it left. CheckFailed when another status was expected."""
         given, held = self._code(write)
         code = given or Secret(f"{self.contact}-without-a-token")
@@ -182,7 +183,7 @@ def told(contact: Contact, systems: Systems) -> str:
     """A contact's properties in a line; its token as a fingerprint."""
     settings = systems.environment.hubspot
     minted = contact.properties.get(settings.minted)
-    token = f"fingerprint {systems.memory.fingerprint(Secret(minted).raw())}" if minted else "none"
+    token = f"fingerprint {systems.fingerprint(Secret(minted).raw())}" if minted else "none"
     plain = [f"{name} {contact.properties.get(name)}" for name in (settings.enabled, settings.requested)]
     return f"HubSpot: {', '.join(plain)}, {settings.minted} {token}"
 

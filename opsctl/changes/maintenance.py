@@ -13,6 +13,7 @@ from opsctl.shell import File
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -49,7 +50,7 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
             return Moved(f"its beginning, {self.at:%Y-%m-%d %H:%M} UTC, has passed")
         return Pending(1, "announcements", "every user is told")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One POST."""
         write.api.announce(self.message, self.duration, token, at=self.at)
         return {"why": "the API took it"}

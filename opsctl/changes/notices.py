@@ -15,6 +15,7 @@ from opsctl.shell import Each, File, Filled, Program, Put, Question, Stop, Varia
 if TYPE_CHECKING:
     from opsctl.adapters.http.notifiers import StatusIncident
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
@@ -46,7 +47,7 @@ class Ask(Change, frozen=True, kw_only=True):
         """Nothing can tell."""
         return Pending(1, "people")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Ask on the terminal; Waiting when nobody is there."""
         answer = write.person.choose(self.question, self.choices or ("done",), "Answer at a terminal: opsctl runs resume ID")
         return {"answer": answer, "assumed": write.person.assume}
@@ -87,7 +88,7 @@ class PostSlack(Change, frozen=True, kw_only=True):
         """Nothing can tell."""
         return Pending(1, "messages")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One POST."""
         write.slack.post(self.text)
         return {}
@@ -135,7 +136,7 @@ class SetPage(Change, frozen=True, kw_only=True):
         """Nothing can tell."""
         return Pending(1, "alerts")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One event."""
         if self.action == "trigger":
             write.pagerduty.trigger(self.text, self.severity, self.key)
@@ -230,7 +231,7 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
                 return Done(f"incident {newest.id} says {self.status}, in these words")
         return Pending(1, "notices", named.told)
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One POST, or a PATCH of the incident that is there; several of them only to resolve all that are open."""
         meant = self._named(write).meant
         if self.status != "resolved":
@@ -276,7 +277,7 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
             )
         return Done(f"no incident {self.title!r} is open")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """A PATCH of each, and there is hardly ever more than one."""
         meant = [incident.id for incident in self._named(write).open]
         return {"incidents": [write.statuspage.update(id, "resolved", self.text).id for id in meant]}

@@ -13,6 +13,7 @@ from opsctl.shell import Variable, joined
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -61,7 +62,7 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
         found = read.shield.protection(self.resource)
         return Done(f"it is protected, as {found.name}") if found else Pending(1, "resources")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """CreateProtection."""
         return {"protection": write.shield.protect(self.name, self.resource)}
 
@@ -100,7 +101,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
             return Done("it isn't protected")
         return Pending(1, "resources") if found.name == self.name else Moved(self._of_others(found.name))
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """DeleteProtection, of that name alone."""
         found = write.shield.protection(self.resource)
         if found and found.name != self.name:

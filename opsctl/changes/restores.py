@@ -15,6 +15,7 @@ from opsctl.permissions import Permissions, needs
 if TYPE_CHECKING:
     from opsctl.adapters.aws.snapshots import Place
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -128,7 +129,7 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
         found = self._found(place)
         return answers(read, place, place.arn) if isinstance(found, Done) else found
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RestoreDBInstanceFromDBSnapshot."""
         write.snapshots.restore("instance", self.snapshot, self.name, self.like, self._tags(token))
         return {"database": self.name}
@@ -167,7 +168,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
         place = read.snapshots.place(self.name, "cluster")
         return self._found(place) if place else self._missing(read, "cluster")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RestoreDBClusterFromSnapshot."""
         write.snapshots.restore("cluster", self.snapshot, self.name, self.like, self._tags(token))
         return {"database": self.name}
@@ -218,7 +219,7 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
             return Done(f"the Data API of {self.name} is on")
         return Pending(1, "settings")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """EnableHttpEndpoint."""
         write.snapshots.enable_data_api(self.arn)
         return {}
@@ -266,7 +267,7 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
         found = self._found(place)
         return answers(read, place, self.arn) if isinstance(found, Done) else found
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """CreateDBInstance in the cluster."""
         write.snapshots.add_instance(self.name, self.id, self.like, self._tags(token))
         return {"database": self.id}

@@ -22,6 +22,7 @@ from opsctl.shell import File, Program, joined, piped, run
 if TYPE_CHECKING:
     from opsctl.adapters.aws.secrets import SecretState
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.settings import SecretSettings
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
@@ -135,14 +136,14 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
     def _alone(self, read: Systems, state: SecretState) -> None:
         """Raise LockHeld while another run of ours is between staging a version and making it current: this one would be left over."""
         staged = state.staged(STAGED)
-        if staged not in (None, state.current) and (run := read.memory.driving(self.target, str(staged))):
+        if staged not in (None, state.current) and (run := read.history.driving(self.target, str(staged))):
             told = f"Run {run} is rotating {self.name}: it has staged version {staged}. Nothing was staged here."
             raise LockHeld(told, f"See it: opsctl runs show {run}")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """PutSecretValue under the pinned version id."""
         value = generate(self.recipe) if self.source == "generate" else write.values.read(self.source)
-        if self.fingerprint and not fingerprints.same(write.memory.fingerprint(value.raw()), self.fingerprint):
+        if self.fingerprint and not fingerprints.same(write.fingerprint(value.raw()), self.fingerprint):
             raise Refused(
                 f"The value from {self.source} isn't the one that was reviewed.",
                 "Give the same value again.",
@@ -275,7 +276,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             return Done("the current value is the given one", state.versions[now].created)
         if now != self.before:
             return Moved(f"{self.stage} is on {now or 'no version'}, not on {self.before} as reviewed")
-        if self.stage == CURRENT and self.after in read.memory.compromised(self.name):
+        if self.stage == CURRENT and self.after in read.history.compromised(self.name):
             raise Refused(
                 f"Version {self.after} of {self.name} was rotated away as compromised; it never comes back.",
                 f"Rotate it once more: opsctl secrets rotate {self.name} --value-from SOURCE",
@@ -307,7 +308,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             )
         return Pending(found.live, self.signs, f"every one of the {self.signs} signed with the old key ends once the consumers restart")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Prove the staged value, then UpdateSecretVersionStage, which compares and sets."""
         if self.proof != "none" and self.after:
             value = write.secrets.value(self.id, key=self.key, version=self.after, region=self.region)
@@ -402,7 +403,7 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
             return Failed(f"the rotation failed: {ended}; version {self.version} stays AWSPENDING; {again}", 1, "secrets")
         return Settling("the rotation is under way")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RotateSecret, the version's id as its token."""
         write.secrets.rotate_managed(self.id, self.version, self.region)
         return {"version": self.version}
@@ -426,4 +427,4 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
 
 def fingerprint(read: Systems, secret: SecretChange | SecretSettings, key: str | None, version: str | None = None) -> str:
     """The keyed fingerprint of a secret's value: the current one, or that of `version`."""
-    return read.memory.fingerprint(read.secrets.value(secret.id, key=key, version=version, region=secret.region).raw())
+    return read.fingerprint(read.secrets.value(secret.id, key=key, version=version, region=secret.region).raw())

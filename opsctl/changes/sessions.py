@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.settings import SessionSettings
     from opsctl.shell import Statement
     from opsctl.systems import Systems
@@ -124,13 +125,13 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
             )
         return f"{settings.table} in the database is empty: it holds no session of anybody"
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Delete in batches that keep nobody waiting, then what came since under a lock, so that no refresh slips through."""
         settings = write.environment.sessions
         write.session_rows.require_all()
-        start = begin(write, settings)
+        start = begin(write, settings, progress)
         since, bounds = start.since(write, settings)
-        emptying = Emptying(write, settings)
+        emptying = Emptying(write, settings, progress)
         for users in self._some():
             whose, values = write.session_rows.of(users)
             if users is None:
@@ -198,10 +199,10 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
     def _met_before(self, read: Systems) -> bool:
         """Whether a run of ours met keys by the same patterns; a user's are gone too where everybody's were met before, and are gone."""
         kind = str(self.__struct_config__.tag)
-        if read.memory.met(kind, everybody=self.users is None):
+        if read.history.met(kind, everybody=self.users is None):
             return True
         return (
-            self.users is not None and read.memory.met(kind, everybody=True) and not read.redis.count(**self._which(read, None, None)).met
+            self.users is not None and read.history.met(kind, everybody=True) and not read.redis.count(**self._which(read, None, None)).met
         )
 
     def _some(self) -> Iterator[tuple[str, ...] | None]:
@@ -221,9 +222,9 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
             "user_pattern": settings.redis_user_pattern,
         }
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """SCAN and UNLINK in short steps."""
-        return {"unlinked": sum(write.redis.unlink(**self._which(write, None, users), beat=write.beat) for users in self._some())}
+        return {"unlinked": sum(write.redis.unlink(**self._which(write, None, users), progress=progress) for users in self._some())}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too: the short steps that `apply` takes."""
@@ -271,7 +272,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
     def _marks(self) -> list[str]:
         return ["all"] if self.users is None else [f"user:{user}" for user in self.users]
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """POST force-logout-all, or force-logout for each user, with an idempotency key."""
         if self.users is None:
             done = write.api.force_logout_all(token)
@@ -279,7 +280,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="revoke") as pool:
             answers = {user: pool.submit(write.api.force_logout, user, f"{token}-{user}") for user in self.users}
             try:
-                return {"revoked": _each(answers, write)}
+                return {"revoked": _each(answers, progress)}
             finally:
                 # Where somebody wants a stop, or the API fails for all users: what hasn't begun by then doesn't.
                 for answer in answers.values():
@@ -353,7 +354,7 @@ def _blind(read: Systems, settings: SessionSettings, found: Any, patterns: list[
     )
 
 
-def _each(answers: dict[str, Future[Any]], write: Systems) -> int:
+def _each(answers: dict[str, Future[Any]], progress: ProgressCallback) -> int:
     """How many sessions the API ended in all. A user whom it refuses keeps no other from being logged out; PartlyMade names them."""
     revoked, done, refused = 0, 0, dict[str, SystemFailed]()
     for user, answer in answers.items():
@@ -365,7 +366,7 @@ def _each(answers: dict[str, Future[Any]], write: Systems) -> int:
             refused[user] = no
             continue
         done += 1
-        write.beat(done, len(answers), "users")
+        progress(done, len(answers), "users")
     if refused:
         told = " ".join(f"{user}: {no.what}" for user, no in list(refused.items())[:NAMED])
         raise PartlyMade(f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {told}", RESUME, parts=())

@@ -15,6 +15,7 @@ from opsctl.permissions import Permissions, needs
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
 
@@ -100,7 +101,7 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
             return Settling(progress(found))
         return waited or Done(f"{self.id} is available", found.created)
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """CreateDBClusterSnapshot or CreateDBSnapshot, with run and step as tags."""
         write.snapshots.create(self.of_kind, self.of, self.id, made_by(token, self.id))
         return {"snapshot": self.id}
@@ -168,7 +169,7 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
             return Done(f"kept: it is number {free.index(self.id) + 1} of ours, counted from the newest")
         return Pending(1, "snapshots", f"made {mine.created:%Y-%m-%d %H:%M} UTC, {mine.size} GiB")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """DeleteDBClusterSnapshot or DeleteDBSnapshot."""
         write.snapshots.delete(self.of_kind, self.id)
         return {}

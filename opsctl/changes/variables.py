@@ -16,6 +16,7 @@ from opsctl.shell import File, Program, Question, Say, joined, piped, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
+    from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -72,7 +73,7 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
             return Moved(f"{self.variable} is no longer the value ({self.before}) as reviewed")
         return Pending(0, "people", "asked before anything is changed")
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Ask on the terminal; Waiting when nobody is there, Refused when the answer is no."""
         answer = write.person.choose(self.question, (READY, NOT_READY), "Answer at a terminal: opsctl runs resume ID")
         if answer != READY:
@@ -160,7 +161,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     def _expected(self, read: Systems) -> str | None:
         return self.before or fingerprint(read, self.stored.value(read, self.stored.former))
 
-    def apply(self, write: Systems, token: str) -> Evidence:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateFunctionConfiguration with every variable, at the revision at which this one was as reviewed."""
         value = self.stored.value(write, self.stored.version)
         if value is None:

@@ -115,7 +115,7 @@ class OpsCommand(click.Command):
 
     def _change(self, app: AppContext, line: str, params: dict[str, Any]) -> None:
         options, own = split_options(params)
-        run_changes(app, line, lambda systems: self.function(systems, **own), options)
+        run_changes(app, line, lambda planning: self.function(planning, **own), options)
 
     def _view(self, app: AppContext, line: str, params: dict[str, Any]) -> None:
         app.looks = True

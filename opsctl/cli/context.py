@@ -105,8 +105,14 @@ class AppContext:
         ledger: Ledger = self.__dict__["ledger"]
         return ledger
 
+    def fingerprint(self, value: bytes) -> str:
+        """The fingerprint of a value, keyed by this environment's key in the ledger."""
+        from opsctl import fingerprints
+
+        return fingerprints.of(self.ledger.key(self.environment.name), value)
+
     @cached_property
-    def memory(self) -> LedgerMemory:
+    def history(self) -> LedgerMemory:
         """What the ledger remembers of this environment."""
         from opsctl.engine.history import LedgerMemory
 
@@ -115,8 +121,15 @@ class AppContext:
     def _systems(self, *, beside: Systems | None = None) -> Systems:
         from opsctl.systems import Systems
 
-        writing = beside is not None
-        return Systems(self.environment, writing=writing, person=self.person, values=self.values, memory=self.memory, beside=beside)
+        return Systems(
+            self.environment,
+            writing=beside is not None,
+            person=self.person,
+            values=self.values,
+            history=self.history,
+            fingerprint=self.fingerprint,
+            beside=beside,
+        )
 
     @cached_property
     def read(self) -> Systems:

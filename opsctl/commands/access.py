@@ -16,7 +16,7 @@ from opsctl.changes.access import DeletePassword, SetDenial, SetKeys
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import NotFound, SystemFailed
 from opsctl.render.shapes import Page
 from opsctl.settings import Duration
@@ -290,11 +290,11 @@ def _regions(systems: Systems) -> list[str]:
 @click.argument("user")
 @click.option("--compromised", is_flag=True, help="Others have the credentials: the password goes too, and nothing can be given back.")
 @mutating
-def revoke(systems: Systems, user: str, compromised: bool) -> Iterator[Change]:
+def revoke(planning: Planning, user: str, compromised: bool) -> Iterator[Change]:
     """Take an IAM user's access away: everything denied first, then every key inactive."""
-    name = systems.iam.person(user).name
+    name = planning.systems.iam.person(user).name
     yield SetDenial(user=name, compromised=compromised)
-    keys = tuple(key.id for key in systems.iam.keys(name) if key.active)
+    keys = tuple(key.id for key in planning.systems.iam.keys(name) if key.active)
     yield SetKeys(user=name, keys=keys, compromised=compromised)
     if compromised:
         yield DeletePassword(user=name)

@@ -13,7 +13,7 @@ from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.concurrency import at_once
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, SystemFailed
 from opsctl.render.shapes import Alert, Alerts
 
@@ -72,7 +72,7 @@ def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
 
 
 def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
-    known = systems.memory.acknowledged(name, transition)
+    known = systems.history.acknowledged(name, transition)
     return f"{known.by} at {known.at:%Y-%m-%d %H:%M:%S}, run {known.run}" if known else "nobody"
 
 
@@ -81,8 +81,9 @@ def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
 @click.argument("name")
 @click.option("--annotate", metavar="TEXT", help="Write this to the alarm as its reason too, as long as it is in ALARM.")
 @mutating
-def ack(systems: Systems, name: str, annotate: str | None) -> Iterator[Change]:
+def ack(planning: Planning, name: str, annotate: str | None) -> Iterator[Change]:
     """Say that you look after an alarm, since its last transition; its state stays as it is."""
+    systems = planning.systems
     if annotate is not None and not annotate.strip():
         raise click.UsageError("--annotate needs a text.")
     (alarm,) = systems.cloudwatch.alarms([name])

@@ -66,7 +66,7 @@ def _former_refused(systems: Systems, tokens: Tokens) -> Check:
     name = systems.environment.api.signed_by
     if name is None:
         return Check(word, None, "no api.signed-by is configured")
-    secret, rotated = systems.environment.secret(name), systems.memory.last_rotation(name)
+    secret, rotated = systems.environment.secret(name), systems.history.last_rotation(name)
     if rotated is None:
         return Check(word, None, f"this ledger knows no rotation of {name}", applies=False)
     try:

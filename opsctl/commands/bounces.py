@@ -20,7 +20,7 @@ from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.concurrency import answered, at_once
 from opsctl.config import state_folder
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Page, Series
 from opsctl.settings import Duration
@@ -196,8 +196,9 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 @click.option("--window", type=DURATION, help="Count those of this span; without it, as configured (30d).")
 @click.option("--accept-outage", is_flag=True, help="Go on though one domain or one hour makes up most of the bounces.")
 @mutating
-def enforce(systems: Systems, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
+def enforce(planning: Planning, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
     """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
+    systems = planning.systems
     from opsctl.adapters.sql import bounce_queries as bounce_counts
 
     settings = systems.environment.bounces
@@ -242,8 +243,9 @@ def _longer_than_zero(span: timedelta | None, option: str) -> None:
 @click.option("--queue", is_flag=True, help="Take them from the SQS queue in the configuration, and delete what was counted.")
 @click.option("--aside", type=click.Path(dir_okay=False, path_type=Path), help="Keep in this file what can't be read.")
 @mutating
-def process(systems: Systems, file: str | None, queue: bool, aside: Path | None) -> Iterator[Change]:
+def process(planning: Planning, file: str | None, queue: bool, aside: Path | None) -> Iterator[Change]:
     """Count SES's bounces and complaints from a file, standard input (-) or the queue, each once."""
+    systems = planning.systems
     if queue == (file is not None):
         raise click.UsageError("Name a file, - for standard input, or --queue; one of them.")
     settings = systems.environment.bounces
@@ -267,8 +269,9 @@ def process(systems: Systems, file: str | None, queue: bool, aside: Path | None)
 @click.option("--soft", is_flag=True, help="Mail came back for the time being: add one to the count.")
 @click.option("--notification", required=True, metavar="ID", help="SES's feedbackId, so that it is counted once.")
 @mutating
-def mark(systems: Systems, email: str, hard: bool, soft: bool, notification: str) -> Iterator[Change]:
+def mark(planning: Planning, email: str, hard: bool, soft: bool, notification: str) -> Iterator[Change]:
     """Count one bounce of one address by hand, under its notification's id."""
+    systems = planning.systems
     if hard == soft:
         raise click.UsageError("Say --hard or --soft; one of them.")
     if not IDENTIFIER.fullmatch(notification):

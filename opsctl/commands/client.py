@@ -11,7 +11,7 @@ from opsctl.changes.client import SetEdgeAuth, fingerprint
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, offline, read_only, requires
 from opsctl.cli.types import GIVEN
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import NotFound, Refused
 from opsctl.render.shapes import Check, Verdict
 
@@ -62,8 +62,9 @@ def _row(systems: Systems, place: Place) -> dict[str, Any]:
 @click.option("--value-from", required=True, type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the value is.")
 @offline
 @mutating
-def set_edge_auth(systems: Systems, user: bool, system: bool, value_from: str) -> Iterator[Change]:
+def set_edge_auth(planning: Planning, user: bool, system: bool, value_from: str) -> Iterator[Change]:
     """Give hh a new EDGE_SHARED_SECRET: one field of its configuration is replaced, all else in the file stays."""
+    systems = planning.systems
     mode = one_mode(user, system)
     place = systems.client.place(mode) if mode else systems.client.in_force()
     if place is None:
@@ -72,7 +73,7 @@ def set_edge_auth(systems: Systems, user: bool, system: bool, value_from: str) -
     if not value.reveal().isprintable() or value.reveal() != value.reveal().strip():
         raise Refused(f"The value from {value_from} can't stand in the X-Edge-Auth header.", "Give one line of text.")
     before = fingerprint(systems, systems.client.read(place.path).edge_auth)
-    yield SetEdgeAuth(path=str(place.path), source=value_from, before=before, after=systems.memory.fingerprint(value.raw()))
+    yield SetEdgeAuth(path=str(place.path), source=value_from, before=before, after=systems.fingerprint(value.raw()))
 
 
 @client.command()

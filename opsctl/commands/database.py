@@ -17,7 +17,7 @@ from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.concurrency import answered, at_once
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import UNASKED, Page, Proportion
 
@@ -137,8 +137,9 @@ def _load(instance: str, figures: Figures) -> dict[str, float | None]:
     "--accept-global", is_flag=True, help="Go on within this region though it is of a global database, or that can't be looked at."
 )
 @mutating
-def failover(systems: Systems, to: str | None, accept_global: bool) -> Iterator[Change]:
+def failover(planning: Planning, to: str | None, accept_global: bool) -> Iterator[Change]:
     """Give the database another writer, and prove it by a write; every connection breaks, and writes stop for a moment."""
+    systems = planning.systems
     settings = systems.environment.database
     if settings.instance:
         change: FailOverCluster | FailOverInstance = _of_instance(systems, settings.instance, to)
@@ -367,14 +368,14 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
 )
 @click.option("--blockers", is_flag=True, help="First end the sessions that are idle in a transaction and that others wait for.")
 @mutating
-def kill_long_running(systems: Systems, older_than: timedelta, grace: timedelta, blockers: bool) -> Iterator[Change]:
+def kill_long_running(planning: Planning, older_than: timedelta, grace: timedelta, blockers: bool) -> Iterator[Change]:
     """End active queries that have run too long; replication, vacuum, backups and superusers' are spared."""
-    answers = systems.backends.running()
+    answers = planning.systems.backends.running()
     if not any(answer.found is not None for answer in answers):
         raise next(answer.why for answer in answers if answer.why)
     found = {answer.instance.id: answer.found for answer in answers if answer.found is not None}
     unasked = {answer.instance.id: f"it can't be asked: {answer.why.what}" for answer in answers if answer.why}
-    unseen = {instance.id: UNSEEN for instance in systems.backends.unseen}
+    unseen = {instance.id: UNSEEN for instance in planning.systems.backends.unseen}
     for instance, running in found.items():
         yield from _blockers(instance, running, asked=blockers)
     for instance in [*found, *unasked, *unseen]:

@@ -14,7 +14,7 @@ from opsctl.changes.contacts import FALSE, TRUE, SetContactProperties, fingerpri
 from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,18 +60,18 @@ def show(systems: Systems, contact: str) -> dict[str, Any]:
 @requires("hubspot:contacts.read", changes="set-contact-properties")
 @named
 @mutating
-def disable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
+def disable(planning: Planning, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
     """Stop downloads (checkbox No): the lease endpoint answers 403 from then on."""
-    yield from setting(systems, FALSE, contacts, from_file, skip_missing)
+    yield from setting(planning.systems, FALSE, contacts, from_file, skip_missing)
 
 
 @downloads.command()
 @requires("hubspot:contacts.read", changes="set-contact-properties")
 @named
 @mutating
-def enable(systems: Systems, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
+def enable(planning: Planning, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
     """Allow downloads again (checkbox Yes)."""
-    yield from setting(systems, TRUE, contacts, from_file, skip_missing)
+    yield from setting(planning.systems, TRUE, contacts, from_file, skip_missing)
 
 
 def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path | None, skip_missing: bool) -> Iterator[Change]:

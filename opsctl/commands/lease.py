@@ -12,7 +12,7 @@ from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, requires
 from opsctl.cli.types import GIVEN
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
@@ -29,10 +29,10 @@ lease = group("lease")
 )
 @gives_verdict()
 @mutating
-def verify(systems: Systems, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
+def verify(planning: Planning, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
     """Ask the lease endpoint as a customer would, and say what its answer means; a granted lease is an effect."""
-    (id,) = naming.ids(systems, [contact])
-    yield TakeLease(contact=id, source=code_from, expect=expect, reads=_read_on_the_way(systems))
+    (id,) = naming.ids(planning.systems, [contact])
+    yield TakeLease(contact=id, source=code_from, expect=expect, reads=_read_on_the_way(planning.systems))
 
 
 def _read_on_the_way(systems: Systems) -> tuple[str, ...]:

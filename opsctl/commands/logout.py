@@ -14,7 +14,7 @@ from opsctl.changes.sessions import EndCachedSessions, EndDatabaseSessions, Revo
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
 from opsctl.cli.types import DURATION
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import ConfigurationError, Denied, NotFound, Refused, SystemFailed
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ only: Callable[[Any], Any] = click.option(
 @click.argument("users", nargs=-1, required=True, metavar="USER...")
 @only
 @mutating
-def user(systems: Systems, users: tuple[str, ...], stores: tuple[str, ...]) -> Iterator[Change]:
+def user(planning: Planning, users: tuple[str, ...], stores: tuple[str, ...]) -> Iterator[Change]:
     """End every session of some users, named by id or e-mail."""
-    yield from ending(systems, resolved(systems, users), stores)
+    yield from ending(planning, resolved(planning.systems, users), stores)
 
 
 @logout.command()
@@ -52,45 +52,47 @@ def user(systems: Systems, users: tuple[str, ...], stores: tuple[str, ...]) -> I
 @only
 @mutating
 def bulk(
-    systems: Systems,
+    planning: Planning,
     last_login_before: datetime | None,
     inactive_for: timedelta | None,
     users_from: Path | None,
     stores: tuple[str, ...],
 ) -> Iterator[Change]:
     """End the sessions of every user who meets all the criteria; no last login, or one in the future, counts as one long ago."""
+    systems = planning.systems
     if inactive_for is not None and not inactive_for:
         raise click.BadParameter("expected a span longer than zero.", param_hint="--inactive-for")
     if not (last_login_before or inactive_for or users_from):
         raise click.UsageError("Give at least one criterion; for everybody there is: opsctl logout all")
     moments = [last_login_before.replace(tzinfo=UTC)] if last_login_before else []
-    moments += [systems.now() - inactive_for] if inactive_for else []
+    moments += [planning.now - inactive_for] if inactive_for else []
     named = resolved(systems, _lines(users_from)) if users_from else None
     if not moments:
-        yield from ending(systems, named, stores)
+        yield from ending(planning, named, stores)
         return
     found = _users(systems).matching(min(moments), named)
-    yield from ending(systems, found.ids, stores, unproven=found.unproven)
+    yield from ending(planning, found.ids, stores, unproven=found.unproven)
 
 
 @logout.command("all")
 @requires("postgres:sessions.count", changes="end-cached-sessions end-database-sessions revoke-tokens")
 @only
 @mutating
-def all_(systems: Systems, stores: tuple[str, ...]) -> Iterator[Change]:
+def all_(planning: Planning, stores: tuple[str, ...]) -> Iterator[Change]:
     """End every session of every user."""
-    yield from ending(systems, None, stores)
+    yield from ending(planning, None, stores)
 
 
-def ending(systems: Systems, users: Sequence[str] | None, stores: Sequence[str], *, unproven: int = 0) -> Iterator[Change]:
+def ending(planning: Planning, users: Sequence[str] | None, stores: Sequence[str], *, unproven: int = 0) -> Iterator[Change]:
     """One change for each store, all with one cutoff; for nobody the first one, which says so."""
+    systems = planning.systems
     settings = systems.environment.sessions
     systems.environment.require(*(store for store in ("redis", "api") if store in stores))
     ids = None if users is None else tuple(sorted(set(users)))
     in_redis = systems.config.redis is not None and "redis" in (stores or STORES)
     if ids and in_redis and settings.redis_patterns:
         _tell_keys_apart(systems, ids)
-    cutoff = systems.follows or _now(systems)
+    cutoff = planning.follows or _now(systems)
     found: list[Change] = []
     if "database" in (stores or STORES):
         found.append(EndDatabaseSessions(users=ids, cutoff=cutoff, unproven=unproven))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,10 +13,7 @@ from opsctl.changes.notices import Ask
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
 from opsctl.cli.types import DURATION
-from opsctl.contract import Change
-
-if TYPE_CHECKING:
-    from opsctl.systems import Systems
+from opsctl.contract import Change, Planning
 
 LONGEST = timedelta(days=30)
 AHEAD = timedelta(days=366)
@@ -66,14 +63,14 @@ def readable(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--duration", required=True, type=DURATION, callback=positive, help="How long it will take.")
 @click.option("--at", type=MomentType(), default="now", show_default=True, metavar="T", help="When it begins: 2026-11-22T02:00 (UTC).")
 @mutating
-def announce(systems: Systems, message: str, duration: timedelta, at: datetime | str) -> Iterator[Change]:
+def announce(planning: Planning, message: str, duration: timedelta, at: datetime | str) -> Iterator[Change]:
     """Tell users of a maintenance through the API."""
     begins = at if isinstance(at, datetime) else None
-    if begins and not systems.now() <= begins <= systems.now() + AHEAD:
-        word = "in the past" if begins < systems.now() else "more than a year ahead"
-        raise click.UsageError(f"--at {begins:%Y-%m-%dT%H:%M} UTC is {word}; it is {systems.now():%Y-%m-%dT%H:%M} UTC now.")
+    if begins and not planning.now <= begins <= planning.now + AHEAD:
+        word = "in the past" if begins < planning.now else "more than a year ahead"
+        raise click.UsageError(f"--at {begins:%Y-%m-%dT%H:%M} UTC is {word}; it is {planning.now:%Y-%m-%dT%H:%M} UTC now.")
     lasts = in_words(duration)
-    if systems.config.api:
+    if planning.systems.config.api:
         yield AnnounceMaintenance(message=message.strip(), duration=lasts, at=begins)
     else:
         window = f"from {begins:%Y-%m-%d %H:%M} UTC on" if begins else "from now on"

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
 from opsctl.changes.notices import Ask, PostSlack, PostStatus, SetPage
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
-from opsctl.contract import Change
-
-if TYPE_CHECKING:
-    from opsctl.systems import Systems
+from opsctl.contract import Change, Planning
 
 SEVERITIES = ["critical", "error", "warning", "info"]
 STATUSES = ["investigating", "identified", "monitoring", "resolved"]
@@ -29,10 +26,10 @@ notify = group("notify")
 @click.option("--message", required=True, help="What users read.")
 @mutating
 def status(
-    systems: Systems, title: str, status: Literal["investigating", "identified", "monitoring", "resolved"], message: str
+    planning: Planning, title: str, status: Literal["investigating", "identified", "monitoring", "resolved"], message: str
 ) -> Iterator[Change]:
     """Post to the status page."""
-    channels = systems.config.channels
+    channels = planning.systems.config.channels
     if channels.status_page and channels.status_key:
         yield PostStatus(title=title, status=status, text=message)
     else:
@@ -43,9 +40,9 @@ def status(
 @requires(changes="post-slack")
 @click.option("--message", required=True, help="What is posted.")
 @mutating
-def slack(systems: Systems, message: str) -> Iterator[Change]:
+def slack(planning: Planning, message: str) -> Iterator[Change]:
     """Post to the team's Slack channel."""
-    yield PostSlack(text=message) if systems.config.channels.slack else Ask(question=f"Tell the team: {message}")
+    yield PostSlack(text=message) if planning.systems.config.channels.slack else Ask(question=f"Tell the team: {message}")
 
 
 @notify.command()
@@ -53,9 +50,9 @@ def slack(systems: Systems, message: str) -> Iterator[Change]:
 @click.option("--message", required=True, help="What the pager says.")
 @click.option("--severity", type=click.Choice(SEVERITIES), default="critical", show_default=True, help="How bad it is.")
 @mutating
-def page(systems: Systems, message: str, severity: Literal["critical", "error", "warning", "info"]) -> Iterator[Change]:
+def page(planning: Planning, message: str, severity: Literal["critical", "error", "warning", "info"]) -> Iterator[Change]:
     """Page whoever is on call."""
-    if systems.config.channels.page:
+    if planning.systems.config.channels.page:
         key = "opsctl-" + hashlib.sha256(message.encode()).hexdigest()[:16]
         yield SetPage(text=message, severity=severity, key=key)
     else:

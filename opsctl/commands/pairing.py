@@ -14,7 +14,7 @@ from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, fin
 from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
@@ -42,14 +42,14 @@ FINGERPRINT = FingerprintType()
 @click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
 @click.option("--via", type=click.Choice(["property", "webhook"]), default="property", show_default=True, help="How it is asked for.")
 @mutating
-def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
+def mint(planning: Planning, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
     """Mint a new token: by the contact's request property, or by a signed webhook event."""
-    for pinned in pins(systems, contacts):
+    for pinned in pins(planning.systems, contacts):
         if via == "property":
             yield EndTokenRequest(**pinned)
             yield MintToken(**pinned)
         else:
-            yield MintToken(**pinned, event=random.getrandbits(48), at=systems.now())
+            yield MintToken(**pinned, event=random.getrandbits(48), at=planning.now)
 
 
 @pairing.command()
@@ -57,11 +57,11 @@ def mint(systems: Systems, contacts: tuple[str, ...], via: str) -> Iterator[Chan
 @click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
 @click.option("--if-token", type=FINGERPRINT, metavar="FINGERPRINT", help="Only if the token is still this one (see: downloads show).")
 @mutating
-def revoke(systems: Systems, contacts: tuple[str, ...], if_token: str | None) -> Iterator[Change]:
+def revoke(planning: Planning, contacts: tuple[str, ...], if_token: str | None) -> Iterator[Change]:
     """Clear a contact's token, so that its pairing code stops working, and mint another."""
     if if_token and len(contacts) > 1:
         raise click.UsageError("--if-token goes with one contact.")
-    pinned_all = pins(systems, contacts)
+    pinned_all = pins(planning.systems, contacts)
     for pinned in pinned_all:
         yield RevokeToken(**{**pinned, "before": if_token or pinned["before"]})
     for pinned in pinned_all:

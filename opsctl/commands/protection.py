@@ -18,7 +18,7 @@ from opsctl.changes.rules import limiting, matched, rate, refusing
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.concurrency import at_once, some_answered
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import ConfigurationError, OpsctlError, Refused, WrongPlace
 from opsctl.render.shapes import Page
 
@@ -204,8 +204,9 @@ def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
 @requires(changes="protect unprotect")
 @click.argument("resource")
 @mutating
-def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
+def enable_shield(planning: Planning, resource: str) -> Iterator[Change]:
     """Have Shield Advanced protect a resource (its ARN, or a name of [protection.resources]); never subscribes."""
+    systems = planning.systems
     settings = systems.environment.protection
     arn = resource if resource.startswith("arn:") else settings.resources.get(resource, "")
     if not arn:
@@ -227,7 +228,7 @@ def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
             "Name another environment with --env.",
         )
     name = re.sub(r"[^\w.-]", "-", short(arn))[:80]
-    yield Protect(resource=arn, name=f"opsctl-{name}-{systems.now():%Y%m%d-%H%M%S}")
+    yield Protect(resource=arn, name=f"opsctl-{name}-{planning.now:%Y%m%d-%H%M%S}")
 
 
 @protection.command("rate-limit")
@@ -236,10 +237,10 @@ def enable_shield(systems: Systems, resource: str) -> Iterator[Change]:
 @click.option("--block", is_flag=True, help="Turn away whoever sends more; only once the rule has counted.")
 @click.option("--window", type=click.Choice(list(SECONDS)), help="Over how long requests are counted.  [default: the configuration's]")
 @mutating
-def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) -> Iterator[Change]:
+def rate_limit(planning: Planning, limit: int, block: bool, window: str | None) -> Iterator[Change]:
     """Have the firewall count who sends more than LIMIT requests in a while or, with --block, turn them away."""
-    settings = systems.environment.protection
-    acl = systems.waf.acl(settings.acl, settings.place)
+    settings = planning.systems.environment.protection
+    acl = planning.systems.waf.acl(settings.acl, settings.place)
     before = acl.rule(settings.rate_rule)
     if before and rate(before).get("AggregateKeyType") not in ("IP", "FORWARDED_IP"):
         raise Refused(
@@ -253,7 +254,7 @@ def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) ->
         rule=settings.rate_rule,
         before=before,
         after=limiting(acl, settings.rate_rule, limit, seconds, block=block, header=settings.forwarded_header),
-        follows=systems.follows is not None,
+        follows=planning.follows is not None,
     )
 
 
@@ -261,8 +262,9 @@ def rate_limit(systems: Systems, limit: int, block: bool, window: str | None) ->
 @requires("wafv2:GetIPSet wafv2:GetWebACL wafv2:ListIPSets wafv2:ListWebACLs", changes="block-listed list-addresses")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
 @mutating
-def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
+def block(planning: Planning, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Put addresses or ranges (CIDR) on the firewall's block list, and see that a rule blocks who is on it."""
+    systems = planning.systems
     settings = systems.environment.protection
     wanted = parsed(addresses)
     for network in wanted:
@@ -290,10 +292,12 @@ def block(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
 @requires("wafv2:GetIPSet wafv2:ListIPSets", changes="list-addresses")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
 @mutating
-def unblock(systems: Systems, addresses: tuple[str, ...]) -> Iterator[Change]:
+def unblock(planning: Planning, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Take addresses or ranges (CIDR) off the firewall's block list."""
-    settings = systems.environment.protection
-    wanted = [(systems.waf.addresses(name, settings.place), those) for name, those in _by_set(settings, parsed(addresses)) if those]
+    settings = planning.systems.environment.protection
+    wanted = [
+        (planning.systems.waf.addresses(name, settings.place), those) for name, those in _by_set(settings, parsed(addresses)) if those
+    ]
     _none_stays(wanted)
     for now, those in wanted:
         absent = tuple(one for one in those if ip_network(one) not in now.networks)

@@ -17,7 +17,7 @@ from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import SOURCE
 from opsctl.concurrency import at_once, some_answered
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import OpsctlError, Refused, SystemFailed
 from opsctl.render.shapes import Check, Verdict
 
@@ -75,8 +75,9 @@ def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, 
 @click.option("--compromised", is_flag=True, help="The old value is known to others: it can't come back.")
 @click.option("--refresh-now", is_flag=True, help="Start the functions that cache it anew, rather than wait until they read it again.")
 @mutating
-def rotate(systems: Systems, name: str, value_from: str, compromised: bool, refresh_now: bool) -> Iterator[Change]:
+def rotate(planning: Planning, name: str, value_from: str, compromised: bool, refresh_now: bool) -> Iterator[Change]:
     """Give a secret a new value: staged, proven, then made current; other keys of its JSON stay."""
+    systems = planning.systems
     secret = systems.environment.secret(name)
     refuse_kind(name, secret, value_from)
     place, state = place_of(name, secret), described(systems, name, secret)
@@ -112,7 +113,7 @@ def _given(systems: Systems, name: str, secret: SecretSettings, value_from: str)
     """The fingerprint of a given value, which was proven before anything is staged."""
     value = systems.values.read(value_from)
     prove(systems, name, value, proof=proof_of(secret))
-    return systems.memory.fingerprint(value.raw())
+    return systems.fingerprint(value.raw())
 
 
 def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
@@ -136,17 +137,18 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
 @click.argument("name")
 @click.option("--to", "version", metavar="VERSION", help="The version id; by default the one before our last rotation.")
 @mutating
-def rollback(systems: Systems, name: str, version: str | None) -> Iterator[Change]:
+def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Change]:
     """Make a former version of a secret current again."""
+    systems = planning.systems
     secret = systems.environment.secret(name)
     place, state = place_of(name, secret), described(systems, name, secret)
-    rotated = systems.memory.last_rotation(name)
+    rotated = systems.history.last_rotation(name)
     wanted = version or (rotated[0] if rotated else None)
     if wanted is None or wanted not in state.versions:
         known = ", ".join(sorted(state.versions))
         told = f"{name} has no version {wanted}" if wanted else f"This ledger knows no rotation of {name}"
         raise Refused(f"{told}; its versions: {known}.", f"opsctl secrets rollback {name} --to VERSION")
-    if wanted in systems.memory.compromised(name):
+    if wanted in systems.history.compromised(name):
         others = "Rotate it once more: opsctl secrets rotate " + name + " --value-from SOURCE"
         raise Refused(f"Version {wanted} of {name} was rotated away as compromised; it never comes back.", others)
     if secret.kind == "function":
@@ -197,7 +199,7 @@ def _proof(systems: Systems, name: str, secret: SecretSettings, place: Place) ->
         told = prove(systems, name, value, proof=proof_of(secret))
     except (SystemFailed, Refused) as cause:
         return Check(word, False, cause.what)
-    return Check(word, True, f"fingerprint {systems.memory.fingerprint(value.raw())}; {told}")
+    return Check(word, True, f"fingerprint {systems.fingerprint(value.raw())}; {told}")
 
 
 def _at_function(systems: Systems, name: str, secret: SecretSettings, place: Place) -> Iterator[Check]:

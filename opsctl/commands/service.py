@@ -14,7 +14,7 @@ from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.concurrency import at_once, some_answered
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import Check, Series, Verdict
 
@@ -171,8 +171,9 @@ def _period(since: timedelta) -> int:
     "--accept-connections", is_flag=True, help="Go on though the database may lack connections for so many tasks, or can't be asked."
 )
 @mutating
-def scale(systems: Systems, name: str, count: int, accept_connections: bool) -> Iterator[Change]:
+def scale(planning: Planning, name: str, count: int, accept_connections: bool) -> Iterator[Change]:
     """Set how many tasks of a service run, and let its scaling bounds allow it."""
+    systems = planning.systems
     settings = systems.environment.service(name)
     if count > settings.scale_max:
         raise Refused(f"{count} tasks of {name} are above its scale-max of {settings.scale_max}.", f"Raise services.{name}.scale-max.")
@@ -190,8 +191,9 @@ def scale(systems: Systems, name: str, count: int, accept_connections: bool) -> 
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--accept-new-image", is_flag=True, help="Go on though an image's tag now means new code, or that can't be looked at.")
 @mutating
-def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -> Iterator[Change]:
+def redeploy(planning: Planning, names: tuple[str, ...], accept_new_image: bool) -> Iterator[Change]:
     """Replace the tasks of services that are older than a secret they consume (with --again: all of them)."""
+    systems = planning.systems
     for name in names:
         settings = systems.environment.service(name)
         consumes = tuple(sorted(n for n, secret in systems.config.secrets.items() if name in secret.consumers))
@@ -199,24 +201,25 @@ def redeploy(systems: Systems, names: tuple[str, ...], accept_new_image: bool) -
             name=name,
             cluster=settings.cluster,
             service=settings.service,
-            since=since(systems, settings, consumes),
+            since=since(planning, settings, consumes),
             consumes=consumes,
             accept_new_image=accept_new_image,
             health=settings.health,
         )
-        if change.health and not (systems.follows or systems.again):
+        if change.health and not (planning.follows or planning.again):
             change.fit(systems)
         yield change
 
 
-def since(systems: Systems, settings: ServiceSettings, consumes: tuple[str, ...]) -> datetime:
+def since(planning: Planning, settings: ServiceSettings, consumes: tuple[str, ...]) -> datetime:
     """The moment that a service's deployment must be younger than, always on a clock of AWS, since it is compared with such.
 
     What this follows; with --again the beginning of its newest deployment; else that of the newest version of a consumed secret.
     """
-    if systems.follows:
-        return systems.follows
-    if systems.again:
+    systems = planning.systems
+    if planning.follows:
+        return planning.follows
+    if planning.again:
         deployments = systems.ecs.service(settings.cluster, settings.service).deployments
         return max((deployment.created for deployment in deployments), default=EPOCH)
     newest = EPOCH

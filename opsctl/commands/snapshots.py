@@ -14,7 +14,7 @@ from opsctl.changes.snapshots import CreateSnapshot, PruneSnapshot, progress, pr
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
-from opsctl.contract import Change
+from opsctl.contract import Change, Planning
 from opsctl.errors import NotFound, Refused
 
 if TYPE_CHECKING:
@@ -52,17 +52,17 @@ COPY_NAME = NameType(61)
 @click.option("--max-age", type=DURATION, default="24h", show_default=True, help="One of ours that is younger will do; 0s: none will.")
 @click.option("--of", metavar="NAME", help="A cluster or instance; by default the configured database.")
 @mutating
-def create(systems: Systems, name: str | None, max_age: timedelta, of: str | None) -> Iterator[Change]:
+def create(planning: Planning, name: str | None, max_age: timedelta, of: str | None) -> Iterator[Change]:
     """Make a snapshot of the database, unless there is a young one of ours, and wait until it is available."""
-    source = source_of(systems, of)
+    source = source_of(planning.systems, of)
     if name:
-        free_of_failure(systems, name, source.kind)
-    now = systems.now()
+        free_of_failure(planning.systems, name, source.kind)
+    now = planning.now
     yield CreateSnapshot(
         of=source.id,
         of_kind=source.kind,
-        id=name or f"{systems.config.snapshots.prefix}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}",
-        since=systems.follows or (now if systems.again else now - max_age),
+        id=name or f"{planning.systems.config.snapshots.prefix}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}",
+        since=planning.follows or (now if planning.again else now - max_age),
     )
 
 
@@ -150,8 +150,9 @@ def _age(span: timedelta) -> str:
 @click.option("--to", required=True, type=COPY_NAME, metavar="INSTANCE", help="What the copy is called; it must be a new name.")
 @click.option("--like", metavar="NAME", help="Take network and parameters over from this database; by default from the snapshot's own.")
 @mutating
-def restore(systems: Systems, snapshot: str, to: str, like: str | None) -> Iterator[Change]:
+def restore(planning: Planning, snapshot: str, to: str, like: str | None) -> Iterator[Change]:
     """Restore a snapshot into a new database beside the old one, in its network and closed to the internet, and ask it."""
+    systems = planning.systems
     found = systems.snapshots.find(snapshot)
     if found is None:
         raise NotFound(f"There is no snapshot {snapshot!r}.", "opsctl snapshots list --all")
@@ -188,8 +189,8 @@ def surroundings(systems: Systems, snapshot: Snapshot, like: str | None) -> Surr
 @click.option("--keep", required=True, type=click.IntRange(1), metavar="N", help="How many of the newest of ours stay.")
 @click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
 @mutating
-def prune(systems: Systems, keep: int, of: str | None) -> Iterator[Change]:
+def prune(planning: Planning, keep: int, of: str | None) -> Iterator[Change]:
     """Delete the oldest of our own snapshots for good; never AWS's, anybody else's, or one with the tag hold."""
-    source = source_of(systems, of)
-    ours = [s for s in systems.snapshots.all(source.id) if prunable(s, source.kind)]
+    source = source_of(planning.systems, of)
+    ours = [s for s in planning.systems.snapshots.all(source.id) if prunable(s, source.kind)]
     yield from (PruneSnapshot(of=source.id, of_kind=source.kind, id=s.id, keep=keep) for s in reversed(ours))

@@ -9,7 +9,7 @@ from typing import Any
 
 import opsctl
 from opsctl.config import Environment
-from opsctl.contract import Change, Done, Never
+from opsctl.contract import Change, Done, Never, Planning
 from opsctl.engine import guards, order, outcome
 from opsctl.engine import plan as plans
 from opsctl.engine.history import LedgerMemory, Remembered, takes_back
@@ -24,7 +24,7 @@ from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refu
 from opsctl.redaction import kept
 from opsctl.systems import Systems
 
-Make = Callable[[Systems], Iterable[Change]]
+Make = Callable[[Planning], Iterable[Change]]
 
 AGAIN = "Look again, then plan anew: -n --save FILE"
 
@@ -47,17 +47,17 @@ class Engine:
     ) -> None:
         self.environment, self.ledger, self.read, self.write = environment, ledger, read, write
         self.watcher, self.operator, self.tempo = watcher, operator, tempo
-        self.memory = LedgerMemory(lambda: ledger, environment)
+        self.history = LedgerMemory(lambda: ledger, environment)
         self.begun = False
 
     def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None, *, recall: bool = True) -> Plan:
         """Find out what a command would change; nothing can be written on the way. With `recall`, our memory may say that it is done."""
         self.read.prove()
-        self.read.follows, self.read.again = follows, options.again
         recall = recall and not (options.again or follows)
         # Before anything is looked at, so that what others do from here on is found later.
-        position = self.memory.position() if recall else None
-        plan = plans.make(command, make(self.read), self.read, self._remembered(command) if recall else None)
+        position = self.history.position() if recall else None
+        planning = Planning(self.read, self.read.now(), follows, options.again)
+        plan = plans.make(command, make(planning), planning, self._remembered(command) if recall else None)
         plan.position = position
         if not options.again and any(p.change.telling == "blind" for p in plan.pending):
             self._known(command)
@@ -65,7 +65,7 @@ class Engine:
 
     def plan_again(self, saved: Plan, options: Options) -> Plan:
         """The very changes of a saved plan, as the world stands now; raises Moved for one that had been so and is no more."""
-        found = self.plan(saved.command, lambda read: [planned.change for planned in saved.changes], options, follows=saved.follows)
+        found = self.plan(saved.command, lambda planning: [planned.change for planned in saved.changes], options, follows=saved.follows)
         for now, then in zip(found.changes, saved.changes, strict=True):
             if now.pending and not then.pending:
                 raise Moved(f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now.", AGAIN)
@@ -75,7 +75,7 @@ class Engine:
 
     def _remembered(self, command: str, *, besides: str = "", since: int | None = None) -> Remembered | None:
         """Our recent run of the same command, unless the systems tell that somebody has changed since what it made."""
-        found = self.memory.recently(command, besides=besides, since=since)
+        found = self.history.recently(command, besides=besides, since=since)
         for step in found.steps if found else []:
             tells = step.state == "applied" and step.change.remembered and step.change.telling == "probe"
             if tells and not isinstance(step.change.check(self.read), Done):
@@ -84,7 +84,7 @@ class Engine:
 
     def _known(self, command: str, *, besides: str = "", change: Change | None = None) -> None:
         """Raise OutcomeUnknown while nobody knows whether the same blind change was made before: it would be sent a second time."""
-        if found := self.memory.unsettled(command, besides=besides, change=change):
+        if found := self.history.unsettled(command, besides=besides, change=change):
             run, step = found
             raise OutcomeUnknown(
                 f"Run {run} began this before and nobody knows whether it happened: {step.change.summary}. It was not sent again.",
@@ -254,7 +254,7 @@ class Engine:
         """What taking a command's run up again would change."""
         self.same_place(run)
         left = [step.change for step in order.left(self.ledger.steps(run.id))]
-        return self.plan(run.command, lambda read: left, Options(again=True))
+        return self.plan(run.command, lambda planning: left, Options(again=True))
 
     def same_place(self, run: Run, *, given_up: bool = False) -> None:
         """Raise Refused unless `run` belongs to this environment and account and, if it isn't to be `given_up`, wasn't cancelled."""
@@ -279,8 +279,8 @@ class Engine:
                 steps.append(step)
                 backs.append(back)
                 owners.append(owner)
-        plan = self.plan(f"runs undo {run.id}", lambda read: backs, Options())
-        before = self.memory.taken_back([*filter(None, [run.parent]), *(each.id for each in self._family(run))])
+        plan = self.plan(f"runs undo {run.id}", lambda planning: backs, Options())
+        before = self.history.taken_back([*filter(None, [run.parent]), *(each.id for each in self._family(run))])
         for planned, step in zip(plan.changes, steps, strict=True):
             undo = next((undo for undo, back in before if takes_back(back, step)), None)
             # What stands there since is somebody else's, though it looks like ours.

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from opsctl import fingerprints
-from opsctl.systems import Acknowledgement
+from opsctl.protocols import Acknowledgement
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -44,10 +43,6 @@ class LedgerMemory:
     @property
     def _ledger(self) -> Ledger:
         return self._open()
-
-    def fingerprint(self, value: bytes) -> str:
-        """What names a value without telling it, keyed per ledger and environment."""
-        return fingerprints.of(self._ledger.key(self._environment.name), value)
 
     def last_rotation(self, secret: str) -> tuple[str, str] | None:
         """The version before and after our last proven rotation of `secret`; the log's order counts, since a clock may jump back."""

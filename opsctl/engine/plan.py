@@ -16,7 +16,7 @@ from msgspec import Struct
 
 import opsctl
 from opsctl import files
-from opsctl.contract import Change, Done, Failed, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.contract import Change, Done, Failed, Finding, Moved, Never, Pending, Planning, Settling, Skipped
 from opsctl.engine.ledger.rows import State, Step, encode
 from opsctl.errors import CheckFailed, ConfigurationError, OpsctlError, PlanStale, ReadOnly, Refused, SystemFailed, WrongPlace
 from opsctl.redaction import kept
@@ -127,12 +127,13 @@ class Plan(Struct, kw_only=True):
         return total
 
 
-def make(command: str, changes: Iterable[Change], read: Systems, remembered: Remembered | None = None) -> Plan:
+def make(command: str, changes: Iterable[Change], planning: Planning, remembered: Remembered | None = None) -> Plan:
     """Check every change and say what would happen. `remembered` is our own recent run of the same command, if there is one.
 
     Raises Moved when the world is neither as the command expects nor as it should be.
     """
-    now, caller = read.now(), read.caller
+    read, now = planning.systems, planning.now
+    caller = read.caller
     return Plan(
         command=command,
         environment=read.environment.name,
@@ -142,7 +143,7 @@ def make(command: str, changes: Iterable[Change], read: Systems, remembered: Rem
         config_digest=read.environment.digest,
         created=now,
         expires=now + LIFETIME,
-        follows=read.follows,
+        follows=planning.follows,
         changes=_recalled(list(_look(changes, read)), remembered),
     )
 

@@ -6,13 +6,13 @@ what a begun step did is learned from its check, from its token, or from a perso
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,9 +90,7 @@ class Runner:
         self._vain: Counter[int] = Counter()
         self._arrives: dict[int, float] = {}
         self._batches: dict[int, str] = {}
-        self._here = threading.local()
         self._wish: tuple[float, str | None] = (0.0, None)
-        write.beat = self._beat
 
     def go(self, steps: list[Step]) -> None:
         """Drive every step that hasn't ended; neighbours of one kind side by side, as far as the kind allows.
@@ -132,7 +130,6 @@ class Runner:
 
     def _drive(self, step: Step) -> None:
         self._heed(anew=True)
-        self._here.step = step
         self.watcher.begins(step)
         if step.change.telling == "blind" and step.state in ("begun", "unknown"):
             self._end(step, "unknown", "it was begun, and nobody can tell from outside whether it happened")
@@ -295,7 +292,7 @@ class Runner:
         self._mark(step, "begun", {"attempt": self._token(step)}, lease)
         started = self.monotonic()
         try:
-            answer = step.change.apply(self.write, self._token(step))
+            answer = step.change.apply(self.write, self._token(step), partial(self._progress, step))
         except (Waiting, Refused, Interrupted) as stop:
             self._stopped(step, before, stop, lease)
             raise
@@ -396,10 +393,10 @@ class Runner:
             undo = "" if self.run.parent else f"Take back what it did: opsctl runs undo {self.run.id}"
             raise Interrupted(f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else undo)
 
-    def _beat(self, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
-        self.watcher.beat(self._here.step, done, total, unit)
+    def _progress(self, step: Step, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
+        self.watcher.beat(step, done, total, unit)
         if done and effect:
-            self._batches[self._here.step.seq] = f"{done:,} {unit}"
+            self._batches[step.seq] = f"{done:,} {unit}"
         self._heed()
 
 

@@ -15,9 +15,9 @@ from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from opsctl.contract import Planning
     from opsctl.engine.engine import Make
     from opsctl.playbook.schema import Step
-    from opsctl.systems import Systems
 
 OWN = frozenset(("timeout", "max_affected", "again"))
 """The shared options that a single step may say for itself."""
@@ -78,9 +78,9 @@ def make(parsed: ParsedCommand) -> Make:
     """The function that yields a changing line's changes; a usage error of the command itself becomes a ConfigurationError."""
     _, own = split_options(parsed.params)
 
-    def changes(systems: Systems) -> Iterator[Any]:
+    def changes(planning: Planning) -> Iterator[Any]:
         try:
-            yield from parsed.command.function(systems, **own)
+            yield from parsed.command.function(planning, **own)
         except click.UsageError as wrong:
             raise ConfigurationError(f"`{parsed.text}`: {wrong.format_message()}", "Mend the playbook or its parameters.") from wrong
 

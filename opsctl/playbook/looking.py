@@ -40,7 +40,6 @@ def look(app: AppContext, parsed: ParsedCommand) -> Any:
     command = parsed.command
     if command.kind == "local":
         return command.function(app, **parsed.params)
-    app.read.follows = None
     found = command.function(app.read, **parsed.params)
     return list(islice(found, ROWS + 1)) if isinstance(found, Iterator) else found
 

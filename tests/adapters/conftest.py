@@ -72,7 +72,7 @@ def systems(folder: Path, world: dict[str, str], person: Person, monkeypatch: py
             text = text.replace(old, new)
         (tmp_path / "sandbox.toml").write_text(f"{text}\n{add}")
         environment = config.load("sandbox", str(tmp_path))
-        return Systems(environment, writing=writing, person=person, values=Values(), memory=None)  # type: ignore[arg-type]
+        return Systems(environment, writing=writing, person=person, values=Values(), history=None, fingerprint=None)  # type: ignore[arg-type]
 
     return make
 

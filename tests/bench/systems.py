@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from opsctl import config
 from opsctl.cli.context import AppContext
+from opsctl.protocols import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,5 +31,5 @@ def context(folder: Path, database: str = "safawinet") -> Iterator[AppContext]:
 def applied(change: Change, systems: AppContext) -> float:
     """The seconds that a change's one effect takes."""
     began = time.perf_counter()
-    change.apply(systems.write, "bench-1")
+    change.apply(systems.write, "bench-1", no_progress)
     return time.perf_counter() - began

@@ -20,6 +20,7 @@ from opsctl.changes.client import SetEdgeAuth
 from opsctl.contract import Done, Moved, Never, Pending
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import NotFound, Refused, Waiting
+from opsctl.protocols import no_progress
 from opsctl.shell import Script
 
 OLD, NEW = "the-old-edge-secret", "the-new-edge-secret"
@@ -40,8 +41,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def systems(tmp_path: Path) -> Any:
     here = Machine(user="jo", uid=os.geteuid(), groups=frozenset(), docker_group=None, variables={}, home=tmp_path, etc=tmp_path / "etc")
-    memory = SimpleNamespace(fingerprint=lambda raw: name(raw.decode()))
-    return SimpleNamespace(client=Client(here, writing=True), memory=memory, values=Values())
+    return SimpleNamespace(client=Client(here, writing=True), fingerprint=lambda raw: name(raw.decode()), values=Values())
 
 
 def change(path: Path, **given: Any) -> SetEdgeAuth:
@@ -52,7 +52,7 @@ def test_it_is_made_once(path: Path, systems: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NEW_EDGE", NEW)
     it = change(path)
     assert isinstance(it.check(systems), Pending)
-    assert it.apply(systems, "run-1") == {"fingerprint": name(NEW)}
+    assert it.apply(systems, "run-1", no_progress) == {"fingerprint": name(NEW)}
     assert json.loads(path.read_text()) == {"edge_auth": NEW, "code": "PAIR-1"}
     assert isinstance(it.check(systems), Done)
 
@@ -62,7 +62,7 @@ def test_a_field_that_was_missing_is_added(path: Path, systems: Any, monkeypatch
     path.write_text('{"code": "PAIR-1"}')
     it = change(path, before=None)
     assert isinstance(it.check(systems), Pending)
-    it.apply(systems, "run-1")
+    it.apply(systems, "run-1", no_progress)
     assert json.loads(path.read_text()) == {"code": "PAIR-1", "edge_auth": NEW}
 
 
@@ -73,18 +73,18 @@ def test_what_somebody_else_set_is_not_overwritten(path: Path, systems: Any, mon
     assert isinstance(found, Moved)
     assert "theirs" not in found.why
     with pytest.raises(MovedError):
-        change(path).apply(systems, "run-1")
+        change(path).apply(systems, "run-1", no_progress)
     assert json.loads(path.read_text()) == {"edge_auth": "theirs"}
 
 
 def test_another_value_than_the_reviewed_one_is_refused(path: Path, systems: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEW_EDGE", "not-the-reviewed-one")
     with pytest.raises(Refused, match="isn't the one that was reviewed"):
-        change(path).apply(systems, "run-1")
+        change(path).apply(systems, "run-1", no_progress)
     monkeypatch.delenv("NEW_EDGE")
     systems.values = Values()
     with pytest.raises(Waiting):
-        change(path).apply(systems, "run-1")
+        change(path).apply(systems, "run-1", no_progress)
     assert json.loads(path.read_text())["edge_auth"] == OLD
 
 

@@ -16,6 +16,7 @@ from opsctl.commands.pairing import pin
 from opsctl.contract import Done, Moved, Never, Pending, Settling, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import OutcomeUnknown, PartlyMade, SystemFailed, Throttled
+from opsctl.protocols import no_progress
 from opsctl.systems import Systems
 
 ENABLED, REQUESTED, TOKEN = "download_enabled", "download_requested", "download_token"
@@ -24,11 +25,8 @@ WRITE = "POST /crm/v3/objects/contacts/batch/update"
 PATCH = "PATCH /crm/v3/objects/contacts/{id}"
 
 
-class Memory:
-    """Makes every fingerprint with one key."""
-
-    def fingerprint(self, value: bytes) -> str:
-        return fingerprints.of(b"a key", value)
+def fingerprint(value: bytes) -> str:
+    return fingerprints.of(b"a key", value)
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def write(portal: Portal) -> Systems:
 
 
 def remembering(systems: Systems) -> Systems:
-    systems.memory = Memory()  # type: ignore[assignment]
+    systems.fingerprint = fingerprint
     return systems
 
 
@@ -66,21 +64,21 @@ def held(portal: Portal, id: str, name: str = ENABLED) -> str | None:
 def test_many_are_set_by_one_call_that_names_only_those_that_differ(portal: Portal, read: Systems, write: Systems) -> None:
     change = disable((ONE, "true"), (TWO, "true"), (DISABLED, "false"))
     assert change.check(read) == Pending(2, "contacts")
-    assert change.apply(write, "token") == {"updated": 2}
+    assert change.apply(write, "token", no_progress) == {"updated": 2}
     (call,) = portal.sent("POST /batch/update")
     assert [each["id"] for each in call.body["inputs"]] == [ONE, TWO]
     assert isinstance(change.check(read), Done)
     back = change.inverse()
     assert back.check(read) == Pending(2, "contacts")
-    back.apply(write, "token")
+    back.apply(write, "token", no_progress)
     assert [held(portal, id) for id in (ONE, TWO, DISABLED)] == ["true", "true", "false"]
 
 
 def test_an_empty_value_is_put_back_as_empty(portal: Portal, read: Systems, write: Systems) -> None:
     portal.contacts.write(ONE, {ENABLED: ""})
     change = disable((ONE, None))
-    change.apply(write, "token")
-    change.inverse().apply(write, "token")
+    change.apply(write, "token", no_progress)
+    change.inverse().apply(write, "token", no_progress)
     assert held(portal, ONE) is None
     assert change.inverse().check(read) == Done("download_enabled is so for all 1")
 
@@ -101,18 +99,18 @@ def test_a_contact_that_was_merged_since_stops_it(portal: Portal, read: Systems)
 def test_what_hubspot_left_out_is_named_beside_what_it_did(portal: Portal, write: Systems) -> None:
     portal.contacts.merge(TWO, ONE)
     with pytest.raises(PartlyMade, match=f"changed 1 of 2 contacts, and refused {TWO}: .*merged") as raised:
-        disable((ONE, "true"), (TWO, "true")).apply(write, "token")
+        disable((ONE, "true"), (TWO, "true")).apply(write, "token", no_progress)
     assert raised.value.parts == [ONE]
     assert held(portal, ONE) == "false"
     with pytest.raises(SystemFailed, match="changed 0 of 1 contacts"):
-        disable((ONE, "true"), (TWO, "true")).apply(write, "token")
+        disable((ONE, "true"), (TWO, "true")).apply(write, "token", no_progress)
     assert [each["id"] for each in portal.sent("POST /batch/update")[-1].body["inputs"]] == [TWO]
 
 
 def test_what_changed_between_the_look_and_the_call_is_not_written_over(portal: Portal, write: Systems) -> None:
     portal.contacts.write(TWO, {ENABLED: ""})
     with pytest.raises(MovedError, match=f"{TWO} is neither as reviewed"):
-        disable((ONE, "true"), (TWO, "true")).apply(write, "token")
+        disable((ONE, "true"), (TWO, "true")).apply(write, "token", no_progress)
     assert held(portal, ONE) == "true"
 
 
@@ -127,13 +125,13 @@ def theirs(portal: Portal, how: str) -> None:
 @pytest.mark.parametrize("how", ["merged", ""])
 def test_taken_back_where_it_is_still_ours(portal: Portal, read: Systems, write: Systems, how: str) -> None:
     change = disable((ONE, "true"), (TWO, "true"))
-    change.apply(write, "token")
+    change.apply(write, "token", no_progress)
     theirs(portal, how)
     back = change.inverse()
     found = back.check(read)
     assert isinstance(found, Pending)
     assert (found.count, found.note) == (1, f"1 left alone, since somebody else changed, merged or deleted them: {TWO}")
-    assert back.apply(write, "token") == {"updated": 1}
+    assert back.apply(write, "token", no_progress) == {"updated": 1}
     assert held(portal, ONE) == "true"
     found = back.check(read)
     assert isinstance(found, Done)
@@ -143,17 +141,17 @@ def test_taken_back_where_it_is_still_ours(portal: Portal, read: Systems, write:
 def test_one_that_was_so_before_is_no_part_of_the_way_back(portal: Portal, read: Systems, write: Systems) -> None:
     change = disable((ONE, "true"), (TWO, "false"))
     portal.contacts.write(TWO, {ENABLED: "false"})
-    change.apply(write, "token")
+    change.apply(write, "token", no_progress)
     portal.contacts.write(TWO, {ENABLED: "true"})
     assert change.inverse().check(read) == Pending(1, "contacts")
-    change.inverse().apply(write, "token")
+    change.inverse().apply(write, "token", no_progress)
     assert change.inverse().check(read) == Done("download_enabled is so for all 1")
     assert held(portal, TWO) == "true"
 
 
 def test_nothing_that_is_ours_is_left_alone_whole(portal: Portal, read: Systems, write: Systems) -> None:
     change = disable((TWO, "true"))
-    change.apply(write, "token")
+    change.apply(write, "token", no_progress)
     theirs(portal, "")
     assert isinstance(change.inverse().check(read), Skipped)
 
@@ -163,7 +161,7 @@ def test_a_lost_answer_is_looked_up(portal: Portal, read: Systems, write: System
     portal.fault(WRITE, action)
     change = disable((ONE, "true"))
     with pytest.raises(OutcomeUnknown):
-        change.apply(write, "token")
+        change.apply(write, "token", no_progress)
     assert held(portal, ONE) == so
     assert isinstance(change.check(read), Done if so == "false" else Pending)
 
@@ -172,7 +170,7 @@ def test_a_limit_that_lasts_changes_nothing(portal: Portal, write: Systems) -> N
     portal.fault(WRITE, "throttle", times=0)
     write.hubspot._http.pause = lambda seconds: None
     with pytest.raises(Throttled):
-        disable((ONE, "true")).apply(write, "token")
+        disable((ONE, "true")).apply(write, "token", no_progress)
     assert held(portal, ONE) == "true"
 
 
@@ -191,9 +189,9 @@ def test_a_request_that_is_on_is_turned_off_first(portal: Portal, read: Systems,
     off, on = EndTokenRequest(**pinned(read)), MintToken(**pinned(read))
     assert off.check(read) == Pending(1, "contacts")
     assert on.uses == {off.target}
-    off.apply(write, "token")
+    off.apply(write, "token", no_progress)
     assert off.check(read) == Done("the request is off")
-    on.apply(write, "token")
+    on.apply(write, "token", no_progress)
     assert [call.body["properties"] for call in portal.calls if call.method == "PATCH"] == [{REQUESTED: "false"}, {REQUESTED: "true"}]
 
 
@@ -203,8 +201,8 @@ def test_a_request_that_is_off_is_let_be(read: Systems) -> None:
 
 def test_once_it_was_asked_for_it_is_waited_for_and_never_asked_again(portal: Portal, read: Systems, write: Systems) -> None:
     off, on = EndTokenRequest(**pinned(read)), MintToken(**pinned(read))
-    off.apply(write, "token")
-    on.apply(write, "token")
+    off.apply(write, "token", no_progress)
+    on.apply(write, "token", no_progress)
     assert isinstance(on.check(read), Settling)
     assert off.check(read) == Done("the request was turned on since")
     portal.contacts.write(ONE, {REQUESTED: "false"})
@@ -212,7 +210,7 @@ def test_once_it_was_asked_for_it_is_waited_for_and_never_asked_again(portal: Po
     portal.contacts.write(ONE, {TOKEN: "a-new-token-abcd"})
     found = on.check(read)
     assert isinstance(found, Done)
-    assert f"the token is now {Memory().fingerprint(b'a-new-token-abcd')}" in found.why
+    assert f"the token is now {fingerprint(b'a-new-token-abcd')}" in found.why
     assert "a-new-token" not in found.why
 
 
@@ -227,8 +225,8 @@ def test_by_webhook_the_same_event_is_sent_whenever_it_is_sent(write: Systems, r
     write.__dict__["webhook"] = type("Webhook", (), {"send": lambda self, *words, **more: sent.append((words, more))})()
     at = datetime(2030, 1, 2, tzinfo=UTC)
     change = MintToken(**pinned(read), event=4711, at=at)
-    change.apply(write, "run-1")
-    change.apply(write, "run-1")
+    change.apply(write, "run-1", no_progress)
+    change.apply(write, "run-1", no_progress)
     assert sent == [((ONE, REQUESTED, "true"), {"event": 4711, "at": at})] * 2
     assert change.uses == frozenset()
 
@@ -237,7 +235,7 @@ def test_a_revoked_token_is_gone_and_the_request_ready_to_be_made(portal: Portal
     change = RevokeToken(**pinned(read))
     found = change.check(read)
     assert isinstance(found, Pending)
-    change.apply(write, "token")
+    change.apply(write, "token", no_progress)
     assert held(portal, ONE, TOKEN) is None
     assert held(portal, ONE, REQUESTED) == "false"
     assert change.check(read) == Done("that token is gone")
@@ -249,7 +247,7 @@ def test_another_token_than_the_pinned_one_is_let_be(portal: Portal, read: Syste
     portal.contacts.write(ONE, {TOKEN: "somebody-minted-abcd"})
     found = change.check(read)
     assert isinstance(found, Done)
-    assert found.why.startswith(f"the token is {Memory().fingerprint(b'somebody-minted-abcd')}, no longer ")
+    assert found.why.startswith(f"the token is {fingerprint(b'somebody-minted-abcd')}, no longer ")
 
 
 def test_no_token_is_nothing_to_revoke(read: Systems) -> None:
@@ -261,7 +259,7 @@ def test_a_revocation_whose_answer_is_lost_is_not_repeated_blindly(portal: Porta
     change = RevokeToken(**pinned(read))
     portal.fault(PATCH, action)
     with pytest.raises(OutcomeUnknown):
-        change.apply(write, "token")
+        change.apply(write, "token", no_progress)
     assert (held(portal, ONE, TOKEN) is None) is (action == "timeout-after-effect")
     assert isinstance(change.check(read), Done if action == "timeout-after-effect" else Pending)
 

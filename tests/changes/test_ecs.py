@@ -13,6 +13,7 @@ from opsctl.changes.ecs import Redeploy, SetDesiredCount
 from opsctl.contract import Done, Pending, Settling
 from opsctl.engine import guards, plan
 from opsctl.errors import Denied, NotFound, Refused, Unreachable
+from opsctl.protocols import no_progress
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -105,7 +106,7 @@ def test_a_look_that_is_denied_is_in_the_plan_with_its_way_round(error: Exceptio
         guards.stand(SimpleNamespace(changes=[planned]))  # type: ignore[arg-type]
     assert "--accept-new-image" in refused.value.next
     with pytest.raises(Refused):
-        redeploy().apply(read, "token")  # type: ignore[arg-type]
+        redeploy().apply(read, "token", no_progress)  # type: ignore[arg-type]
     assert redeploy(accept_new_image=True).check(read) == Pending(2, "tasks")  # type: ignore[arg-type]
 
 

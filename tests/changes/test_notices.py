@@ -13,6 +13,7 @@ from opsctl.adapters.http.notifiers import StatusIncident
 from opsctl.changes.notices import EndStatus, PostStatus
 from opsctl.contract import Change, Done, Pending
 from opsctl.errors import SystemFailed
+from opsctl.protocols import no_progress
 
 TITLE = "API slow"
 LOOK = "we look into it"
@@ -56,7 +57,7 @@ def say(page: Page, status: Any, text: str = LOOK, title: str = TITLE) -> list[t
     before = len(page.said)
     change = PostStatus(title=title, status=status, text=text)
     if isinstance(found(page, change), Pending):
-        change.apply(SimpleNamespace(statuspage=page), "token")  # type: ignore[arg-type]
+        change.apply(SimpleNamespace(statuspage=page), "token", no_progress)  # type: ignore[arg-type]
         assert isinstance(found(page, change), Done), "what was just said is so"
     return page.said[before:]
 
@@ -151,7 +152,7 @@ def test_the_way_back_ends_what_is_open_and_tells_nobody_of_what_is_over(page: P
     back = PostStatus(title=TITLE, status="investigating", text=LOOK).inverse()
     assert isinstance(back, EndStatus)
     assert found(page, back) == Pending(1, "notices", "subscribers are told")
-    back.apply(SimpleNamespace(statuspage=page), "token")  # type: ignore[arg-type]
+    back.apply(SimpleNamespace(statuspage=page), "token", no_progress)  # type: ignore[arg-type]
     assert page.said[-1] == ("i1", "resolved", f"Resolved: {LOOK}")
     say(page, "resolved", "in somebody else's words")
     assert isinstance(found(page, back), Done)

@@ -20,7 +20,7 @@ class Write:
     """Systems whose API refuses some users with an error."""
 
     def __init__(self, refused: dict[str, OpsctlError]) -> None:
-        self.refused, self.told, self.beats = refused, list[str](), list[int]()
+        self.refused, self.told, self.reported = refused, list[str](), list[int]()
         self.api = SimpleNamespace(force_logout=self.force_logout)
 
     def force_logout(self, user: str, key: str) -> Any:
@@ -29,12 +29,12 @@ class Write:
             raise self.refused[user]
         return SimpleNamespace(revoked=2)
 
-    def beat(self, done: int, total: int | None = None, unit: str = "") -> None:
-        self.beats.append(done)
+    def progress(self, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
+        self.reported.append(done)
 
 
 def revoke(write: Write) -> Any:
-    return RevokeTokens(users=USERS, cutoff=NOW).apply(write, "run-1")  # type: ignore[arg-type]
+    return RevokeTokens(users=USERS, cutoff=NOW).apply(write, "run-1", write.progress)  # type: ignore[arg-type]
 
 
 def test_a_user_whom_the_api_refuses_keeps_no_other() -> None:
@@ -42,7 +42,7 @@ def test_a_user_whom_the_api_refuses_keeps_no_other() -> None:
     with pytest.raises(PartlyMade, match=r"still accepts the tokens of 2 of 40 users\. 7: no such state 39: nor this"):
         revoke(write)
     assert sorted(write.told, key=int) == list(USERS)
-    assert write.beats == list(range(1, 39))
+    assert write.reported == list(range(1, 39))
     assert revoke(Write({})) == {"revoked": 80}
 
 

@@ -6,7 +6,7 @@ import pytest
 from opsctl.adapters.aws.ecs import Deployment, ServiceState, Task
 from opsctl.changes.ecs import Redeploy
 from opsctl.commands.service import redeploy
-from opsctl.contract import Done, Pending
+from opsctl.contract import Done, Pending, Planning
 
 SECOND = timedelta(seconds=1)
 BEGUN = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -24,8 +24,6 @@ def systems(now: datetime, *deployments: Deployment) -> SimpleNamespace:
     newest = deployments[0]
     tasks = [Task(id, newest.created, newest.created + SECOND, newest.id, "RUNNING", ()) for id in ("a", "b")]
     return SimpleNamespace(
-        follows=None,
-        again=True,
         now=lambda: now,
         environment=SimpleNamespace(service=lambda name: settings),
         config=SimpleNamespace(secrets={}),
@@ -34,7 +32,7 @@ def systems(now: datetime, *deployments: Deployment) -> SimpleNamespace:
 
 
 def planned(read: SimpleNamespace) -> Redeploy:
-    (change,) = redeploy.function(read, ("api",), False)
+    (change,) = redeploy.function(Planning(read, read.now(), again=True), ("api",), False)
     return change
 
 

@@ -16,6 +16,7 @@ from world import World
 from opsctl.changes.sessions import EndDatabaseSessions
 from opsctl.engine.runner import Runner
 from opsctl.errors import CheckFailed, Interrupted, OpsctlError, Refused, SystemFailed, Waiting
+from opsctl.protocols import ProgressCallback
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
@@ -180,8 +181,8 @@ def half(error: type[OpsctlError]) -> Callable[[], None]:
     """What makes a child's deletion of sessions end with an error after its first batches."""
 
     def arm() -> None:
-        def apply(self: EndDatabaseSessions, write: Any, token: str) -> Any:
-            write.beat(1_200, None, "sessions")
+        def apply(self: EndDatabaseSessions, write: Any, token: str, progress: ProgressCallback) -> Any:
+            progress(1_200, None, "sessions")
             raise error("The database said no.", "Mend it.")
 
         EndDatabaseSessions.apply = apply  # type: ignore[method-assign]
@@ -212,20 +213,20 @@ def test_what_ended_after_some_batches_says_how_many(world: World, error: type[O
 
 def killed_between_batches() -> None:
     """What makes a child die after its second batch."""
-    whole, numbers = Runner._beat, itertools.count(1)
+    whole, numbers = Runner._progress, itertools.count(1)
 
     def beat(self: Runner, *args: Any, **how: Any) -> None:
         whole(self, *args, **how)
         if next(numbers) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Runner._beat = beat  # type: ignore[method-assign]
+    Runner._progress = beat  # type: ignore[method-assign]
 
 
 def refusing() -> None:
     """What makes a child's deletion fail at once."""
 
-    def apply(self: EndDatabaseSessions, write: Any, token: str) -> Any:
+    def apply(self: EndDatabaseSessions, write: Any, token: str, progress: ProgressCallback) -> Any:
         raise SystemFailed("The database said no.", "Mend it.")
 
     EndDatabaseSessions.apply = apply  # type: ignore[method-assign]

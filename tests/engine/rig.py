@@ -20,6 +20,7 @@ from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import Silent
+from opsctl.protocols import ProgressCallback
 from opsctl.settings import Duration, Limits, Settings
 from opsctl.systems import Systems
 
@@ -95,7 +96,7 @@ class Setting(Change, frozen=True, kw_only=True):
         now = read.outside.values.get(self.name)
         return Done(f"it is {now}") if now == self.after else Pending(self.count, "values")
 
-    def apply(self, write: World, token: str) -> Evidence:  # type: ignore[override]
+    def apply(self, write: World, token: str, progress: ProgressCallback) -> Evidence:  # type: ignore[override]
         write.outside.meet("apply", self.name)
         write.outside.values[self.name] = self.after
         write.outside.meet("after", self.name)
@@ -158,7 +159,9 @@ class Rig:
         self.engine = Engine(environment, self.ledger, read, write, Silent(), "me", tempo=0)
 
     def _systems(self, environment: Environment, memory: LedgerMemory, writing: bool) -> World:
-        found = World(environment, writing=writing, person=Person(), values=Values(), memory=memory, now=lambda: self.now)
+        found = World(
+            environment, writing=writing, person=Person(), values=Values(), history=memory, fingerprint=repr, now=lambda: self.now
+        )
         found.outside = self.outside
         return found
 
@@ -167,7 +170,7 @@ class Rig:
         return self.engine.perform(self.plan(*changes, command=command, again=again), Options(yes=True, again=again, **options))
 
     def plan(self, *changes: Change, command: str = "test", again: bool = False) -> Plan:
-        return self.engine.plan(command, lambda read: changes, Options(again=again))
+        return self.engine.plan(command, lambda planning: changes, Options(again=again))
 
     def resume(self, outcome: Outcome, **options: Any) -> Outcome:
         assert outcome.run is not None

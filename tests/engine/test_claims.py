@@ -12,6 +12,7 @@ from rig import Rig, Say, Set, Setting, World
 import opsctl
 from opsctl.contract import Evidence
 from opsctl.errors import OpsctlError, OutcomeUnknown, Refused, SystemFailed
+from opsctl.protocols import ProgressCallback
 
 CLAIM = re.compile(r"nothing (was|is|has been) (changed|done|made)", re.IGNORECASE)
 ROOM = Path(opsctl.__file__).parent
@@ -25,7 +26,7 @@ def texts(path: Path) -> list[str]:
     return [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in documentation]
 
 
-@pytest.mark.parametrize("part", ["adapters", "changes", "commands", "engine", "contacts.py", "playbook"])
+@pytest.mark.parametrize("part", ["adapters", "changes", "commands", "engine", "cli", "playbook"])
 def test_no_error_claims_it_by_itself(part: str) -> None:
     """An adapter knows its own call alone, and a change or a command not the steps before it."""
     files = [ROOM / part] if part.endswith(".py") else sorted((ROOM / part).rglob("*.py"))
@@ -36,8 +37,8 @@ def test_no_error_claims_it_by_itself(part: str) -> None:
 class Batches(Setting, frozen=True, kw_only=True):
     """Made in batches."""
 
-    def apply(self, write: World, token: str) -> Evidence:  # type: ignore[override]
-        write.beat(48_800, None, "sessions")
+    def apply(self, write: World, token: str, progress: ProgressCallback) -> Evidence:  # type: ignore[override]
+        progress(48_800, None, "sessions")
         write.outside.meet("apply", self.name)
         return {}
 

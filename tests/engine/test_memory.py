@@ -82,7 +82,7 @@ def test_other_words_are_said(rig: Rig, other: Rig) -> None:
 
 
 def test_what_follows_another_step_is_never_satisfied_by_memory(rig: Rig, other: Rig) -> None:
-    plan = other.engine.plan("test", lambda read: [SAY], YES, follows=START)
+    plan = other.engine.plan("test", lambda planning: [SAY], YES, follows=START)
     rig.run(SAY)
     assert other.engine.perform(plan, YES).result == "changed"
 

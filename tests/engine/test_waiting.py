@@ -11,6 +11,7 @@ from rig import Rig, Set, Setting, World
 from opsctl.contract import Done, Evidence, Finding, Pending, Settling
 from opsctl.engine.runner import TRIES, VAIN
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, SystemFailed, Throttled, Unreachable
+from opsctl.protocols import ProgressCallback
 
 LOGIN = CredentialsInvalid("The login has expired.", "aws sso login --profile prod")
 MISSING = Denied("AWS denied ecs:DescribeServices.", "Ask for that permission.")
@@ -26,7 +27,7 @@ class Empty(Setting, frozen=True, kw_only=True):
         left = read.outside.values[self.name]
         return Pending(left, "rows") if left else Done("it is empty")
 
-    def apply(self, write: World, token: str) -> Evidence:  # type: ignore[override]
+    def apply(self, write: World, token: str, progress: ProgressCallback) -> Evidence:  # type: ignore[override]
         taken = write.outside.meet("apply", self.name) or 0
         write.outside.values[self.name] -= taken
         return {"taken": taken}

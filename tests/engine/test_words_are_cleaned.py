@@ -37,7 +37,7 @@ def test_what_an_error_quotes_is_recorded_cleaned(rig: Rig, error: Exception) ->
 def test_what_a_check_quotes_is_recorded_cleaned(rig: Rig, tmp_path: Path) -> None:
     vault.remember(SECRET.encode())
     rig.outside.on("check", "a", Pending(1, "values", QUOTED))
-    plan = rig.engine.plan("set", lambda read: [Set(name="a")], Options())
+    plan = rig.engine.plan("set", lambda planning: [Set(name="a")], Options())
     plans.save(plan, tmp_path / "plan.json")
     assert SECRET[8:] not in (tmp_path / "plan.json").read_text()
     assert len(plan.changes[0].why) < LINE + 100

@@ -59,7 +59,7 @@ def _watch_commits(boundary: Callable[[str], None]) -> None:
 def _watch_effects(boundary: Callable[[str], None]) -> None:
     for kind in all_kinds():
         _watch(kind, "apply", boundary)
-    _watch(Runner, "_beat", boundary)
+    _watch(Runner, "_progress", boundary)
 
 
 def _watch(owner: Any, name: str, boundary: Callable[[str], None]) -> None:

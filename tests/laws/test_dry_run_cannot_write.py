@@ -41,7 +41,7 @@ def test_a_dry_run_leaves_the_world_as_it_was_and_only_apply_is_handed_the_syste
 
         def noted(self: Any, *args: Any) -> None:
             function = self.function
-            self.function = lambda systems, **own: note("plan", systems.writing) or function(systems, **own)
+            self.function = lambda planning, **own: note("plan", planning.systems.writing) or function(planning, **own)
             change(self, *args)
 
         OpsCommand._change = noted  # type: ignore[method-assign]

@@ -94,9 +94,9 @@ def sitting(release: Path) -> Callable[[], None]:
     def arm() -> None:
         apply = EndDatabaseSessions.apply
 
-        def wait(self: EndDatabaseSessions, write: Any, token: str) -> Any:
+        def wait(self: EndDatabaseSessions, write: Any, token: str, progress: Any) -> Any:
             until(release.exists)
-            return apply(self, write, token)
+            return apply(self, write, token, progress)
 
         EndDatabaseSessions.apply = wait  # type: ignore[method-assign]
 

@@ -17,11 +17,12 @@ from opsctl.cli import app as cli
 from opsctl.cli.command import OpsGroup, local, mutating, read_only
 from opsctl.cli.context import AppContext
 from opsctl.config import Environment
-from opsctl.contract import Change, Done, Never, Pending, Telling
+from opsctl.contract import Change, Done, Never, Pending, Planning, Telling
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.options import Options
 from opsctl.engine.reporter import Silent
 from opsctl.errors import SystemFailed, Waiting
+from opsctl.protocols import ProgressCallback
 from opsctl.render.shapes import Check, Page, Verdict
 from opsctl.settings import Aws, Limits, Settings
 from opsctl.shell import Statement, run
@@ -95,7 +96,7 @@ class Put(Change, frozen=True, kw_only=True, tag="test-put"):
             return Done("it is there", here.since[self.name])
         return Pending(here.sizes.get(self.name, 1), "things")
 
-    def apply(self, write: Systems, token: str) -> dict[str, Any]:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> dict[str, Any]:
         world(write).write(self.name, self.value)
         return {}
 
@@ -128,7 +129,7 @@ class Send(Change, frozen=True, kw_only=True, tag="test-send"):
     def check(self, read: Systems) -> Pending:
         return Pending(1, "messages")
 
-    def apply(self, write: Systems, token: str) -> dict[str, Any]:
+    def apply(self, write: Systems, token: str, progress: ProgressCallback) -> dict[str, Any]:
         here = world(write)
         here.write("sent", self.text)
         return {"at": here.since["sent"].isoformat()}
@@ -152,18 +153,18 @@ def commands() -> OpsGroup:
     @click.argument("value")
     @click.option("--times", type=int, default=1)
     @mutating
-    def put(systems: Systems, name: str, value: str, times: int) -> Iterator[Change]:
-        yield Put(name=name, value=value, after=systems.follows or EPOCH)
+    def put(planning: Planning, name: str, value: str, times: int) -> Iterator[Change]:
+        yield Put(name=name, value=value, after=planning.follows or EPOCH)
 
     @root.command()
     @click.argument("text")
     @mutating
-    def send(systems: Systems, text: str) -> Iterator[Change]:
+    def send(planning: Planning, text: str) -> Iterator[Change]:
         yield Send(text=text)
 
     @root.command()
     @mutating
-    def fussy(systems: Systems) -> Iterator[Change]:
+    def fussy(planning: Planning) -> Iterator[Change]:
         raise click.UsageError("Say more.")
         yield
 
@@ -249,7 +250,8 @@ class House:
         ledger = Ledger(self.folder / "state" / "ledger.db", decode)
         invocation.__dict__.update(environment=environment, person=person, ledger=ledger, watcher=Watch())
         for name, writing in (("read", False), ("write", True)):
-            systems = Systems(environment, writing=writing, person=person, values=None, memory=invocation.memory)  # type: ignore[arg-type]
+            history, fingerprint = invocation.history, invocation.fingerprint
+            systems = Systems(environment, writing=writing, person=person, values=None, history=history, fingerprint=fingerprint)  # type: ignore[arg-type]
             systems.__dict__["aws"] = SimpleNamespace(caller=caller, prove=lambda: None)
             invocation.__dict__[name] = systems
         return invocation

@@ -11,6 +11,7 @@ from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError, LockHeld, PlanStale, Refused, SystemFailed
 from opsctl.playbook import runner
 from opsctl.playbook.outcome import PlaybookOutcome
+from opsctl.protocols import ProgressCallback
 from opsctl.systems import Systems
 from tests.playbook.test_runner import DRILL, run, said, states
 
@@ -166,8 +167,8 @@ def test_a_failed_step_is_retried_with_a_new_plan(house: House) -> None:
 
 
 def test_a_run_whose_only_change_was_made_in_part_is_partial(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    def apply(self: Put, write: Systems, token: str) -> dict[str, Any]:
-        write.beat(3, None, "things")
+    def apply(self: Put, write: Systems, token: str, progress: ProgressCallback) -> dict[str, Any]:
+        progress(3, None, "things")
         raise SystemFailed("No more.", "Mend it.")
 
     monkeypatch.setattr(Put, "apply", apply)

@@ -27,7 +27,8 @@ from opsctl.redaction import Secret, sentence
 if TYPE_CHECKING:
     import redis
 
-    from opsctl.systems import Beat, Systems
+    from opsctl.protocols import ProgressCallback
+    from opsctl.systems import Systems
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
@@ -146,12 +147,12 @@ class Redis(Adapter):
         keep: Sequence[str],
         before_ms: int | None,
         lifetime_ms: int,
-        beat: Beat,
+        progress: ProgressCallback,
         total: int | None = None,
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> int:
-        """Delete those that began before the cutoff (without one, all); return how many. `beat` is called between steps, and may stop it.
+        """Delete those that began before the cutoff (without one, all); return how many. `progress` is called between steps.
 
         No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
         """
@@ -161,7 +162,7 @@ class Redis(Adapter):
         steps = self._steps("EVAL", patterns, keep, bounds, users, user_pattern, silent)
         while (found := self._next(steps, done)) is not None:
             done += found.old
-            beat(done, total, "keys")
+            progress(done, total, "keys")
         if silent and len(silent) == len(self._primaries) and not done:
             unsure = next((each for each in silent if isinstance(each, OutcomeUnknown)), None)
             raise (OutcomeUnknown if unsure else SystemFailed)(_said(silent), (unsure or silent[0]).next)

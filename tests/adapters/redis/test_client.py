@@ -24,14 +24,11 @@ from opsctl.errors import (
     Unreachable,
     WrongPlace,
 )
+from opsctl.protocols import no_progress
 from opsctl.redaction import Secret
 from opsctl.sandbox import world_file
 
 LIFETIME = 900_000
-
-
-def no_beat(done, total=None, unit=""):
-    pass
 
 
 @pytest.fixture
@@ -77,8 +74,8 @@ def test_only_keys_that_began_before_the_cutoff_are_counted_and_unlinked(empty, 
     assert reading.count(["session:*"], [], cutoff, LIFETIME)[:2] == (True, 3)
     assert reading.count(["session:2:*"], [], cutoff, LIFETIME)[:2] == (False, 1)
     writing = open_redis(writing=True)
-    assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_beat) == 2
-    assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_beat) == 0
+    assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_progress) == 2
+    assert writing.unlink(["session:*"], [], cutoff, LIFETIME, no_progress) == 0
     assert sorted(empty.keys()) == [b"cache:old", b"session:2:new"]
 
 
@@ -91,7 +88,7 @@ def test_a_key_that_has_more_time_left_than_its_lifetime_counts_as_old(empty, op
     counted = open_redis(writing=False).count(["session:*"], [], now(empty) - 30_000, LIFETIME)
     assert (counted.old, counted.future, counted.live) == (False, False, 1)
     empty.psetex("session:3:x", 30 * LIFETIME, "")
-    assert open_redis(writing=True).unlink(["session:*"], [], now(empty) - 30_000, LIFETIME, no_beat) == 1
+    assert open_redis(writing=True).unlink(["session:*"], [], now(empty) - 30_000, LIFETIME, no_progress) == 1
 
 
 def test_what_was_not_asked_for_is_counted_too(empty, raw, open_redis):
@@ -113,7 +110,7 @@ def test_another_database_of_the_server(empty, raw, open_redis):
     counted = open_redis(writing=False).count(["session:*"], [], now(empty), LIFETIME)
     assert (counted.met, counted.keys, counted.elsewhere) == (0, 0, ("1", "11"))
     assert open_redis(writing=False, db=1).count(["session:*"], [], now(empty), LIFETIME).live == 1
-    assert open_redis(writing=True, db=1).unlink(["session:*"], [], now(empty), LIFETIME, no_beat) == 1
+    assert open_redis(writing=True, db=1).unlink(["session:*"], [], now(empty), LIFETIME, no_progress) == 1
     assert raw.info("keyspace").keys() == {"db11"}
 
 
@@ -137,7 +134,7 @@ def test_a_users_keys_are_those_with_the_very_id(empty, open_redis, pattern, key
         empty.set(key, "")
     redis = open_redis(writing=True)
     assert redis.count([], [], now(empty), LIFETIME, users=[user], user_pattern=pattern).live == len(theirs)
-    assert redis.unlink([], [], now(empty), LIFETIME, no_beat, users=[user], user_pattern=pattern) == len(theirs)
+    assert redis.unlink([], [], now(empty), LIFETIME, no_progress, users=[user], user_pattern=pattern) == len(theirs)
     assert {key.decode() for key in empty.keys("*")} == set(keys) - set(theirs)
 
 
@@ -146,7 +143,7 @@ def test_kept_patterns_are_never_touched(empty, open_redis):
         empty.set(key, "1")
     redis = open_redis(writing=True)
     assert redis.count(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME).live == 1
-    assert redis.unlink(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME, no_beat) == 1
+    assert redis.unlink(["auth:*"], ["auth:revoked:*", "*:8"], now(empty), LIFETIME, no_progress) == 1
     assert sorted(empty.keys()) == [b"auth:revoked:all", b"auth:revoked:user:7", b"auth:session:8"]
 
 
@@ -170,7 +167,7 @@ def test_a_key_that_matches_two_patterns_is_one_key(empty, open_redis):
         empty.set(key, "")
     redis = open_redis(writing=True)
     assert redis.count(["a:*", "*:b"], [], now(empty), LIFETIME).live == 3
-    assert redis.unlink(["a:*", "*:b"], [], now(empty), LIFETIME, no_beat) == 3
+    assert redis.unlink(["a:*", "*:b"], [], now(empty), LIFETIME, no_progress) == 3
 
 
 def test_many_keys_go_in_steps_that_can_be_stopped_between(empty, open_redis):
@@ -188,7 +185,7 @@ def test_many_keys_go_in_steps_that_can_be_stopped_between(empty, open_redis):
     assert empty.dbsize() == 20_000 - seen[-1][0]
     assert all(total == 20_000 and unit == "keys" for _, total, unit in seen)
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
-    assert redis.unlink(["session:*"], [], now(empty), LIFETIME, no_beat) == 20_000 - seen[-1][0]
+    assert redis.unlink(["session:*"], [], now(empty), LIFETIME, no_progress) == 20_000 - seen[-1][0]
     assert empty.dbsize() == 0
 
 
@@ -305,12 +302,12 @@ def test_tls_has_the_same_wall():
 
 def test_unlink_is_refused_on_a_reading_one(open_redis):
     with pytest.raises(ReadOnly, match="unlink writes"):
-        open_redis(writing=False).unlink(["*"], [], 0, LIFETIME, no_beat)
+        open_redis(writing=False).unlink(["*"], [], 0, LIFETIME, no_progress)
 
 
 def test_what_goes_wrong_is_told_without_the_password(world, raw, open_redis):
     with pytest.raises(Unreachable, match="can't be reached"):
-        open_redis(writing=True, port=world_file.free_port()).unlink(["*"], [], 0, LIFETIME, no_beat)
+        open_redis(writing=True, port=world_file.free_port()).unlink(["*"], [], 0, LIFETIME, no_progress)
     for wrong in (None, Secret("not-the-password")):
         with pytest.raises(CredentialsInvalid) as refused:
             open_redis(writing=False, password=wrong).values(["a"])
@@ -319,7 +316,7 @@ def test_what_goes_wrong_is_told_without_the_password(world, raw, open_redis):
     try:
         raw.set("session:1", "")
         with pytest.raises(Denied, match="unlink"):
-            open_redis(writing=True).unlink(["session:1"], [], now(raw), LIFETIME, no_beat)
+            open_redis(writing=True).unlink(["session:1"], [], now(raw), LIFETIME, no_progress)
     finally:
         raw.execute_command("ACL", "SETUSER", "default", "+unlink")
 
@@ -352,7 +349,7 @@ def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch):
         sleeping.join()
         other.close()
         with pytest.raises(OutcomeUnknown):
-            redis.unlink(["*"], [], moment, LIFETIME, no_beat)
+            redis.unlink(["*"], [], moment, LIFETIME, no_progress)
 
 
 def test_every_primary_of_a_cluster_is_gone_through():
@@ -367,7 +364,7 @@ def test_every_primary_of_a_cluster_is_gone_through():
         moment = reading.server_time_ms() + 1
         assert reading.count(["session:*"], ["session:1?"], moment, LIFETIME).live == 190
         writing = Redis("127.0.0.1", other, password=None, tls=False, writing=True)
-        assert writing.unlink(["session:*"], ["session:1?"], moment, LIFETIME, no_beat) == 190
+        assert writing.unlink(["session:*"], ["session:1?"], moment, LIFETIME, no_progress) == 190
         assert sum(node.dbsize() for node in nodes) == 10
 
 
@@ -383,14 +380,14 @@ def test_a_primary_that_is_dead_keeps_the_keys_of_no_other():
         assert counted.old
         assert f"127.0.0.1:{other}" in counted.silent[0]
         with pytest.raises(PartlyMade, match=f"127.0.0.1:{other} can't be reached.* The keys of the other primaries are gone"):
-            writing.unlink(["session:*"], [], moment, LIFETIME, no_beat)
+            writing.unlink(["session:*"], [], moment, LIFETIME, no_progress)
         assert sdk.Redis(port=one).dbsize() == 0
         with pytest.raises(SystemFailed, match=f"127.0.0.1:{other} can't be reached.* The other primaries hold no session"):
             writing.count(["session:*"], [], moment, LIFETIME)
         first.kill()
         first.wait()
         with pytest.raises((SystemFailed, OutcomeUnknown)) as none:
-            writing.unlink(["session:*"], [], moment, LIFETIME, no_beat)
+            writing.unlink(["session:*"], [], moment, LIFETIME, no_progress)
         assert "gone" not in none.value.what.replace("Some keys may be gone", ""), "nobody says so of a primary that was never reached"
 
 
