@@ -105,9 +105,7 @@ class Unreachable(ExternalError):
 
 
 class Throttled(ExternalError):
-    """Raised when a system asks to slow down; `retry_after` is the seconds that it asked to wait, if it did."""
-
-    retry_after: float | None = None
+    """Raised when a system still asks to slow down after the adapter has waited."""
 
 
 class Untrusted(ExternalError):

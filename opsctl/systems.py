@@ -6,6 +6,7 @@ the environment's, and endpoints are those that AWS names.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from opsctl.adapters.access import Access
 from opsctl.adapters.base import Adapter, made_once
-from opsctl.config import Environment
+from opsctl.config import Environment, state_folder
 from opsctl.errors import SystemFailed
 from opsctl.settings import Reference
 
@@ -349,17 +350,12 @@ class Systems:
 
     def _hubspot(self, token: Secret | None = None) -> HubSpot:
         from opsctl.adapters.hubspot.contacts import HubSpot
-        from opsctl.adapters.hubspot.limiter import Slots, limiter
+        from opsctl.adapters.hubspot.limiter import limiter
 
         settings = self.environment.hubspot
-        name = f"hubspot:{settings.portal}:{settings.app_id}"
-
-        def shared() -> Slots | None:
-            from opsctl.adapters.hubspot.limiter_redis import slots
-
-            return slots(self, name) if self.config.redis else None
-
-        limits = limiter(f"{name}@{settings.base}/{settings.rate}", settings.rate, shared)
+        # One limit of an app, and one more of its stand-in in each sandbox.
+        base = hashlib.sha256(settings.base.encode()).hexdigest()[:8]
+        limits = limiter(f"hubspot-{settings.portal}-{settings.app_id}-{base}", settings.rate, state_folder() / "limits")
         return HubSpot(self.access, settings, limits, environment=self.environment.name, token=token)
 
     @made_once

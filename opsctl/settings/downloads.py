@@ -23,7 +23,7 @@ class WafSettings(Section, frozen=True, kw_only=True):
 
 
 class HubSpotSettings(Section, frozen=True, kw_only=True):
-    """The HubSpot portal that gates downloads; `rate` is the requests that may be sent in any 10 s.
+    """The HubSpot portal that gates downloads; `rate` is the requests that a user may send from one machine in any 10 s.
 
     `enabled`, `requested` and `minted` are the contact properties that allow downloads, ask for a token and hold it.
     """

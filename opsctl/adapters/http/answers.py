@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -73,9 +74,11 @@ def number(text: str | None) -> float | None:
 
 
 def seconds(text: str | None, now: datetime) -> float | None:
-    """The seconds that `Retry-After` says, as a number or as a date; None where it says neither."""
+    """The seconds that `Retry-After` says, as a number or a date; None where it says neither, infinite for an unreasonable number."""
     if text is None or (said := number(text)) is not None:
         return said if text else None
+    if text.strip().isdecimal():
+        return math.inf
     try:
         return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
     except (ValueError, TypeError, OverflowError):

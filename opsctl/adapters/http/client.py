@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,7 @@ from opsctl.errors import (
     WrongPlace,
 )
 from opsctl.redaction import sentence, vault
+from opsctl.retry import Policy, TryAgain, retry
 
 if TYPE_CHECKING:
     import ssl
@@ -41,7 +42,8 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SLOW_DOWN = (420, 429)
-WAITS, LONGEST_WAIT = 3, 20.0
+SLOWED = Policy(tries=4, deadline=60.0, first=0.5)
+"""How an API is asked again that asks to slow down."""
 NOT_IMPLEMENTED = 501
 WHOLE_SECONDS = 120.0
 LARGEST = 32 * 1024 * 1024
@@ -54,6 +56,14 @@ HOW = {
 }
 
 T = TypeVar("T")
+
+
+class _SlowDown(Exception):
+    """An answer that asks to slow down."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__(str(answer.status_code))
+        self.answer = answer
 
 
 class Http(Adapter):
@@ -83,6 +93,7 @@ class Http(Adapter):
         self._ca, self._proxy = ca, access.proxy
         self._host = _checked_host(self._base, system, access.sandbox)
         self._origin = _origin(self._base)
+        self.pause: Callable[[float], None] = time.sleep
         self.client = self._build()
 
     def ask(
@@ -100,17 +111,21 @@ class Http(Adapter):
         Asked to slow down, it waits and sends again, as often as three times: that answer is a refusal before any effect, of a
         read and of a write alike.
         """
-        effect = not self._reads(method, path)
-        for attempt in range(WAITS + 1):
+        effect, call = not self._reads(method, path), f"{method} {self._shown(path)}"
+
+        def once() -> httpx.Response:
             answer = self._send(method, path, effect, json=json, headers=dict(headers or {}), params=params)
-            if answer.status_code not in SLOW_DOWN:
-                break
-            if (wait := _wait(answer.headers.get("Retry-After"), attempt)) > LONGEST_WAIT or attempt == WAITS:
-                break
-            time.sleep(wait)
+            if answer.status_code in SLOW_DOWN:
+                raise TryAgain(_SlowDown(answer), retry_after(answer))
+            return answer
+
+        try:
+            answer = retry(once, SLOWED, sleep=self.pause)
+        except _SlowDown as slow:
+            answer = slow.answer
         if answer.is_success or answer.status_code in accept:
             return answer
-        raise self._refused(answer, f"{method} {self._shown(path)}", effect)
+        raise self._refused(answer, call, effect)
 
     def read(self, answer: httpx.Response, shape: type[T], *, effect: bool = False) -> T:
         """The answer's JSON as `shape`; where it is none, ExternalError, or OutcomeUnknown after an `effect`."""
@@ -222,9 +237,7 @@ class Http(Adapter):
             return NotFound(what, "Check the name and the address.", code=code, words=said)
         if status in SLOW_DOWN:
             what = f"{self._system} asks to slow down: {call} was not done."
-            throttled = Throttled(what, "Wait a minute, then run it again.", code=code, words=said)
-            throttled.retry_after = retry_after(answer)
-            return throttled
+            return Throttled(what, "Wait a minute, then run it again.", code=code, words=said)
         if status >= 500 and status != NOT_IMPLEMENTED:
             return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect, code, said)
         return ExternalError(f"{self._system} refused {call} ({status}): {said}", code=code, words=said)
@@ -271,9 +284,3 @@ def _checked_host(base: str, system: str, sandbox: bool) -> str:
 def retry_after(answer: httpx.Response) -> float | None:
     """The seconds that an answer's `Retry-After` asks to wait; None where it says none."""
     return seconds(answer.headers.get("Retry-After"), datetime.now(UTC))
-
-
-def _wait(said: str | None, attempt: int) -> float:
-    """Seconds to wait: what `Retry-After` says, or else a little longer each time."""
-    found = seconds(said, datetime.now(UTC))
-    return 0.5 * 2.0**attempt if found is None else found

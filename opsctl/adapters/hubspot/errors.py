@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opsctl.adapters.http.answers import Unreadable, decoded, number
+from opsctl.adapters.http.answers import Unreadable, decoded
+from opsctl.adapters.http.client import retry_after
 from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Throttled
 from opsctl.redaction import sentence
 
@@ -20,7 +21,6 @@ LOCKED, MIGRATING, SLOW_DOWN = 423, 477, 429
 LATER = frozenset({502, 503, 504, 521, 523, 524})
 """A moment's weakness, after which asking again is of use; 522, 525 and 526 last."""
 FEW_SECONDS = 3.0
-LONGEST_WAIT = 60.0
 NAME = 100
 ROTATE = "Store a valid token: opsctl secrets rotate hubspot-token --value-from -"
 
@@ -38,26 +38,24 @@ def is_daily(answer: httpx.Response) -> bool:
     return answer.status_code == SLOW_DOWN and str(body_of(answer).get("policyName")).upper() == "DAILY"
 
 
-def wait_before_retry(answer: httpx.Response, *, effect: bool) -> float | None:
+def wait_before_retry(answer: httpx.Response, *, effect: bool, scale: float = 1.0) -> float | None:
     """Seconds after which to send it again, or None where that is of no use, or might repeat an `effect`.
 
-    Locked, migrating and limited are definite answers: nothing was done, so that a write may be sent again as well.
+    They are what `Retry-After` says, or else HubSpot's documented time by `scale`. Locked, migrating and limited are definite answers:
+    nothing was done, so that a write may be sent again as well.
     """
     status = answer.status_code
-    if status == SLOW_DOWN:
-        if is_daily(answer):
-            return None
+    if status == SLOW_DOWN and not is_daily(answer):
         policy = str(body_of(answer).get("policyName")).upper()
-        return SEARCH if policy == "SECONDLY" else BURST
-    if status == LOCKED:
-        return 2.0
-    if status == MIGRATING:
-        said = answer.headers.get("Retry-After", "")
-        wait = number(said)
-        if wait is None and said[:1].isdecimal():
-            return None
-        return wait if (wait := FEW_SECONDS if wait is None else wait) <= LONGEST_WAIT else None
-    return FEW_SECONDS if status in LATER and not effect else None
+        wait = SEARCH if policy == "SECONDLY" else BURST
+    elif status == LOCKED:
+        wait = 2.0
+    elif status == MIGRATING or (status in LATER and not effect):
+        wait = FEW_SECONDS
+    else:
+        return None
+    asked = retry_after(answer)
+    return wait * scale if asked is None else asked
 
 
 def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: str) -> OpsctlError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.http.answers import number
@@ -12,13 +11,15 @@ from opsctl.adapters.hubspot.errors import FEW_SECONDS, translated, wait_before_
 from opsctl.adapters.hubspot.limiter import WINDOW_SECONDS, Limiter
 from opsctl.errors import ExternalError, Unreachable
 from opsctl.redaction import Secret
+from opsctl.retry import Policy, TryAgain, retry
 
 if TYPE_CHECKING:
     import httpx
 
     from opsctl.adapters.access import Access
 
-TRIES = 4
+PATIENCE = Policy(tries=4, deadline=120.0, first=FEW_SECONDS)
+"""How HubSpot is asked again: a Retry-After that ends later than the deadline is an error at once."""
 
 
 class HubSpotHttp(Http):
@@ -28,7 +29,6 @@ class HubSpotHttp(Http):
         super().__init__(base, access, system="HubSpot", reading_posts=reading_posts)
         self._token = token
         self.limiter = limiter
-        self.pause: Callable[[float], None] = time.sleep
         self.time_zone = ""
 
     def call(self, method: str, path: str, what: str, *, json: Any = None, params: Mapping[str, str] | None = None) -> httpx.Response:
@@ -39,27 +39,25 @@ class HubSpotHttp(Http):
         """
         effect = not self._reads(method, path)
         headers = {"Authorization": f"Bearer {self._token.reveal()}"}
-        for left in reversed(range(TRIES)):
+        # A rehearsal's window is shorter, and so is everything else in it.
+        scale = self.limiter.window / WINDOW_SECONDS
+
+        def once() -> httpx.Response:
             try:
                 with self.limiter.slot():
                     answer = self._send(method, path, effect, json=json, params=params, headers=headers)
             except ExternalError as failed:
-                if not left or not _hung_up(failed):
-                    raise
-                self._rest(FEW_SECONDS)
-                continue
+                if _hung_up(failed):
+                    raise TryAgain(failed, FEW_SECONDS * scale) from failed
+                raise
             self._learn(answer)
             if answer.is_success:
                 return answer
-            wait = wait_before_retry(answer, effect=effect)
-            if wait is None or not left:
-                break
-            self._rest(wait)
-        raise translated(answer, what, effect=effect, time_zone=self.time_zone)
+            error = translated(answer, what, effect=effect, time_zone=self.time_zone)
+            wait = wait_before_retry(answer, effect=effect, scale=scale)
+            raise error if wait is None else TryAgain(error, wait)
 
-    def _rest(self, seconds: float) -> None:
-        # A rehearsal's window is shorter, and so is everything else in it.
-        self.pause(seconds * self.limiter.window / WINDOW_SECONDS)
+        return retry(once, PATIENCE, sleep=self.pause)
 
     def _learn(self, answer: httpx.Response) -> None:
         most, interval = (number(answer.headers.get(f"X-HubSpot-RateLimit-{name}")) for name in ("Max", "Interval-Milliseconds"))

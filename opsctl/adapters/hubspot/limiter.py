@@ -1,25 +1,30 @@
-"""A limiter that never meets a 429: at most `rate` requests in any window, counted where the other side counts them.
+"""A limiter that never meets a 429 of this machine's making: at most `rate` requests in any window, counted where all processes see it.
 
-A slot is taken before a request is sent and is free again one window after its answer, so that it covers the moment at which the other
-side counted it, whenever that was. A holder that died gives its slot back by a lease. Requests are spaced evenly.
+A slot is taken before a request is sent and is free again one window after its answer, so that it covers the moment at which HubSpot
+counted the request, whenever that was. The slot of a holder that died ends by a lease. Requests are spaced evenly.
 
-Slots lie in a sorted set of the environment's Redis, on Redis' own clock, so that every opsctl on every machine shares them; without a
-Redis that answers, in this process. The first few requests of a process, an eightieth of the rate that is kept back for them, are counted
-here alone: so a look at one contact costs no connection.
-
-A reading system counts there too, or else three plans of 100,000 contacts made at once would starve the leases that HubSpot has to
-answer. That key is opsctl's own note of what it has sent, says nothing of any system and is gone a minute later; its connection can do
-nothing else (`limiter_redis`).
+Slots are kept in a file of this user on this machine, under a lock, on the clock that all processes share. Another machine counts for
+itself: what both send together may meet a 429, whose Retry-After is waited for.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from opsctl import files
+from opsctl.retry import Policy, TryAgain, retry
 
 WINDOW_SECONDS = 10.0
 LEASE_SECONDS = 40.0
@@ -28,76 +33,139 @@ MARGIN_SECONDS = 0.005
 """Added to a window, since two clocks don't run alike."""
 LONGEST_PAUSE = 1.0
 SHORTEST_PAUSE = 0.001
+LARGEST_FILE = 1 << 20
+LOCKING = Policy(tries=10_000, deadline=2.0, first=0.001, longest=0.01)
+"""How long the file's lock is waited for: it is held for less than a millisecond, unless its holder was stopped."""
 
 
-class Slots(Protocol):
+class StoreUnavailable(Exception):
+    """Raised by a store that can't be read, written or locked."""
+
+
+class TokenStore(Protocol):
     """Where slots are counted."""
 
-    def take(self, name: str, limit: int, window: float) -> tuple[bool, float]:
+    def acquire(self, name: str, limit: int, window: float) -> tuple[bool, float]:
         """Take a slot: True, and the seconds until its request may be sent; or False, and the seconds until asking again is of use."""
         ...
 
-    def hold(self, name: str, seconds: float) -> None:
+    def extend(self, name: str, seconds: float) -> None:
         """Keep a slot for `seconds` from now, whether it was taken before or not."""
         ...
 
 
-class LocalSlots:
+class Slots(Struct):
+    """The time until which each slot is taken, and the time before which no request is sent; both on the monotonic clock."""
+
+    until: dict[str, float] = {}
+    next: float = 0.0
+
+    def acquire(self, now: float, name: str, limit: int, window: float) -> tuple[bool, float]:
+        """Take a slot; see TokenStore.acquire. A time that no slot can have is of an earlier start of this machine, and is dropped."""
+        latest = now + LEASE_SECONDS + 2 * max(window, WINDOW_SECONDS)
+        self.until = {held: until for held, until in self.until.items() if now < until <= latest}
+        if len(self.until) >= limit:
+            return False, min(self.until.values()) - now
+        at = max(now, self.next) if self.next <= latest else now
+        self.until[name] = at + LEASE_SECONDS
+        self.next = at + window / limit
+        return True, at - now
+
+
+class MemoryStore:
     """The slots of this process. Safe between threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._until: dict[str, float] = {}
-        self._next = 0.0
+        self._clock, self._lock, self._slots = clock, threading.Lock(), Slots()
 
-    def take(self, name: str, limit: int, window: float) -> tuple[bool, float]:
-        """As `Slots.take`."""
+    def acquire(self, name: str, limit: int, window: float) -> tuple[bool, float]:
+        """As `TokenStore.acquire`."""
         with self._lock:
-            now = self._clock()
-            self._until = {held: until for held, until in self._until.items() if until > now}
-            if len(self._until) >= limit:
-                return False, min(self._until.values()) - now
-            at = max(now, self._next)
-            self._until[name] = at + LEASE_SECONDS
-            self._next = at + window / limit
-            return True, at - now
+            return self._slots.acquire(self._clock(), name, limit, window)
 
-    def hold(self, name: str, seconds: float) -> None:
-        """As `Slots.hold`."""
+    def extend(self, name: str, seconds: float) -> None:
+        """As `TokenStore.extend`."""
         with self._lock:
-            self._until[name] = self._clock() + seconds
+            self._slots.until[name] = self._clock() + seconds
+
+
+class FileStore:
+    """The slots of all processes of this user on this machine, in a file that only this user may read. Safe between threads."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._clock, self._lock = path, clock, threading.Lock()
+
+    def acquire(self, name: str, limit: int, window: float) -> tuple[bool, float]:
+        """As `TokenStore.acquire`."""
+        with self._opened() as slots:
+            return slots.acquire(self._clock(), name, limit, window)
+
+    def extend(self, name: str, seconds: float) -> None:
+        """As `TokenStore.extend`."""
+        with self._opened() as slots:
+            slots.until[name] = self._clock() + seconds
+
+    @contextmanager
+    def _opened(self) -> Iterator[Slots]:
+        """The file's slots under its lock; they are written back after the block."""
+        with self._lock:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                descriptor = files.append_only(self._path, os.O_RDWR | os.O_CREAT)
+                try:
+                    _lock(descriptor)
+                    slots = self._read(descriptor)
+                    yield slots
+                    content = msgspec.json.encode(slots) + b"\n"
+                    os.pwrite(descriptor, content, 0)
+                    os.ftruncate(descriptor, len(content))
+                finally:
+                    os.close(descriptor)
+            except OSError as cause:
+                raise StoreUnavailable(str(cause.strerror)) from cause
+
+    def _read(self, descriptor: int) -> Slots:
+        """The slots in the file; a file that can't be read counts as a window that is full."""
+        content = os.pread(descriptor, LARGEST_FILE, 0).partition(b"\n")[0]
+        try:
+            return msgspec.json.decode(content, type=Slots) if content else Slots()
+        except (msgspec.MsgspecError, UnicodeError):
+            return Slots(next=self._clock() + WINDOW_SECONDS)
+
+
+def _lock(descriptor: int) -> None:
+    def once() -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            if cause.errno in (errno.EAGAIN, errno.EACCES):
+                raise TryAgain(cause) from cause
+            raise
+
+    retry(once, LOCKING)
 
 
 class Limiter:
-    """One limit of one app. `shared` finds the common slots, or None where there are none. Safe between threads.
+    """One limit of one app, counted in `store`. Safe between threads.
 
-    `learn` tells what the other side itself says of its limit; until then it is `rate` in ten seconds.
+    `learn` tells what HubSpot itself says of its limit; until then it is `rate` in ten seconds.
     """
 
     def __init__(
         self,
         rate: int,
-        shared: Callable[[], Slots | None] = lambda: None,
+        store: TokenStore | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._configured = self.rate = rate
         self.window = WINDOW_SECONDS
-        self._find_shared = shared
         self._clock, self._pause = clock, pause
-        self._lock = threading.Lock()
-        self._alone: dict[str, float | None] = {}
-        self._slots: Slots | None = None
-
-    @property
-    def reserve(self) -> int:
-        """How many requests of a process are sent before it asks for slots; they are kept back from the rate."""
-        return self.rate // 80
+        self._store = store or MemoryStore(clock)
 
     def learn(self, rate: int, window: float) -> None:
-        """Take over the other side's own figures: the lower rate of theirs and ours, and the window in seconds (0: no limit)."""
+        """Take over HubSpot's own figures: the lower rate of theirs and ours, and the window in seconds (0: no limit)."""
         self.rate = min(rate, self._configured) if rate > 0 else self._configured
         self.window = window
 
@@ -108,75 +176,46 @@ class Limiter:
             yield
             return
         name = uuid.uuid4().hex
-        alone = not self._join(name)
-        if not alone:
-            self._wait(name)
+        self._wait(name)
         try:
             yield
         finally:
-            self._release(name, alone=alone)
-
-    def _join(self, name: str) -> bool:
-        """Whether slots have to be asked; not for the first few requests, which are told to the slots when those are first asked."""
-        with self._lock:
-            if self._slots is not None:
-                return True
-            if len(self._alone) < self.reserve:
-                self._alone[name] = None
-                return False
-            self._slots = slots = self._find_shared() or LocalSlots(self._clock)
-            told = dict(self._alone)
-        for each, answered in told.items():
-            left = LEASE_SECONDS if answered is None else answered + self.window + MARGIN_SECONDS - self._clock()
-            if left > 0:
-                self._hold(slots, each, left)
-        return True
+            self._extend(name)
 
     def _wait(self, name: str) -> None:
-        while (slots := self._slots) is not None:
+        while True:
+            store = self._store
             try:
-                taken, wait = slots.take(name, max(1, self.rate - self.reserve), self.window)
-            except SlotsLost:
-                self._lose(slots)
+                taken, wait = store.acquire(name, max(1, self.rate), self.window)
+            except StoreUnavailable:
+                self._lose(store)
                 continue
             if taken:
                 self._pause(wait)
                 return
             self._pause(min(max(wait, SHORTEST_PAUSE), LONGEST_PAUSE))
 
-    def _release(self, name: str, *, alone: bool) -> None:
-        with self._lock:
-            if alone:
-                self._alone[name] = self._clock()
-            # Those that were asked may have been lost, or first been asked, since.
-            slots = self._slots
-        if slots is not None:
-            self._hold(slots, name, self.window + MARGIN_SECONDS)
-
-    def _hold(self, slots: Slots, name: str, seconds: float) -> None:
+    def _extend(self, name: str) -> None:
+        store = self._store
         try:
-            slots.hold(name, seconds)
-        except SlotsLost:
-            self._lose(slots)
+            store.extend(name, self.window + MARGIN_SECONDS)
+        except StoreUnavailable:
+            self._lose(store)
+            self._store.extend(name, self.window + MARGIN_SECONDS)
 
-    def _lose(self, slots: Slots) -> None:
-        """From now on count in this process: a Redis that is down must keep nobody from revoking a pairing."""
-        with self._lock:
-            if self._slots is slots:
-                self._slots = LocalSlots(self._clock)
-
-
-class SlotsLost(Exception):
-    """Raised by shared slots that don't answer."""
+    def _lose(self, store: TokenStore) -> None:
+        """From now on count in this process: a disk that is full must keep nobody from revoking a pairing."""
+        if self._store is store:
+            self._store = MemoryStore(self._clock)
 
 
-_limiters: dict[str, Limiter] = {}
+_limiters: dict[tuple[str, int], Limiter] = {}
 _registry = threading.Lock()
 
 
-def limiter(name: str, rate: int, shared: Callable[[], Slots | None]) -> Limiter:
-    """The limiter of this process for `name`: one for its reading and its writing systems together."""
+def limiter(name: str, rate: int, folder: Path) -> Limiter:
+    """The limiter of this process for `name`, whose slots are a file in `folder`; one for its reading and its writing systems together."""
     with _registry:
-        if name not in _limiters:
-            _limiters[name] = Limiter(rate, shared)
-        return _limiters[name]
+        if (name, rate) not in _limiters:
+            _limiters[name, rate] = Limiter(rate, FileStore(folder / f"{name}.slots"))
+        return _limiters[name, rate]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from accesses import access
 
-from opsctl.adapters.http.client import Http, _wait
+from opsctl.adapters.http.client import Http, retry_after
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -178,10 +179,24 @@ def test_asked_to_slow_down_it_waits_as_long_and_not_for_ever(server, open_http,
 
 
 def test_retry_after_is_seconds_or_a_date():
-    assert _wait("7", 0) == 7
-    assert 8 < _wait(format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True), 0) <= 10
-    assert _wait(format_datetime(datetime.now(UTC) - timedelta(seconds=10), usegmt=True), 0) == 0
-    assert _wait("soon", 1) == _wait(None, 1) == 1
+    def asked(said):
+        return retry_after(httpx.Response(429, headers={} if said is None else {"Retry-After": said}))
+
+    assert asked("7") == 7
+    assert 8 < asked(format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)) <= 10
+    assert asked(format_datetime(datetime.now(UTC) - timedelta(seconds=10), usegmt=True)) == 0
+    assert asked("soon") is asked(None) is None
+    assert asked("9" * 400) == math.inf
+
+
+def test_without_a_retry_after_the_pauses_grow(server, open_http):
+    server.answers = [(429, {}, "{}")]
+    http, waits = open_http(writing=False), []
+    http.pause = waits.append
+    with pytest.raises(Throttled):
+        http.ask("GET", "/x")
+    assert len(server.seen) == 4
+    assert waits == sorted(waits)
 
 
 def test_an_answer_that_is_no_object_is_a_doubt_after_an_effect(server, open_http):

@@ -1,26 +1,31 @@
-"""The limiter beside a counter that refuses as HubSpot does; its slots in a real Redis; and the wall of their connection."""
+"""The limiter beside a counter that refuses as HubSpot does; its slots in a file that several processes share."""
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import random
+import stat
+import subprocess
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
-import redis as sdk
+from accesses import access
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opsctl.adapters.hubspot import limiter_redis
-from opsctl.adapters.hubspot.limiter import LEASE_SECONDS, Limiter, LocalSlots, SlotsLost
-from opsctl.adapters.hubspot.limiter_redis import PREFIX, SCRIPT, RedisSlots, SlotConnection, SlotTlsConnection
-from opsctl.errors import ReadOnly
+from opsctl.adapters.hubspot import limiter as limiters
+from opsctl.adapters.hubspot.http import HubSpotHttp
+from opsctl.adapters.hubspot.limiter import LEASE_SECONDS, FileStore, Limiter, MemoryStore, StoreUnavailable
+from opsctl.errors import Throttled
 from opsctl.redaction import Secret
-from opsctl.sandbox import world_file
+from opsctl.retry import Policy
 from opsctl.sandbox.web import Window
-
-names = itertools.count()
 
 
 class Clock:
@@ -41,24 +46,9 @@ def clock():
     return Clock()
 
 
-@pytest.fixture
-def raw(world):
-    with sdk.Redis(host=world["redis_host"], port=int(world["redis_port"]), password=world["redis_password"]) as client:
-        yield client
-
-
-@pytest.fixture
-def open_slots(world):
-    made = []
-
-    def open_it(name=None, **other):
-        where = {"host": world["redis_host"], "port": int(world["redis_port"]), "password": Secret(world["redis_password"])} | other
-        made.append(RedisSlots(**where, name=name or f"test:{next(names)}", tls=False))
-        return made[-1]
-
-    yield open_it
-    for each in made:
-        each.client.close()
+@pytest.fixture(params=["memory", "file"])
+def store(request, tmp_path):
+    return MemoryStore() if request.param == "memory" else FileStore(tmp_path / "limits" / "x.slots")
 
 
 @settings(max_examples=60, deadline=None)
@@ -91,8 +81,8 @@ def test_requests_are_spaced(clock):
     for _ in range(50):
         with limiter.slot():
             sent.append(clock.now)
-    apart = [later - earlier for earlier, later in itertools.pairwise(sent[limiter.reserve + 1 :])]
-    assert min(apart) == pytest.approx(10 / 99, abs=1e-6)
+    apart = [later - earlier for earlier, later in itertools.pairwise(sent)]
+    assert min(apart) == pytest.approx(10 / 100, abs=1e-6)
 
 
 def test_what_the_other_side_says_of_its_limit_is_kept_where_it_is_lower(clock):
@@ -131,43 +121,88 @@ def test_threads_share_the_limit():
     assert all(admitted([learned(Limiter(50), 50, 0.2)], Window(50, 0.2, time.monotonic), 300))
 
 
-def test_processes_share_the_limit_through_redis(open_slots):
-    """Three limiters that know nothing of each other but the key."""
-    name = f"test:{next(names)}"
-    limiters = []
-    for _ in range(3):
-        slots = open_slots(name)
-        limiters.append(learned(Limiter(150, lambda slots=slots: slots), 150, 0.5))
-    assert all(admitted(limiters, Window(150, 0.5, time.monotonic), 600))
-
-
-def test_the_first_few_ask_nobody_and_are_counted_all_the_same(open_slots, clock):
-    slots = open_slots()
-    asked = []
-    limiter = Limiter(190, lambda: asked.append(1) or slots, clock=clock, pause=clock.pause)
-    for _ in range(limiter.reserve):
-        with limiter.slot():
-            pass
-    assert asked == []
+CHILD = """
+import sys, urllib.request
+from pathlib import Path
+from opsctl.adapters.hubspot.limiter import FileStore, Limiter
+limiter = Limiter(60, FileStore(Path(sys.argv[1])))
+limiter.learn(60, 0.4)
+for _ in range(50):
     with limiter.slot():
-        pass
-    assert asked == [1]
-    # Those, and the one that asked.
-    assert not slots.take("a probe", limiter.reserve + 1, 10)[0]
-    assert slots.take("a probe", limiter.reserve + 2, 10)[0]
+        urllib.request.urlopen(sys.argv[2], timeout=30).read()
+"""
 
 
-def test_a_slot_is_free_a_window_after_its_answer_and_not_before(open_slots):
-    for slots in (open_slots(), LocalSlots()):
-        assert slots.take("a", 1, 0.3)[0]
-        taken, wait = slots.take("b", 1, 0.3)
-        assert not taken
-        assert wait == pytest.approx(LEASE_SECONDS, abs=5)
-        slots.hold("a", 0.3)
-        taken, wait = slots.take("b", 1, 0.3)
-        assert not taken
-        assert 0 < wait <= 0.3
-        until(lambda slots=slots: slots.take("b", 1, 0.3)[0])
+class Counting(ThreadingHTTPServer):
+    """Answers 429 beyond its limit, as HubSpot does."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.window, self.mutex, self.statuses = Window(60, 0.4, time.monotonic), threading.Lock(), []
+
+        class Handler(BaseHTTPRequestHandler):
+            server: Counting
+
+            def do_GET(self) -> None:
+                with self.server.mutex:
+                    status = 200 if self.server.window.admit() else 429
+                    self.server.statuses.append(status)
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+def test_processes_of_one_machine_share_the_limit_and_meet_no_429(tmp_path):
+    server = Counting()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        line = [sys.executable, "-c", CHILD, str(tmp_path / "x.slots"), f"http://127.0.0.1:{server.server_port}/"]
+        children = [subprocess.Popen(line) for _ in range(3)]
+        assert [child.wait(120) for child in children] == [0, 0, 0]
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert server.statuses == [200] * 150
+
+
+def waiting(server, *answers):
+    """HubSpot's client at a server that gives these answers, and the pauses that it makes."""
+    server.answers = [(status, headers, "{}") for status, headers in answers]
+    http = HubSpotHttp(server.base, access(writing=True), token=Secret("a-token-of-hubspot"), limiter=Limiter(100), reading_posts=())
+    waits = []
+    http.pause = waits.append
+    return http, waits
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_429_of_another_machines_making_is_waited_out_as_long_as_it_says(server, method):
+    http, waits = waiting(server, (429, {"Retry-After": "7"}), (429, {"Retry-After": "3"}), (200, {}))
+    assert http.call(method, "/x", "a contact").status_code == 200
+    assert waits == [7, 3]
+    http.close()
+
+
+def test_a_429_that_asks_for_more_than_the_deadline_is_an_error_at_once(server):
+    http, waits = waiting(server, (429, {"Retry-After": "3600"}), (200, {}))
+    with pytest.raises(Throttled):
+        http.call("PATCH", "/x", "a contact")
+    assert (waits, len(server.seen)) == ([], 1)
+    http.close()
+
+
+def test_a_slot_is_free_a_window_after_its_answer_and_not_before(store):
+    assert store.acquire("a", 1, 0.3)[0]
+    taken, wait = store.acquire("b", 1, 0.3)
+    assert not taken
+    assert wait == pytest.approx(LEASE_SECONDS, abs=5)
+    store.extend("a", 0.3)
+    taken, wait = store.acquire("b", 1, 0.3)
+    assert taken or 0 < wait <= 0.3
+    until(lambda: taken or store.acquire("b", 1, 0.3)[0])
 
 
 def until(reached):
@@ -177,116 +212,57 @@ def until(reached):
         time.sleep(0.01)
 
 
-def test_a_dead_holders_slot_falls_out(open_slots, monkeypatch):
-    monkeypatch.setattr(limiter_redis, "LEASE_SECONDS", 0.2)
-    slots = open_slots()
-    assert slots.take("dead", 1, 0.1)[0]
-    assert not slots.take("alive", 1, 0.1)[0]
-    until(lambda: slots.take("alive", 1, 0.1)[0])
+def test_a_dead_holders_slot_falls_out(store, monkeypatch):
+    monkeypatch.setattr(limiters, "LEASE_SECONDS", 0.2)
+    assert store.acquire("dead", 1, 0.1)[0]
+    until(lambda: store.acquire("alive", 1, 0.1)[0])
 
 
-def test_the_key_ends_by_itself(open_slots, raw):
-    slots = open_slots()
-    slots.take("a", 5, 10)
-    assert 0 < raw.pttl(slots._key) <= (LEASE_SECONDS + 10) * 1000
-    slots.hold("a", 10)
-    assert 0 < raw.pttl(slots._key) <= (LEASE_SECONDS + 10) * 1000
+def test_the_file_is_this_users_alone_and_what_it_held_before_the_machine_started_is_dropped(tmp_path, clock):
+    path = tmp_path / "limits" / "x.slots"
+    clock.now = 1_000_000.0
+    assert FileStore(path, clock).acquire("before", 1, 10)[0]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    clock.now = 50.0
+    assert FileStore(path, clock).acquire("after", 1, 10) == (True, 0.0)
 
 
-@pytest.mark.parametrize("connection", [SlotConnection, SlotTlsConnection])
-def test_the_wall_alone_lets_nothing_pass_but_the_script_on_its_own_key(world, raw, connection):
-    raw.set("session:1:a", "kept")
-    refused = [
-        ("SET", "opsctl:limit:x", "1"),
-        ("DEL", "session:1:a"),
-        ("GET", "session:1:a"),
-        ("EVAL", "return redis.call('DEL', KEYS[1])", "1", "opsctl:limit:x"),
-        ("EVAL", SCRIPT, "1", "session:1:a"),
-        ("EVAL", SCRIPT, "2", "opsctl:limit:x", "session:1:a"),
-        ("EVAL", SCRIPT, "0"),
-        ("EVALSHA", "0" * 40, "1", "opsctl:limit:x"),
-        ("CLIENT", "KILL", "ID", "1"),
-        ("CLIENT KILL", "ID", "1"),
-        ("FLUSHALL",),
-        ("CONFIG", "SET", "maxmemory", "1"),
-    ]
-    made = connection(host=world["redis_host"], port=int(world["redis_port"]), password=world["redis_password"])
-    for command in refused:
-        for send in (
-            lambda c=command: made.send_command(*c),
-            lambda c=command: made.pack_command(*c),
-            lambda c=command: made.pack_commands([c]),
-        ):
-            with pytest.raises(ReadOnly, match="only counts slots"):
-                send()
-    assert raw.get("session:1:a") == b"kept"
-    raw.delete("session:1:a")
+def test_a_file_that_cant_be_read_counts_as_a_window_that_is_full(tmp_path, clock):
+    path = tmp_path / "x.slots"
+    path.write_bytes(b"\x00not JSON")
+    assert FileStore(path, clock).acquire("a", 5, 10) == (True, 10.0)
+    assert FileStore(path, clock).acquire("b", 5, 10) == (True, 12.0)
 
 
-def test_the_wall_stands_behind_the_slots_own_client(open_slots):
-    client = open_slots().client
-    for call in (
-        lambda: client.set("a", "b"),
-        lambda: client.eval("return 1", 0),
-        client.flushall,
-        lambda: client.pipeline().delete("a").execute(),
-    ):
-        with pytest.raises(ReadOnly):
-            call()
+def held(path: Path):
+    """The file, locked by somebody who keeps it."""
+    file = path.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
-def test_without_a_redis_that_answers_it_counts_here(open_slots, clock):
-    dead = open_slots(host="127.0.0.1", port=world_file.free_port())
-    with pytest.raises(SlotsLost):
-        dead.take("a", 1, 1)
-    limiter = Limiter(100, lambda: dead, clock=clock, pause=clock.pause)
-    server = Window(100, 10, clock)
-    for _ in range(300):
-        with limiter.slot():
-            assert server.admit()
-
-
-def test_a_redis_that_goes_away_stops_nobody(clock):
-    class Failing(LocalSlots):
-        calls = 0
-
-        def take(self, name, limit, window):
-            self.calls += 1
-            if self.calls > 10:
-                raise SlotsLost
-            return super().take(name, limit, window)
-
-    limiter = Limiter(100, lambda: Failing(clock), clock=clock, pause=clock.pause)
-    for _ in range(50):
-        with limiter.slot():
-            pass
-
-
-def test_few_contacts_leave_no_key_and_many_one_that_ends(systems, raw, monkeypatch):
-    """A reading system, as a dry run has it."""
-    for key in raw.scan_iter(f"{PREFIX}*"):
-        raw.delete(key)
-    hubspot = systems(writing=False, replace={"rate = 190": "rate = 189"}).hubspot
-    learn = hubspot._http.limiter.learn
-    monkeypatch.setattr(hubspot._http.limiter, "learn", lambda rate, window: learn(rate, 10))
-    hubspot.contact("156855158284")
-    assert list(raw.scan_iter(f"{PREFIX}*")) == []
-    for _ in range(4):
-        hubspot.contact("156855158284")
-    (key,) = raw.scan_iter(f"{PREFIX}*")
-    assert key == b"opsctl:limit:hubspot:891472211:7906213"
-    slots = [name for name in raw.zrange(key, 0, -1) if name != b"next"]
-    # The proof of the portal, and five contacts.
-    assert len(slots) == 6
-    raw.delete(key)
+def test_a_file_that_cant_be_used_stops_nobody(tmp_path, clock, monkeypatch):
+    """A folder that is a file, a link, and a lock that a stopped process keeps."""
+    monkeypatch.setattr(limiters, "LOCKING", Policy(tries=3, deadline=1.0, first=0.001))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with held(tmp_path / "locked"):
+        for path in (tmp_path / "file" / "x.slots", tmp_path / "link", tmp_path / "locked"):
+            with pytest.raises(StoreUnavailable):
+                FileStore(path).acquire("a", 1, 1)
+            limiter = Limiter(100, FileStore(path), clock=clock, pause=clock.pause)
+            server = Window(100, 10, clock)
+            for _ in range(150):
+                with limiter.slot():
+                    assert server.admit()
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_one_limiter_serves_the_reading_and_the_writing_of_a_process(systems):
     assert systems(writing=False).hubspot._http.limiter is systems(writing=True).hubspot._http.limiter
 
 
-def test_the_slots_of_many_threads_are_never_more_than_the_limit(open_slots):
-    slots = open_slots()
+def test_the_slots_of_many_threads_are_never_more_than_the_limit(store):
     with ThreadPoolExecutor(8) as pool:
-        taken = list(pool.map(lambda number: slots.take(str(number), 20, 10)[0], range(100)))
+        taken = list(pool.map(lambda number: store.acquire(str(number), 20, 10)[0], range(100)))
     assert sum(taken) == 20
