@@ -186,6 +186,13 @@ def test_a_429_of_another_machines_making_is_waited_out_as_long_as_it_says(serve
     http.close()
 
 
+def test_a_429_that_says_no_time_is_waited_out_for_a_window(server):
+    http, waits = waiting(server, (429, {}), (200, {}))
+    assert http.call("PATCH", "/x", "a contact").status_code == 200
+    assert waits == [10]
+    http.close()
+
+
 def test_a_429_that_asks_for_more_than_the_deadline_is_an_error_at_once(server):
     http, waits = waiting(server, (429, {"Retry-After": "3600"}), (200, {}))
     with pytest.raises(Throttled):
