@@ -7,6 +7,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+import msgspec
+
 import opsctl
 from opsctl.config import Environment
 from opsctl.contract import Change, Done, Never, Planning
@@ -17,7 +19,7 @@ from opsctl.engine.ledger.rows import ENDED, Result, Run, Step, run_id
 from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
-from opsctl.engine.plan import Plan, Planned
+from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import Watcher
 from opsctl.engine.runner import Runner
 from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refused, Unrecorded, followed
@@ -57,8 +59,11 @@ class Engine:
         # Before anything is looked at, so that what others do from here on is found later.
         position = self.history.position() if recall else None
         planning = Planning(self.read, self.read.now(), follows, options.again)
-        plan = plans.make(command, make(planning), planning, self._remembered(command) if recall else None)
+        plan = plans.make(command, make(planning), planning)
         plan.position = position
+        # Memory speaks only for what no state can tell, and only where nothing else is to be changed too.
+        if recall and plan.pending and all(step.change.remembered for step in plan.pending) and (found := self._remembered(command)):
+            plan.changes = plans.recalled(plan.changes, found)
         if not options.again and any(p.change.telling == "blind" for p in plan.pending):
             self._known(command)
         return plan
@@ -118,7 +123,7 @@ class Engine:
             command=plan.command,
             dry_run=True,
             result="refused" if error else outcome.would(plan.changes),
-            changes=[p.shown() for p in plan.changes],
+            changes=[outcome.shown(step) for step in plan.changes],
             plan=plan,
             error=error,
             untouched=True,
@@ -136,9 +141,9 @@ class Engine:
             guards.approved(plan, self.read, options)
         details = {} if plan.position is None else {"position": plan.position}
         run = self.new_run(plan.command, options, parent=parent, details=details)
-        steps = [planned.step() for planned in plan.changes]
+        steps = [msgspec.structs.replace(planned) for planned in plan.changes]
         self.ledger.open(run, steps)
-        return self._drive(run, options)
+        return self._drive(run, options, steps)
 
     def new_run(
         self,
@@ -169,14 +174,15 @@ class Engine:
             details=details or {},
         )
 
-    def _drive(self, run: Run, options: Options, *, resumed: bool = False) -> Outcome:
-        """Drive a run in the ledger, alone among processes, and close it with what came of it."""
+    def _drive(self, run: Run, options: Options, steps: list[Step] | None = None) -> Outcome:
+        """Drive a run in the ledger, alone among processes, and close it with what came of it; without its new `steps` it is resumed."""
         self.begun = True
         with self.ledger.locks.holding(f"run/{run.id}", run.id, self.operator, run.command):
-            if resumed:
+            unreviewed: list[int] = []
+            if steps is None:
                 self.ledger.reopen(run.id, {"operator": self.operator, "caller": self.read.caller.arn})
-            steps = self.ledger.steps(run.id)
-            unreviewed = self._look_again(run, steps) if resumed else []
+                steps = self.ledger.steps(run.id)
+                unreviewed = self._look_again(run, steps)
             error = self._go(run, steps, options, unreviewed)
             word, error = self.close(run, outcome.result(steps, error), error, touched=any(step.touched for step in steps))
         return self._told(run, word, steps, error)
@@ -248,7 +254,7 @@ class Engine:
         self.same_place(run)
         if run.result in ("changed", "unchanged"):
             return self._told(run, run.result, self.ledger.steps(run.id))
-        return self._drive(run, options, resumed=True)
+        return self._drive(run, options)
 
     def remaining(self, run: Run) -> Plan:
         """What taking a command's run up again would change."""
@@ -313,7 +319,7 @@ class Engine:
         return step
 
 
-def _leave_alone(changes: list[Planned], owners: list[str]) -> None:
+def _leave_alone(changes: list[Step], owners: list[str]) -> None:
     """Skip, in a plan that takes runs back, what somebody else has changed since, and the rest of the run that it belongs to.
 
     What one run made goes together: a service's count and its bounds, a secret's labels. Other runs of a playbook are taken back.

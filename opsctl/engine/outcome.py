@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from opsctl.engine.ledger.rows import Result, Step
-from opsctl.engine.plan import Plan, Planned
+from opsctl.engine.plan import Plan
 from opsctl.errors import OpsctlError
 
 EXIT: dict[Result, int] = {
@@ -57,13 +57,25 @@ class Outcome(Struct, kw_only=True):
 
 
 def shown(step: Step) -> dict[str, Any]:
-    """One step of a run, as JSON shows it; what is begun but not proven is `unknown`."""
-    state = {"begun": "unknown", "made": "unknown"}.get(step.state, step.state)
-    planned = Planned(seq=step.seq, change=step.change, state="pending", why=step.why, count=step.count, unit=step.unit)
-    return {**planned.shown(step.evidence), "state": state}
+    """One step of a plan or a run, as JSON shows it; what is begun but not proven is `unknown`."""
+    before, after = step.change.difference()
+    return {
+        "seq": step.seq,
+        "kind": step.change.__struct_config__.tag,
+        "target": step.change.target,
+        "summary": step.change.summary,
+        "state": {"begun": "unknown", "made": "unknown"}.get(step.state, step.state),
+        "why": step.why,
+        "before": before,
+        "after": after,
+        "impact": {"count": step.count, "unit": step.unit},
+        "reversible": step.reversible,
+        "undo": step.undo,
+        "evidence": step.evidence or {},
+    }
 
 
-def would(changes: list[Planned]) -> Result:
+def would(changes: list[Step]) -> Result:
     """Sum up in one word what a plan's run would come to; with nothing to change, as `result` would."""
     if any(planned.pending for planned in changes):
         return "would-change"

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 import opsctl
 from opsctl import files
-from opsctl.contract import Change, Done, Failed, Finding, Moved, Never, Pending, Planning, Settling, Skipped
-from opsctl.engine.ledger.rows import State, Step, encode
+from opsctl.contract import Change, Done, Failed, Finding, Moved, Pending, Planning, Settling, Skipped
+from opsctl.engine.ledger.rows import Step, encode
 from opsctl.errors import CheckFailed, ConfigurationError, OpsctlError, PlanStale, ReadOnly, Refused, SystemFailed, WrongPlace
 from opsctl.redaction import kept
 
@@ -27,63 +27,6 @@ if TYPE_CHECKING:
 
 LIFETIME = timedelta(hours=24)
 KINDS_AT_ONCE = 8
-
-
-class Planned(Struct, kw_only=True):
-    """One change of a plan and what was found; `after` is the earlier change that it rests on, which has yet to be made.
-
-    `unguarded` is what a guard couldn't look at, and `next` how to go on.
-    """
-
-    seq: int
-    change: Change
-    state: State
-    why: str = ""
-    at: datetime | None = None
-    count: int = 0
-    unit: str = ""
-    after: int | None = None
-    unguarded: str = ""
-    next: str = ""
-
-    @property
-    def pending(self) -> bool:
-        """Whether applying the plan would make this change."""
-        return self.state == "pending"
-
-    @property
-    def reversible(self) -> bool:
-        """Whether `runs undo` could put the value back."""
-        return not isinstance(self.change.inverse(), Never)
-
-    @property
-    def undo(self) -> str:
-        """How it is taken back, in a line; or why it is not."""
-        back = self.change.inverse()
-        return f"no way back: {back.why}" if isinstance(back, Never) else back.summary
-
-    def shown(self, evidence: dict[str, Any] | None = None) -> dict[str, Any]:
-        """As JSON output shows it."""
-        before, after = self.change.difference()
-        return {
-            "seq": self.seq,
-            "kind": self.change.__struct_config__.tag,
-            "target": self.change.target,
-            "summary": self.change.summary,
-            "state": self.state,
-            "why": self.why,
-            "before": before,
-            "after": after,
-            "impact": {"count": self.count, "unit": self.unit},
-            "reversible": self.reversible,
-            "undo": self.undo,
-            "evidence": evidence or {},
-        }
-
-    def step(self) -> Step:
-        """As the ledger holds it before anything was done."""
-        state: State = self.state if self.state != "moved" else "pending"
-        return Step(seq=self.seq, change=self.change, state=state, why=self.why, at=self.at, count=self.count, unit=self.unit)
 
 
 class Plan(Struct, kw_only=True):
@@ -103,11 +46,11 @@ class Plan(Struct, kw_only=True):
     expires: datetime
     follows: datetime | None = None
     position: int | None = None
-    changes: list[Planned]
+    changes: list[Step]
     digest: str = ""
 
     @property
-    def pending(self) -> list[Planned]:
+    def pending(self) -> list[Step]:
         """The changes that applying would make."""
         return [p for p in self.changes if p.pending]
 
@@ -118,7 +61,7 @@ class Plan(Struct, kw_only=True):
         The same change planned twice, as of two steps of which one is bound to the other's outcome, counts once: it meets the same things.
         """
         total: dict[str, int] = {}
-        counted: dict[tuple[Any, ...], list[Planned]] = {}
+        counted: dict[tuple[Any, ...], list[Step]] = {}
         for planned in self.pending:
             alike = counted.setdefault((type(planned.change), planned.change.target, planned.unit), [])
             before = max((each.count for each in alike if each.change.identity == planned.change.identity), default=0)
@@ -127,11 +70,8 @@ class Plan(Struct, kw_only=True):
         return total
 
 
-def make(command: str, changes: Iterable[Change], planning: Planning, remembered: Remembered | None = None) -> Plan:
-    """Check every change and say what would happen. `remembered` is our own recent run of the same command, if there is one.
-
-    Raises Moved when the world is neither as the command expects nor as it should be.
-    """
+def make(command: str, changes: Iterable[Change], planning: Planning) -> Plan:
+    """A plan of the changes: each is checked, and the finding says what would happen."""
     read, now = planning.systems, planning.now
     caller = read.caller
     return Plan(
@@ -144,11 +84,11 @@ def make(command: str, changes: Iterable[Change], planning: Planning, remembered
         created=now,
         expires=now + LIFETIME,
         follows=planning.follows,
-        changes=_recalled(list(_look(changes, read)), remembered),
+        changes=list(_look(changes, read)),
     )
 
 
-def _look(changes: Iterable[Change], read: Systems) -> Iterator[Planned]:
+def _look(changes: Iterable[Change], read: Systems) -> Iterator[Step]:
     ahead: dict[str, int] = {}
     checked = list(_checked(changes, read))
     errors = [found for _, found in checked if isinstance(found, OpsctlError)]
@@ -159,7 +99,7 @@ def _look(changes: Iterable[Change], read: Systems) -> Iterator[Planned]:
         planned = _planned(seq, change, found)
         planned.why = kept(planned.why)
         if after is not None and not planned.pending:
-            planned = Planned(seq=seq, change=change, state="pending")
+            planned = Step(seq=seq, change=change, state="pending")
         if planned.pending:
             planned.after = after
             for target in (change.target, *change.holds):
@@ -194,35 +134,33 @@ def _find(change: Change, read: Systems) -> Finding | OpsctlError:
         return error
 
 
-def _planned(seq: int, change: Change, found: Finding | OpsctlError) -> Planned:
+def _planned(seq: int, change: Change, found: Finding | OpsctlError) -> Step:
     match found:
         case Pending(count, unit, note, unguarded, next):
             why = "; ".join(filter(None, (note, unguarded and f"refused: {unguarded.rstrip('.')}")))
-            return Planned(seq=seq, change=change, state="pending", why=why, count=count, unit=unit, unguarded=unguarded, next=next)
+            return Step(seq=seq, change=change, state="pending", why=why, count=count, unit=unit, unguarded=unguarded, next=next)
         case Done(why, at):
-            return Planned(seq=seq, change=change, state="done", why=why, at=at)
+            return Step(seq=seq, change=change, state="done", why=why, at=at)
         case Settling(note):
-            return Planned(seq=seq, change=change, state="pending", why=note)
+            return Step(seq=seq, change=change, state="pending", why=note)
         case Skipped(why):
-            return Planned(seq=seq, change=change, state="skipped", why=why)
+            return Step(seq=seq, change=change, state="skipped", why=why)
         case Failed(why, count, unit):
-            return Planned(seq=seq, change=change, state="pending", why=f"tried before: {why}", count=count, unit=unit)
+            return Step(seq=seq, change=change, state="pending", why=f"tried before: {why}", count=count, unit=unit)
         case Moved(why):
-            return Planned(seq=seq, change=change, state="moved", why=why)
+            return Step(seq=seq, change=change, state="moved", why=why)
         case OpsctlError():
-            return Planned(seq=seq, change=change, state="pending", why=f"can't be looked at: {found.what}")
+            return Step(seq=seq, change=change, state="pending", why=f"can't be looked at: {found.what}")
 
 
-def _recalled(planned: list[Planned], remembered: Remembered | None) -> list[Planned]:
-    """Let our own memory speak for what no state can tell, unless something else is to be changed too.
+def recalled(planned: list[Step], remembered: Remembered) -> list[Step]:
+    """The steps of a plan, those to be made replaced by what our own recent run did, if it made every one of them.
 
-    It says what was done then: the same change as pinned now, with another version or cutoff, was never made.
+    They show the changes as they were made then: the same change as pinned now, with another version or cutoff, was never made.
     """
-    if remembered is None:
-        return planned
-    same = {p.seq: remembered.same(p.change) if p.change.remembered else None for p in planned if p.pending}
+    same = {p.seq: remembered.same(p.change) for p in planned if p.pending}
     why, at = remembered.why, remembered.run.closed
-    then = {seq: Planned(seq=seq, change=made, state="done", why=why, at=at) for seq, made in same.items() if made}
+    then = {seq: Step(seq=seq, change=made, state="done", why=why, at=at) for seq, made in same.items() if made}
     return [then.get(p.seq, p) for p in planned] if len(then) == len(same) else planned
 
 
@@ -280,10 +218,10 @@ def load(path: Path, decode: Callable[[bytes], Change]) -> Plan:
     return plan
 
 
-def _read_back(raw: dict[str, Any], decode: Callable[[bytes], Change]) -> Planned:
+def _read_back(raw: dict[str, Any], decode: Callable[[bytes], Change]) -> Step:
     change = decode(msgspec.json.encode(raw.pop("change")))
     at = datetime.fromisoformat(raw["at"]) if raw["at"] else None
-    return Planned(**{**raw, "change": change, "at": at})
+    return Step(**{**raw, "change": change, "at": at})
 
 
 def fresh(plan: Plan, read: Systems) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from opsctl.engine.plan import Plan, Planned
+from opsctl.engine.ledger import rows
+from opsctl.engine.plan import Plan
 from opsctl.playbook import conditions
 from opsctl.playbook.expectation import Expectation
 from opsctl.playbook.loader import Loaded
@@ -99,7 +100,7 @@ def _looked(look: StepPreview) -> list[str]:
     return found
 
 
-def _planned(planned: Planned) -> list[str]:
+def _planned(planned: rows.Step) -> list[str]:
     if not planned.pending:
         word = "already so" if planned.state == "done" else planned.state
         return [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from opsctl.engine import outcome
 from opsctl.engine.plan import Plan
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.playbook import conditions, lines, looking
@@ -109,7 +110,7 @@ class Preview(Struct, kw_only=True):
     @property
     def changes(self) -> list[dict[str, Any]]:
         """Every change, as JSON output shows it."""
-        return [{**p.shown(), "step": look.key} for look in self.looks if look.plan for p in look.plan.changes]
+        return [{**outcome.shown(p), "step": look.key} for look in self.looks if look.plan for p in look.plan.changes]
 
 
 def look(app: AppContext, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:

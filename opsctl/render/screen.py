@@ -19,8 +19,9 @@ from opsctl.render.shapes import Alerts, Check, Page, Proportion, Series, Text, 
 from opsctl.render.visible import indented, visible
 
 if TYPE_CHECKING:
+    from opsctl.engine.ledger.rows import Step
     from opsctl.engine.outcome import Outcome
-    from opsctl.engine.plan import Plan, Planned
+    from opsctl.engine.plan import Plan
     from opsctl.shell import Script
 
 MARKS = {
@@ -170,7 +171,7 @@ def _mark(state: str) -> str:
     return out.style(mark, fg=colour)
 
 
-def _planned(planned: Planned) -> str:
+def _planned(planned: Step) -> str:
     impact = f"  {counted(planned.count, planned.unit)}" if planned.count else ""
     lines = [f" {_mark(planned.state)} {planned.seq}  {visible(planned.change.summary)}{out.style(impact, bold=True)}"]
     before, after = planned.change.difference()

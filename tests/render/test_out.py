@@ -18,7 +18,7 @@ import opsctl
 from opsctl.cli import app as cli
 from opsctl.contract import Change, Never
 from opsctl.engine.ledger.rows import Step
-from opsctl.engine.plan import Plan, Planned
+from opsctl.engine.plan import Plan
 from opsctl.redaction import CONTROL, IN_LINES, vault
 from opsctl.render import out
 from opsctl.render.progress import Progress
@@ -81,7 +81,7 @@ class Hostile(Change, frozen=True, kw_only=True):
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PLANNED = Planned(seq=1, change=Hostile(), state="pending", why=HOSTILE, count=1, unit="rows")
+PLANNED = Step(seq=1, change=Hostile(), state="pending", why=HOSTILE, count=1, unit="rows")
 PLAN = Plan(
     command=f"do {HOSTILE}\nforged", environment="x", account="1", caller=HOSTILE, config_digest="", created=NOW,
     expires=NOW + timedelta(days=1), changes=[PLANNED], file="",

@@ -53,7 +53,11 @@ class Run(Struct, kw_only=True):
 
 
 class Step(Struct, kw_only=True):
-    """One change of a run, and how far it came; `count` of `unit` is the impact that was approved."""
+    """One change of a plan or a run, and how far it came; `count` of `unit` is the impact that was approved.
+
+    Only a plan has `after`, the earlier step that must be made first, and `unguarded`, what a guard couldn't look at, with the way on in
+    `next`.
+    """
 
     seq: int
     change: Change
@@ -64,6 +68,25 @@ class Step(Struct, kw_only=True):
     unit: str = ""
     begun: datetime | None = None
     evidence: dict[str, Any] | None = None
+    after: int | None = None
+    unguarded: str = ""
+    next: str = ""
+
+    @property
+    def pending(self) -> bool:
+        """Whether the change is yet to be made."""
+        return self.state == "pending"
+
+    @property
+    def reversible(self) -> bool:
+        """Whether `runs undo` could put the value back."""
+        return not isinstance(self.change.inverse(), Never)
+
+    @property
+    def undo(self) -> str:
+        """How the change is undone, in a line, or why it can't be."""
+        back = self.change.inverse()
+        return f"no way back: {back.why}" if isinstance(back, Never) else back.summary
 
     @property
     def parts(self) -> list[str]:
