@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from opsctl.adapters.mail.sns_signatures import Signatures
     from opsctl.adapters.redis.client import Redis
     from opsctl.adapters.sql.activity import Backends
+    from opsctl.adapters.sql.bounce_queries import BounceQueries
     from opsctl.adapters.sql.bounce_store import Bounced
+    from opsctl.adapters.sql.connector import Connector
     from opsctl.adapters.sql.database import Database
     from opsctl.adapters.sql.sessions import SessionRows
     from opsctl.adapters.sql.users import Users
@@ -219,7 +221,14 @@ class Systems:
         """The users whose mail came back, and what has been counted."""
         from opsctl.adapters.sql.bounce_store import Bounced
 
-        return Bounced(self)
+        return Bounced(self.database, self.environment.bounces, self.now)
+
+    @property
+    def bounce_queries(self) -> BounceQueries:
+        """What the application's database has counted of mail that came back."""
+        from opsctl.adapters.sql.bounce_queries import BounceQueries
+
+        return BounceQueries(self.database, self.environment.bounces)
 
     @made_once
     def iam(self) -> Iam:
@@ -272,51 +281,50 @@ class Systems:
         return Client(Machine.found(), writing=self.writing)
 
     @made_once
+    def _connector(self) -> Connector:
+        from opsctl.adapters.sql.connector import Connector
+
+        return Connector(self.access, self.environment.database, self.aws, self.found_by.rds)
+
+    @made_once
     def database(self) -> Database:
         """The application's database, over the configured driver."""
-        from opsctl.adapters.sql.database import connect
-
-        return connect(self)
+        return self._connector.open()
 
     @property
     def session_rows(self) -> SessionRows:
         """The table of the application's sessions."""
         from opsctl.adapters.sql.sessions import SessionRows
 
-        return SessionRows(self.database, self.environment.sessions, self._writer)
+        return SessionRows(self.database, self.environment.sessions, self._connector.writer)
 
     @property
     def users(self) -> Users:
         """The application's users."""
         from opsctl.adapters.sql.users import Users
 
-        return Users(self.database, self.environment.sessions, self._writer)
-
-    def _writer(self) -> str:
-        """The database role that changes are made as."""
-        from opsctl.adapters.sql.database import login
-
-        return login(self, self.environment.database.login)[0]
+        return Users(self.database, self.environment.sessions, self._connector.writer)
 
     @made_once
     def backends(self) -> Backends:
         """What the database's backends do, on each of its instances."""
         from opsctl.adapters.sql.activity import Backends
 
-        return Backends(self)
+        return Backends(self.access, self.environment.database, self._connector.members, self._connector.at)
 
     def database_at(self, host: str, port: int, arn: str) -> Database:
         """A copy of the application's database, at another endpoint; the caller closes it."""
-        from opsctl.adapters.sql.database import connect_at
-
-        return connect_at(self, host, port, arn)
+        return self._connector.copy(host, port, arn)
 
     @made_once
     def redis(self) -> Redis:
         """The application's Redis."""
         from opsctl.adapters.redis.client import Redis
+        from opsctl.adapters.redis.endpoint import Endpoint
 
-        return Redis.connect(self)
+        settings = self.environment.redis
+        at = Endpoint.of(self.access, settings, self.found_by.elasticache.endpoint(settings.cluster))
+        return Redis(at, writing=self.writing, db=settings.db)
 
     @made_once
     def api(self) -> Api:

@@ -51,15 +51,13 @@ bounces = group("bounces")
 @read_only
 def stats(systems: Systems, since: timedelta) -> Page:
     """Show what SES sent and got back, the account's reputation, and the database's own counts."""
-    from opsctl.adapters.sql import bounce_queries as bounce_counts
-
     _longer_than_zero(since, "--since")
     settings = systems.environment.bounces
     begin = systems.now() - since
     found: dict[str, Any] = at_once(
         {
-            "users": partial(bounce_counts.by_status, systems, settings),
-            "counted": partial(bounce_counts.by_kind, systems, settings, begin),
+            "users": lambda: systems.bounce_queries.by_status(),
+            "counted": lambda: systems.bounce_queries.by_kind(begin),
             "sent": partial(systems.ses.sent, settings.region),
             "account": partial(systems.ses.account, settings.region),
             "rates": partial(_reputation, systems, settings),
@@ -154,12 +152,12 @@ def _share(some: int, of_all: int) -> float | None:
 @read_only
 def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows:
     """List the addresses that SES no longer sends to, beside the database's marks; says what one has and the other lacks."""
-    from opsctl.adapters.sql import bounce_queries as bounce_counts
+    from opsctl.adapters.sql.bounce_queries import compared
 
     _longer_than_zero(since, "--since")
     settings = systems.environment.bounces
-    suppressed = {bounce_counts.compared(each.address): each for each in systems.ses.suppressed(settings.region)}
-    held = {row["address"]: row for row in bounce_counts.marks(systems, settings, list(suppressed))}
+    suppressed = {compared(each.address): each for each in systems.ses.suppressed(settings.region)}
+    held = {row["address"]: row for row in systems.bounce_queries.marks(list(suppressed))}
     rows = [_beside(address, suppressed.get(address), held.get(address), settings) for address in suppressed | held]
     begin = systems.now() - since if since else None
     wanted = [row for row in rows if _wanted(row, begin, reason)]
@@ -198,14 +196,15 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 @mutating
 def enforce(planning: Planning, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
     """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
+    from opsctl.adapters.sql.bounce_queries import Rule
+
     systems = planning.systems
-    from opsctl.adapters.sql import bounce_queries as bounce_counts
 
     settings = systems.environment.bounces
     span, most = settings.window if window is None else window, threshold or settings.threshold
     _longer_than_zero(span, "--window")
-    rule = bounce_counts.Rule(most, systems.database.server_time() - span, settings.exempt)
-    found = list(bounce_counts.over(systems, settings, rule))
+    rule = Rule(most, systems.database.server_time() - span, settings.exempt)
+    found = list(systems.bounce_queries.over(rule))
     if not accept_outage and any(row["active"] and not row["exempt"] for row in found):
         _no_outage(systems, settings, rule)
     spared = sum(row["exempt"] for row in found)
@@ -217,10 +216,8 @@ def enforce(planning: Planning, threshold: int | None, window: Duration | None, 
 
 def _no_outage(systems: Systems, settings: BounceSettings, rule: Rule) -> None:
     """Raise Refused where one domain (of several users) or one hour makes up most of the bounces of those to be deactivated."""
-    from opsctl.adapters.sql import bounce_queries as bounce_counts
-
     shares = {"domain": settings.domain_share, "hour": settings.hour_share}
-    for most in bounce_counts.spread(systems, settings, rule):
+    for most in systems.bounce_queries.spread(rule):
         share = most.bounces / most.of_all
         # One user's bounces are of one domain, whoever's fault they are.
         alone = most.what == "domain" and most.addresses == 1

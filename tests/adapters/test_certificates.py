@@ -15,7 +15,7 @@ from opsctl.adapters import certificates
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.http.client import Http
 from opsctl.adapters.redis.client import Redis
-from opsctl.adapters.redis.endpoint import Place
+from opsctl.adapters.redis.endpoint import Endpoint as RedisEndpoint
 from opsctl.adapters.sql.postgres import Endpoint, Postgres
 from opsctl.errors import ConfigurationError, Refused, SystemFailed, Untrusted, WrongPlace
 from opsctl.redaction import Secret
@@ -153,7 +153,7 @@ NODE = "master.safawinet.abc123.use1.cache.amazonaws.com"
 
 def cache(port: int, *, writing: bool, host: str = NODE, **other: Any) -> Redis:
     parts = {"tls": True, "tunnel": ("127.0.0.1", port), **other}
-    return Redis(host, port, password=Secret(PASSWORD), writing=writing, **parts)
+    return Redis(RedisEndpoint(host, port, Secret(PASSWORD), **parts), writing=writing)
 
 
 @pytest.mark.parametrize("names", [(NODE,), ("elsewhere.example",), ("127.0.0.1",)], ids=str)
@@ -205,7 +205,7 @@ def test_redis_gets_no_password_in_plain_text_on_another_machine(host: str, tunn
 
 
 def test_a_cluster_names_no_node_beyond_its_domain() -> None:
-    place = Place("clustercfg.safawinet.abc123.use1.cache.amazonaws.com", 6379, Secret(PASSWORD), True, certificates.SYSTEM, None)
+    place = RedisEndpoint("clustercfg.safawinet.abc123.use1.cache.amazonaws.com", 6379, Secret(PASSWORD), True, certificates.SYSTEM, None)
     assert place.arguments("safawinet-0001-001.safawinet.abc123.use1.cache.amazonaws.com", 6379)["password"] == PASSWORD
     for beyond in ("thief.example", "safawinet-0001-001.other.abc123.use1.cache.amazonaws.com", "203.0.113.9", "cache.amazonaws.com"):
         with pytest.raises(WrongPlace, match="beyond its own domain"):

@@ -15,6 +15,7 @@ from valkeys import two_primaries
 from opsctl.adapters.aws.iam import Account, Credentials, Key, Rights
 from opsctl.adapters.aws.session import Caller
 from opsctl.adapters.redis.client import Redis
+from opsctl.adapters.redis.endpoint import Endpoint
 from opsctl.changes.access import DeletePassword, SetDenial, SetKeys, denial
 from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
 from opsctl.changes.sessions import EndCachedSessions
@@ -39,7 +40,7 @@ def test_the_others_keys_end_and_the_node_that_is_left_is_named(rig: Rig) -> Non
         settings = replace(environment.settings, sessions=SESSIONS, redis=RedisSettings(cluster="c", tls=False))
         for systems in (rig.engine.read, rig.engine.write):
             systems.environment = replace(environment, settings=settings)
-            systems.redis = Redis("127.0.0.1", one, password=None, tls=False, writing=systems.writing)
+            systems.redis = Redis(Endpoint("127.0.0.1", one, tls=False), writing=systems.writing)
         outcome = rig.run(EndCachedSessions(users=None, cutoff=START), SetAlone(name="api"))
         assert outcome.error is not None
         assert outcome.exit_code == 1

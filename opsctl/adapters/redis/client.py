@@ -22,13 +22,13 @@ from opsctl.errors import (
     SystemFailed,
     Unreachable,
 )
-from opsctl.redaction import Secret, sentence
+from opsctl.redaction import sentence
 
 if TYPE_CHECKING:
     import redis
 
+    from opsctl.adapters.redis.endpoint import Endpoint
     from opsctl.protocols import ProgressCallback
-    from opsctl.systems import Systems
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
@@ -74,32 +74,10 @@ class Redis(Adapter):
     long ago. In a cluster every primary is gone through.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        password: Secret | None,
-        tls: bool,
-        writing: bool,
-        ca: str = certificates.SYSTEM,
-        tunnel: tuple[str, int] | None = None,
-        db: int = 0,
-    ) -> None:
-        from opsctl.adapters.redis.endpoint import Place
-
+    def __init__(self, endpoint: Endpoint, *, writing: bool, db: int = 0) -> None:
         super().__init__(writing=writing)
-        self._where = (host, port)
+        self._endpoint = endpoint
         self._db = db
-        self._place = Place(host, port, password, tls, ca, tunnel)
-
-    @classmethod
-    def connect(cls, systems: Systems) -> Redis:
-        """Take the endpoint from ElastiCache; it connects at the first question. WrongPlace in a sandbox beyond this machine."""
-        from opsctl.adapters.redis.endpoint import found
-
-        config = systems.environment.redis
-        return cls(**found(systems, config), writing=systems.writing, db=config.db)
 
     def count(
         self,
@@ -262,7 +240,7 @@ class Redis(Adapter):
     @cached_property
     def _main(self) -> redis.Redis:
         """A client of the configured endpoint, which has answered."""
-        client = self._client(*self._where)
+        client = self._client(self._endpoint.host, self._endpoint.port)
         with self._translating(effect=False):
             client.ping()
         return client
@@ -276,7 +254,7 @@ class Redis(Adapter):
             ranges: Any = self._main.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
         clients: dict[tuple[str, int], redis.Redis] = {}
         nodes = {}
-        for (first, last), owner in _slots(ranges, self._where[0]):
+        for (first, last), owner in _slots(ranges, self._endpoint.host):
             if owner not in clients:
                 clients[owner] = self._client(*owner)
             nodes[first, last] = clients[owner]
@@ -300,10 +278,10 @@ class Redis(Adapter):
         from opsctl.adapters.redis.endpoint import TlsConnection
         from opsctl.adapters.redis.read_only_guard import ReadingConnection, ReadingTlsConnection
 
-        reading, writing = (ReadingTlsConnection, TlsConnection) if self._place.tls else (ReadingConnection, redis.Connection)
+        reading, writing = (ReadingTlsConnection, TlsConnection) if self._endpoint.tls else (ReadingConnection, redis.Connection)
         pool = redis.ConnectionPool(
             connection_class=writing if self.writing else reading,
-            **self._place.arguments(host, port),
+            **self._endpoint.arguments(host, port),
             db=self._db,
             client_name="opsctl",
             protocol=2,
@@ -321,7 +299,7 @@ class Redis(Adapter):
         try:
             yield
         except sdk.RedisError as cause:
-            raise _translated(cause, effect, where or "{}:{}".format(*self._where)) from cause
+            raise _translated(cause, effect, where or f"{self._endpoint.host}:{self._endpoint.port}") from cause
 
 
 def _said(silent: Sequence[OpsctlError], rest: str = "") -> str:

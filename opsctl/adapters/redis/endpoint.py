@@ -14,9 +14,9 @@ from opsctl.adapters.loopback import loopback, only_here
 from opsctl.errors import ConfigurationError, WrongPlace
 
 if TYPE_CHECKING:
+    from opsctl.adapters.access import Access
     from opsctl.redaction import Secret
     from opsctl.settings import RedisSettings
-    from opsctl.systems import Systems
 
 
 class TlsConnection(redis.SSLConnection):
@@ -40,15 +40,26 @@ class TlsConnection(redis.SSLConnection):
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """The endpoint that AWS names, and how it is reached; `tunnel` is the address where a tunnel to it begins."""
 
     host: str
     port: int
-    password: Secret | None
-    tls: bool
-    ca: str
-    tunnel: tuple[str, int] | None
+    password: Secret | None = None
+    tls: bool = True
+    ca: str = certificates.SYSTEM
+    tunnel: tuple[str, int] | None = None
+
+    @classmethod
+    def of(cls, access: Access, settings: RedisSettings, at: tuple[str, int]) -> Endpoint:
+        """The endpoint `at`, reached as [redis] says; raises WrongPlace in a sandbox beyond this machine."""
+        host, port = at
+        tunnel = settings.tunnel_address
+        if access.sandbox:
+            only_here("Redis", host)
+            only_here("tunnel to Redis", tunnel[0] if tunnel else host)
+        password = access.resolve(settings.password) if settings.password else None
+        return cls(host, port, password, settings.tls, settings.ca, tunnel)
 
     def arguments(self, host: str, port: int) -> dict[str, Any]:
         """What a connection to the endpoint itself, or to another node of its cluster, is made with.
@@ -71,14 +82,3 @@ class Place:
             what = f"Redis at {self.host} names a node {host}, beyond its own domain: nothing was sent there."
             raise WrongPlace(what, "Look at the cluster.")
         return {"host": host, "port": port, "password": secret, "ca": self.ca, "address": (host, port)}
-
-
-def found(systems: Systems, config: RedisSettings) -> dict[str, Any]:
-    """Return the parts of the `Place` that AWS and [redis] name; WrongPlace in a sandbox beyond this machine."""
-    host, port = systems.found_by.elasticache.endpoint(config.cluster)
-    tunnel = config.tunnel_address
-    if systems.config.sandbox:
-        only_here("Redis", host)
-        only_here("tunnel to Redis", tunnel[0] if tunnel else host)
-    password = systems.resolve(config.password) if config.password else None
-    return {"host": host, "port": port, "password": password, "tls": config.tls, "ca": config.ca, "tunnel": tunnel}

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from opsctl.adapters.base import Adapter, made_once, writes
-from opsctl.adapters.loopback import only_here
-from opsctl.adapters.sql import database
 from opsctl.adapters.sql.database import Database, Row
 from opsctl.adapters.sql.redaction import brief
 from opsctl.errors import Denied, NotFound, SystemFailed
@@ -24,9 +22,9 @@ from opsctl.errors import Denied, NotFound, SystemFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from opsctl.adapters.aws.rds import Cluster
-    from opsctl.settings import Reference
-    from opsctl.systems import Systems
+    from opsctl.adapters.access import Access
+    from opsctl.adapters.sql.connector import Instance
+    from opsctl.settings import DatabaseSettings
 
 T = TypeVar("T")
 P = TypeVar("P", bound="Pinned")
@@ -90,16 +88,6 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
 ORDER BY total_exec_time DESC LIMIT %(most)s
 """
-
-
-class Instance(Struct, frozen=True):
-    """One instance of the cluster, and where it is; `insights` is its id in Performance Insights, empty where that is off."""
-
-    id: str
-    writer: bool
-    host: str
-    port: int
-    insights: str = ""
 
 
 class Pinned(Protocol):
@@ -201,10 +189,11 @@ class Door:
 class Backends(Adapter):
     """The backends of every instance; writing systems come as the configured rescue role, for which connections may be reserved."""
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        self._systems = systems
-        self._config = systems.environment.database
+    def __init__(
+        self, access: Access, settings: DatabaseSettings, members: Callable[[], list[Instance]], open: Callable[[Instance], Database]
+    ) -> None:
+        super().__init__(writing=access.writing)
+        self._config, self._members, self._connect = settings, members, open
         self._lock = threading.Lock()
         self._open: dict[tuple[str, int], Door] = {}
 
@@ -224,14 +213,7 @@ class Backends(Adapter):
     @made_once
     def members(self) -> list[Instance]:
         """Every instance, whether it can be asked or not, the writer first."""
-        if self._config.instance:
-            alone = self._systems.found_by.rds.instance(self._config.instance)
-            return [Instance(alone.id, True, alone.endpoint, alone.port, alone.insights)]
-        return [Instance(m.id, m.writer, m.endpoint, m.port, m.insights) for m in self._cluster.members]
-
-    @made_once
-    def _cluster(self) -> Cluster:
-        return self._systems.found_by.rds.cluster(self._config.cluster)
+        return self._members()
 
     def connections(self) -> list[Answer[Connections]]:
         """Count the connections of each instance."""
@@ -323,30 +305,6 @@ class Backends(Adapter):
         if not door.about["sees_others"]:
             raise unseeing(door.about["role"])
         return door
-
-    def _connect(self, instance: Instance) -> Database:
-        if self._config.driver == "rds-data":
-            from opsctl.adapters.sql.rds_data import RdsData
-
-            return RdsData.connect(self._systems, self._config, self._reference, arn=self._cluster.arn)
-        from opsctl.adapters.sql.postgres import Endpoint, Postgres
-
-        if not instance.host:
-            raise SystemFailed(f"AWS names no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
-        if self._systems.config.sandbox:
-            only_here("database", instance.host)
-        where = Endpoint.of(self._systems, self._config, instance.host, instance.port, self._login, anywhere=True)
-        return Postgres(where, writing=self.writing)
-
-    @property
-    def _reference(self) -> Reference:
-        if not self.writing:
-            return self._config.reader
-        return self._config.rescue or self._config.login
-
-    @made_once
-    def _login(self) -> tuple[str, Any]:
-        return database.login(self._systems, self._reference)
 
     def _activity(self, row: Row) -> Activity:
         plain = {name: row[name] for name in Activity.__struct_fields__ if name in row and name != "query"}

@@ -22,8 +22,8 @@ from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
+    from opsctl.adapters.sql.database import Database
     from opsctl.settings import BounceSettings
-    from opsctl.systems import Systems
 
 PAGE, MANY = 2_000, 8_000
 """Rows a statement, of wide ones and of narrow ones: the Data API gives at most 1 MB."""
@@ -105,46 +105,81 @@ class Rule(Struct, frozen=True):
     exempt: Sequence[str] = ()
 
 
-def by_status(systems: Systems, settings: BounceSettings) -> list[dict[str, Any]]:
-    """How many users have each status, how many of them are inactive, and the sum of their bounces."""
-    return _query(systems, settings, USERS)
+class BounceQueries:
+    """What the table of notifications and the users that [bounces] names hold."""
 
+    def __init__(self, database: Database, settings: BounceSettings) -> None:
+        self._database, self._settings = database, settings
 
-def by_kind(systems: Systems, settings: BounceSettings, since: datetime) -> list[dict[str, Any]]:
-    """How many notifications of each kind happened since then, and of how many addresses."""
-    return _query(systems, settings, KINDS, since=since)
+    def by_status(self) -> list[dict[str, Any]]:
+        """How many users have each status, how many of them are inactive, and the sum of their bounces."""
+        return self._query(USERS)
 
+    def by_kind(self, since: datetime) -> list[dict[str, Any]]:
+        """How many notifications of each kind happened since then, and of how many addresses."""
+        return self._query(KINDS, since=since)
 
-def marks(systems: Systems, settings: BounceSettings, listed: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """What the database has of the addresses listed, in whatever spelling, and of all that it has marked; some may come twice.
+    def marks(self, listed: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """What the database has of the addresses listed, in whatever spelling, and of all that it has marked; some may come twice.
 
-    `address` is as it is compared, `kind` why it would be marked, and `at` when that was last told of, if it was.
-    """
-    spellings = [spelling for address in listed for spelling in _spellings(address)]
-    asked = [(LISTED, spellings[first : first + PAGE]) for first in range(0, len(spellings), PAGE)]
-    for which, some in [*asked, (MARKED, list(settings.marked))]:
-        for rows in _paged(systems, settings, MARKS.replace("{which}", which), listed=json.dumps(some)):
-            yield from _dated(systems, settings, rows)
+        `address` is as it is compared, `kind` why it would be marked, and `at` when that was last told of, if it was.
+        """
+        spellings = [spelling for address in listed for spelling in _spellings(address)]
+        asked = [(LISTED, spellings[first : first + PAGE]) for first in range(0, len(spellings), PAGE)]
+        for which, some in [*asked, (MARKED, list(self._settings.marked))]:
+            for rows in self._paged(MARKS.replace("{which}", which), listed=json.dumps(some)):
+                yield from self._dated(rows)
 
+    def over(self, rule: Rule) -> Iterator[dict[str, Any]]:
+        """Each user with too many bounces, by id: `id`, whether `active`, whether `exempt`."""
+        return chain.from_iterable(self._paged(OVER, **self._values(rule)))
 
-def _dated(systems: Systems, settings: BounceSettings, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The notifications are looked up here and not in SQL, which can't compare addresses as we do."""
-    recipients = sorted({compared(row["address"]) for row in rows})
-    found = _query(systems, settings, LATEST, recipients=json.dumps(recipients))
-    latest = {(row["recipient"], row["kind"]): row["at"] for row in found}
-    for row in rows:
-        address, kind = compared(row["address"]), "complaint" if row["status"] == COMPLAINED else "bounce"
-        yield {**row, "address": address, "kind": kind, "at": latest.get((address, kind))}
+    def spread(self, rule: Rule) -> list[Spread]:
+        """The domain and the hour that most bounces are of, among those of the active users with too many."""
+        return [Spread(**row) for row in self._query(SPREAD, **self._values(rule))]
 
+    def _dated(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The notifications are looked up here and not in SQL, which can't compare addresses as we do."""
+        recipients = sorted({compared(row["address"]) for row in rows})
+        found = self._query(LATEST, recipients=json.dumps(recipients))
+        latest = {(row["recipient"], row["kind"]): row["at"] for row in found}
+        for row in rows:
+            address, kind = compared(row["address"]), "complaint" if row["status"] == COMPLAINED else "bounce"
+            yield {**row, "address": address, "kind": kind, "at": latest.get((address, kind))}
 
-def over(systems: Systems, settings: BounceSettings, rule: Rule) -> Iterator[dict[str, Any]]:
-    """Each user with too many bounces, by id: `id`, whether `active`, whether `exempt`."""
-    return chain.from_iterable(_paged(systems, settings, OVER, **_values(systems, settings, rule)))
+    def _values(self, rule: Rule) -> dict[str, Any]:
+        asked = {"threshold": rule.threshold, "since": rule.since}
+        unusual = [row["recipient"] for row in self._query(UNUSUAL, **asked)]
+        others = [{"recipient": each, "spelling": other} for each in unusual for other in _spellings(each)]
+        return {**asked, "others": json.dumps(others), "exempt": json.dumps([_exempt(each) for each in rule.exempt])}
 
+    def _paged(self, text: str, **values: Any) -> Iterator[list[dict[str, Any]]]:
+        skip = 0
+        while rows := self._query(text, **values, skip=skip):
+            yield rows
+            skip += len(rows)
 
-def spread(systems: Systems, settings: BounceSettings, rule: Rule) -> list[Spread]:
-    """The domain and the hour that most bounces are of, among those of the active users with too many."""
-    return [Spread(**row) for row in _query(systems, settings, SPREAD, **_values(systems, settings, rule))]
+    def _query(self, text: str, **values: Any) -> list[dict[str, Any]]:
+        settings = self._settings
+        names = {
+            "users": settings.users_table,
+            "table": settings.notifications_table,
+            "id": settings.id_column,
+            "email": settings.email_column,
+            "status": settings.status_column,
+            "count": settings.count_column,
+            "active": settings.active_column,
+        }
+        asked = sql.SQL(text).format(
+            page=sql.Literal(PAGE), many=sql.Literal(MANY), failure=FAILURE, **{name: sql.Identifier(each) for name, each in names.items()}
+        )
+        for table in (settings.users_table, settings.notifications_table):
+            require_all_rows(self._database, table)
+        try:
+            return self._database.query(asked, **values)
+        except NotFound as cause:
+            table = f"the table {settings.notifications_table}, and the other names in [bounces]"
+            raise NotFound(cause.what, f"Check {table}; RUNBOOK.md says how that table is made.") from cause
 
 
 def compared(address: str) -> str:
@@ -153,13 +188,6 @@ def compared(address: str) -> str:
         return addresses.parse(address).recipient
     except ValueError:
         return address.lower()
-
-
-def _values(systems: Systems, settings: BounceSettings, rule: Rule) -> dict[str, Any]:
-    asked = {"threshold": rule.threshold, "since": rule.since}
-    unusual = [row["recipient"] for row in _query(systems, settings, UNUSUAL, **asked)]
-    others = [{"recipient": each, "spelling": other} for each in unusual for other in _spellings(each)]
-    return {**asked, "others": json.dumps(others), "exempt": json.dumps([_exempt(each) for each in rule.exempt])}
 
 
 def _spellings(address: str) -> list[str]:
@@ -177,32 +205,3 @@ def _exempt(name: str) -> str:
     except ValueError as cause:
         raise ConfigurationError(f"[bounces] exempt has {name!r}, which is no address and no domain.", "Correct it.") from cause
     return found.recipient if "@" in name.strip()[1:] else found.domain
-
-
-def _paged(systems: Systems, settings: BounceSettings, text: str, **values: Any) -> Iterator[list[dict[str, Any]]]:
-    skip = 0
-    while rows := _query(systems, settings, text, **values, skip=skip):
-        yield rows
-        skip += len(rows)
-
-
-def _query(systems: Systems, settings: BounceSettings, text: str, **values: Any) -> list[dict[str, Any]]:
-    names = {
-        "users": settings.users_table,
-        "table": settings.notifications_table,
-        "id": settings.id_column,
-        "email": settings.email_column,
-        "status": settings.status_column,
-        "count": settings.count_column,
-        "active": settings.active_column,
-    }
-    asked = sql.SQL(text).format(
-        page=sql.Literal(PAGE), many=sql.Literal(MANY), failure=FAILURE, **{name: sql.Identifier(each) for name, each in names.items()}
-    )
-    for table in (settings.users_table, settings.notifications_table):
-        require_all_rows(systems.database, table)
-    try:
-        return systems.database.query(asked, **values)
-    except NotFound as cause:
-        table = f"the table {settings.notifications_table}, and the other names in [bounces]"
-        raise NotFound(cause.what, f"Check {table}; RUNBOOK.md says how that table is made.") from cause

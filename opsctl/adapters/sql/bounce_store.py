@@ -26,9 +26,11 @@ from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.errors import NotFound, Throttled
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from opsctl.adapters.mail.addresses import Address
+    from opsctl.adapters.sql.database import Database
     from opsctl.settings import BounceSettings
-    from opsctl.systems import Systems
 
 DDL = Path(__file__).parents[2] / "ddl" / "ses_notifications.sql"
 ATTEMPTS = 6
@@ -119,9 +121,9 @@ class Holder(Struct, frozen=True):
 class Bounced(Adapter):
     """The users and the table that [bounces] names, in the application's database."""
 
-    def __init__(self, systems: Systems) -> None:
-        super().__init__(writing=systems.writing)
-        self._systems = systems
+    def __init__(self, database: Database, settings: BounceSettings, now: Callable[[], datetime]) -> None:
+        super().__init__(writing=database.writing)
+        self._database, self._settings, self._now = database, settings, now
 
     def missing(self, keys: Sequence[tuple[str, str]]) -> list[int]:
         """The places, in `keys` of feedback id and recipient, of those that haven't been counted."""
@@ -129,7 +131,7 @@ class Bounced(Adapter):
             return []
         rows = [{"number": n, "feedback_id": feedback, "recipient": recipient} for n, (feedback, recipient) in enumerate(keys)]
         with self._translating():
-            found = self._systems.database.query(self._sql(MISSING), keys=json.dumps(rows))
+            found = self._database.query(self._sql(MISSING), keys=json.dumps(rows))
         return [int(row["number"]) for row in found]
 
     def holders(self, address: Address) -> list[Holder]:
@@ -137,14 +139,14 @@ class Bounced(Adapter):
         spellings = json.dumps([address.recipient, *address.others])
         with self._translating():
             if not self.writing:
-                require_all_rows(self._systems.database, self._settings.users_table)
-            rows = self._systems.database.query(self._sql(HOLDERS), spellings=spellings)
+                require_all_rows(self._database, self._settings.users_table)
+            rows = self._database.query(self._sql(HOLDERS), spellings=spellings)
         return [Holder(str(row["id"]), row["status"]) for row in rows]
 
     def said_too(self, feedback_id: str, address: Address) -> bool:
         """Whether another notification says that the address bounced for good."""
         with self._translating():
-            return bool(self._systems.database.query(self._sql(SAID_TOO), feedback_id=feedback_id, recipient=address.recipient))
+            return bool(self._database.query(self._sql(SAID_TOO), feedback_id=feedback_id, recipient=address.recipient))
 
     @writes
     def count(self, batch: Sequence[Counted]) -> Tally:
@@ -164,7 +166,7 @@ class Bounced(Adapter):
             kind="bounce",
             type="Permanent" if hard else "Transient",
             subtype="Manual",
-            at=self._systems.now(),
+            at=self._now(),
             effect="bounced" if hard else "soft",
             others=address.others or None,
         )
@@ -178,14 +180,9 @@ class Bounced(Adapter):
         values = {"feedback_id": feedback_id, "recipient": address.recipient, "before": held}
         return int(self._patiently(lambda: self._one(TAKE_BACK, **values))["users"])
 
-    @property
-    def _settings(self) -> BounceSettings:
-        found = self._systems.environment.bounces
-        return found
-
     def _one(self, statement: str, **values: Any) -> dict[str, Any]:
         with self._translating():
-            return self._systems.database.query(self._sql(statement), **values)[0]
+            return self._database.query(self._sql(statement), **values)[0]
 
     def _patiently(self, work: Callable[[], Answer]) -> Answer:
         """Try again what was rolled back because somebody else had the same rows."""

@@ -7,14 +7,12 @@ bool, str, bytes, UUID, date, decoded JSON, None, and datetimes aware in UTC; ev
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opsctl.errors import (
-    ConfigurationError,
     CredentialsInvalid,
     Denied,
     ExternalError,
@@ -25,13 +23,10 @@ from opsctl.errors import (
     SystemFailed,
     Unreachable,
 )
-from opsctl.redaction import Secret, sentence
-from opsctl.settings import Reference
+from opsctl.redaction import sentence
 
 if TYPE_CHECKING:
     from psycopg import sql
-
-    from opsctl.systems import Systems
 
     Statement = str | sql.Composable
 
@@ -88,33 +83,6 @@ class Database(Protocol):
         ...
 
 
-def connect(systems: Systems) -> Database:
-    """Return the configured driver over the environment's database; it connects at its first statement.
-
-    Raises ConfigurationError without a [database], NotFound or WrongPlace when AWS doesn't name its endpoint.
-    """
-    config = systems.environment.database
-    if config.driver == "rds-data":
-        from opsctl.adapters.sql.rds_data import RdsData
-
-        return RdsData.connect(systems, config)
-    from opsctl.adapters.sql.postgres import Postgres
-
-    return Postgres.connect(systems, config)
-
-
-def connect_at(systems: Systems, host: str, port: int, arn: str) -> Database:
-    """Return the configured driver over another database with the same logins: a copy, at this endpoint or, for the Data API, this ARN."""
-    config = systems.environment.database
-    if config.driver == "rds-data":
-        from opsctl.adapters.sql.rds_data import RdsData
-
-        return RdsData.connect(systems, config, arn=arn)
-    from opsctl.adapters.sql.postgres import Postgres
-
-    return Postgres.connect(systems, config, at=(host, port))
-
-
 def count_some(database: Database, table: str | None, most: int) -> int:
     """Count a table's rows, but no further than to `most`; without a table, ask for nothing but an answer, which is 1.
 
@@ -129,18 +97,6 @@ def count_some(database: Database, table: str | None, most: int) -> int:
     require_all_rows(database, table)
     query = sql.SQL("SELECT count(*) AS n FROM (SELECT 1 FROM {} LIMIT %(most)s) AS first").format(sql.Identifier(table))
     return int(database.query(query, most=most)[0]["n"])
-
-
-def login(systems: Systems, reference: Reference) -> tuple[str, Secret]:
-    """Return user and password from a secret that is JSON with `username` and `password`; ConfigurationError when it isn't."""
-    held = systems.resolve(Reference(aws=reference.aws, env=reference.env, file=reference.file)).reveal()
-    try:
-        found = json.loads(held)
-        return str(found["username"]), Secret(str(found["password"]))
-    except (ValueError, KeyError, TypeError):
-        raise ConfigurationError(
-            f"The database login in {reference} is not JSON with username and password.", "Store it as RDS does, as JSON."
-        ) from None
 
 
 def render(statement: Statement) -> str:

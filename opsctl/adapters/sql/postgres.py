@@ -10,7 +10,6 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters import certificates
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.loopback import loopback, only_here
+from opsctl.adapters.loopback import loopback
 from opsctl.adapters.sql import database, reader_rights
 from opsctl.adapters.sql.database import Row
 from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OpsctlError, SystemFailed, Untrusted, WrongPlace
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from opsctl.adapters.sql.database import Statement
-    from opsctl.settings import DatabaseSettings
-    from opsctl.systems import Systems
 
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 30
@@ -67,15 +64,6 @@ class Endpoint:
     tunnel: tuple[str, int] | None = None
     anywhere: bool = False
 
-    @classmethod
-    def of(cls, systems: Systems, config: DatabaseSettings, host: str, port: int, login: tuple[str, Secret], *, anywhere: bool) -> Endpoint:
-        """The endpoint that AWS names, reached as [database] says; WrongPlace in a sandbox beyond this machine."""
-        tunnel = config.tunnel_address
-        if systems.config.sandbox:
-            only_here("database", host)
-            only_here("tunnel to the database", tunnel[0] if tunnel else host)
-        return cls(host, port, config.name, *login, tls=config.tls, ca=config.ca, tunnel=tunnel, anywhere=anywhere)
-
 
 class Postgres(Adapter):
     """A `Database` over one connection, which is opened at the first statement and again after it was lost.
@@ -90,17 +78,6 @@ class Postgres(Adapter):
         self._lock = threading.RLock()
         self._open: psycopg.Connection[Row] | None = None
         self._inside = False
-
-    @classmethod
-    def connect(cls, systems: Systems, config: DatabaseSettings, *, at: tuple[str, int] | None = None) -> Postgres:
-        """Take endpoint and port from RDS, or as given in `at`, the login from its secret; WrongPlace in a sandbox beyond this machine."""
-        with ThreadPoolExecutor(1, thread_name_prefix="login") as aside:
-            login = aside.submit(database.login, systems, config.login if systems.writing else config.reader)
-            host, port = at or systems.found_by.rds.endpoint(config.cluster, config.instance)
-            if systems.config.sandbox:
-                only_here("database", host)
-            endpoint = Endpoint.of(systems, config, host, port, login.result(), anywhere=False)
-        return cls(endpoint, writing=systems.writing)
 
     def query(self, statement: Statement, /, **params: Any) -> list[Row]:
         """Return the rows of a statement, each by column name; SystemFailed and its kinds when it fails."""

@@ -6,7 +6,6 @@ Facts: a statement is stopped after 45 s, a transaction is dropped after 3 idle 
 
 from __future__ import annotations
 
-import atexit
 import json
 import re
 import threading
@@ -20,15 +19,12 @@ from uuid import UUID
 
 from opsctl.adapters.aws.failures import TURNED_AWAY
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.loopback import in_account
 from opsctl.adapters.sql import database, reader_rights
 from opsctl.adapters.sql.database import Busy, Row
-from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Unreachable
+from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Unreachable
 
 if TYPE_CHECKING:
     from opsctl.adapters.sql.database import Statement
-    from opsctl.settings import DatabaseSettings, Reference
-    from opsctl.systems import Systems
 
 PLACEHOLDER = re.compile(r"%%|%\((\w+)\)s|%")
 STATE = re.compile(r";?\s*SQLState: (\w{5})")
@@ -70,28 +66,6 @@ class RdsData(Adapter):
         self._transaction: str | None = None
         self._inside = False
         self._failed = False
-
-    @classmethod
-    def connect(cls, systems: Systems, config: DatabaseSettings, login: Reference | None = None, *, arn: str | None = None) -> RdsData:
-        """Take the cluster's ARN from RDS, unless given, and the reader's or writer's secret; ConfigurationError if that isn't one."""
-        login = login or (config.login if systems.writing else config.reader)
-        if login.aws is None:
-            raise ConfigurationError(
-                "[database] with driver rds-data logs in with a secret in AWS.",
-                f"Set login and reader to {{ aws = ... }} in {systems.environment.path}.",
-            )
-        resource = arn or systems.found_by.rds.arn(config.cluster)
-        in_account("The database", resource, systems.environment.aws.account)
-        made = cls(
-            systems.aws.client("rds-data"),
-            resource_arn=resource,
-            secret_arn=login.aws,
-            name=config.name,
-            login=systems.environment.aws.login,
-            writing=systems.writing,
-        )
-        atexit.register(made.close)
-        return made
 
     def query(self, statement: Statement, /, **params: Any) -> list[Row]:
         """Return the rows of a statement, each by column name; SystemFailed and its kinds when it fails."""

@@ -1,0 +1,145 @@
+"""How the application's database is reached: by the configured driver, at the endpoint that AWS names, with the logins of [database]."""
+
+from __future__ import annotations
+
+import atexit
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from opsctl.adapters.base import made_once
+from opsctl.adapters.loopback import in_account, only_here
+from opsctl.errors import ConfigurationError, SystemFailed
+from opsctl.redaction import Secret
+from opsctl.settings import Reference
+
+if TYPE_CHECKING:
+    from opsctl.adapters.access import Access
+    from opsctl.adapters.aws.rds import Cluster, Rds
+    from opsctl.adapters.aws.session import AwsSession
+    from opsctl.adapters.sql.database import Database
+    from opsctl.settings import DatabaseSettings
+
+Login = tuple[str, Secret]
+
+
+class Instance(Struct, frozen=True):
+    """One instance of the cluster, and where it is; `insights` is its id in Performance Insights, empty where that is off."""
+
+    id: str
+    writer: bool
+    host: str
+    port: int
+    insights: str = ""
+
+
+class Connector:
+    """Opens connections to the application's database, to copies of it and to single instances. The caller closes them.
+
+    `rds` looks endpoints up, which is reading also where `access` may write.
+    """
+
+    def __init__(self, access: Access, settings: DatabaseSettings, aws: AwsSession, rds: Rds) -> None:
+        self._access, self._settings, self._aws, self._rds = access, settings, aws, rds
+
+    def open(self) -> Database:
+        """The database; it connects at its first statement. Raises NotFound or WrongPlace when AWS doesn't name its endpoint."""
+        config = self._settings
+        if self._by_data_api:
+            return self._over_data_api(self._role, None)
+        with ThreadPoolExecutor(1, thread_name_prefix="login") as aside:
+            login = aside.submit(self.login, self._role)
+            host, port = self._rds.endpoint(config.cluster, config.instance)
+            return self._over_psycopg(host, port, login.result())
+
+    def copy(self, host: str, port: int, arn: str) -> Database:
+        """A copy with the same logins: at this endpoint or, for the Data API, with this ARN."""
+        if self._by_data_api:
+            return self._over_data_api(self._role, arn)
+        return self._over_psycopg(host, port, self.login(self._role))
+
+    def at(self, instance: Instance) -> Database:
+        """One instance of the cluster; where `access` may write, as the rescue role, for which connections may be reserved."""
+        if self._by_data_api:
+            return self._over_data_api(self._rescue_role, self._cluster.arn)
+        if not instance.host:
+            raise SystemFailed(f"AWS names no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
+        return self._over_psycopg(instance.host, instance.port, self._rescue_login, anywhere=True)
+
+    def members(self) -> list[Instance]:
+        """Every instance of the cluster, whether it can be asked or not, the writer first."""
+        if self._settings.instance:
+            alone = self._rds.instance(self._settings.instance)
+            return [Instance(alone.id, True, alone.endpoint, alone.port, alone.insights)]
+        return [Instance(m.id, m.writer, m.endpoint, m.port, m.insights) for m in self._cluster.members]
+
+    def writer(self) -> str:
+        """The database role that changes are made as."""
+        return self.login(self._settings.login)[0]
+
+    def login(self, reference: Reference) -> Login:
+        """User and password from a secret that is JSON with `username` and `password`; ConfigurationError when it isn't."""
+        held = self._access.resolve(Reference(aws=reference.aws, env=reference.env, file=reference.file)).reveal()
+        try:
+            found = json.loads(held)
+            return str(found["username"]), Secret(str(found["password"]))
+        except (ValueError, KeyError, TypeError):
+            raise ConfigurationError(
+                f"The database login in {reference} is not JSON with username and password.", "Store it as RDS does, as JSON."
+            ) from None
+
+    @property
+    def _by_data_api(self) -> bool:
+        return self._settings.driver == "rds-data"
+
+    @property
+    def _role(self) -> Reference:
+        return self._settings.login if self._access.writing else self._settings.reader
+
+    @property
+    def _rescue_role(self) -> Reference:
+        return (self._access.writing and self._settings.rescue) or self._role
+
+    @made_once
+    def _rescue_login(self) -> Login:
+        return self.login(self._rescue_role)
+
+    @made_once
+    def _cluster(self) -> Cluster:
+        return self._rds.cluster(self._settings.cluster)
+
+    def _over_psycopg(self, host: str, port: int, login: Login, *, anywhere: bool = False) -> Database:
+        """Raises WrongPlace in a sandbox whose database, or the tunnel to it, is beyond this machine."""
+        from opsctl.adapters.sql.postgres import Endpoint, Postgres
+
+        config = self._settings
+        tunnel = config.tunnel_address
+        if self._access.sandbox:
+            only_here("database", host)
+            only_here("tunnel to the database", tunnel[0] if tunnel else host)
+        endpoint = Endpoint(host, port, config.name, *login, tls=config.tls, ca=config.ca, tunnel=tunnel, anywhere=anywhere)
+        return Postgres(endpoint, writing=self._access.writing)
+
+    def _over_data_api(self, role: Reference, arn: str | None) -> Database:
+        """Raises ConfigurationError for a login that isn't a secret in AWS, WrongPlace for a database in another account."""
+        from opsctl.adapters.sql.rds_data import RdsData
+
+        if role.aws is None:
+            raise ConfigurationError(
+                "[database] with driver rds-data logs in with a secret in AWS.",
+                "Set login and reader in [database] to { aws = ... }.",
+            )
+        resource, account = arn or self._rds.arn(self._settings.cluster), self._aws.config
+        in_account("The database", resource, account.account)
+        made = RdsData(
+            self._aws.client("rds-data"),
+            resource_arn=resource,
+            secret_arn=role.aws,
+            name=self._settings.name,
+            login=account.login,
+            writing=self._access.writing,
+        )
+        atexit.register(made.close)
+        return made
