@@ -11,7 +11,8 @@ from typing import Any
 from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.figures import Datum, Figures
 from opsctl.sandbox.aws.moto_app import Moto
-from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.moto_internals import backend, part
+from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.wire import Answer, Request
 
 # Alarm name, namespace, metric, threshold, state, minutes ago that it came into that state.
@@ -94,9 +95,6 @@ class CloudWatch:
 
     def _mend(self) -> None:
         """Put what AWS does in the place of what moto does, for the world that this is."""
-        from moto.cloudwatch.models import Alarm
-        from moto.cloudwatch.responses import CloudWatchResponse
-
         now = self._timeline.now
         methods: dict[str, Callable[[Any], Any]] = {
             "get_metric_statistics": lambda response: _get_metric_statistics(self._source(response), response),
@@ -104,23 +102,21 @@ class CloudWatch:
             "describe_alarm_history": _describe_alarm_history,
         }
         for name, method in methods.items():
-            setattr(CloudWatchResponse, name, method)
+            setattr(part("cloudwatch.responses.CloudWatchResponse"), name, method)
 
         def update_state(alarm: Any, reason: str, data: str | None, state: str) -> None:
             _change(alarm, reason, data or "{}", state, now())
 
-        setattr(Alarm, "update_state", update_state)  # noqa: B010
+        setattr(part("cloudwatch.models.Alarm"), "update_state", update_state)  # noqa: B010
         # An alarm that was put and never changed has been so since it was put.
-        setattr(Alarm, "state_transitioned_timestamp", property(_since))  # noqa: B010
+        setattr(part("cloudwatch.models.Alarm"), "state_transitioned_timestamp", property(_since))  # noqa: B010
 
     def _source(self, response: Any) -> Source:
         return Source(self._figures, self._timeline.now(), response.region, response.cloudwatch_backend.metric_data)
 
 
 def _backend(region: str) -> Any:
-    from moto.cloudwatch.models import cloudwatch_backends
-
-    return cloudwatch_backends[ACCOUNT][region]
+    return backend("cloudwatch.models.cloudwatch_backends", region)
 
 
 def _since(alarm: Any) -> datetime:
@@ -154,8 +150,6 @@ def _change(alarm: Any, reason: str, data: str, state: str, at: float) -> None:
 
 
 def _describe_alarm_history(response: Any) -> Any:
-    from moto.core.responses import ActionResult
-
     asked = {key: response._get_param(key) for key in ("AlarmName", "HistoryItemType", "StartDate", "EndDate", "ScanBy")}
     first, most = int(response._get_param("NextToken") or 0), min(int(response._get_param("MaxRecords") or _PAGE), _PAGE)
     items = [
@@ -169,32 +163,28 @@ def _describe_alarm_history(response: Any) -> Any:
     ]
     items.sort(key=lambda item: _seconds(item["Timestamp"]), reverse=asked["ScanBy"] != "TimestampAscending")
     more = {"NextToken": str(first + most)} if first + most < len(items) else {}
-    return ActionResult({"AlarmHistoryItems": items[first : first + most], **more})
+    return part("core.responses.ActionResult")({"AlarmHistoryItems": items[first : first + most], **more})
 
 
 def _get_metric_statistics(source: Source, response: Any) -> Any:
-    from moto.cloudwatch.exceptions import InvalidParameterCombination
-    from moto.core.responses import ActionResult
-
     names = [*response._get_param("Statistics", []), *response._get_param("ExtendedStatistics", [])]
     if not names:
-        raise InvalidParameterCombination("Must specify either Statistics or ExtendedStatistics")
+        raise part("cloudwatch.exceptions.InvalidParameterCombination")("Must specify either Statistics or ExtendedStatistics")
     start, end = _span(response)
     metric = response._get_param("MetricName")
     data = source.data(response._get_param("Namespace"), metric, response._get_param("Dimensions", []), start, end)
-    return ActionResult({"Label": metric, "Datapoints": _datapoints(data, names, int(response._get_param("Period")), start)})
+    return part("core.responses.ActionResult")(
+        {"Label": metric, "Datapoints": _datapoints(data, names, int(response._get_param("Period")), start)}
+    )
 
 
 def _get_metric_data(source: Source, response: Any) -> Any:
-    from moto.cloudwatch.exceptions import ValidationError
-    from moto.core.responses import ActionResult
-
     start, end = _span(response)
     descending = response._get_param("ScanBy") != "TimestampAscending"
     results = []
     for query in response._get_param("MetricDataQueries", []):
         if "MetricStat" not in query:
-            raise ValidationError("The sandbox serves no expressions: every query needs a MetricStat.")
+            raise part("cloudwatch.exceptions.ValidationError")("The sandbox serves no expressions: every query needs a MetricStat.")
         stat = query["MetricStat"]
         metric, name = stat["Metric"], stat["Stat"]
         data = source.data(metric["Namespace"], metric["MetricName"], metric.get("Dimensions", []), start, end)
@@ -205,15 +195,13 @@ def _get_metric_data(source: Source, response: Any) -> Any:
         times = [point["Timestamp"] for point in points]
         label = query.get("Label") or metric["MetricName"]
         results.append({"Id": query["Id"], "Label": label, "Timestamps": times, "Values": values, "StatusCode": "Complete"})
-    return ActionResult({"MetricDataResults": results, "Messages": []})
+    return part("core.responses.ActionResult")({"MetricDataResults": results, "Messages": []})
 
 
 def _span(response: Any) -> tuple[float, float]:
-    from moto.cloudwatch.exceptions import InvalidParameterValue
-
     start, end = (_seconds(response._get_param(name)) for name in ("StartTime", "EndTime"))
     if start >= end:
-        raise InvalidParameterValue("The parameter StartTime must be less than the parameter EndTime.")
+        raise part("cloudwatch.exceptions.InvalidParameterValue")("The parameter StartTime must be less than the parameter EndTime.")
     return start, end
 
 

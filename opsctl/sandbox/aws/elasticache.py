@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opsctl.sandbox.aws.moto_app import Moto
-from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.moto_internals import backend
+from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.wire import Answer, Request
 
 
@@ -31,10 +32,8 @@ class ElastiCache:
         )
 
     def _describe(self, request: Request) -> Answer:
-        from moto.elasticache.models import elasticache_backends
-
         wanted = str(request.params.get("ShowCacheNodeInfo", "")).lower() == "true"
-        for cluster in elasticache_backends[ACCOUNT][request.region].cache_clusters.values():
+        for cluster in backend("elasticache.models.elasticache_backends", request.region).cache_clusters.values():
             cluster.cache_nodes = [self._node()] if wanted else []
         return self._moto(request)
 

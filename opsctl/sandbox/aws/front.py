@@ -16,7 +16,8 @@ from opsctl.sandbox.aws.aws_services import AwsServices
 from opsctl.sandbox.aws.ecs_model import Task
 from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
-from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER
+from opsctl.sandbox.aws.moto_internals import backend
+from opsctl.sandbox.aws.names import CLUSTER
 from opsctl.sandbox.aws.seed import Seed, fill_facts
 from opsctl.sandbox.aws.signatures import Signed
 from opsctl.sandbox.aws.sts import check_key
@@ -221,9 +222,7 @@ class AwsPart(AwsServices):
 
     def _lent_keys(self) -> dict[str, str]:
         """The keys that AssumeRole lent, with their secrets."""
-        from moto.sts.models import sts_backends
-
-        lent = sts_backends[ACCOUNT]["aws"].assumed_roles
+        lent = backend("sts.models.sts_backends").assumed_roles
         return {role.access_key_id: role.secret_access_key for role in lent}
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.moto_internals import backend, part
 from opsctl.sandbox.aws.names import ACCOUNT
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, json_answer
 
@@ -96,11 +97,9 @@ class Lambda:
         return str(alias.function_version) if alias else LATEST
 
     def _function(self, key: Key, version: str = LATEST) -> Any:
-        from moto.awslambda.exceptions import UnknownFunctionException
-
         try:
             return _backend(key[0]).get_function(key[1], None if version == LATEST else version)
-        except UnknownFunctionException as error:
+        except part("awslambda.exceptions.UnknownFunctionException") as error:
             raise AwsError("ResourceNotFoundException", f"Function not found: {key[1]}", 404) from error
 
     def _update(self, request: Request) -> Answer:
@@ -192,17 +191,13 @@ class Lambda:
 
 
 def _backend(region: str) -> Any:
-    from moto.awslambda.models import lambda_backends
-
-    return lambda_backends[ACCOUNT][region]
+    return backend("awslambda.models.lambda_backends", region)
 
 
 def _alias(key: Key, name: str) -> Any:
-    from moto.awslambda.exceptions import UnknownAliasException, UnknownFunctionException
-
     try:
         return _backend(key[0]).get_alias(name, key[1])
-    except (UnknownAliasException, UnknownFunctionException):
+    except (part("awslambda.exceptions.UnknownAliasException"), part("awslambda.exceptions.UnknownFunctionException")):
         return None
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.insights import Query, row_of
 from opsctl.sandbox.aws.log_patterns import compile_pattern
-from opsctl.sandbox.aws.names import ACCOUNT, HH_REGION, REGION
+from opsctl.sandbox.aws.moto_internals import backend
+from opsctl.sandbox.aws.names import HH_REGION, REGION
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 LIVE_STREAM = "sandbox/live"
@@ -63,9 +64,7 @@ class Logs:
         backend.put_log_events(group, LIVE_STREAM, [{"timestamp": moment, "message": message}])
 
     def _backend(self, region: str) -> Any:
-        from moto.logs.models import logs_backends
-
-        return logs_backends[ACCOUNT][region]
+        return backend("logs.models.logs_backends", region)
 
     def _group(self, request: Request, name: str) -> Any:
         group = self._backend(request.region).groups.get(name.removesuffix(":*").rpartition(":log-group:")[2])

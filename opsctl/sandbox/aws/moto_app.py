@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from opsctl.sandbox.aws.moto_internals import part
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 Wsgi = Callable[..., Any]
@@ -41,11 +42,8 @@ class Moto:
         """Empty every service that is loaded."""
         if "moto.core.model_instances" not in sys.modules:
             return
-        from moto.core.model_instances import reset_model_data
-        from moto.moto_api._internal.models import moto_api_backend
-
-        moto_api_backend.reset()
-        reset_model_data()
+        part("moto_api._internal.models.moto_api_backend").reset()
+        part("core.model_instances.reset_model_data")()
 
     def query(self, service: str, region: str, action: str, **fields: object) -> Answer:
         """Make a query call from inside the process, as seeding does."""
@@ -73,19 +71,16 @@ class Moto:
 
     def _loaded(self) -> Wsgi:
         if self._app is None:
-            from moto.moto_server.werkzeug_app import DomainDispatcherApplication
-
-            self._app = DomainDispatcherApplication(_create)
+            self._app = part("moto_server.werkzeug_app.DomainDispatcherApplication")(_create)
         return self._app
 
 
 def _create(service: Any) -> Any:
     from flask import Flask
-    from moto.moto_server.werkzeug_app import create_backend_app
 
     if service is None:
         return Flask("unknown")
-    app = create_backend_app(service)
+    app = part("moto_server.werkzeug_app.create_backend_app")(service)
     app.debug = False
     app.register_error_handler(NotImplementedError, lambda error: ("<!doctype html>", 501))
     return app

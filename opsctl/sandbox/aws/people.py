@@ -14,6 +14,7 @@ from typing import Any
 
 from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.moto_internals import backend, part
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.simulator import Simulator
 from opsctl.sandbox.aws.wire import Answer, Request
@@ -151,32 +152,24 @@ class People:
         """Whose key it is, as CloudTrail names them: a role's session by its own name."""
         if key == self._own_key:
             return "oncall"
-        from moto.sts.models import sts_backends
-
-        lent = list(sts_backends[ACCOUNT]["aws"].assumed_roles)
+        lent = list(backend("sts.models.sts_backends").assumed_roles)
         return next((str(role.session_name) for role in lent if role.access_key_id == key), "")
 
 
 def _backend() -> Any:
-    from moto.iam.models import iam_backends
-
-    return iam_backends[ACCOUNT]["aws"]
+    return backend("iam.models.iam_backends")
 
 
 def _aws_own_policies(backend: Any) -> None:
     """The few of AWS's own policies that are attached to somebody: moto has them all, and takes a second to load them."""
-    from moto.iam.models import AWSManagedPolicy
-
     for name, document in _AWS_OWN.items():
         data = {"Path": "/", "DefaultVersionId": "v1", "Document": document, "CreateDate": _BEGAN, "UpdateDate": _BEGAN}
-        policy = AWSManagedPolicy.from_data(name, ACCOUNT, REGION, data)
+        policy = part("iam.models.AWSManagedPolicy").from_data(name, ACCOUNT, REGION, data)
         backend.managed_policies[policy.arn] = policy
         backend.aws_managed_policies.append(policy)
 
 
 def _add(backend: Any, name: str, user: _User, now: datetime, own_key: str) -> None:
-    from moto.iam.models import AccessKeyLastUsed
-
     made = backend.create_user(REGION, name, user.path)
     made.create_date = now - user.age
     for key in user.keys:
@@ -187,7 +180,7 @@ def _add(backend: Any, name: str, user: _User, now: datetime, own_key: str) -> N
             # Where moto knows a key by its id, it notes each use of it: that of the key which asks would never stand still.
             backend.access_keys[key.id] = held
         if key.used is not None:
-            held.last_used = AccessKeyLastUsed(now - key.used, key.service, REGION)
+            held.last_used = part("iam.models.AccessKeyLastUsed")(now - key.used, key.service, REGION)
     if user.password is not None:
         backend.create_login_profile(name, secrets.token_urlsafe(24))
         made.password_last_used = now - user.password

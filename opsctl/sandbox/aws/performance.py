@@ -8,7 +8,8 @@ from typing import Any
 
 from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
-from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.moto_internals import backend
+from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 Operation = Callable[[Request], Mapping[str, Any] | Answer]
@@ -39,9 +40,7 @@ class Performance:
 
     def switch_on(self, instance: str) -> None:
         """Have an instance watched; every instance gets a resource id of its own, as in AWS."""
-        from moto.rds.models import rds_backends
-
-        kept: Mapping[str, Any] = rds_backends[ACCOUNT][REGION].databases
+        kept: Mapping[str, Any] = backend("rds.models.rds_backends", REGION).databases
         for name, database in kept.items():
             database.dbi_resource_id = "db-" + name.replace("-", "").upper().ljust(26, "X")
             database.performance_insights_enabled = name == instance

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
-from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.moto_internals import backend
+from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.rds_failover import Failovers, Outage
 from opsctl.sandbox.aws.snapshots import Snapshots
 from opsctl.sandbox.aws.wire import Answer, Request, query_answer
@@ -90,9 +91,7 @@ class Rds:
         made.performance_insights_enabled = False
 
     def _backend(self, region: str) -> Any:
-        from moto.rds.models import rds_backends
-
-        return rds_backends[ACCOUNT][region]
+        return backend("rds.models.rds_backends", region)
 
     def _with_endpoints(self, request: Request) -> Answer:
         answer = self._moto(request)

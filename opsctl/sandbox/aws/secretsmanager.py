@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.moto_internals import backend
 from opsctl.sandbox.aws.names import ACCOUNT
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
@@ -101,9 +102,7 @@ class SecretsManager:
             raise AwsError("ResourceInitializationError", f"retrieved secret has no key {rest[0]}") from error
 
     def _backend(self, region: str) -> Any:
-        from moto.secretsmanager.models import secretsmanager_backends
-
-        return secretsmanager_backends[ACCOUNT][region]
+        return backend("secretsmanager.models.secretsmanager_backends", region)
 
     def _secret(self, region: str, name: str) -> Any:
         secrets = self._backend(region).secrets

@@ -11,7 +11,8 @@ from typing import Any
 
 from opsctl.sandbox.aws.event_log import Timeline
 from opsctl.sandbox.aws.moto_app import Moto
-from opsctl.sandbox.aws.names import ACCOUNT, REGION
+from opsctl.sandbox.aws.moto_internals import backend
+from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
 
 SNAPSHOT_SECONDS = 3.0
@@ -81,9 +82,7 @@ class Snapshots:
         return cluster is not None and bool(cluster._enable_http_endpoint)
 
     def _backend(self, region: str) -> Any:
-        from moto.rds.models import rds_backends
-
-        return rds_backends[ACCOUNT][region]
+        return backend("rds.models.rds_backends", region)
 
     def _kept(self, request: Request) -> tuple[Any, bool]:
         """The snapshot that a request names, or None; and whether it is one of a cluster."""
