@@ -90,15 +90,15 @@ def ids(systems: Systems, contacts: Iterable[str], *, skip_missing: bool = False
     by_email: dict[str, str] = {}
     if emails:
         resolved = systems.hubspot.resolve(emails)
-        alive, missing = living(systems, resolved.missing)
+        alive, missing = resolve_merged(systems, resolved.missing)
         by_email = resolved.found | alive
         if missing and not skip_missing:
-            raise unknown(missing)
+            raise unknown_contacts(missing)
     found = [by_email.get(contact, "") if "@" in contact else contact for contact in named]
     return list(dict.fromkeys(contact for contact in found if contact))
 
 
-def living(systems: Systems, left_out: list[str]) -> tuple[dict[str, str], list[str]]:
+def resolve_merged(systems: Systems, left_out: list[str]) -> tuple[dict[str, str], list[str]]:
     """The record ids of those that live on under an id or e-mail which HubSpot leaves out of a batch, and who is really unknown.
 
     Only when it is asked for one contact does HubSpot tell into which it was merged. More than `MERGES` are no merges but a wrong list.
@@ -106,18 +106,18 @@ def living(systems: Systems, left_out: list[str]) -> tuple[dict[str, str], list[
     if not left_out or len(left_out) > MERGES:
         return {}, left_out
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(left_out, pool.map(lambda name: _alive(systems, name), left_out), strict=True))
+        found = dict(zip(left_out, pool.map(lambda name: _merged_into(systems, name), left_out), strict=True))
     return {name: id for name, id in found.items() if id}, [name for name, id in found.items() if not id]
 
 
-def _alive(systems: Systems, name: str) -> str | None:
+def _merged_into(systems: Systems, name: str) -> str | None:
     try:
         return systems.hubspot.contact(name).id
     except NotFound:
         return None
 
 
-def unknown(missing: list[str]) -> NotFound:
+def unknown_contacts(missing: list[str]) -> NotFound:
     """The error for contacts that HubSpot doesn't know."""
     more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
     told = f"HubSpot knows no contact {', '.join(missing[:SHOWN])}{more}."

@@ -155,11 +155,11 @@ def run_and_report(app: AppContext, line: str, options: Options, work: Callable[
     try:
         outcome = work()
     except OpsctlError as error:
-        outcome = refused(app, line, options, error)
+        outcome = refused_outcome(app, line, options, error)
     report_and_exit(app, outcome, aside=options.as_shell)
 
 
-def refused(app: AppContext, line: str, options: Options, error: OpsctlError) -> Outcome:
+def refused_outcome(app: AppContext, line: str, options: Options, error: OpsctlError) -> Outcome:
     """The outcome of a command that an error ended before its run began."""
     from opsctl.engine.outcome import Outcome
 

@@ -17,7 +17,7 @@ from opsctl.errors import ConfigurationError
 HEADING = re.compile(r"#\s*([\w-]+):\s*(.*)")
 
 
-class Query(Struct, frozen=True):
+class LogQuery(Struct, frozen=True):
     """A query as it is sent, and where."""
 
     name: str
@@ -32,7 +32,7 @@ def folders(environment: Environment) -> list[Path]:
     return [environment.path.parent / "queries", shipped("config") / "queries"]
 
 
-def load(environment: Environment, name: str) -> Query:
+def load(environment: Environment, name: str) -> LogQuery:
     """Read a query; raises ConfigurationError for an unknown one, for no text, and for one that names what isn't configured."""
     known = {path.stem: path for folder in reversed(folders(environment)) for path in folder.glob("*.txt")}
     if name not in known:
@@ -48,7 +48,7 @@ def load(environment: Environment, name: str) -> Query:
         raise ConfigurationError(f"{known[name]} has no query in it.", "Write one below its heading.")
     if not groups:
         raise ConfigurationError(f"{known[name]} names no log group.", "Add a line: # functions: NAME, or # log-groups: NAME")
-    return Query(name, heading.get("title", name), text, groups, heading.get("plot"))
+    return LogQuery(name, heading.get("title", name), text, groups, heading.get("plot"))
 
 
 def _text(path: Path) -> str:

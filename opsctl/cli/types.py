@@ -28,7 +28,7 @@ class DurationType(click.ParamType[Duration]):
 DURATION = DurationType()
 
 
-class SourceType(click.ParamType[str]):
+class SecretSourceType(click.ParamType[str]):
     """Where a secret value comes from. The usage error doesn't repeat what was typed, which may be the value itself."""
 
     name = "source"
@@ -48,8 +48,8 @@ class SourceType(click.ParamType[str]):
             self.fail(str(cause), param, ctx)
 
 
-SOURCE = SourceType(generated=True)
-GIVEN = SourceType(generated=False)
+SOURCE = SecretSourceType(generated=True)
+GIVEN = SecretSourceType(generated=False)
 """The source of a value that exists already, so `generate` is refused."""
 
 

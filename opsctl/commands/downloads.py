@@ -81,9 +81,9 @@ def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path 
     enabled = systems.environment.hubspot.enabled
     ids = naming.ids(systems, [*contacts, *(naming.from_file(file) if file else [])], skip_missing=skip_missing)
     read, left_out = now(systems, enabled, ids)
-    alive, missing = naming.living(systems, left_out)
+    alive, missing = naming.resolve_merged(systems, left_out)
     if missing and not skip_missing:
-        raise naming.unknown(missing)
+        raise naming.unknown_contacts(missing)
     if len(missing) == len(ids):
         raise ConfigurationError("None of the contacts named is in HubSpot.", "Check the ids.")
     named = set(ids)

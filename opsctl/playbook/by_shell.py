@@ -37,14 +37,14 @@ def _step(look: StepPreview, answers: Mapping[str, str], environment: Environmen
         choices, accepted = tuple(look.step.choices) or ("done",), tuple(look.step.expected)
         return [Question(line=look.text, choices=choices, accepted=accepted, variable=answers[look.key])]
     if look.kind == "verify" and look.plan is None:
-        return [Question(line=_proof(look), choices=("yes", "no"), accepted=("yes",))]
+        return [Question(line=_proof_question(look), choices=("yes", "no"), accepted=("yes",))]
     if look.error or look.plan is None:
         return [Stop(why=f"Step {look.number} could not be planned: {look.error.what if look.error else ''}")]
     made = [f"Already so: {p.change.summary}{': ' if p.why else ''}{p.why}" for p in look.plan.changes if p not in look.plan.pending]
     return [*[Say(line=line) for line in made], *statements(look.plan, environment)]
 
 
-def _proof(look: StepPreview) -> str:
+def _proof_question(look: StepPreview) -> str:
     """What a person finds out in place of a verify; a changing command is only to be shown."""
     if look.changing:
         return f"Find out: opsctl {look.text} -n. Does it find nothing left to change?"
@@ -55,10 +55,10 @@ def _proof(look: StepPreview) -> str:
 def _test(look: StepPreview, known: Mapping[str, str], answers: Mapping[str, str]) -> Test:
     """Any one of the step's conditions, of each all that depends on an answer; one that can't hold is left out."""
     possible = [each for each in look.step.conditions if all(known[key] in values(wanted) for key, wanted in each.items() if key in known)]
-    return Either(tests=tuple(Either(tests=tuple(_answers(each, known, answers)), together=True) for each in possible))
+    return Either(tests=tuple(Either(tests=tuple(_answer_tests(each, known, answers)), together=True) for each in possible))
 
 
-def _answers(condition: Condition, known: Mapping[str, str], answers: Mapping[str, str]) -> list[Test]:
+def _answer_tests(condition: Condition, known: Mapping[str, str], answers: Mapping[str, str]) -> list[Test]:
     return [
         Either(tests=tuple(Equal(one=Variable(answers[key]), other=each) for each in values(wanted)))
         for key, wanted in condition.items()

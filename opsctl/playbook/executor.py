@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from opsctl.engine.plan import Plan
     from opsctl.playbook.history import History
     from opsctl.playbook.lines import StepParser
-    from opsctl.playbook.schema import Step
+    from opsctl.playbook.schema import PlaybookStep
 
 MARGIN = 0.1
 
@@ -55,47 +55,52 @@ class Executor:
         self.playbook, self.parameters = history.playbook, dict(run.details["parameters"])
         self._parser, self._bounds, self._fresh, self._section = parser, bounds, fresh, ""
 
-    def go(self) -> None:
+    def execute(self) -> None:
         """Take every step that hasn't ended; raises the error that ends the run here, with the way to take it up again."""
         try:
             for number, step in enumerate(self.playbook.steps, 1):
                 if number not in self.history.ended:
-                    self._heed()
-                    self._take(number, step)
+                    self._check_stop()
+                    self._take_step(number, step)
         except KeyboardInterrupt:
-            raise Interrupted("Interrupted; what was done so far is in the ledger.", self._resume) from None
+            raise Interrupted("Interrupted; what was done so far is in the ledger.", self._resume_line) from None
         except OpsctlError as error:
-            error.next = self._next(error)
+            error.next = self._next_hint(error)
             raise
 
     @property
-    def _resume(self) -> str:
+    def _resume_line(self) -> str:
         return f"opsctl runs resume {self.run.id}"
 
-    def _next(self, error: OpsctlError) -> str:
+    def _next_hint(self, error: OpsctlError) -> str:
         """What to type next: a child's run is taken up through its playbook's; nothing after a cancelling."""
-        if self._resume in error.next or (isinstance(error, Interrupted) and not error.next):
+        if self._resume_line in error.next or (isinstance(error, Interrupted) and not error.next):
             return error.next
         if isinstance(error, Interrupted) or "runs resume" in error.next or not error.next:
-            return self._resume
-        return followed(error.next, line=self._resume)
+            return self._resume_line
+        return followed(error.next, line=self._resume_line)
 
-    def _heed(self) -> None:
+    def _check_stop(self) -> None:
         wish = self.ledger.wished(self.run.id)
         if wish == "cancel":
             raise Interrupted(f"Run {self.run.id} was cancelled by request.")
         if wish:
-            raise Interrupted(f"Run {self.run.id} was paused by request.", self._resume)
+            raise Interrupted(f"Run {self.run.id} was paused by request.", self._resume_line)
 
-    def _take(self, number: int, step: Step) -> None:
+    def _take_step(self, number: int, step: PlaybookStep) -> None:
         if not conditions.holds(step, self.history.known()):
-            self.history.record(STEP_ENDED, number, "not needed", why=f"only when {conditions.told(step)}")
+            self.history.record(STEP_ENDED, number, "not needed", why=f"only when {conditions.describe(step)}")
             return
         self._announce(number, step)
-        take: dict[str, Callable[[int, Step], None]] = {"ask": self._ask, "run": self._run, "look": self._look, "verify": self._verify}
+        take: dict[str, Callable[[int, PlaybookStep], None]] = {
+            "ask": self._ask,
+            "run": self._run,
+            "look": self._look,
+            "verify": self._verify,
+        }
         take[step.kind](number, step)
 
-    def _announce(self, number: int, step: Step) -> None:
+    def _announce(self, number: int, step: PlaybookStep) -> None:
         heading = " · ".join(x for x in (step.section, step.mark) if x)
         if heading != self._section:
             self._section = heading
@@ -107,45 +112,45 @@ class Executor:
         if step.note and step.kind == "ask":
             self.watcher.says(f"  {indented(step.note)}")
 
-    def _ask(self, number: int, step: Step) -> None:
+    def _ask(self, number: int, step: PlaybookStep) -> None:
         """Ask, and keep the answer before anything else is done."""
         person, question = self.app.person, self.history.text(number)
         key, who = self.playbook.key(number), self.app.operator
         if person.assume:
-            answer = questions.assumed(step)
+            answer = questions.assumed_answer(step)
             self.watcher.says(f"  answer assumed: {answer.text}")
         else:
             overrides = Overrides(self.history, "", who)
-            answer = questions.put(person, question, step, self._resume, self.watcher.says, lambda: overrides.skip(number))
-        detail: dict[str, Any] = {"question": question, "who": who, "assumed": person.assume, **self._late(step)}
+            answer = questions.ask(person, question, step, self._resume_line, self.watcher.says, lambda: overrides.skip(number))
+        detail: dict[str, Any] = {"question": question, "who": who, "assumed": person.assume, **self._lateness(step)}
         if answer.state == "skipped":
             self.history.record(STEP_ENDED, number, "skipped", reason=answer.text, **detail)
         elif answer.state == "failed":
             what = f"{question}{'' if question.endswith('?') else ':'} Answered as failed: {answer.text}."
-            self._fail(number, what, f"Fix it, then: {self._resume}", **detail, reason=answer.text)
+            self._fail(number, what, f"Fix it, then: {self._resume_line}", **detail, reason=answer.text)
         elif step.expected and answer.text not in step.expected:
             wanted = " or ".join(step.expected)
             what = f"{question} The answer is {answer.text}, and the run goes on only with {wanted}."
             first = f"{step.note} To go on with this run:" if step.note else "Fix it, then:"
-            way = f"{first} {self._resume} (it asks again; to go on without an answer, add --skip {key} --reason WHY)"
+            way = f"{first} {self._resume_line} (it asks again; to go on without an answer, add --skip {key} --reason WHY)"
             self._fail(number, what, way, **detail, answer=answer.text)
         else:
             self.history.record(ANSWERED, number, "answered", **detail, answer=answer.text)
 
-    def _late(self, step: Step) -> dict[str, str]:
+    def _lateness(self, step: PlaybookStep) -> dict[str, str]:
         """How long after its time a question was answered, which is said and kept."""
         if (late := self._overdue(step)) <= 0:
             return {}
         self.watcher.says(f"  answered {late} s after the {step.within} it was to be done within")
         return {"overdue": f"{late} s"}
 
-    def _overdue(self, step: Step) -> int:
+    def _overdue(self, step: PlaybookStep) -> int:
         if not step.within:
             return 0
         due = self.run.opened + Duration.parse(step.within)
         return ceil((self.ledger.now() - due).total_seconds())
 
-    def _run(self, number: int, step: Step, state: str = "") -> None:
+    def _run(self, number: int, step: PlaybookStep, state: str = "") -> None:
         """Plan and perform, or take up the child that is there; `state` is what it is recorded as, by default what came of it."""
         parsed = self._parser.given(step, self.parameters)
         options = lines.options(parsed, self.options)
@@ -156,7 +161,7 @@ class Executor:
             outcome = self._perform(number, self._plan(step, parsed, options, recall=not state), options)
         elif child.wish == "cancel":
             key = self.playbook.key(number)
-            raise Refused(f"Step {key} was cancelled (run {child.id}); it is not taken up again.", self._past(number))
+            raise Refused(f"Step {key} was cancelled (run {child.id}); it is not taken up again.", self._ways_past(number))
         else:
             outcome = self.engine.resume(child, options)
         if outcome.error:
@@ -165,12 +170,12 @@ class Executor:
         child = self.history.children(number)[0]
         self.history.record(STEP_ENDED, number, state or outcome.result, run=child.id, at=came_about(self.ledger, child).isoformat())
 
-    def _plan(self, step: Step, parsed: ParsedCommand, options: Options, *, recall: bool) -> Plan:
+    def _plan(self, step: PlaybookStep, parsed: ParsedCommand, options: Options, *, recall: bool) -> Plan:
         """Plan a step's line; one that follows another, or proves, is never satisfied by memory, even where the other was left out."""
         recall = recall and not step.follows
         return self.engine.plan(parsed.text, lines.make(parsed), options, follows=self._follows(step), recall=recall)
 
-    def _follows(self, step: Step) -> datetime | None:
+    def _follows(self, step: PlaybookStep) -> datetime | None:
         number = self.playbook.number(step.follows) if step.follows else None
         return self.history.moment(number) if number else None
 
@@ -197,18 +202,18 @@ class Executor:
     def _failed(self, number: int, outcome: Outcome, error: OpsctlError) -> OpsctlError:
         """The error with the way on: taking the same plan up again would find the same failure, so it is planned anew."""
         if isinstance(error, Interrupted) and self.ledger.run(outcome.run or "").wish == "cancel":
-            error.next = self._past(number)
+            error.next = self._ways_past(number)
         elif error.result in ("failed", "refused"):
             look = error.next or f"opsctl runs show {outcome.run}"
-            error.next = followed(look, line=f"{self._resume} --retry {self.playbook.key(number)} --reason WHY")
+            error.next = followed(look, line=f"{self._resume_line} --retry {self.playbook.key(number)} --reason WHY")
         return error
 
-    def _past(self, number: int) -> str:
+    def _ways_past(self, number: int) -> str:
         """The ways past a step whose run was given up for good."""
         key = self.playbook.key(number)
-        return f"Anew: {self._resume} --retry {key} --reason WHY; or without it: {self._resume} --skip {key} --reason WHY"
+        return f"Anew: {self._resume_line} --retry {key} --reason WHY; or without it: {self._resume_line} --skip {key} --reason WHY"
 
-    def _look(self, number: int, step: Step) -> None:
+    def _look(self, number: int, step: PlaybookStep) -> None:
         """Show what a command sees, and keep it; it proves nothing, so that what can't be seen is said and doesn't stop the run."""
         try:
             found = looking.look(self.app, self._parser.given(step, self.parameters))
@@ -217,23 +222,23 @@ class Executor:
             self.history.record(STEP_ENDED, number, "unseen", why=cause.what)
             return
         self._show(found)
-        missing = "; ".join(looking.unseen(found))
+        missing = "; ".join(looking.unasked_parts(found))
         why = {"why": foreign(missing)} if missing else {}
-        self.history.record(STEP_ENDED, number, "unseen" if looking.blind(found) else "seen", found=looking.kept(found), **why)
+        self.history.record(STEP_ENDED, number, "unseen" if looking.is_blind(found) else "seen", found=looking.for_ledger(found), **why)
 
-    def _verify(self, number: int, step: Step) -> None:
+    def _verify(self, number: int, step: PlaybookStep) -> None:
         """Look, over systems that can only read, and stop unless it is as it must be; a check that is itself an effect is performed."""
         parsed = self._parser.given(step, self.parameters)
-        if lines.performed(parsed):
+        if lines.is_performed(parsed):
             self._run(number, step, "verified")
             return
         try:
-            found, wrong = self._planned(step, parsed) if lines.changing(parsed) else self._judged(step, parsed)
+            found, wrong = self._verify_by_plan(step, parsed) if lines.is_mutating(parsed) else self._judge(step, parsed)
         except (SystemFailed, CheckFailed, LedgerFailed, ConfigurationError) as cause:
             found, wrong = None, [f"it couldn't be asked: {cause.what}"]
         if wrong:
             key = self.playbook.key(number)
-            way = f"Fix it, then: {self._resume} --retry {key} --reason WHY (or --skip {key} --reason WHY)"
+            way = f"Fix it, then: {self._resume_line} --retry {key} --reason WHY (or --skip {key} --reason WHY)"
             self._fail(number, f"Verification {key} (`{parsed.text}`) found it not so: {'; '.join(wrong)}.", way, found=found)
         self.history.record(STEP_ENDED, number, "verified", found=found)
 
@@ -242,24 +247,24 @@ class Executor:
         self.history.record(STEP_FAILED, number, "failed", **{"why": foreign(what), "who": self.app.operator, **detail})
         raise CheckFailed(what, way)
 
-    def _planned(self, step: Step, parsed: ParsedCommand) -> tuple[Any, list[str]]:
+    def _verify_by_plan(self, step: PlaybookStep, parsed: ParsedCommand) -> tuple[Any, list[str]]:
         """What a changing command would still change; our own memory of it is no proof."""
         plan = self._plan(step, parsed, lines.options(parsed, self.options), recall=False)
         for planned in plan.changes:
-            self._told("so" if planned.state == "done" else "not so", planned.change.summary, planned.why)
-        return [{"target": p.change.target, "state": p.state, "why": p.why} for p in plan.changes], looking.unmade(plan)
+            self._report("so" if planned.state == "done" else "not so", planned.change.summary, planned.why)
+        return [{"target": p.change.target, "state": p.state, "why": p.why} for p in plan.changes], looking.remaining_changes(plan)
 
-    def _judged(self, step: Step, parsed: ParsedCommand) -> tuple[Any, list[str]]:
+    def _judge(self, step: PlaybookStep, parsed: ParsedCommand) -> tuple[Any, list[str]]:
         seen = looking.prove(self.app, step, parsed)
         if isinstance(seen.found, Verdict):
             for check in seen.found.checks:
                 word = {True: "so", False: "not so", None: "couldn't be asked" if check.applies else "not needed"}[check.ok]
-                self._told(word, check.name, check.detail)
+                self._report(word, check.name, check.detail)
         else:
             self._show(seen.found)
-        return looking.kept(seen.found), seen.wrong
+        return looking.for_ledger(seen.found), seen.wrong
 
-    def _told(self, word: str, what: str, why: str) -> None:
+    def _report(self, word: str, what: str, why: str) -> None:
         self.watcher.says(f"  {word:<10} {visible(what)}{': ' if why else ''}{visible(why)}")
 
     def _show(self, found: Any) -> None:

@@ -29,7 +29,7 @@ FEW = 3
 """How many rows that don't meet it are told."""
 
 
-class CantTell(Exception):
+class UndecidableError(Exception):
     """Raised when a value can't be compared with what is expected."""
 
 
@@ -53,7 +53,7 @@ class Expectation(Struct, frozen=True, kw_only=True):
         if not told and count is None:
             raise ValueError('it expects nothing; name a field, such as {state: healthy}, or a count, such as {count: "0"}')
         for name, test in [*told.items(), *where.items()]:
-            _understood(name, test)
+            _check_test(name, test)
         if count is not None and not (NUMBER.fullmatch(WRITTEN.fullmatch(count)[2]) if WRITTEN.fullmatch(count) else None):  # type: ignore[index]
             raise ValueError(f'count: {count!r} is no number, such as 0 or ">= 2"')
         return cls(fields=told, where=where, count=count, section=section)
@@ -61,16 +61,16 @@ class Expectation(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Say it in words: `every row of Instances: share < 80%`."""
         rows = f"rows{f' of {self.section}' if self.section else ''}"
-        rows += f" where {_said(self.where)}" if self.where else ""
-        parts = [f"number of {rows} {_sign(self.count)}"] if self.count is not None else []
-        parts += [f"{_said(self.fields)} in all {rows}"] if self.fields else []
+        rows += f" where {_describe(self.where)}" if self.where else ""
+        parts = [f"number of {rows} {_comparison(self.count)}"] if self.count is not None else []
+        parts += [f"{_describe(self.fields)} in all {rows}"] if self.fields else []
         return "; ".join(parts)
 
-    def missed(self, found: Any) -> list[str]:
+    def unmet(self, found: Any) -> list[str]:
         """What of a result doesn't meet this, in words; empty when all of it does."""
         try:
             rows = [row for row in self._rows(found) if self._chosen(row)]
-        except CantTell as why:
+        except UndecidableError as why:
             return [str(why)]
         wrong = []
         if self.count is not None and not _meets("the number of rows", len(rows), self.count):
@@ -86,19 +86,19 @@ class Expectation(Struct, frozen=True, kw_only=True):
         if isinstance(found, Page):
             sections = dict(found.sections)
             if isinstance(unasked := sections.get(UNASKED), list) and unasked:
-                raise CantTell("; ".join(f"{_named(row)} could not be asked: {row.get('why', '')}" for row in unasked))
+                raise UndecidableError("; ".join(f"{_row_name(row)} could not be asked: {row.get('why', '')}" for row in unasked))
             name = self.section or next(iter(sections), "")
             if name not in sections:
-                raise CantTell(f"there is no section {name!r}; there are: {', '.join(sections)}")
+                raise UndecidableError(f"there is no section {name!r}; there are: {', '.join(sections)}")
             found = sections[name]
         elif self.section:
-            raise CantTell(f"the result has no sections, so there is no {self.section!r}")
+            raise UndecidableError(f"the result has no sections, so there is no {self.section!r}")
         if isinstance(found, Series):
             found = found.rows
         if isinstance(found, dict | Struct):
             found = [found]
         if not isinstance(found, Sequence) or isinstance(found, str):
-            raise CantTell("the result has no rows")
+            raise UndecidableError("the result has no rows")
         return [msgspec.structs.asdict(row) if isinstance(row, Struct) else row for row in found]
 
     def _chosen(self, row: Mapping[str, Any]) -> bool:
@@ -106,19 +106,19 @@ class Expectation(Struct, frozen=True, kw_only=True):
 
     def _wrong(self, row: Mapping[str, Any]) -> str:
         """Which fields of a row aren't as expected; empty when all are."""
-        return ", ".join(filter(None, (_missed(name, row, test) for name, test in self.fields.items())))
+        return ", ".join(filter(None, (_unmet_field(name, row, test) for name, test in self.fields.items())))
 
 
-def _missed(name: str, row: Mapping[str, Any], test: Test) -> str:
-    which = f"{_named(row)}: "
+def _unmet_field(name: str, row: Mapping[str, Any], test: Test) -> str:
+    which = f"{_row_name(row)}: "
     try:
         return "" if _meets(name, row.get(name), test) else f"{which}{name} is {row[name]}, expected {_words(test)}"
-    except CantTell as why:
+    except UndecidableError as why:
         reason = row.get("why") or row.get("told_by")
         return f"{which}{why}{f' ({reason})' if reason else ''}"
 
 
-def _named(row: Mapping[str, Any]) -> str:
+def _row_name(row: Mapping[str, Any]) -> str:
     """The first cell of a row, which says what the row is about."""
     return next((str(value) for value in row.values() if value not in (None, "")), "an empty row")
 
@@ -127,16 +127,16 @@ def _words(test: Test) -> str:
     return test if isinstance(test, str) else " or ".join(test)
 
 
-def _sign(test: Test) -> str:
+def _comparison(test: Test) -> str:
     words = _words(test)
     return words if words[:1] in ("<", ">", "!") else f"is {words}"
 
 
-def _said(fields: Mapping[str, Test]) -> str:
-    return " and ".join(f"{name} {_sign(test)}" for name, test in fields.items())
+def _describe(fields: Mapping[str, Test]) -> str:
+    return " and ".join(f"{name} {_comparison(test)}" for name, test in fields.items())
 
 
-def _understood(name: str, test: Any) -> None:
+def _check_test(name: str, test: Any) -> None:
     """Raise ValueError for a test that could never be met."""
     tests = test if isinstance(test, list) else [test]
     if not tests or not all(isinstance(each, str) and each for each in tests):
@@ -154,17 +154,17 @@ def _meets(name: str, value: Any, test: Test) -> bool:
     if isinstance(test, list):
         return any(_meets(name, value, each) for each in test)
     if value is None or value == "":
-        raise CantTell(f"{name} isn't known")
+        raise UndecidableError(f"{name} isn't known")
     sign, wanted = WRITTEN.fullmatch(test).groups()  # type: ignore[union-attr]
     if sign in COMPARED:
         return COMPARED[sign](*_numbers(name, value, wanted))
-    return _same(name, value, wanted) != (sign == "!=")
+    return _equals(name, value, wanted) != (sign == "!=")
 
 
-def _same(name: str, value: Any, wanted: str) -> bool:
+def _equals(name: str, value: Any, wanted: str) -> bool:
     if isinstance(value, bool):
         if wanted not in WORDS:
-            raise CantTell(f"{name} is true or false, and {wanted!r} is neither")
+            raise UndecidableError(f"{name} is true or false, and {wanted!r} is neither")
         return value is WORDS[wanted]
     if isinstance(value, str):
         return value == wanted
@@ -176,8 +176,8 @@ def _numbers(name: str, value: Any, wanted: str) -> tuple[float, float]:
     """Both as numbers of the same unit; raises CantTell where there is none."""
     number = NUMBER.fullmatch(wanted)
     if number is None or isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CantTell(f"{name} is {value!r}, which can't be compared with {wanted}")
+        raise UndecidableError(f"{name} is {value!r}, which can't be compared with {wanted}")
     digits, percent = number.groups()
     if bool(percent) != (isinstance(value, Proportion) or name.endswith("_percent")):
-        raise CantTell(f"{name} is {value}, which isn't of the unit of {wanted}")
+        raise UndecidableError(f"{name} is {value}, which isn't of the unit of {wanted}")
     return float(value), float(digits) / (100 if isinstance(value, Proportion) else 1)

@@ -8,7 +8,7 @@ from opsctl.playbook import conditions
 from opsctl.playbook.expectation import Expectation
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.preview import Preview, StepPreview
-from opsctl.playbook.schema import Step
+from opsctl.playbook.schema import PlaybookStep
 from opsctl.render.out import style
 from opsctl.render.screen import configured_by, counted
 from opsctl.render.visible import indented, visible
@@ -30,19 +30,19 @@ def format_checklist(loaded: Loaded) -> str:
     text, heading = "\n\n".join(part.strip("\n") for part in parts if part), ""
     for number, step in enumerate(playbook.steps, 1):
         heading, head = _heading(step, heading)
-        text += head + "\n" + "\n".join(_written(number, step))
+        text += head + "\n" + "\n".join(_format_step(number, step))
     return text
 
 
-def _heading(step: Step, former: str) -> tuple[str, str]:
+def _heading(step: PlaybookStep, former: str) -> tuple[str, str]:
     heading = " · ".join(x for x in (step.section, step.mark) if x)
     return heading, f"\n\n{style(visible(heading), bold=True)}" if heading != former and heading else ""
 
 
-def _written(number: int, step: Step) -> list[str]:
+def _format_step(number: int, step: PlaybookStep) -> list[str]:
     found = [_title(number, step, step.text)]
     if step.conditions:
-        found.append(f"{HERE}when {visible(conditions.told(step))}")
+        found.append(f"{HERE}when {visible(conditions.describe(step))}")
     if step.follows:
         found.append(f"{HERE}follows {step.follows}")
     if step.expect:
@@ -51,12 +51,12 @@ def _written(number: int, step: Step) -> list[str]:
     return [*found, f"{HERE}{indented(step.note)}"] if step.note else found
 
 
-def format_expected(step: Step) -> str:
+def format_expected(step: PlaybookStep) -> str:
     """What a step expects, in words."""
     return str(Expectation.parse(step.expect)) if isinstance(step.expect, dict) else " or ".join(step.expected)
 
 
-def _title(number: int, step: Step, text: str) -> str:
+def _title(number: int, step: PlaybookStep, text: str) -> str:
     marks = [step.id or "", "/".join(step.choices), f"within {step.within}" if step.within else ""]
     told = ", ".join(mark for mark in marks if mark)
     box = "[ ] " if step.kind == "ask" else ""
@@ -73,17 +73,17 @@ def format_preview(shown: Preview) -> str:
     heading = ""
     for look in shown.looks:
         heading, head = _heading(look.step, heading)
-        text += head + "\n" + "\n".join(_looked(look))
+        text += head + "\n" + "\n".join(_format_step_preview(look))
     return text + _totals(shown, together)
 
 
-def _looked(look: StepPreview) -> list[str]:
+def _format_step_preview(look: StepPreview) -> list[str]:
     title = _title(look.number, look.step, look.text)
     if look.holds is False:
-        return [style(f"{title}: not needed, only when {visible(conditions.told(look.step))}", fg="bright_black")]
+        return [style(f"{title}: not needed, only when {visible(conditions.describe(look.step))}", fg="bright_black")]
     found = [title]
     if look.holds is None:
-        found.append(f"{HERE}only if {visible(conditions.told(look.step))}; not answered yet")
+        found.append(f"{HERE}only if {visible(conditions.describe(look.step))}; not answered yet")
     if look.bound:
         found.append(f"{HERE}bound when step {look.bound} is done; shown as if that were now")
     if look.error:
@@ -96,11 +96,11 @@ def _looked(look: StepPreview) -> list[str]:
     elif look.looked and look.kind == "verify":
         found.append(style(f"{HERE}so now", fg="bright_black"))
     if look.plan:
-        found += [line for planned in look.plan.changes for line in _planned(planned)]
+        found += [line for planned in look.plan.changes for line in _format_planned(planned)]
     return found
 
 
-def _planned(planned: rows.Step) -> list[str]:
+def _format_planned(planned: rows.Step) -> list[str]:
     if not planned.pending:
         word = "already so" if planned.state == "done" else planned.state
         return [

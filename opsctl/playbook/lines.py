@@ -17,18 +17,18 @@ from opsctl.errors import ConfigurationError
 if TYPE_CHECKING:
     from opsctl.contract import Planning
     from opsctl.engine.engine import Make
-    from opsctl.playbook.schema import Step
+    from opsctl.playbook.schema import PlaybookStep
 
 OWN = frozenset(("timeout", "max_affected", "again"))
 """The shared options that a single step may say for itself."""
 
 
-def written(step: Step) -> str:
+def step_text(step: PlaybookStep) -> str:
     """All of a step's text in which placeholders are filled: its line or question, and what a verify expects."""
     return f"{step.text} {step.expect}"
 
 
-def filled(text: str, values: Mapping[str, str]) -> str:
+def filled_text(text: str, values: Mapping[str, str]) -> str:
     """A question with its placeholders filled; only for showing."""
     return str(fill(text, values))
 
@@ -39,15 +39,15 @@ class StepParser:
     def __init__(self) -> None:
         self._parsed: dict[tuple[str, tuple[tuple[str, str], ...]], ParsedCommand] = {}
 
-    def parse(self, step: Step, values: Mapping[str, str]) -> ParsedCommand:
+    def parse(self, step: PlaybookStep, values: Mapping[str, str]) -> ParsedCommand:
         """The step's line with these values. Raises a usage error for a line that the command tree refuses."""
-        used = {name: values[name] for name in placeholders(written(step)) if name in values}
+        used = {name: values[name] for name in placeholders(step_text(step)) if name in values}
         key = step.text, tuple(used.items())
         if key not in self._parsed:
             self._parsed[key] = ParsedCommand(step.text, used)
         return self._parsed[key]
 
-    def given(self, step: Step, values: Mapping[str, str]) -> ParsedCommand:
+    def given(self, step: PlaybookStep, values: Mapping[str, str]) -> ParsedCommand:
         """As `parse`, with the values that a person gave. Raises ConfigurationError for a value that its type refuses."""
         try:
             return self.parse(step, values)
@@ -55,14 +55,14 @@ class StepParser:
             raise ConfigurationError(f"`{step.text}`: {wrong.format_message()}", "Mend the parameter's value.") from wrong
 
 
-def changing(parsed: ParsedCommand) -> bool:
+def is_mutating(parsed: ParsedCommand) -> bool:
     """Whether a line is a changing command's."""
     return parsed.command.kind == "mutating"
 
 
-def performed(parsed: ParsedCommand) -> bool:
+def is_performed(parsed: ParsedCommand) -> bool:
     """Whether a line is a check that is itself an effect, such as taking out a lease: a verify of it is performed, as a run is."""
-    return changing(parsed) and parsed.gives_verdict
+    return is_mutating(parsed) and parsed.gives_verdict
 
 
 def forbidden_options(parsed: ParsedCommand) -> list[str]:

@@ -12,15 +12,15 @@ import click
 from opsctl.cli.line import placeholders
 from opsctl.cli.parsed import ParsedCommand
 from opsctl.playbook.expectation import Expectation
-from opsctl.playbook.lines import StepParser, changing, forbidden_options, written
-from opsctl.playbook.schema import Condition, Parameter, Playbook, Step, values
-from opsctl.playbook.source import Problem, Source
+from opsctl.playbook.lines import StepParser, forbidden_options, is_mutating, step_text
+from opsctl.playbook.schema import Condition, Parameter, Playbook, PlaybookStep, values
+from opsctl.playbook.source import Problem, YamlSource
 
 SAMPLES = ("1", "1h", "2024-01-01", "name@example.com", "env:VALUE", "name", os.devnull)
 """Values that stand for one that is only known when the playbook is run: the first that the parameter's type takes is enough."""
 
 
-def lint(playbook: Playbook, source: Source, parser: StepParser) -> list[Problem]:
+def lint(playbook: Playbook, source: YamlSource, parser: StepParser) -> list[Problem]:
     """Find every problem of a playbook, in the order of its lines."""
     found: list[tuple[str, str]] = list(_parameters(playbook))
     ids: dict[str, int] = {}
@@ -47,7 +47,7 @@ def _parameters(playbook: Playbook) -> Iterator[tuple[str, str]]:
             yield path, f"required-when: {what}"
 
 
-def _step(playbook: Playbook, step: Step, ids: Mapping[str, int], parser: StepParser) -> Iterator[str]:
+def _step(playbook: Playbook, step: PlaybookStep, ids: Mapping[str, int], parser: StepParser) -> Iterator[str]:
     for condition in step.conditions:
         for what in _condition(playbook, condition, ids):
             yield f"when: {what}"
@@ -57,7 +57,7 @@ def _step(playbook: Playbook, step: Step, ids: Mapping[str, int], parser: StepPa
             yield f"follows: no earlier step has the id {step.follows!r}"
         elif before.kind != "run":
             yield f"follows: {step.follows!r} is no run"
-    unknown = [name for name in placeholders(written(step)) if name not in playbook.parameters]
+    unknown = [name for name in placeholders(step_text(step)) if name not in playbook.parameters]
     yield from (f"{{{name}}} is no parameter of this playbook" for name in unknown)
     yield from (f"{{{name}}} {why}" for name, why in _unset(playbook, step))
     if step.kind == "ask":
@@ -66,7 +66,7 @@ def _step(playbook: Playbook, step: Step, ids: Mapping[str, int], parser: StepPa
         yield from _line(playbook, step, parser)
 
 
-def _question(playbook: Playbook, step: Step) -> Iterator[str]:
+def _question(playbook: Playbook, step: PlaybookStep) -> Iterator[str]:
     """A question whose answer would change nothing: it has no choices, or nothing depends on which one is made."""
     if step.text.rstrip(" .\"')”’").endswith(("?", "？")) and not step.choices:
         yield "ask: a question needs choices; without them say what to do, in words that can be done"
@@ -89,9 +89,9 @@ def _condition(playbook: Playbook, condition: Condition, ids: Mapping[str, int])
         )
 
 
-def _unset(playbook: Playbook, step: Step) -> Iterator[tuple[str, str]]:
+def _unset(playbook: Playbook, step: PlaybookStep) -> Iterator[tuple[str, str]]:
     """Placeholders that may have no value when the step is reached, since its `when` doesn't imply the parameter's `required-when`."""
-    for name in placeholders(written(step)):
+    for name in placeholders(step_text(step)):
         parameter = playbook.parameters.get(name)
         if parameter is None or not parameter.required_when:
             continue
@@ -103,8 +103,8 @@ def _implies(condition: Condition, other: Condition) -> bool:
     return all(key in condition and set(values(condition[key])) <= set(values(wanted)) for key, wanted in other.items())
 
 
-def _line(playbook: Playbook, step: Step, parser: StepParser) -> Iterator[str]:
-    used = {name: playbook.parameters[name] for name in placeholders(written(step))}
+def _line(playbook: Playbook, step: PlaybookStep, parser: StepParser) -> Iterator[str]:
+    used = {name: playbook.parameters[name] for name in placeholders(step_text(step))}
     for chosen in _product({name: p.choices for name, p in used.items() if p.choices}):
         free = _product({name: _samples(p) for name, p in used.items() if not p.choices})
         tried = [_parsed(parser, step, {**chosen, **guessed}) for guessed in free]
@@ -123,7 +123,7 @@ def _product(candidates: Mapping[str, list[str]]) -> Iterator[dict[str, str]]:
         yield dict(zip(candidates, combination, strict=True))
 
 
-def _parsed(parser: StepParser, step: Step, given: Mapping[str, str]) -> ParsedCommand | str:
+def _parsed(parser: StepParser, step: PlaybookStep, given: Mapping[str, str]) -> ParsedCommand | str:
     """The step's line with these values, or why the command tree refuses it."""
     try:
         return parser.parse(step, given)
@@ -133,26 +133,26 @@ def _parsed(parser: StepParser, step: Step, given: Mapping[str, str]) -> ParsedC
         return f"{step.text!r} only prints help"
 
 
-def _refusal(step: Step, parsed: ParsedCommand) -> str:
+def _refusal(step: PlaybookStep, parsed: ParsedCommand) -> str:
     """Why a line that the command tree takes doesn't do for its kind of step; empty when it does."""
-    if changing(parsed) and (named := forbidden_options(parsed)):
+    if is_mutating(parsed) and (named := forbidden_options(parsed)):
         return f"{step.text!r} says {', '.join(named)}, which is said once, when the playbook is run"
     return {"run": _run, "look": _look, "verify": _verify}[step.kind](step, parsed)
 
 
-def _run(step: Step, parsed: ParsedCommand) -> str:
-    return "" if changing(parsed) else f"{step.text!r} changes nothing; a step that looks is a look, one that proves a verify"
+def _run(step: PlaybookStep, parsed: ParsedCommand) -> str:
+    return "" if is_mutating(parsed) else f"{step.text!r} changes nothing; a step that looks is a look, one that proves a verify"
 
 
-def _look(step: Step, parsed: ParsedCommand) -> str:
-    if changing(parsed):
+def _look(step: PlaybookStep, parsed: ParsedCommand) -> str:
+    if is_mutating(parsed):
         return f"{step.text!r} is a changing command; a look only reads"
     return f"{step.text!r} neither views nor changes anything" if parsed.command.kind == "local" else ""
 
 
-def _verify(step: Step, parsed: ParsedCommand) -> str:
+def _verify(step: PlaybookStep, parsed: ParsedCommand) -> str:
     """A proof must be able to fail: by the command's own verdict, by what a changing command would still change, or by what is expected."""
-    gives_one = parsed.gives_verdict or changing(parsed)
+    gives_one = parsed.gives_verdict or is_mutating(parsed)
     if parsed.command.kind == "local" and not gives_one:
         return f"{step.text!r} neither views nor changes anything"
     if not step.expect:

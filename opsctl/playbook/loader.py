@@ -15,8 +15,8 @@ from opsctl.config import shipped
 from opsctl.errors import ConfigurationError
 from opsctl.playbook.lines import StepParser
 from opsctl.playbook.lint import lint
-from opsctl.playbook.schema import Playbook, Step
-from opsctl.playbook.source import Problem, Source
+from opsctl.playbook.schema import Playbook, PlaybookStep
+from opsctl.playbook.source import Problem, YamlSource
 from opsctl.trust import only_ours
 
 
@@ -96,7 +96,7 @@ def inspect(path: Path) -> tuple[Loaded | None, list[Problem]]:
     """Read a playbook and find everything that is wrong with it; None when it can't be read as one at all."""
     try:
         raw = files.read(path)
-        source = Source(raw.decode(), path.name)
+        source = YamlSource(raw.decode(), path.name)
     except OSError as cause:
         return None, [Problem(line=1, what=f"it can't be read: {cause.strerror}")]
     except UnicodeDecodeError:
@@ -115,13 +115,13 @@ def _line(text: str) -> int:
     return int(found[1]) if found else 1
 
 
-def convert(source: Source) -> tuple[Playbook | None, list[Problem]]:
+def convert(source: YamlSource) -> tuple[Playbook | None, list[Problem]]:
     """Turn plain values into a playbook, each step on its own, so that one bad step doesn't hide the next."""
     raw, problems = source.value, []
     given = raw.get("steps") if isinstance(raw, dict) else None
     if isinstance(given, list):
         for index, item in enumerate(given):
-            _, wrong = _as(Step, item, source, f"$.steps[{index}]")
+            _, wrong = _as(PlaybookStep, item, source, f"$.steps[{index}]")
             problems += wrong
         good = {"ask": "nothing"}
         raw = {**raw, "steps": given if not problems else [good] * len(given)}
@@ -130,7 +130,7 @@ def convert(source: Source) -> tuple[Playbook | None, list[Problem]]:
     return (None, problems) if problems else (playbook, [])
 
 
-def _as(kind: type[Any], value: Any, source: Source, path: str) -> tuple[Any, list[Problem]]:
+def _as(kind: type[Any], value: Any, source: YamlSource, path: str) -> tuple[Any, list[Problem]]:
     try:
         return msgspec.convert(value, kind), []
     except msgspec.ValidationError as cause:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opsctl.cli.context import AppContext
     from opsctl.cli.parsed import ParsedCommand
     from opsctl.engine.plan import Plan
-    from opsctl.playbook.schema import Step
+    from opsctl.playbook.schema import PlaybookStep
 
 SILENT = "could not be asked"
 """The state of a page's row that stands for a source which didn't answer."""
@@ -28,7 +28,7 @@ KEPT, LONGEST = 20, 200
 """How many rows of a table, and how many characters of a text, are kept in the ledger."""
 
 
-class Seen(Struct, frozen=True):
+class Observation(Struct, frozen=True):
     """What a command returned, and what of it isn't as it must be, in words."""
 
     found: Any
@@ -44,21 +44,21 @@ def look(app: AppContext, parsed: ParsedCommand) -> Any:
     return list(islice(found, ROWS + 1)) if isinstance(found, Iterator) else found
 
 
-def prove(app: AppContext, step: Step, parsed: ParsedCommand) -> Seen:
+def prove(app: AppContext, step: PlaybookStep, parsed: ParsedCommand) -> Observation:
     """Run a reading command and judge it, by its own verdict or by what the step expects."""
     found = look(app, parsed)
     if isinstance(found, Verdict):
         wrong = [f"{c.name}: {c.detail}" if c.detail else c.name for c in found.checks if c.ok is False]
-        return Seen(found, wrong or found.wrong or found.unproven)
+        return Observation(found, wrong or found.wrong or found.unproven)
     if not step.expect or not isinstance(step.expect, dict):
-        return Seen(found)
-    wrong = Expectation.parse(step.expect, parsed.values).missed(found)
+        return Observation(found)
+    wrong = Expectation.parse(step.expect, parsed.values).unmet(found)
     if isinstance(found, list) and len(found) > ROWS:
         wrong.append(f"there are more than {ROWS:,} rows, and only those were looked at")
-    return Seen(found, wrong)
+    return Observation(found, wrong)
 
 
-def unseen(found: Any) -> list[str]:
+def unasked_parts(found: Any) -> list[str]:
     """What of a page could not be asked, each with the reason."""
     told = []
     for title, part in found.sections if isinstance(found, Page) else []:
@@ -68,37 +68,37 @@ def unseen(found: Any) -> list[str]:
     return told
 
 
-def blind(found: Any) -> bool:
+def is_blind(found: Any) -> bool:
     """Whether a page has tables, and none of them could be asked."""
     tables = [part for _, part in found.sections if isinstance(part, list)] if isinstance(found, Page) else []
     return bool(tables) and all(len(part) == 1 and isinstance(part[0], dict) and part[0].get("state") == SILENT for part in tables)
 
 
-def unmade(plan: Plan) -> list[str]:
+def remaining_changes(plan: Plan) -> list[str]:
     """What a plan would still change, in words: all of it must be done for a proof, and there must be something."""
     wrong = [f"{p.change.summary} ({p.why or p.state})" for p in plan.changes if p.state != "done"]
     return wrong or ([] if plan.changes else ["there is nothing to prove it by"])
 
 
-def kept(found: Any) -> Any:
+def for_ledger(found: Any) -> Any:
     """What of a result goes into the ledger: plain values, the first rows of each table, texts cleaned and cut."""
     if isinstance(found, Verdict):
-        return [kept(check) for check in found.checks]
+        return [for_ledger(check) for check in found.checks]
     if isinstance(found, Page):
-        return {title: kept(part) for title, part in found.sections}
+        return {title: for_ledger(part) for title, part in found.sections}
     if isinstance(found, Series):
-        return kept(found.rows)
+        return for_ledger(found.rows)
     if isinstance(found, Text):
-        return kept(found.text)
+        return for_ledger(found.text)
     if isinstance(found, Struct):
-        return kept(msgspec.structs.asdict(found))
+        return for_ledger(msgspec.structs.asdict(found))
     if isinstance(found, dict):
-        return {str(name): kept(value) for name, value in found.items()}
+        return {str(name): for_ledger(value) for name, value in found.items()}
     if isinstance(found, str):
         return foreign(found, LONGEST)
     if isinstance(found, Sequence):
         left = len(found) - KEPT
-        return [kept(each) for each in found[:KEPT]] + ([f"{left} more"] if left > 0 else [])
+        return [for_ledger(each) for each in found[:KEPT]] + ([f"{left} more"] if left > 0 else [])
     if isinstance(found, Proportion):
         return float(found)
-    return found if found is None or isinstance(found, bool | int | float | datetime) else kept(str(found))
+    return found if found is None or isinstance(found, bool | int | float | datetime) else for_ledger(str(found))

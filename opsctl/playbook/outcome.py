@@ -41,20 +41,20 @@ class PlaybookOutcome(Outcome, kw_only=True):
         return {**super().as_json(), "steps": self.steps}
 
 
-def told(ledger: Ledger, run: Run, history: History, word: Result, error: OpsctlError | None) -> PlaybookOutcome:
+def from_ledger(ledger: Ledger, run: Run, history: History, word: Result, error: OpsctlError | None) -> PlaybookOutcome:
     """The outcome of a run that is in the ledger."""
     return PlaybookOutcome(
         run=run.id,
         environment=run.environment,
         command=run.command,
         result=word,
-        changes=_made(ledger, run, history),
+        changes=_changes(ledger, run, history),
         error=error,
         steps=[_step(history, number) for number in range(1, len(history.playbook.steps) + 1)],
     )
 
 
-def _made(ledger: Ledger, run: Run, history: History) -> list[dict[str, Any]]:
+def _changes(ledger: Ledger, run: Run, history: History) -> list[dict[str, Any]]:
     """Every change that some step's run holds, in the order of the steps; those of a retried step's former run too."""
     oldest_first = ledger.runs("parent = ?", run.id)[::-1]
     children = sorted(oldest_first, key=lambda child: child.item or 0)
@@ -68,7 +68,7 @@ def _step(history: History, number: int) -> dict[str, Any]:
     return told | {name: detail[name] for name in SHOWN if name in detail}
 
 
-def touched(ledger: Ledger, run: Run) -> bool:
+def may_have_effect(ledger: Ledger, run: Run) -> bool:
     """Whether a step of a playbook's run changed something, or may have."""
     return any(step.touched for child in ledger.runs("parent = ?", run.id) for step in ledger.steps(child.id))
 
@@ -84,7 +84,7 @@ def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None
     return "changed" if any(step.state == "applied" for step in steps) else "unchanged"
 
 
-def dry(preview: Preview, environment: str) -> PlaybookOutcome:
+def dry_run_outcome(preview: Preview, environment: str) -> PlaybookOutcome:
     """The outcome of a dry run."""
     error = preview.error
     would = engines.would([planned for look in preview.looks if look.plan for planned in look.plan.changes])

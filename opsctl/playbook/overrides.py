@@ -9,7 +9,7 @@ from opsctl.errors import ConfigurationError, Refused
 from opsctl.playbook import conditions
 from opsctl.playbook.history import AGAIN, STEP_ENDED, History
 
-Kept = tuple[str, dict[str, Any]]
+StoredEvent = tuple[str, dict[str, Any]]
 """An event to write: what happened, and its detail."""
 
 
@@ -20,9 +20,9 @@ class Overrides:
         self.history, self.playbook = history, history.playbook
         self._why = {"reason": reason, "who": who}
 
-    def asked(self, skip: str | None, retry: str | None, jump: str | None) -> list[Kept]:
+    def asked(self, skip: str | None, retry: str | None, jump: str | None) -> list[StoredEvent]:
         """The events of everything that was asked, each step named by its id or number."""
-        found: list[Kept] = []
+        found: list[StoredEvent] = []
         if skip:
             found += self.skip(self._number(skip))
         if retry:
@@ -41,18 +41,18 @@ class Overrides:
     def _step(self, number: int) -> dict[str, Any]:
         return {"step": number, "key": self.playbook.key(number), **self._why}
 
-    def skip(self, number: int) -> list[Kept]:
+    def skip(self, number: int) -> list[StoredEvent]:
         """Go on without a step; raises Refused for one that has ended, and for a question on whose answer others wait."""
         if number in self.history.ended:
             state = self.history.ended[number]["state"]
             raise Refused(f"Step {self.playbook.key(number)} has ended: {state}.", f"opsctl runs show {self.history.run.id}")
-        self._unneeded(number, {number})
-        return [self._left_out(number)]
+        self._require_unneeded(number, {number})
+        return [self._skipped(number)]
 
-    def _left_out(self, number: int) -> Kept:
+    def _skipped(self, number: int) -> StoredEvent:
         step = self.playbook.steps[number - 1]
         if conditions.holds(step, self._known()) is False:
-            return STEP_ENDED, {**self._step(number), "state": "not needed", "why": f"only when {conditions.told(step)}"}
+            return STEP_ENDED, {**self._step(number), "state": "not needed", "why": f"only when {conditions.describe(step)}"}
         return STEP_ENDED, {**self._step(number), "state": "skipped"}
 
     def _known(self) -> dict[str, str]:
@@ -63,7 +63,7 @@ class Overrides:
                 known.setdefault(self.playbook.key(number), "")
         return known
 
-    def _unneeded(self, number: int, leaving: Collection[int]) -> None:
+    def _require_unneeded(self, number: int, leaving: Collection[int]) -> None:
         """Raise Refused for a question that is still to be asked while it decides whether others, which aren't left out, are needed."""
         key, known = self.playbook.key(number), self._known()
         if self.playbook.steps[number - 1].kind != "ask" or key in known:
@@ -78,14 +78,14 @@ class Overrides:
             why = f"Question {key} can't be left out: {', '.join(waiting)} depend on its answer."
             raise Refused(why, f"opsctl runs resume {self.history.run.id}")
 
-    def again(self, number: int) -> list[Kept]:
+    def again(self, number: int) -> list[StoredEvent]:
         """Do a step once more, planned anew, and with it what rests on what it did.
 
         Raises Refused while an effect of one of them that can't be looked up is unknown.
         """
-        return [self._once_more(n) for n in self._void({number})]
+        return [self._retried(n) for n in self._invalidated({number})]
 
-    def _void(self, wanted: set[int]) -> list[int]:
+    def _invalidated(self, wanted: set[int]) -> list[int]:
         """The steps that are `wanted` once more, and the later ones, begun or ended, that are void with them.
 
         Those that follow one of them; every proof; and, of a question, what its former answer left out.
@@ -100,7 +100,7 @@ class Overrides:
                 void.add(n)
         return sorted(void)
 
-    def _once_more(self, number: int) -> Kept:
+    def _retried(self, number: int) -> StoredEvent:
         children = self.history.children(number)
         for child in children:
             for step in self.history.ledger.steps(child.id):
@@ -109,10 +109,10 @@ class Overrides:
                     raise Refused(f"{step.change.target} was begun and its outcome is unknown; it isn't sent again.", settle)
         return AGAIN, {**self._step(number), "former": [child.id for child in children]}
 
-    def jump(self, number: int) -> list[Kept]:
+    def jump(self, number: int) -> list[StoredEvent]:
         """Go on at a step: those before it that haven't ended are skipped, it and those after it that have are done once more."""
         leaving = [n for n in range(1, number) if n not in self.history.ended]
         for other in leaving:
-            self._unneeded(other, leaving)
-        void = self._void({n for n in self.history.ended if n >= number})
-        return [self._left_out(n) for n in leaving] + [self._once_more(n) for n in void]
+            self._require_unneeded(other, leaving)
+        void = self._invalidated({n for n in self.history.ended if n >= number})
+        return [self._skipped(n) for n in leaving] + [self._retried(n) for n in void]

@@ -15,7 +15,7 @@ from opsctl.engine.plan import Plan
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused, SystemFailed
 from opsctl.playbook import conditions, lines, looking
 from opsctl.playbook.loader import Loaded
-from opsctl.playbook.schema import Kind, Step
+from opsctl.playbook.schema import Kind, PlaybookStep
 
 if TYPE_CHECKING:
     from opsctl.cli.context import AppContext
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opsctl.engine.engine import Engine
     from opsctl.engine.options import Options
 
-    Parse = Callable[[Step], ParsedCommand]
+    Parse = Callable[[PlaybookStep], ParsedCommand]
 
 
 class StepPreview(Struct, kw_only=True):
@@ -36,7 +36,7 @@ class StepPreview(Struct, kw_only=True):
 
     number: int
     key: str
-    step: Step
+    step: PlaybookStep
     text: str
     holds: bool | None
     bound: str = ""
@@ -113,7 +113,7 @@ class Preview(Struct, kw_only=True):
         return [{**outcome.shown(p), "step": look.key} for look in self.looks if look.plan for p in look.plan.changes]
 
 
-def look(app: AppContext, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:
+def preview_steps(app: AppContext, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:
     """Plan every step as of now, and in a dry run look at what its looks and verifies will look at.
 
     An error of one step stays with that step; raises what keeps all of them from being planned.
@@ -132,16 +132,16 @@ def look(app: AppContext, loaded: Loaded, command: str, parameters: Mapping[str,
     return Preview(loaded=loaded, command=command, looks=list(looks.values()))
 
 
-def _text(step: Step, parameters: Mapping[str, str]) -> str:
-    return lines.filled(step.text, parameters) if step.kind == "ask" else step.text
+def _text(step: PlaybookStep, parameters: Mapping[str, str]) -> str:
+    return lines.filled_text(step.text, parameters) if step.kind == "ask" else step.text
 
 
 def _plan(app: AppContext, found: StepPreview, parse: Parse, earlier: Mapping[str, StepPreview], options: Options) -> None:
     """Plan what would be performed; of the rest, a dry run looks at what can be looked at without an effect."""
     try:
         parsed = parse(found.step)
-        found.text, found.changing = parsed.text, lines.changing(parsed)
-        if found.kind == "run" or lines.performed(parsed):
+        found.text, found.changing = parsed.text, lines.is_mutating(parsed)
+        if found.kind == "run" or lines.is_performed(parsed):
             found.plan = _planned(app.engine, found, parsed, earlier, options, recall=found.kind == "run")
             app.engine.guard(found.plan, lines.options(parsed, options))
         elif options.dry_run and parsed.command.probes:
@@ -169,11 +169,11 @@ def _wrong(
     options: Options,
 ) -> list[str]:
     """What isn't as a proof wants it; nothing is wrong with what only shows."""
-    if lines.changing(parsed):
-        return looking.unmade(_planned(app.engine, found, parsed, earlier, options, recall=False))
+    if lines.is_mutating(parsed):
+        return looking.remaining_changes(_planned(app.engine, found, parsed, earlier, options, recall=False))
     if found.kind == "verify":
         return looking.prove(app, found.step, parsed).wrong
-    if missing := looking.unseen(looking.look(app, parsed)):
+    if missing := looking.unasked_parts(looking.look(app, parsed)):
         raise SystemFailed(f"a part of it could not be asked: {'; '.join(missing)}", f"opsctl {parsed.text}")
     return []
 

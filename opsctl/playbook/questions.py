@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opsctl.adapters.host.prompt import Person
-    from opsctl.playbook.schema import Step
+    from opsctl.playbook.schema import PlaybookStep
 
 DONE = "done"
 ENTER, SKIP, OTHERWISE = "Enter = done", "s = skip", "f = failed, ? = help"
@@ -25,39 +25,41 @@ HELP = (
 WHY = {"s": "Why is it skipped?", "f": "What failed?"}
 
 
-class Answer(Struct, frozen=True):
+class ChecklistAnswer(Struct, frozen=True):
     """What was answered; `text` is the choice, `done`, or the reason why not."""
 
     state: Literal["answered", "skipped", "failed"]
     text: str
 
 
-def assumed(step: Step) -> Answer:
+def assumed_answer(step: PlaybookStep) -> ChecklistAnswer:
     """What a rehearsal without a person answers: what is expected, else the first choice, else done."""
-    return Answer("answered", next(iter([*step.expected, *step.choices]), DONE))
+    return ChecklistAnswer("answered", next(iter([*step.expected, *step.choices]), DONE))
 
 
-def put(person: Person, question: str, step: Step, otherwise: str, says: Callable[[str], None], skippable: Callable[[], object]) -> Answer:
+def ask(
+    person: Person, question: str, step: PlaybookStep, otherwise: str, says: Callable[[str], None], skippable: Callable[[], object]
+) -> ChecklistAnswer:
     """Ask until it is answered. `skippable` raises Refused where others depend on the answer; then no skip is offered."""
-    needed = _needed(skippable)
+    needed = _why_required(skippable)
     offered = ["/".join(step.choices) or ENTER, *([] if needed else [SKIP]), OTHERWISE]
     prompt = f"{question} [{', '.join(offered)}]"
     while True:
         typed = person.text(prompt, otherwise)
         word, _, rest = typed.partition(" ")
         if typed in (step.choices or ("",)):
-            return Answer("answered", typed or DONE)
+            return ChecklistAnswer("answered", typed or DONE)
         if word == "f":
-            return Answer("failed", _reason(person, "f", rest, otherwise))
+            return ChecklistAnswer("failed", _reason(person, "f", rest, otherwise))
         if word != "s":
             _help(step, typed, needed, says)
         elif needed:
             says(f"  {needed}")
         else:
-            return Answer("skipped", _reason(person, "s", rest, otherwise))
+            return ChecklistAnswer("skipped", _reason(person, "s", rest, otherwise))
 
 
-def _needed(skippable: Callable[[], object]) -> str:
+def _why_required(skippable: Callable[[], object]) -> str:
     """Why a question can't be skipped, or nothing."""
     try:
         skippable()
@@ -73,7 +75,7 @@ def _reason(person: Person, word: str, given: str, otherwise: str) -> str:
     return foreign(reason)
 
 
-def _help(step: Step, typed: str, needed: str, says: Callable[[str], None]) -> None:
+def _help(step: PlaybookStep, typed: str, needed: str, says: Callable[[str], None]) -> None:
     """Say what can be typed, and that something else was."""
     if typed != "?":
         says(f"  {typed!r} is no answer here." if typed else "  Enter is no answer here.")

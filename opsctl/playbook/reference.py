@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opsctl.cli.reference import table
-from opsctl.playbook.schema import Condition, Playbook, Step
+from opsctl.playbook.schema import Condition, Playbook, PlaybookStep
 
 
 def checklist(playbook: Playbook) -> str:
@@ -41,7 +41,7 @@ def _plain(value: str | list[str]) -> str:
     return value if isinstance(value, str) else " or ".join(value)
 
 
-def _step(number: int, step: Step) -> list[str]:
+def _step(number: int, step: PlaybookStep) -> list[str]:
     said = f"{step.text}" if step.kind == "ask" else f"`opsctl {' '.join(step.text.split())}`"
     more = [f"answer {' or '.join(step.choices)}"] if step.choices else []
     more += [f"must be {' or '.join(step.expected)}"] if step.expected else []

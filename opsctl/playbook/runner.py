@@ -42,10 +42,10 @@ def run(app: AppContext, name: str, words: Sequence[str], options: Options, *, a
     given = parameters.check(loaded.playbook, words)
     if assume:
         app.assume_answers()
-    _usable(loaded, app)
-    shown = preview.look(app, loaded, parameters.command(name, given), given, options)
+    _require_trusted(loaded, app)
+    shown = preview.preview_steps(app, loaded, parameters.command(name, given), given, options)
     if options.dry_run:
-        return _dry(app, shown, given, options)
+        return _dry_run(app, shown, given, options)
     if not app.screen.json:
         app.watcher.says(format_preview(shown))
     if shown.blocking:
@@ -58,14 +58,14 @@ def run(app: AppContext, name: str, words: Sequence[str], options: Options, *, a
     return _drive(app, run, loaded, options)
 
 
-def _usable(loaded: Loaded, app: AppContext) -> Loaded:
+def _require_trusted(loaded: Loaded, app: AppContext) -> Loaded:
     """The playbook; raises Refused for one of the current folder that nobody has trusted, unless it runs in a sandbox."""
     if not loaded.trusted and not app.environment.settings.sandbox:
         raise Refused(f"{loaded.path} is a playbook of the current folder, which nobody has trusted as it is now: nothing was run.", TRUST)
     return loaded
 
 
-def _dry(app: AppContext, shown: Preview, given: dict[str, str], options: Options) -> PlaybookOutcome:
+def _dry_run(app: AppContext, shown: Preview, given: dict[str, str], options: Options) -> PlaybookOutcome:
     if options.as_shell:
         app.watcher.says(format_preview(shown))
     elif not app.screen.json:
@@ -73,7 +73,7 @@ def _dry(app: AppContext, shown: Preview, given: dict[str, str], options: Option
     if options.as_shell and not shown.blocking:
         steps = by_shell.script(shown, given, app.environment)
         app.screen.script(script(app.environment, shown.command, steps))
-    return outcome.dry(shown, app.environment.name)
+    return outcome.dry_run_outcome(shown, app.environment.name)
 
 
 def _details(shown: Preview, given: dict[str, str], assume: bool) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def resume(
     """
     engine = app.engine
     engine.same_place(run)
-    loaded = _usable(_approved(run), app)
+    loaded = _require_trusted(_load_approved(run), app)
     if run.details.get("assume"):
         app.assume_answers()
     options = msgspec.structs.replace(options, incident=options.incident or run.incident, reason=options.reason or run.reason)
@@ -114,17 +114,17 @@ def resume(
         who = engine.operator
         overrides = Overrides(history, reason, who).asked(skip, retry, jump)
         if run.result and len(history.ended) == len(loaded.playbook.steps) and not overrides:
-            came = outcome.told(engine.ledger, run, history, outcome.result(engine.ledger, run, history, None), None)
-            return _left(app, run, came)
+            came = outcome.from_ledger(engine.ledger, run, history, outcome.result(engine.ledger, run, history, None), None)
+            return _report_skipped(app, run, came)
         engine.ledger.reopen(run.id, {"operator": who, "caller": engine.read.caller.arn})
         for what, detail in overrides:
             history.keep(what, detail)
         if anew := [detail["key"] for what, detail in overrides if what == AGAIN]:
             app.watcher.says(f"Taken anew: {', '.join(anew)}")
-        return _through(app, run, loaded.parser, history, options, fresh=True)
+        return _execute(app, run, loaded.parser, history, options, fresh=True)
 
 
-def _approved(run: Run) -> Loaded:
+def _load_approved(run: Run) -> Loaded:
     """The playbook, if it still is the one that was approved."""
     loaded = load(run.details["playbook"])
     if loaded.digest != run.details["digest"]:
@@ -139,10 +139,10 @@ def _drive(app: AppContext, run: Run, loaded: Loaded, options: Options) -> Playb
     engine = app.engine
     history = History(engine.ledger, run, loaded.playbook)
     with engine.ledger.locks.holding(f"run/{run.id}", run.id, engine.operator, run.command):
-        return _through(app, run, loaded.parser, history, options)
+        return _execute(app, run, loaded.parser, history, options)
 
 
-def _through(app: AppContext, run: Run, parser: StepParser, history: History, options: Options, *, fresh: bool = False) -> PlaybookOutcome:
+def _execute(app: AppContext, run: Run, parser: StepParser, history: History, options: Options, *, fresh: bool = False) -> PlaybookOutcome:
     """Walk to the end or to what ends it, and close the run with that; its lock is held by the caller.
 
     Under another configuration than the approved one, no step's bound was shown: each that changes something asks.
@@ -150,15 +150,15 @@ def _through(app: AppContext, run: Run, parser: StepParser, history: History, op
     engine, error = app.engine, None
     bounds = run.details["bounds"] if run.config_digest == engine.environment.digest else {}
     try:
-        Executor(app, run, parser, history, options, bounds, fresh=fresh).go()
+        Executor(app, run, parser, history, options, bounds, fresh=fresh).execute()
     except OpsctlError as caught:
         error = caught
     word = outcome.result(engine.ledger, run, history, error)
-    word, error = engine.close(run, word, error, touched=outcome.touched(engine.ledger, run))
-    return _left(app, run, outcome.told(engine.ledger, run, history, word, error))
+    word, error = engine.close(run, word, error, touched=outcome.may_have_effect(engine.ledger, run))
+    return _report_skipped(app, run, outcome.from_ledger(engine.ledger, run, history, word, error))
 
 
-def _left(app: AppContext, run: Run, came: PlaybookOutcome) -> PlaybookOutcome:
+def _report_skipped(app: AppContext, run: Run, came: PlaybookOutcome) -> PlaybookOutcome:
     """The outcome, once what was left out is said; of a run that has come to its end, also how to do it later."""
     for left in came.left:
         app.watcher.says(f"  not done: {visible(left)}")

@@ -42,7 +42,7 @@ Expect = Annotated[
 ]
 
 
-class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True):
+class PlaybookStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True):
     """Exactly one of `ask` (a person answers), `run` (a changing command), `look` (shows) or `verify` (proves, or ends the run).
 
     `items` are the runbook's checkboxes that this step stands for, where its own text isn't the checkbox. `follows` names the step to whose
@@ -75,9 +75,9 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
             raise ValueError("choices are two or more different answers, or none")
         if taken := [choice for choice in self.choices if choice.strip() in ("", *SPECIAL)]:
             raise ValueError(f"choices: {taken[0]!r} is what a person types to skip, fail or get help")
-        self._fits()
+        self._check_expect()
 
-    def _fits(self) -> None:
+    def _check_expect(self) -> None:
         """Raise ValueError for an `expect` that isn't of this step's kind."""
         if self.expect and self.ask is None and self.verify is None:
             raise ValueError("expect belongs to a verify, or to an ask with choices")
@@ -116,7 +116,7 @@ class Playbook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, re
     description: str = ""
     about: str = ""
     parameters: dict[Name, Parameter] = {}
-    steps: Annotated[list[Step], Meta(min_length=1)]
+    steps: Annotated[list[PlaybookStep], Meta(min_length=1)]
 
     def key(self, number: int) -> str:
         """How step `number` (the first is 1) is called: its id, or the number itself."""

@@ -20,7 +20,7 @@ class Problem(Struct, frozen=True, kw_only=True):
     what: str
 
 
-class Source:
+class YamlSource:
     """A YAML file's content as plain dicts, lists and strings in `value`, and the line where each path begins.
 
     Paths are msgspec's: `$.steps[3].when`. Raises ConfigurationError for what is not YAML, says a key twice or uses aliases.
@@ -37,9 +37,9 @@ class Source:
             raise ConfigurationError(f"{name} is not YAML: {' '.join(str(cause).split())}.", "Mend that line.") from cause
         except RecursionError as cause:
             raise ConfigurationError(f"{name} is nested too deeply.", "Write it flatter.") from cause
-        self.value: Any = self._built(node) if node is not None else {}
+        self.value: Any = self._build_root(node) if node is not None else {}
 
-    def _built(self, node: yaml.Node) -> Any:
+    def _build_root(self, node: yaml.Node) -> Any:
         try:
             return self._build(node, "$")
         except RecursionError as cause:

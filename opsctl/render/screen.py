@@ -67,11 +67,11 @@ class Screen:
         if isinstance(what, Text):
             (out.exactly if what.raw else out.say)(what.text)
         elif self.json:
-            self._print(out.as_json(_plain(what), indent=2))
+            self._print(out.as_json(_to_plain(what), indent=2))
         else:
-            self._print(_drawn(what))
+            self._print(_format(what))
         if isinstance(what, Verdict) and not what.good:
-            raise _wrong(what)
+            raise _verdict_error(what)
         return None
 
     def _stream(self, rows: Iterator[dict[str, Any]]) -> None:
@@ -81,9 +81,9 @@ class Screen:
             if not told and sys.stdout.isatty():
                 self._print("  ".join(row), err=True)
             told = True
-            self._print(out.as_json(_plain(row)) if self.json else _line(row))
+            self._print(out.as_json(_to_plain(row)) if self.json else _line(row))
         if not told:
-            self._print(_drawn([]), err=True)
+            self._print(_format([]), err=True)
 
     def _watch(self, watch: Watch) -> None:
         """Draw each page in the last one's place on a terminal, one after another elsewhere; Ctrl-C is the way to end it."""
@@ -93,11 +93,11 @@ class Screen:
                 out.blank()
             for page in watch.pages:
                 if self.json:
-                    self._print(out.as_json(_plain(page)))
+                    self._print(out.as_json(_to_plain(page)))
                 elif on_terminal:
-                    out.page(_drawn(page), shutil.get_terminal_size().lines - 1)
+                    out.page(_format(page), shutil.get_terminal_size().lines - 1)
                 else:
-                    self._print(f"{_drawn(page)}\n")
+                    self._print(f"{_format(page)}\n")
         except KeyboardInterrupt:
             out.say(err=True)
 
@@ -115,7 +115,7 @@ class Screen:
         where = f"in {plan.environment}, account {plan.account}, as {visible(plan.caller)}"
         self._print(f"{visible(plan.command)}\n{where}\n{configured_by(plan.file)}\n", err=err)
         for planned in plan.changes:
-            self._print(_planned(planned), err=err)
+            self._print(_format_planned(planned), err=err)
         self._print(_totals(plan), err=err)
 
     def script(self, script: Script) -> None:
@@ -138,7 +138,7 @@ class Screen:
             self.plan(outcome.plan, err=aside)
         elif outcome.run and not (sys.stdout.isatty() and sys.stderr.isatty()):
             for change in outcome.changes:
-                self._print(_changed(change))
+                self._print(_format_change(change))
         if not outcome.error:
             told = f"  opsctl runs show {outcome.run}" if outcome.run else ""
             words = {**WORDS, **DRY} if outcome.dry_run else WORDS
@@ -146,7 +146,7 @@ class Screen:
         return None
 
 
-def _wrong(verdict: Verdict) -> CheckFailed:
+def _verdict_error(verdict: Verdict) -> CheckFailed:
     """The error of a verdict that isn't good; an alert that fires has its own exit code."""
     told = ", ".join(verdict.wrong)
     if isinstance(verdict, Alerts):
@@ -171,7 +171,7 @@ def _mark(state: str) -> str:
     return out.style(mark, fg=colour)
 
 
-def _planned(planned: Step) -> str:
+def _format_planned(planned: Step) -> str:
     impact = f"  {counted(planned.count, planned.unit)}" if planned.count else ""
     lines = [f" {_mark(planned.state)} {planned.seq}  {visible(planned.change.summary)}{out.style(impact, bold=True)}"]
     before, after = planned.change.difference()
@@ -199,28 +199,28 @@ def _totals(plan: Plan) -> str:
     return f"\n{'; '.join(part for part in parts if part)}.\n"
 
 
-def _changed(change: dict[str, Any]) -> str:
+def _format_change(change: dict[str, Any]) -> str:
     why = f": {change['why']}" if change["why"] else ""
     return f" {_mark(change['state'])} {change['seq']}  {visible(change['summary'] + why)}"
 
 
-def _plain(what: Any) -> Any:
+def _to_plain(what: Any) -> Any:
     if isinstance(what, Alerts):
         return what.rows
     if isinstance(what, Verdict):
         return {"good": what.good, "checks": what.checks}
     if isinstance(what, Page):
-        return {head: _plain(part) for head, part in what.sections}
+        return {head: _to_plain(part) for head, part in what.sections}
     return what.rows if isinstance(what, Series) else what
 
 
-def _drawn(what: Any) -> str:
+def _format(what: Any) -> str:
     if isinstance(what, Alerts):
         return _table(what.rows)
     if isinstance(what, Verdict):
         return "\n".join(_check(c) for c in what.checks)
     if isinstance(what, Page):
-        return "\n\n".join(f"{out.style(head, bold=True)}\n{_drawn(part)}" for head, part in what.sections)
+        return "\n\n".join(f"{out.style(head, bold=True)}\n{_format(part)}" for head, part in what.sections)
     if isinstance(what, Series):
         drawn = bars(what.rows, what.plot, what.by, what.lines) if what.plot and sys.stdout.isatty() else ""
         return "\n\n".join(part for part in (_table(what.rows), drawn) if part)

@@ -63,7 +63,7 @@ class Alert(Struct, frozen=True, kw_only=True):
     source: str
 
 
-def _told(row: Alert) -> str:
+def _describe(row: Alert) -> str:
     return row.source if row.value is None else f"{row.value:g} {row.unit}, threshold {row.threshold:g} {row.unit}; {row.source}"
 
 
@@ -76,7 +76,7 @@ class Alerts(Verdict, frozen=True):
     def of(cls, rows: list[Alert], next: str = "") -> Alerts:
         """The verdict on these."""
         words = {"ok": True, "fires": False, "unknown": None}
-        checks = [Check(f"{row.alert} ({row.of})", words[row.state], _told(row)) for row in rows]
+        checks = [Check(f"{row.alert} ({row.of})", words[row.state], _describe(row)) for row in rows]
         return cls(checks, next, rows)
 
     @property

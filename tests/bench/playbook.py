@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from opsctl.playbook.loader import load
-from opsctl.playbook.schema import Step
+from opsctl.playbook.schema import PlaybookStep
 from opsctl.sandbox import lifecycle
 from tests.bench.bounds import LOGOUT
 from tests.bench.sides import by_turns, command
@@ -68,7 +68,7 @@ def shortened(place: Path) -> str:
     return target.stem
 
 
-def _wanted(step: Step) -> bool:
+def _wanted(step: PlaybookStep) -> bool:
     widespread = not step.conditions or any(c.get("scope") == "widespread" for c in step.conditions)
     return step.kind != "ask" and widespread and (step.section.startswith(SECTIONS) or step.id == ROLLOUT)
 

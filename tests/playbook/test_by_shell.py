@@ -10,7 +10,7 @@ from opsctl.playbook.loader import load
 def script(house: House, steps: str) -> list[str]:
     house.write(f"title: t\nsteps:\n{steps}")
     here = house.process()
-    shown = preview.look(here, load("drill"), "playbook run drill", {}, Options(dry_run=True))
+    shown = preview.preview_steps(here, load("drill"), "playbook run drill", {}, Options(dry_run=True))
     return [line for each in by_shell.script(shown, {}, here.environment) for line in each.lines()]
 
 

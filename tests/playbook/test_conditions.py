@@ -1,7 +1,7 @@
 import pytest
 
 from opsctl.playbook import conditions
-from opsctl.playbook.schema import Step, When
+from opsctl.playbook.schema import PlaybookStep, When
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ from opsctl.playbook.schema import Step, When
     ],
 )
 def test_when_holds_doesnt_or_depends(when: When, known: dict[str, str], holds: bool | None) -> None:
-    assert conditions.holds(Step(ask="q", when=when), known) is holds
+    assert conditions.holds(PlaybookStep(ask="q", when=when), known) is holds
 
 
 def test_when_is_said_in_words() -> None:
-    step = Step(ask="q", when=[{"a": "x", "b": ["y", "z"]}, {"c": "w"}])
-    assert conditions.told(step) == "a is x and b is y or z, or c is w"
+    step = PlaybookStep(ask="q", when=[{"a": "x", "b": ["y", "z"]}, {"c": "w"}])
+    assert conditions.describe(step) == "a is x and b is y or z, or c is w"

@@ -6,14 +6,14 @@ import pytest
 
 from opsctl.config import shipped
 from opsctl.playbook import conditions, loader
-from opsctl.playbook.schema import Step
+from opsctl.playbook.schema import PlaybookStep
 
 BOXES = ["Enable AWS Shield Advanced (if available)", "Configure WAF rules", "Scale up resources", "Contact AWS support"]
 NO = {"subscribed": "no", "blocking": "no", "counted": "nobody", "list": "none", "room": "no"}
 LIMIT, BLOCK = "protection rate-limit {limit}", "protection rate-limit {limit} --block"
 
 
-def taken(known: dict[str, str]) -> list[Step]:
+def taken(known: dict[str, str]) -> list[PlaybookStep]:
     found, problems = loader.inspect(shipped("playbooks") / "ddos.yaml")
     assert problems == []
     assert found is not None

@@ -13,7 +13,7 @@ ONE = ROWS[:1]
 
 
 def missed(expect: dict[str, Any], found: Any) -> list[str]:
-    return Expectation.parse(expect).missed(found)
+    return Expectation.parse(expect).unmet(found)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_is_not_so_or_cannot_be_told_is_missed(expect: dict[str, Any], foun
 
 
 def test_placeholders_are_filled() -> None:
-    assert Expectation.parse({"n": "< {most}"}, {"most": "4"}).missed(ONE) == []
+    assert Expectation.parse({"n": "< {most}"}, {"most": "4"}).unmet(ONE) == []
     with pytest.raises(ValueError, match="no number"):
         Expectation.parse({"n": "< {most}"}, {"most": "many"})
 

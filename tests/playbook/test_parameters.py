@@ -4,7 +4,7 @@ import click
 import pytest
 
 from opsctl.playbook import parameters
-from opsctl.playbook.schema import Parameter, Playbook, Step
+from opsctl.playbook.schema import Parameter, Playbook, PlaybookStep
 
 PLAYBOOK = Playbook(
     title="t",
@@ -13,7 +13,7 @@ PLAYBOOK = Playbook(
         "user": Parameter(required_when={"scope": "single"}),
         "note": Parameter(default=""),
     },
-    steps=[Step(ask="q")],
+    steps=[PlaybookStep(ask="q")],
 )
 
 
@@ -46,7 +46,7 @@ def test_wrong_words_are_usage_errors(words: list[str], wrong: str) -> None:
 
 
 def test_a_missing_choice_is_named_with_what_may_be_chosen() -> None:
-    playbook = Playbook(title="t", parameters={"scope": Parameter(choices=["one", "all"], help="Whom.")}, steps=[Step(ask="q")])
+    playbook = Playbook(title="t", parameters={"scope": Parameter(choices=["one", "all"], help="Whom.")}, steps=[PlaybookStep(ask="q")])
     with pytest.raises(click.UsageError, match=r"scope=one\|all is missing\. Whom\."):
         parameters.check(playbook, [])
 

@@ -1,7 +1,7 @@
 import pytest
 
 from opsctl.playbook import conditions, loader
-from opsctl.playbook.schema import Playbook, Step
+from opsctl.playbook.schema import Playbook, PlaybookStep
 
 CHECKBOXES = {
     "1.1 Assess the Situation": [
@@ -96,5 +96,5 @@ def test_the_last_logout_is_bound_to_the_rollout_and_that_to_the_key(playbook: P
 
 
 def test_a_question_that_decides_takes_the_careful_answer_when_assumed(playbook: Playbook) -> None:
-    asked: list[Step] = [s for s in playbook.steps if s.choices]
+    asked: list[PlaybookStep] = [s for s in playbook.steps if s.choices]
     assert {s.choices[0] for s in asked} == {"yes"}
