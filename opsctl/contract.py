@@ -99,11 +99,24 @@ def kebab(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
+class _Attributes:
+    """The attributes of a change by name, as a template asks for them."""
+
+    def __init__(self, change: Change) -> None:
+        self._change = change
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._change, name)
+
+
 class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     """One thing that should be true, and how to make it so.
 
     Fields are pinned when the plan is made; none comes from evidence. Class variables tell the engine how to treat the kind:
 
+    - `target_template`, `summary_template`: the target and the summary, with the change's attributes in braces (`service/{name}`). A kind
+      whose target or summary is no plain template overrides the property.
+    - `irreversible`: why no change of this kind can be undone.
     - `telling`: how to learn whether a begun change happened: `probe` (check says), `token` (the call carries a token bound to run
       and step, so that sending it again has no second effect) or `blind` (nobody can tell: never sent twice).
     - `repeats`: it is made in passes until nothing is left, each taking what slipped through the one before. The evidence of a pass
@@ -118,6 +131,9 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     - `permissions`: what `check` and `apply` need of the outside systems.
     """
 
+    target_template: ClassVar[str] = ""
+    summary_template: ClassVar[str] = ""
+    irreversible: ClassVar[str] = ""
     telling: ClassVar[Telling] = "probe"
     repeats: ClassVar[bool] = False
     pinned: ClassVar[frozenset[str]] = frozenset()
@@ -132,7 +148,7 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     @property
     def target(self) -> str:
         """What it changes, as a path (`service/api`): shown, locked and typed to confirm."""
-        raise NotImplementedError
+        return self._filled(self.target_template)
 
     @property
     def holds(self) -> frozenset[str]:
@@ -162,7 +178,12 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     @property
     def summary(self) -> str:
         """What it does, in a line that begins with a verb."""
-        raise NotImplementedError
+        return self._filled(self.summary_template)
+
+    def _filled(self, template: str) -> str:
+        if not template:
+            raise NotImplementedError
+        return template.format_map(_Attributes(self))
 
     def difference(self) -> tuple[Any, Any]:
         """The value before and after, as far as they may be shown."""
@@ -181,7 +202,9 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
 
     def inverse(self) -> Change | Never:
         """Return the change that takes this one back, or why there is none."""
-        raise NotImplementedError
+        if not self.irreversible:
+            raise NotImplementedError
+        return Never(self.irreversible)
 
     def made(self, parts: Sequence[str]) -> Change:
         """What of this change was made where attempts that failed tell their `parts`; by default all that the world shows as ours."""

@@ -69,14 +69,10 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         check="iam:GetAccountAuthorizationDetails iam:GetUser iam:GetUserPolicy iam:SimulatePrincipalPolicy",
         apply="iam:DeleteUserPolicy iam:PutUserPolicy",
     )
+    target_template: ClassVar[str] = "iam-user/{user}/policy"
 
     denied: bool = True
     compromised: bool = False
-
-    @property
-    def target(self) -> str:
-        """`iam-user/NAME/policy`."""
-        return f"iam-user/{self.user}/policy"
 
     @property
     def summary(self) -> str:
@@ -227,15 +223,11 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
         check="iam:GetUser iam:GetUserPolicy iam:ListAccessKeys",
         apply="iam:GetUser iam:ListAccessKeys iam:UpdateAccessKey",
     )
+    target_template: ClassVar[str] = "iam-user/{user}/keys"
 
     keys: tuple[str, ...]
     active: bool = False
     compromised: bool = False
-
-    @property
-    def target(self) -> str:
-        """`iam-user/NAME/keys`."""
-        return f"iam-user/{self.user}/keys"
 
     @property
     def summary(self) -> str:
@@ -288,16 +280,9 @@ class DeletePassword(UserChange, frozen=True, kw_only=True):
     """The user has no console password."""
 
     permissions: ClassVar[Permissions] = needs(check="iam:GetLoginProfile iam:GetUser", apply="iam:DeleteLoginProfile")
-
-    @property
-    def target(self) -> str:
-        """`iam-user/NAME/password`."""
-        return f"iam-user/{self.user}/password"
-
-    @property
-    def summary(self) -> str:
-        """Says whose."""
-        return f"delete the console password of {self.user}"
+    target_template: ClassVar[str] = "iam-user/{user}/password"
+    summary_template: ClassVar[str] = "delete the console password of {user}"
+    irreversible: ClassVar[str] = "a deleted password can't come back; a new one can be given"
 
     def check(self, read: Systems) -> Finding:
         """Ask for the login profile."""
@@ -310,10 +295,6 @@ class DeletePassword(UserChange, frozen=True, kw_only=True):
         """DeleteLoginProfile."""
         write.iam.delete_password(self.user)
         return {}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("a deleted password can't come back; a new one can be given")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """IAM's line."""

@@ -62,17 +62,13 @@ class ListAddresses(Change, frozen=True, kw_only=True):
         check="wafv2:GetIPSet wafv2:ListIPSets",
         apply="wafv2:GetIPSet wafv2:ListIPSets wafv2:UpdateIPSet",
     )
+    target_template: ClassVar[str] = "firewall/{name}"
 
     name: str
     place: Place
     addresses: tuple[str, ...]
     listed: bool
     kept: tuple[str, ...] = ()
-
-    @property
-    def target(self) -> str:
-        """`firewall/SET`."""
-        return f"firewall/{self.name}"
 
     @property
     def _moved(self) -> list[str]:

@@ -34,16 +34,12 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
 
     telling: ClassVar[Telling] = "token"
     permissions: ClassVar[Permissions] = needs(check="cloudwatch:DescribeAlarms", apply="pagerduty")
+    target_template: ClassVar[str] = "alarm/{alarm}"
 
     alarm: str
     transition: datetime
     acknowledged: bool = True
     page: bool = False
-
-    @property
-    def target(self) -> str:
-        """`alarm/NAME`."""
-        return f"alarm/{self.alarm}"
 
     @property
     def summary(self) -> str:
@@ -100,21 +96,13 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
         check="cloudwatch:DescribeAlarms",
         apply="cloudwatch:DescribeAlarms cloudwatch:SetAlarmState",
     )
+    target_template: ClassVar[str] = "alarm-reason/{alarm}"
+    summary_template: ClassVar[str] = "write to the alarm {alarm}: {after}"
 
     alarm: str
     transition: datetime
     before: str
     after: str
-
-    @property
-    def target(self) -> str:
-        """`alarm-reason/NAME`."""
-        return f"alarm-reason/{self.alarm}"
-
-    @property
-    def summary(self) -> str:
-        """What it will say."""
-        return f"write to the alarm {self.alarm}: {self.after}"
 
     def difference(self) -> tuple[Any, Any]:
         """The reasons."""

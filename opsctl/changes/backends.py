@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Skipped
+from opsctl.contract import Change, Done, Evidence, Finding, Pending, Skipped
 from opsctl.errors import Interrupted
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable, When, capture, run
@@ -56,6 +56,9 @@ class EndQueries(Change, frozen=True, kw_only=True):
     width: ClassVar[int] = 4
     poll: ClassVar[float] = 0.5
     timeout: ClassVar[float] = 60
+    target_template: ClassVar[str] = "database/{instance}/queries"
+    summary_template: ClassVar[str] = "end queries on {instance} that ran longer than {older_than}: cancel, then after {grace} s terminate"
+    irreversible: ClassVar[str] = "their work is rolled back; the application may ask again"
 
     instance: str
     queries: tuple[LongQuery, ...] = ()
@@ -64,16 +67,6 @@ class EndQueries(Change, frozen=True, kw_only=True):
     spared: tuple[str, ...] = ()
     unasked: str = ""
     unseen: str = ""
-
-    @property
-    def target(self) -> str:
-        """`database/INSTANCE/queries`."""
-        return f"database/{self.instance}/queries"
-
-    @property
-    def summary(self) -> str:
-        """Says how long they ran."""
-        return f"end queries on {self.instance} that ran longer than {self.older_than}: cancel, then after {self.grace} s terminate"
 
     def difference(self) -> tuple[Any, Any]:
         """The queries, by pid."""
@@ -106,10 +99,6 @@ class EndQueries(Change, frozen=True, kw_only=True):
             time.sleep(LOOK)
         return {"cancelled": cancelled, "terminated": 0}
 
-    def inverse(self) -> Never:
-        """None."""
-        return Never("their work is rolled back; the application may ask again")
-
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (Safawinet 5.1), for these queries alone; on this instance's own endpoint, as the rescuing role."""
         pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.queries])
@@ -140,21 +129,14 @@ class EndBlockers(Change, frozen=True, kw_only=True):
     width: ClassVar[int] = 4
     poll: ClassVar[float] = 0.5
     timeout: ClassVar[float] = 60
+    target_template: ClassVar[str] = "database/{instance}/blockers"
+    summary_template: ClassVar[str] = "end sessions on {instance} that are idle in a transaction and that others wait for"
+    irreversible: ClassVar[str] = "what they began is rolled back; the application may begin anew"
 
     instance: str
     sessions: tuple[LongQuery, ...] = ()
     kept: tuple[str, ...] = ()
     asked: bool = False
-
-    @property
-    def target(self) -> str:
-        """`database/INSTANCE/blockers`."""
-        return f"database/{self.instance}/blockers"
-
-    @property
-    def summary(self) -> str:
-        """Says what they are."""
-        return f"end sessions on {self.instance} that are idle in a transaction and that others wait for"
 
     def difference(self) -> tuple[Any, Any]:
         """The sessions, by pid."""
@@ -173,10 +155,6 @@ class EndBlockers(Change, frozen=True, kw_only=True):
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """pg_terminate_backend: there is no query that could be cancelled."""
         return {"ended": write.backends.end_idle(self.instance, self.sessions)}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("what they began is rolled back; the application may begin anew")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same, for these sessions alone."""

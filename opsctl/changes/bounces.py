@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, statement
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling
 from opsctl.errors import CheckFailed
 from opsctl.errors import Moved as MovedError
 from opsctl.permissions import Permissions, needs
@@ -32,12 +32,9 @@ class Counting(Change, frozen=True, kw_only=True):
 
     under_way: ClassVar[float] = 0
     poll: ClassVar[float] = 1
+    irreversible: ClassVar[str] = "what came back stays known; one address is set right by hand"
 
     aside: str
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("what came back stays known; one address is set right by hand")
 
     def count(self, write: Systems, batch: Batch, done: dict[str, int]) -> None:
         """Count a batch, then keep aside what of it can't be read, and add both to `done`."""
@@ -154,19 +151,11 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         apply="postgres:mail.count sqs:DeleteMessage sqs:GetQueueUrl sqs:ReceiveMessage",
     )
     repeats: ClassVar[bool] = True
+    target_template: ClassVar[str] = "bounces/{queue}"
+    summary_template: ClassVar[str] = "count the notifications of the queue {queue}, each once, and then delete them from it"
 
     queue: str
     region: str | None = None
-
-    @property
-    def target(self) -> str:
-        """`bounces/QUEUE`."""
-        return f"bounces/{self.queue}"
-
-    @property
-    def summary(self) -> str:
-        """Says which."""
-        return f"count the notifications of the queue {self.queue}, each once, and then delete them from it"
 
     def check(self, read: Systems) -> Finding:
         """Look at the queue's attributes, and for the table; no message is received for it."""
@@ -232,15 +221,12 @@ class AddressMark(Change, frozen=True, kw_only=True):
     The address is personal: the ledger keeps it aside, and nothing else shows it.
     """
 
+    target_template: ClassVar[str] = "bounces/{notification}"
+
     notification: str
     address: str
     hard: bool
     before: tuple[tuple[str, str | None], ...]
-
-    @property
-    def target(self) -> str:
-        """`bounces/ID`: the notification, since an address is personal."""
-        return f"bounces/{self.notification}"
 
     @property
     def users(self) -> str:

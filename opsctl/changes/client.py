@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl import fingerprints
 from opsctl.adapters import json_edit as one_field
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import Refused
 from opsctl.shell import File, Program, run, standalone
@@ -30,21 +30,14 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
     under_way: ClassVar[float] = 0
     poll: ClassVar[float] = 0.1
     timeout: ClassVar[float] = 30
+    target_template: ClassVar[str] = "client{path}"
+    summary_template: ClassVar[str] = "set edge_auth in {path}, value from {source} ({after})"
+    irreversible: ClassVar[str] = "the former edge_auth is a secret and is kept nowhere; set it again from where you have it"
 
     path: str
     source: str
     before: str | None
     after: str
-
-    @property
-    def target(self) -> str:
-        """`client/PATH`."""
-        return f"client{self.path}"
-
-    @property
-    def summary(self) -> str:
-        """Says where the value comes from, never what it is."""
-        return f"set edge_auth in {self.path}, value from {self.source} ({self.after})"
 
     def difference(self) -> tuple[Any, Any]:
         """Fingerprints."""
@@ -71,10 +64,6 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
             )
         write.client.set_edge_auth(seen, value, token)
         return {"fingerprint": self.after}
-
-    def inverse(self) -> Never:
-        """None: it would need the former secret."""
-        return Never("the former edge_auth is a secret and is kept nowhere; set it again from where you have it")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's edit by hand (HH, Rotate EDGE_SHARED_SECRET), the value from a file; mode and owner stay."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from opsctl import fingerprints
 from opsctl.changes import raw
 from opsctl.changes.raw.hubspot import SIGNATURES, UPDATE
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Settling, Skipped
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import PartlyMade, SystemFailed
 from opsctl.permissions import Permissions, needs
@@ -158,20 +158,12 @@ class TokenChange(Change, frozen=True, kw_only=True):
     poll: ClassVar[float] = 1
     lag: ClassVar[float] = 5
     timeout: ClassVar[float] = 120
+    target_template: ClassVar[str] = "contact/{contact}"
+    remembered: ClassVar[bool] = True
 
     contact: str
     before: str | None
     seen: datetime | None = None
-
-    @property
-    def target(self) -> str:
-        """`contact/ID`."""
-        return f"contact/{self.contact}"
-
-    @property
-    def remembered(self) -> bool:
-        """A token doesn't tell whether it was wanted."""
-        return True
 
     def _held(self, systems: Systems) -> Contact:
         settings = systems.environment.hubspot
@@ -193,16 +185,9 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
     """The request is off, so that turning it on is a change that HubSpot tells the webhook."""
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.write")
-
-    @property
-    def target(self) -> str:
-        """`contact/ID/request`."""
-        return f"contact/{self.contact}/request"
-
-    @property
-    def summary(self) -> str:
-        """Says whose."""
-        return f"turn the token request of contact {self.contact} off, before it is turned on"
+    target_template: ClassVar[str] = "contact/{contact}/request"
+    summary_template: ClassVar[str] = "turn the token request of contact {contact} off, before it is turned on"
+    irreversible: ClassVar[str] = "it is turned on again by the next change"
 
     def difference(self) -> tuple[Any, Any]:
         """The request."""
@@ -225,10 +210,6 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
         write.hubspot.set(self.contact, {write.environment.hubspot.requested: FALSE})
         return {}
 
-    def inverse(self) -> Never:
-        """None."""
-        return Never("it is turned on again by the next change")
-
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same PATCH."""
         header = File("header")
@@ -247,6 +228,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         apply="hubspot:contacts.write hubspot:webhook",
     )
     pinned: ClassVar[frozenset[str]] = TokenChange.pinned | {"event", "at"}
+    irreversible: ClassVar[str] = "the former token was replaced, and HubSpot keeps no copy that could be trusted"
 
     event: int | None = None
     at: datetime | None = None
@@ -293,10 +275,6 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         else:
             write.webhook.send(self.contact, write.environment.hubspot.requested, TRUE, event=self.event, at=self.at)
         return {}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("the former token was replaced, and HubSpot keeps no copy that could be trusted")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's lines (HH, Mint), until there is another token."""
@@ -350,6 +328,7 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
     """The contact's token is no longer the one with fingerprint `before`: cleared, and the request turned off, ready to be turned on."""
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.write")
+    irreversible: ClassVar[str] = "an old token cannot come back"
 
     @property
     def summary(self) -> str:
@@ -382,10 +361,6 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
         """One PATCH; a request that is already on would not be told to the webhook, so that it is turned off here."""
         write.hubspot.set(self.contact, _cleared(write.environment.hubspot))
         return {}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("an old token cannot come back")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The first half of the runbook's line (HH, Revoke a pairing code); to mint again is the other."""

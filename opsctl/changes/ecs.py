@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Skipped
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling, Skipped
 from opsctl.errors import NotFound, Refused, SystemFailed
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, expect
@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 class ServiceChange(Change, frozen=True, kw_only=True):
     """A change to one ECS service, which configuration calls `name`."""
 
+    target_template: ClassVar[str] = "service/{name}"
+
     name: str
     cluster: str
     service: str
-
-    @property
-    def target(self) -> str:
-        """`service/NAME`."""
-        return f"service/{self.name}"
 
     def _look(self, environment: Environment) -> Command:
         return raw.aws(environment, "ecs", "describe-services", cluster=self.cluster, services=[self.service])
@@ -52,6 +49,8 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
     )
     width: ClassVar[int] = 4
     poll: ClassVar[float] = 1
+    summary_template: ClassVar[str] = "redeploy {name}, so that its deployment is younger than {since:%Y-%m-%d %H:%M:%S} UTC"
+    irreversible: ClassVar[str] = "the old tasks are gone, and new ones do the same work"
 
     since: datetime
     consumes: tuple[str, ...] = ()
@@ -62,11 +61,6 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
     def uses(self) -> frozenset[str]:
         """The secrets that its tasks read when they start."""
         return frozenset(f"secret/{name}/AWSCURRENT" for name in self.consumes)
-
-    @property
-    def summary(self) -> str:
-        """Says what its deployment must be younger than."""
-        return f"redeploy {self.name}, so that its deployment is younger than {self.since:%Y-%m-%d %H:%M:%S} UTC"
 
     def check(self, read: Systems) -> Finding:
         """Look at the primary deployment, then at every task, then ask the service's health check where it has one."""
@@ -124,10 +118,6 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
             raise Refused(images.unseen, images.next)
         write.ecs.redeploy(self.cluster, self.service)
         return {}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("the old tasks are gone, and new ones do the same work")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's own line (Safawinet 1.5), and its wait; a service is also stable once a rollout was taken back."""
@@ -216,24 +206,16 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
         check="application-autoscaling:DescribeScalableTargets",
         apply="application-autoscaling:RegisterScalableTarget",
     )
+    target_template: ClassVar[str] = "service/{name}/bounds"
+    summary_template: ClassVar[str] = "let {name} scale between {after[0]} and {after[1]} tasks"
 
     before: tuple[int, int]
     after: tuple[int, int]
 
     @property
-    def target(self) -> str:
-        """`service/NAME/bounds`."""
-        return f"service/{self.name}/bounds"
-
-    @property
     def grave(self) -> bool:
         """Lowering the minimum is typed."""
         return self.after[0] < self.before[0]
-
-    @property
-    def summary(self) -> str:
-        """Says the new bounds."""
-        return f"let {self.name} scale between {self.after[0]} and {self.after[1]} tasks"
 
     def difference(self) -> tuple[Any, Any]:
         """Minimum and maximum."""
@@ -278,25 +260,17 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(check="ecs:DescribeServices postgres", apply="ecs:UpdateService")
     poll: ClassVar[float] = 1
+    target_template: ClassVar[str] = "service/{name}/count"
+    summary_template: ClassVar[str] = "run {after} tasks of {name}"
 
     before: int
     after: int
     accept_connections: bool = False
 
     @property
-    def target(self) -> str:
-        """`service/NAME/count`."""
-        return f"service/{self.name}/count"
-
-    @property
     def grave(self) -> bool:
         """Zero is typed."""
         return self.after == 0
-
-    @property
-    def summary(self) -> str:
-        """Says the count."""
-        return f"run {self.after} tasks of {self.name}"
 
     def difference(self) -> tuple[Any, Any]:
         """The desired count."""

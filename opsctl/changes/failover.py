@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.changes.states import DATABASE
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling, Telling
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling, Telling
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, Refused, SystemFailed
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable
@@ -35,16 +35,9 @@ class FailOver(Change, frozen=True, kw_only=True):
     poll: ClassVar[float] = 1
     lag: ClassVar[float] = 2
     timeout: ClassVar[float] = 600
-
-    @property
-    def remembered(self) -> bool:
-        """Whoever takes writes now is the one that the next plan would leave."""
-        return True
-
-    @property
-    def grave(self) -> bool:
-        """It is typed: everybody's writes stop for a while."""
-        return True
+    remembered: ClassVar[bool] = True
+    grave: ClassVar[bool] = True
+    irreversible: ClassVar[str] = "failing back would be a second outage"
 
     @property
     def needless(self) -> str:
@@ -54,10 +47,6 @@ class FailOver(Change, frozen=True, kw_only=True):
     def over(self, read: Systems) -> bool:
         """Whether AWS says that no failover goes on."""
         raise NotImplementedError
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("failing back would be a second outage")
 
 
 class FailOverCluster(FailOver, frozen=True, kw_only=True):
@@ -71,17 +60,13 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         check="cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances rds:DescribeGlobalClusters",
         apply="cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances rds:DescribeGlobalClusters rds:FailoverDBCluster",
     )
+    target_template: ClassVar[str] = "database/{cluster}"
 
     cluster: str
     writer: str
     to: str
     named: bool = False
     accept_global: bool = False
-
-    @property
-    def target(self) -> str:
-        """`database/CLUSTER`."""
-        return f"database/{self.cluster}"
 
     @property
     def summary(self) -> str:
@@ -156,15 +141,11 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
 
     pinned: ClassVar[frozenset[str]] = frozenset({"zone", "to"})
     permissions: ClassVar[Permissions] = needs(check="rds:DescribeDBInstances", apply="rds:DescribeDBInstances rds:RebootDBInstance")
+    target_template: ClassVar[str] = "database/{instance}"
 
     instance: str
     zone: str
     to: str
-
-    @property
-    def target(self) -> str:
-        """`database/INSTANCE`."""
-        return f"database/{self.instance}"
 
     @property
     def summary(self) -> str:
@@ -222,28 +203,17 @@ class ProveWrites(Change, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(apply="postgres:temporary rds:DescribeDBClusters rds:DescribeDBInstances")
     telling: ClassVar[Telling] = "token"
     poll: ClassVar[float] = 1
+    target_template: ClassVar[str] = "{failover.target}/writes"
+    remembered: ClassVar[bool] = True
+    summary_template: ClassVar[str] = "prove that the application's login can write again"
+    irreversible: ClassVar[str] = "the write left nothing behind"
 
     failover: FailOverCluster | FailOverInstance
-
-    @property
-    def target(self) -> str:
-        """`database/NAME/writes`."""
-        return f"{self.failover.target}/writes"
 
     @property
     def uses(self) -> frozenset[str]:
         """The failover."""
         return frozenset({self.failover.target})
-
-    @property
-    def remembered(self) -> bool:
-        """The write leaves nothing behind."""
-        return True
-
-    @property
-    def summary(self) -> str:
-        """Says how it is proven."""
-        return "prove that the application's login can write again"
 
     def check(self, read: Systems) -> Finding:
         """Wait for the failover: a write before it would prove nothing."""
@@ -267,10 +237,6 @@ class ProveWrites(Change, frozen=True, kw_only=True):
             return {"why": "a write was committed", "tries": tries}
         told = f"a write was committed {lost:.1f} s after the failover was asked for: at most {lost:.1f} s without writes"
         return {"why": told, "tries": tries, "seconds_without_writes": round(lost, 1)}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("the write left nothing behind")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same write by psql, until it is committed."""

@@ -68,6 +68,7 @@ class RuleChange(Change, frozen=True, kw_only=True):
     """
 
     under_way: ClassVar[float] = 0
+    target_template: ClassVar[str] = "firewall/{acl}/{rule}"
 
     acl: str
     place: Place
@@ -75,11 +76,6 @@ class RuleChange(Change, frozen=True, kw_only=True):
     before: Rule | None
     after: Rule | None
     back: bool = False
-
-    @property
-    def target(self) -> str:
-        """`firewall/ACL/RULE`."""
-        return f"firewall/{self.acl}/{self.rule}"
 
     @property
     def uses(self) -> frozenset[str]:

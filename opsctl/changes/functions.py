@@ -53,15 +53,11 @@ class FunctionChange(Change, frozen=True, kw_only=True):
     """A change to one Lambda function, which configuration calls `name` and AWS `function`."""
 
     poll: ClassVar[float] = 1
+    target_template: ClassVar[str] = "function/{name}"
 
     name: str
     function: str
     region: str | None = None
-
-    @property
-    def target(self) -> str:
-        """`function/NAME`."""
-        return f"function/{self.name}"
 
     def latest(self, read: Systems) -> FunctionState:
         """How $LATEST is configured."""
@@ -119,6 +115,7 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
         check="lambda:GetAlias lambda:GetFunctionConfiguration",
         apply="lambda:GetFunctionConfiguration lambda:UpdateFunctionConfiguration",
     )
+    summary_template: ClassVar[str] = "start {name} anew, so that it reads {secret}"
 
     alias: str | None = None
     secret: str
@@ -135,11 +132,6 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
     def remembered(self) -> bool:
         """A generated value has another version each time."""
         return self.generated
-
-    @property
-    def summary(self) -> str:
-        """Says what for."""
-        return f"start {self.name} anew, so that it reads {self.secret}"
 
     def difference(self) -> tuple[Any, Any]:
         """The description."""
@@ -194,6 +186,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
         check="lambda:GetAlias lambda:GetFunctionConfiguration",
         apply="lambda:GetAlias lambda:GetFunctionConfiguration lambda:PublishVersion lambda:UpdateAlias",
     )
+    target_template: ClassVar[str] = "function/{name}/{alias}"
 
     alias: str
     before: str | None
@@ -203,11 +196,6 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
     cache: float = 0.0
     generated: bool = False
     compromised: bool = False
-
-    @property
-    def target(self) -> str:
-        """`function/NAME/ALIAS`."""
-        return f"function/{self.name}/{self.alias}"
 
     @property
     def uses(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Evidence, Finding, Never, Pending, Telling
+from opsctl.contract import Change, Evidence, Finding, Pending, Telling
 from opsctl.errors import CheckFailed, NotFound, OutcomeUnknown, SystemFailed
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
@@ -65,16 +65,14 @@ class TakeLease(Change, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.read lease logs:FilterLogEvents")
     telling: ClassVar[Telling] = "blind"
+    target_template: ClassVar[str] = "lease/{contact}"
+    summary_template: ClassVar[str] = "ask the lease endpoint as contact {contact}; if it works, a lease is granted"
+    irreversible: ClassVar[str] = "a lease ends by itself"
 
     contact: str
     source: str | None = None
     expect: int = 200
     reads: tuple[str, ...] = ()
-
-    @property
-    def target(self) -> str:
-        """`lease/CONTACT`."""
-        return f"lease/{self.contact}"
 
     @property
     def uses(self) -> frozenset[str]:
@@ -85,11 +83,6 @@ class TakeLease(Change, frozen=True, kw_only=True):
     def remembered(self) -> bool:
         """An answer leaves no state; a code from elsewhere may be another each time."""
         return self.source is None
-
-    @property
-    def summary(self) -> str:
-        """Says whose."""
-        return f"ask the lease endpoint as contact {self.contact}; if it works, a lease is granted"
 
     def check(self, read: Systems) -> Finding:
         """Show what HubSpot has of the contact; with a code from elsewhere, a HubSpot that is down keeps nobody from asking."""
@@ -155,10 +148,6 @@ class TakeLease(Change, frozen=True, kw_only=True):
         held = self._held(systems)
         minted = held.properties.get(systems.environment.hubspot.minted)
         return Secret(minted) if minted else None, told(held, systems)
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("a lease ends by itself")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same request, the secrets by way of header files; another status than the expected one ends the script."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Evidence, Finding, Moved, Never, Pending, Telling
+from opsctl.contract import Change, Evidence, Finding, Moved, Pending, Telling
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import File
 
@@ -23,20 +23,13 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(apply="api:announce")
     telling: ClassVar[Telling] = "blind"
+    target_template: ClassVar[str] = "maintenance"
+    remembered: ClassVar[bool] = True
+    irreversible: ClassVar[str] = "users have read it; announce a correction"
 
     message: str
     duration: str
     at: datetime | None = None
-
-    @property
-    def target(self) -> str:
-        """`maintenance`."""
-        return "maintenance"
-
-    @property
-    def remembered(self) -> bool:
-        """Only our own memory tells that this window was announced."""
-        return True
 
     @property
     def summary(self) -> str:
@@ -54,10 +47,6 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
         """One POST."""
         write.api.announce(self.message, self.duration, token, at=self.at)
         return {"why": "the API took it"}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("users have read it; announce a correction")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's own line (Safawinet 9.1)."""

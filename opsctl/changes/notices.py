@@ -24,6 +24,9 @@ class Ask(Change, frozen=True, kw_only=True):
     """A person has done what opsctl can't do here, and says so."""
 
     telling: ClassVar[Telling] = "token"
+    remembered: ClassVar[bool] = True
+    summary_template: ClassVar[str] = "ask: {question}"
+    irreversible: ClassVar[str] = "a person did it"
 
     question: str
     choices: tuple[str, ...] = ()
@@ -33,16 +36,6 @@ class Ask(Change, frozen=True, kw_only=True):
         """`question/DIGEST`."""
         return f"question/{hashlib.sha256(self.question.encode()).hexdigest()[:8]}"
 
-    @property
-    def remembered(self) -> bool:
-        """Only the answer tells."""
-        return True
-
-    @property
-    def summary(self) -> str:
-        """The question."""
-        return f"ask: {self.question}"
-
     def check(self, read: Systems) -> Finding:
         """Nothing can tell."""
         return Pending(1, "people")
@@ -51,10 +44,6 @@ class Ask(Change, frozen=True, kw_only=True):
         """Ask on the terminal; Waiting when nobody is there."""
         answer = write.person.choose(self.question, self.choices or ("done",), "Answer at a terminal: opsctl runs resume ID")
         return {"answer": answer, "assumed": write.person.assume}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("a person did it")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same question."""
@@ -66,23 +55,12 @@ class PostSlack(Change, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(apply="slack")
     telling: ClassVar[Telling] = "blind"
+    target_template: ClassVar[str] = "slack"
+    remembered: ClassVar[bool] = True
+    summary_template: ClassVar[str] = "post to Slack: {text}"
+    irreversible: ClassVar[str] = "people have read it; post a correction"
 
     text: str
-
-    @property
-    def target(self) -> str:
-        """`slack`."""
-        return "slack"
-
-    @property
-    def remembered(self) -> bool:
-        """The channel can't be read."""
-        return True
-
-    @property
-    def summary(self) -> str:
-        """The message."""
-        return f"post to Slack: {self.text}"
 
     def check(self, read: Systems) -> Finding:
         """Nothing can tell."""
@@ -92,10 +70,6 @@ class PostSlack(Change, frozen=True, kw_only=True):
         """One POST."""
         write.slack.post(self.text)
         return {}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("people have read it; post a correction")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The webhook's line; its address is the secret."""
@@ -111,26 +85,14 @@ class SetPage(Change, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(apply="pagerduty")
     telling: ClassVar[Telling] = "token"
+    target_template: ClassVar[str] = "page/{key}"
+    remembered: ClassVar[bool] = True
+    summary_template: ClassVar[str] = "{action} the pager: {text}"
 
     text: str
     severity: Literal["critical", "error", "warning", "info"] = "critical"
     key: str
     action: Literal["trigger", "resolve"] = "trigger"
-
-    @property
-    def target(self) -> str:
-        """`page/KEY`."""
-        return f"page/{self.key}"
-
-    @property
-    def remembered(self) -> bool:
-        """The Events API can't be read."""
-        return True
-
-    @property
-    def summary(self) -> str:
-        """What is sent."""
-        return f"{self.action} the pager: {self.text}"
 
     def check(self, read: Systems) -> Finding:
         """Nothing can tell."""
@@ -160,13 +122,10 @@ class SetPage(Change, frozen=True, kw_only=True):
 class StatusChange(Change, frozen=True, kw_only=True):
     """A word on the incidents `title` of the status page, which says `text`; listed first, since there is no idempotency key."""
 
+    target_template: ClassVar[str] = "status-page/{title}"
+
     title: str
     text: str
-
-    @property
-    def target(self) -> str:
-        """`status-page/TITLE`."""
-        return f"status-page/{self.title}"
 
     def _named(self, systems: Systems) -> Named:
         """The incidents of this title; raises SystemFailed where one of them can't be judged. A maintenance is no incident."""
@@ -210,13 +169,9 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
     """The status page's newest word on the incident `title` is `status` and `text`; of an open one, as long as there is any."""
 
     permissions: ClassVar[Permissions] = needs(check="statuspage", apply="statuspage")
+    summary_template: ClassVar[str] = "post {status} to the status page: {title}"
 
     status: Literal["investigating", "identified", "monitoring", "resolved"]
-
-    @property
-    def summary(self) -> str:
-        """What is posted."""
-        return f"post {self.status} to the status page: {self.title}"
 
     def difference(self) -> tuple[Any, Any]:
         """The status."""
@@ -256,11 +211,8 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
     """No incident `title` is open on the status page; those that are get `text` as their last word."""
 
     permissions: ClassVar[Permissions] = needs(check="statuspage", apply="statuspage")
-
-    @property
-    def summary(self) -> str:
-        """What is resolved."""
-        return f"resolve on the status page: {self.title}"
+    summary_template: ClassVar[str] = "resolve on the status page: {title}"
+    irreversible: ClassVar[str] = "subscribers were told; post a correction"
 
     def difference(self) -> tuple[Any, Any]:
         """The status."""
@@ -281,10 +233,6 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
         """A PATCH of each, and there is hardly ever more than one."""
         meant = [incident.id for incident in self._named(write).open]
         return {"incidents": [write.statuspage.update(id, "resolved", self.text).id for id in meant]}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("subscribers were told; post a correction")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """Statuspage's line, for each that is open."""

@@ -8,7 +8,7 @@ from opsctl.adapters.aws.snapshots import ORIGIN, RESTORED_BY, Kind, Surrounding
 from opsctl.adapters.sql.database import Busy, count_some
 from opsctl.changes.snapshots import progress, rds, tags
 from opsctl.changes.states import DATABASE
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling
 from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
 from opsctl.permissions import Permissions, needs
 
@@ -30,16 +30,13 @@ class RestoringChange(Change, frozen=True, kw_only=True):
 
     poll: ClassVar[float] = 5
     timeout: ClassVar[float] = 6 * 3600
+    target_template: ClassVar[str] = "database/{name}"
+    irreversible: ClassVar[str] = "a copy may be in use once it is there; delete it by hand when nobody needs it, since until then it costs"
 
     name: str
     snapshot: str
     origin: str
     like: Surroundings
-
-    @property
-    def target(self) -> str:
-        """`database/NAME`."""
-        return f"database/{self.name}"
 
     def _found(self, place: Place) -> Finding:
         """What a place by that name means: another's, broken, on its way, or there."""
@@ -71,10 +68,6 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         if isinstance(waited, Failed):
             raise SystemFailed(f"{waited.why}.".capitalize(), "Delete the copy, then restore anew.")
         return waited or place
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("a copy may be in use once it is there; delete it by hand when nobody needs it, since until then it costs")
 
     def _tags(self, token: str) -> dict[str, str]:
         return {RESTORED_BY: token, ORIGIN: self.origin}
@@ -115,11 +108,7 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
         check="rds:DescribeDBClusterSnapshots rds:DescribeDBInstances[any] rds:DescribeDBSnapshots",
         apply="rds:AddTagsToResource rds:RestoreDBInstanceFromDBSnapshot",
     )
-
-    @property
-    def summary(self) -> str:
-        """Says from where to where."""
-        return f"restore {self.snapshot} into a new instance {self.name}"
+    summary_template: ClassVar[str] = "restore {snapshot} into a new instance {name}"
 
     def check(self, read: Systems) -> Finding:
         """Look at the instance, then ask it."""
@@ -157,11 +146,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
         check="rds:DescribeDBClusterSnapshots rds:DescribeDBClusters[any] rds:DescribeDBSnapshots",
         apply="rds:AddTagsToResource rds:RestoreDBClusterFromSnapshot",
     )
-
-    @property
-    def summary(self) -> str:
-        """Says from where to where."""
-        return f"restore {self.snapshot} into a new cluster {self.name}"
+    summary_template: ClassVar[str] = "restore {snapshot} into a new cluster {name}"
 
     def check(self, read: Systems) -> Finding:
         """Look at the cluster."""
@@ -192,23 +177,15 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
     """The restored cluster's Data API is on, since it is how this environment asks its database."""
 
     permissions: ClassVar[Permissions] = needs(check="rds:DescribeDBClusters[any]", apply="rds:EnableHttpEndpoint")
+    target_template: ClassVar[str] = "database/{name}/data-api"
+    summary_template: ClassVar[str] = "switch the Data API of {name} on"
 
     arn: str
-
-    @property
-    def target(self) -> str:
-        """`database/NAME/data-api`."""
-        return f"database/{self.name}/data-api"
 
     @property
     def uses(self) -> frozenset[str]:
         """The cluster."""
         return frozenset({f"database/{self.name}"})
-
-    @property
-    def summary(self) -> str:
-        """Says where."""
-        return f"switch the Data API of {self.name} on"
 
     def check(self, read: Systems) -> Finding:
         """Look at the cluster."""
@@ -236,24 +213,16 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
         check="rds:DescribeDBClusters[any] rds:DescribeDBInstances[any]",
         apply="rds:AddTagsToResource rds:CreateDBInstance",
     )
+    target_template: ClassVar[str] = "database/{name}/{id}"
+    summary_template: ClassVar[str] = "give cluster {name} an instance {id}"
 
     id: str
     arn: str
 
     @property
-    def target(self) -> str:
-        """`database/NAME/ID`."""
-        return f"database/{self.name}/{self.id}"
-
-    @property
     def uses(self) -> frozenset[str]:
         """The cluster."""
         return frozenset({f"database/{self.name}"})
-
-    @property
-    def summary(self) -> str:
-        """Says which."""
-        return f"give cluster {self.name} an instance {self.id}"
 
     def check(self, read: Systems) -> Finding:
         """Look at the instance, then ask it."""

@@ -214,6 +214,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         apply="ghcr hubspot:portal secretsmanager:GetSecretValue secretsmanager:UpdateSecretVersionStage",
     )
     poll: ClassVar[float] = 1
+    target_template: ClassVar[str] = "secret/{name}/{stage}"
 
     stage: Stage
     before: str | None
@@ -227,11 +228,6 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     cache: float = 0.0
     refreshed: bool = False
     compromised: bool = False
-
-    @property
-    def target(self) -> str:
-        """`secret/NAME/STAGE`."""
-        return f"secret/{self.name}/{self.stage}"
 
     @property
     def uses(self) -> frozenset[str]:
@@ -356,6 +352,9 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         apply="secretsmanager:RotateSecret",
     )
     poll: ClassVar[float] = 5
+    remembered: ClassVar[bool] = True
+    summary_template: ClassVar[str] = "have Secrets Manager rotate {name}"
+    irreversible: ClassVar[str] = "the rotation has changed the credential at its source too"
 
     version: str
     before: str | None
@@ -365,16 +364,6 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
     def target(self) -> str:
         """`secret/NAME/AWSCURRENT`."""
         return f"secret/{self.name}/{CURRENT}"
-
-    @property
-    def remembered(self) -> bool:
-        """The rotation chooses the value."""
-        return True
-
-    @property
-    def summary(self) -> str:
-        """Says who rotates."""
-        return f"have Secrets Manager rotate {self.name}"
 
     def check(self, read: Systems) -> Finding:
         """Look for the version that the rotation was asked to make."""
@@ -407,10 +396,6 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         """RotateSecret, the version's id as its token."""
         write.secrets.rotate_managed(self.id, self.version, self.region)
         return {"version": self.version}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("the rotation has changed the credential at its source too")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """Secrets Manager's own line, until the version is current."""

@@ -14,7 +14,7 @@ from psycopg import sql
 from opsctl.adapters.redis.keys import searches
 from opsctl.changes import raw
 from opsctl.changes.deletion import Emptying, begin
-from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Skipped, Telling
+from opsctl.contract import Change, Done, Evidence, Finding, Pending, Skipped, Telling
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, PartlyMade, Refused, SystemFailed, Throttled, Unreachable, Untrusted
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Put, Variable
@@ -49,6 +49,7 @@ class SessionChange(Change, frozen=True, kw_only=True):
     under_way: ClassVar[float] = 0
     pinned: ClassVar[frozenset[str]] = frozenset({"cutoff", "unproven"})
     independent: ClassVar[bool] = True
+    irreversible: ClassVar[str] = "users log in again"
 
     users: tuple[str, ...] | None
     cutoff: datetime
@@ -75,10 +76,6 @@ class SessionChange(Change, frozen=True, kw_only=True):
     def _look(self, read: Systems) -> Finding:
         raise NotImplementedError
 
-    def inverse(self) -> Never:
-        """None."""
-        return Never("users log in again")
-
 
 class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     """No row of the sessions' table that matches began before the cutoff.
@@ -89,11 +86,9 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="postgres:sessions.count postgres:stats", apply="postgres:sessions.delete")
     repeats: ClassVar[bool] = True
     poll: ClassVar[float] = 0
-
-    @property
-    def summary(self) -> str:
-        """Says whose, and which."""
-        return f"delete refresh sessions of {self.whose}, until none is left that began before {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
+    summary_template: ClassVar[str] = (
+        "delete refresh sessions of {whose}, until none is left that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
+    )
 
     def _look(self, read: Systems) -> Finding:
         """Count the rows that began before the cutoff, and all that would be ended with them."""
@@ -164,16 +159,14 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="redis:sessions.count", apply="redis:sessions.unlink")
     repeats: ClassVar[bool] = True
     poll: ClassVar[float] = 0
+    summary_template: ClassVar[str] = (
+        "unlink cached sessions of {whose}, until none is left that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
+    )
 
     @property
     def target(self) -> str:
         """Beside the database's, in the cache."""
         return super().target.replace("sessions", "cached-sessions", 1)
-
-    @property
-    def summary(self) -> str:
-        """Says whose, and which."""
-        return f"unlink cached sessions of {self.whose}, until none is left that began before {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
     def _look(self, read: Systems) -> Finding:
         """Count the keys that began before the cutoff, and all that would be ended with them."""
@@ -239,21 +232,13 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(check="redis:revocations", apply="api:revoke")
     telling: ClassVar[Telling] = "token"
+    remembered: ClassVar[bool] = True
+    summary_template: ClassVar[str] = "have the API refuse the tokens of {whose}"
 
     @property
     def target(self) -> str:
         """Beside the database's, in the API."""
         return super().target.replace("sessions", "tokens", 1)
-
-    @property
-    def remembered(self) -> bool:
-        """An API without marks that can be read leaves no state."""
-        return True
-
-    @property
-    def summary(self) -> str:
-        """Says whose."""
-        return f"have the API refuse the tokens of {self.whose}"
 
     def _look(self, read: Systems) -> Finding:
         """Read the API's own marks, where configuration says where they are."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl.adapters.aws.snapshots import HOLD, NAME, OURS, STEP, Kind, Snapshot
 from opsctl.changes import raw
 from opsctl.changes.states import SNAPSHOT
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Settling
+from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Settling
 from opsctl.errors import SystemFailed
 from opsctl.permissions import Permissions, needs
 
@@ -56,21 +56,14 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
     )
     poll: ClassVar[float] = 3
     timeout: ClassVar[float] = 6 * 3600
+    target_template: ClassVar[str] = "snapshots/{of}"
+    summary_template: ClassVar[str] = "make snapshot {id} of {of_kind} {of}"
+    irreversible: ClassVar[str] = "a snapshot stays until it is pruned: opsctl snapshots prune"
 
     of: str
     of_kind: Kind
     id: str
     since: datetime
-
-    @property
-    def target(self) -> str:
-        """`snapshots/OF`: two runs don't make one each."""
-        return f"snapshots/{self.of}"
-
-    @property
-    def summary(self) -> str:
-        """Says its name."""
-        return f"make snapshot {self.id} of {self.of_kind} {self.of}"
 
     def check(self, read: Systems) -> Finding:
         """Look at the one of that name, then at the others of ours."""
@@ -106,10 +99,6 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
         write.snapshots.create(self.of_kind, self.of, self.id, made_by(token, self.id))
         return {"snapshot": self.id}
 
-    def inverse(self) -> Never:
-        """None."""
-        return Never("a snapshot stays until it is pruned: opsctl snapshots prune")
-
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's own line (Safawinet 7.1), for a cluster as AWS wants it, and its wait; with tags, so that it can be pruned."""
         ours = tags(made_by("by-hand-0", self.id))
@@ -134,21 +123,14 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         check="rds:DescribeDBClusterSnapshots rds:DescribeDBSnapshots",
         apply="rds:DeleteDBClusterSnapshot rds:DeleteDBSnapshot",
     )
+    target_template: ClassVar[str] = "snapshots/{of}/{id}"
+    summary_template: ClassVar[str] = "delete snapshot {id} of {of}, unless it is held or among the newest {keep}"
+    irreversible: ClassVar[str] = "a deleted snapshot is gone for good"
 
     of: str
     of_kind: Kind
     id: str
     keep: int
-
-    @property
-    def target(self) -> str:
-        """`snapshots/OF/ID`."""
-        return f"snapshots/{self.of}/{self.id}"
-
-    @property
-    def summary(self) -> str:
-        """Says which, and what spares it."""
-        return f"delete snapshot {self.id} of {self.of}, unless it is held or among the newest {self.keep}"
 
     def check(self, read: Systems) -> Finding:
         """Count the newer ones of ours anew: what somebody else deleted meanwhile may have made this one precious."""
@@ -173,10 +155,6 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         """DeleteDBClusterSnapshot or DeleteDBSnapshot."""
         write.snapshots.delete(self.of_kind, self.id)
         return {}
-
-    def inverse(self) -> Never:
-        """None."""
-        return Never("a deleted snapshot is gone for good")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """AWS's line, where the snapshot still is ours and nobody holds it."""

@@ -43,26 +43,15 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="lambda:GetFunctionConfiguration")
     telling: ClassVar[Telling] = "token"
     pinned: ClassVar[frozenset[str]] = frozenset({"before"})
+    target_template: ClassVar[str] = "function/{name}/{variable}/question"
+    remembered: ClassVar[bool] = True
+    summary_template: ClassVar[str] = "ask: {question}"
+    irreversible: ClassVar[str] = "a question was answered"
 
     variable: str
     question: str
     before: str | None
     fingerprint: str | None = None
-
-    @property
-    def target(self) -> str:
-        """`function/NAME/VARIABLE/question`."""
-        return f"function/{self.name}/{self.variable}/question"
-
-    @property
-    def remembered(self) -> bool:
-        """Only the answer tells."""
-        return True
-
-    @property
-    def summary(self) -> str:
-        """The question."""
-        return f"ask: {self.question}"
 
     def check(self, read: Systems) -> Finding:
         """Look whether there is anything to ask about, before anybody is asked."""
@@ -80,10 +69,6 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
             raise Refused("Not ready.", "When it is: opsctl runs resume ID")
         return {"answer": answer, "assumed": write.person.assume}
 
-    def inverse(self) -> Never:
-        """None."""
-        return Never("a question was answered")
-
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same question; any other answer ends the script."""
         return [Question(line=self.question, choices=(READY, NOT_READY), accepted=(READY,))]
@@ -100,6 +85,8 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         check="lambda:GetFunctionConfiguration lease secretsmanager:GetSecretValue",
         apply="lambda:GetFunctionConfiguration lambda:UpdateFunctionConfiguration secretsmanager:GetSecretValue",
     )
+    target_template: ClassVar[str] = "function/{name}/{variable}"
+    grave: ClassVar[bool] = True
 
     alias: str | None = None
     secret: str
@@ -114,11 +101,6 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     compromised: bool = False
 
     @property
-    def target(self) -> str:
-        """`function/NAME/VARIABLE`."""
-        return f"function/{self.name}/{self.variable}"
-
-    @property
     def uses(self) -> frozenset[str]:
         """The staged version."""
         return frozenset({f"secret/{self.secret}/OPSCTL"})
@@ -127,11 +109,6 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     def remembered(self) -> bool:
         """A generated value can't be compared before it is there."""
         return self.generated
-
-    @property
-    def grave(self) -> bool:
-        """Whoever holds the former value is shut out."""
-        return True
 
     @property
     def summary(self) -> str:

@@ -56,8 +56,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def systems(logs: Any) -> Any:
     groups = {name: SimpleNamespace(log_group=f"/aws/lambda/{name}", region="us-west-2") for name in ("hh-lease", "hh-authz")}
-    needs = {"lease": SimpleNamespace(function="hh-lease", authorizer="hh-authz")}
-    return SimpleNamespace(environment=SimpleNamespace(need=needs.__getitem__, function=groups.__getitem__), logs=logs)
+    lease = SimpleNamespace(function="hh-lease", authorizer="hh-authz")
+    return SimpleNamespace(environment=SimpleNamespace(lease=lease, function=groups.__getitem__), logs=logs)
 
 
 def line(text: str, second: int = 5) -> Line:
