@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.adapters.aws.snapshots import ORIGIN, RESTORED_BY, Kind, Surroundings
-from opsctl.adapters.sql.database import Busy, count_some
+from opsctl.adapters.sql.database import Busy
+from opsctl.adapters.sql.visibility import count_some
 from opsctl.changes.snapshots import progress, rds, tags
 from opsctl.changes.states import DATABASE
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling

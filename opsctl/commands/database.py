@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from opsctl.adapters.sql.redaction import brief
+from opsctl.adapters.sql_redaction import brief
 from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
 from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance
 from opsctl.cli.app import group

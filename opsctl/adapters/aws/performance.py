@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
-from opsctl.adapters.sql.redaction import brief
+from opsctl.adapters.sql_redaction import brief
 
 LOAD = "db.load.avg"
 """Sessions that are active at a time, on average; above the instance's vCPUs they wait for one another."""

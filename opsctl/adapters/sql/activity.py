@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from opsctl.adapters.base import Adapter, made_once, writes
 from opsctl.adapters.sql.database import Database, Row
-from opsctl.adapters.sql.redaction import brief
+from opsctl.adapters.sql_redaction import brief
 from opsctl.errors import Denied, NotFound, SystemFailed
 
 if TYPE_CHECKING:

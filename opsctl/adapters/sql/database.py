@@ -83,22 +83,6 @@ class Database(Protocol):
         ...
 
 
-def count_some(database: Database, table: str | None, most: int) -> int:
-    """Count a table's rows, but no further than to `most`; without a table, ask for nothing but an answer, which is 1.
-
-    Raises Refused where the role sees only some of the rows.
-    """
-    from psycopg import sql
-
-    from opsctl.adapters.sql.visibility import require_all_rows
-
-    if table is None:
-        return int(database.query("SELECT 1 AS n")[0]["n"])
-    require_all_rows(database, table)
-    query = sql.SQL("SELECT count(*) AS n FROM (SELECT 1 FROM {} LIMIT %(most)s) AS first").format(sql.Identifier(table))
-    return int(database.query(query, most=most)[0]["n"])
-
-
 def render(statement: Statement) -> str:
     """The SQL text of a statement, its placeholders still in it."""
     return statement if isinstance(statement, str) else statement.as_string(None)

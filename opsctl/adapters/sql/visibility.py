@@ -108,3 +108,15 @@ def require_all_rows(database: Database, table: str) -> None:
                 f'ALTER ROLE "{found["role"]}" BYPASSRLS; or a policy for it: CREATE POLICY opsctl ON {found["name"]}'
                 f' TO "{found["role"]}" USING (true)',
             )
+
+
+def count_some(database: Database, table: str | None, most: int) -> int:
+    """Count a table's rows, but no further than to `most`; without a table, ask for nothing but an answer, which is 1.
+
+    Raises Refused where the role sees only some of the rows.
+    """
+    if table is None:
+        return int(database.query("SELECT 1 AS n")[0]["n"])
+    require_all_rows(database, table)
+    query = sql.SQL("SELECT count(*) AS n FROM (SELECT 1 FROM {} LIMIT %(most)s) AS first").format(sql.Identifier(table))
+    return int(database.query(query, most=most)[0]["n"])

@@ -30,7 +30,7 @@ TOKEN = re.compile(
 )
 
 
-def without_literals(text: str) -> str:
+def redact_literals(text: str) -> str:
     """Return SQL on one line with `?` for every literal and no comment; from the first place on that can't be read surely, `...`."""
     shown: list[str] = []
     place = 0
@@ -54,7 +54,7 @@ def without_literals(text: str) -> str:
 
 def brief(text: str, longest: int = LONGEST) -> str:
     """The same, cut to so many characters."""
-    shown = without_literals(text)
+    shown = redact_literals(text)
     return shown if len(shown) <= longest else shown[: longest - len(CUT)] + CUT
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsctl.adapters.sql.redaction import brief, without_literals
+from opsctl.adapters.sql_redaction import brief, redact_literals
 
 MARK = "Ω7"
 """Stands in every literal and nowhere else."""
@@ -28,7 +28,7 @@ queries = st.lists(st.one_of(words, literals), max_size=12)
 
 @given(queries)
 def test_no_literal_is_left_and_every_word_is(parts):
-    shown = without_literals(" ".join(parts))
+    shown = redact_literals(" ".join(parts))
     assert not set(shown) & set(MARK)
     assert shown.replace("?", "").split() == [word for part in parts if part in WORDS for word in part.split()]
 
@@ -37,14 +37,14 @@ def test_no_literal_is_left_and_every_word_is(parts):
 def test_where_it_is_cut_off_no_literal_shows_either(parts, data):
     text = " ".join(parts)
     cut = text[: data.draw(st.integers(0, len(text)))]
-    assert not set(without_literals(cut)) & set(MARK)
+    assert not set(redact_literals(cut)) & set(MARK)
 
 
 @given(st.text(alphabet="aE'\"\\$/*-7 \n;?", max_size=40))
 def test_whatever_is_written_it_is_one_line_and_stays_as_it_is(text):
-    shown = without_literals(text)
+    shown = redact_literals(text)
     assert "\n" not in shown
-    assert without_literals(shown) == shown
+    assert redact_literals(shown) == shown
     assert len(brief(text, 20)) <= 20
 
 
@@ -65,4 +65,4 @@ def test_whatever_is_written_it_is_one_line_and_stays_as_it_is(text):
     ],
 )
 def test_for_example(query, shown):
-    assert without_literals(query) == shown
+    assert redact_literals(query) == shown
