@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from opsctl.adapters.aws.patience import patiently
+from opsctl.adapters.aws.patience import retry_throttled
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter
 from opsctl.errors import Throttled
@@ -146,7 +146,7 @@ class CloudTrail(Adapter):
         for name in ROTATION_ENDED:
             only = [{"AttributeKey": "EventName", "AttributeValue": name}]
             asked = partial(self._page, where, StartTime=since, EndTime=until, MaxResults=AT_ONCE, LookupAttributes=only)
-            for raw in patiently(asked, self._pause)["Events"]:
+            for raw in retry_throttled(asked, self._pause)["Events"]:
                 told = json.loads(raw.get("CloudTrailEvent") or "{}")
                 more = {**(told.get("additionalEventData") or {}), **(told.get("serviceEventDetails") or {})}
                 if secret in {str(value) for value in more.values()}:
@@ -158,7 +158,9 @@ class CloudTrail(Adapter):
         reached: datetime | None = None
         while True:
             try:
-                answer = patiently(lambda: self._page(region, StartTime=since, EndTime=until, MaxResults=AT_ONCE, **only), self._pause)
+                answer = retry_throttled(
+                    lambda: self._page(region, StartTime=since, EndTime=until, MaxResults=AT_ONCE, **only), self._pause
+                )
             except Throttled as cause:
                 raise _stopped(cause, region, reached) from cause
             for raw in answer["Events"]:

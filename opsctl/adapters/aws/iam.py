@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from opsctl.adapters.aws import policies
-from opsctl.adapters.aws.patience import patiently
+from opsctl.adapters.aws.patience import retry_throttled
 from opsctl.adapters.aws.policies import Document
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
@@ -146,7 +146,7 @@ class Iam(Adapter):
 
     def people(self) -> list[Person]:
         """Every user."""
-        return patiently(lambda: [_person(raw) for page in self._aws.pages("iam", "list_users") for raw in page["Users"]])
+        return retry_throttled(lambda: [_person(raw) for page in self._aws.pages("iam", "list_users") for raw in page["Users"]])
 
     def person(self, name: str) -> Person:
         """One user."""
@@ -164,7 +164,7 @@ class Iam(Adapter):
 
     def credentials(self, name: str) -> Credentials:
         """Everything that a user can sign in with."""
-        return patiently(lambda: self._credentials(name))
+        return retry_throttled(lambda: self._credentials(name))
 
     def _credentials(self, name: str) -> Credentials:
         keys = [self._with_use(key) for key in self._keys(name)]
@@ -189,7 +189,7 @@ class Iam(Adapter):
 
     def account(self) -> Account:
         """Every user's policies and every role, in one listing."""
-        return patiently(self._account)
+        return retry_throttled(self._account)
 
     def _account(self) -> Account:
         users: list[dict[str, Any]] = []

@@ -7,18 +7,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from opsctl.errors import Throttled
+from opsctl.retry import Policy, retry
 
 T = TypeVar("T")
 
-PAUSES = (1.0, 2.0, 4.0)
-"""Seconds between tries of what is still throttled after the SDK itself has waited."""
+THROTTLED = Policy(tries=4, deadline=60.0, first=1.0, jitter=0.2, errors=(Throttled,))
+"""How a call is made again that is still throttled after the SDK itself has waited."""
 
 
-def patiently(ask: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
-    """Return what `ask`, which only reads, answers; where it is throttled ask again some times, and raise the last Throttled."""
-    for seconds in PAUSES:
-        try:
-            return ask()
-        except Throttled:
-            pause(seconds)
-    return ask()
+def retry_throttled(ask: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
+    """Return what `ask`, which only reads, answers; raise the last Throttled where it stays throttled."""
+    return retry(ask, THROTTLED, sleep=pause)

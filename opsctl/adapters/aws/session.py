@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import random
 import threading
 import time
 import urllib.parse
@@ -22,11 +21,12 @@ from opsctl.adapters.aws.read_only_guard import guard, reads
 from opsctl.adapters.aws.sent import Sent, sent
 from opsctl.adapters.loopback import only_here
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
+from opsctl.retry import Policy, retry
 from opsctl.settings import Aws
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 50  # The Data API itself gives a statement up after 45.
-ATTEMPTS = 4
+THROTTLED = Policy(tries=4, deadline=60.0, first=0.5, errors=(Throttled,))
 
 CREATION = "CreateClient"
 """Stands for an operation while a client is made: nothing is sent yet."""
@@ -141,16 +141,13 @@ class AwsSession:
         """
         client = self.client(service, region)
         name = client.meta.method_to_api_mapping[operation]
-        for attempt in range(ATTEMPTS):
-            try:
-                with self.calling(service, name):
-                    answer: dict[str, Any] = getattr(client, operation)(**parameters)
-                    return answer
-            except Throttled:
-                if not self.writing or attempt == ATTEMPTS - 1:
-                    raise
-                time.sleep(random.uniform(0.5, 1) * 2**attempt / 2)
-        raise AssertionError("the last attempt returns or raises")
+
+        def once() -> dict[str, Any]:
+            with self.calling(service, name):
+                answer: dict[str, Any] = getattr(client, operation)(**parameters)
+                return answer
+
+        return retry(once, THROTTLED, sleep=time.sleep) if self.writing else once()
 
     def whole(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> tuple[dict[str, Any], Sent]:
         """As `call`, where the answer is to be sent back or compared as a whole: also what AWS sent, of a protocol of JSON.

@@ -14,10 +14,12 @@ from msgspec import Struct
 from opsctl.adapters.aws.sent import Sent, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import Moved, NotFound, SystemFailed
+from opsctl.errors import ExternalError, Moved, NotFound
+from opsctl.retry import Policy, TryAgain, retry
 from opsctl.settings.security import Place
 
 LOCKED = "WAFOptimisticLockException"
+ONCE_MORE = Policy(tries=2, deadline=60.0, first=0.0)
 BYTES = "$bytes"
 MOST_SAMPLES = 500
 ALL = "ALL"
@@ -143,7 +145,7 @@ class Waf(Adapter):
     def put_rule(self, name: str, place: Place, rule: str, before: Rule | None, after: Rule | None) -> None:
         """Have an ACL's rule `rule` be `after` (None: not be), everything else in the ACL as it is.
 
-        Raises Moved unless it is `before`, and SystemFailed where others change the ACL faster than it can be read.
+        Raises Moved unless it is `before`, and ExternalError where others change the ACL faster than it can be read.
         """
 
         def change() -> None:
@@ -182,13 +184,17 @@ class Waf(Adapter):
 
     def _locking(self, name: str, change: Callable[[], None]) -> None:
         """Make a change over what was just read; once more if somebody else was quicker."""
-        for _ in range(2):
+
+        def once() -> None:
             try:
-                return change()
-            except SystemFailed as no:
-                if getattr(no.__cause__, "response", {}).get("Error", {}).get("Code") != LOCKED:
+                change()
+            except ExternalError as no:
+                if no.code != LOCKED:
                     raise
-        raise SystemFailed(f"Somebody else is changing {name} at this moment.", "Look again, then run it again.")
+                what = f"Somebody else is changing {name} at this moment."
+                raise TryAgain(ExternalError(what, "Look again, then run it again.", code=no.code, words=no.words)) from no
+
+        retry(once, ONCE_MORE)
 
     def _kept(self, place: Place, raw: dict[str, Any]) -> dict[str, Any]:
         """All of an ACL that UpdateWebACL takes: what it isn't sent it forgets. An empty description is none."""
@@ -199,7 +205,7 @@ class Waf(Adapter):
         found = self._named(place, "list_web_acls", "WebACLs", name, "web ACL")
         answer, sent = self._whole(place, "get_web_acl", name, found)
         if "Rules" not in answer["WebACL"] and answer["WebACL"].get("Capacity"):
-            raise SystemFailed(f"WAF says that the rules of the web ACL {name} use WCU, and names none of them.", "Run it again.")
+            raise ExternalError(f"WAF says that the rules of the web ACL {name} use WCU, and names none of them.", "Run it again.")
         return answer, sent
 
     def _set(self, name: str, place: Place) -> tuple[dict[str, Any], Sent]:

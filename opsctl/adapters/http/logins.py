@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +23,7 @@ from opsctl.adapters.http.client import Http
 from opsctl.errors import ConfigurationError, ExternalError, OpsctlError
 from opsctl.files import readable
 from opsctl.redaction import Secret
+from opsctl.retry import Policy, TryAgain, retry
 
 if TYPE_CHECKING:
     from opsctl.settings import Reference
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
 PATIENCE = 90.0
 """Seconds for which an answer is waited for: longer than any request may take."""
-TRIES, PAUSE = 5, 2.0
-"""How often, and after how many seconds, a login that was left is ended again where the API doesn't answer."""
+LEAVING = Policy(tries=5, deadline=PATIENCE, first=2.0, longest=2.0)
+"""How a login that was left is ended again where the API doesn't answer."""
 
 
 class Place(Struct, frozen=True):
@@ -144,10 +145,13 @@ def _serve() -> None:
             sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
             sys.stdout.buffer.flush()
     for token in list(left):
-        for _ in range(TRIES):
-            if not _answered(http, Asked(LOGOUT, {}, token), left).error:
-                break
-            time.sleep(PAUSE)
+        with contextlib.suppress(ExternalError):
+            retry(partial(_log_out, http, token, left), LEAVING)
+
+
+def _log_out(http: Http, token: str, left: dict[str, None]) -> None:
+    if error := _answered(http, Asked(LOGOUT, {}, token), left).what:
+        raise TryAgain(ExternalError(error))
 
 
 def _answered(http: Http, asked: Asked, left: dict[str, None]) -> Answered:

@@ -8,7 +8,6 @@ all of it or nothing, also over the Data API, whose own batches tell no counts.
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from opsctl.adapters.mail.ses_parser import BOUNCES, Counted
 from opsctl.adapters.sql.database import Busy
 from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.errors import NotFound, Throttled
+from opsctl.retry import Policy, retry
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from opsctl.settings import BounceSettings
 
 DDL = Path(__file__).parents[2] / "ddl" / "ses_notifications.sql"
-ATTEMPTS = 6
+BUSY = Policy(tries=6, deadline=30.0, first=0.1, errors=(Busy, Throttled))
 BOUNCED, COMPLAINED = "bounced", "complained"
 BY_HAND = "Permanent/Manual"
 
@@ -154,7 +154,7 @@ class Bounced(Adapter):
         if not batch:
             return Tally()
         told = msgspec.json.encode(batch).decode()
-        return msgspec.convert(self._patiently(lambda: self._one(COUNT, batch=told)), Tally)
+        return msgspec.convert(self._retry_busy(lambda: self._one(COUNT, batch=told)), Tally)
 
     @writes
     def mark(self, feedback_id: str, address: Address, *, hard: bool) -> Tally:
@@ -178,20 +178,15 @@ class Bounced(Adapter):
         settings = self._settings
         held = json.dumps([{settings.id_column: id, settings.status_column: status} for id, status in before])
         values = {"feedback_id": feedback_id, "recipient": address.recipient, "before": held}
-        return int(self._patiently(lambda: self._one(TAKE_BACK, **values))["users"])
+        return int(self._retry_busy(lambda: self._one(TAKE_BACK, **values))["users"])
 
     def _one(self, statement: str, **values: Any) -> dict[str, Any]:
         with self._translating():
             return self._database.query(self._sql(statement), **values)[0]
 
-    def _patiently(self, work: Callable[[], Answer]) -> Answer:
+    def _retry_busy(self, work: Callable[[], Answer]) -> Answer:
         """Try again what was rolled back because somebody else had the same rows."""
-        for attempt in range(1, ATTEMPTS):
-            try:
-                return work()
-            except (Busy, Throttled):
-                time.sleep(random.uniform(0.5, 1) * 0.05 * 2**attempt)
-        return work()
+        return retry(work, BUSY, sleep=time.sleep)
 
     @contextmanager
     def _translating(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.sql import database, reader_rights
 from opsctl.adapters.sql.database import Busy, Row
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Unreachable
+from opsctl.retry import Policy, TryAgain, retry
 
 if TYPE_CHECKING:
     from opsctl.adapters.sql.database import Statement
@@ -43,9 +44,9 @@ REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
 }
 DROPPED = "TransactionNotFoundException"
 RESUMING = "DatabaseResumingException"
-RESUME_PAUSES = (1.0, 2.0, 3.0, 5.0, 5.0, 10.0, 10.0, 10.0)
-"""Seconds between requests to a cluster that wakes up from its automatic pause, which takes some 15 s, and longer after a day: AWS has
-cancelled the request, and asks for another one."""
+WAKING = Policy(tries=9, deadline=90.0, first=1.0, longest=10.0, jitter=0.2)
+"""How a cluster is asked again that wakes up from its automatic pause, which takes some 15 s, and longer after a day: AWS has cancelled the
+request, and asks for another one."""
 ENDED = ("57P01", "57P02", "57P05", "08003", "08006")
 """States of a connection that the server has ended; PostgreSQL documentation, appendix A."""
 
@@ -160,17 +161,21 @@ class RdsData(Adapter):
         from botocore.parsers import ResponseParserError
 
         send = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
-        pauses = iter(RESUME_PAUSES)
-        while True:
+
+        def once() -> dict[str, Any]:
             try:
                 answer: dict[str, Any] = send(**{**self._where, **parameters})
                 return answer
             except (BotoCoreError, ClientError, ResponseParserError) as cause:
-                pause = next(pauses, None) if _said(cause)[0] == RESUMING else None
-                if pause is None:
-                    self._failed = True
-                    raise self._translated(cause, operation, effect) from cause
-            time.sleep(pause)
+                error = self._translated(cause, operation, effect)
+                error.__cause__ = cause
+                raise TryAgain(error) if _said(cause)[0] == RESUMING else error from cause
+
+        try:
+            return retry(once, WAKING, sleep=time.sleep)
+        except OpsctlError:
+            self._failed = True
+            raise
 
     def _translated(self, cause: BaseException, operation: str, effect: bool) -> OpsctlError:
         from opsctl.adapters.aws.failures import translate

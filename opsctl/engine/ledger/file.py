@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import shutil
 import sqlite3
 import tempfile
-import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from opsctl import files
 from opsctl.engine.ledger.schema import MIGRATIONS
 from opsctl.errors import LedgerFailed, Refused
+from opsctl.retry import Policy, TryAgain, retry
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-OPENING = 30.0
-"""Seconds for which the first use by many processes at once is waited for."""
+OPENING = Policy(tries=100_000, deadline=30.0, first=0.05, longest=0.05, jitter=0.9)
+"""How the first use by many processes at once is waited for."""
 PARTS = ("", "-wal")
 ADVICE = {
     sqlite3.SQLITE_FULL: "Free space on its disk, then: opsctl runs list --active",
@@ -65,7 +65,7 @@ def connect(path: Path) -> sqlite3.Connection:
         if not os.access(path, os.W_OK):
             code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
             raise OSError(code, os.strerror(code))
-        return _patiently(path)
+        return retry(partial(_connect, path), OPENING)
     except (OSError, sqlite3.Error) as cause:
         raise unopened(cause, path) from cause
 
@@ -88,20 +88,17 @@ def guard(path: Path) -> None:
         raise Refused(told, f"chmod 700 {path.parent}; then see whether the record is whole: opsctl runs verify")
 
 
-def _patiently(path: Path) -> sqlite3.Connection:
-    """Turning the log on, which SQLite does not wait for, is tried again while others do the same."""
-    deadline = time.monotonic() + OPENING
-    while True:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        try:
-            _prepare(db)
-            return db
-        except BaseException as cause:
-            db.close()
-            busy = isinstance(cause, sqlite3.OperationalError) and (cause.sqlite_errorcode & 0xFF) in BUSY
-            if not busy or time.monotonic() > deadline:
-                raise
-        time.sleep(random.uniform(0.005, 0.05))
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection whose log is on; raises TryAgain where others turn it on too, since SQLite does not wait for that."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    try:
+        _prepare(db)
+    except BaseException as cause:
+        db.close()
+        if isinstance(cause, sqlite3.OperationalError) and (cause.sqlite_errorcode & 0xFF) in BUSY:
+            raise TryAgain(cause) from cause
+        raise
+    return db
 
 
 def _prepare(db: sqlite3.Connection) -> None:

@@ -12,6 +12,7 @@ from opsctl.adapters.sql import rds_data
 from opsctl.adapters.sql.database import Busy, Kept
 from opsctl.adapters.sql.rds_data import RdsData, _refused, bind
 from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, Unreachable
+from opsctl.retry import Policy
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
@@ -200,7 +201,7 @@ def test_a_statement_that_aws_fails_is_in_doubt_where_it_commits_by_itself(code,
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr(rds_data, "RESUME_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(rds_data, "WAKING", Policy(tries=4, deadline=60.0, first=0.0))
 
 
 @pytest.mark.usefixtures("at_once")
