@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 from opsctl.engine.options import Options
+from opsctl.testing.rig import Rig, Set
 from tests.bench.house import FOLDER
 from tests.bench.sides import Failed, by_turns
 from tests.bench.table import Row, ratio
-from tests.engine.rig import Rig, Set
 
 STEPS = 1_000
 REPEATS = 5
@@ -34,12 +34,12 @@ class Bench:
 
     def ours(self) -> float:
         """The engine, from an approved plan to the outcome."""
-        rig = Rig(self.place)
+        rig = Rig(self.place, durable=True)
         plan = rig.plan(*(Set(name=f"number-{n}") for n in range(STEPS)))
         began = time.perf_counter()
         outcome = rig.engine.perform(plan, Options(yes=True))
         taken = time.perf_counter() - began
-        if outcome.result != "changed" or len(rig.outside.applied) != STEPS:
+        if outcome.result != "changed" or len(rig.world.applied) != STEPS:
             raise Failed(f"The steps weren't all made: {outcome.result}.")
         rig.ledger.shut()
         with sqlite3.connect(self.place / "ledger.db") as db:

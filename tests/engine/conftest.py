@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from rig import Rig
+
+from opsctl.testing.rig import Rig
 
 
 @pytest.fixture

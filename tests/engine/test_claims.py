@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-from rig import Rig, Say, Set, Setting, World
 
 import opsctl
 from opsctl.contract import Evidence
 from opsctl.errors import OpsctlError, OutcomeUnknown, Refused, SystemFailed
 from opsctl.protocols import ProgressCallback
+from opsctl.testing.rig import MemorySystems, Rig, Say, Set, Setting
 
 CLAIM = re.compile(r"nothing (was|is|has been) (changed|done|made)", re.IGNORECASE)
 ROOM = Path(opsctl.__file__).parent
@@ -37,14 +37,14 @@ def test_no_error_claims_it_by_itself(part: str) -> None:
 class Batches(Setting, frozen=True, kw_only=True):
     """Made in batches."""
 
-    def apply(self, write: World, token: str, progress: ProgressCallback) -> Evidence:  # type: ignore[override]
+    def apply(self, write: MemorySystems, token: str, progress: ProgressCallback) -> Evidence:  # type: ignore[override]
         progress(48_800, None, "sessions")
-        write.outside.meet("apply", self.name)
+        write.world.meet("apply", self.name)
         return {}
 
 
 def test_a_failure_after_some_batches_says_what_was_done(rig: Rig) -> None:
-    rig.outside.on("apply", "rows", SystemFailed("The database refused the statement (23503): a child row refers to it."))
+    rig.world.on("apply", "rows", SystemFailed("The database refused the statement (23503): a child row refers to it."))
     outcome = rig.run(Batches(name="rows"))
     assert outcome.error
     assert outcome.error.what == "48,800 sessions were done, then: The database refused the statement (23503): a child row refers to it."
@@ -53,17 +53,17 @@ def test_a_failure_after_some_batches_says_what_was_done(rig: Rig) -> None:
 
 @pytest.mark.parametrize("error", [NO, Refused("Not so.")])
 def test_a_first_step_that_is_refused_changed_nothing(rig: Rig, error: OpsctlError) -> None:
-    rig.outside.on("apply", "a", error)
+    rig.world.on("apply", "a", error)
     assert rig.run(Set(name="a"), Set(name="b")).untouched
 
 
 @pytest.mark.parametrize("error", [NO, Refused("Not so.")])
 def test_a_second_step_that_is_refused_comes_after_a_change(rig: Rig, error: OpsctlError) -> None:
-    rig.outside.on("apply", "b", error)
+    rig.world.on("apply", "b", error)
     assert not rig.run(Set(name="a"), Set(name="b")).untouched
 
 
 @pytest.mark.parametrize("kind", [Set, Say])
 def test_an_outcome_that_is_unknown_may_have_changed_something(rig: Rig, kind: type[Setting]) -> None:
-    rig.outside.on("apply", "a", *[OutcomeUnknown("No answer.")] * 5)
+    rig.world.on("apply", "a", *[OutcomeUnknown("No answer.")] * 5)
     assert not rig.run(kind(name="a")).untouched

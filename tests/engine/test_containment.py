@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import redis as sdk
 from msgspec.structs import replace
-from rig import START, Rig, SetAlone, World
 from valkeys import two_primaries
 
 from opsctl.adapters.aws.iam import Account, Credentials, Key, Rights
@@ -23,6 +22,7 @@ from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.errors import Denied, OpsctlError, Unreachable
 from opsctl.settings.application import RedisSettings, SessionSettings
+from opsctl.testing.rig import START, MemorySystems, Rig, SetAlone
 
 SESSIONS = SessionSettings(
     table="sessions", user_column="user_id", users_table="users", redis_patterns=["session:*"], redis_user_pattern="session:{user}:*"
@@ -159,7 +159,7 @@ REVOKED = [
 
 @pytest.fixture
 def _me(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(World, "caller", Caller("1", "arn:aws:iam::1:user/me", "me"))
+    monkeypatch.setattr(MemorySystems, "caller", Caller("1", "arn:aws:iam::1:user/me", "me"))
 
 
 def revoked(rig: Rig, iam: Iam) -> Outcome:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pytest
-from rig import Rig, Set, Setting
 
 from opsctl.engine.plan import Plan
+from opsctl.testing.rig import Rig, Set, Setting
 
 
 class End(Setting, frozen=True, kw_only=True):
@@ -41,5 +41,5 @@ def test_different_changes_are_added(rig: Rig) -> None:
 
 
 def test_what_is_done_counts_for_nothing(rig: Rig) -> None:
-    rig.outside.values["a"] = 1
+    rig.world.values["a"] = 1
     assert together(rig, Set(name="a", count=5), Set(name="b", count=7)).impact == {"values": 7}

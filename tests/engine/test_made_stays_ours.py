@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from rig import Outside, Rig, Setting
 
 from opsctl.contract import Moved
 from opsctl.engine.options import Options
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import OutcomeUnknown, SystemFailed
+from opsctl.testing.rig import Rig, Setting, World
 
 
 class Seen(Setting, frozen=True, kw_only=True):
     """A change that tells when somebody else has set the value."""
 
     def check(self, read):  # type: ignore[no-untyped-def]
-        now = read.outside.values.get(self.name)
+        now = read.world.values.get(self.name)
         return Moved(f"it is {now}") if now not in (self.before, self.after) else super().check(read)
 
 
@@ -25,14 +25,14 @@ def ours(rig: Rig) -> list[str]:
 
 
 def theirs(name: str) -> object:
-    def meddle(outside: Outside) -> None:
-        outside.values[name] = "theirs"
+    def meddle(world: World) -> None:
+        world.values[name] = "theirs"
 
     return meddle
 
 
 def test_moved_after_its_effect_is_made_and_ours(rig: Rig) -> None:
-    rig.outside.on("after", "b", theirs("b"))
+    rig.world.on("after", "b", theirs("b"))
     outcome = rig.run(Seen(name="a"), Seen(name="b"), Seen(name="c"))
     assert rig.states(outcome) == ["applied", "moved", "pending"]
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
@@ -55,17 +55,17 @@ def playbook(rig: Rig, *commands: Setting) -> str:
 
 def test_undo_restores_the_runs_that_are_as_we_left_them_and_names_the_rest(rig: Rig) -> None:
     run = playbook(rig, Seen(name="a"), Seen(name="b"), Seen(name="c"))
-    rig.outside.values["b"] = "theirs"
+    rig.world.values["b"] = "theirs"
     plan, _ = rig.engine.undo_plan(rig.ledger.run(run))
     assert [p.state for p in plan.changes] == ["pending", "skipped", "pending"]
     assert plan.changes[1].why == "b: somebody else has changed it since: it is theirs"
     assert rig.engine.perform(plan, Options(yes=True)).result == "partial"
-    assert rig.outside.values == {"a": None, "b": "theirs", "c": None}
+    assert rig.world.values == {"a": None, "b": "theirs", "c": None}
 
 
 def test_what_one_run_made_is_taken_back_as_a_whole_or_not_at_all(rig: Rig) -> None:
     outcome = rig.run(Seen(name="count"), Seen(name="bounds"), Seen(name="label"))
-    rig.outside.values["bounds"] = "theirs"
+    rig.world.values["bounds"] = "theirs"
     plan, _ = rig.engine.undo_plan(rig.ledger.run(outcome.run or ""))
     assert [(p.state, p.why) for p in plan.changes] == [
         ("skipped", "label: it goes with bounds"),
@@ -78,11 +78,11 @@ def test_what_two_runs_changed_is_taken_back_through_both(rig: Rig) -> None:
     run = playbook(rig, Seen(name="a"), Seen(name="a", before=1, after=2))
     plan, _ = rig.engine.undo_plan(rig.ledger.run(run))
     assert rig.engine.perform(plan, Options(yes=True)).result == "changed"
-    assert rig.outside.values == {"a": None}
+    assert rig.world.values == {"a": None}
 
 
 def test_moved_before_its_effect_is_not_ours(rig: Rig) -> None:
-    rig.outside.on("apply", "a", theirs("b"))
+    rig.world.on("apply", "a", theirs("b"))
     outcome = rig.run(Seen(name="a"), Seen(name="b"))
     assert isinstance(outcome.error, MovedError)
     assert "Stopped before this change" in outcome.error.what
@@ -90,11 +90,11 @@ def test_moved_before_its_effect_is_not_ours(rig: Rig) -> None:
 
 
 def test_moved_after_a_call_without_an_answer_may_be_ours(rig: Rig) -> None:
-    def no_answer(outside: Outside) -> None:
-        outside.values["a"] = "theirs"
+    def no_answer(world: World) -> None:
+        world.values["a"] = "theirs"
         raise OutcomeUnknown("No answer.")
 
-    rig.outside.on("after", "a", no_answer)
+    rig.world.on("after", "a", no_answer)
     outcome = rig.run(Seen(name="a"))
     assert outcome.error
     assert "the change was begun, and may have been made; since then somebody else has changed it" in outcome.error.what
@@ -102,19 +102,19 @@ def test_moved_after_a_call_without_an_answer_may_be_ours(rig: Rig) -> None:
 
 
 def test_a_definite_no_is_not_ours_when_somebody_else_makes_it_later(rig: Rig) -> None:
-    rig.outside.on("apply", "a", SystemFailed("It said no."))
+    rig.world.on("apply", "a", SystemFailed("It said no."))
     outcome = rig.run(Seen(name="a"))
-    rig.outside.values["a"] = 1
+    rig.world.values["a"] = 1
     assert rig.resume(outcome).result == "unchanged"
     assert ours(rig) == []
 
 
 def test_what_moved_is_proven_when_it_is_as_wanted_again(rig: Rig) -> None:
-    rig.outside.on("after", "a", theirs("a"))
+    rig.world.on("after", "a", theirs("a"))
     outcome = rig.run(Seen(name="a"))
-    rig.outside.values["a"] = 1
+    rig.world.values["a"] = 1
     assert rig.resume(outcome).result == "changed"
-    assert rig.outside.applied == ["a"]
+    assert rig.world.applied == ["a"]
 
 
 @pytest.mark.parametrize("told", ["begun", "made"])
@@ -123,7 +123,7 @@ def test_a_run_that_was_killed_finds_out_that_somebody_moved_on(rig: Rig, told: 
     step = rig.steps(outcome)[0]
     rig.ledger.put(outcome.run or "", step, told, {})  # type: ignore[arg-type]
     rig.ledger.close(outcome.run or "", "unknown", {})
-    rig.outside.values["a"] = "theirs"
+    rig.world.values["a"] = "theirs"
     found = rig.resume(outcome)
     assert found.exit_code == 1
     assert rig.steps(outcome)[0].touched

@@ -8,10 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from rig import START, Rig, Say, Set
 
 from opsctl.engine.options import Options
 from opsctl.errors import OutcomeUnknown
+from opsctl.testing.rig import START, Rig, Say, Set
 
 SAY = Say(name="slack", after="we look into it")
 YES = Options(yes=True)
@@ -20,7 +20,7 @@ YES = Options(yes=True)
 @pytest.fixture
 def other(tmp_path: Path, rig: Rig) -> Rig:
     """Somebody else, with the same world and the same ledger."""
-    return Rig(tmp_path, rig.outside)
+    return Rig(tmp_path, rig.world)
 
 
 def test_two_that_planned_at_once_say_it_once(rig: Rig, other: Rig) -> None:
@@ -29,12 +29,12 @@ def test_two_that_planned_at_once_say_it_once(rig: Rig, other: Rig) -> None:
     second = other.engine.perform(plans[1], YES)
     assert second.result == "unchanged"
     assert "moments ago" in other.steps(second)[0].why
-    assert rig.outside.applied == ["slack"]
+    assert rig.world.applied == ["slack"]
 
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_many_at_once_say_it_once(rig: Rig, tmp_path: Path, count: int) -> None:
-    rigs = [Rig(tmp_path, rig.outside, lock_wait=60) for _ in range(count)]
+    rigs = [Rig(tmp_path, rig.world, lock_wait=60) for _ in range(count)]
     together = threading.Barrier(count)
 
     def said(each: Rig) -> str:
@@ -45,7 +45,7 @@ def test_many_at_once_say_it_once(rig: Rig, tmp_path: Path, count: int) -> None:
     with ThreadPoolExecutor(count) as pool:
         results = list(pool.map(said, rigs))
     assert sorted(results) == ["changed", *["unchanged"] * (count - 1)]
-    assert rig.outside.applied == ["slack"]
+    assert rig.world.applied == ["slack"]
 
 
 def test_a_long_question_hides_nothing_that_was_done_meanwhile(rig: Rig, other: Rig) -> None:
@@ -54,7 +54,7 @@ def test_a_long_question_hides_nothing_that_was_done_meanwhile(rig: Rig, other: 
     rig.run(SAY)
     other.now = START + timedelta(hours=1)
     assert other.engine.perform(plan, YES).result == "unchanged"
-    assert rig.outside.applied == ["slack"]
+    assert rig.world.applied == ["slack"]
 
 
 def test_a_run_that_has_said_it_and_is_yet_to_end_counts(rig: Rig, other: Rig) -> None:
@@ -67,7 +67,7 @@ def test_a_run_that_has_said_it_and_is_yet_to_end_counts(rig: Rig, other: Rig) -
 
     rig.ledger.close = close  # type: ignore[method-assign]
     assert rig.run(SAY).result == "changed"
-    assert rig.outside.applied == ["slack"]
+    assert rig.world.applied == ["slack"]
 
 
 @pytest.mark.parametrize("again", ["first", "second"])
@@ -119,14 +119,14 @@ def test_memory_never_reaches_past_the_newest_change_of_what_it_rests_on(rig: Ri
 
 def test_what_nobody_knows_is_not_said_again_though_it_was_planned_before(rig: Rig, other: Rig) -> None:
     plan = other.plan(SAY)
-    rig.outside.on("after", "slack", OutcomeUnknown("No answer."))
+    rig.world.on("after", "slack", OutcomeUnknown("No answer."))
     first = rig.run(SAY)
     assert first.exit_code == 6
     second = other.engine.perform(plan, YES)
     assert second.exit_code == 6
     assert second.error
     assert f"Run {first.run} began this before" in second.error.what
-    assert rig.outside.applied == ["slack"]
+    assert rig.world.applied == ["slack"]
     rig.engine.settle(rig.ledger.run(first.run or ""), 1, happened=False, reason="the channel is empty")
     assert other.resume(second).result == "changed"
 
@@ -138,23 +138,23 @@ def test_what_a_killed_run_began_is_not_said_again(rig: Rig, other: Rig) -> None
     rig.ledger.put(first.run or "", step, "begun", {})
     rig.ledger.close(first.run or "", "unknown", {})
     assert other.engine.perform(plan, YES).exit_code == 6
-    assert rig.outside.applied == ["slack"]
+    assert rig.world.applied == ["slack"]
 
 
 def test_a_plan_of_several_is_remembered_as_a_whole_or_not_at_all(rig: Rig, other: Rig) -> None:
     page = Say(name="pager", after="wake up")
     plan = other.plan(SAY, page)
-    rig.outside.on("apply", "pager", OutcomeUnknown("No answer."))
+    rig.world.on("apply", "pager", OutcomeUnknown("No answer."))
     first = rig.run(SAY, page)
     rig.engine.settle(rig.ledger.run(first.run or ""), 2, happened=True, reason="somebody woke up")
     assert other.engine.perform(plan, YES).result == "unchanged"
-    assert rig.outside.applied == ["slack", "pager"]
+    assert rig.world.applied == ["slack", "pager"]
 
 
 def test_a_run_that_is_taken_up_asks_again_too(rig: Rig, other: Rig) -> None:
-    rig.outside.on("check", "slack", None, OutcomeUnknown("The lock's holder was slow."))
+    rig.world.on("check", "slack", None, OutcomeUnknown("The lock's holder was slow."))
     first = rig.run(SAY)
     assert first.exit_code == 6
     other.run(SAY, again=True)
     assert rig.engine.resume(rig.ledger.run(first.run or ""), Options(yes=True)).result == "unchanged"
-    assert rig.outside.applied == ["slack"]
+    assert rig.world.applied == ["slack"]

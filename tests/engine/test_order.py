@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
-from rig import Rig, Set, SetAlone, SetAloneWide, Setting, SetWide
 
 from opsctl.contract import Done, Failed, Moved, Settling
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.order import Order
 from opsctl.engine.runner import TRIES
 from opsctl.errors import Denied, Incomplete, Interrupted, LedgerFailed, OpsctlError, OutcomeUnknown, Refused, SystemFailed, WrongPlace
+from opsctl.testing.rig import Rig, Set, SetAlone, SetAloneWide, Setting, SetWide
 
 NO = SystemFailed("It said no.", "Ask it.")
 
@@ -21,12 +21,12 @@ FAILURES = [NO, Refused("Not so."), OutcomeUnknown("No answer."), Denied("Not yo
 
 @pytest.mark.parametrize("error", FAILURES)
 def test_nothing_behind_a_failed_step_is_looked_at_or_recorded(rig: Rig, error: OpsctlError) -> None:
-    rig.outside.on("apply", "a", *[error] * TRIES)
-    rig.outside.on("check", "b", None, Done("it looks done while a isn't"))
+    rig.world.on("apply", "a", *[error] * TRIES)
+    rig.world.on("check", "b", None, Done("it looks done while a isn't"))
     outcome = rig.run(Set(name="a"), Set(name="b"))
     assert outcome.exit_code == error.exit_code
     assert rig.states(outcome)[1] == "pending"
-    assert rig.outside.calls.count("check b") == 1, "it was only looked at while planning"
+    assert rig.world.calls.count("check b") == 1, "it was only looked at while planning"
 
 
 @pytest.mark.parametrize("error", FAILURES)
@@ -38,52 +38,52 @@ def test_no_neighbour_begins_after_one_failed(rig: Rig, error: OpsctlError, monk
         failed.set()
 
     monkeypatch.setattr(Order, "fail", failing)
-    rig.outside.on("apply", "a", *[error] * TRIES)
+    rig.world.on("apply", "a", *[error] * TRIES)
     for name in ("x", "y"):
-        rig.outside.on("apply", name, lambda outside: failed.wait(60) and None)
+        rig.world.on("apply", name, lambda world: failed.wait(60) and None)
     outcome = rig.run(*[SetWide(name=name) for name in ["a", "x", "y", "b", "c"]])
     assert outcome.exit_code == error.exit_code
     assert rig.states(outcome)[3:] == ["pending", "pending"]
-    assert set(rig.outside.applied) <= {"a", "x", "y"}
+    assert set(rig.world.applied) <= {"a", "x", "y"}
 
 
 def test_what_was_found_done_behind_a_failed_step_is_looked_at_again(rig: Rig) -> None:
     """A ledger that a former release wrote holds such steps."""
-    rig.outside.on("apply", "a", NO)
+    rig.world.on("apply", "a", NO)
     outcome = rig.run(Set(name="a"), Set(name="b", rests=("a",)))
     step = rig.steps(outcome)[1]
     rig.ledger.put(outcome.run or "", step, "done", {"why": "it looked done"})
     assert [change.target for change in (p.change for p in rig.engine.remaining(rig.newest()).pending)] == ["a", "b"]
     assert rig.resume(outcome).result == "changed"
-    assert rig.outside.values == {"a": 1, "b": 1}
+    assert rig.world.values == {"a": 1, "b": 1}
     assert rig.states(outcome) == ["applied", "applied"]
 
 
 def test_what_was_done_when_it_was_reviewed_is_looked_at_again_and_never_made_unasked(rig: Rig) -> None:
-    rig.outside.on("apply", "a", NO)
-    rig.outside.values["b"] = 1
+    rig.world.on("apply", "a", NO)
+    rig.world.values["b"] = 1
     outcome = rig.run(Set(name="a"), Set(name="b"))
-    rig.outside.values["b"] = 0
+    rig.world.values["b"] = 0
     found = rig.resume(outcome)
     assert found.error
     assert found.exit_code == 4
     assert "b: it was done when the plan was reviewed" in found.error.what
-    assert rig.outside.applied == ["a", "a"]
+    assert rig.world.applied == ["a", "a"]
 
 
 def test_what_was_done_when_it_was_reviewed_and_still_is_needs_nothing(rig: Rig) -> None:
-    rig.outside.on("apply", "a", NO)
-    rig.outside.values["b"] = 1
+    rig.world.on("apply", "a", NO)
+    rig.world.values["b"] = 1
     assert rig.resume(rig.run(Set(name="a"), Set(name="b"))).result == "changed"
-    assert rig.outside.applied == ["a", "a"]
+    assert rig.world.applied == ["a", "a"]
 
 
 @pytest.mark.parametrize("error", [NO, Refused("Not so."), OutcomeUnknown("No answer.")])
 @pytest.mark.parametrize("kind", [SetAlone, SetAloneWide])
 def test_other_stores_go_on_past_one_that_fails(rig: Rig, kind: type[Setting], error: OpsctlError) -> None:
-    rig.outside.on("apply", "b", *[error] * (TRIES if isinstance(error, OutcomeUnknown) else 1))
+    rig.world.on("apply", "b", *[error] * (TRIES if isinstance(error, OutcomeUnknown) else 1))
     outcome = rig.run(*[kind(name=name) for name in "abc"])
-    assert rig.outside.values == {"a": 1, "c": 1}
+    assert rig.world.values == {"a": 1, "c": 1}
     unknown = isinstance(error, OutcomeUnknown)
     assert (outcome.result, outcome.exit_code) == (("unknown", 6) if unknown else ("partial", 1))
     assert outcome.error is not None
@@ -91,12 +91,12 @@ def test_other_stores_go_on_past_one_that_fails(rig: Rig, kind: type[Setting], e
     assert str(error) in outcome.error.what
     assert outcome.error.next.endswith(f"opsctl runs resume {outcome.run}")
     assert rig.resume(outcome).result == "changed"
-    assert rig.outside.values == {"a": 1, "b": 1, "c": 1}
+    assert rig.world.values == {"a": 1, "b": 1, "c": 1}
 
 
 def test_what_is_left_names_every_store_and_each_way_on(rig: Rig) -> None:
-    rig.outside.on("apply", "a", NO)
-    rig.outside.on("apply", "b", SystemFailed("Its disk is full.", "Free space."))
+    rig.world.on("apply", "a", NO)
+    rig.world.on("apply", "b", SystemFailed("Its disk is full.", "Free space."))
     outcome = rig.run(*[SetAlone(name=name) for name in "abc"])
     assert isinstance(outcome.error, Incomplete)
     assert outcome.error.what == "Not done: a: It said no. Not done: b: Its disk is full. The other steps went on."
@@ -105,22 +105,22 @@ def test_what_is_left_names_every_store_and_each_way_on(rig: Rig) -> None:
 
 def test_all_stores_that_fail_are_a_failure(rig: Rig) -> None:
     for name in "ab":
-        rig.outside.on("apply", name, NO)
+        rig.world.on("apply", name, NO)
     outcome = rig.run(*[SetAlone(name=name) for name in "ab"])
     assert (outcome.result, outcome.exit_code) == ("failed", 1)
 
 
 def test_what_rests_on_a_store_that_failed_waits(rig: Rig) -> None:
-    rig.outside.on("apply", "a", NO)
+    rig.world.on("apply", "a", NO)
     changes = [SetAlone(name="a"), SetAlone(name="b", rests=("a",)), SetAlone(name="a", after=2), SetAlone(name="c")]
     outcome = rig.run(*changes)
     assert rig.states(outcome) == ["failed", "pending", "pending", "applied"]
-    assert rig.outside.applied == ["a", "c"]
+    assert rig.world.applied == ["a", "c"]
 
 
 def test_what_comes_after_a_step_that_stops_waits_though_a_store_before_it_failed(rig: Rig) -> None:
-    rig.outside.on("apply", "a", NO)
-    rig.outside.on("apply", "b", NO)
+    rig.world.on("apply", "a", NO)
+    rig.world.on("apply", "b", NO)
     outcome = rig.run(SetAlone(name="a"), Set(name="b"), Set(name="c"))
     assert rig.states(outcome) == ["failed", "failed", "pending"]
     assert outcome.error
@@ -129,39 +129,39 @@ def test_what_comes_after_a_step_that_stops_waits_though_a_store_before_it_faile
 
 @pytest.mark.parametrize("error", [Interrupted("Stopped by a person."), LedgerFailed("The disk is full."), WrongPlace("Another account.")])
 def test_a_stop_ends_the_other_stores_too(rig: Rig, error: Exception) -> None:
-    rig.outside.on("apply", "a", error)
+    rig.world.on("apply", "a", error)
     outcome = rig.run(SetAlone(name="a"), SetAlone(name="b"))
     assert outcome.error
     assert error in (outcome.error, outcome.error.__cause__)
-    assert rig.outside.applied == ["a"]
+    assert rig.world.applied == ["a"]
 
 
 def test_a_store_that_cant_be_looked_at_keeps_no_other_from_being_planned(rig: Rig) -> None:
     down = SystemFailed("It is down.")
-    rig.outside.on("check", "a", down, down)
+    rig.world.on("check", "a", down, down)
     outcome = rig.run(SetAlone(name="a"), SetAlone(name="b"))
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
-    assert rig.outside.values == {"b": 1}
+    assert rig.world.values == {"b": 1}
     assert rig.resume(outcome).result == "changed"
-    assert rig.outside.values == {"a": 1, "b": 1}
+    assert rig.world.values == {"a": 1, "b": 1}
 
 
 def test_stores_that_all_cant_be_looked_at_are_told_before_anybody_is_asked(rig: Rig) -> None:
     for name in "ab":
-        rig.outside.on("check", name, SystemFailed(f"{name} is down."))
+        rig.world.on("check", name, SystemFailed(f"{name} is down."))
     with pytest.raises(SystemFailed, match="a is down"):
         rig.run(SetAlone(name="a"), SetAlone(name="b"))
     assert rig.ledger.runs() == []
 
 
 def test_the_wrong_place_keeps_every_store_from_being_planned(rig: Rig) -> None:
-    rig.outside.on("check", "a", WrongPlace("Another account."))
+    rig.world.on("check", "a", WrongPlace("Another account."))
     with pytest.raises(WrongPlace):
         rig.run(SetAlone(name="a"), SetAlone(name="b"))
 
 
 def test_no_step_begins_that_uses_one_which_is_not_proven(rig: Rig) -> None:
-    rig.outside.on("check", "a", None, None, Settling("on its way"))
+    rig.world.on("check", "a", None, None, Settling("on its way"))
     outcome = rig.run(Set(name="a"), Set(name="b"), Set(name="c", rests=("a",)), no_wait=True)
     assert rig.states(outcome) == ["made", "applied", "pending"]
     assert outcome.exit_code == 6
@@ -169,8 +169,8 @@ def test_no_step_begins_that_uses_one_which_is_not_proven(rig: Rig) -> None:
 
 @pytest.mark.parametrize("found", [Moved("somebody changed it"), Failed("it was taken back")])
 def test_a_finding_that_ends_a_step_stops_what_comes_after(rig: Rig, found: object) -> None:
-    rig.outside.on("check", "a", None, None, found)
+    rig.world.on("check", "a", None, None, found)
     outcome = rig.run(Set(name="a"), Set(name="b"))
     assert outcome.error is not None
     assert rig.states(outcome)[1] == "pending"
-    assert rig.outside.applied == ["a"]
+    assert rig.world.applied == ["a"]

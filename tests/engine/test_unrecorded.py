@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Outside, Rig, Say, Set, SetAlone
 
 from opsctl.changes.contacts import MintToken
 from opsctl.changes.ecs import Redeploy
@@ -20,6 +19,7 @@ from opsctl.engine.options import Options
 from opsctl.engine.reporter import Silent
 from opsctl.engine.runner import Runner
 from opsctl.errors import LedgerFailed, OutcomeUnknown
+from opsctl.testing.rig import Rig, Say, Set, SetAlone, World
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> None:
@@ -44,15 +44,15 @@ def test_after_an_effect_a_record_that_fails_leaves_the_outcome_unknown(
     with monkeypatch.context() as patched:
         fails(patched, "put", call)
         outcome = rig.run(change)
-    made = rig.outside.applied == ["a"]
+    made = rig.world.applied == ["a"]
     recorded = call > (2 if isinstance(change, Say) else 3)
     assert made == (call > 1)
     assert outcome.exit_code == (1 if not made else 0 if recorded else 6)
     if made and not recorded:
         assert "can't be recorded" in outcome.error.what  # type: ignore[union-attr]
         assert f"runs resume {outcome.run}" in outcome.error.next  # type: ignore[union-attr]
-        assert Rig(tmp_path, rig.outside).resume(outcome).exit_code == (6 if isinstance(change, Say) else 0)
-        assert rig.outside.applied == ["a"]
+        assert Rig(tmp_path, rig.world).resume(outcome).exit_code == (6 if isinstance(change, Say) else 0)
+        assert rig.world.applied == ["a"]
 
 
 def test_a_run_whose_end_cannot_be_recorded_is_unknown(rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_run_whose_end_cannot_be_recorded_is_unknown(rig: Rig, monkeypatch: py
         fails(patched, "close", 1)
         outcome = rig.run(Set(name="a"))
     assert (outcome.exit_code, outcome.result) == (6, "unknown")
-    assert Rig(tmp_path, rig.outside).resume(outcome).exit_code == 0
+    assert Rig(tmp_path, rig.world).resume(outcome).exit_code == 0
 
 
 def test_a_run_that_changed_nothing_fails(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,98 +68,98 @@ def test_a_run_that_changed_nothing_fails(rig: Rig, monkeypatch: pytest.MonkeyPa
     fails(monkeypatch, "close", 1)
     with pytest.raises(LedgerFailed):
         rig.run(Set(name="a"))
-    assert rig.outside.applied == []
+    assert rig.world.applied == []
 
 
 @pytest.mark.parametrize("when", ["apply", "after"])
 def test_a_ledger_that_is_deleted_while_a_change_is_made_is_said(rig: Rig, when: str) -> None:
-    rig.outside.on(when, "a", lambda outside: rig.ledger.path.unlink())
+    rig.world.on(when, "a", lambda world: rig.ledger.path.unlink())
     outcome = rig.run(Set(name="a"))
     assert outcome.exit_code == 6
     assert "deleted or replaced" in outcome.error.what  # type: ignore[union-attr]
 
 
 def test_a_ledger_that_is_replaced_between_two_changes_is_said(rig: Rig) -> None:
-    def replaced(outside: Outside) -> None:
+    def replaced(world: World) -> None:
         rig.ledger.path.unlink()
         sqlite3.connect(rig.ledger.path).close()
 
-    rig.outside.on("check", "b", None, replaced)
+    rig.world.on("check", "b", None, replaced)
     outcome = rig.run(Set(name="a"), Set(name="b"))
     assert outcome.exit_code == 6
-    assert rig.outside.applied == ["a"]
+    assert rig.world.applied == ["a"]
     assert "deleted or replaced" in outcome.error.what  # type: ignore[union-attr]
 
 
-def slow(rig: Rig, name: str, given_up: float, arrives: float) -> Callable[[Outside], None]:
+def slow(rig: Rig, name: str, given_up: float, arrives: float) -> Callable[[World], None]:
     """A call that nobody answers for `given_up` seconds, and that takes effect after `arrives`; each look takes five seconds."""
     begun = rig.now
 
-    def look(outside: Outside) -> None:
+    def look(world: World) -> None:
         rig.now += timedelta(seconds=5)
         if rig.now - begun >= timedelta(seconds=arrives):
-            outside.values[name] = 1
+            world.values[name] = 1
 
-    def call(outside: Outside) -> None:
+    def call(world: World) -> None:
         rig.now = begun + timedelta(seconds=given_up)
         raise OutcomeUnknown("No answer.")
 
-    rig.outside.on("check", name, None, None, *[look] * 30)
+    rig.world.on("check", name, None, None, *[look] * 30)
     return call
 
 
 @pytest.mark.parametrize("arrives", [51, 56, 59])
 def test_a_call_that_arrives_after_it_was_given_up_is_not_made_twice(rig: Rig, arrives: float) -> None:
     rig.engine.tempo = 1
-    rig.outside.on("apply", "a", slow(rig, "a", 50, arrives))
+    rig.world.on("apply", "a", slow(rig, "a", 50, arrives))
     assert rig.run(Set(name="a")).exit_code == 0
-    assert rig.outside.applied == ["a"]
+    assert rig.world.applied == ["a"]
 
 
 def test_a_call_that_never_arrives_is_made_again(rig: Rig) -> None:
     rig.engine.tempo = 1
-    rig.outside.on("apply", "a", slow(rig, "a", 50, 10_000))
+    rig.world.on("apply", "a", slow(rig, "a", 50, 10_000))
     assert rig.run(Set(name="a")).exit_code == 0
-    assert rig.outside.applied == ["a", "a"]
-    assert rig.outside.calls.count("check a") >= 4
+    assert rig.world.applied == ["a", "a"]
+    assert rig.world.calls.count("check a") >= 4
 
 
 def test_after_a_kill_a_call_may_still_arrive(rig: Rig, tmp_path: Path) -> None:
-    def killed(outside: Outside) -> None:
+    def killed(world: World) -> None:
         raise KeyboardInterrupt
 
-    rig.outside.on("apply", "a", killed)
+    rig.world.on("apply", "a", killed)
     outcome = rig.run(Set(name="a"))
     assert rig.states(outcome) == ["begun"]
-    later = Rig(tmp_path, rig.outside)
+    later = Rig(tmp_path, rig.world)
     later.engine.tempo = 1
     later.now = rig.now + timedelta(seconds=3)
     slow(later, "a", 0, 53)
-    rig.outside._acts["check", "a"] = rig.outside._acts["check", "a"][2:]
+    rig.world._acts["check", "a"] = rig.world._acts["check", "a"][2:]
     assert later.resume(outcome).exit_code == 0
-    assert rig.outside.applied == ["a"]
+    assert rig.world.applied == ["a"]
 
 
 def test_however_fast_the_sandbox_runs_a_call_is_waited_for_longer_than_it_was_given(rig: Rig) -> None:
     clock = 1_000.0
 
-    def call(outside: Outside) -> None:
+    def call(world: World) -> None:
         nonlocal clock
         clock += 50
         raise OutcomeUnknown("No answer.")
 
-    def look(outside: Outside) -> None:
+    def look(world: World) -> None:
         nonlocal clock
         clock += 3
-        outside.values["a"] = 1 if clock >= 1_056 else None
+        world.values["a"] = 1 if clock >= 1_056 else None
 
     run = rig.engine.new_run("test", Options())
     rig.ledger.open(run, [Step(seq=1, change=Set(name="a"))])
-    rig.outside.on("apply", "a", call)
-    rig.outside.on("check", "a", None, *[look] * 30)
+    rig.world.on("apply", "a", call)
+    rig.world.on("check", "a", None, *[look] * 30)
     runner = Runner(rig.ledger, run, rig.engine.read, rig.engine.write, Silent(), tempo=0, monotonic=lambda: clock)
     runner.go(rig.ledger.steps(run.id))
-    assert rig.outside.applied == ["a"]
+    assert rig.world.applied == ["a"]
 
 
 def test_whatever_carries_no_token_is_waited_for_as_long_as_its_client_waits() -> None:

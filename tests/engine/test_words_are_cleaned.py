@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rig import Rig, Set
 
 from opsctl.contract import Done, Pending
 from opsctl.engine import plan as plans
 from opsctl.engine.options import Options
 from opsctl.errors import OutcomeUnknown, SystemFailed
 from opsctl.redaction import LINE, vault
+from opsctl.testing.rig import Rig, Set
 
 SECRET = "pat-na1-7f3a9c51-e0d8-4b26-a5c1-f09e3d7b6482"
 QUOTED = f"it said {SECRET} \x1b[2J\ud800 " + "and so on " * 10_000
@@ -25,7 +25,7 @@ def left(rig: Rig) -> str:
 def test_what_an_error_quotes_is_recorded_cleaned(rig: Rig, error: Exception) -> None:
     vault.remember(SECRET.encode())
     for _ in range(6):
-        rig.outside.on("apply", "a", error)
+        rig.world.on("apply", "a", error)
     outcome = rig.run(Set(name="a"))
     assert outcome.error
     (step,) = rig.ledger.steps(rig.newest().id)
@@ -36,12 +36,12 @@ def test_what_an_error_quotes_is_recorded_cleaned(rig: Rig, error: Exception) ->
 
 def test_what_a_check_quotes_is_recorded_cleaned(rig: Rig, tmp_path: Path) -> None:
     vault.remember(SECRET.encode())
-    rig.outside.on("check", "a", Pending(1, "values", QUOTED))
+    rig.world.on("check", "a", Pending(1, "values", QUOTED))
     plan = rig.engine.plan("set", lambda planning: [Set(name="a")], Options())
     plans.save(plan, tmp_path / "plan.json")
     assert SECRET[8:] not in (tmp_path / "plan.json").read_text()
     assert len(plan.changes[0].why) < LINE + 100
-    rig.outside.on("check", "b", Done(QUOTED))
+    rig.world.on("check", "b", Done(QUOTED))
     rig.run(Set(name="b"))
     assert SECRET[8:] not in left(rig)
 
