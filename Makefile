@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python >= 3.11 and nothing else; the rest stands on what they set up in .venv.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test laws check bench docs wheel upgrade clean
+.PHONY: help demo test laws snapshots check bench docs wheel upgrade clean
 
 BIN := .venv/bin
 DOCUMENTS := RUNBOOK.md README.md
@@ -20,6 +20,9 @@ test: check  ## Check everything, then run the tests that a change should pass
 
 laws: .venv/.tools  ## Run the exhaustive tests: a kill at every boundary, every fault on every command
 	@$(BIN)/pytest -n auto -m exhaustive
+
+snapshots: .venv/.tools  ## Write the texts of plans in tests/snapshots/ anew, to be read with git diff
+	@$(BIN)/pytest -n 0 tests/laws/test_plans_as_shown.py --renew
 
 check: .venv/.tools  ## Style, types, layers, unused code, generated documents, playbooks
 	@$(BIN)/ruff check

@@ -23,6 +23,11 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take whether the snapshots are renewed."""
+    parser.addoption("--renew", action="store_true", help="write the snapshots of plans anew instead of comparing them")
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Three workers for two processors: a third of the time a worker waits for the sandbox or a process."""
     return (os.cpu_count() or 2) * 3 // 2

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ class Rehearsal:
         self.folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
         self.users, self.sessions = users, sessions
         self.walls: dict[str, Any] = {}
+        self.counted: dict[str, tuple[Any, Any]] = {}
         self._guardian = subprocess.Popen(
             [sys.executable, "-c", GUARDIAN, str(self.folder)],
             stdin=subprocess.PIPE,
@@ -339,7 +341,7 @@ class World:
         services = {name: _plain(self.service(name)) for name in SERVICES}
         tasks = {n: sorted(self.aws("ecs").list_tasks(cluster=CLUSTER, serviceName=s)["taskArns"]) for n, s in SERVICES.items()}
         looks = {f"{s} {operation}": _plain(getattr(self.aws(s, region), operation)().get(key)) for s, operation, key, region in LOOKS}
-        groups, marks = json.loads(self.cache().eval(KEYS, 0)) if sessions else ({}, {})  # type: ignore[arg-type]
+        groups, marks = self._keys() if sessions else ({}, {})
         return {
             "secrets": self.secrets(),
             "services": services,
@@ -394,7 +396,21 @@ class World:
     def _tables(self) -> dict[str, Any]:
         query = "SELECT count(*), bit_xor(hashtextextended(t::text, 0)) FROM {} AS t"
         with self.database() as connection:
-            return {table: connection.execute(query.format(table)).fetchone() for table in TABLES}  # type: ignore[arg-type]
+            # What changes a row is in the write-ahead log first.
+            end = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+            return self._since("tables", end, lambda: {name: connection.execute(query.format(name)).fetchone() for name in TABLES})  # type: ignore[arg-type]
+
+    def _keys(self) -> Any:
+        cache = self.cache()
+        told: Any = cache.info()
+        state = (told["run_id"], told["rdb_changes_since_last_save"], told["rdb_last_save_time"])
+        return self._since("keys", state, lambda: json.loads(cache.eval(KEYS, 0)))  # type: ignore[arg-type]
+
+    def _since(self, what: str, state: Any, count: Callable[[], Any]) -> Any:
+        """What was counted when a store was in this state; counted anew when something was written there since."""
+        if self.rehearsal.counted.get(what, (None,))[0] != state:
+            self.rehearsal.counted[what] = (state, count())
+        return self.rehearsal.counted[what][1]
 
 
 def _ask(method: str, url: str, token: str, body: Any) -> Any:

@@ -22,7 +22,7 @@ RESCUE = "opsctl_rescue"
 ADMIN_ID, AUTH_TEST_ID = 1, 2
 OLDEST_KEY = 600
 """Seconds ago that the oldest session with a key began: for five minutes after filling none expires."""
-FRESH = 60.0
+FRESH = 150.0
 """Seconds for which filled data counts as new: a reset fills anew what is older, so that no key expires while it is looked at."""
 
 SCHEMA = """

@@ -6,7 +6,7 @@ import importlib
 import json
 import shlex
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -355,32 +355,46 @@ def rehearsed() -> Iterator[tuple[str, Scenario]]:
             yield words, scenario
 
 
-def every(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.MarkDecorator:
-    """Parametrise a law over the scenarios of all changing commands, or of those that are such."""
-    found = [pytest.param(scenario, id=scenario.line.replace("/", ":")) for _, scenario in rehearsed() if such(scenario)]
-    return pytest.mark.parametrize("scenario", found)
-
-
-def each(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.MarkDecorator:
-    """Parametrise a law over one scenario of every changing command: for what its options make no difference to."""
-    first = {command: scenario for command, scenario in reversed(list(rehearsed())) if such(scenario)}
-    return pytest.mark.parametrize("scenario", [pytest.param(one, id=one.line.replace("/", ":")) for one in first.values()])
-
-
 SAMPLE = {"service scale", "secrets rotate", "logout user", "downloads disable", "notify slack"}
 """A command of each system and each way of telling: enough for what the engine does alike for all."""
 
 
+def every(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.MarkDecorator:
+    """Parametrise a law over the scenarios of all changing commands, or of those that are such.
+
+    `make test` runs it once for each kind of change, `make laws` for all.
+    """
+    return _parametrised((one, not one.variant and not one.alike) for _, one in rehearsed() if such(one))
+
+
+def each(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.MarkDecorator:
+    """Parametrise a law over one scenario of every changing command: for what its options make no difference to.
+
+    `make test` runs it for the sampled commands, `make laws` for all.
+    """
+    return _parametrised((one, command in SAMPLE) for command, one in _firsts(such))
+
+
 def some(such: Callable[[Scenario], Any] = lambda scenario: True) -> pytest.MarkDecorator:
     """Parametrise a law's finer points over one scenario of each sampled command."""
-    sampled = {scenario.line for command, scenario in rehearsed() if command in SAMPLE}
-    return each(lambda scenario: scenario.line in sampled and such(scenario))
+    return _parametrised((one, True) for command, one in _firsts(such) if command in SAMPLE)
 
 
-class Rehearsed:
-    """A scenario in a world: prepared, and ready to be run."""
+def _firsts(such: Callable[[Scenario], Any]) -> Iterable[tuple[str, Scenario]]:
+    return {command: scenario for command, scenario in reversed(list(rehearsed())) if such(scenario)}.items()
 
-    def __init__(self, scenario: Scenario, world: World, *, sessions: bool = True) -> None:
+
+def _parametrised(found: Iterable[tuple[Scenario, bool]]) -> pytest.MarkDecorator:
+    """Over scenarios; those that aren't for `make test` too are exhaustive."""
+    exhaustive = (pytest.mark.exhaustive,)
+    scenarios = [pytest.param(one, id=one.line.replace("/", ":"), marks=() if often else exhaustive) for one, often in found]
+    return pytest.mark.parametrize("scenario", scenarios)
+
+
+class Prepared:
+    """A scenario in a world that is ready for it."""
+
+    def __init__(self, scenario: Scenario, world: World) -> None:
         self.scenario, self.world = scenario, world
         world.configure(add=scenario.config)
         self.env = {
@@ -390,6 +404,13 @@ class Rehearsed:
         }
         scenario.prepare(world)
         self.words = shlex.split(scenario.line.format(home=world.home))
+
+
+class Rehearsed(Prepared):
+    """A prepared scenario whose world was looked at, and which is ready to be run."""
+
+    def __init__(self, scenario: Scenario, world: World, *, sessions: bool = True) -> None:
+        super().__init__(scenario, world)
         self.before = world.snapshot(sessions=sessions)
 
     def start(self, *args: str, **how: Any) -> Child:
