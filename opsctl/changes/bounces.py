@@ -293,7 +293,7 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     """
 
     permissions: ClassVar[Permissions] = needs(
-        check="postgres:mail.counted postgres:mail.notifications postgres:mail.status",
+        check="postgres:mail.counted postgres:mail.bounced postgres:mail.status",
         apply="postgres:mail.uncount",
     )
 

@@ -106,7 +106,7 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
     """An instance called `name` came from the snapshot, and answers a query."""
 
     permissions: ClassVar[Permissions] = needs(
-        check="rds:DescribeDBClusterSnapshots rds:DescribeDBInstances[any] rds:DescribeDBSnapshots",
+        check="postgres:copy rds:DescribeDBInstances[any] rds:DescribeDBSnapshots",
         apply="rds:AddTagsToResource rds:RestoreDBInstanceFromDBSnapshot",
     )
     summary_template: ClassVar[str] = "restore {snapshot} into a new instance {name}"
@@ -144,7 +144,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
     """A cluster called `name` came from the snapshot; it has no instance yet."""
 
     permissions: ClassVar[Permissions] = needs(
-        check="rds:DescribeDBClusterSnapshots rds:DescribeDBClusters[any] rds:DescribeDBSnapshots",
+        check="rds:DescribeDBClusterSnapshots rds:DescribeDBClusters[any]",
         apply="rds:AddTagsToResource rds:RestoreDBClusterFromSnapshot",
     )
     summary_template: ClassVar[str] = "restore {snapshot} into a new cluster {name}"
@@ -211,7 +211,7 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
     """The restored cluster `name` has an instance `id`, and answers a query; `arn` is the cluster's."""
 
     permissions: ClassVar[Permissions] = needs(
-        check="rds:DescribeDBClusters[any] rds:DescribeDBInstances[any]",
+        check="postgres:copy rds:DescribeDBClusters[any] rds:DescribeDBInstances[any]",
         apply="rds:AddTagsToResource rds:CreateDBInstance",
     )
     target_template: ClassVar[str] = "database/{name}/{id}"

@@ -46,7 +46,7 @@ bounces = group("bounces")
 
 
 @bounces.command()
-@requires("cloudwatch:GetMetricData postgres:mail.notifications postgres:mail.users ses:GetAccount ses:GetSendStatistics")
+@requires("cloudwatch:GetMetricData postgres:mail.stats ses:GetAccount ses:GetSendStatistics")
 @click.option("--since", type=DURATION, default="14d", show_default=True, help="How far back; SES itself keeps two weeks.")
 @read_only
 def stats(systems: Systems, since: timedelta) -> Page:
@@ -146,7 +146,7 @@ def _share(some: int, of_all: int) -> float | None:
 
 
 @bounces.command("list")
-@requires("postgres:mail.notifications postgres:mail.users ses:ListSuppressedDestinations")
+@requires("postgres:mail.list ses:ListSuppressedDestinations")
 @click.option("--since", type=DURATION, help="Only what came onto SES's list, or last came back, within this span.")
 @click.option("--reason", type=click.Choice(["bounce", "complaint"]), help="Only addresses that are there for this.")
 @read_only
@@ -189,7 +189,7 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 
 
 @bounces.command()
-@requires("postgres:mail.notifications postgres:mail.users", changes="set-users-active")
+@requires("postgres:mail.over", changes="set-users-active")
 @click.option("--threshold", type=click.IntRange(1), metavar="N", help="From how many bounces on; without it, as configured (5).")
 @click.option("--window", type=DURATION, help="Count those of this span; without it, as configured (30d).")
 @click.option("--accept-outage", is_flag=True, help="Go on though one domain or one hour makes up most of the bounces.")

@@ -32,7 +32,10 @@ only: Callable[[Any], Any] = click.option(
 
 
 @logout.command()
-@requires("postgres:users.find redis:sessions.count", changes="end-cached-sessions end-database-sessions revoke-tokens")
+@requires(
+    "postgres:sessions.users postgres:users.find redis:sessions.count",
+    changes="end-cached-sessions end-database-sessions revoke-tokens",
+)
 @click.argument("users", nargs=-1, required=True, metavar="USER...")
 @only
 @mutating
@@ -43,7 +46,7 @@ def user(planning: Planning, users: tuple[str, ...], stores: tuple[str, ...]) ->
 
 @logout.command()
 @requires(
-    "postgres:users.find postgres:users.logins redis:sessions.count",
+    "postgres:sessions.users postgres:users.find postgres:users.logins redis:sessions.count",
     changes="end-cached-sessions end-database-sessions revoke-tokens",
 )
 @click.option("--last-login-before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Who last logged in before this (UTC).")
@@ -75,7 +78,7 @@ def bulk(
 
 
 @logout.command("all")
-@requires("postgres:sessions.count", changes="end-cached-sessions end-database-sessions revoke-tokens")
+@requires("postgres", changes="end-cached-sessions end-database-sessions revoke-tokens")
 @only
 @mutating
 def all_(planning: Planning, stores: tuple[str, ...]) -> Iterator[Change]:

@@ -25,7 +25,7 @@ sessions = group("sessions")
 
 
 @sessions.command("list")
-@requires("postgres:sessions.list postgres:users.find redis:sessions.count")
+@requires("postgres:sessions.list postgres:sessions.users postgres:users.find redis:sessions.count")
 @click.option("--user", help="Only this user's, by id or e-mail.")
 @click.option("--since", type=DURATION, help="Only those begun within this span, or with no time of beginning.")
 @read_only

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from opsctl.permissions import Permissions
-from opsctl.settings import BounceSettings, DatabaseSettings, RedisSettings, SessionSettings, Settings
+from opsctl.settings import DatabaseSettings, RedisSettings, Settings
 
 READER, WRITER, RESCUE = "opsctl_reader", "opsctl_writer", "opsctl_rescue"
 """The roles that the GRANTs name: those of `reader`, `login` and `rescue` in [database]."""
@@ -55,72 +55,68 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _session_columns(sessions: SessionSettings) -> Columns:
-    return (sessions.id_column, sessions.user_column, sessions.created_column or sessions.expires_column)
-
-
-def _sessions(settings: Settings) -> list[Grant]:
-    sessions = settings.sessions
-    return [Grant(sessions.table, "SELECT", _session_columns(sessions))] if sessions else []
-
-
-def _listed(settings: Settings) -> list[Grant]:
-    sessions = settings.sessions
-    return [Grant(sessions.table, "SELECT", (*_session_columns(sessions), sessions.expires_column))] if sessions else []
-
-
-def _deleted(settings: Settings) -> list[Grant]:
-    sessions = settings.sessions
-    # A range of the table is told by its rows' places.
-    columns = (*_session_columns(sessions), "ctid") if sessions else ()
-    return [Grant(sessions.table, "SELECT", columns), Grant(sessions.table, "DELETE")] if sessions else []
-
-
-def _users(settings: Settings) -> list[Grant]:
-    sessions = settings.sessions
-    if sessions is None:
-        return []
-    return [
-        Grant(sessions.users_table, "SELECT", (sessions.users_id_column, sessions.users_email_column)),
-        Grant(sessions.table, "SELECT", (sessions.user_column,)),
-    ]
-
-
-def _logins(settings: Settings) -> list[Grant]:
-    sessions = settings.sessions
-    return [Grant(sessions.users_table, "SELECT", (sessions.users_id_column, sessions.last_login_column))] if sessions else []
-
-
-def _mail(*columns: str) -> Callable[[Settings], list[Grant]]:
-    """SELECT on these columns of the users' table, each the name of its setting in [bounces]."""
+def _sessions(*columns: str) -> Callable[[Settings], list[Grant]]:
+    """SELECT on columns of the sessions' table, by the names of their settings; `began` is what tells when a session began."""
 
     def found(settings: Settings) -> list[Grant]:
-        mail = settings.bounces
-        return [Grant(mail.users_table, "SELECT", tuple(getattr(mail, name) for name in columns))] if mail else []
+        if (sessions := settings.sessions) is None:
+            return []
+        names = {"began": sessions.created_column or sessions.expires_column, "ctid": "ctid"}
+        return [Grant(sessions.table, "SELECT", tuple(names.get(name) or getattr(sessions, f"{name}_column") for name in columns))]
 
     return found
 
 
-def _notifications(*columns: str) -> Callable[[Settings], list[Grant]]:
-    return lambda settings: [Grant(settings.bounces.notifications_table, "SELECT", columns)] if settings.bounces else []
+def _deleted(settings: Settings) -> list[Grant]:
+    # A range of the table is told by its rows' places.
+    read = _sessions("id", "user", "began", "ctid")(settings)
+    return [*read, Grant(read[0].table, "DELETE")] if read else []
+
+
+def _users(*columns: str) -> Callable[[Settings], list[Grant]]:
+    """SELECT on columns of the table of those who sign in, by the names of their settings in [sessions]."""
+
+    def found(settings: Settings) -> list[Grant]:
+        if (sessions := settings.sessions) is None:
+            return []
+        return [Grant(sessions.users_table, "SELECT", tuple(getattr(sessions, f"{name}_column") for name in columns))]
+
+    return found
+
+
+def _mail(users: str = "", notifications: str = "") -> Callable[[Settings], list[Grant]]:
+    """SELECT on columns of the users' table, by the names of their settings in [bounces], and on columns of the notifications' table."""
+
+    def found(settings: Settings) -> list[Grant]:
+        if (mail := settings.bounces) is None:
+            return []
+        columns = tuple(getattr(mail, f"{name}_column") for name in users.split())
+        both = [Grant(mail.users_table, "SELECT", columns), Grant(mail.notifications_table, "SELECT", tuple(notifications.split()))]
+        return [each for each in both if each.columns]
+
+    return found
 
 
 def _counting(settings: Settings) -> list[Grant]:
-    mail: BounceSettings | None = settings.bounces
-    if mail is None:
+    if (mail := settings.bounces) is None:
         return []
-    table = mail.notifications_table
     return [
-        Grant(table, "SELECT", ("feedback_id", "recipient")),
-        Grant(table, "INSERT", ("feedback_id", "recipient", "domain", "kind", "type", "subtype", "at")),
+        Grant(mail.notifications_table, "SELECT", ("feedback_id", "recipient")),
+        Grant(mail.notifications_table, "INSERT", ("feedback_id", "recipient", "domain", "kind", "type", "subtype", "at")),
         Grant(mail.users_table, "SELECT", (mail.email_column, mail.status_column, mail.count_column)),
         Grant(mail.users_table, "UPDATE", (mail.status_column, mail.count_column)),
     ]
 
 
 def _uncounting(settings: Settings) -> list[Grant]:
-    mail = settings.bounces
-    return [*_counting(settings), Grant(mail.notifications_table, "DELETE")] if mail else []
+    if (mail := settings.bounces) is None:
+        return []
+    return [
+        Grant(mail.notifications_table, "SELECT", ("feedback_id", "recipient", "type", "subtype")),
+        Grant(mail.notifications_table, "DELETE"),
+        Grant(mail.users_table, "SELECT", (mail.id_column, mail.status_column, mail.count_column)),
+        Grant(mail.users_table, "UPDATE", (mail.status_column, mail.count_column)),
+    ]
 
 
 def _deactivating(settings: Settings) -> list[Grant]:
@@ -132,16 +128,20 @@ def _deactivating(settings: Settings) -> list[Grant]:
 
 
 TABLES: dict[str, Callable[[Settings], list[Grant]]] = {
-    "postgres:sessions.count": _sessions,
-    "postgres:sessions.list": _listed,
+    "postgres:sessions.count": _sessions("user", "began"),
+    "postgres:sessions.list": _sessions("id", "user", "began", "expires"),
+    "postgres:sessions.users": _sessions("user"),
     "postgres:sessions.delete": _deleted,
-    "postgres:users.find": _users,
-    "postgres:users.logins": _logins,
-    "postgres:mail.status": _mail("id_column", "email_column", "status_column"),
-    "postgres:mail.users": _mail("id_column", "email_column", "status_column", "count_column", "active_column"),
-    "postgres:mail.active": _mail("id_column", "active_column"),
-    "postgres:mail.counted": _notifications("feedback_id", "recipient"),
-    "postgres:mail.notifications": _notifications("recipient", "domain", "kind", "type", "subtype", "at"),
+    "postgres:users.find": _users("users_id", "users_email"),
+    "postgres:users.logins": _users("users_id", "last_login"),
+    "postgres:copy": _users("users_id"),
+    "postgres:mail.status": _mail("id email status"),
+    "postgres:mail.active": _mail("id active"),
+    "postgres:mail.stats": _mail("status count active", "kind type recipient at"),
+    "postgres:mail.list": _mail("id email status count active", "recipient kind at"),
+    "postgres:mail.over": _mail("id email active", "recipient domain kind type subtype at"),
+    "postgres:mail.counted": _mail(notifications="feedback_id recipient"),
+    "postgres:mail.bounced": _mail(notifications="feedback_id recipient type subtype"),
     "postgres:mail.count": _counting,
     "postgres:mail.uncount": _uncounting,
     "postgres:mail.deactivate": _deactivating,
@@ -150,7 +150,7 @@ TABLES: dict[str, Callable[[Settings], list[Grant]]] = {
 
 MEMBERSHIPS = {
     "postgres:stats": ("pg_read_all_stats",),
-    "postgres:activity": ("pg_read_all_stats",),
+    "postgres:activity": ("pg_read_all_stats", "pg_use_reserved_connections"),
     "postgres:activity.end": ("pg_read_all_stats", "pg_signal_backend", "pg_use_reserved_connections"),
 }
 """The predefined roles that a need takes (PostgreSQL documentation, "Predefined Roles")."""

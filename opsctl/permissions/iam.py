@@ -19,6 +19,9 @@ Resources = Callable[[Arns], list[str]]
 ANY = "[any]"
 """The end of a need for every resource of an action's type, because its user names the resource."""
 
+DATA_API = ("rds-data:BeginTransaction", "rds-data:ExecuteStatement", "rds-data:RollbackTransaction", "rds-data:CommitTransaction")
+"""The Data API's actions; what only reads never commits."""
+
 RESOURCES: dict[str, Resources] = {
     "application-autoscaling:RegisterScalableTarget": lambda a: [a.arn("application-autoscaling", "scalable-target/*")],
     "cloudwatch:DescribeAlarms": lambda a: [a.arn("cloudwatch", "alarm:*")],
@@ -57,10 +60,8 @@ RESOURCES: dict[str, Resources] = {
     ),
     **dict.fromkeys(("logs:FilterLogEvents", "logs:GetQueryResults", "logs:StartQuery"), Arns.log_groups),
     **dict.fromkeys(("pi:DescribeDimensionKeys", "pi:GetResourceMetrics"), lambda a: [a.arn("pi", "metrics/rds/*")]),
-    **dict.fromkeys(
-        ("rds-data:BeginTransaction", "rds-data:CommitTransaction", "rds-data:ExecuteStatement", "rds-data:RollbackTransaction"),
-        Arns.clusters,
-    ),
+    **dict.fromkeys(DATA_API, Arns.clusters),
+    **dict.fromkeys((f"{action}{ANY}" for action in DATA_API), lambda a: a.rds("cluster")),
     "rds:AddTagsToResource": lambda a: a.rds("cluster", "db", "cluster-snapshot", "snapshot"),
     "rds:CreateDBClusterSnapshot": lambda a: [*a.clusters(), *a.rds("cluster-snapshot")] if a.clusters() else [],
     "rds:CreateDBInstance": lambda a: a.rds("cluster", "db", "og", "pg", "secgrp", "subgrp"),
@@ -151,8 +152,10 @@ def _lookups(settings: Settings, needed: set[str], *, writing: bool) -> Iterator
     if "postgres" in systems and settings.database:
         yield "rds:DescribeDBClusters" if settings.database.cluster else "rds:DescribeDBInstances"
         if settings.database.driver == "rds-data":
-            yield from ("rds-data:BeginTransaction", "rds-data:ExecuteStatement", "rds-data:RollbackTransaction")
-            yield from ("rds-data:CommitTransaction",) if writing else ()
+            yield from DATA_API[:3]
+            yield from DATA_API[3:] if writing else ()
+            # A restored copy is asked under an ARN of its own.
+            yield from (f"{action}{ANY}" for action in DATA_API[:3]) if "postgres:copy" in needed else ()
     if "redis" in systems and settings.redis:
         yield from ("elasticache:DescribeCacheClusters", "elasticache:DescribeReplicationGroups")
 

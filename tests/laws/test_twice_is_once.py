@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from scenarios import Rehearsed, every, some
+from evidence import undeclared
+from recording import recorded, recording
+from scenarios import Rehearsed, every, rehearsed, some
+
+from opsctl.config import load
 
 
 def said_why(changes: list[dict[str, Any]]) -> None:
@@ -16,8 +20,9 @@ def said_why(changes: list[dict[str, Any]]) -> None:
 @every()
 def test_a_command_makes_it_so_and_again_changes_nothing(it: Rehearsed) -> None:
     assert it.scenario.typed is not None or not it.scenario.so(it.world), "it was so before the command ran"
-    assert it.dry(check=3).json["result"] == "would-change"
-    assert it.run(check=0).json["result"] == "changed"
+    calls = it.world.home / "calls"
+    assert it.dry(check=3, before=recording(calls)).json["result"] == "would-change"
+    assert it.run(check=0, before=recording(calls)).json["result"] == "changed"
     assert it.scenario.so(it.world)
     after = it.world.snapshot()
     assert after != it.before or it.scenario.typed
@@ -29,6 +34,9 @@ def test_a_command_makes_it_so_and_again_changes_nothing(it: Rehearsed) -> None:
     said_why(again["changes"])
     assert it.world.snapshot() == after
     assert it.scenario.so(it.world)
+    # What it asked on the way is no more than it declares.
+    words = next(words for words, scenario in rehearsed() if scenario is it.scenario)
+    assert undeclared(recorded(calls), words, load("sandbox", str(it.world.config)).settings, it.world.facts) == []
 
 
 @some()

@@ -13,7 +13,7 @@ def test_each_role_has_the_grants_of_its_side(environment: Environment) -> None:
     assert found == [
         'GRANT CONNECT ON DATABASE "safawinet" TO "opsctl_reader";',
         'GRANT pg_read_all_stats TO "opsctl_reader";',
-        'GRANT SELECT ("created_at", "id", "user_id") ON "refresh_sessions" TO "opsctl_reader";',
+        'GRANT SELECT ("created_at", "user_id") ON "refresh_sessions" TO "opsctl_reader";',
         'GRANT CONNECT ON DATABASE "safawinet" TO "opsctl_rescue";',
         'GRANT pg_read_all_stats TO "opsctl_rescue";',
         'GRANT pg_signal_backend TO "opsctl_rescue";',
@@ -36,7 +36,7 @@ def test_names_are_quoted_as_sql_does(environment: Environment) -> None:
     odd = msgspec.structs.replace(sessions, table='Odd "one"', created_column=None)
     settings = msgspec.structs.replace(environment.settings, sessions=odd)
     assert grants.statements(settings, needs(check="postgres:sessions.count"))[1:] == [
-        'GRANT SELECT ("expires_at", "id", "user_id") ON "Odd ""one""" TO "opsctl_reader";'
+        'GRANT SELECT ("expires_at", "user_id") ON "Odd ""one""" TO "opsctl_reader";'
     ]
 
 

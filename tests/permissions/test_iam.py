@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import botocore.session
+import evidence
 import msgspec
 import pytest
+from botocore import xform_name
 
+from opsctl import adapters
 from opsctl.changes import all_kinds
 from opsctl.commands.permissions import of
 from opsctl.config import Environment
@@ -143,6 +148,22 @@ def test_a_customers_own_key_may_be_used_through_the_services_that_it_encrypts_f
     assert reading["Action"] == ["kms:Decrypt"]
     assert writing["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
     assert "secretsmanager.us-west-2.amazonaws.com" in reading["Condition"]["StringEquals"]["kms:ViaService"]
+
+
+def test_every_operation_that_an_adapter_names_is_declared() -> None:
+    """A call that no rehearsal makes is found by its name in the source."""
+    everything = of("")
+    found = {need.removesuffix(iam.ANY) for need in everything.read | everything.write if need.removesuffix(iam.ANY) in ACTIONS}
+    found |= {"elasticache:DescribeCacheClusters", "elasticache:DescribeReplicationGroups", *iam.DATA_API, *evidence.UNASKED}
+    session, operations = botocore.session.get_session(), dict[str, set[str]]()
+    for service in {action.partition(":")[0] for action in found} | {"sesv2"}:
+        for operation in session.get_service_model(service).operation_names:
+            operations.setdefault(xform_name(operation), set()).add(evidence.action(f"{service}:{operation}"))
+    trees = [ast.parse(path.read_text()) for path in Path(adapters.__path__[0]).rglob("*.py")]
+    texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    named = texts & set(operations)
+    assert len(named) > 50
+    assert {text for text in named if not operations[text] & found} == set()
 
 
 @pytest.mark.parametrize("kind", all_kinds(), ids=lambda kind: kind.__name__)
