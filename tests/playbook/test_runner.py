@@ -1,9 +1,12 @@
+from collections.abc import Mapping
+
 import click
 import msgspec
 import pytest
 from playbook_world import DRY, LATER, YES, House, Killed, Put, Watch
 
 from opsctl.cli.context import AppContext
+from opsctl.cli.parsed import ParsedCommand
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
 from opsctl.errors import ConfigurationError, Interrupted, NotFound, OpsctlError, Refused, Waiting
@@ -367,3 +370,18 @@ def test_a_plan_of_a_playbook_is_not_saved(house: House) -> None:
     house.write(DRILL)
     with pytest.raises(click.UsageError):
         run(house.process(), options=Options(dry_run=True, save=house.folder / "plan"))
+
+
+def test_a_line_is_parsed_once_from_lint_to_run(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    parse = ParsedCommand.__init__
+
+    def counted(self: ParsedCommand, line: str, values: Mapping[str, str]) -> None:
+        parsed.append(line.replace("{scope}", values.get("scope", "")))
+        parse(self, line, values)
+
+    monkeypatch.setattr(ParsedCommand, "__init__", counted)
+    house.write(DRILL)
+    assert run(house.process("", "yes")).error is None
+    lines = ["put door shut", "put roof shut", "put window shut", 'put lamp "of all"', "healthy", "put door shut"]
+    assert sorted(parsed) == sorted([*set(lines), 'put lamp "of one"']), "lint tries every choice; nothing else is parsed"
