@@ -104,7 +104,7 @@ class OpsCommand(click.Command):
         """Run the function as its kind is run."""
         app = ctx.ensure_object(AppContext)
         if self.offline and not app.env_given:
-            app.at(LOCAL)
+            app.use_environment(LOCAL)
         run = {"mutating": self._change, "read-only": self._view, "local": self._act}[self.kind]
         try:
             run(app, canonical_command_line(ctx), dict(ctx.params))
@@ -118,7 +118,7 @@ class OpsCommand(click.Command):
         run_changes(app, line, lambda planning: self.function(planning, **own), options)
 
     def _view(self, app: AppContext, line: str, params: dict[str, Any]) -> None:
-        app.looks = True
+        app.only_looks = True
         try:
             read = app.read
             app.screen.header(app.place)

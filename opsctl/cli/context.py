@@ -33,7 +33,7 @@ class AppContext:
         self.name, self.output, self.verbose, self.folder = name, output, verbose, folder
         self.given: dict[str, Any] = {}
         """Global options that the line itself gives, by field."""
-        self.looks = False
+        self.only_looks = False
         """Whether this invocation only looks, so that it can go on where the ledger can't be written, or not even read."""
 
     def __enter__(self) -> AppContext:
@@ -65,7 +65,7 @@ class AppContext:
         found: Environment | None = self.__dict__.get("environment")
         return f"in {found.name}, configured by {found.path}" if found and found.name != LOCAL else ""
 
-    def at(self, name: str) -> None:
+    def use_environment(self, name: str) -> None:
         """Go where a command belongs, or a run or a plan was made: when no environment was named, and always when that is this machine."""
         if not self.name or name == LOCAL:
             self.name = name
@@ -87,7 +87,7 @@ class AppContext:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger, of every environment."""
-        return self._ledger(without=True) if self.looks else self._ledger()
+        return self._ledger(without=True) if self.only_looks else self._ledger()
 
     def _ledger(self, *, tell: Callable[[str], None] | None = None, without: bool = False) -> Ledger:
         from opsctl.changes import decode
@@ -98,7 +98,7 @@ class AppContext:
         return Ledger(state_folder() / "ledger.db", decode, tell=tell, without=without)
 
     @property
-    def record(self) -> Ledger:
+    def readable_ledger(self) -> Ledger:
         """The ledger to be shown: where it can't be written, what can be read of it."""
         if "ledger" not in self.__dict__:
             self.__dict__["ledger"] = self._ledger(tell=self.watcher.says)
@@ -171,7 +171,7 @@ class AppContext:
         return Engine(self.environment, self.ledger, self.read, self.write, self.watcher, self.operator, tempo)
 
     @property
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether a run was driven, so that something may have been changed."""
         engine: Engine | None = self.__dict__.get("engine")
         return engine is not None and engine.begun

@@ -151,7 +151,7 @@ def preview_or_apply(app: AppContext, plan: Plan, options: Options) -> Outcome:
 
 def run_and_report(app: AppContext, line: str, options: Options, work: Callable[[], Outcome]) -> None:
     """Do the work, show its outcome, or that of the error which ended it, and leave with the exit code."""
-    app.looks = options.dry_run
+    app.only_looks = options.dry_run
     try:
         outcome = work()
     except OpsctlError as error:
@@ -170,7 +170,7 @@ def refused_outcome(app: AppContext, line: str, options: Options, error: OpsctlE
         dry_run=options.dry_run,
         result=error.result,  # type: ignore[arg-type]
         error=error,
-        untouched=not app.begun,
+        untouched=not app.has_begun,
     )
 
 

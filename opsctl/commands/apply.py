@@ -29,7 +29,7 @@ def apply(app: AppContext, plan: Path, **shared: Any) -> None:
 
     options, _ = split_options(shared)
     saved = plans.load(plan, decode)
-    app.at(saved.environment)
+    app.use_environment(saved.environment)
     run_and_report(app, saved.command, options, lambda: _applied(app, saved, options))
 
 

@@ -39,7 +39,7 @@ runs = group("runs")
 @local
 def list_(app: AppContext, active: bool, limit: int) -> list[dict[str, Any]]:
     """List runs, the newest first."""
-    ledger = app.record
+    ledger = app.readable_ledger
     driven = ledger.locks.driven()
     return [_row(run, driven) for run in (ledger.active(limit) if active else ledger.runs(limit=limit))]
 
@@ -62,7 +62,7 @@ def _row(run: Run, driven: set[str]) -> dict[str, Any]:
 @local
 def show(app: AppContext, run: str) -> Page:
     """Show a run: its steps, and its history event by event."""
-    ledger = app.record
+    ledger = app.readable_ledger
     found = ledger.run(run)
     head = {**_row(found, ledger.locks.driven()), "account": found.account, "caller": found.caller, "version": found.version}
     family = [found, *reversed(ledger.runs("parent = ?", found.id))]
@@ -104,8 +104,8 @@ def _plain(value: Any) -> Any:
 def resume(app: AppContext, run: str, skip: str | None, retry: str | None, jump: str | None, assume_answers: bool, **shared: Any) -> None:
     """Take a run up again where the ledger says that it stopped."""
     options, _ = split_options(shared)
-    found = (app.record if options.dry_run else app.ledger).run(run)
-    app.at(found.environment)
+    found = (app.readable_ledger if options.dry_run else app.ledger).run(run)
+    app.use_environment(found.environment)
     if assume_answers:
         app.assume_answers()
     special = skip or retry or jump
@@ -142,7 +142,7 @@ def settle(app: AppContext, run: str, seq: int, happened: bool | None, reason: s
     if happened is None:
         raise click.UsageError("Say --done or --not-done.")
     found = app.ledger.run(run)
-    app.at(found.environment)
+    app.use_environment(found.environment)
     step = app.engine.settle(found, seq, happened=happened, reason=reason)
     return {"run": found.id, "step": seq, "state": step.state, "next": f"opsctl runs resume {found.id}"}
 
@@ -154,8 +154,8 @@ def settle(app: AppContext, run: str, seq: int, happened: bool | None, reason: s
 def undo(app: AppContext, run: str, **shared: Any) -> None:
     """Take a run's changes back, the newest first, where there is a way back; says which have none."""
     options, _ = split_options(shared)
-    found = (app.record if options.dry_run else app.ledger).run(run)
-    app.at(found.environment)
+    found = (app.readable_ledger if options.dry_run else app.ledger).run(run)
+    app.use_environment(found.environment)
     line = f"runs undo {found.id}"
 
     def work() -> Outcome:
@@ -213,7 +213,7 @@ def verify(app: AppContext, seal: Path | None) -> dict[str, Any]:
     """Walk the ledger's chains and find whatever was changed, lost or reordered."""
     from opsctl.engine.ledger import verify as chains
 
-    ledger = app.record
+    ledger = app.readable_ledger
     wrong = chains.verify(ledger, _sealed(seal) if seal else None)
     if wrong:
         raise LedgerBroken(f"The ledger was changed: {'; '.join(wrong)}.", "Keep a copy of it, and ask who had access.")
@@ -244,7 +244,7 @@ def seal(app: AppContext, to: Path | None, force: bool) -> dict[str, Any]:
 
     if force and not to:
         raise click.UsageError("--force goes with --to.")
-    head = chains.head(app.record)
+    head = chains.head(app.readable_ledger)
     if to:
         try:
             files.write(to, f"{head}\n".encode(), replaces=_is_seal if force else None)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def script(shown: Preview, known: Mapping[str, str], environment: Environment) -> list[Statement]:
     """The statements of every step in their order; `known` are the parameters. A step that fails stops the rest."""
-    answers = {look.key: f"answer_{look.number}" for look in shown.looks if look.kind == "ask"}
+    answers = {look.key: f"answer_{look.number}" for look in shown.steps if look.kind == "ask"}
     found: list[Statement] = [Set(variable=variable, value="") for variable in answers.values()]
-    for look in shown.looks:
+    for look in shown.steps:
         found.append(Comment(line=f"Step {look.number}: {look.kind} {look.text}"))
         if look.holds is False:
             found.append(Comment(line="Left out, as things are."))

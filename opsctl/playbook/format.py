@@ -71,7 +71,7 @@ def format_preview(shown: Preview) -> str:
         text += f"\nin {together.environment}, account {together.account}, as {together.caller}\n{configured_by(together.file)}"
     text += f"\nplaybook {visible(str(shown.loaded.path))}"
     heading = ""
-    for look in shown.looks:
+    for look in shown.steps:
         heading, head = _heading(look.step, heading)
         text += head + "\n" + "\n".join(_format_step_preview(look))
     return text + _totals(shown, together)
@@ -116,14 +116,14 @@ def _format_planned(planned: rows.Step) -> list[str]:
 
 
 def _totals(shown: Preview, together: Plan | None) -> str:
-    steps = sum(look.would_change for look in shown.looks)
-    asks = sum(look.kind == "ask" and look.holds is not False for look in shown.looks)
+    steps = sum(look.would_change for look in shown.steps)
+    asks = sum(look.kind == "ask" and look.holds is not False for look in shown.steps)
     impact = together.impact if together else {}
     affects = ", ".join(counted(count, unit) for unit, count in impact.items() if count)
     reach = f"; up to {affects}" if affects else ""
-    told = [f"{steps} of {len(shown.looks)} steps would change something{reach}", counted(asks, "questions")]
-    wrong = [look.key for look in shown.looks if look.wrong]
-    unseen = [look.key for look in shown.looks if look.error]
+    told = [f"{steps} of {len(shown.steps)} steps would change something{reach}", counted(asks, "questions")]
+    wrong = [look.key for look in shown.steps if look.wrong]
+    unseen = [look.key for look in shown.steps if look.error]
     told += [f"not so now: {', '.join(wrong)}; what is done before may mend it, else the run ends there"] if wrong else []
     told += [f"couldn't be planned or looked at: {', '.join(unseen)}"] if unseen else []
     return "\n\n" + "; ".join(told) + "."

@@ -87,13 +87,13 @@ def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None
 def dry_run_outcome(preview: Preview, environment: str) -> PlaybookOutcome:
     """The outcome of a dry run."""
     error = preview.error
-    would = engines.would([planned for look in preview.looks if look.plan for planned in look.plan.changes])
+    would = engines.would([planned for look in preview.steps if look.plan for planned in look.plan.changes])
     return PlaybookOutcome(
         run=None,
         environment=environment,
         command=preview.command,
         dry_run=True,
-        result=error.result if error else "would-change" if any(look.wrong for look in preview.looks) else would,  # type: ignore[arg-type]
+        result=error.result if error else "would-change" if any(look.wrong for look in preview.steps) else would,  # type: ignore[arg-type]
         changes=preview.changes,
         error=error,
         steps=[
@@ -108,6 +108,6 @@ def dry_run_outcome(preview: Preview, environment: str) -> PlaybookOutcome:
                 **({"unasked": look.unasked} if look.unasked else {}),
                 **({"error": look.error.what} if look.error else {}),
             }
-            for look in preview.looks
+            for look in preview.steps
         ],
     )

@@ -81,23 +81,23 @@ class Preview(Struct, kw_only=True):
 
     loaded: Loaded
     command: str
-    looks: list[StepPreview]
+    steps: list[StepPreview]
 
     @property
     def error(self) -> OpsctlError | None:
         """A refusal before any other error; None when every step could be planned."""
-        errors = [look.error for look in self.looks if look.error]
+        errors = [look.error for look in self.steps if look.error]
         return next((e for e in errors if isinstance(e, Refused)), errors[0] if errors else None)
 
     @property
     def blocking(self) -> OpsctlError | None:
         """What stands against beginning at all."""
-        return next((look.error for look in self.looks if look.blocks), None)
+        return next((look.error for look in self.steps if look.blocks), None)
 
     @property
     def together(self) -> Plan | None:
         """Every step's changes as one plan, to be approved at once; None when no step could be planned."""
-        plans = [look.plan for look in self.looks if look.plan]
+        plans = [look.plan for look in self.steps if look.plan]
         if not plans:
             return None
         return msgspec.structs.replace(plans[0], command=self.command, changes=[c for plan in plans for c in plan.changes])
@@ -105,12 +105,12 @@ class Preview(Struct, kw_only=True):
     @property
     def bounds(self) -> dict[str, dict[str, int]]:
         """What was shown, by step number and unit: a step that affects more than this and a tenth asks again."""
-        return {str(look.number): look.plan.impact for look in self.looks if look.plan}
+        return {str(look.number): look.plan.impact for look in self.steps if look.plan}
 
     @property
     def changes(self) -> list[dict[str, Any]]:
         """Every change, as JSON output shows it."""
-        return [{**outcome.shown(p), "step": look.key} for look in self.looks if look.plan for p in look.plan.changes]
+        return [{**outcome.shown(p), "step": look.key} for look in self.steps if look.plan for p in look.plan.changes]
 
 
 def preview_steps(app: AppContext, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:
@@ -120,16 +120,16 @@ def preview_steps(app: AppContext, loaded: Loaded, command: str, parameters: Map
     """
     engine = app.engine
     _ = engine.read.caller
-    known, looks = dict(parameters), dict[str, StepPreview]()
+    known, steps = dict(parameters), dict[str, StepPreview]()
     for number, step in enumerate(loaded.playbook.steps, 1):
         key = loaded.playbook.key(number)
         found = StepPreview(number=number, key=key, step=step, text=_text(step, parameters), holds=conditions.holds(step, known))
         if step.kind == "ask" and found.holds is False:
             known[key] = ""
         if step.kind != "ask" and found.holds is not False:
-            _plan(app, found, partial(loaded.parser.given, values=parameters), looks, options)
-        looks[key] = found
-    return Preview(loaded=loaded, command=command, looks=list(looks.values()))
+            _plan(app, found, partial(loaded.parser.given, values=parameters), steps, options)
+        steps[key] = found
+    return Preview(loaded=loaded, command=command, steps=list(steps.values()))
 
 
 def _text(step: PlaybookStep, parameters: Mapping[str, str]) -> str:

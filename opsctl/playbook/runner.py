@@ -83,7 +83,7 @@ def _details(shown: Preview, given: dict[str, str], assume: bool) -> dict[str, A
         "digest": shown.loaded.digest,
         "parameters": given,
         "bounds": shown.bounds,
-        "steps": [{"step": look.key, look.kind: look.text} for look in shown.looks],
+        "steps": [{"step": look.key, look.kind: look.text} for look in shown.steps],
         "assume": assume,
     }
 
