@@ -90,10 +90,6 @@ class Bench:
         self.look()
         return taken
 
-    def without_age(self) -> float:
-        """The same loop, that takes no look at ages."""
-        return self.loop(WITHOUT_AGE)
-
     def look(self) -> None:
         """Every other key is still there, and no session."""
         with world.keys(self.folder) as client:
@@ -107,7 +103,9 @@ class Bench:
 def measure(folder: Path) -> list[Row]:
     """The ratios, what became of the other keys, and this process's growth."""
     bench = Bench(folder)
-    ours, loop, shell, plain = by_turns([bench.ours, bench.loop, bench.shell, bench.without_age], REPEATS, before=bench.fresh)
+    ours, loop, shell = by_turns([bench.ours, bench.loop, bench.shell], REPEATS, before=bench.fresh)
+    bench.fresh()
+    plain = bench.loop(WITHOUT_AGE)
     return [
         ratio(KEYS, ours, loop),
         ratio(f"{KEYS}, by a client", ours, shell),
