@@ -1,12 +1,13 @@
-"""Asking many sources at once: one that fails, or doesn't answer in time, hides no other."""
+"""Ask many sources at once, and read ahead. A source that fails, or doesn't answer in time, hides no other."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from opsctl.errors import OpsctlError, SystemFailed
 
@@ -63,3 +64,17 @@ def some_answered(found: Mapping[str, T | OpsctlError]) -> Mapping[str, T | Opsc
     if failed and len(failed) == len(found):
         raise failed[0]
     return found
+
+
+def read_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items in order; a thread makes the next one while the caller works on the one before it.
+
+    An error in making an item is raised in its place, after the caller is done with the item before it.
+    """
+    end: Any = object()
+    source = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        upcoming = pool.submit(next, source, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = pool.submit(next, source, end)
+            yield item

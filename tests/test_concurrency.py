@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from opsctl.concurrency import at_once, some_answered
+from opsctl.concurrency import at_once, read_ahead, some_answered
 from opsctl.errors import Denied, SystemFailed
 
 
@@ -50,3 +51,40 @@ def test_when_nobody_answered_the_first_error_is_raised_and_else_none() -> None:
     assert some_answered({}) == {}
     with pytest.raises(Denied):
         some_answered({"one": denied, "two": SystemFailed("neither")})
+
+
+def test_the_next_item_is_made_while_one_is_worked_on() -> None:
+    second = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        second.set()
+        yield 2
+
+    for _ in read_ahead(items()):
+        assert second.wait(20)
+
+
+def test_an_error_in_making_an_item_comes_after_the_items_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise Denied("no more")
+
+    got: list[int] = []
+    with pytest.raises(Denied, match="no more"):
+        got.extend(read_ahead(items()))
+    assert got == [1]
+
+
+def test_reading_ahead_ends_where_the_caller_stops() -> None:
+    made = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    for item in read_ahead(items()):
+        if item == 3:
+            break
+    assert len(made) <= 5

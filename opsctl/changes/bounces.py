@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, statement
+from opsctl.concurrency import read_ahead
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling
 from opsctl.errors import CheckFailed
 from opsctl.errors import Moved as MovedError
@@ -121,7 +122,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         return f"there is nothing to count in it{why}" if self.size else "it is empty"
 
     def _batches(self, systems: Systems) -> Iterable[Batch]:
-        return systems.notifications.batches(self.source, self.digest, self.size)
+        return read_ahead(systems.notifications.batches(self.source, self.digest, self.size))
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """A statement for each batch; may be stopped between two."""
