@@ -31,6 +31,7 @@ from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import Silent, Watcher
+from opsctl.errors import Waiting
 from opsctl.protocols import ProgressCallback
 from opsctl.settings import Duration, Limits, Settings
 from opsctl.systems import Systems
@@ -159,6 +160,22 @@ class Say(Setting, frozen=True, kw_only=True):
         return Never("it was said")
 
 
+class ScriptedPerson(Person):
+    """A person who gives the next of `answers`; without one, nobody is there. `asked` lists the questions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[str] = []
+        self.asked: list[str] = []
+
+    def text(self, question: str, otherwise: str, *, ahead: str = "") -> str:
+        """The next answer."""
+        self.asked.append(question)
+        if not self.answers:
+            raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+        return self.answers.pop(0)
+
+
 class Rig:
     """An engine over one world and one ledger; another rig on the same folder is another process.
 
@@ -185,7 +202,7 @@ class Rig:
         bounds: dict[str, Any] = {name: value for name, value in (("max_affected", max_affected), ("large", large)) if value is not None}
         limits = Limits(lock_wait=Duration(seconds=lock_wait), **bounds)
         self.environment = Environment("test", folder, "c0ffee", Settings(title="test", protected=protected, limits=limits))
-        self.person = Person()
+        self.person = ScriptedPerson()
         read, write = self._systems(writing=False), self._systems(writing=True)
         self.engine = Engine(self.environment, self.ledger, read, write, watcher or Silent(), "me", tempo=0)
 
