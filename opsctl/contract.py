@@ -7,7 +7,7 @@ to notice a stale plan, to watch, to verify and to resume.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -129,6 +129,8 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     - `under_way`: seconds for which a call may still take effect after it was sent, where no answer came: at least its client's own
       time-out. Zero where a call that arrives late changes nothing more than the one that is sent again.
     - `permissions`: what `check` and `apply` need of the outside systems.
+    - `kind_version`: counted up whenever the stored fields of the kind change. `upcasters[N]` turns the stored fields of version N into
+      those of N + 1. `former_kinds`: the tags that the kind had in earlier releases.
     """
 
     target_template: ClassVar[str] = ""
@@ -141,6 +143,9 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     independent: ClassVar[bool] = False
     lag: ClassVar[float] = 0
     under_way: ClassVar[float] = 60
+    kind_version: ClassVar[int] = 1
+    upcasters: ClassVar[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+    former_kinds: ClassVar[frozenset[str]] = frozenset()
     poll: ClassVar[float] = 2
     timeout: ClassVar[float] = 900
     permissions: ClassVar[Permissions] = Permissions()

@@ -5,47 +5,57 @@ They name no adapter and no engine, so that every layer may use them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Fingerprint = Callable[[bytes], str]
 """Names a value without revealing it, keyed by ledger and environment."""
 
 
-class Acknowledgement(NamedTuple):
-    """Who acknowledged an alarm's transition, when, and in which run."""
+Kind = TypeVar("Kind")
 
-    by: str
-    at: datetime
+
+class PastChange(NamedTuple, Generic[Kind]):
+    """A change that a run of ours planned, and what became of it; `impact` is how much it was to affect."""
+
     run: str
+    operator: str
+    command: str
+    change: Kind
+    state: str
+    impact: int
+    begun: datetime | None
+    ended: datetime | None
+    evidence: dict[str, Any]
+
+    @property
+    def may_have_effect(self) -> bool:
+        """Whether it was made, or may have been, by us."""
+        return self.state in ("begun", "made", "applied", "unknown") or (self.state == "moved" and self.begun is not None)
 
 
 class RunHistory(Protocol):
-    """What a command may ask of the ledger: which of our own changes stand."""
+    """What a change may ask of the ledger about changes of its own kind in this environment."""
 
-    def last_rotation(self, secret: str) -> tuple[str, str] | None:
-        """The version before and after our last proven rotation of `secret`."""
+    def past(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
+        """Yield the changes of a kind on a target, those of the newest run first."""
         ...
 
-    def compromised(self, secret: str) -> set[str]:
-        """The versions of `secret` that a rotation of ours has replaced because others know their value."""
+    def past_below(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
+        """Yield the changes of a kind on whatever lies in a target, those of the newest run first."""
         ...
 
-    def driving(self, target: str, version: str) -> str | None:
-        """The run, driven by a living process, whose change of `target` makes or made `version`; None where there is none."""
+    def past_impacts(self, kind: type[Kind]) -> Iterator[PastChange[Kind]]:
+        """Yield the changes of a kind, planned under this very configuration, that have an impact or evidence."""
+        ...
+
+    def driven(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
+        """Yield the changes of a kind on a target in runs that a living process drives."""
         ...
 
     def begun(self, token: str, target: str) -> datetime | None:
         """When the run that `token` belongs to began its own change of `target`; None where it made none."""
-        ...
-
-    def acknowledged(self, alarm: str, transition: datetime) -> Acknowledgement | None:
-        """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
-        ...
-
-    def met(self, kind: str, *, everybody: bool) -> bool:
-        """Whether a run of ours under this very configuration has found something of what a kind of change ends."""
         ...
 
 

@@ -26,9 +26,9 @@ from botocore.config import Config
 from terminal import Result, Terminal, warm
 
 from opsctl.adapters.aws import session
-from opsctl.changes import decode
+from opsctl.changes import find_kind
 from opsctl.engine.ledger import verify as chains
-from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
@@ -185,7 +185,7 @@ class World:
 
     def whole(self) -> bool:
         """Whether the ledger's chains add up, as `runs verify` finds out."""
-        ledger = Ledger(self.ledger, decode)
+        ledger = open_ledger(self.ledger, find_kind)
         try:
             return chains.verify(ledger) == []
         finally:

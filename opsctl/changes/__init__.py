@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-import operator
 import pkgutil
-from typing import Any
-
-import msgspec
+from collections.abc import Iterable
 
 from opsctl.contract import Change, kinds
 
@@ -22,23 +19,13 @@ def all_kinds() -> tuple[type[Change], ...]:
     return tuple(sorted(mine, key=lambda kind: kind.__name__))
 
 
-class _Tagged(msgspec.Struct):
-    """What every stored change begins with."""
+def find_kind(tag: str) -> type[Change] | None:
+    """The kind of change that has a tag, or had it in an earlier release; None where this release knows none.
 
-    kind: str
-
-
-@functools.cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
-
-
-def decode(raw: bytes) -> Change:
-    """Turn a stored change into its kind; raises msgspec.ValidationError for none that is known.
-
-    One whose kind is at hand leaves the files of all others alone.
+    A kind that is at hand leaves the files of all others alone.
     """
-    tag = _decoder(_Tagged).decode(raw).kind
-    at_hand = next((kind for kind in kinds() if kind.__struct_config__.tag == tag), None)
-    found: Change = _decoder(at_hand or functools.reduce(operator.or_, all_kinds())).decode(raw)
-    return found
+    return _named(kinds(), tag) or _named(all_kinds(), tag)
+
+
+def _named(known: Iterable[type[Change]], tag: str) -> type[Change] | None:
+    return next((kind for kind in known if tag == kind.__struct_config__.tag or tag in kind.former_kinds), None)

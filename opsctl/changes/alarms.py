@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from opsctl.changes import raw
 from opsctl.changes.notices import page
@@ -14,7 +14,7 @@ from opsctl.shell import Question, Say
 if TYPE_CHECKING:
     from opsctl.adapters.aws.cloudwatch import Alarm
     from opsctl.config import Environment
-    from opsctl.protocols import ProgressCallback
+    from opsctl.protocols import ProgressCallback, RunHistory
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
@@ -57,7 +57,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Ask the ledger for this transition, and CloudWatch whether it is the current one."""
-        known = read.history.acknowledged(self.alarm, self.transition)
+        known = acknowledged(read.history, self.alarm, self.transition)
         if self.acknowledged and known:
             return Done(f"{known.by} looks after it, by run {known.run}", known.at)
         if not self.acknowledged:
@@ -146,3 +146,20 @@ def _of(alarm: Alarm, transition: datetime, otherwise: str) -> Finding:
     if alarm.updated != transition:
         return Moved(f"it went into ALARM anew at {alarm.updated:%Y-%m-%d %H:%M:%S}, so it is not as reviewed")
     return Pending(1, "alarms")
+
+
+class Acknowledgement(NamedTuple):
+    """Who acknowledged an alarm's transition, when, and in which run."""
+
+    by: str
+    at: datetime
+    run: str
+
+
+def acknowledged(history: RunHistory, alarm: str, transition: datetime) -> Acknowledgement | None:
+    """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
+    said = (past for past in history.past(SetAcknowledgement, f"alarm/{alarm}") if past.state == "applied")
+    last = next((past for past in said if past.change.transition == transition), None)
+    if last is None or last.ended is None or not last.change.acknowledged:
+        return None
+    return Acknowledgement(last.operator, last.ended, last.run)

@@ -22,7 +22,7 @@ from opsctl.shell import File, Program, joined, piped, run
 if TYPE_CHECKING:
     from opsctl.adapters.aws.secrets import SecretState
     from opsctl.config import Environment
-    from opsctl.protocols import ProgressCallback
+    from opsctl.protocols import ProgressCallback, RunHistory
     from opsctl.settings import SecretSettings
     from opsctl.shell import Command, Statement
     from opsctl.systems import Systems
@@ -136,7 +136,8 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
     def _alone(self, read: Systems, state: SecretState) -> None:
         """Raise LockHeld while another run of ours is between staging a version and making it current: this one would be left over."""
         staged = state.staged(STAGED)
-        if staged not in (None, state.current) and (run := read.history.driving(self.target, str(staged))):
+        driven = read.history.driven(type(self), self.target) if staged not in (None, state.current) else ()
+        if run := next((past.run for past in driven if past.change.version == staged), None):
             told = f"Run {run} is rotating {self.name}: it has staged version {staged}. Nothing was staged here."
             raise LockHeld(told, f"See it: opsctl runs show {run}")
 
@@ -272,7 +273,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             return Done("the current value is the given one", state.versions[now].created)
         if now != self.before:
             return Moved(f"{self.stage} is on {now or 'no version'}, not on {self.before} as reviewed")
-        if self.stage == CURRENT and self.after in read.history.compromised(self.name):
+        if self.stage == CURRENT and self.after in compromised_versions(read.history, self.name):
             raise Refused(
                 f"Version {self.after} of {self.name} was rotated away as compromised; it never comes back.",
                 f"Rotate it once more: opsctl secrets rotate {self.name} --value-from SOURCE",
@@ -413,3 +414,20 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
 def fingerprint(read: Systems, secret: SecretChange | SecretSettings, key: str | None, version: str | None = None) -> str:
     """The keyed fingerprint of a secret's value: the current one, or that of `version`."""
     return read.fingerprint(read.secrets.value(secret.id, key=key, version=version, region=secret.region).raw())
+
+
+def last_rotation(history: RunHistory, secret: str) -> tuple[str, str] | None:
+    """The version before and after our last proven rotation of a secret; None where the ledger knows none."""
+    for past in history.past(MoveSecretStage, f"secret/{secret}/{CURRENT}"):
+        if past.state == "applied" and past.command.startswith("secrets rotate "):
+            return str(past.change.before), str(past.change.after)
+    return None
+
+
+def compromised_versions(history: RunHistory, secret: str) -> set[str]:
+    """The versions of a secret that a rotation of ours has replaced, or may have, because others know their value.
+
+    What was merely found so replaced nothing.
+    """
+    moves = [past.change for past in history.past_below(MoveSecretStage, f"secret/{secret}") if past.may_have_effect]
+    return {str(move.before) for move in moves if move.compromised and move.before != move.after}

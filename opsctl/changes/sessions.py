@@ -191,12 +191,10 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     def _met_before(self, read: Systems) -> bool:
         """Whether a run of ours met keys by the same patterns; a user's are gone too where everybody's were met before, and are gone."""
-        kind = str(self.__struct_config__.tag)
-        if read.history.met(kind, everybody=self.users is None):
+        met = {past.change.users is None for past in read.history.past_impacts(type(self)) if past.impact or past.evidence.get("unlinked")}
+        if (self.users is None) in met:
             return True
-        return (
-            self.users is not None and read.history.met(kind, everybody=True) and not read.redis.count(**self._which(read, None, None)).met
-        )
+        return True in met and not read.redis.count(**self._which(read, None, None)).met
 
     def _some(self) -> Iterator[tuple[str, ...] | None]:
         if self.users is None:

@@ -11,13 +11,15 @@ from opsctl.errors import ConfigurationError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from opsctl.adapters.host.prompt import Person
     from opsctl.adapters.host.secret_sources import Values
     from opsctl.config import Environment
     from opsctl.engine.engine import Engine
     from opsctl.engine.history import LedgerMemory
-    from opsctl.engine.ledger.sqlite import Ledger
+    from opsctl.engine.ledger.keys import Keyring
+    from opsctl.engine.ledger.ledger import Ledger
     from opsctl.engine.reporter import Watcher
     from opsctl.render.screen import Screen
     from opsctl.systems import Systems
@@ -90,12 +92,25 @@ class AppContext:
         return self._ledger(without=True) if self.only_looks else self._ledger()
 
     def _ledger(self, *, tell: Callable[[str], None] | None = None, without: bool = False) -> Ledger:
-        from opsctl.changes import decode
-        from opsctl.config import state_folder
-        from opsctl.engine.ledger.sqlite import Ledger
+        from opsctl.changes import find_kind
+        from opsctl.engine.ledger.ledger import open_ledger
 
         tell = self.watcher.says if without else tell
-        return Ledger(state_folder() / "ledger.db", decode, tell=tell, without=without)
+        return open_ledger(self.ledger_path, find_kind, tell=tell, without=without, warn=lambda told: self.watcher.says(told))
+
+    @property
+    def ledger_path(self) -> Path:
+        """The file that holds the ledger."""
+        from opsctl.config import state_folder
+
+        return state_folder() / "ledger.db"
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The keys beside the ledger, with which plans are signed."""
+        from opsctl.engine.ledger.keys import Keyring
+
+        return Keyring(self.ledger_path.parent)
 
     @property
     def readable_ledger(self) -> Ledger:

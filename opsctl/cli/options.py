@@ -143,7 +143,7 @@ def preview_or_apply(app: AppContext, plan: Plan, options: Options) -> Outcome:
         return app.engine.perform(plan, options)
     preview = app.engine.preview(plan, options)
     if options.save and not preview.error:
-        plans.save(plan, options.save, force=options.force)
+        plans.save(plan, options.save, app.keyring, force=options.force)
     if options.as_shell and not preview.error:
         app.screen.script(script(app.environment, plan.command, statements(plan, app.environment)))
     return preview

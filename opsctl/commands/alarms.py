@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason
+from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason, acknowledged
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.concurrency import at_once
@@ -72,7 +72,7 @@ def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
 
 
 def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
-    known = systems.history.acknowledged(name, transition)
+    known = acknowledged(systems.history, name, transition)
     return f"{known.by} at {known.at:%Y-%m-%d %H:%M:%S}, run {known.run}" if known else "nobody"
 
 

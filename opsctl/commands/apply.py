@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 @local
 def apply(app: AppContext, plan: Path, **shared: Any) -> None:
     """Apply a plan that was kept with `-n --save`; it must still be fresh, and each change as reviewed."""
-    from opsctl.changes import decode
+    from opsctl.changes import find_kind
     from opsctl.engine import plan as plans
+    from opsctl.engine.ledger.codec import Codec
 
     options, _ = split_options(shared)
-    saved = plans.load(plan, decode)
+    saved = plans.load(plan, Codec(find_kind), app.keyring)
     app.use_environment(saved.environment)
     run_and_report(app, saved.command, options, lambda: _applied(app, saved, options))
 

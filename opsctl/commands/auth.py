@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opsctl.adapters.http.jwt import claims, sign
+from opsctl.changes.secrets import last_rotation
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, read_only, requires
 from opsctl.errors import OpsctlError, SystemFailed
@@ -66,7 +67,7 @@ def _former_refused(systems: Systems, tokens: Tokens) -> Check:
     name = systems.environment.api.signed_by
     if name is None:
         return Check(word, None, "no api.signed-by is configured")
-    secret, rotated = systems.environment.secret(name), systems.history.last_rotation(name)
+    secret, rotated = systems.environment.secret(name), last_rotation(systems.history, name)
     if rotated is None:
         return Check(word, None, f"this ledger knows no rotation of {name}", applies=False)
     try:

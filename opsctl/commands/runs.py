@@ -22,10 +22,11 @@ from opsctl.render.visible import visible
 if TYPE_CHECKING:
     from opsctl.cli.context import AppContext
     from opsctl.engine.ledger.rows import Run
+    from opsctl.engine.ledger.verify import Verified
     from opsctl.engine.options import Options
     from opsctl.engine.outcome import Outcome
 
-HEAD = re.compile("[0-9a-f]{64}")
+HEAD = re.compile("(?:[0-9a-f]{8}:)?[0-9a-f]{64}")
 SHOWN = 3
 """How many items of a list are shown; of more, how many they are."""
 NO_SEAL = "Give the file that was made with: opsctl runs seal --to FILE"
@@ -65,7 +66,7 @@ def show(app: AppContext, run: str) -> Page:
     ledger = app.readable_ledger
     found = ledger.run(run)
     head = {**_row(found, ledger.locks.driven()), "account": found.account, "caller": found.caller, "version": found.version}
-    family = [found, *reversed(ledger.runs("parent = ?", found.id))]
+    family = [found, *reversed(ledger.children(found.id))]
     steps = [
         {"run": r.id, "step": s.seq, "state": s.state, "what": s.change.summary, "why": s.why, "evidence": _brief(s.evidence)}
         for r in family
@@ -214,11 +215,26 @@ def verify(app: AppContext, seal: Path | None) -> dict[str, Any]:
     from opsctl.engine.ledger import verify as chains
 
     ledger = app.readable_ledger
-    wrong = chains.verify(ledger, _sealed(seal) if seal else None)
-    if wrong:
-        raise LedgerBroken(f"The ledger was changed: {'; '.join(wrong)}.", "Keep a copy of it, and ask who had access.")
-    count = ledger.query("SELECT count(*), (SELECT count(*) FROM events) FROM runs")[0]
-    return {"ledger": str(ledger.path), "runs": count[0], "events": count[1], "chains": "whole"}
+    found = chains.examine(ledger, _sealed(seal) if seal else None)
+    if found.wrong:
+        raise LedgerBroken(f"The ledger was changed: {'; '.join(found.wrong)}.", "Keep a copy of it, and ask who had access.")
+    whole = {
+        "ledger": str(app.ledger_path),
+        "runs": found.runs,
+        "events": found.events,
+        "chains": "whole",
+        "key": ledger.keyring.current.id,
+    }
+    return {**whole, **_unkeyed(found)} if found.unkeyed else whole
+
+
+def _unkeyed(found: Verified) -> dict[str, Any]:
+    """What the key vouches for, where the ledger is older than the key."""
+    since = f"{found.keyed_since:%Y-%m-%d %H:%M} UTC" if found.keyed_since else "their sealing"
+    told = (
+        f"log entries 1 to {found.unkeyed} were made without a key: the key proves that nobody has changed them since {since}, not before"
+    )
+    return {"without a key": told}
 
 
 def _sealed(path: Path) -> str:
@@ -230,7 +246,7 @@ def _sealed(path: Path) -> str:
     except UnicodeDecodeError as cause:
         raise ConfigurationError(f"The seal {path} can't be read: {cause}.", NO_SEAL) from cause
     if not HEAD.fullmatch(kept):
-        raise ConfigurationError(f"{path} holds no seal, which is 64 hex digits and nothing else; nothing was compared.", NO_SEAL)
+        raise ConfigurationError(f"{path} holds no seal, which is one line of hex digits from `runs seal`; nothing was compared.", NO_SEAL)
     return kept
 
 

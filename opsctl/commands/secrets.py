@@ -12,7 +12,16 @@ import click
 
 from opsctl.changes.proofs import prove
 from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
-from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
+from opsctl.changes.secrets import (
+    CURRENT,
+    PENDING,
+    PREVIOUS,
+    MoveSecretStage,
+    RotateManagedSecret,
+    StageSecretVersion,
+    compromised_versions,
+    last_rotation,
+)
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import SOURCE
@@ -142,13 +151,13 @@ def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Cha
     systems = planning.systems
     secret = systems.environment.secret(name)
     place, state = place_of(name, secret), described(systems, name, secret)
-    rotated = systems.history.last_rotation(name)
+    rotated = last_rotation(systems.history, name)
     wanted = version or (rotated[0] if rotated else None)
     if wanted is None or wanted not in state.versions:
         known = ", ".join(sorted(state.versions))
         told = f"{name} has no version {wanted}" if wanted else f"This ledger knows no rotation of {name}"
         raise Refused(f"{told}; its versions: {known}.", f"opsctl secrets rollback {name} --to VERSION")
-    if wanted in systems.history.compromised(name):
+    if wanted in compromised_versions(systems.history, name):
         others = "Rotate it once more: opsctl secrets rotate " + name + " --value-from SOURCE"
         raise Refused(f"Version {wanted} of {name} was rotated away as compromised; it never comes back.", others)
     if secret.kind == "function":

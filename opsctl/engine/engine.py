@@ -15,8 +15,8 @@ from opsctl.contract import Change, Done, Never, Planning
 from opsctl.engine import guards, order, outcome
 from opsctl.engine import plan as plans
 from opsctl.engine.history import LedgerMemory, Remembered, takes_back
+from opsctl.engine.ledger.ledger import Ledger
 from opsctl.engine.ledger.rows import ENDED, Result, Run, Step, run_id
-from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
@@ -270,7 +270,7 @@ class Engine:
                 f"Run {run.id} belongs to {run.environment} (account {run.account}).",
                 f"Use --env {run.environment}.",
             )
-        self.ledger.intact(run.id)
+        self.ledger.require_usable(run.id)
         if run.wish == "cancel" and not given_up:
             raise Refused(f"Run {run.id} was cancelled; it is not taken up again.", f"Start anew: opsctl {run.command}")
 
@@ -297,7 +297,7 @@ class Engine:
 
     def _family(self, run: Run) -> list[Run]:
         """A run and, of a playbook, those of its steps."""
-        return [run, *reversed(self.ledger.runs("parent = ?", run.id))]
+        return [run, *reversed(self.ledger.children(run.id))]
 
     def _touched(self, run: Run) -> list[Step]:
         """Every step that a run made, made in part, or may have made: its way back finds out."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
-from opsctl.protocols import Acknowledgement
+from opsctl.protocols import Kind, PastChange
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
     from opsctl.contract import Change
+    from opsctl.engine.ledger.ledger import Ledger, PastStep
     from opsctl.engine.ledger.rows import Run, Step
-    from opsctl.engine.ledger.sqlite import Ledger
 
 
 class Remembered(NamedTuple):
@@ -44,94 +42,60 @@ class LedgerMemory:
     def _ledger(self) -> Ledger:
         return self._open()
 
-    def last_rotation(self, secret: str) -> tuple[str, str] | None:
-        """The version before and after our last proven rotation of `secret`; the log's order counts, since a clock may jump back."""
-        sql = (
-            "SELECT json_extract(s.change, '$.before'), json_extract(s.change, '$.after') FROM steps s JOIN runs r ON r.id = s.run"
-            " JOIN log l ON l.run = s.run AND l.what = 'opened'"
-            " WHERE s.kind = 'move-secret-stage' AND s.target = ? AND s.state = 'applied' AND r.environment = ?"
-            " AND json_extract(r.row, '$.command') LIKE 'secrets rotate %' ORDER BY l.number DESC LIMIT 1"
-        )
-        rows = self._ledger.query(sql, f"secret/{secret}/AWSCURRENT", self._environment.name)
-        return (str(rows[0][0]), str(rows[0][1])) if rows else None
+    def past(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
+        """Yield the changes of a kind on a target, those of the newest run first; the log's order counts, since a clock may jump back."""
+        yield from self._past(kind, self._ledger.steps_on(_change(kind), self._environment.name, target))
 
-    def compromised(self, secret: str) -> set[str]:
-        """The versions of `secret` that a rotation of ours has replaced, or may have, because others know their value.
+    def past_below(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
+        """Yield the changes of a kind on whatever lies in a target, those of the newest run first."""
+        yield from self._past(kind, self._ledger.steps_below(_change(kind), self._environment.name, target))
 
-        What was merely found so replaced nothing.
-        """
-        sql = (
-            "SELECT DISTINCT json_extract(s.change, '$.before') FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind = 'move-secret-stage'"
-            " AND s.target LIKE ? AND (s.state IN ('begun', 'made', 'applied', 'unknown')"
-            " OR s.state = 'moved' AND s.begun IS NOT NULL) AND r.environment = ?"
-            " AND json_extract(s.change, '$.compromised') AND json_extract(s.change, '$.before') IS NOT json_extract(s.change, '$.after')"
-        )
-        return {str(version) for (version,) in self._ledger.query(sql, f"secret/{secret}/AWS%", self._environment.name)}
+    def past_impacts(self, kind: type[Kind]) -> Iterator[PastChange[Kind]]:
+        """Yield the changes of a kind, planned under this very configuration, that have an impact or evidence."""
+        for step in self._ledger.steps_with_impact(_change(kind), self._environment.name, self._environment.digest):
+            yield from self._past(kind, [step])
 
-    def driving(self, target: str, version: str) -> str | None:
-        """The run, driven by a living process, whose change of `target` makes or made `version`; None where there is none."""
-        sql = "SELECT run FROM steps WHERE target = ? AND json_extract(change, '$.version') = ?"
-        driven = self._ledger.locks.driven()
-        return next((str(run) for (run,) in self._ledger.query(sql, self._ledger.hidden(target), version) if run in driven), None)
+    def driven(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
+        """Yield the changes of a kind on a target in runs that a living process drives."""
+        steps = [past for run in sorted(self._ledger.locks.driven()) for past in self._ledger.past_steps(run)]
+        yield from self._past(kind, [past for past in steps if past.step.change.target == target])
+
+    def _past(self, kind: type[Kind], steps: Iterable[PastStep]) -> Iterator[PastChange[Kind]]:
+        steps = list(steps)
+        runs = self._ledger.runs_by_id({past.run for past in steps})
+        for id, step, ended in steps:
+            if (run := runs.get(id)) and isinstance(step.change, kind):
+                told = (step.state, step.count, step.begun, ended, step.evidence or {})
+                yield PastChange(id, run.operator, run.command, step.change, *told)
 
     def begun(self, token: str, target: str) -> datetime | None:
         """When the run that `token` belongs to began its own change of `target`; None where it made none."""
         run = token.rpartition("-")[0]
         return next((step.begun for step in self._ledger.steps(run) if step.change.target == target), None)
 
-    def acknowledged(self, alarm: str, transition: datetime) -> Acknowledgement | None:
-        """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
-        sql = (
-            "SELECT json_extract(s.change, '$.acknowledged'), json_extract(r.row, '$.operator'), s.ended, r.id"
-            " FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind = 'set-acknowledgement' AND s.target = ? AND s.state = 'applied'"
-            " AND r.environment = ? AND json_extract(s.change, '$.transition') = ? ORDER BY s.ended DESC LIMIT 1"
-        )
-        written = msgspec.to_builtins(transition)
-        rows = self._ledger.query(sql, self._ledger.hidden(f"alarm/{alarm}"), self._environment.name, written)
-        if not rows or not rows[0][0]:
-            return None
-        _, by, at, run = rows[0]
-        return Acknowledgement(self._ledger.reveal(by), datetime.fromisoformat(at), run)
-
-    def met(self, kind: str, *, everybody: bool) -> bool:
-        """Whether a run of ours under this very configuration has found something of what a kind of change ends.
-
-        That tells a place where nothing is any more from one where opsctl looks for the wrong thing.
-        """
-        sql = (
-            "SELECT 1 FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind = ? AND json_extract(s.change, '$.users') IS NULL = ?"
-            " AND (s.count > 0 OR json_extract(s.evidence, '$.unlinked') > 0)"
-            " AND r.environment = ? AND json_extract(r.row, '$.config_digest') = ? LIMIT 1"
-        )
-        return bool(self._ledger.query(sql, kind, everybody, self._environment.name, self._environment.digest))
-
     def position(self) -> int:
         """How far the ledger's log has come: what is opened or closed from now on has a higher number, whatever the clock says."""
-        return int(self._ledger.query("SELECT ifnull(max(number), 0) FROM log")[0][0])
+        return self._ledger.position()
 
     def recently(self, command: str, *, besides: str = "", since: int | None = None) -> Remembered | None:
         """The newest run of the same command that made all it was to, if it is recent and nothing that it rests on was changed later.
 
         A run that ended after the log's position `since` is recent; another one by its age. `besides` is the run that asks.
         """
-        made = (
-            "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state = 'applied')"
-            " AND NOT EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state NOT IN ('applied', 'done'))"
-        )
-        where = f"environment = ? AND command = ? AND id <> ? AND {made}"
-        for run in self._ledger.runs(where, self._environment.name, self._ledger.hidden(command), besides, limit=1):
-            steps, ended = self._ledger.steps(run.id), self._closed(run)
-            if (since is None or ended <= since) and self._age(run, ended) > self._environment.settings.limits.recently:
-                return None
-            rests = {t for s in steps for t in (s.change.target, *s.change.holds, *s.change.uses)}
-            return None if self._disturbed(run, ended, rests) else Remembered(run, steps)
-        return None
+        run = self._ledger.newest_complete(self._environment.name, command, besides)
+        if run is None:
+            return None
+        steps, ended = self._ledger.steps(run.id), self._closed(run)
+        if (since is None or ended <= since) and self._age(run, ended) > self._environment.settings.limits.recently:
+            return None
+        rests = {t for s in steps for t in (s.change.target, *s.change.holds, *s.change.uses)}
+        return None if self._disturbed(run, ended, rests) else Remembered(run, steps)
 
     def _closed(self, run: Run) -> int:
         """A run's newest place in the log; that of one which is still driven is yet to come."""
         if run.closed is None and run.id in self._ledger.locks.driven():
             return self.position() + 1
-        return int(self._ledger.query("SELECT ifnull(max(number), 0) FROM log WHERE run = ?", run.id)[0][0])
+        return self._ledger.last_position(run.id)
 
     def _age(self, run: Run, ended: int) -> timedelta:
         """How long ago a run ended: as far as the clock has gone forward since, by one entry of the log after another.
@@ -141,8 +105,7 @@ class LedgerMemory:
         before, now, age = run.closed or self._ledger.events(run.id)[-1].at, self._ledger.now(), timedelta()
         if now - before > (recently := self._environment.settings.limits.recently):
             return now - before
-        later = self._ledger.query("SELECT at FROM log WHERE number > ? ORDER BY number", ended)
-        for at in (*(datetime.fromisoformat(stamp) for (stamp,) in later), now):
+        for at in (*self._ledger.times_after(ended), now):
             age += max(at - before, timedelta())
             before = at
             if age > recently:
@@ -154,22 +117,21 @@ class LedgerMemory:
 
         Of one that was opened after this one ended, every effect is later; of one that overlapped it, the clock tells.
         """
-        sql = (
-            "SELECT DISTINCT s.run FROM runs r JOIN steps s ON s.run = r.id WHERE r.id <> ? AND r.environment = ? AND s.begun IS NOT NULL"
-            " AND ((SELECT number FROM log WHERE run = r.id AND what = 'opened') > ? OR s.ended > ?"
-            " AND (r.closed IS NULL OR (SELECT max(number) FROM log WHERE run = r.id) > ?))"
-        )
-        closed = run.closed.isoformat() if run.closed else "~"
-        later = self._ledger.query(sql, run.id, self._environment.name, ended, closed, ended)
-        changed = (s.change for (id,) in later for s in self._ledger.steps(id) if s.begun)
-        return any(not targets.isdisjoint({change.target, *change.holds}) for change in changed)
+        for row in self._ledger.rows_later_than(ended):
+            if row.id == run.id or row.environment != self._environment.name:
+                continue
+            steps = [past for past in self._ledger.past_steps(row.id) if past.step.begun]
+            if (row.number or 0) <= ended and not any(_ended_after(past, run) for past in steps):
+                continue
+            if any(not targets.isdisjoint({past.step.change.target, *past.step.change.holds}) for past in steps):
+                return True
+        return False
 
     def taken_back(self, runs: list[str]) -> list[tuple[str, Step]]:
         """The undos of `runs`, each with the steps by which it put something back that wasn't made again by an undo of its own."""
         found = []
         for run in runs:
-            where = "environment = ? AND command = ?"
-            for undo in self._ledger.runs(where, self._environment.name, self._ledger.hidden(f"runs undo {run}")):
+            for undo in self._ledger.runs_of_command(self._environment.name, f"runs undo {run}"):
                 made = [step for step in self._ledger.steps(undo.id) if step.state == "applied"]
                 again = self.taken_back([undo.id]) if made else []
                 found += [(undo.id, step) for step in made if not any(takes_back(later, step) for _, later in again)]
@@ -181,15 +143,23 @@ class LedgerMemory:
         Asked while planning, one that a living process still drives isn't meant: its lock speaks for it. Whoever holds the lock of
         `change` has no such neighbour, so that every run but the one that asks, `besides`, is meant.
         """
-        begun = "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state IN ('begun', 'unknown'))"
-        where = f"environment = ? AND command = ? AND id <> ? AND (result IS NULL OR result NOT IN ('changed', 'unchanged')) AND {begun}"
         driven = self._ledger.locks.driven() if change is None else set()
-        for run in self._ledger.runs(where, self._environment.name, self._ledger.hidden(command), besides):
+        for run in self._ledger.undecided_runs(self._environment.name, command, besides):
             for step in self._ledger.steps(run.id) if run.id not in driven else []:
                 same = change is None or step.change.identity == change.identity
                 if same and step.change.telling == "blind" and step.state in ("begun", "unknown"):
                     return run.id, step
         return None
+
+
+def _change(kind: type[Any]) -> type[Change]:
+    """A kind of change, of which the protocol knows only that it is a type."""
+    return kind
+
+
+def _ended_after(past: PastStep, run: Run) -> bool:
+    """Whether a step of another run came to its end after `run` was closed."""
+    return run.closed is not None and past.ended is not None and past.ended > run.closed
 
 
 def takes_back(back: Step, step: Step) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import hmac
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -17,6 +17,8 @@ from msgspec import Struct
 import opsctl
 from opsctl import files
 from opsctl.contract import Change, Done, Failed, Finding, Moved, Pending, Planning, Settling, Skipped
+from opsctl.engine.ledger.codec import Codec, UnreadableError, builtins
+from opsctl.engine.ledger.keys import Keyring, RootKey
 from opsctl.engine.ledger.rows import Step, encode
 from opsctl.errors import CheckFailed, ConfigurationError, OpsctlError, PlanStale, ReadOnly, Refused, SystemFailed, WrongPlace
 from opsctl.redaction import kept
@@ -164,20 +166,28 @@ def recalled(planned: list[Step], remembered: Remembered) -> list[Step]:
     return [then.get(p.seq, p) for p in planned] if len(then) == len(same) else planned
 
 
-def digest(plan: Plan) -> str:
-    """What names this plan's content: any edit of a saved plan shows."""
-    bare = msgspec.structs.replace(plan, digest="")
-    return hashlib.sha256(encode(bare)).hexdigest()
+def _content(plan: Plan) -> dict[str, Any]:
+    """A plan as its file holds it, without its digest."""
+    found: dict[str, Any] = msgspec.json.decode(encode(msgspec.structs.replace(plan, changes=[])))
+    planned = [{**msgspec.json.decode(encode(each)), "change": builtins(each.change)} for each in plan.changes]
+    del found["digest"]
+    return {**found, "changes": planned}
 
 
-def save(plan: Plan, path: Path, *, force: bool = False) -> None:
+def _digest(content: dict[str, Any], key: RootKey) -> str:
+    """The keyed digest of a saved plan: only who can read the key's file can make it."""
+    return f"{key.id}:{hmac.new(key.derive('plan'), encode(content), 'sha256').hexdigest()}"
+
+
+def save(plan: Plan, path: Path, keyring: Keyring, *, force: bool = False) -> None:
     """Keep a plan for `opsctl apply` in a new file, mode 0600, or with `force` in the place of an older plan.
 
     Values of secrets are asked for again when it is applied.
     """
-    plan.digest = digest(plan)
+    content = _content(plan)
+    plan.digest = _digest(content, keyring.current)
     try:
-        files.write(path, encode(plan), replaces=_is_plan if force else None)
+        files.write(path, encode({**content, "digest": plan.digest}), replaces=_is_plan if force else None)
     except OSError as cause:
         force_it = ", or replace an older plan with --force" if cause.errno == errno.EEXIST and not force else ""
         raise ConfigurationError(f"The plan can't be kept in {path}: {cause.strerror}.", f"Choose another file{force_it}.") from cause
@@ -200,26 +210,43 @@ def _is_plan(content: bytes) -> bool:
     return True
 
 
-def load(path: Path, decode: Callable[[bytes], Change]) -> Plan:
-    """Read a saved plan back; raises ConfigurationError for what is no plan, PlanStale for one that was edited."""
+def load(path: Path, codec: Codec, keyring: Keyring) -> Plan:
+    """Read a saved plan back; raises ConfigurationError for what is no plan, PlanStale for one that wasn't saved so with a key of ours."""
+    make = "Make one: opsctl ... -n --save FILE"
     try:
         raw: dict[str, Any] = msgspec.json.decode(files.read(path, files.LARGEST_LIST))
-        changes = [_read_back(planned, decode) for planned in raw.pop("changes")]
+        msgspec.convert(raw, _Heading)
+        _genuine(path, raw, keyring)
+        changes = [_read_back(planned, codec) for planned in raw.pop("changes")]
         plan = msgspec.convert({**raw, "changes": []}, Plan)
         plan.changes = changes
     except OSError as cause:
         raise ConfigurationError(f"The plan {path} can't be read: {cause.strerror}.", "Check the path.") from cause
     except RecursionError as cause:
-        raise ConfigurationError(f"{path} is no plan: it is nested too deeply.", "Make one: opsctl ... -n --save FILE") from cause
+        raise ConfigurationError(f"{path} is no plan: it is nested too deeply.", make) from cause
+    except UnreadableError as cause:
+        raise PlanStale(f"A change of the plan {path} can't be used: {cause}.", "Make it again: -n --save FILE") from cause
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as cause:
-        raise ConfigurationError(f"{path} is no plan of this opsctl: {cause}.", "Make one: opsctl ... -n --save FILE") from cause
-    if plan.digest != digest(plan):
-        raise PlanStale(f"{path} was edited after it was made.", "Make it again: -n --save FILE")
+        raise ConfigurationError(f"{path} is no plan of this opsctl: {cause}.", make) from cause
     return plan
 
 
-def _read_back(raw: dict[str, Any], decode: Callable[[bytes], Change]) -> Step:
-    change = decode(msgspec.json.encode(raw.pop("change")))
+def _genuine(path: Path, raw: dict[str, Any], keyring: Keyring) -> None:
+    """Raise PlanStale unless a plan's digest was made with a key of this ledger, for exactly this content."""
+    again, digest = "Make it again here: -n --save FILE", raw["digest"]
+    id, colon, _ = digest.partition(":")
+    if not colon:
+        raise PlanStale(f"{path} is not signed: an older opsctl made it, or somebody else.", again)
+    key = keyring.find(id)
+    if key is None:
+        place = f"the key {id}, which is not in {keyring.folder}"
+        raise PlanStale(f"{path} was signed with {place}: another machine or user made it, or somebody else.", again)
+    if not hmac.compare_digest(digest.encode(), _digest({k: v for k, v in raw.items() if k != "digest"}, key).encode()):
+        raise PlanStale(f"{path} was edited after it was made.", again)
+
+
+def _read_back(raw: dict[str, Any], codec: Codec) -> Step:
+    change = codec.decode(msgspec.json.encode(raw.pop("change")))
     at = datetime.fromisoformat(raw["at"]) if raw["at"] else None
     return Step(**{**raw, "change": change, "at": at})
 

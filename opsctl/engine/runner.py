@@ -42,7 +42,7 @@ from opsctl.redaction import kept
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from opsctl.engine.ledger.sqlite import Ledger
+    from opsctl.engine.ledger.ledger import Ledger
     from opsctl.systems import Systems
 
 WISH_EVERY = 1.0

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from opsctl.engine.ledger.ledger import Ledger
     from opsctl.engine.ledger.rows import Run
-    from opsctl.engine.ledger.sqlite import Ledger
     from opsctl.playbook.schema import Playbook
 
 ANSWERED, STEP_ENDED, STEP_FAILED, AGAIN = "answered", "step ended", "step failed", "step taken again"
@@ -61,7 +61,7 @@ class History:
 
     def children(self, number: int) -> list[Run]:
         """The runs that a step made, the newest first, those before a retry left out."""
-        found = self.ledger.runs("parent = ?", self.run.id)
+        found = self.ledger.children(self.run.id)
         return [child for child in found if child.item == number and child.id not in self._forgotten]
 
     def known(self) -> dict[str, str]:

@@ -10,8 +10,8 @@ from opsctl.engine import outcome as engines
 from opsctl.engine.outcome import Outcome
 
 if TYPE_CHECKING:
+    from opsctl.engine.ledger.ledger import Ledger
     from opsctl.engine.ledger.rows import Result, Run
-    from opsctl.engine.ledger.sqlite import Ledger
     from opsctl.errors import OpsctlError
     from opsctl.playbook.history import History
     from opsctl.playbook.preview import Preview
@@ -56,7 +56,7 @@ def from_ledger(ledger: Ledger, run: Run, history: History, word: Result, error:
 
 def _changes(ledger: Ledger, run: Run, history: History) -> list[dict[str, Any]]:
     """Every change that some step's run holds, in the order of the steps; those of a retried step's former run too."""
-    oldest_first = ledger.runs("parent = ?", run.id)[::-1]
+    oldest_first = ledger.children(run.id)[::-1]
     children = sorted(oldest_first, key=lambda child: child.item or 0)
     return [{**engines.shown(step), "step": history.playbook.key(child.item or 1)} for child in children for step in ledger.steps(child.id)]
 
@@ -70,13 +70,13 @@ def _step(history: History, number: int) -> dict[str, Any]:
 
 def may_have_effect(ledger: Ledger, run: Run) -> bool:
     """Whether a step of a playbook's run changed something, or may have."""
-    return any(step.touched for child in ledger.runs("parent = ?", run.id) for step in ledger.steps(child.id))
+    return any(step.touched for child in ledger.children(run.id) for step in ledger.steps(child.id))
 
 
 def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None) -> Result:
     """Sum up a playbook's run in one word."""
     states = {str(detail["state"]) for detail in history.ended.values()}
-    steps = [step for child in ledger.runs("parent = ?", run.id) for step in ledger.steps(child.id)]
+    steps = [step for child in ledger.children(run.id) for step in ledger.steps(child.id)]
     if error:
         return "partial" if any(step.touched for step in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
     if states & {"partial", *LEFT}:

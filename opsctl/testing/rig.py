@@ -20,13 +20,13 @@ from typing import Any, ClassVar
 from opsctl import fingerprints
 from opsctl.adapters.host.prompt import Person
 from opsctl.adapters.host.secret_sources import Values
-from opsctl.changes import decode
+from opsctl.changes import find_kind
 from opsctl.config import Environment
 from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Planning, Telling
 from opsctl.engine.engine import Engine
 from opsctl.engine.history import LedgerMemory
+from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.engine.ledger.rows import Run, Step
-from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
@@ -196,9 +196,7 @@ class Rig:
     ) -> None:
         self.world = world or World()
         self.now = START
-        self.ledger = Ledger(folder / "ledger.db", decode, lambda: self.now)
-        if not durable:
-            self.ledger.query("PRAGMA synchronous=OFF")
+        self.ledger = open_ledger(folder / "ledger.db", find_kind, lambda: self.now, durable=durable)
         bounds: dict[str, Any] = {name: value for name, value in (("max_affected", max_affected), ("large", large)) if value is not None}
         limits = Limits(lock_wait=Duration(seconds=lock_wait), **bounds)
         self.environment = Environment("test", folder, "c0ffee", Settings(title="test", protected=protected, limits=limits))

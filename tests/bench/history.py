@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from opsctl.changes import decode
+from opsctl.changes import find_kind
+from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.engine.ledger.rows import run_id
-from opsctl.engine.ledger.sqlite import Ledger
 from tests.bench.bounds import HISTORY
 from tests.bench.sides import Failed, Side, by_turns, command
 from tests.bench.table import Row, ratio
@@ -49,12 +49,12 @@ def _in(state: Path, *words: str, may_return: tuple[int, ...] = (0,)) -> Side:
 
 def _fill(path: Path) -> str:
     """Write the ledger's newest run again and again, an hour apart and through the ledger itself; returns the last one's id."""
-    ledger = Ledger(path, decode, lambda: now)
     # It need not outlive the power.
-    ledger.query("PRAGMA synchronous=OFF")
+    ledger = open_ledger(path, find_kind, lambda: now, durable=False)
     (run,) = ledger.runs(limit=1)
     steps = ledger.steps(run.id)
-    first = now = run.opened
+    first: datetime = run.opened
+    now = first
     for number in range(1, RUNS):
         now = first - timedelta(hours=RUNS - number)
         run.id, run.opened = run_id(now), now

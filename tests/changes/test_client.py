@@ -15,9 +15,10 @@ from opsctl import config
 from opsctl.adapters.host.hh import Client
 from opsctl.adapters.host.machine import Machine
 from opsctl.adapters.host.secret_sources import Values
-from opsctl.changes import decode
+from opsctl.changes import find_kind
 from opsctl.changes.client import SetEdgeAuth
 from opsctl.contract import Done, Moved, Never, Pending
+from opsctl.engine.ledger.codec import Codec
 from opsctl.errors import Moved as MovedError
 from opsctl.errors import NotFound, Refused, Waiting
 from opsctl.protocols import no_progress
@@ -104,7 +105,7 @@ def test_it_is_kept_and_shown_without_a_value(path: Path) -> None:
     import msgspec
 
     it = change(path)
-    assert decode(msgspec.json.encode(it)) == it
+    assert Codec(find_kind).decode(msgspec.json.encode(it)) == it
     assert it.target == f"client{path}"
     script = str(Script(title="", statements=tuple(it.as_shell(config.local()))))
     assert f"set_field {path} edge_auth " in script

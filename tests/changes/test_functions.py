@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from opsctl.adapters.aws.functions import Alias, FunctionState, Variables
-from opsctl.changes import decode
+from opsctl.changes import find_kind
 from opsctl.changes.functions import RefreshFunction, ServeLatest, Stored
 from opsctl.changes.secrets import MoveSecretStage
 from opsctl.changes.variables import AskFirst, SetFunctionVariable
 from opsctl.contract import Done, Never, Pending
+from opsctl.engine.ledger.codec import Codec
 from opsctl.errors import Refused
 
 STORED = Stored(id="/hh/edge", key="secret", region="us-west-2", version="new", former="old")
@@ -30,7 +31,7 @@ def test_each_is_kept_byte_by_byte() -> None:
     """Else the digest of a saved plan wouldn't hold."""
     for change in (ASK, SET, REFRESH, SERVE, MOVE):
         raw = msgspec.json.encode(change)
-        assert msgspec.json.encode(decode(raw)) == raw
+        assert msgspec.json.encode(Codec(find_kind).decode(raw)) == raw
 
 
 def test_what_is_taken_back_twice_is_what_it_was() -> None:

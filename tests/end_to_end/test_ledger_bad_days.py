@@ -17,7 +17,7 @@ from terminal import until
 from world import World
 
 from opsctl.cli.context import AppContext
-from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.ledger.ledger import Ledger
 
 SCALE = ("-o", "json", "service", "scale", "api", "4", "-y")
 FULL = 64 * 1024

@@ -13,8 +13,8 @@ import pytest
 from opsctl.changes.contacts import MintToken
 from opsctl.changes.ecs import Redeploy
 from opsctl.contract import kinds
+from opsctl.engine.ledger.ledger import Ledger
 from opsctl.engine.ledger.rows import Step
-from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.engine.options import Options
 from opsctl.engine.reporter import Silent
 from opsctl.engine.runner import Runner
@@ -73,7 +73,7 @@ def test_a_run_that_changed_nothing_fails(rig: Rig, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("when", ["apply", "after"])
 def test_a_ledger_that_is_deleted_while_a_change_is_made_is_said(rig: Rig, when: str) -> None:
-    rig.world.on(when, "a", lambda world: rig.ledger.path.unlink())
+    rig.world.on(when, "a", lambda world: rig.ledger.store.path.unlink())
     outcome = rig.run(Set(name="a"))
     assert outcome.exit_code == 6
     assert "deleted or replaced" in outcome.error.what  # type: ignore[union-attr]
@@ -81,8 +81,8 @@ def test_a_ledger_that_is_deleted_while_a_change_is_made_is_said(rig: Rig, when:
 
 def test_a_ledger_that_is_replaced_between_two_changes_is_said(rig: Rig) -> None:
     def replaced(world: World) -> None:
-        rig.ledger.path.unlink()
-        sqlite3.connect(rig.ledger.path).close()
+        rig.ledger.store.path.unlink()
+        sqlite3.connect(rig.ledger.store.path).close()
 
     rig.world.on("check", "b", None, replaced)
     outcome = rig.run(Set(name="a"), Set(name="b"))

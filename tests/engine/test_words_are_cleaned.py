@@ -18,7 +18,7 @@ QUOTED = f"it said {SECRET} \x1b[2J\ud800 " + "and so on " * 10_000
 
 
 def left(rig: Rig) -> str:
-    return "".join(path.read_bytes().decode(errors="replace") for path in rig.ledger.path.parent.iterdir() if path.is_file())
+    return "".join(path.read_bytes().decode(errors="replace") for path in rig.ledger.store.path.parent.iterdir() if path.is_file())
 
 
 @pytest.mark.parametrize("error", [SystemFailed(QUOTED), OutcomeUnknown(QUOTED)])
@@ -38,7 +38,7 @@ def test_what_a_check_quotes_is_recorded_cleaned(rig: Rig, tmp_path: Path) -> No
     vault.remember(SECRET.encode())
     rig.world.on("check", "a", Pending(1, "values", QUOTED))
     plan = rig.engine.plan("set", lambda planning: [Set(name="a")], Options())
-    plans.save(plan, tmp_path / "plan.json")
+    plans.save(plan, tmp_path / "plan.json", rig.ledger.keyring)
     assert SECRET[8:] not in (tmp_path / "plan.json").read_text()
     assert len(plan.changes[0].why) < LINE + 100
     rig.world.on("check", "b", Done(QUOTED))

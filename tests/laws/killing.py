@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from opsctl.changes import all_kinds
-from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.ledger.sqlite import SqliteStore
 from opsctl.engine.runner import Runner
 
 EVENTS = "SELECT count(*) FROM events"
@@ -42,18 +42,18 @@ def dying(passed: Path, at: int = 0, *, at_effect: bool = False) -> Callable[[],
 
 
 def _watch_commits(boundary: Callable[[str], None]) -> None:
-    transaction = Ledger.transaction
+    transaction = SqliteStore.transaction
 
     @contextlib.contextmanager
-    def committed(self: Ledger) -> Iterator[Any]:
-        with transaction(self) as database:
-            before = database.execute(EVENTS).fetchone()
-            yield database
-            written = database.execute(EVENTS).fetchone() != before
+    def committed(self: SqliteStore, *, durable: bool = True) -> Iterator[None]:
+        with transaction(self, durable=durable):
+            before = self.query(EVENTS)
+            yield
+            written = self.query(EVENTS) != before
         if written:
             boundary("commit")
 
-    Ledger.transaction = committed  # type: ignore[method-assign]
+    SqliteStore.transaction = committed  # type: ignore[method-assign]
 
 
 def _watch_effects(boundary: Callable[[str], None]) -> None:

@@ -14,7 +14,11 @@ from scenarios import SCENARIOS, Rehearsed, each, every, some
 from world import World
 
 import opsctl
+from opsctl.changes import find_kind
 from opsctl.engine import plan as plans
+from opsctl.engine.ledger.codec import Codec
+from opsctl.engine.ledger.keys import Keyring
+from opsctl.engine.plan import Plan
 
 
 def saved(it: Rehearsed) -> Path:
@@ -99,28 +103,31 @@ def test_another_version_makes_it_stale(plan: tuple[Rehearsed, Path]) -> None:
     stale(it, path, "made by opsctl", before=lambda: setattr(opsctl, "__version__", "99.0"))
 
 
-def resigned(path: Path, **fields: Any) -> None:
-    """Edit a plan as somebody would who knows how its digest is made."""
-    from opsctl.changes import decode
+def loaded(path: Path, keys: Path) -> Plan:
+    return plans.load(path, Codec(find_kind), Keyring(keys))
 
-    made = plans.load(path, decode)
+
+def resigned(path: Path, keys: Path, **fields: Any) -> None:
+    """Edit a plan as somebody would who can read the key."""
+
+    made = loaded(path, keys)
     for name, value in fields.items():
         setattr(made, name, value)
     path.unlink()
-    plans.save(made, path)
+    plans.save(made, path, Keyring(keys))
 
 
 def test_it_expires(plan: tuple[Rehearsed, Path]) -> None:
     it, path = plan
-    from opsctl.changes import decode
 
-    resigned(path, expires=plans.load(path, decode).created)
+    keys = it.world.ledger.parent
+    resigned(path, keys, expires=loaded(path, keys).created)
     stale(it, path, "it expired")
 
 
 def test_another_account_makes_it_stale(plan: tuple[Rehearsed, Path]) -> None:
     it, path = plan
-    resigned(path, account="999999999999")
+    resigned(path, it.world.ledger.parent, account="999999999999")
     stale(it, path, "account 999999999999")
 
 

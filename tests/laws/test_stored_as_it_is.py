@@ -12,7 +12,7 @@ from scenario import CANARY, Scenario
 from scenarios import MAIL_KEY, Rehearsed, each
 from world import World
 
-from opsctl.changes import decode  # noqa: F401 - imports every kind
+from opsctl.changes import find_kind  # noqa: F401 - imports every kind
 from opsctl.contract import Change, kinds
 from opsctl.redaction import Secret, vault
 

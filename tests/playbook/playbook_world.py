@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import click
-import msgspec
 import pytest
 
 from opsctl.adapters.host.prompt import Person
@@ -18,7 +17,7 @@ from opsctl.cli.command import OpsGroup, local, mutating, read_only
 from opsctl.cli.context import AppContext
 from opsctl.config import Environment
 from opsctl.contract import Change, Done, Never, Pending, Planning, Telling
-from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.engine.options import Options
 from opsctl.engine.reporter import Silent
 from opsctl.errors import SystemFailed, Waiting
@@ -141,7 +140,9 @@ class Send(Change, frozen=True, kw_only=True, tag="test-send"):
         return [run("send", self.text)]
 
 
-decode: Callable[[bytes], Change] = msgspec.json.Decoder(Put | Send).decode
+def find_kind(tag: str) -> type[Change] | None:
+    """The kinds of this world."""
+    return next((kind for kind in (Put, Send) if kind.__struct_config__.tag == tag), None)
 
 
 def commands() -> OpsGroup:
@@ -247,7 +248,7 @@ class House:
         person = Answers(answers)
         environment = Environment("test", self.folder, self.digest, settings)
         caller = SimpleNamespace(account="123456789012", arn="arn:aws:iam::123456789012:user/oncall")
-        ledger = Ledger(self.folder / "state" / "ledger.db", decode)
+        ledger = open_ledger(self.folder / "state" / "ledger.db", find_kind)
         invocation.__dict__.update(environment=environment, person=person, ledger=ledger, watcher=Watch())
         for name, writing in (("read", False), ("write", True)):
             history, fingerprint = invocation.history, invocation.fingerprint

@@ -162,7 +162,7 @@ def test_after_a_cancelled_step_the_lines_that_are_said_go_on(house: House, word
     here = house.process("")
     first = run(here)
     house.world.broken.clear()
-    here.ledger.wish(here.ledger.runs("parent = ?", first.run)[0].id, "cancel")
+    here.ledger.wish(here.ledger.children(first.run)[0].id, "cancel")
     again = resume(house.process(), first.run or "")
     assert again.exit_code == 4
     assert again.error is not None

@@ -45,7 +45,7 @@ def count_events(house: House) -> int:
     house.write(DRILL)
     here = house.process("", "yes")
     run(here)
-    return int(here.ledger.query("SELECT count(*) FROM events")[0][0])
+    return int(here.ledger.store.query("SELECT count(*) FROM events")[0][0])  # type: ignore[attr-defined]
 
 
 def test_killed_at_every_record_nothing_is_lost_or_doubled(house: House, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -68,10 +68,10 @@ def _die_at(here: AppContext, number: int) -> None:
     """Die where event `number` (the first is 0) would be written."""
     write, seen = here.ledger._event, iter(range(10_000))
 
-    def dying(*args: object) -> None:
+    def dying(*args: object, **changes: object) -> None:
         if next(seen) >= number:
             raise Killed
-        write(*args)  # type: ignore[arg-type]
+        write(*args, **changes)  # type: ignore[arg-type]
 
     here.ledger._event = dying  # type: ignore[method-assign]
 
@@ -225,5 +225,5 @@ def test_reason_and_incident_reach_every_step(house: House) -> None:
     house.write(DRILL)
     here = house.process("", "no")
     outcome = run(here, options=msgspec.structs.replace(YES, reason="drill", incident="inc-1"))
-    runs = [here.ledger.run(outcome.run or ""), *here.ledger.runs("parent = ?", outcome.run)]
+    runs = [here.ledger.run(outcome.run or ""), *here.ledger.children(outcome.run)]
     assert {(r.reason, r.incident) for r in runs} == {("drill", "inc-1")}

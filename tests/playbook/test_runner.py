@@ -72,7 +72,7 @@ def test_steps_are_taken_in_order_and_told(house: House) -> None:
     assert msgspec.json.encode(outcome.as_json())
     parent = here.ledger.run(outcome.run or "")
     assert parent.kind == "playbook"
-    assert [child.item for child in reversed(here.ledger.runs("parent = ?", parent.id))] == [2, 4, 6]
+    assert [child.item for child in reversed(here.ledger.children(parent.id))] == [2, 4, 6]
     assert verify.verify(here.ledger) == []
 
 
@@ -214,7 +214,7 @@ def test_a_follower_is_bound_to_the_servers_clock(house: House) -> None:
     lamp = next(c for c in outcome.changes if c["step"] == "lamp")
     assert lamp["state"] == "applied", "a lamp put by somebody else before the door is not ours"
     here = house.process()
-    child = next(r for r in here.ledger.runs("parent = ?", outcome.run) if r.item == 6)
+    child = next(r for r in here.ledger.children(outcome.run) if r.item == 6)
     change = here.ledger.steps(child.id)[0].change
     assert isinstance(change, Put)
     assert change.after == house.world.since["door"]
@@ -333,7 +333,7 @@ def test_a_blind_step_of_unknown_outcome_is_not_sent_again(house: House) -> None
     assert (outcome.result, outcome.exit_code) == ("unknown", 6)
     with pytest.raises(Refused, match="isn't sent again"):
         runner.resume(house.process(), here.ledger.run(parent.id), Options(), retry="hello", reason="why not")
-    child = here.ledger.runs("parent = ?", parent.id)[0]
+    child = here.ledger.children(parent.id)[0]
     here.engine.settle(child, 1, happened=True, reason="it was read")
     assert runner.resume(house.process(), here.ledger.run(parent.id), Options()).result == "changed"
     assert house.world.effects == ["sent=hello"]

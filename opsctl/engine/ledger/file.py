@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from opsctl import files
-from opsctl.engine.ledger.schema import MIGRATIONS
+from opsctl.engine.ledger.keys import Keyring
+from opsctl.engine.ledger.migrations import MIGRATIONS
 from opsctl.errors import LedgerFailed, Refused
 from opsctl.retry import Policy, TryAgain, retry
 
@@ -54,7 +55,7 @@ def unopened(cause: Exception, path: Path) -> LedgerFailed:
     return LedgerFailed(f"The ledger {path} can't be opened: {words(cause)}.", advice(cause, path))
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, keyring: Keyring) -> sqlite3.Connection:
     """Open the ledger for writing, making it where there is none; raises LedgerFailed, and Refused for a file that others could edit."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -65,7 +66,7 @@ def connect(path: Path) -> sqlite3.Connection:
         if not os.access(path, os.W_OK):
             code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
             raise OSError(code, os.strerror(code))
-        return retry(partial(_connect, path), OPENING)
+        return retry(partial(_connect, path, keyring), OPENING)
     except (OSError, sqlite3.Error) as cause:
         raise unopened(cause, path) from cause
 
@@ -88,11 +89,11 @@ def guard(path: Path) -> None:
         raise Refused(told, f"chmod 700 {path.parent}; then see whether the record is whole: opsctl runs verify")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, keyring: Keyring) -> sqlite3.Connection:
     """A connection whose log is on; raises TryAgain where others turn it on too, since SQLite does not wait for that."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
-        _prepare(db)
+        _prepare(db, keyring)
     except BaseException as cause:
         db.close()
         if isinstance(cause, sqlite3.OperationalError) and (cause.sqlite_errorcode & 0xFF) in BUSY:
@@ -101,7 +102,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _prepare(db: sqlite3.Connection) -> None:
+def _prepare(db: sqlite3.Connection, keyring: Keyring) -> None:
     if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
@@ -110,7 +111,7 @@ def _prepare(db: sqlite3.Connection) -> None:
     if _version(db) != len(MIGRATIONS):
         db.execute("BEGIN IMMEDIATE")
         try:
-            _migrate(db)
+            _migrate(db, keyring)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -121,19 +122,19 @@ def _prepare(db: sqlite3.Connection) -> None:
 def _version(db: sqlite3.Connection) -> int:
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
     if found > len(MIGRATIONS):
-        raise LedgerFailed("The ledger was written by a newer opsctl.", "Use that opsctl: opsctl --version")
+        told = f"The ledger was written by a newer opsctl: it has version {found}, and this opsctl knows versions up to {len(MIGRATIONS)}."
+        raise LedgerFailed(told, "Use that opsctl, or another ledger (XDG_STATE_HOME). This one: opsctl --version")
     return found
 
 
-def _migrate(db: sqlite3.Connection) -> None:
+def _migrate(db: sqlite3.Connection, keyring: Keyring) -> None:
     """Bring the schema to the present version; asked again here, since another process may have done it while this one waited."""
     for migration in MIGRATIONS[_version(db) :]:
-        for statement in migration:
-            db.execute(statement)
+        migration(db, keyring)
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
-def reading(path: Path) -> sqlite3.Connection:
+def reading(path: Path, keyring: Keyring) -> sqlite3.Connection:
     """Open a copy of the ledger in memory, for a file or a disk that can't be written; raises LedgerFailed for one that can't be read."""
     folder = Path(tempfile.mkdtemp(prefix="opsctl-"))
     memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -150,7 +151,7 @@ def reading(path: Path) -> sqlite3.Connection:
             copied.close()
         if memory.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("database disk image is malformed")
-        _migrate(memory)
+        _migrate(memory, keyring)
         return memory
     except (OSError, sqlite3.Error) as cause:
         memory.close()
@@ -159,10 +160,10 @@ def reading(path: Path) -> sqlite3.Connection:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def empty() -> sqlite3.Connection:
+def empty(keyring: Keyring) -> sqlite3.Connection:
     """A ledger in memory, without any memory, that ends with this process."""
     memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    _migrate(memory)
+    _migrate(memory, keyring)
     return memory
 
 

@@ -6,27 +6,23 @@ see each other's writes without it, and no holder outlives the power.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from opsctl.engine.ledger import process
+from opsctl.engine.ledger.personal import Pseudonyms
 from opsctl.engine.ledger.rows import Lease
+from opsctl.engine.ledger.store import Holder, LockRow, LockStore
 from opsctl.errors import LedgerFailed, LockHeld
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Collection, Iterator
-
-    from opsctl.engine.ledger.sqlite import Ledger
 
 LEASE = 600.0
 """Seconds after which a living holder that doesn't renew is taken for hung; a dead one's lock is void at once."""
 UNSEEN = 60.0
 """Seconds after which a holder that doesn't renew is taken for dead where its life can't be seen: in another container, on another host."""
 RENEW = 10.0
-HOLDER = "host, boot, namespace, pid, started, expires, until"
 SOON = 1.0
 """Seconds until a renewal that the ledger refused is tried again."""
 
@@ -40,41 +36,45 @@ def paths(target: str) -> set[str]:
 class Locks:
     """The locks of one ledger, as one process takes them."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, store: LockStore, pseudonyms: Pseudonyms, stamp: Callable[[], str]) -> None:
+        self._store, self._pseudonyms, self._stamp = store, pseudonyms, stamp
         self._held: dict[int, Lease] = {}
         self._renewer: threading.Thread | None = None
         self._idle = threading.Event()
 
     def take(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
         """Take the lock of a target and of those beside it at once, or raise LockHeld that says who has one, since when, and doing what."""
-        with self._ledger.passing() as db:
-            self._bury(db)
-            wanted = {self._ledger.aside(each) for each in (target, *beside)}
+        hide, fence = self._pseudonyms.pseudonymize, secrets.randbits(62)
+        with self._store.transaction(durable=False):
+            locks = self._reap_stale()
+            wanted = {hide(each) for each in (target, *beside)}
             within = set().union(*map(paths, wanted))
-            for held, holder, by, what, since in db.execute("SELECT target, run, operator, doing, since FROM locks"):
-                if held in within or not wanted.isdisjoint(paths(held)):
-                    when = since[:19].replace("T", " ")
-                    told = f"{held} is held by {by} since {when} UTC: {what} (run {holder})."
-                    raise LockHeld(self._ledger.reveal(told), f"See it: opsctl runs show {holder}")
-            fence = 1 + int((db.execute("SELECT value FROM meta WHERE name = 'fence'").fetchone() or (0,))[0])
-            db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('fence', ?)", (fence,))
-            holding = (run, fence, self._ledger.aside(operator), self._ledger.aside(doing), self._ledger.now().isoformat(), *_holder())
-            columns = f"target, run, fence, operator, doing, since, {HOLDER}"
-            marks = ", ".join("?" * (len(holding) + 1))
-            db.executemany(f"INSERT INTO locks ({columns}) VALUES ({marks})", [(each, *holding) for each in sorted(wanted)])
+            for lock in locks:
+                if lock.target in within or not wanted.isdisjoint(paths(lock.target)):
+                    raise self._held_by(lock)
+            holding = (run, fence, hide(operator), hide(doing), self._stamp(), _holder())
+            self._store.add_locks([LockRow(each, *holding) for each in sorted(wanted)])
         lease = Lease(target, run, fence)
         self._held[fence] = lease
         self._renew_from_now_on()
         return lease
 
-    def _bury(self, db: sqlite3.Connection) -> None:
-        rows = db.execute(f"SELECT DISTINCT fence, {HOLDER} FROM locks").fetchall()
-        db.executemany("DELETE FROM locks WHERE fence = ?", [(fence,) for fence, *holder in rows if not _holds(*holder)])
+    def _held_by(self, lock: LockRow) -> LockHeld:
+        when = lock.since[:19].replace("T", " ")
+        told = f"{lock.target} is held by {lock.operator} since {when} UTC: {lock.doing} (run {lock.run})."
+        return LockHeld(self._pseudonyms.reveal(told), f"See it: opsctl runs show {lock.run}")
+
+    def _reap_stale(self) -> list[LockRow]:
+        """Remove the locks whose holder is gone; return the others."""
+        locks = self._store.locks()
+        living = [lock for lock in locks if _holds(lock.holder)]
+        if stale := {lock.fence for lock in locks} - {lock.fence for lock in living}:
+            self._store.remove_locks(stale)
+        return living
 
     def fence(self, lease: Lease) -> None:
         """Raise LockHeld if the lease was lost; inside the transaction that relies on it."""
-        if not self._ledger.query("SELECT 1 FROM locks WHERE target = ? AND fence = ?", self._ledger.hidden(lease.target), lease.fence):
+        if not self._store.holds_lock(self._pseudonyms.lookup_key(lease.target), lease.fence):
             raise LockHeld(
                 f"The lock on {lease.target} was lost to another run; this one stops before its next effect.",
                 f"opsctl runs resume {lease.run}",
@@ -83,8 +83,8 @@ class Locks:
     def release(self, lease: Lease) -> None:
         """Give a lock back; one that was lost already is no error, and one that the ledger can't take back ends with this process."""
         self._held.pop(lease.fence, None)
-        with suppress(LedgerFailed), self._ledger.passing() as db:
-            db.execute("DELETE FROM locks WHERE fence = ?", (lease.fence,))
+        with suppress(LedgerFailed), self._store.transaction(durable=False):
+            self._store.remove_locks([lease.fence])
 
     @contextmanager
     def holding(self, target: str, run: str, operator: str, doing: str) -> Iterator[Lease]:
@@ -97,7 +97,7 @@ class Locks:
 
     def driven(self) -> set[str]:
         """The runs that some living process drives."""
-        return {str(run) for run, *holder in self._ledger.query(f"SELECT DISTINCT run, {HOLDER} FROM locks") if _holds(*holder)}
+        return {lock.run for lock in self._store.locks() if _holds(lock.holder)}
 
     def _renew_from_now_on(self) -> None:
         if self._renewer is None:
@@ -116,9 +116,8 @@ class Locks:
 
     def _renew_once(self) -> None:
         if held := list(self._held.values()):
-            with self._ledger.passing() as db:
-                expires, until = _leases()
-                db.executemany("UPDATE locks SET expires = ?, until = ? WHERE fence = ?", [(expires, until, lease.fence) for lease in held])
+            with self._store.transaction(durable=False):
+                self._store.renew_locks([lease.fence for lease in held], *_leases())
 
 
 def _leases() -> tuple[float, float]:
@@ -126,16 +125,16 @@ def _leases() -> tuple[float, float]:
     return process.uptime() + LEASE, time.time() + UNSEEN
 
 
-def _holder() -> tuple[str, str, str, int, str, float, float]:
+def _holder() -> Holder:
     pid = process.number()
-    return process.host(), process.boot(), process.namespace(), pid, process.started(pid), *_leases()
+    return Holder(process.host(), process.boot(), process.namespace(), pid, process.started(pid), *_leases())
 
 
-def _holds(host: str, boot: str, namespace: str, pid: int, began: str, expires: float, until: float) -> bool:
+def _holds(holder: Holder) -> bool:
     """Whether a lock's holder still lives, as far as can be seen from here."""
-    if boot != process.boot():
+    if holder.boot != process.boot():
         # This machine has been started anew since, and took the holder with it; another machine's can't be seen.
-        return host != process.host() and until > time.time()
-    if namespace != process.namespace():
-        return expires - LEASE + UNSEEN > process.uptime()
-    return expires > process.uptime() and process.alive(pid, began)
+        return holder.host != process.host() and holder.until > time.time()
+    if holder.namespace != process.namespace():
+        return holder.expires - LEASE + UNSEEN > process.uptime()
+    return holder.expires > process.uptime() and process.alive(holder.pid, holder.started)

@@ -123,7 +123,7 @@ class Event(Struct, kw_only=True):
 
 
 class Lease(Struct, frozen=True):
-    """A lock that is held; `fence` grows with every lock given, so that a holder who lost it can be told from the next."""
+    """A lock that is held; `fence` is drawn anew for every lock given, so that a holder who lost it can be told from the next."""
 
     target: str
     run: str

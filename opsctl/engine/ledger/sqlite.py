@@ -1,368 +1,331 @@
-"""The ledger in SQLite: one file, WAL, synchronous FULL, mode 0600; every write is one durable transaction, but for the locks'.
-
-State in `steps` and `runs` is what the newest event says; the events are the truth and form the chain.
-"""
+"""The ledger's rows in SQLite: one file, WAL, synchronous FULL, mode 0600; every write is one durable transaction, but for the locks'."""
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from opsctl.contract import Change
-from opsctl.engine.ledger import file, personal
-from opsctl.engine.ledger.chain import START, link
-from opsctl.engine.ledger.locks import Locks
-from opsctl.engine.ledger.rows import Event, Lease, Result, Run, State, Step, encode, run_id
-from opsctl.engine.ledger.schema import NEEDED, STEP, UNENDED
-from opsctl.errors import ConfigurationError, LedgerFailed, Refused
+from opsctl.engine.ledger import file
+from opsctl.engine.ledger.keys import Keyring
+from opsctl.engine.ledger.migrations import UNDECIDED, UNENDED
+from opsctl.engine.ledger.store import EventRow, Holder, LockRow, LogRow, RunRow, RunState, StepRow
+from opsctl.errors import LedgerFailed
 
-Decode = Callable[[bytes], Change]
 Tell = Callable[[str], None]
 WITHOUT = "opsctl goes on without its memory: what was done moments ago, and what nobody knows the outcome of, can't be told here."
+BATCH = 500
+RUN, STEP, EVENT, LOG = (", ".join(row._fields) for row in (RunRow, StepRow, EventRow, LogRow))
+HOLDER = ", ".join(Holder._fields)
+NEWEST = "ORDER BY number DESC"
+STEP_OF_RUN = ", ".join(f"s.{name}" for name in StepRow._fields)
+LIST = "(SELECT value FROM json_each(?))"
+STEPS = f"SELECT {STEP_OF_RUN} FROM steps s JOIN runs r ON r.id = s.run WHERE s.kind IN {LIST} AND r.environment = ?"
+NEEDED = """
+WITH open AS (
+    SELECT id FROM runs AS r WHERE EXISTS (
+        SELECT 1 FROM runs AS o WHERE (o.id = r.id OR o.id = r.parent) AND ifnull(o.wish, '') <> 'cancel'
+        AND ifnull(o.result, '') NOT IN ('changed', 'unchanged', 'refused')
+    )
+)
+SELECT row FROM runs WHERE id IN open UNION ALL SELECT change FROM steps WHERE run IN open
+UNION ALL SELECT detail FROM events WHERE run IN open
+"""
+"""The texts of runs that may go on, and of the steps that those have made."""
 
 
-class Ledger:
-    """Runs, their steps and events, and the locks; used by several threads of one process at once.
+class SqliteStore:
+    """A ledger's rows in one file; used by several threads of one process at once.
 
-    `decode` turns a stored change into its kind. Raises LedgerFailed for whatever the file or the disk refuses. Where a command only looks,
-    `tell` is given: then a ledger that can't be written is read, with a word on it; and where its memory isn't needed, `without` says
-    that one that can't be read either is done without.
+    Where a command only looks, `tell` is given: then a file that can't be written is read, with a word on it; and where its memory isn't
+    needed, `without` says that one that can't be read either is done without. With `durable` off a loss of power may take anything.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        decode: Decode,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        *,
-        tell: Tell | None = None,
-        without: bool = False,
-    ) -> None:
-        self.path, self.now, self._decode, self._tell, self._without = path, now, decode, tell, without
+    def __init__(self, path: Path, keyring: Keyring, *, tell: Tell | None = None, without: bool = False, durable: bool = True) -> None:
+        self._synchronous = "FULL" if durable else "OFF"
+        self.path, self.keyring, self._tell, self._without = path, keyring, tell, without
         self._mutex = threading.RLock()
         self._identity: file.Identity | None = None
         self._db = self._opened()
-        self.locks = Locks(self)
 
     def _opened(self) -> sqlite3.Connection:
         try:
-            self._db = file.connect(self.path)
-            with self.transaction():
-                self._personal_key = self._key("personal")
+            db = file.connect(self.path, self.keyring)
+            db.execute(f"PRAGMA synchronous={self._synchronous}")
             self._identity = file.Identity(self.path)
+            return db
         except LedgerFailed as cause:
             if self._tell is None:
                 raise
-            self._db = self._copied(cause, self._tell)
-        return self._db
+            return self._copied(cause, self._tell)
 
     def _copied(self, cause: LedgerFailed, tell: Tell) -> sqlite3.Connection:
         """What can be read of a ledger that can't be written, in memory."""
+        self.keyring = Keyring(self.keyring.folder, keep=False)
         try:
-            db, told = file.reading(self.path), "It was only read."
+            db, told = file.reading(self.path, self.keyring), "It was only read."
         except LedgerFailed:
             if not self._without:
                 raise
-            db, told = file.empty(), WITHOUT
+            db, told = file.empty(self.keyring), WITHOUT
             self._without = False
         tell(f"{cause.what} {told}")
-        self._personal_key = self._key("personal", db)
         return db
 
     def _forgotten(self, cause: LedgerFailed) -> bool:
         """Go on without what can't be read, where that is allowed; whether it was."""
         if self._tell is None or not self._without:
             return False
-        self._without, self._identity, self._db = False, None, file.empty()
+        self._without, self._identity, self._db = False, None, file.empty(self.keyring)
         self._tell(f"{cause.what} {WITHOUT}")
         return True
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One durable transaction, alone among threads and processes."""
+    def transaction(self, *, durable: bool = True) -> Iterator[None]:
+        """One transaction, alone among threads and processes. One that isn't `durable` is seen at once, and a loss of power may take it."""
         with self._mutex:
-            try:
-                if self._identity:
-                    self._identity.hold()
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as cause:
-                raise LedgerFailed(f"The ledger {self.path} can't be written: {cause}.", file.advice(cause, self.path)) from cause
-            if self._identity:
-                self._identity.hold()
-
-    @contextmanager
-    def passing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that all processes see at once, and that a loss of power may take."""
-        with self._mutex:
+            if durable or self._synchronous == "OFF":
+                yield from self._transaction()
+                return
             self.query("PRAGMA synchronous=NORMAL")
             try:
-                with self.transaction() as db:
-                    yield db
+                yield from self._transaction()
             finally:
                 self.query("PRAGMA synchronous=FULL")
+
+    def _transaction(self) -> Iterator[None]:
+        try:
+            if self._identity:
+                self._identity.hold()
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as cause:
+            raise LedgerFailed(f"The ledger {self.path} can't be written: {cause}.", file.advice(cause, self.path)) from cause
+        if self._identity:
+            self._identity.hold()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A block in which all reads see one moment."""
+        with self._mutex:
+            self.query("BEGIN")
+            try:
+                yield
+            finally:
+                self.query("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._mutex:
+            self._db.close()
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read rows, seeing every committed write."""
         with self._mutex:
             try:
-                return self._db.execute(sql, values).fetchall()
-            except sqlite3.Error as cause:
+                return self._fetched(sql, values)
+            except (sqlite3.Error, UnicodeEncodeError) as cause:
                 failed = LedgerFailed(f"The ledger {self.path} can't be read: {cause}.", file.advice(cause, self.path))
                 if not self._forgotten(failed):
                     raise failed from cause
         return self.query(sql, *values)
 
-    def _key(self, name: str, db: sqlite3.Connection | None = None) -> bytes:
-        db = db or self._db
-        db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (f"key:{name}", secrets.token_bytes(32)))
-        key: bytes = db.execute("SELECT value FROM meta WHERE name = ?", (f"key:{name}",)).fetchone()[0]
-        return key
+    def _fetched(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as cause:
+            if "UTF-8" not in str(cause):
+                raise
+            # One damaged text costs its own row alone.
+            self._db.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+            try:
+                return self._db.execute(sql, values).fetchall()
+            finally:
+                self._db.text_factory = str
 
-    def key(self, environment: str) -> bytes:
-        """The key of an environment's fingerprints, made when it is first asked for."""
-        rows = self.query("SELECT value FROM meta WHERE name = ?", f"key:environment:{environment}")
-        if rows:
-            return bytes(rows[0][0])
-        with self.transaction():
-            return self._key(f"environment:{environment}")
+    def _each(self, columns: str, table: str, key: str, *keys: str) -> Iterator[tuple[Any, ...]]:
+        """Yield a whole table in the order of its primary key, in batches."""
+        order, marks = ", ".join((key, *keys)), ", ".join("?" * (1 + len(keys)))
+        places = [columns.split(", ").index(name) for name in (key, *keys)]
+        rows = self.query(f"SELECT {columns} FROM {table} ORDER BY {order} LIMIT {BATCH}")
+        while rows:
+            yield from rows
+            last = [rows[-1][place] for place in places]
+            rows = self.query(f"SELECT {columns} FROM {table} WHERE ({order}) > ({marks}) ORDER BY {order} LIMIT {BATCH}", *last)
 
-    def conceal(self, value: Any) -> str:
-        """Write `value` as JSON, its e-mails kept aside; inside a transaction."""
-        return self.aside(encode(value).decode())
+    # Runs
 
-    def hidden(self, text: str) -> str:
-        """`text` as the columns hold it, each e-mail a digest: what to compare them with."""
-        hidden: str = msgspec.json.decode(personal.hide(encode(text).decode(), self._personal_key)[0])
-        return hidden
+    def add_run(self, run: RunRow) -> None:
+        self._db.execute(f"INSERT INTO runs ({RUN}) VALUES ({', '.join('?' * len(run))})", run)
 
-    def aside(self, text: str) -> str:
-        """`text` with its e-mails kept aside; inside a transaction."""
-        text, found = personal.hide(text, self._personal_key)
-        rows = [(digest, plain, self._stamp()) for digest, plain in found.items()]
+    def run_state(self, run: str) -> RunState | None:
+        rows = self.query("SELECT head, events, closed, result, wish, mark FROM runs WHERE id = ?", run)
+        return RunState._make(rows[0]) if rows else None
+
+    def set_run_state(self, run: str, state: RunState) -> None:
+        sql = "UPDATE runs SET head = ?, events = ?, closed = ?, result = ?, wish = ?, mark = ? WHERE id = ?"
+        self._db.execute(sql, (*state, run))
+
+    def run_ids(self, beginning: str) -> list[str]:
+        sql = "SELECT id FROM runs WHERE id >= ?1 AND substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 3"
+        return [str(run) for (run,) in self.query(sql, beginning)]
+
+    def run_rows(self, ids: Collection[str]) -> list[RunRow]:
+        return self._runs(f"id IN {LIST} {NEWEST}", _listed(ids))
+
+    def _runs(self, where: str, *values: Any) -> list[RunRow]:
+        return [RunRow._make(row) for row in self.query(f"SELECT {RUN} FROM runs WHERE {where}", *values)]
+
+    def newest_runs(self, limit: int) -> list[RunRow]:
+        return self._runs(f"parent IS NULL {NEWEST} LIMIT ?", limit)
+
+    def unended_runs(self, limit: int) -> list[RunRow]:
+        return self._runs(f"parent IS NULL AND {UNENDED} {NEWEST} LIMIT ?", limit)
+
+    def children(self, parent: str) -> list[RunRow]:
+        return self._runs(f"parent = ? {NEWEST}", parent)
+
+    def runs_of_command(self, environment: str, command: str) -> list[RunRow]:
+        return self._runs(f"environment = ? AND command = ? {NEWEST}", environment, command)
+
+    def newest_complete(self, environment: str, command: str, besides: str) -> RunRow | None:
+        made = "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state = 'applied')"
+        whole = "NOT EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state NOT IN ('applied', 'done'))"
+        where = f"environment = ? AND command = ? AND id <> ? AND {made} AND {whole} {NEWEST} LIMIT 1"
+        return next(iter(self._runs(where, environment, command, besides)), None)
+
+    def undecided_runs(self, environment: str, command: str, besides: str) -> list[RunRow]:
+        begun = "EXISTS (SELECT 1 FROM steps WHERE run = runs.id AND state IN ('begun', 'unknown'))"
+        where = f"environment = ? AND command = ? AND id <> ? AND {UNDECIDED} AND {begun} {NEWEST}"
+        return self._runs(where, environment, command, besides)
+
+    def runs_later_than(self, number: int) -> list[str]:
+        sql = "SELECT run FROM log WHERE number > ? UNION SELECT id FROM runs WHERE closed IS NULL"
+        return [str(run) for (run,) in self.query(sql, number)]
+
+    # Steps
+
+    def add_steps(self, steps: Collection[StepRow]) -> None:
+        self._db.executemany(f"INSERT INTO steps ({STEP}) VALUES ({', '.join('?' * len(StepRow._fields))})", steps)
+
+    def update_step(self, step: StepRow) -> None:
+        sql = "UPDATE steps SET state = ?, why = ?, at = ?, begun = ?, ended = ?, evidence = ? WHERE run = ? AND seq = ?"
+        self._db.execute(sql, (step.state, step.why, step.at, step.begun, step.ended, step.evidence, step.run, step.seq))
+
+    def step(self, run: str, seq: int) -> StepRow | None:
+        rows = self.query(f"SELECT {STEP} FROM steps WHERE run = ? AND seq = ?", run, seq)
+        return StepRow._make(rows[0]) if rows else None
+
+    def steps(self, run: str) -> list[StepRow]:
+        return [StepRow._make(row) for row in self.query(f"SELECT {STEP} FROM steps WHERE run = ? ORDER BY seq", run)]
+
+    def steps_on(self, kinds: Collection[str], environment: str, target: str) -> list[StepRow]:
+        sql = f"{STEPS} AND s.target = ? ORDER BY r.number DESC, s.seq"
+        return [StepRow._make(row) for row in self.query(sql, _listed(kinds), environment, target)]
+
+    def steps_below(self, kinds: Collection[str], environment: str, target: str) -> list[StepRow]:
+        # What follows `/` is `0`.
+        sql = f"{STEPS} AND s.target > ? AND s.target < ? ORDER BY r.number DESC, s.seq"
+        return [StepRow._make(row) for row in self.query(sql, _listed(kinds), environment, f"{target}/", f"{target}0")]
+
+    def steps_with_impact(self, kinds: Collection[str], environment: str, config_digest: str) -> Iterator[StepRow]:
+        sql = f"{STEPS} AND r.config_digest = ? AND (s.count > 0 OR s.evidence IS NOT NULL)"
+        yield from map(StepRow._make, self.query(sql, _listed(kinds), environment, config_digest))
+
+    # History
+
+    def add_event(self, event: EventRow) -> None:
+        self._db.execute(f"INSERT INTO events ({EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?)", event)
+
+    def events(self, run: str) -> list[EventRow]:
+        return [EventRow._make(row) for row in self.query(f"SELECT {EVENT} FROM events WHERE run = ? ORDER BY number", run)]
+
+    def add_log(self, line: LogRow) -> None:
+        self._db.execute(f"INSERT INTO log ({LOG}) VALUES (?, ?, ?, ?, ?, ?)", line)
+
+    def last_log(self) -> LogRow | None:
+        rows = self.query(f"SELECT {LOG} FROM log ORDER BY number DESC LIMIT 1")
+        return LogRow._make(rows[0]) if rows else None
+
+    def last_log_number(self, run: str) -> int:
+        return int(self.query("SELECT ifnull(max(number), 0) FROM log WHERE run = ?", run)[0][0])
+
+    def log_times_after(self, number: int) -> list[str]:
+        return [str(at) for (at,) in self.query("SELECT at FROM log WHERE number > ? ORDER BY number", number)]
+
+    def in_log(self, hash: str) -> bool:
+        return bool(self.query("SELECT 1 FROM log WHERE hash = ?", hash))
+
+    # Locks
+
+    def locks(self) -> list[LockRow]:
+        rows = self.query(f"SELECT target, run, fence, operator, doing, since, {HOLDER} FROM locks")
+        return [LockRow._make((*row[:6], Holder._make(row[6:]))) for row in rows]
+
+    def add_locks(self, locks: Collection[LockRow]) -> None:
+        columns = f"target, run, fence, operator, doing, since, {HOLDER}"
+        marks = ", ".join("?" * (6 + len(Holder._fields)))
+        self._db.executemany(f"INSERT INTO locks ({columns}) VALUES ({marks})", [(*lock[:6], *lock.holder) for lock in locks])
+
+    def remove_locks(self, fences: Collection[int]) -> None:
+        self._db.executemany("DELETE FROM locks WHERE fence = ?", [(fence,) for fence in fences])
+
+    def renew_locks(self, fences: Collection[int], expires: float, until: float) -> None:
+        self._db.executemany("UPDATE locks SET expires = ?, until = ? WHERE fence = ?", [(expires, until, fence) for fence in fences])
+
+    def holds_lock(self, target: str, fence: int) -> bool:
+        return bool(self.query("SELECT 1 FROM locks WHERE target = ? AND fence = ?", target, fence))
+
+    # Personal data
+
+    def remember(self, texts: Mapping[str, str], at: str) -> None:
+        rows = [(digest, plain, at) for digest, plain in texts.items()]
         self._db.executemany("INSERT OR REPLACE INTO personal (digest, text, at) VALUES (?, ?, ?)", rows)
-        return text
 
-    def reveal(self, text: str) -> str:
-        """Put e-mails back that haven't been purged."""
-        if "personal:" not in text:
-            return text
-        return personal.show(text, {str(d): str(t) for d, t in self.query("SELECT digest, text FROM personal")})
+    def texts(self, digests: Collection[str]) -> dict[str, str]:
+        sql = f"SELECT digest, text FROM personal WHERE digest IN {LIST}"
+        return {str(digest): str(text) for digest, text in self.query(sql, _listed(digests))}
 
-    def purge(self, before: datetime) -> int:
-        """Forget the personal data last used before a moment, but what runs that may go on need; the chain holds. Returns how many."""
-        with self.transaction() as db:
-            old = {str(digest) for (digest,) in db.execute("SELECT digest FROM personal WHERE at < ?", (before.isoformat(),))}
-            forgotten = old - {digest for (text,) in db.execute(NEEDED) for digest in personal.DIGEST.findall(text)}
-            db.executemany("DELETE FROM personal WHERE digest = ?", [(digest,) for digest in forgotten])
+    def needed_texts(self) -> Iterator[str]:
+        yield from (str(text) for (text,) in self.query(NEEDED))
+
+    def forget(self, before: str, needed: Callable[[], Collection[str]]) -> int:
+        with self.transaction():
+            old = {str(digest) for (digest,) in self.query("SELECT digest FROM personal WHERE at < ?", before)}
+            forgotten = old.difference(needed())
+            self._db.executemany("DELETE FROM personal WHERE digest = ?", [(digest,) for digest in forgotten])
         self.query("PRAGMA wal_checkpoint(TRUNCATE)")
         return len(forgotten)
 
-    def intact(self, run: str) -> None:
-        """Raise Refused for a run whose changes, or those of its steps, name somebody who was forgotten."""
-        sql = "SELECT change FROM steps WHERE run IN (SELECT id FROM runs WHERE id = ?1 OR parent = ?1)"
-        if any(personal.DIGEST.search(self.reveal(change)) for (change,) in self.query(sql, run)):
-            raise Refused(f"Whom run {run} concerned was forgotten (purged), so nothing can be done with it.", "Type the line anew.")
+    # Verifying
 
-    def _stamp(self) -> str:
-        return self.now().isoformat()
+    def all_log(self) -> Iterator[LogRow]:
+        return map(LogRow._make, self._each(LOG, "log", "number"))
 
-    def open(self, run: Run, steps: list[Step]) -> None:
-        """Begin a run: its row, its steps and its first event, at once. A run whose id is taken gets another."""
-        with self.transaction() as db:
-            while db.execute("SELECT 1 FROM runs WHERE id = ?", (run.id,)).fetchone():
-                run.id = run_id(run.opened)
-            row = self.conceal(run)
-            db.execute(
-                "INSERT INTO runs (id, parent, environment, command, opened, head, events, row) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
-                (run.id, run.parent, run.environment, self.hidden(run.command), run.opened.isoformat(), START, row),
-            )
-            self._log(run.id, "opened", link(START, [row]))
-            db.executemany(
-                f"INSERT INTO steps ({', '.join(STEP)}) VALUES ({', '.join('?' * len(STEP))})", [self._step_row(run.id, s) for s in steps]
-            )
-            told = [{**self._plain(s), "row": self._mark(run.id, s.seq)} for s in steps]
-            self._event(run.id, "opened", None, {"command": run.command, "steps": told})
+    def all_runs(self) -> Iterator[RunRow]:
+        return map(RunRow._make, self._each(RUN, "runs", "id"))
 
-    def _plain(self, step: Step) -> dict[str, Any]:
-        return {"seq": step.seq, "change": step.change, "state": step.state, "count": step.count, "unit": step.unit}
+    def all_events(self) -> Iterator[EventRow]:
+        return map(EventRow._make, self._each(EVENT, "events", "run", "number"))
 
-    def _mark(self, run: str, seq: int) -> str:
-        """The digest of a step's row, which its newest event carries, so that an edit of the row shows."""
-        return link(START, list(self._db.execute(f"SELECT {', '.join(STEP)} FROM steps WHERE run = ? AND seq = ?", (run, seq)).fetchone()))
+    def all_steps(self) -> Iterator[StepRow]:
+        return map(StepRow._make, self._each(STEP, "steps", "run", "seq"))
 
-    def _step_row(self, run: str, step: Step) -> tuple[Any, ...]:
-        at = step.at.isoformat() if step.at else None
-        kind = step.change.__struct_config__.tag
-        change = self.conceal(step.change)
-        return (
-            run,
-            step.seq,
-            kind,
-            self.aside(step.change.target),
-            change,
-            step.state,
-            self.aside(step.why),
-            at,
-            step.count,
-            step.unit,
-            None,
-            None,
-            None,
-        )
+    def all_texts(self) -> Iterator[tuple[str, str]]:
+        return ((str(digest), str(text)) for digest, text in self._each("digest, text", "personal", "digest"))
 
-    def put(self, run: str, step: Step, state: State, detail: dict[str, Any], lease: Lease | None = None) -> None:
-        """Record that a step reached `state`; with a lease, only if it still holds (LockHeld), in the same transaction."""
-        with self.transaction() as db:
-            if lease:
-                self.locks.fence(lease)
-            stamp = self._stamp()
-            evidence = self.conceal(step.evidence) if step.evidence is not None else None
-            db.execute(
-                "UPDATE steps SET state = ?, why = ?, at = ?, begun = ?, ended = ?, evidence = ? WHERE run = ? AND seq = ?",
-                (
-                    state,
-                    self.aside(step.why),
-                    step.at.isoformat() if step.at else None,
-                    step.begun.isoformat() if step.begun else None,
-                    stamp,
-                    evidence,
-                    run,
-                    step.seq,
-                ),
-            )
-            self._event(run, state, step.seq, {**detail, "row": self._mark(run, step.seq)})
-        step.state = state
 
-    def event(self, run: str, what: str, detail: dict[str, Any], seq: int | None = None) -> None:
-        """Append one event to a run."""
-        with self.transaction():
-            self._event(run, what, seq, detail)
-
-    def _event(self, run: str, what: str, seq: int | None, detail: dict[str, Any]) -> None:
-        head, number, closed = self._db.execute("SELECT head, events, closed FROM runs WHERE id = ?", (run,)).fetchone()
-        text, stamp = self.conceal(detail), self._stamp()
-        digest = link(head, [run, number, stamp, what, seq, text])
-        self._db.execute(
-            "INSERT INTO events (run, number, at, what, seq, detail, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (run, number, stamp, what, seq, text, digest),
-        )
-        self._db.execute("UPDATE runs SET head = ?, events = ? WHERE id = ?", (digest, number + 1, run))
-        if closed:
-            self._log(run, "closed", digest)
-
-    def _log(self, run: str, what: str, head: str) -> None:
-        last = self._db.execute("SELECT number, hash FROM log ORDER BY number DESC LIMIT 1").fetchone() or (0, START)
-        stamp = self._stamp()
-        digest = link(last[1], [last[0] + 1, stamp, run, what, head])
-        self._db.execute(
-            "INSERT INTO log (number, at, run, what, head, hash) VALUES (?, ?, ?, ?, ?, ?)", (last[0] + 1, stamp, run, what, head, digest)
-        )
-
-    def close(self, run: str, result: Result, detail: dict[str, Any]) -> None:
-        """End a run, or a stretch of one that will be resumed: `waiting`, `partial`, `unknown` and `failed` may go on later."""
-        with self.transaction() as db:
-            self._event(run, "closed", None, {"result": result, **detail})
-            closed = db.execute("SELECT at FROM events WHERE run = ? ORDER BY number DESC LIMIT 1", (run,)).fetchone()[0]
-            db.execute("UPDATE runs SET closed = ?, result = ?, wish = nullif(wish, 'pause') WHERE id = ?", (closed, result, run))
-            self._log(run, "closed", db.execute("SELECT head FROM runs WHERE id = ?", (run,)).fetchone()[0])
-
-    def reopen(self, run: str, detail: dict[str, Any]) -> None:
-        """Take a run up again."""
-        with self.transaction() as db:
-            self._event(run, "resumed", None, detail)
-            db.execute("UPDATE runs SET closed = NULL, result = NULL, wish = NULL WHERE id = ?", (run,))
-
-    def wish(self, run: str, wish: str) -> None:
-        """Ask the process that drives a run to pause or to cancel it."""
-        with self.transaction() as db:
-            self._event(run, f"asked to {wish}", None, {})
-            db.execute("UPDATE runs SET wish = ? WHERE id = ?", (wish, run))
-
-    def wished(self, run: str) -> str | None:
-        """What somebody asked of a run, or of the one that it belongs to."""
-        sql = "SELECT wish FROM runs WHERE wish IS NOT NULL AND (id = ?1 OR id = (SELECT parent FROM runs WHERE id = ?1))"
-        rows = self.query(sql, run)
-        return str(rows[0][0]) if rows else None
-
-    def run(self, run: str) -> Run:
-        """One run by its id or a unique beginning of it; raises ConfigurationError when there is none, or several."""
-        rows = self.query("SELECT id FROM runs WHERE id = ?1 OR substr(id, 1, length(?1)) = ?1 ORDER BY id", run)
-        exact = [r for r in rows if r[0] == run] or rows
-        if len(exact) != 1 or not run:
-            what = "several runs begin with" if rows and run else "no run is called"
-            raise ConfigurationError(f"In this ledger {what} {run!r}.", "opsctl runs list")
-        return self.runs("id = ?", exact[0][0])[0]
-
-    def active(self, limit: int) -> list[Run]:
-        """The newest runs that haven't ended: those that some process drives, and those that were left before their end."""
-        driven = msgspec.json.encode(sorted(self.locks.driven())).decode()
-        return self.runs(f"parent IS NULL AND (id IN (SELECT value FROM json_each(?)) OR {UNENDED})", driven, limit=limit)
-
-    def runs(self, where: str = "parent IS NULL", *values: Any, limit: int = -1) -> list[Run]:
-        """Runs, the newest first, at most `limit` of those that match: by the log's order, since a clock may jump back.
-
-        `where` is SQL of this package's own, never a person's.
-        """
-        opened = "(SELECT number FROM log WHERE run = runs.id AND what = 'opened')"
-        sql = f"SELECT row, closed, result, wish, head, events FROM runs WHERE {where} ORDER BY {opened} DESC LIMIT ?"
-        return [self._run(*row) for row in self.query(sql, *values, limit)]
-
-    def _run(self, row: str, closed: str | None, result: Result | None, wish: Any, head: str, events: int) -> Run:
-        run = msgspec.json.decode(self.reveal(row), type=Run)
-        run.closed = datetime.fromisoformat(closed) if closed else None
-        run.result, run.wish, run.head, run.events = result, wish, head, events
-        return run
-
-    def steps(self, run: str) -> list[Step]:
-        """A run's steps in order, each with its change decoded."""
-        sql = "SELECT seq, change, state, why, at, count, unit, begun, evidence FROM steps WHERE run = ? ORDER BY seq"
-        return [self._step(*row) for row in self.query(sql, run)]
-
-    def _step(self, seq: int, change: str, state: State, why: str, at: Any, count: int, unit: str, begun: Any, evidence: Any) -> Step:
-        return Step(
-            seq=seq,
-            change=self._decode(self.reveal(change).encode()),
-            state=state,
-            why=self.reveal(why),
-            at=datetime.fromisoformat(at) if at else None,
-            count=count,
-            unit=unit,
-            begun=datetime.fromisoformat(begun) if begun else None,
-            evidence=msgspec.json.decode(self.reveal(evidence)) if evidence else None,
-        )
-
-    def events(self, run: str) -> list[Event]:
-        """A run's history in order."""
-        rows = self.query("SELECT run, number, at, what, seq, detail, hash FROM events WHERE run = ? ORDER BY number", run)
-        return [
-            Event(
-                run=r,
-                number=n,
-                at=datetime.fromisoformat(at),
-                what=w,
-                seq=s,
-                detail=msgspec.json.decode(self.reveal(d)),
-                hash=h,
-            )
-            for r, n, at, w, s, d, h in rows
-        ]
-
-    def shut(self) -> None:
-        """Let go of the file."""
-        with self._mutex:
-            self._db.close()
+def _listed(values: Collection[str]) -> str:
+    """Values as one parameter, whatever their number, for `json_each`."""
+    return msgspec.json.encode(sorted(values)).decode()

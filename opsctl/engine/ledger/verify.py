@@ -2,99 +2,223 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from opsctl.engine.ledger.chain import START, link
+from opsctl.engine.ledger.chain import START, Chain, digest, is_keyed, run_mark
+from opsctl.engine.ledger.ledger import Ledger
+from opsctl.engine.ledger.personal import pseudonym
 from opsctl.engine.ledger.rows import Run
-from opsctl.engine.ledger.schema import STEP
-from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.ledger.store import EventRow, LogRow, RunRow, StepRow
+
+Row = TypeVar("Row", RunRow, EventRow, StepRow)
+ASKED = "asked to "
+
+
+class Verified(Struct):
+    """What a walk over the ledger found. `unkeyed` is the number of the last line of the log that anybody could have made, and when
+    the key was first used after it."""
+
+    wrong: list[str] = []
+    runs: int = 0
+    events: int = 0
+    unkeyed: int = 0
+    keyed_since: datetime | None = None
+
+
+class _Mark(Struct):
+    """What an event's detail says of steps and of a run's end."""
+
+    row: str | None = None
+    result: str | None = None
+    seq: int = 0
+    steps: list[_Mark] = []
+
+
+class _Log(Struct):
+    """What the log says of the runs: each opening's number and row, and the heads that it names, in order."""
+
+    opened: dict[str, tuple[int, str]] = {}
+    heads: dict[str, list[str]] = {}
+    closed: dict[str, str] = {}
+
+
+_marks = msgspec.json.Decoder(_Mark)
+_row = msgspec.json.Decoder(Run)
 
 
 def verify(ledger: Ledger, seal: str | None = None) -> list[str]:
-    """Walk both chains; return what is wrong, one line each. `seal` is a head kept elsewhere, which the log must still hold."""
-    heads: dict[str, str] = {}
-    wrong = [*_log(ledger, heads)]
-    columns = "id, head, events, row, closed, parent, environment, command, opened"
-    for run, head, count, row, closed, *copied in ledger.query(f"SELECT {columns} FROM runs ORDER BY id"):
-        wrong += _run(ledger, run, head, count)
-        if heads.get(f"opened {run}") != link(START, [row]) or _copied(row) != copied:
-            wrong.append(f"run {run}: its row was changed, or its opening is missing from the log")
-        if closed and heads.get(f"closed {run}") != head:
-            wrong.append(f"run {run}: events after or before its closing don't match the log")
-    known = {run for (run,) in ledger.query("SELECT id FROM runs")}
-    wrong += [f"run {name.split()[1]}: it is in the log and its row is missing" for name in heads if name.split()[1] not in known]
-    if seal and not ledger.query("SELECT 1 FROM log WHERE hash = ?", seal):
-        wrong.append("the sealed head is not in the log: its tail was cut")
-    return sorted(set(wrong))
+    """What is wrong, one line each."""
+    return examine(ledger, seal).wrong
 
 
-def _copied(row: str) -> list[Any]:
-    """What a run's other columns repeat of its row."""
-    try:
-        run = msgspec.json.decode(row, type=Run)
-    except msgspec.MsgspecError:
-        return []
-    return [run.parent, run.environment, run.command, run.opened.isoformat()]
+def examine(ledger: Ledger, seal: str | None = None) -> Verified:
+    """Walk both chains. `seal` is a head kept elsewhere, which the log must still hold."""
+    found = Verified()
+    with ledger.store.snapshot():
+        log = _walk_log(ledger, found)
+        events, steps = _by_run(ledger.store.all_events()), _by_run(ledger.store.all_steps())
+        known = set()
+        for row in ledger.store.all_runs():
+            found.runs += 1
+            known.add(row.id)
+            found.wrong += _run(ledger.chain, row, log, events(row.id), steps(row.id), found)
+        found.wrong += [
+            f"run {run}: it is in the log and its row is missing" for run in log.opened.keys() | log.heads.keys() if run not in known
+        ]
+        key = ledger.keyring.current.derive("personal")
+        for name, text in ledger.store.all_texts():
+            if pseudonym(text, key) != name:
+                found.wrong.append(f"{name}: the e-mail that it stands for was changed")
+        if seal and not ledger.store.in_log(seal):
+            found.wrong.append("the sealed head is not in the log: its tail was cut")
+    found.wrong = sorted(set(found.wrong))
+    return found
 
 
-def _log(ledger: Ledger, heads: dict[str, str]) -> list[str]:
-    wrong, previous, expected = [], START, 1
-    for number, at, run, what, head, digest in ledger.query("SELECT number, at, run, what, head, hash FROM log ORDER BY number"):
-        if number != expected:
-            wrong.append(f"the log: entry {expected} is missing")
-        if digest != link(previous, [number, at, run, what, head]):
-            wrong.append(f"the log: entry {number} ({what} {run}) was changed, or one before it is missing")
-        heads[f"{what} {run}"] = head
-        previous, expected = digest, number + 1
+def _by_run(rows: Iterable[EventRow] | Iterable[StepRow]) -> Callable[[str], list[Any]]:
+    """A function that gives the rows of one run after another, asked for in the order of their ids."""
+    groups: Iterator[tuple[str, Iterator[Any]]] = groupby(rows, key=lambda row: row.run)
+    ahead: list[tuple[str, list[Any]]] = []
+
+    def of(run: str) -> list[Any]:
+        while not ahead or ahead[0][0] < run:
+            ahead.clear()
+            name, group = next(groups, ("\U0010ffff", iter(())))
+            ahead.append((name, list(group)))
+        return ahead[0][1] if ahead[0][0] == run else []
+
+    return of
+
+
+def _walk_log(ledger: Ledger, found: Verified) -> _Log:
+    told, previous, expected, keyed = _Log(), START, 1, False
+    for line in ledger.store.all_log():
+        if line.number != expected:
+            found.wrong.append(f"the log: entry {expected} is missing")
+        holds = ledger.chain.holds(line.hash, previous, line[:5])
+        if not holds or (keyed and not is_keyed(line.hash)):
+            found.wrong.append(f"the log: entry {line.number} ({line.what} {line.run}) {_why(holds, line.hash)}")
+        if not keyed and not is_keyed(line.hash):
+            found.unkeyed = line.number
+        elif not keyed:
+            keyed = True
+            found.keyed_since = _moment(line.at) if found.unkeyed else None
+        _note(told, line)
+        previous, expected = line.hash, line.number + 1
+    if expected > 1 and not keyed:
+        found.wrong.append("the log: none of its entries has a key, as those of this version have")
+    return told
+
+
+def _note(told: _Log, line: LogRow) -> None:
+    if line.what == "opened":
+        told.opened[line.run] = (line.number, line.head)
+    elif line.run:
+        told.heads.setdefault(line.run, []).append(line.head)
+        if line.what == "closed":
+            told.closed[line.run] = line.head
+
+
+def _why(holds: bool | None, hash: str) -> str:
+    if holds is None:
+        return f"can't be verified: the key {hash[:8]} is not here"
+    return "was changed, or one before it is missing"
+
+
+def _run(chain: Chain, row: RunRow, log: _Log, events: list[EventRow], steps: list[StepRow], found: Verified) -> list[str]:
+    run, state = f"run {row.id}", [row.head, row.events, row.closed, row.result, row.wish]
+    found.events += len(events)
+    wrong = _events(chain, row, events, log.heads.get(row.id, []))
+    if log.opened.get(row.id) != (row.number, digest([row.row])) or _copied(row.row) != [*row[1:5], row.config_digest]:
+        wrong.append(f"{run}: its row was changed, or its opening is missing from the log")
+    if row.closed and log.closed.get(row.id) != row.head:
+        wrong.append(f"{run}: events after or before its closing don't match the log")
+    if row.mark != run_mark(chain, row.id, state):
+        holds = chain.holds(row.mark, START, [row.id, *state]) if is_keyed(row.mark) else False
+        if not holds:
+            wrong.append(f"{run}: its state {_why(holds, row.mark)}")
+    marks = _step_marks(events)
+    differing = sorted({s.seq for s in steps if marks.pop(s.seq, None) != digest(s)} | marks.keys())
+    return wrong + [f"{run}: step {seq} is missing, or not as its events left it" for seq in differing]
+
+
+def _events(chain: Chain, row: RunRow, events: list[EventRow], logged: list[str]) -> list[str]:
+    wrong, previous, expected, hashes = [], START, 0, set()
+    ended: tuple[Any, Any, Any] = (None, None, None)
+    for event in events:
+        if event.number != expected:
+            wrong.append(f"run {row.id}: event {expected} is missing")
+        entry = [event.run, event.number, event.at, event.what, event.seq, event.detail]
+        if not (holds := chain.holds(event.hash, previous, entry)):
+            wrong.append(f"run {row.id}: event {event.number} ({event.what}) {_why(holds, event.hash)}")
+        if is_keyed(previous) and not is_keyed(event.hash):
+            wrong.append(f"run {row.id}: event {event.number} ({event.what}) has no key")
+        ended = _ended(event, ended)
+        hashes.add(event.hash)
+        previous, expected = event.hash, event.number + 1
+    if previous != row.head or expected != row.events or not hashes.issuperset(logged):
+        wrong.append(f"run {row.id}: its last events are missing")
+    if ended != (row.closed, row.result, row.wish):
+        wrong.append(f"run {row.id}: its row says another end, or that something else was asked of it, than its events")
     return wrong
 
 
-def _run(ledger: Ledger, run: str, head: str, count: int) -> list[str]:
-    wrong, previous, expected = [], START, 0
+def _ended(event: EventRow, before: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """When a run ended, how, and what was asked of it, after one more event."""
+    closed, result, wish = before
+    if event.what == "resumed":
+        return None, None, None
+    if event.what == "closed":
+        return event.at, _read(event.detail).result, None if wish == "pause" else wish
+    if event.what.startswith(ASKED):
+        return closed, result, event.what.removeprefix(ASKED)
+    return before
+
+
+def _step_marks(events: list[EventRow]) -> dict[int, str]:
+    """The digest of each step's row, as the newest event that carries one says."""
     marks: dict[int, str] = {}
-    ended: list[Any] = [None, None]
-    sql = "SELECT number, at, what, seq, detail, hash FROM events WHERE run = ? ORDER BY number"
-    for number, at, what, seq, detail, digest in ledger.query(sql, run):
-        if number != expected:
-            wrong.append(f"run {run}: event {expected} is missing")
-        if digest != link(previous, [run, number, at, what, seq, detail]):
-            wrong.append(f"run {run}: event {number} ({what}) was changed, or one before it is missing")
-        ended = _ended(what, at, detail, ended)
-        marks |= _marks(seq, detail)
-        previous, expected = digest, number + 1
-    if previous != head or expected != count:
-        wrong.append(f"run {run}: its last events are missing")
-    if [tuple(ended)] != ledger.query("SELECT closed, result FROM runs WHERE id = ?", run):
-        wrong.append(f"run {run}: its row says another end than its events")
-    steps = {row[1]: link(START, list(row)) for row in ledger.query(f"SELECT {', '.join(STEP)} FROM steps WHERE run = ?", run)}
-    differing = sorted(seq for seq in marks.keys() | steps.keys() if marks.get(seq) != steps.get(seq))
-    return wrong + [f"run {run}: step {seq} is missing, or not as its events left it" for seq in differing]
+    for event in events:
+        if event.number == 0:
+            marks |= {step.seq: step.row for step in _read(event.detail).steps if step.row}
+    wanted = set(marks)
+    for event in reversed(events):
+        if event.seq in wanted and (row := _read(event.detail).row):
+            marks[event.seq] = row
+            wanted.remove(event.seq)
+    return marks
 
 
-def _ended(what: str, at: str, detail: str, before: list[Any]) -> list[Any]:
-    """When a run ended and how, after one more event."""
-    if what == "resumed":
-        return [None, None]
-    return [at, _decoded(detail).get("result")] if what == "closed" else before
-
-
-def _marks(seq: int | None, detail: str) -> dict[int, str]:
-    """The digests of steps' rows that an event carries."""
-    told = _decoded(detail)
-    steps = [{"seq": seq, **told}] if seq is not None else told.get("steps", [])
-    return {step["seq"]: step["row"] for step in steps if "row" in step}
-
-
-def _decoded(detail: str) -> dict[str, Any]:
+def _copied(text: str) -> list[Any]:
+    """What a run's other columns repeat of its row."""
     try:
-        return msgspec.json.decode(detail, type=dict[str, Any])
-    except msgspec.MsgspecError:
-        return {}
+        run = _row.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return []
+    return [run.parent, run.environment, run.command, run.opened.isoformat(), run.config_digest]
+
+
+def _read(detail: str) -> _Mark:
+    try:
+        return _marks.decode(detail)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return _Mark()
+
+
+def _moment(at: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(at)
+    except ValueError:
+        return None
 
 
 def head(ledger: Ledger) -> str:
     """The newest hash of the log: keep it elsewhere, and a cut tail will show."""
-    rows = ledger.query("SELECT hash FROM log ORDER BY number DESC LIMIT 1")
-    return str(rows[0][0]) if rows else START
+    last = ledger.store.last_log()
+    return last.hash if last else START

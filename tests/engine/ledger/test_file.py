@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from opsctl.changes import decode
+from opsctl.changes import find_kind
 from opsctl.engine.ledger import file, rows, verify
+from opsctl.engine.ledger.keys import Keyring
+from opsctl.engine.ledger.ledger import Ledger, open_ledger
 from opsctl.engine.ledger.rows import Result, Run
-from opsctl.engine.ledger.schema import MIGRATIONS, TABLES
-from opsctl.engine.ledger.sqlite import Ledger
 from opsctl.errors import LedgerFailed, Refused
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path) -> Ledger:
-    return Ledger(path, decode)
+    return open_ledger(path, find_kind)
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o644, 0o660, 0o602])
@@ -100,34 +100,11 @@ def test_the_first_use_by_many_at_once_is_waited_for(path: Path) -> None:
     assert verify.verify(ledger) == []
 
 
-def test_a_ledger_of_the_first_schema_is_brought_to_the_present_one(path: Path) -> None:
-    db = sqlite3.connect(path)
-    for statement in TABLES:
-        db.execute(statement)
-    db.commit()
-    db.close()
-    path.chmod(0o600)
-    ledger = opened(path)
-    ledger.open(a_run(), [])
-    ledger.locks.take("service/api", "one", "me", "scale")
-    assert ledger.locks.driven() == {"one"}
-    assert ledger.query("PRAGMA user_version") == [(len(MIGRATIONS),)]
-
-
-def test_a_ledger_of_a_newer_opsctl_is_left_alone(path: Path) -> None:
-    opened(path).shut()
-    db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    db.close()
-    with pytest.raises(LedgerFailed, match="newer opsctl"):
-        opened(path)
-
-
 def test_a_column_that_a_later_release_adds_disturbs_nothing(path: Path) -> None:
     ledger = opened(path)
     ledger.open(a_run(), [])
-    for name in ("runs", "steps", "events", "log", "locks", "meta", "personal"):
-        ledger.query(f"ALTER TABLE {name} ADD COLUMN note TEXT")
+    for name in ("runs", "steps", "events", "log", "locks", "personal"):
+        ledger.store.query(f"ALTER TABLE {name} ADD COLUMN note TEXT")  # type: ignore[attr-defined]
     ledger.open(a_run("two"), [])
     ledger.locks.take("service/api", "two", "me", "scale")
     assert verify.verify(ledger) == []
@@ -167,7 +144,7 @@ def test_a_ledger_that_is_deleted_or_replaced_meanwhile_is_noticed(path: Path, h
 
 def test_one_that_is_deleted_while_a_record_is_written_is_noticed_too(path: Path) -> None:
     ledger = opened(path)
-    with pytest.raises(LedgerFailed, match="deleted or replaced"), ledger.transaction():
+    with pytest.raises(LedgerFailed, match="deleted or replaced"), ledger.store.transaction():
         path.unlink()
 
 
@@ -222,7 +199,7 @@ def test_what_is_active_is_found_behind_any_number_of_ended_runs(path: Path, res
     assert [run.id for run in ledger.active(limit=1)] == ["left"]
 
 
-def refuse(path: Path) -> sqlite3.Connection:
+def refuse(path: Path, keyring: Keyring) -> sqlite3.Connection:
     raise file.unopened(OSError(30, "Read-only file system"), path)
 
 
@@ -234,7 +211,7 @@ def test_one_that_can_only_be_read_is_shown_with_a_word_on_it(path: Path, monkey
     with pytest.raises(LedgerFailed, match="Read-only file system"):
         opened(path)
     said: list[str] = []
-    ledger = Ledger(path, decode, tell=said.append)
+    ledger = open_ledger(path, find_kind, tell=said.append)
     assert ledger.run("one").command == "scale"
     assert "Read-only file system" in said[0]
     assert ledger.key("test") == ledger.key("test")
@@ -250,8 +227,8 @@ def test_a_damaged_one_is_done_without_only_where_its_memory_is_not_needed(path:
     path.write_bytes(damage or content[:100] + b"\xff" * (len(content) - 100))
     said: list[str] = []
     with pytest.raises(LedgerFailed):
-        Ledger(path, decode, tell=said.append).runs()
-    ledger = Ledger(path, decode, tell=said.append, without=True)
+        open_ledger(path, find_kind, tell=said.append).runs()
+    ledger = open_ledger(path, find_kind, tell=said.append, without=True)
     assert ledger.runs() == []
     assert ledger.key("test")
     assert "without its memory" in said[-1]
@@ -261,5 +238,5 @@ def test_a_read_only_copy_holds_what_only_the_log_holds(path: Path) -> None:
     ledger = opened(path)
     ledger.open(a_run(), [])
     assert path.with_name("ledger.db-wal").stat().st_size
-    copy = file.reading(path)
+    copy = file.reading(path, Keyring(path.parent))
     assert copy.execute("SELECT id FROM runs").fetchall() == [("one",)]

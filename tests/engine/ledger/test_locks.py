@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from opsctl.changes import decode
+from opsctl.changes import find_kind
 from opsctl.engine.ledger import locks, process
-from opsctl.engine.ledger.sqlite import Ledger
+from opsctl.engine.ledger.ledger import Ledger, open_ledger
 from opsctl.errors import LockHeld
 
 BOOT, HOST, SPACE, NOW, WALL = "boot-1", "host-1", "pid:[1]", 10_000.0, 1_700_000_000.0
@@ -35,7 +35,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
 
 @pytest.fixture
 def ledger(tmp_path: Path, here: type[Here]) -> Ledger:
-    found = Ledger(tmp_path / "ledger.db", decode)
+    found = open_ledger(tmp_path / "ledger.db", find_kind)
     found.locks.take("service/api", "first", "ada", "scale api 4")
     return found
 

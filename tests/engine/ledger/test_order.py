@@ -1,15 +1,15 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from opsctl.changes import decode
+from opsctl.changes import find_kind
+from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.engine.ledger.rows import Run
-from opsctl.engine.ledger.sqlite import Ledger
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
 def test_the_newest_run_is_the_last_that_was_opened_whatever_the_clock_said(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db", decode)
+    ledger = open_ledger(tmp_path / "ledger.db", find_kind)
     for name, hours in {"before": 0, "ahead": 1, "back": 0}.items():
         run = Run(
             id=name,

@@ -1,0 +1,116 @@
+"""The keys of a ledger: one root key in a file of its own beside it, from which a key for each purpose is derived.
+
+The newest key makes; former ones only verify. The ledger never holds a key: whoever can write it, and can't read the key's file, can
+neither make a plan that is accepted nor rewrite the chain unnoticed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from opsctl import files
+from opsctl.errors import LedgerFailed, Refused
+
+SIZE = 32
+LARGEST_KEY = 1 << 16
+PREFIX = "ledger-key-"
+
+
+class _KeyFile(Struct):
+    """A key's file. `adopted` holds keys that an earlier release kept in the ledger, by their purpose."""
+
+    id: str
+    created: datetime
+    root: str
+    adopted: dict[str, str] = {}
+
+
+class RootKey:
+    """One root key; `id` names it without telling it."""
+
+    def __init__(self, root: bytes, created: datetime, adopted: dict[str, bytes] | None = None) -> None:
+        self._root, self.created, self.adopted = root, created, adopted or {}
+        self.id = self._expanded("id")[:4].hex()
+
+    def __repr__(self) -> str:
+        return f"RootKey({self.id})"
+
+    def derive(self, purpose: str) -> bytes:
+        """The key for a purpose, such as `chain`, `plan` or `fingerprint prod`: HKDF with SHA-256, of one block."""
+        return self.adopted.get(purpose) or self._expanded(purpose)
+
+    def _expanded(self, purpose: str) -> bytes:
+        extracted = hmac.digest(b"opsctl ledger", self._root, "sha256")
+        return hmac.digest(extracted, f"opsctl {purpose}".encode() + b"\x01", "sha256")
+
+    def encoded(self) -> bytes:
+        """The content of its file."""
+        adopted = {purpose: key.hex() for purpose, key in self.adopted.items()}
+        return msgspec.json.encode(_KeyFile(id=self.id, created=self.created, root=self._root.hex(), adopted=adopted))
+
+
+class Keyring:
+    """The keys in a folder; the first one is made when it is first needed. With `keep` off a new key lives only in memory."""
+
+    def __init__(self, folder: Path, *, keep: bool = True) -> None:
+        self.folder, self._keep = folder, keep
+
+    @cached_property
+    def _keys(self) -> dict[str, RootKey]:
+        """The keys by their ids, the newest last."""
+        found = [_read(path) for path in sorted(self.folder.glob(f"{PREFIX}*.json"))]
+        return {key.id: key for key in sorted(found, key=lambda key: (key.created, key.id))}
+
+    @property
+    def current(self) -> RootKey:
+        """The key that makes."""
+        return next(reversed(self._keys.values()), None) or self.make()
+
+    def find(self, id: str) -> RootKey | None:
+        """The key of this id, if it is here."""
+        return self._keys.get(id)
+
+    @property
+    def oldest(self) -> RootKey | None:
+        """The first key that was made of those that are here."""
+        return next(iter(self._keys.values()), None)
+
+    def make(self, adopted: dict[str, bytes] | None = None) -> RootKey:
+        """A new key, which is the current one from now on; raises LedgerFailed where its file can't be written."""
+        key = RootKey(secrets.token_bytes(SIZE), datetime.now(UTC), adopted)
+        if self._keep:
+            path = self.folder / f"{PREFIX}{key.id}.json"
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                files.write(path, key.encoded())
+            except OSError as cause:
+                told = f"The ledger's key can't be kept in {path}: {cause.strerror}."
+                raise LedgerFailed(told, f"Look at its folder: ls -la {self.folder}; another folder: XDG_STATE_HOME") from cause
+        self._keys[key.id] = key
+        return key
+
+
+def _read(path: Path) -> RootKey:
+    """The key in a file; raises Refused for a file that others could read or change, LedgerFailed for one that holds no key."""
+    try:
+        files.private(path)
+        held = msgspec.json.decode(files.read(path, LARGEST_KEY, links=False), type=_KeyFile)
+        adopted = {purpose: bytes.fromhex(key) for purpose, key in held.adopted.items()}
+        key = RootKey(bytes.fromhex(held.root), held.created, adopted)
+    except files.Unfit as cause:
+        mode = f"chmod 600 {path}" if "mode" in str(cause.strerror) else f"Look at it: ls -la {path.parent}"
+        raise Refused(f"The ledger's key {path} isn't used: {cause.strerror}.", mode) from cause
+    except OSError as cause:
+        raise LedgerFailed(f"The ledger's key {path} can't be read: {cause.strerror}.", f"Look at it: ls -la {path}") from cause
+    except (msgspec.MsgspecError, ValueError, RecursionError) as cause:
+        raise LedgerFailed(f"{path} holds no key of a ledger.", "Put a copy of it back from a backup, or move it away.") from cause
+    if path.name != f"{PREFIX}{key.id}.json" or len(held.root) != 2 * SIZE:
+        raise LedgerFailed(f"{path} holds another key than its name says.", "Put a copy of it back from a backup, or move it away.")
+    return key

@@ -1,0 +1,296 @@
+"""What a ledger asks of the database that holds it, in words: SQLite stands behind it, and another database has to answer the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+
+class RunState(NamedTuple):
+    """What changes of a run while it lasts; `mark` vouches for the rest of it."""
+
+    head: str
+    events: int
+    closed: str | None
+    result: str | None
+    wish: str | None
+    mark: str
+
+
+class RunRow(NamedTuple):
+    """A run as it is stored; `number` is its opening's place in the log, and `row` all that is known of it from the start, as JSON."""
+
+    id: str
+    parent: str | None
+    environment: str
+    command: str
+    opened: str
+    number: int | None
+    config_digest: str
+    row: str
+    head: str
+    events: int
+    closed: str | None
+    result: str | None
+    wish: str | None
+    mark: str
+
+
+class StepRow(NamedTuple):
+    """A step as it is stored: the values that its newest event vouches for, in this order."""
+
+    run: str
+    seq: int
+    kind: str
+    target: str
+    change: str
+    state: str
+    why: str
+    at: str | None
+    count: int  # type: ignore[assignment]
+    unit: str
+    begun: str | None
+    ended: str | None
+    evidence: str | None
+
+
+class EventRow(NamedTuple):
+    """One line of a run's history as it is stored."""
+
+    run: str
+    number: int
+    at: str
+    what: str
+    seq: int | None
+    detail: str
+    hash: str
+
+
+class LogRow(NamedTuple):
+    """One line of the log, which holds the openings and closings of all runs in their order."""
+
+    number: int
+    at: str
+    run: str
+    what: str
+    head: str
+    hash: str
+
+
+class Holder(NamedTuple):
+    """The process that holds a lock."""
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    started: str
+    expires: float
+    until: float
+
+
+class LockRow(NamedTuple):
+    """A lock as it is stored."""
+
+    target: str
+    run: str
+    fence: int
+    operator: str
+    doing: str
+    since: str
+    holder: Holder
+
+
+class LockStore(Protocol):
+    """What the locks need of a store."""
+
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:
+        """One transaction, alone among threads and processes. One that isn't `durable` may be lost with the power."""
+        ...
+
+    def locks(self) -> list[LockRow]:
+        """Return every lock."""
+        ...
+
+    def add_locks(self, locks: Collection[LockRow]) -> None:
+        """Add locks."""
+        ...
+
+    def remove_locks(self, fences: Collection[int]) -> None:
+        """Remove the locks with these fences."""
+        ...
+
+    def renew_locks(self, fences: Collection[int], expires: float, until: float) -> None:
+        """Let locks last longer."""
+        ...
+
+    def holds_lock(self, target: str, fence: int) -> bool:
+        """Return whether the lock on `target` is the one with this fence."""
+        ...
+
+
+class PersonalStore(Protocol):
+    """What pseudonyms need of a store."""
+
+    def remember(self, texts: Mapping[str, str], at: str) -> None:
+        """Keep the text of each digest, as last used at `at`."""
+        ...
+
+    def texts(self, digests: Collection[str]) -> dict[str, str]:
+        """Return the texts of those digests that haven't been forgotten."""
+        ...
+
+
+class Store(LockStore, PersonalStore, Protocol):
+    """The rows of a ledger. Methods that write belong inside a transaction. Raises LedgerFailed for whatever the database refuses."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """A block in which all reads see one moment."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
+        ...
+
+    # Runs
+
+    def add_run(self, run: RunRow) -> None:
+        """Add a run."""
+        ...
+
+    def run_state(self, run: str) -> RunState | None:
+        """Return what changes of a run."""
+        ...
+
+    def set_run_state(self, run: str, state: RunState) -> None:
+        """Replace what changes of a run."""
+        ...
+
+    def run_ids(self, beginning: str) -> list[str]:
+        """Return the ids that begin so, in order."""
+        ...
+
+    def run_rows(self, ids: Collection[str]) -> list[RunRow]:
+        """Return the runs with these ids, the newest first."""
+        ...
+
+    def newest_runs(self, limit: int) -> list[RunRow]:
+        """Return the newest runs that belong to no other, at most `limit` of them where that isn't negative."""
+        ...
+
+    def unended_runs(self, limit: int) -> list[RunRow]:
+        """Return the newest runs that belong to no other, weren't given up and may go on."""
+        ...
+
+    def children(self, parent: str) -> list[RunRow]:
+        """Return the runs that belong to another one, the newest first."""
+        ...
+
+    def runs_of_command(self, environment: str, command: str) -> list[RunRow]:
+        """Return the runs of a command, the newest first."""
+        ...
+
+    def newest_complete(self, environment: str, command: str, besides: str) -> RunRow | None:
+        """Return the newest run of a command, but `besides`, that changed something and left no step undone."""
+        ...
+
+    def undecided_runs(self, environment: str, command: str, besides: str) -> list[RunRow]:
+        """Return the runs of a command, but `besides`, that aren't known to have succeeded and have a step without a known outcome."""
+        ...
+
+    def runs_later_than(self, number: int) -> list[str]:
+        """Return the runs that the log names after its line `number`, and those that haven't been closed."""
+        ...
+
+    # Steps
+
+    def add_steps(self, steps: Collection[StepRow]) -> None:
+        """Add steps."""
+        ...
+
+    def update_step(self, step: StepRow) -> None:
+        """Replace a step's state and what came of it."""
+        ...
+
+    def step(self, run: str, seq: int) -> StepRow | None:
+        """Return one step."""
+        ...
+
+    def steps(self, run: str) -> list[StepRow]:
+        """Return a run's steps in order."""
+        ...
+
+    def steps_on(self, kinds: Collection[str], environment: str, target: str) -> list[StepRow]:
+        """Return the steps of these kinds on a target, those of the newest run first."""
+        ...
+
+    def steps_below(self, kinds: Collection[str], environment: str, target: str) -> list[StepRow]:
+        """Return the steps of these kinds on whatever lies in a target, those of the newest run first."""
+        ...
+
+    def steps_with_impact(self, kinds: Collection[str], environment: str, config_digest: str) -> Iterator[StepRow]:
+        """Yield the steps of these kinds, made under a configuration, that have an impact or evidence."""
+        ...
+
+    # History
+
+    def add_event(self, event: EventRow) -> None:
+        """Add an event."""
+        ...
+
+    def events(self, run: str) -> list[EventRow]:
+        """Return a run's events in order."""
+        ...
+
+    def add_log(self, line: LogRow) -> None:
+        """Add a line to the log."""
+        ...
+
+    def last_log(self) -> LogRow | None:
+        """Return the log's last line."""
+        ...
+
+    def last_log_number(self, run: str) -> int:
+        """Return the number of the log's last line on a run; 0 where there is none."""
+        ...
+
+    def log_times_after(self, number: int) -> list[str]:
+        """Return the moments of the log's lines after `number`, in its order."""
+        ...
+
+    def in_log(self, hash: str) -> bool:
+        """Return whether a line of the log has this hash."""
+        ...
+
+    # Personal data
+
+    def needed_texts(self) -> Iterator[str]:
+        """Yield the stored texts of runs that may go on, and of their steps and events."""
+        ...
+
+    def forget(self, before: str, needed: Callable[[], Collection[str]]) -> int:
+        """Delete the personal texts last used before a moment, but those needed; return how many. Nothing of them is left behind."""
+        ...
+
+    # Verifying
+
+    def all_log(self) -> Iterator[LogRow]:
+        """Yield the whole log in order."""
+        ...
+
+    def all_runs(self) -> Iterator[RunRow]:
+        """Yield every run by id."""
+        ...
+
+    def all_events(self) -> Iterator[EventRow]:
+        """Yield every event by run and number."""
+        ...
+
+    def all_steps(self) -> Iterator[StepRow]:
+        """Yield every step by run and number."""
+        ...
+
+    def all_texts(self) -> Iterator[tuple[str, str]]:
+        """Yield every digest of a personal text with that text."""
+        ...
