@@ -166,11 +166,16 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 def access_lists(settings: Settings, permissions: Permissions) -> list[str]:
-    """The Redis users that read and that write, as ACL lines; the password is left to be filled in."""
-    if settings.redis is None:
+    """The Redis users that read and that write, as ACL lines; the password is left to be filled in.
+
+    Where [redis] names a user and no reader, that user does both.
+    """
+    if (redis := settings.redis) is None:
         return []
-    sides = {"opsctl-reader": permissions.read, "opsctl-writer": permissions.write}
-    return [line for name, needed in sides.items() for line in _user(settings, settings.redis, name, needed)]
+    reader, writer = redis.reader.user if redis.reader else "opsctl-reader", redis.user or "opsctl-writer"
+    alone = redis.user is not None and redis.reader is None
+    sides = {writer: permissions.read | permissions.write} if alone else {reader: permissions.read, writer: permissions.write}
+    return [line for name, needed in sides.items() for line in _user(settings, redis, name, needed)]
 
 
 def _user(settings: Settings, redis: RedisSettings, name: str, needed: frozenset[str]) -> Iterator[str]:

@@ -168,7 +168,7 @@ def _credentials(settings: Settings, need: str, *, writing: bool) -> Iterator[Re
         rescue = (database.rescue or database.login) if need == "postgres:activity.end" else database.login
         yield rescue if writing else database.reader
     elif system == "redis" and settings.redis:
-        yield settings.redis.password
+        yield settings.redis.login(writing=writing)[1]
     elif system == "hubspot" and settings.hubspot:
         yield settings.hubspot.app_secret if need == "hubspot:webhook" else settings.hubspot.token
     elif system == "lease" and settings.lease:

@@ -85,21 +85,37 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
         return address(self.tunnel)
 
 
+class RedisLogin(Section, frozen=True, kw_only=True):
+    """A user of Redis' ACL, and its password."""
+
+    user: str
+    password: Reference
+
+
 class RedisSettings(Section, frozen=True, kw_only=True):
     """The cache: found through AWS by its ElastiCache id; `tls`, `ca` and `tunnel` as in [database].
 
-    `db` is the number of the database that the application uses.
+    `db` is the number of the database that the application uses. `user` writes, by default Redis' own default user; `reader` reads, or
+    else `user` does.
     """
 
     cluster: str
     db: Count = 0
+    user: str | None = None
     password: Reference | None = None
+    reader: RedisLogin | None = None
     tls: bool = True
     ca: str = "system"
     tunnel: str | None = None
 
     def __post_init__(self) -> None:
         address(self.tunnel)
+        if self.user and self.password is None:
+            raise ValueError("expected a password beside user")
+
+    def login(self, *, writing: bool) -> tuple[str | None, Reference | None]:
+        """The user, None for the default one, and the password of what writes or only reads."""
+        return (self.reader.user, self.reader.password) if self.reader and not writing else (self.user, self.password)
 
     @property
     def tunnel_address(self) -> tuple[str, int] | None:

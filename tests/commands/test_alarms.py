@@ -104,7 +104,7 @@ def test_connections_where_the_role_sees_its_own_only(world: World, asleep: int,
     assert (row["state"], row["value"] >= asleep) == (state, True)
     assert "of max_connections 100" in row["source"]
     assert "opsctl_reader doesn't see what others do" in row["source"]
-    assert "GRANT pg_monitor TO opsctl_reader" in row["source"]
+    assert "GRANT pg_read_all_stats TO opsctl_reader" in row["source"]
 
 
 def test_where_nobody_can_tell_the_connections_the_grant_is_said(world: World) -> None:
@@ -114,7 +114,7 @@ def test_where_nobody_can_tell_the_connections_the_grant_is_said(world: World) -
     (row,) = [row for row in alerts(world, 1) if row["alert"] == "RDS connections"]
     assert (row["state"], row["value"]) == ("unknown", None)
     assert "opsctl_reader doesn't see what others do" in row["source"]
-    assert "GRANT pg_monitor TO opsctl_reader" in row["source"]
+    assert "GRANT pg_read_all_stats TO opsctl_reader" in row["source"]
 
 
 def test_connections_of_an_instance_by_itself(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -27,6 +27,8 @@ SECRETS = {"opsctl_reader": "database-reader", "opsctl_writer": "database", "ops
 EXACT = {role: role.replace("opsctl", "exact") for role in SECRETS}
 """Roles of our own, which have what is printed and nothing else."""
 REACHED = ("postgres", "redis")
+PASSWORD = 'password = { aws = "safawinet/prod/redis", key = "password" }'
+"""The line of the configuration by which everybody logs in to Redis."""
 
 
 def reaches(words: str) -> bool:
@@ -56,42 +58,32 @@ def forget(connection: psycopg.Connection[Any]) -> None:
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
-def restrict(world: World, superuser: psycopg.Connection[Any], words: str) -> Callable[[], None]:
-    """Have the database's logins be roles with the printed grants alone; returns what makes a child log in to Redis so too."""
+def restrict(world: World, superuser: psycopg.Connection[Any], words: str) -> None:
+    """Have the logins to Postgres and Redis be roles and users with the printed rights alone."""
     superuser.execute(sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(DATABASE)))
     superuser.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO safawinet, opsctl_reader").format(sql.Identifier(DATABASE)))
     for role, secret in SECRETS.items():
         superuser.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'exact'").format(sql.Identifier(EXACT[role])))
         login = json.dumps({"username": EXACT[role], "password": "exact"})
         world.aws("secretsmanager").put_secret_value(SecretId=f"safawinet/prod/{secret}", SecretString=login)
-    cache = world.cache()
+    file = world.config / "sandbox.toml"
+    text = file.read_text()
+    assert PASSWORD in text
+    reader = PASSWORD.replace("password", 'reader = { user = "opsctl-reader", password', 1) + " }"
+    file.write_text(text.replace(PASSWORD, f'user = "opsctl-writer"\n{PASSWORD}\n{reader}'))
     for line in world.opsctl("permissions", *words.split(), "--format", "grants", check=0).out.splitlines():
         if line.startswith("GRANT"):
             superuser.execute(re.sub(r"opsctl_(reader|writer|rescue)", r"exact_\1", line).encode())
         if found := re.fullmatch(r"-- Redis: (ACL SETUSER .*)", line):
-            cache.execute_command(*[word.replace(">PASSWORD", ">exact") for word in shlex.split(found[1])])
-
-    def log_in() -> None:
-        import redis
-
-        from opsctl.adapters.redis.read_only_guard import ReadingConnection
-
-        made = redis.Connection.__init__
-
-        def init(self: Any, *args: Any, **how: Any) -> None:
-            name = "opsctl-reader" if isinstance(self, ReadingConnection) else "opsctl-writer"
-            made(self, *args, **{**how, "username": name, "password": "exact"})
-
-        redis.Connection.__init__ = init  # type: ignore[method-assign]
-
-    return log_in
+            filled = [word.replace(">PASSWORD", f">{world.facts['redis_password']}") for word in shlex.split(found[1])]
+            world.cache().execute_command(*filled)
 
 
 @pytest.mark.parametrize("words", [words for words in VIEWS if reaches(words)])
 def test_a_command_that_looks_needs_no_more(world: World, superuser: psycopg.Connection[Any], words: str) -> None:
-    log_in = restrict(world, superuser, words)
+    restrict(world, superuser, words)
     for line in VIEWS[words]:
-        found = world.opsctl("-o", "json", *shlex.split(line), before=log_in)
+        found = world.opsctl("-o", "json", *shlex.split(line))
         said = f"{found.out}\n{found.err}".lower()
         assert not any(word in said for word in ("denied", "permission", "no_perm", "doesn't see")), str(found)
 
@@ -101,13 +93,13 @@ def test_a_command_that_looks_needs_no_more(world: World, superuser: psycopg.Con
 )
 def test_a_change_needs_no_more(world: World, superuser: psycopg.Connection[Any], words: str, scenario: Any) -> None:
     it = Rehearsed(scenario, world, sessions=False)
-    log_in = restrict(world, superuser, words)
-    it.dry(before=log_in, check=3)
-    done = it.run(before=log_in, check=0).json
+    restrict(world, superuser, words)
+    it.dry(check=3)
+    done = it.run(check=0).json
     assert "denied" not in json.dumps(done).lower()
     assert scenario.so(world)
     if scenario.reversible:
-        it.say("runs", "undo", done["run"], "-y", before=log_in, check=0)
+        it.say("runs", "undo", done["run"], "-y", check=0)
 
 
 @pytest.mark.parametrize("need", ["postgres:sessions.delete", "redis:sessions.unlink"])
@@ -115,6 +107,6 @@ def test_without_a_need_the_command_is_denied(world: World, superuser: psycopg.C
     """The proof above can fail: what is printed for a command that only looks doesn't log anybody out."""
     it = Rehearsed(next(s for words, s in rehearsed() if words == "logout all"), world, sessions=False)
     assert need in of("logout all").write
-    log_in = restrict(world, superuser, "sessions list")
-    assert it.run(before=log_in).code != 0
+    restrict(world, superuser, "sessions list")
+    assert it.run().code != 0
     assert lines()["sessions list"].kind == "read-only"

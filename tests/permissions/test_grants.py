@@ -53,3 +53,12 @@ def test_what_is_not_configured_gets_no_grant(environment: Environment) -> None:
     every = needs(check=" ".join([*grants.TABLES, *grants.MEMBERSHIPS, *grants.COMMANDS]))
     assert grants.statements(bare, every) == []
     assert grants.access_lists(bare, every) == []
+
+
+def test_a_user_of_redis_that_does_both_has_one_line(environment: Environment) -> None:
+    redis = environment.settings.redis
+    assert redis is not None
+    settings = msgspec.structs.replace(environment.settings, redis=msgspec.structs.replace(redis, user="both"))
+    (line,) = grants.access_lists(settings, needs(check="redis:sessions.count", apply="redis:sessions.unlink"))
+    assert line.startswith("ACL SETUSER both on ")
+    assert {"+eval_ro", "+unlink"} <= set(line.split())

@@ -49,6 +49,7 @@ class Endpoint:
     tls: bool = True
     ca: str = certificates.SYSTEM
     tunnel: tuple[str, int] | None = None
+    user: str | None = None
 
     @classmethod
     def of(cls, access: Access, settings: RedisSettings, at: tuple[str, int]) -> Endpoint:
@@ -58,8 +59,9 @@ class Endpoint:
         if access.sandbox:
             only_here("Redis", host)
             only_here("tunnel to Redis", tunnel[0] if tunnel else host)
-        password = access.resolve(settings.password) if settings.password else None
-        return cls(host, port, password, settings.tls, settings.ca, tunnel)
+        user, reference = settings.login(writing=access.writing)
+        password = access.resolve(reference) if reference else None
+        return cls(host, port, password, settings.tls, settings.ca, tunnel, user)
 
     def arguments(self, host: str, port: int) -> dict[str, Any]:
         """What a connection to the endpoint itself, or to another node of its cluster, is made with.
@@ -67,18 +69,19 @@ class Endpoint:
         Raises WrongPlace where the password would go in clear text to another machine, or to a node beyond the endpoint's domain.
         """
         secret = self.password.reveal() if self.password else None
+        login = {"username": self.user, "password": secret}
         if not self.tls:
             address = loopback(host)
             if secret is not None and (address is None or self.tunnel):
                 what = f"Redis at {host} is not on this machine, and [redis] says tls = false: its password was not sent."
                 raise WrongPlace(what, "Take tls = false out of [redis].")
-            return {"host": address or host, "port": port, "password": secret}
+            return {"host": address or host, "port": port, **login}
         if (host, port) == (self.host, self.port):
-            return {"host": host, "port": port, "password": secret, "ca": self.ca, "address": self.tunnel or (host, port)}
+            return {"host": host, "port": port, **login, "ca": self.ca, "address": self.tunnel or (host, port)}
         if self.tunnel:
             what = f"Redis is a cluster of several nodes, and the tunnel leads to {self.host} alone."
             raise ConfigurationError(what, "Run it where all of them are reached, and take tunnel out of [redis].")
         if host.partition(".")[2] != self.host.partition(".")[2]:
             what = f"Redis at {self.host} names a node {host}, beyond its own domain: nothing was sent there."
             raise WrongPlace(what, "Look at the cluster.")
-        return {"host": host, "port": port, "password": secret, "ca": self.ca, "address": (host, port)}
+        return {"host": host, "port": port, **login, "ca": self.ca, "address": (host, port)}

@@ -344,7 +344,7 @@ def holding(running: Sequence[Activity]) -> dict[int, int]:
 
 def unseeing(role: str) -> Denied:
     """The error for a role without pg_read_all_stats, to which the server tells nothing of others' connections."""
-    return Denied(f"The role {role} doesn't see what others do in the database.", f"GRANT pg_monitor TO {role}")
+    return Denied(f"The role {role} doesn't see what others do in the database.", f"GRANT pg_read_all_stats TO {role}")
 
 
 def _statements(there: Database, most: int) -> list[Row] | None:

@@ -126,7 +126,7 @@ class SessionRows:
             if row["began"] is None and row["pid"] and not row["sees"]:
                 raise Denied(
                     f"The role {row['reader']} doesn't see how long others have been writing to {self._settings.table}.",
-                    f"GRANT pg_monitor TO {row['reader']}",
+                    f"GRANT pg_read_all_stats TO {row['reader']}",
                 )
         # A process without a beginning has ended its transaction between the two views that are joined here.
         old = [row for row in rows if (row["began"] < before if row["began"] else not row["pid"])]

@@ -36,7 +36,7 @@ def connect(host, port, address):
         sys.exit("[redis] says tls = false, and the cache isn't on this machine: its password was not sent")
     found = stream.makefile("rwb")
     if password:
-        ask(found, b"AUTH", password)
+        ask(found, b"AUTH", *plan["user"], password)
     if plan["db"]:
         ask(found, b"SELECT", plan["db"])
     return found
@@ -83,6 +83,7 @@ def unlink(environment: Environment, searches: Iterable[tuple[str, Sequence[str 
     plan, secret = File("searches"), File("redis-password")
     how = {
         "tls": settings.tls,
+        "user": [_letters(settings.user)] if settings.user else [],
         "db": settings.db,
         "ca": _authorities(settings),
         "tunnel": settings.tunnel_address,

@@ -235,7 +235,7 @@ def test_a_role_that_sees_only_itself_is_told_so(systems, driver, world):
     ) as owner:
         owner.execute("REVOKE pg_monitor FROM opsctl_reader, opsctl_rescue")
     assert {answer.why.next for answer in systems(writing=False, replace=driver).backends.running()} == {
-        "GRANT pg_monitor TO opsctl_reader"
+        "GRANT pg_read_all_stats TO opsctl_reader"
     }
     with pytest.raises(Denied, match="opsctl_rescue doesn't see"):
         systems(writing=True, replace=driver).backends.cancel(WRITER, [])
