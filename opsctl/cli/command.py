@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -17,7 +17,9 @@ from opsctl.cli.context import LOCAL, AppContext
 from opsctl.cli.line import canonical_command_line, fill
 from opsctl.cli.options import check_value, global_options, run_changes, shared_options, split_options
 from opsctl.errors import OpsctlError
-from opsctl.permissions import Requirement
+
+if TYPE_CHECKING:
+    from opsctl.permissions import Requirement
 
 Kind = Literal["mutating", "read-only", "local"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,6 +66,8 @@ def gives_verdict(*, flag: str = "", probes: str = "") -> Callable[[F], F]:
 
 def requires(reads: str = "", *, changes: str = "") -> Callable[[F], F]:
     """Declare what a command needs to plan or to look, and the tags of the changes that it or its undo makes; blanks divide the words."""
+    from opsctl.permissions import Requirement
+
     return lambda function: _mark(function, requirement=Requirement(frozenset(reads.split()), tuple(changes.split())))
 
 
@@ -71,6 +75,8 @@ class OpsCommand(click.Command):
     """A command of a marked function. Empty values are refused, since an unset variable of a script reads so."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from opsctl.permissions import Requirement
+
         super().__init__(*args, **kwargs)
         assert self.callback is not None
         self.function: Callable[..., Any] = self.callback
