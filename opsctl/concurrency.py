@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from opsctl.errors import OpsctlError, SystemFailed
+from opsctl.errors import ExternalError, OpsctlError
 
 PATIENCE = 20.0
 """Seconds after which a source that hasn't answered is left alone."""
@@ -19,7 +19,7 @@ AT_ONCE = 16
 T = TypeVar("T")
 
 
-def at_once(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -> dict[str, T | OpsctlError]:
+def gather(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -> dict[str, T | OpsctlError]:
     """Ask every source in a thread of its own, sixteen at a time; return each one's answer or error, in the order given.
 
     A thread that still waits for a source holds nothing up, not even the end of the process. An exception that isn't opsctl's is raised.
@@ -37,7 +37,7 @@ def at_once(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) 
 
     for name, source in sources.items():
         threading.Thread(target=ask, args=(name, source), name=f"ask {name}", daemon=True).start()
-    silent = SystemFailed(f"It didn't answer within {patience:g} s.", "Look at it by itself.")
+    silent = ExternalError(f"It didn't answer within {patience:g} s.", "Look at it by itself.")
     found: dict[str, T | OpsctlError] = dict.fromkeys(sources, silent)
     deadline = time.monotonic() + patience
     for _ in sources:
@@ -51,14 +51,14 @@ def at_once(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) 
     return found
 
 
-def answered(told: T | OpsctlError) -> T:
+def unwrap(told: T | OpsctlError) -> T:
     """What a source of `at_once` answered; raises its error."""
     if isinstance(told, OpsctlError):
         raise told
     return told
 
 
-def some_answered(found: Mapping[str, T | OpsctlError]) -> Mapping[str, T | OpsctlError]:
+def first_error_if_all_failed(found: Mapping[str, T | OpsctlError]) -> Mapping[str, T | OpsctlError]:
     """What `at_once` found; raises the first error when no source answered, which then is no matter of one source: no login, no network."""
     failed = [each for each in found.values() if isinstance(each, OpsctlError)]
     if failed and len(failed) == len(found):

@@ -18,7 +18,7 @@
     ├── Refused                 4  a guard, a wrong place
     │   ├── WrongPlace             another account, portal or endpoint than the environment's
     │   ├── ReadOnly               a write was tried over a reading system
-    │   ├── Moved                  the world is no longer as reviewed
+    │   ├── DriftError             the world is no longer as reviewed
     │   └── PlanStale              a saved plan that no longer holds
     ├── LockHeld                5  another run works on the same target
     ├── Interrupted             6  stopped by a person or a signal; may be resumed
@@ -163,7 +163,7 @@ class ReadOnly(Refused):
     """Raised when something tried to write over a reading system."""
 
 
-class Moved(Refused):
+class DriftError(Refused):
     """Raised when the world is no longer as it was when the plan was reviewed."""
 
 
@@ -201,13 +201,6 @@ class InputRequired(OpsctlError):
 
     exit_code = 7
     result = "waiting"
-
-
-# The former names, until every module uses the new ones.
-SystemFailed = ExternalError
-PartlyMade = PartialFailure
-Fires = AlertFiring
-Waiting = InputRequired
 
 
 def install_extra(name: str) -> str:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from opsctl.adapters.access import Access
-from opsctl.adapters.base import Adapter, made_once
+from opsctl.adapters.base import Adapter, locked_cached_property
 from opsctl.config import Environment, state_folder
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 from opsctl.settings import Reference
 
 if TYPE_CHECKING:
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
     from opsctl.adapters.aws.snapshots import Snapshots
     from opsctl.adapters.aws.sqs import Sqs
     from opsctl.adapters.aws.waf import Waf
-    from opsctl.adapters.host.hh import Client
-    from opsctl.adapters.host.prompt import Person
-    from opsctl.adapters.host.secret_sources import Secret, Values
+    from opsctl.adapters.host.hh import HhClient
+    from opsctl.adapters.host.prompt import Prompt
+    from opsctl.adapters.host.secret_sources import Secret, SecretSources
     from opsctl.adapters.http.api import Api
     from opsctl.adapters.http.ghcr import Ghcr
     from opsctl.adapters.http.health import Health
-    from opsctl.adapters.http.lease import Lease
+    from opsctl.adapters.http.lease import LeaseEndpoint
     from opsctl.adapters.http.notifiers import PagerDuty, Slack, Statuspage
     from opsctl.adapters.http.sentry import Sentry
     from opsctl.adapters.http.webhook import Webhook
     from opsctl.adapters.hubspot.contacts import HubSpot
-    from opsctl.adapters.mail.notification_reader import Notifications
-    from opsctl.adapters.mail.sns_signatures import Signatures
+    from opsctl.adapters.mail.notification_reader import NotificationReader
+    from opsctl.adapters.mail.sns_signatures import SnsSignatures
     from opsctl.adapters.redis.client import Redis
     from opsctl.adapters.sql.activity import Backends
     from opsctl.adapters.sql.bounce_queries import BounceQueries
@@ -73,8 +73,8 @@ class Systems:
         environment: Environment,
         *,
         writing: bool,
-        person: Person,
-        values: Values,
+        person: Prompt,
+        values: SecretSources,
         history: RunHistory,
         fingerprint: Fingerprint,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -95,7 +95,7 @@ class Systems:
         """What each adapter is handed beside its settings."""
         return Access(self.writing, self.config.sandbox, self.resolve, self.config.proxy)
 
-    @made_once
+    @locked_cached_property
     def aws(self) -> AwsSession:
         """The AWS session, behind its wall, in the environment's account or not at all (WrongPlace)."""
         from opsctl.adapters.aws.session import AwsSession
@@ -114,109 +114,109 @@ class Systems:
         if self.config.aws:
             self.aws.prove()
 
-    @made_once
+    @locked_cached_property
     def secrets(self) -> Secrets:
         """Secrets Manager."""
         from opsctl.adapters.aws.secrets import Secrets
 
         return Secrets(self.aws)
 
-    @made_once
+    @locked_cached_property
     def ecs(self) -> Ecs:
         """ECS services, their deployments and tasks."""
         from opsctl.adapters.aws.ecs import Ecs
 
         return Ecs(self.aws)
 
-    @made_once
+    @locked_cached_property
     def autoscaling(self) -> Autoscaling:
         """Application Auto Scaling's bounds."""
         from opsctl.adapters.aws.autoscaling import Autoscaling
 
         return Autoscaling(self.aws)
 
-    @made_once
+    @locked_cached_property
     def ecr(self) -> Ecr:
         """What an image's tag means now."""
         from opsctl.adapters.aws.ecr import Ecr
 
         return Ecr(self.aws)
 
-    @made_once
+    @locked_cached_property
     def rds(self) -> Rds:
         """RDS clusters, instances and their endpoints."""
         from opsctl.adapters.aws.rds import Rds
 
         return Rds(self.aws)
 
-    @made_once
+    @locked_cached_property
     def elasticache(self) -> ElastiCache:
         """ElastiCache clusters and their endpoints."""
         from opsctl.adapters.aws.elasticache import ElastiCache
 
         return ElastiCache(self.aws)
 
-    @made_once
+    @locked_cached_property
     def functions(self) -> Functions:
         """Lambda functions, their variables, versions and aliases."""
         from opsctl.adapters.aws.functions import Functions
 
         return Functions(self.aws)
 
-    @made_once
+    @locked_cached_property
     def cloudwatch(self) -> CloudWatch:
         """Alarms and metrics."""
         from opsctl.adapters.aws.cloudwatch import CloudWatch
 
         return CloudWatch(self.aws)
 
-    @made_once
+    @locked_cached_property
     def logs(self) -> Logs:
         """CloudWatch Logs."""
         from opsctl.adapters.aws.logs import Logs
 
         return Logs(self.aws)
 
-    @made_once
+    @locked_cached_property
     def insights(self) -> Insights:
         """CloudWatch Logs Insights."""
         from opsctl.adapters.aws.insights import Insights
 
         return Insights(self.aws)
 
-    @made_once
+    @locked_cached_property
     def ses(self) -> Ses:
         """Amazon SES."""
         from opsctl.adapters.aws.ses import Ses
 
         return Ses(self.aws)
 
-    @made_once
+    @locked_cached_property
     def sqs(self) -> Sqs:
         """SQS queues."""
         from opsctl.adapters.aws.sqs import Sqs
 
         return Sqs(self.aws)
 
-    @made_once
-    def notifications(self) -> Notifications:
+    @locked_cached_property
+    def notifications(self) -> NotificationReader:
         """SES's notifications, as files and queues hold them."""
-        from opsctl.adapters.mail.notification_reader import Notifications
+        from opsctl.adapters.mail.notification_reader import NotificationReader
 
         settings, account = self.environment.bounces, self.environment.aws.account
         reader = None if self.found_by is self else self.found_by.notifications
-        return Notifications(self.access, settings, account, self.sns_signatures, self.now, reader)
+        return NotificationReader(self.access, settings, account, self.sns_signatures, self.now, reader)
 
-    @made_once
-    def sns_signatures(self) -> Signatures:
+    @locked_cached_property
+    def sns_signatures(self) -> SnsSignatures:
         """The signatures of Amazon SNS, for the reading and the writing set alike."""
-        from opsctl.adapters.mail.sns_signatures import Signatures
+        from opsctl.adapters.mail.sns_signatures import SnsSignatures
 
         if self.found_by is not self:
             return self.found_by.sns_signatures
-        return Signatures(self.access, self.environment.aws.endpoint, lambda service: self.aws.regions(service), self.now)
+        return SnsSignatures(self.access, self.environment.aws.endpoint, lambda service: self.aws.regions(service), self.now)
 
-    @made_once
+    @locked_cached_property
     def bounced(self) -> Bounced:
         """The users whose mail came back, and what has been counted."""
         from opsctl.adapters.sql.bounce_store import Bounced
@@ -230,63 +230,63 @@ class Systems:
 
         return BounceQueries(self.database, self.environment.bounces)
 
-    @made_once
+    @locked_cached_property
     def iam(self) -> Iam:
         """IAM users, their keys and policies."""
         from opsctl.adapters.aws.iam import Iam
 
         return Iam(self.aws)
 
-    @made_once
+    @locked_cached_property
     def cloudtrail(self) -> CloudTrail:
         """CloudTrail's events."""
         from opsctl.adapters.aws.cloudtrail import CloudTrail
 
         return CloudTrail(self.aws)
 
-    @made_once
+    @locked_cached_property
     def shield(self) -> Shield:
         """Shield Advanced."""
         from opsctl.adapters.aws.shield import Shield
 
         return Shield(self.aws)
 
-    @made_once
+    @locked_cached_property
     def waf(self) -> Waf:
         """WAF's web ACLs and address sets."""
         from opsctl.adapters.aws.waf import Waf
 
         return Waf(self.aws)
 
-    @made_once
+    @locked_cached_property
     def snapshots(self) -> Snapshots:
         """RDS snapshots."""
         from opsctl.adapters.aws.snapshots import Snapshots
 
         return Snapshots(self.aws)
 
-    @made_once
+    @locked_cached_property
     def performance(self) -> Performance:
         """Performance Insights."""
         from opsctl.adapters.aws.performance import Performance
 
         return Performance(self.aws)
 
-    @made_once
-    def client(self) -> Client:
+    @locked_cached_property
+    def client(self) -> HhClient:
         """The customer's side of this machine: the configuration of `hh`, and docker."""
-        from opsctl.adapters.host.hh import Client
+        from opsctl.adapters.host.hh import HhClient
         from opsctl.adapters.host.machine import Machine
 
-        return Client(Machine.found(), writing=self.writing)
+        return HhClient(Machine.found(), writing=self.writing)
 
-    @made_once
+    @locked_cached_property
     def _connector(self) -> Connector:
         from opsctl.adapters.sql.connector import Connector
 
         return Connector(self.access, self.environment.database, self.aws, self.found_by.rds)
 
-    @made_once
+    @locked_cached_property
     def database(self) -> Database:
         """The application's database, over the configured driver."""
         return self._connector.open()
@@ -305,7 +305,7 @@ class Systems:
 
         return Users(self.database, self.environment.sessions, self._connector.writer)
 
-    @made_once
+    @locked_cached_property
     def backends(self) -> Backends:
         """What the database's backends do, on each of its instances."""
         from opsctl.adapters.sql.activity import Backends
@@ -316,7 +316,7 @@ class Systems:
         """A copy of the application's database, at another endpoint; the caller closes it."""
         return self._connector.copy(host, port, arn)
 
-    @made_once
+    @locked_cached_property
     def redis(self) -> Redis:
         """The application's Redis."""
         from opsctl.adapters.redis.client import Redis
@@ -326,7 +326,7 @@ class Systems:
         at = Endpoint.of(self.access, settings, self.found_by.elasticache.endpoint(settings.cluster))
         return Redis(at, writing=self.writing, db=settings.db)
 
-    @made_once
+    @locked_cached_property
     def api(self) -> Api:
         """The application's API."""
         from opsctl.adapters.http.api import Api
@@ -335,18 +335,18 @@ class Systems:
 
     def health(self, url: str) -> Health:
         """What the health check at `url` says."""
-        from opsctl.adapters.http.health import at
+        from opsctl.adapters.http.health import check_url
 
-        return at(self.access, url)
+        return check_url(self.access, url)
 
-    @made_once
-    def lease(self) -> Lease:
+    @locked_cached_property
+    def lease(self) -> LeaseEndpoint:
         """HH's lease endpoint."""
-        from opsctl.adapters.http.lease import Lease
+        from opsctl.adapters.http.lease import LeaseEndpoint
 
-        return Lease(self.access, self.environment.lease)
+        return LeaseEndpoint(self.access, self.environment.lease)
 
-    @made_once
+    @locked_cached_property
     def hubspot(self) -> HubSpot:
         """The HubSpot portal's contacts."""
         return self._hubspot()
@@ -366,42 +366,42 @@ class Systems:
         limits = limiter(f"hubspot-{settings.portal}-{settings.app_id}-{base}", settings.rate, state_folder() / "limits")
         return HubSpot(self.access, settings, limits, environment=self.environment.name, token=token)
 
-    @made_once
+    @locked_cached_property
     def ghcr(self) -> Ghcr:
         """The GitHub container registry."""
         from opsctl.adapters.http.ghcr import Ghcr
 
         return Ghcr(self.access, self.config.ghcr)
 
-    @made_once
+    @locked_cached_property
     def webhook(self) -> Webhook:
         """The webhook that listens for HubSpot's events."""
         from opsctl.adapters.http.webhook import Webhook
 
         return Webhook(self.access, self.environment.hubspot, self.now)
 
-    @made_once
+    @locked_cached_property
     def sentry(self) -> Sentry:
         """The application's errors."""
         from opsctl.adapters.http.sentry import Sentry
 
         return Sentry(self.access, self.environment.sentry)
 
-    @made_once
+    @locked_cached_property
     def slack(self) -> Slack:
         """The configured Slack channel."""
         from opsctl.adapters.http.notifiers import Slack
 
         return Slack(self.access, self.config.channels)
 
-    @made_once
+    @locked_cached_property
     def pagerduty(self) -> PagerDuty:
         """The configured PagerDuty service."""
         from opsctl.adapters.http.notifiers import PagerDuty
 
         return PagerDuty(self.access, self.config.channels, self.environment.name)
 
-    @made_once
+    @locked_cached_property
     def statuspage(self) -> Statuspage:
         """The configured status page."""
         from opsctl.adapters.http.notifiers import Statuspage
@@ -410,7 +410,7 @@ class Systems:
 
     def refuse_elsewhere(self) -> None:
         """Raise WrongPlace in another account; return where AWS can't be asked, so that what needs no AWS still is."""
-        with suppress(SystemFailed):
+        with suppress(ExternalError):
             self.prove()
 
     def _place_proven(self) -> None:

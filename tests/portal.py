@@ -13,8 +13,8 @@ from typing import Any
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request
 
-from opsctl.adapters.host.prompt import Person
-from opsctl.adapters.host.secret_sources import Values
+from opsctl.adapters.host.prompt import Prompt
+from opsctl.adapters.host.secret_sources import SecretSources
 from opsctl.config import Environment
 from opsctl.sandbox import hubspot
 from opsctl.sandbox.faults import Faults, FaultyApp, Rule
@@ -78,7 +78,7 @@ class Portal:
             title="portal", sandbox=True, aws=Aws(account="123456789012", region="us-west-2"), hubspot=HubSpotSettings(**given)
         )
         environment = Environment("portal", file, "", whole)
-        self._made.append(Systems(environment, writing=writing, person=Person(), values=Values(), history=None, fingerprint=None))  # type: ignore[arg-type]
+        self._made.append(Systems(environment, writing=writing, person=Prompt(), values=SecretSources(), history=None, fingerprint=None))  # type: ignore[arg-type]
         return self._made[-1]
 
     def fault(self, operation: str, action: str, **more: Any) -> None:

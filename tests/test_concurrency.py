@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from opsctl.concurrency import at_once, read_ahead, some_answered
-from opsctl.errors import Denied, SystemFailed
+from opsctl.concurrency import first_error_if_all_failed, gather, read_ahead
+from opsctl.errors import Denied, ExternalError
 
 
 def test_answers_come_in_the_order_asked_and_an_error_is_one() -> None:
@@ -17,40 +17,40 @@ def test_answers_come_in_the_order_asked_and_an_error_is_one() -> None:
     def refuse() -> int:
         raise denied
 
-    found = at_once({"one": lambda: 1, "two": refuse, "three": lambda: 3})
+    found = gather({"one": lambda: 1, "two": refuse, "three": lambda: 3})
     assert list(found.items()) == [("one", 1), ("two", denied), ("three", 3)]
 
 
 def test_they_are_asked_at_the_same_time() -> None:
     meeting = threading.Barrier(3, timeout=20)
-    assert set(at_once({str(n): meeting.wait for n in range(3)}).values()) == {0, 1, 2}
+    assert set(gather({str(n): meeting.wait for n in range(3)}).values()) == {0, 1, 2}
 
 
 def test_a_silent_one_is_left_alone() -> None:
     never = threading.Event()
-    found = at_once({"silent": never.wait, "quick": lambda: True}, patience=0.5)
+    found = gather({"silent": never.wait, "quick": lambda: True}, patience=0.5)
     never.set()
     assert found["quick"] is True
-    assert isinstance(found["silent"], SystemFailed)
+    assert isinstance(found["silent"], ExternalError)
     assert "0.5 s" in found["silent"].what
 
 
 def test_a_defect_is_not_taken_for_an_answer() -> None:
     with pytest.raises(ZeroDivisionError):
-        at_once({"broken": lambda: 1 / 0})
+        gather({"broken": lambda: 1 / 0})
 
 
 def test_nobody_asked_is_nothing() -> None:
-    assert at_once({}) == {}
+    assert gather({}) == {}
 
 
 def test_when_nobody_answered_the_first_error_is_raised_and_else_none() -> None:
     denied = Denied("no")
     some = {"one": denied, "two": 2}
-    assert some_answered(some) == some
-    assert some_answered({}) == {}
+    assert first_error_if_all_failed(some) == some
+    assert first_error_if_all_failed({}) == {}
     with pytest.raises(Denied):
-        some_answered({"one": denied, "two": SystemFailed("neither")})
+        first_error_if_all_failed({"one": denied, "two": ExternalError("neither")})
 
 
 def test_the_next_item_is_made_while_one_is_worked_on() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from opsctl.adapters.base import made_once
+from opsctl.adapters.base import locked_cached_property
 
 
 class Kitchen:
@@ -14,7 +14,7 @@ class Kitchen:
         self.begun = threading.Barrier(2)
         self.cooked = 0
 
-    @made_once
+    @locked_cached_property
     def dish(self) -> int:
         self.cooked += 1
         # A second thread that came in here would be let through; alone, this one waits in vain.

@@ -43,7 +43,7 @@ def writes(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, P]
     return guarded
 
 
-class made_once(cached_property[T]):  # noqa: N801
+class locked_cached_property(cached_property[T]):  # noqa: N801
     """A `cached_property` that several threads may ask for at once, and one of them makes: since Python 3.12 that is left to us."""
 
     def __init__(self, make: Callable[[Any], T]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 SPACE = re.compile(r"[ \t\r\n]*")
 
 
-class Member(NamedTuple):
+class JsonMember(NamedTuple):
     """A member of the outermost object: its name and value, and where in the text both are."""
 
     name: str
@@ -27,7 +27,7 @@ def _no_constant(word: str) -> NoReturn:
 DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
-def members(text: str) -> list[Member]:
+def members(text: str) -> list[JsonMember]:
     """Every member of the JSON object that `text` is, in order; raises ValueError, which repeats nothing of it, when it is none."""
     try:
         whole = DECODER.decode(text)
@@ -37,13 +37,13 @@ def members(text: str) -> list[Member]:
         raise ValueError("it is nested too deep") from None
     if not isinstance(whole, dict):
         raise ValueError("it is no object")
-    found: list[Member] = []
+    found: list[JsonMember] = []
     at = _skip(text, text.index("{") + 1)
     while text[at] != "}":
         name, name_end = DECODER.raw_decode(text, at)
         value_start = _skip(text, _skip(text, name_end) + 1)
         value, value_end = DECODER.raw_decode(text, value_start)
-        found.append(Member(name, value, at, name_end, value_start, value_end))
+        found.append(JsonMember(name, value, at, name_end, value_start, value_end))
         at = _skip(text, value_end)
         at = _skip(text, at + 1) if text[at] == "," else at
     return found
@@ -62,7 +62,7 @@ def value_of(text: str, name: str) -> Any:
     return found[0].value if found else None
 
 
-def replaced(text: str, name: str, value: str) -> str:
+def set_member(text: str, name: str, value: str) -> str:
     """`text` with `value` as member `name`, added at the end, in the style of the others, where there was none."""
     value_of(text, name)
     all_members = members(text)
@@ -78,7 +78,7 @@ def replaced(text: str, name: str, value: str) -> str:
     return f"{text[: last.value_end]}{_comma(text, all_members)}{json.dumps(name)}{colon}{new}{text[last.value_end :]}"
 
 
-def _comma(text: str, all_members: list[Member]) -> str:
+def _comma(text: str, all_members: list[JsonMember]) -> str:
     """What stands between two members: as between the last two, or after the brace."""
     if len(all_members) > 1:
         return text[all_members[-2].value_end : all_members[-1].start]

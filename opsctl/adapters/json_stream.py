@@ -21,7 +21,7 @@ BETWEEN = AROUND + b"[]"
 BOM = b"\xef\xbb\xbf"
 
 
-def pieces(stream: BinaryIO) -> Iterator[bytes]:
+def iter_objects(stream: BinaryIO) -> Iterator[bytes]:
     """Each object's bytes, in their order. Unless it is an array, one whole object among the first lines makes a line each."""
     head = (stream.read(CHUNK) + stream.readline(LARGEST)).removeprefix(BOM)
     if not head.lstrip().startswith(b"[") and any(_is_whole(line) for line in head.split(b"\n")):

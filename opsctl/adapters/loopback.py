@@ -8,40 +8,40 @@ import socket
 from opsctl.errors import WrongPlace
 
 
-def loopback(host: str) -> str | None:
+def loopback_address(host: str) -> str | None:
     """Return the loopback address that `host` is, or None. Of names only localhost is looked up: each of its addresses has to be one."""
     if host == "localhost":
         try:
             found = [str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
         except OSError:
             return None
-        return found[0] if all(map(_is_loopback, found)) else None
+        return found[0] if all(map(_is_loopback_address, found)) else None
     bare = host.strip("[]")
-    return bare if _is_loopback(bare) else None
+    return bare if _is_loopback_address(bare) else None
 
 
-def on_this_machine(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Tell whether `host`, a name or an address, is the loopback; see `loopback`."""
-    return loopback(host) is not None
+    return loopback_address(host) is not None
 
 
-def _is_loopback(address: str) -> bool:
+def _is_loopback_address(address: str) -> bool:
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
 
 
-def in_account(what: str, arn: str, account: str) -> None:
+def require_account(what: str, arn: str, account: str) -> None:
     """Raise WrongPlace when an ARN belongs to another account than the environment's."""
     found = (arn.split(":") + [""] * 5)[4]
     if found != account:
         raise WrongPlace(f"{what} {arn} is in account {found or 'none'}, and the environment is account {account}.")
 
 
-def only_here(system: str, host: str) -> None:
+def require_loopback(system: str, host: str) -> None:
     """Raise WrongPlace when `host`, an endpoint of `system` in the sandbox, is not on this machine."""
-    if not on_this_machine(host):
+    if not is_loopback(host):
         raise WrongPlace(
             f"The sandbox's {system} is at {host!r}, which is not on this machine.",
             "Renew it: opsctl sandbox up",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending
-from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
+from opsctl.errors import ExternalError, NotFound, OpsctlError, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Must, Variable
 
@@ -114,8 +114,8 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         try:
             account = read.iam.account()
             if self.user not in account.rights:
-                raise SystemFailed(f"IAM's listing of the account's users doesn't name {self.user}.", "")
-        except SystemFailed as cause:
+                raise ExternalError(f"IAM's listing of the account's users doesn't name {self.user}.", "")
+        except ExternalError as cause:
             return self._unlisted(read, cause)
         how = self._not_the_last(read, account)
         return Pending(1, "users", "; ".join(filter(None, (how, _left_over(account, self.user, read.caller.arn)))))
@@ -155,19 +155,19 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         try:
             takes = any(read.iam.simulated(rights.arn, action, rights.arn, mfa=mfa) for action in TAKES_ALL)
             return takes and read.iam.simulated(rights.arn, TAKES_BACK, denied, mfa=mfa), ""
-        except SystemFailed as cause:
+        except ExternalError as cause:
             takes = any(rights.surely(action, rights.arn) for action in TAKES_ALL)
             estimate = f"an estimate by the policies, without the organisation's: {cause.what.rstrip('.')}"
             sure = takes and rights.surely(TAKES_BACK, denied)
             return sure, f"{name} can put things right, {estimate}" if sure else estimate
 
-    def _unlisted(self, read: Systems, cause: SystemFailed) -> Pending:
-        """Go on where nobody can be listed, if configuration names another administrator; raise SystemFailed if not."""
+    def _unlisted(self, read: Systems, cause: ExternalError) -> Pending:
+        """Go on where nobody can be listed, if configuration names another administrator; raise ExternalError if not."""
         for name in set(read.config.access.administrators) - {self.user}:
             with suppress(NotFound):
                 if read.iam.inline(name, POLICY) is None and read.iam.credentials(name).usable:
                     return Pending(1, "users", f"the roles that {self.user} may have begun couldn't be listed: {cause.what}")
-        raise SystemFailed(
+        raise ExternalError(
             f"{cause.what} So nobody knows whether {self.user} is the last administrator.",
             "Type it again or, since it is urgent, name another administrator, an IAM user, under administrators in [access].",
         ) from cause

@@ -73,7 +73,7 @@ class EndQueries(Change, frozen=True, kw_only=True):
         return {str(query.pid): query.told for query in self.queries} or None, None
 
     def check(self, read: Systems) -> Finding:
-        """See which of them still run; raises SystemFailed where the instance couldn't be asked which ones do."""
+        """See which of them still run; raises ExternalError where the instance couldn't be asked which ones do."""
         if self.unseen:
             return Skipped(self.unseen)
         if self.unasked:

@@ -11,13 +11,12 @@ from opsctl.changes import raw
 from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, statement
 from opsctl.concurrency import read_ahead
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling
-from opsctl.errors import CheckFailed
-from opsctl.errors import Moved as MovedError
+from opsctl.errors import CheckFailed, DriftError
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import File, Filled, Forever, Must, Need, Variable, Wanted, When, joined, piped, run
 
 if TYPE_CHECKING:
-    from opsctl.adapters.mail.notification_reader import Batch
+    from opsctl.adapters.mail.notification_reader import NotificationBatch
     from opsctl.adapters.sql.bounce_store import Tally
     from opsctl.config import Environment
     from opsctl.protocols import ProgressCallback
@@ -37,7 +36,7 @@ class Counting(Change, frozen=True, kw_only=True):
 
     aside: str
 
-    def count(self, write: Systems, batch: Batch, done: dict[str, int]) -> None:
+    def count(self, write: Systems, batch: NotificationBatch, done: dict[str, int]) -> None:
         """Count a batch, then keep aside what of it can't be read, and add both to `done`."""
         tally: Tally = write.bounced.count(batch.rows)
         found = {name: getattr(tally, name) for name in tally.__struct_fields__}
@@ -94,7 +93,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
                 rows, ignored, bad = rows + len(batch.rows), ignored + batch.ignored, bad + len(batch.bad)
                 unsigned += batch.unsigned
                 first = first or next((why for _, why in batch.bad), "")
-        except MovedError as moved:
+        except DriftError as moved:
             return Moved(moved.what.rstrip("."))
         if not new and not unkept:
             read.notifications.keep(self.digest, until_resumed=False)
@@ -121,7 +120,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         why = f" ({ignored:,} of other kinds)" if ignored else ""
         return f"there is nothing to count in it{why}" if self.size else "it is empty"
 
-    def _batches(self, systems: Systems) -> Iterable[Batch]:
+    def _batches(self, systems: Systems) -> Iterable[NotificationBatch]:
         return read_ahead(systems.notifications.batches(self.source, self.digest, self.size))
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:

@@ -9,8 +9,7 @@ from opsctl import fingerprints
 from opsctl.adapters import json_edit as one_field
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending
-from opsctl.errors import Moved as MovedError
-from opsctl.errors import Refused
+from opsctl.errors import DriftError, Refused
 from opsctl.shell import File, Program, run, standalone
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
             raise Refused(f"The value from {self.source} isn't the one that was reviewed.", "Give the same value again.")
         seen = write.client.read(Path(self.path))
         if not fingerprints.same(fingerprint(write, seen.edge_auth), self.before):
-            raise MovedError(
+            raise DriftError(
                 f"{self.path}: its edge_auth isn't as reviewed any more; it was not changed.", "Look again: opsctl client show"
             )
         write.client.set_edge_auth(seen, value, token)

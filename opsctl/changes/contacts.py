@@ -14,14 +14,13 @@ from opsctl import fingerprints
 from opsctl.changes import raw
 from opsctl.changes.raw.hubspot import SIGNATURES, UPDATE
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Settling, Skipped
-from opsctl.errors import Moved as MovedError
-from opsctl.errors import PartlyMade, SystemFailed
+from opsctl.errors import DriftError, ExternalError, PartialFailure
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
 from opsctl.shell import Either, Equal, File, Filled, Forever, Must, Put, Stop, Variable, When, capture, piped, run
 
 if TYPE_CHECKING:
-    from opsctl.adapters.hubspot.records import Contact
+    from opsctl.adapters.hubspot.records import HubSpotContact
     from opsctl.config import Environment
     from opsctl.protocols import ProgressCallback
     from opsctl.settings import HubSpotSettings
@@ -95,14 +94,14 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         """One batch update of those that aren't so yet; what HubSpot refused of it is an error that names the contacts."""
         todo, gone, moved = self._look(write)
         if moved and not self.where_ours:
-            raise MovedError(f"{self._theirs(moved)}. Stopped before this change.", "Look again, then plan anew.")
+            raise DriftError(f"{self._theirs(moved)}. Stopped before this change.", "Look again, then plan anew.")
         after = {id: {self.name: after or ""} for id, _, after in self.contacts}
         answer = write.hubspot.update({id: after[id] for id in (todo if self.where_ours else [*todo, *gone])})
         if answer.errors:
             why = next(iter(answer.errors.values()))
             told = f"HubSpot changed {len(answer.done)} of {len(answer.done) + len(answer.errors)} contacts"
             refused, look = f"{told}, and refused {_some(list(answer.errors))}: {why}", "Look at those contacts in HubSpot."
-            raise PartlyMade(refused, look, parts=answer.done) if answer.done else SystemFailed(refused, look)
+            raise PartialFailure(refused, look, parts=answer.done) if answer.done else ExternalError(refused, look)
         return {"updated": len(answer.done)}
 
     def inverse(self) -> SetContactProperties:
@@ -165,17 +164,17 @@ class TokenChange(Change, frozen=True, kw_only=True):
     before: str | None
     seen: datetime | None = None
 
-    def _held(self, systems: Systems) -> Contact:
+    def _held(self, systems: Systems) -> HubSpotContact:
         settings = systems.environment.hubspot
         wanted = (settings.enabled, settings.requested, settings.minted)
         return systems.hubspot.contact(self.contact, wanted, (settings.requested, settings.minted))
 
-    def _asked(self, held: Contact, settings: HubSpotSettings) -> datetime | None:
+    def _asked(self, held: HubSpotContact, settings: HubSpotSettings) -> datetime | None:
         """When `true` was last written to the request since the plan was made."""
         history = held.history.get(settings.requested, [])
         return max((e.at for e in history if e.value == TRUE and (self.seen is None or e.at > self.seen)), default=None)
 
-    def _minted(self, held: Contact, systems: Systems) -> str | None:
+    def _minted(self, held: HubSpotContact, systems: Systems) -> str | None:
         """The fingerprint of a token that isn't the one of the plan."""
         now = fingerprint(held, systems)
         return None if now is None or fingerprints.same(now, self.before) else now
@@ -259,7 +258,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         off = held.properties.get(settings.enabled) == FALSE
         return Pending(1, "tokens", f"downloads are disabled for contact {self.contact}: the token won't work" if off else "")
 
-    def _confirmed(self, read: Systems, held: Contact, minted: str, asked: datetime | None) -> Finding:
+    def _confirmed(self, read: Systems, held: HubSpotContact, minted: str, asked: datetime | None) -> Finding:
         """Another token proves nothing alone: the webhook says that it minted it."""
         if asked is None:
             return Done(f"the token is now {minted}: somebody else changed it, and nothing was asked for")
@@ -353,7 +352,7 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
             return Moved(f"{here}, and {self.before} is none of the earlier ones that HubSpot keeps of this contact")
         return Done(f"the token is {now}, no longer {self.before}" if now else "that token is gone")
 
-    def _was_held(self, held: Contact, read: Systems) -> bool:
+    def _was_held(self, held: HubSpotContact, read: Systems) -> bool:
         former = held.history.get(read.environment.hubspot.minted, [])
         return any(fingerprints.same(token_fingerprint(read, entry.value), self.before) for entry in former if entry.value)
 
@@ -368,7 +367,7 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
         return [*raw.hubspot(environment, header), _patch(environment, self.contact, _cleared(environment.hubspot), header)]
 
 
-def fingerprint(contact: Contact, systems: Systems) -> str | None:
+def fingerprint(contact: HubSpotContact, systems: Systems) -> str | None:
     """The keyed fingerprint of a contact's token; None without one."""
     minted = contact.properties.get(systems.environment.hubspot.minted)
     return token_fingerprint(systems, minted) if minted else None
@@ -379,7 +378,7 @@ def token_fingerprint(systems: Systems, value: str) -> str:
     return systems.fingerprint(Secret(value).raw())
 
 
-def logged(systems: Systems, contact: Contact, asked: datetime) -> str | None:
+def logged(systems: Systems, contact: HubSpotContact, asked: datetime) -> str | None:
     """When the webhook logged `minted_token` with the token that a contact has, in words; None while it hasn't.
 
     A log that can't be read is told instead. The line's token is never shown, and the log isn't asked for it by name either.
@@ -390,7 +389,7 @@ def logged(systems: Systems, contact: Contact, asked: datetime) -> str | None:
         return ""
     try:
         lines = systems.logs.recent(function.log_group, asked - SKEW, LINES, f'"minted_token {contact.id}"', function.region)
-    except SystemFailed as failed:
+    except ExternalError as failed:
         return f"; its log could not be read: {failed.what}"
     at = next((line.at for line in reversed(lines) if token in line.message), None)
     return f"; minted_token was logged {at:%Y-%m-%d %H:%M:%S} UTC" if at else None

@@ -16,7 +16,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from opsctl.adapters.sql.database import Busy, Kept
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ def begin(write: Systems, settings: SessionSettings, progress: ProgressCallback)
     return Start(pages=int(row["pages"]), last=row["last"], moment=row["moment"], whole=bool(row["whole"]))
 
 
-class NeverAlone(SystemFailed):
+class NeverAlone(ExternalError):
     """Raised when the table could not be had alone: somebody's transaction has it all the time."""
 
 
@@ -153,7 +153,7 @@ class Emptying:
         return None
 
     def conclude(self) -> None:
-        """Raise SystemFailed when a row is left, or when a transaction that is still open may add one."""
+        """Raise ExternalError when a row is left, or when a transaction that is still open may add one."""
         self._once_more()
         said = []
         if self._kept:
@@ -175,12 +175,12 @@ class Emptying:
             except (Busy, Kept) as why:
                 self._divide([row], why)
 
-    def _held(self, what: str) -> SystemFailed:
+    def _held(self, what: str) -> ExternalError:
         """The error for what somebody's transaction keeps from being deleted; it names the transactions that may be meant."""
         if holders := self._write.found_by.session_rows.holders():
             open_ones = "; ".join(holders[:NAMED])
             what = f"{what} Open transactions on {self._settings.table}: {open_ones}. To end one: SELECT pg_terminate_backend(PID)."
-        return SystemFailed(what, "opsctl runs resume ID")
+        return ExternalError(what, "opsctl runs resume ID")
 
     @property
     def _free(self) -> Condition:
@@ -211,7 +211,7 @@ class Emptying:
             return len(rows)
 
     def _not_locked_as_a_whole(self) -> None:
-        """Raise SystemFailed where no row at all can be deleted, so that dividing a batch is in vain."""
+        """Raise ExternalError where no row at all can be deleted, so that dividing a batch is in vain."""
         try:
             with self._write.database.transaction():
                 self._wait_for_locks(BATCH_LOCK_MS)
@@ -219,7 +219,7 @@ class Emptying:
         except Busy as why:
             raise self._held(f"{self._settings.table} is locked as a whole, so that no session can be deleted.") from why
 
-    def _divide(self, rows: list[Row], why: SystemFailed) -> None:
+    def _divide(self, rows: list[Row], why: ExternalError) -> None:
         """Delete rows of which at least one can't be: half by half, until each that is kept stands alone."""
         if len(rows) <= 1:
             self._kept += rows
@@ -272,8 +272,8 @@ def _never_alone(settings: SessionSettings, tries: int) -> NeverAlone:
     )
 
 
-def _too_slow(settings: SessionSettings) -> SystemFailed:
-    return SystemFailed(
+def _too_slow(settings: SessionSettings) -> ExternalError:
+    return ExternalError(
         f"What came to {settings.table} meanwhile took longer than {VACUUM_MS / 1000:g} s while it was had alone, and was rolled back.",
         "Look for a slow trigger on it, a foreign key to it, or an index that it lacks; then resume the run.",
     )

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling, Skipped
-from opsctl.errors import NotFound, Refused, SystemFailed
+from opsctl.errors import ExternalError, NotFound, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, expect
 
@@ -152,7 +152,7 @@ class Images(Struct, frozen=True):
             found = [_compared(read, each, tasks) for each in read.ecs.task_definition(state.task_definition).containers]
         except NotFound:
             raise
-        except SystemFailed as cause:
+        except ExternalError as cause:
             return cls(unseen=f"Whether the images of {change.name} mean new code could not be looked at: {cause.what}")
         return cls(tuple(new for new, _ in found if new), tuple(dict.fromkeys(why for _, why in found if why)))
 
@@ -290,7 +290,7 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
             return Pending(count, "tasks")
         try:
             self._connections_suffice(read)
-        except SystemFailed as cause:
+        except ExternalError as cause:
             unseen = f"Whether the database has connections enough for {self.after} tasks could not be looked at: {cause.what}"
             return Pending(count, "tasks", unguarded=unseen, next="Run it again, or go on without the look: add --accept-connections")
         return Pending(count, "tasks")

@@ -112,7 +112,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         with write.database.transaction():
             done = write.database.execute(query, ids=_ids(settings, self.changed))
             if done != len(self.changed) and not self.active:
-                raise errors.Moved(f"{self.target}: not all are active as reviewed; nobody was deactivated.", "Plan it anew.")
+                raise errors.DriftError(f"{self.target}: not all are active as reviewed; nobody was deactivated.", "Plan it anew.")
         return {"reactivated" if self.active else "deactivated": done}
 
     def inverse(self) -> SetUsersActive:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl.changes import raw
 from opsctl.changes.states import DATABASE
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling, Telling
-from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, Refused, SystemFailed
+from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, ExternalError, NotFound, OutcomeUnknown, ReadOnly, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable
 
@@ -106,7 +106,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         try:
             if not self.accept_global:
                 within_one_region(read, state)
-        except SystemFailed as cause:
+        except ExternalError as cause:
             return f"Whether {self.cluster} belongs to a global database could not be looked at: {cause.what}"
         return ""
 
@@ -256,7 +256,7 @@ def _written(write: Systems, patience: float, progress: ProgressCallback) -> int
             return tries
         except (Denied, CredentialsInvalid, NotFound):
             raise
-        except (SystemFailed, ReadOnly, OutcomeUnknown) as cause:
+        except (ExternalError, ReadOnly, OutcomeUnknown) as cause:
             # Whether such a write came through or not, it left nothing: it may be tried again.
             if time.monotonic() >= patience:
                 raise CheckFailed(
@@ -274,7 +274,7 @@ def _is_over(write: Systems, failover: FailOver) -> bool:
     except (Denied, CredentialsInvalid):
         # Waiting mends neither.
         raise
-    except SystemFailed:
+    except ExternalError:
         return False
 
 
@@ -302,7 +302,7 @@ def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
 
 
 def within_one_region(read: Systems, state: Cluster) -> None:
-    """Raise Refused for a cluster of a global database; SystemFailed where that can't be looked at."""
+    """Raise Refused for a cluster of a global database; ExternalError where that can't be looked at."""
     if found := read.rds.global_database(state.arn):
         raise Refused(
             f"{state.id} belongs to the global database {found}, where a failover is a decision about regions.",
@@ -343,7 +343,7 @@ def _newest(read: Systems, metric: str, instance: str) -> tuple[float | None, st
     """CloudWatch's newest value, or None and why there is none."""
     try:
         found = read.cloudwatch.latest("AWS/RDS", metric, {"DBInstanceIdentifier": instance}, read.now())
-    except SystemFailed as no:
+    except ExternalError as no:
         return None, no.what.rstrip(".")
     return found, "CloudWatch has no value" if found is None else ""
 

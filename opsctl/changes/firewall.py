@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl.changes import raw
 from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named, rate, told
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
-from opsctl.errors import Refused, SystemFailed
+from opsctl.errors import ExternalError, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.settings.security import Place
 from opsctl.shell import File, Program, Put, Variable, capture, joined, run
@@ -187,7 +187,7 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
         since = now - timedelta(seconds=given["EvaluationWindowSec"])
         try:
             samples = read.waf.samples(acl, self.place, since, now, given.get("ForwardedIPConfig", {}).get("HeaderName"))
-        except SystemFailed as cause:
+        except ExternalError as cause:
             return f"no sample of requests could be had: {cause.what}"
         note = estimate(samples, given["Limit"], given["EvaluationWindowSec"])
         return f"{note}; it no longer blocks meanwhile" if blocks(self.before) and not blocks(self.after) else note

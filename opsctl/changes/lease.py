@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from opsctl.changes import raw
 from opsctl.contract import Change, Evidence, Finding, Pending, Telling
-from opsctl.errors import CheckFailed, NotFound, OutcomeUnknown, SystemFailed
+from opsctl.errors import CheckFailed, ExternalError, NotFound, OutcomeUnknown
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
 from opsctl.shell import File, Say, Variable, capture, expect, piped, run
@@ -19,7 +19,7 @@ from opsctl.shell import File, Say, Variable, capture, expect, piped, run
 if TYPE_CHECKING:
     from opsctl.adapters.aws.logs import Line
     from opsctl.adapters.http.lease import LeaseAnswer
-    from opsctl.adapters.hubspot.records import Contact
+    from opsctl.adapters.hubspot.records import HubSpotContact
     from opsctl.config import Environment
     from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
@@ -90,12 +90,12 @@ class TakeLease(Change, frozen=True, kw_only=True):
             return Pending(1, "leases", told(self._held(read), read))
         except NotFound:
             raise
-        except SystemFailed as failed:
+        except ExternalError as failed:
             if self.source is None:
                 raise
             return Pending(1, "leases", failed.what.rstrip("."))
 
-    def _held(self, systems: Systems) -> Contact:
+    def _held(self, systems: Systems) -> HubSpotContact:
         settings = systems.environment.hubspot
         return systems.hubspot.contact(self.contact, (settings.enabled, settings.requested, settings.minted))
 
@@ -168,7 +168,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
         ]
 
 
-def told(contact: Contact, systems: Systems) -> str:
+def told(contact: HubSpotContact, systems: Systems) -> str:
     """A contact's properties in a line; its token as a fingerprint."""
     settings = systems.environment.hubspot
     minted = contact.properties.get(settings.minted)
@@ -199,7 +199,7 @@ def logged(systems: Systems, answer: LeaseAnswer, contact: str, began: datetime)
             lines = _lines(systems, function, began - SKEW, pattern)
             if any(kind in line for line in lines):
                 return lines, "" if answer.request or not failed else "that line may be another request's"
-    except SystemFailed as cause:
+    except ExternalError as cause:
         return lines, cause.what.rstrip(".")
     return lines, f"no {kind or 'line'} of it is in the log of {function} yet"
 
@@ -209,7 +209,7 @@ def seen(systems: Systems, contact: str, since: datetime, until: datetime) -> li
     function = systems.environment.lease.function
     try:
         lines = _found(systems, function, since, f'{{ $.contactId = "{contact}" }}')
-    except SystemFailed as failed:
+    except ExternalError as failed:
         return [failed.what.rstrip(".")]
     return [_said(line) for line in lines if line.at <= until][-LINES:]
 

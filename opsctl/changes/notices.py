@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Telling
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Filled, Program, Put, Question, Stop, Variable, When, joined, piped, run
 
@@ -41,7 +41,7 @@ class Ask(Change, frozen=True, kw_only=True):
         return Pending(1, "people")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Ask on the terminal; Waiting when nobody is there."""
+        """Ask on the terminal; InputRequired when nobody is there."""
         answer = write.person.choose(self.question, self.choices or ("done",), "Answer at a terminal: opsctl runs resume ID")
         return {"answer": answer, "assumed": write.person.assume}
 
@@ -128,12 +128,12 @@ class StatusChange(Change, frozen=True, kw_only=True):
     text: str
 
     def _named(self, systems: Systems) -> Named:
-        """The incidents of this title; raises SystemFailed where one of them can't be judged. A maintenance is no incident."""
+        """The incidents of this title; raises ExternalError where one of them can't be judged. A maintenance is no incident."""
         found = systems.statuspage.incidents()
         named = [incident for incident in found if incident.name == self.title]
         for incident in named:
             if incident.problem:
-                raise SystemFailed(
+                raise ExternalError(
                     f"Nobody knows whether the incident {incident.id} of that title is open: {incident.problem}.",
                     "Look at the status page, and end it there or choose another title.",
                 )
@@ -224,7 +224,7 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
         if named.open:
             return Pending(len(named.open), "notices", named.told)
         if named.nameless:
-            raise SystemFailed(
+            raise ExternalError(
                 f"No incident {self.title!r} is open among those that can be read; {named.nameless} can't be.", "Look at the status page."
             )
         return Done(f"no incident {self.title!r} is open")

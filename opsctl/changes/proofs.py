@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from opsctl.changes import raw
-from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, ExternalError, NotFound, Refused
 from opsctl.redaction import Secret
 from opsctl.shell import File, Must, Program, piped, run
 
@@ -83,7 +83,7 @@ def _username(systems: Systems, name: str, secret: SecretSettings, version: str 
         return str(members[USERNAME])
     except (ValueError, KeyError, TypeError):
         # Without the cause: a JSON error may quote the value.
-        raise SystemFailed(f"Secret {secret.id} has no key {USERNAME!r} beside the token of {name}.", "Store it there.") from None
+        raise ExternalError(f"Secret {secret.id} has no key {USERNAME!r} beside the token of {name}.", "Store it there.") from None
 
 
 PROOFS: dict[str, Proof] = {"jwt": _jwt, "shape": _shape, "hubspot": _hubspot, "ghcr": _ghcr}

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
-from opsctl.errors import Moved as MovedError
-from opsctl.errors import Refused
+from opsctl.errors import DriftError, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, joined
 
@@ -105,7 +104,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
         """DeleteProtection, of that name alone."""
         found = write.shield.protection(self.resource)
         if found and found.name != self.name:
-            raise MovedError(f"{self.target}: {self._of_others(found.name)}.", "Look again, then plan anew.")
+            raise DriftError(f"{self.target}: {self._of_others(found.name)}.", "Look again, then plan anew.")
         if found:
             write.shield.unprotect(found.id)
         return {}

@@ -10,7 +10,7 @@ from opsctl.adapters.sql.visibility import count_some
 from opsctl.changes.snapshots import progress, rds, tags
 from opsctl.changes.states import DATABASE
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling
-from opsctl.errors import NotFound, Refused, SystemFailed, Throttled, Unreachable
+from opsctl.errors import ExternalError, NotFound, Refused, Throttled, Unreachable
 from opsctl.permissions import Permissions, needs
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
             return None
         waited = DATABASE.waited(f"cluster {place.id}", place.status, "databases")
         if isinstance(waited, Failed):
-            raise SystemFailed(f"{waited.why}.".capitalize(), "Delete the copy, then restore anew.")
+            raise ExternalError(f"{waited.why}.".capitalize(), "Delete the copy, then restore anew.")
         return waited or place
 
     def _tags(self, token: str) -> dict[str, str]:
@@ -92,7 +92,7 @@ def answers(read: Systems, place: Place, arn: str) -> Finding:
         count = count_some(database, sessions.users_table if sessions else None, ENOUGH)
     except (Unreachable, Busy, Throttled) as no:
         return Settling(f"{place.id} is available and doesn't answer yet: {no.what}")
-    except (SystemFailed, Refused) as no:
+    except (ExternalError, Refused) as no:
         return Failed(f"{place.id} is available and can't be asked, perhaps since its logins are those of the snapshot's day: {no.what}")
     finally:
         database.close()

@@ -14,7 +14,7 @@ from opsctl.changes import raw
 from opsctl.changes.proofs import UnprovenVersion, prove, prove_by_shell
 from opsctl.changes.states import REPLICA
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
-from opsctl.errors import LockHeld, Refused, SystemFailed
+from opsctl.errors import ExternalError, LockHeld, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
 from opsctl.shell import File, Program, joined, piped, run
@@ -174,7 +174,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
                 "Take `key` out of its configuration, or have it made a JSON object.",
             ) from None
         try:
-            return Secret(one_field.replaced(held.reveal(), key, value.reveal()))
+            return Secret(one_field.set_member(held.reveal(), key, value.reveal()))
         except ValueError:
             raise Refused(
                 f"The value of {self.name} has the key {key!r} twice, so that nobody knows which one counts.", "Correct the value by hand."
@@ -259,7 +259,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         now = next((v.id for v in state.versions.values() if self.stage in v.stages), None)
         if now == self.after:
             if not state.versions:
-                raise SystemFailed(
+                raise ExternalError(
                     f"Secrets Manager lists no version of {self.name} at all, though {self.stage} was on {self.before}.",
                     f"aws secretsmanager list-secret-version-ids --include-deprecated --secret-id {shlex.quote(self.id)}",
                 )
@@ -296,7 +296,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             return Pending(1, "secrets")
         try:
             found = read.redis.count(settings.redis_patterns, settings.keep, None, 0)
-        except SystemFailed as cause:
+        except ExternalError as cause:
             return Pending(1, self.signs, f"the live {self.signs} can't be counted: {cause.what}")
         if found.keys and not found.met:
             # As after a logout of all. The unit stays, so that this is within what was approved when they could be counted.
@@ -387,7 +387,7 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
             return Failed(f"Secrets Manager gave the rotation up: version {self.version} carries no label; {again}", 1, "secrets")
         try:
             ended = read.cloudtrail.rotation_failure(state.arn, version.created, read.now(), self.region)
-        except SystemFailed as cause:
+        except ExternalError as cause:
             return Settling(f"the rotation is under way; whether it failed can't be seen: {cause.what}")
         if ended:
             return Failed(f"the rotation failed: {ended}; version {self.version} stays AWSPENDING; {again}", 1, "secrets")

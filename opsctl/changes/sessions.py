@@ -15,7 +15,7 @@ from opsctl.adapters.redis.keys import searches
 from opsctl.changes import raw
 from opsctl.changes.deletion import Emptying, begin
 from opsctl.contract import Change, Done, Evidence, Finding, Pending, Skipped, Telling
-from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, PartlyMade, Refused, SystemFailed, Throttled, Unreachable, Untrusted
+from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, ExternalError, PartialFailure, Refused, Throttled, Unreachable, Untrusted
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Put, Variable
 
@@ -338,21 +338,21 @@ def _blind(read: Systems, settings: SessionSettings, found: Any, patterns: list[
 
 
 def _each(answers: dict[str, Future[Any]], progress: ProgressCallback) -> int:
-    """How many sessions the API ended in all. A user whom it refuses keeps no other from being logged out; PartlyMade names them."""
-    revoked, done, refused = 0, 0, dict[str, SystemFailed]()
+    """How many sessions the API ended in all. A user whom it refuses keeps no other from being logged out; PartialFailure names them."""
+    revoked, done, refused = 0, 0, dict[str, ExternalError]()
     for user, answer in answers.items():
         try:
             revoked += answer.result().revoked
         except OF_ALL_USERS:
             raise
-        except SystemFailed as no:
+        except ExternalError as no:
             refused[user] = no
             continue
         done += 1
         progress(done, len(answers), "users")
     if refused:
         told = " ".join(f"{user}: {no.what}" for user, no in list(refused.items())[:NAMED])
-        raise PartlyMade(f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {told}", RESUME, parts=())
+        raise PartialFailure(f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {told}", RESUME, parts=())
     return revoked
 
 

@@ -9,8 +9,7 @@ from opsctl import fingerprints
 from opsctl.changes import raw
 from opsctl.changes.functions import REVISION, FunctionChange, Stored, fingerprint, taken
 from opsctl.contract import Done, Evidence, Finding, Moved, Never, Pending, Telling
-from opsctl.errors import Moved as MovedError
-from opsctl.errors import Refused
+from opsctl.errors import DriftError, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import File, Program, Question, Say, joined, piped, run
 
@@ -63,7 +62,7 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
         return Pending(0, "people", "asked before anything is changed")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Ask on the terminal; Waiting when nobody is there, Refused when the answer is no."""
+        """Ask on the terminal; InputRequired when nobody is there, Refused when the answer is no."""
         answer = write.person.choose(self.question, (READY, NOT_READY), "Answer at a terminal: opsctl runs resume ID")
         if answer != READY:
             raise Refused("Not ready.", "When it is: opsctl runs resume ID")
@@ -145,7 +144,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
             raise Refused(f"{self.stored.id} has no version {self.stored.version}.", "Plan it anew.")
         state = self.latest(write)
         if not fingerprints.same(fingerprint(write, state.variables.get(self.variable)), self._expected(write)):
-            raise MovedError(f"{self.target}: somebody else has changed it just now.", "Look again, then plan anew.")
+            raise DriftError(f"{self.target}: somebody else has changed it just now.", "Look again, then plan anew.")
         write.functions.set_variable(self.function, self.variable, value, state.revision, self.region)
         return {"version": self.stored.version}
 

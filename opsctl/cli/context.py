@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from opsctl.adapters.host.prompt import Person
-    from opsctl.adapters.host.secret_sources import Values
+    from opsctl.adapters.host.prompt import Prompt
+    from opsctl.adapters.host.secret_sources import SecretSources
     from opsctl.config import Environment
     from opsctl.engine.engine import Engine
     from opsctl.engine.history import LedgerMemory
@@ -73,18 +73,18 @@ class AppContext:
             self.name = name
 
     @cached_property
-    def person(self) -> Person:
+    def person(self) -> Prompt:
         """Whoever sits at the terminal."""
-        from opsctl.adapters.host.prompt import Person
+        from opsctl.adapters.host.prompt import Prompt
 
-        return Person(ahead=lambda: self.watcher.rests())
+        return Prompt(ahead=lambda: self.watcher.rests())
 
     @cached_property
-    def values(self) -> Values:
+    def values(self) -> SecretSources:
         """Where secret values come from."""
-        from opsctl.adapters.host.secret_sources import Values
+        from opsctl.adapters.host.secret_sources import SecretSources
 
-        return Values()
+        return SecretSources()
 
     @cached_property
     def ledger(self) -> Ledger:

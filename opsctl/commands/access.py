@@ -17,7 +17,7 @@ from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.contract import Change, Planning
-from opsctl.errors import NotFound, SystemFailed
+from opsctl.errors import ExternalError, NotFound
 from opsctl.render.shapes import Page
 from opsctl.settings import Duration
 
@@ -175,7 +175,7 @@ def _seen(systems: Systems, name: str, since: datetime) -> Seen:
     """The secrets that a user read, as CloudTrail tells; of somebody busy only the newest events are looked through."""
     try:
         events = list(islice(systems.cloudtrail.events(_regions(systems), since, systems.now(), user=name), MOST_LOOKED_AT))
-    except SystemFailed as cause:
+    except ExternalError as cause:
         return Seen([], {"state": "could not be asked", "why": cause.what})
     cut = len(events) == MOST_LOOKED_AT
     told = {"events": len(events), "since": events[-1].time if cut else since, "complete": not cut}

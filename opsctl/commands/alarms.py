@@ -12,9 +12,9 @@ import click
 from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason, acknowledged
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
-from opsctl.concurrency import at_once
+from opsctl.concurrency import gather
 from opsctl.contract import Change, Planning
-from opsctl.errors import ConfigurationError, NotFound, OpsctlError, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError, NotFound, OpsctlError
 from opsctl.render.shapes import Alert, Alerts
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def check(systems: Systems) -> Alerts:
     """Compute the critical alerts from their real sources: exit 3 if one fires, 1 if one couldn't be asked."""
     asked = dict(_alerts(systems))
     systems.refuse_elsewhere()
-    found = at_once({"\n".join(key): ask for key, (_, ask) in asked.items()})
+    found = gather({"\n".join(key): ask for key, (_, ask) in asked.items()})
     rows = [_alert(key, above, found["\n".join(key)]) for key, (above, _) in asked.items()]
     return Alerts.of(rows, NEXT)
 
@@ -148,7 +148,7 @@ def _alb(systems: Systems, balancer: str, over: timedelta) -> tuple[float, str]:
     found = systems.cloudwatch.metrics(wanted, _begin(systems, over), period=MINUTE)
     minutes = sorted({point.at for points in found for point in points})[-_minutes(over) :]
     if not minutes:
-        raise SystemFailed(f"CloudWatch has no figure of {balancer} in the last minutes: no requests, or no such load balancer.")
+        raise ExternalError(f"CloudWatch has no figure of {balancer} in the last minutes: no requests, or no such load balancer.")
     requests, targets, own = (sum(point.value for point in points if point.at >= minutes[0]) for points in found)
     source = f"CloudWatch: 5xx of the targets {targets:,.0f}, of the balancer {own:,.0f}; RequestCount {requests:,.0f}; {len(minutes)} min"
     failed = targets + own
@@ -161,7 +161,7 @@ def _cpu(systems: Systems, service: ServiceSettings, over: timedelta) -> tuple[f
     minutes = _minutes(over)
     points = systems.cloudwatch.metric("AWS/ECS", "CPUUtilization", here, _begin(systems, over), period=MINUTE)[-minutes:]
     if len(points) < minutes:
-        raise SystemFailed(f"CloudWatch has the CPUUtilization of {len(points)} of the last {minutes} minutes of {service.service}.")
+        raise ExternalError(f"CloudWatch has the CPUUtilization of {len(points)} of the last {minutes} minutes of {service.service}.")
     values = [point.value for point in points]
     return min(values), f"CloudWatch: the lowest minute of {minutes}; the highest {max(values):.2f} %, the last {values[-1]:.2f} %"
 
@@ -181,7 +181,7 @@ def _connections(systems: Systems) -> tuple[float, str]:
 
     try:
         (row,) = systems.database.query(CONNECTIONS)
-    except SystemFailed as cause:
+    except ExternalError as cause:
         most = systems.config.alerts.rds_connections.most
         return _counted_connections(systems, cause, most, f"the configured {most}")
     used, most = row["used"], row["most"]
@@ -190,14 +190,14 @@ def _connections(systems: Systems) -> tuple[float, str]:
     return 100 * used / most, f"the database: {used} of max_connections {most}"
 
 
-def _counted_connections(systems: Systems, cause: SystemFailed, most: int | None, of: str) -> tuple[float, str]:
+def _counted_connections(systems: Systems, cause: ExternalError, most: int | None, of: str) -> tuple[float, str]:
     """CloudWatch's count against `most`, which is `of` in words; `cause` is why the database doesn't tell, and is said in any case."""
     try:
         count = _count(systems)
         if most is None:
-            raise SystemFailed(f"CloudWatch counts {count:.0f}, of how many isn't configured (alerts.rds-connections.most).")
-    except SystemFailed as silent:
-        raise SystemFailed(f"{cause.what} {silent.what}", cause.next) from cause
+            raise ExternalError(f"CloudWatch counts {count:.0f}, of how many isn't configured (alerts.rds-connections.most).")
+    except ExternalError as silent:
+        raise ExternalError(f"{cause.what} {silent.what}", cause.next) from cause
     why = f"{cause.what} {cause.next}".rstrip()
     return 100 * count / most, f"CloudWatch: DatabaseConnections {count:.0f} of {of}, as the database itself doesn't tell: {why}"
 
@@ -209,12 +209,12 @@ def _count(systems: Systems) -> float:
     if not instance:
         writer = systems.rds.cluster(database.cluster).writer
         if writer is None:
-            raise SystemFailed(f"{database.cluster} has no writer just now, whose connections CloudWatch could count.")
+            raise ExternalError(f"{database.cluster} has no writer just now, whose connections CloudWatch could count.")
         instance = writer.id
     here = {"DBInstanceIdentifier": instance}
     points = systems.cloudwatch.metric("AWS/RDS", "DatabaseConnections", here, _begin(systems), statistic="Maximum")
     if not points:
-        raise SystemFailed(f"CloudWatch has no DatabaseConnections of {instance} either.")
+        raise ExternalError(f"CloudWatch has no DatabaseConnections of {instance} either.")
     return points[-1].value
 
 
@@ -224,8 +224,8 @@ def _memory(systems: Systems, above: float) -> tuple[float, str]:
     One that can't be asked is raised, unless another stands `above` the threshold, which fires whatever that one would say.
     """
     infos = systems.redis.infos()
-    silent = [told for told in infos.values() if isinstance(told, SystemFailed)]
-    full = {node: _filled(told) for node, told in infos.items() if not isinstance(told, SystemFailed)}
+    silent = [told for told in infos.values() if isinstance(told, ExternalError)]
+    full = {node: _filled(told) for node, told in infos.items() if not isinstance(told, ExternalError)}
     fullest = max(full, key=lambda node: full[node][0], default="")
     if silent and (not full or full[fullest][0] <= above):
         raise silent[0]
@@ -241,12 +241,12 @@ def _filled(info: dict[str, Any]) -> tuple[float, str]:
     if not most:
         most, of = int(info.get("total_system_memory", 0)), "the machine's memory, since no maxmemory is set:"
     if not most:
-        raise SystemFailed(f"Redis uses {used / 2**20:,.1f} MiB; no maxmemory is set, so there is nothing to compare it with.")
+        raise ExternalError(f"Redis uses {used / 2**20:,.1f} MiB; no maxmemory is set, so there is nothing to compare it with.")
     return 100 * used / most, f"used_memory {used / 2**20:,.1f} MiB of {of} {most / 2**20:,.0f} MiB"
 
 
 def _errors(systems: Systems) -> tuple[float, str]:
     rate = systems.sentry.rate()
     if rate.share is None:
-        raise SystemFailed(f"Sentry counts {rate.errors:,} errors and no transaction in the last hour, so there is no rate.")
+        raise ExternalError(f"Sentry counts {rate.errors:,} errors and no transaction in the last hour, so there is no rate.")
     return rate.share, f"Sentry: {rate.errors:,} errors, {rate.requests:,} transactions in the last hour"

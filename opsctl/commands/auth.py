@@ -8,7 +8,7 @@ from opsctl.adapters.http.jwt import claims, sign
 from opsctl.changes.secrets import last_rotation
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, read_only, requires
-from opsctl.errors import OpsctlError, SystemFailed
+from opsctl.errors import ExternalError, OpsctlError
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def verify(systems: Systems) -> Verdict:
     email, password = systems.resolve(settings.test.email), systems.resolve(settings.test.password)
     try:
         tokens = systems.api.login(email, password)
-    except SystemFailed as cause:
+    except ExternalError as cause:
         return Verdict([*checks, Check("new tokens are issued", False, cause.what)], "opsctl service status; opsctl secrets verify jwt")
     try:
         checks += [_accepted(systems, tokens), _renewed(systems, tokens), _former_refused(systems, tokens)]
@@ -54,7 +54,7 @@ def _accepted(systems: Systems, tokens: Tokens) -> Check:
 def _renewed(systems: Systems, tokens: Tokens) -> Check:
     try:
         fresh = systems.api.refresh(tokens.refresh)
-    except SystemFailed as cause:
+    except ExternalError as cause:
         return Check("sessions can be refreshed", False, cause.what)
     accepted = systems.api.who(fresh.access) is not None
     systems.api.end(fresh.access)

@@ -18,10 +18,10 @@ from opsctl.changes.enforcement import SetUsersActive
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
-from opsctl.concurrency import answered, at_once
+from opsctl.concurrency import gather, unwrap
 from opsctl.config import state_folder
 from opsctl.contract import Change, Planning
-from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import Page, Series
 from opsctl.settings import Duration
 
@@ -54,7 +54,7 @@ def stats(systems: Systems, since: timedelta) -> Page:
     _longer_than_zero(since, "--since")
     settings = systems.environment.bounces
     begin = systems.now() - since
-    found: dict[str, Any] = at_once(
+    found: dict[str, Any] = gather(
         {
             "users": lambda: systems.bounce_queries.by_status(),
             "counted": lambda: systems.bounce_queries.by_kind(begin),
@@ -63,10 +63,10 @@ def stats(systems: Systems, since: timedelta) -> Page:
             "rates": partial(_reputation, systems, settings),
         }
     )
-    sent = [point for point in answered(found["sent"]) if point.at >= begin]
+    sent = [point for point in unwrap(found["sent"]) if point.at >= begin]
     return Page(
         [
-            ("Account", _account(answered(found["account"]))),
+            ("Account", _account(unwrap(found["account"]))),
             ("Reputation", _rates(_rows(found["rates"]), sent)),
             ("Users", _rows(found["users"])),
             ("Counted", _rows(found["counted"])),
@@ -77,7 +77,7 @@ def stats(systems: Systems, since: timedelta) -> Page:
 
 def _rows(told: Rows | OpsctlError) -> Rows:
     """What SES says is shown also while the others can't be asked."""
-    return [{"state": "could not be asked", "why": told.what}] if isinstance(told, SystemFailed) else answered(told)
+    return [{"state": "could not be asked", "why": told.what}] if isinstance(told, ExternalError) else unwrap(told)
 
 
 def _account(account: Account) -> dict[str, Any]:

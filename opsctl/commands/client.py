@@ -16,7 +16,7 @@ from opsctl.errors import NotFound, Refused
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.adapters.host.hh import Client, Found, Place
+    from opsctl.adapters.host.hh import ConfigLocation, ConfigState, HhClient
     from opsctl.systems import Systems
 
 Mode = Literal["user", "system"]
@@ -39,7 +39,7 @@ def show(systems: Systems) -> list[dict[str, Any]]:
     return [_row(systems, place) for place in systems.client.places()]
 
 
-def _row(systems: Systems, place: Place) -> dict[str, Any]:
+def _row(systems: Systems, place: ConfigLocation) -> dict[str, Any]:
     found, chosen = systems.client.look(place), systems.client.in_force()
     unknown = found.exists is not True or found.problem.startswith("can't be read")
     return {
@@ -100,13 +100,13 @@ def doctor(systems: Systems, user: bool, system: bool, registry: str | None, wit
     return Verdict(checks, "Type what the first failing check says, then: opsctl client doctor")
 
 
-def _set_up(machine: Client) -> list[Mode]:
+def _set_up(machine: HhClient) -> list[Mode]:
     """The modes that somebody has logged in to; user mode when nobody has."""
     modes: list[Mode] = ["user", "system"]
     return [mode for mode in modes if machine.look(_place(machine, mode)).exists is not False] or ["user"]
 
 
-def _place(machine: Client, mode: Mode) -> Place:
+def _place(machine: HhClient, mode: Mode) -> ConfigLocation:
     """The file of a mode; HH_CONFIG stands for the user's own."""
     first = machine.places()[0]
     return first if mode == "user" and first.name == "HH_CONFIG" else machine.place(mode)
@@ -116,7 +116,7 @@ def _type(what: str, line: str) -> str:
     return f"{what}; type: {line}" if line else what
 
 
-def _configuration(machine: Client, mode: Mode) -> Iterator[Check]:
+def _configuration(machine: HhClient, mode: Mode) -> Iterator[Check]:
     """Whether the mode's file is there and readable, and by whom."""
     place = _place(machine, mode)
     found = machine.look(place)
@@ -135,7 +135,7 @@ def _configuration(machine: Client, mode: Mode) -> Iterator[Check]:
         yield _private(machine, place, found.mode, found.uid, found.owner)
 
 
-def _mend(machine: Client, place: Place, mode: Mode, found: Found) -> str:
+def _mend(machine: HhClient, place: ConfigLocation, mode: Mode, found: ConfigState) -> str:
     """What is wrong with a file that is there, and what to type; what `sudo hh login` left in a home is given back to its user."""
     line = place.login
     if found.problem.startswith("can't be"):
@@ -145,7 +145,7 @@ def _mend(machine: Client, place: Place, mode: Mode, found: Found) -> str:
     return _type(f"it {found.problem}", line)
 
 
-def _private(machine: Client, place: Place, mode: int, uid: int | None, owner: str | None) -> Check:
+def _private(machine: HhClient, place: ConfigLocation, mode: int, uid: int | None, owner: str | None) -> Check:
     """It holds a secret: system mode's is root's, the user's is theirs, and nobody else's to read."""
     name = f"{place.path} is its owner's alone"
     sudo = "sudo " if machine.machine.uid != uid else ""
@@ -158,7 +158,7 @@ def _private(machine: Client, place: Place, mode: int, uid: int | None, owner: s
     return Check(name, True, f"{owner}, mode {mode:04o}")
 
 
-def _docker(machine: Client) -> Iterator[Check]:
+def _docker(machine: HhClient) -> Iterator[Check]:
     """Whether the user may talk to docker: by group, and by its socket."""
     who, name = machine.machine.user, f"{machine.machine.user} is in the group docker"
     add = "sudo usermod -aG docker $USER && newgrp docker"
@@ -177,7 +177,7 @@ def _docker(machine: Client) -> Iterator[Check]:
     yield _socket(machine)
 
 
-def _socket(machine: Client) -> Check:
+def _socket(machine: HhClient) -> Check:
     path, name = machine.machine.socket, "docker can be reached"
     host = machine.machine.variables.get("DOCKER_HOST")
     if host:
@@ -189,7 +189,7 @@ def _socket(machine: Client) -> Check:
     return Check(name, False, _type(f"{path}: {wrong}", denied if wrong == "permission denied" else "sudo systemctl start docker"))
 
 
-def _docker_config(machine: Client, mode: Mode) -> Check:
+def _docker_config(machine: HhClient, mode: Mode) -> Check:
     """Whether docker (for system mode: root's) asks our helper."""
     found = machine.docker.config(mode)
     name = f"{found.path} names the helper hh"
@@ -199,12 +199,12 @@ def _docker_config(machine: Client, mode: Mode) -> Check:
     return Check(name, not found.problem, f"it {found.problem}; {told}" if found.problem else ", ".join(found.registries))
 
 
-def _helper(machine: Client) -> Check:
+def _helper(machine: HhClient) -> Check:
     found = machine.docker.helper()
     return Check(f"{found.path} can be run", not found.problem, _type(f"it {found.problem}", found.mend) if found.problem else "")
 
 
-def _asked(machine: Client, mode: Mode, registry: str | None) -> Check:
+def _asked(machine: HhClient, mode: Mode, registry: str | None) -> Check:
     """Speak to the helper as docker does, over the mode's own configuration."""
     name = f"the helper answers in {mode} mode"
     place = _place(machine, mode)

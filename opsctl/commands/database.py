@@ -16,9 +16,9 @@ from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrit
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
-from opsctl.concurrency import answered, at_once
+from opsctl.concurrency import gather, unwrap
 from opsctl.contract import Change, Planning
-from opsctl.errors import NotFound, OpsctlError, Refused, SystemFailed
+from opsctl.errors import ExternalError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import UNASKED, Page, Proportion
 
 if TYPE_CHECKING:
@@ -43,20 +43,20 @@ def status(systems: Systems) -> Page:
     """Show the cluster or instance, who writes and who could take over, lag, endpoints, connections and CPU."""
     settings = systems.environment.database
     sections, found = (_instance if settings.instance else _cluster)(systems, settings.instance or settings.cluster)
-    unanswered = [{"what": what, "why": told.what} for what, told in found.items() if isinstance(told, SystemFailed)]
+    unanswered = [{"what": what, "why": told.what} for what, told in found.items() if isinstance(told, ExternalError)]
     return Page([*sections, (UNASKED, unanswered)] if unanswered else sections)
 
 
 def _told(told: T | OpsctlError) -> T | None:
     """What a source said, or None when it could not be asked."""
-    return None if isinstance(told, SystemFailed) else answered(told)
+    return None if isinstance(told, ExternalError) else unwrap(told)
 
 
 def _cluster(systems: Systems, name: str) -> tuple[Sections, dict[str, Any]]:
     """The sections of a cluster, and what was asked beside it: each source's answer or error."""
     state = systems.rds.cluster(name)
     lag = "AuroraReplicaLag" if state.aurora else "ReplicaLag"
-    found: dict[str, Any] = at_once(
+    found: dict[str, Any] = gather(
         {
             FIGURES: partial(_figures, systems, [member.id for member in state.members], lag),
             WORLD: partial(systems.rds.global_database, state.arn),
@@ -98,7 +98,7 @@ def _member(member: Member, figures: Figures, lag: str, milliseconds: int) -> di
 def _instance(systems: Systems, name: str) -> tuple[Sections, dict[str, Any]]:
     """As `_cluster`, of an instance by itself."""
     state = systems.rds.instance(name)
-    found: dict[str, Any] = at_once({FIGURES: partial(_figures, systems, [name])})
+    found: dict[str, Any] = gather({FIGURES: partial(_figures, systems, [name])})
     instance = {
         "instance": state.id,
         "kind": "Multi-AZ instance" if state.multi_az else "instance in one zone",
@@ -243,7 +243,7 @@ def _measured(systems: Systems, instance: str) -> dict[str, Any]:
     where = {"DBInstanceIdentifier": instance}
     try:
         points = systems.cloudwatch.metric("AWS/RDS", "DatabaseConnections", where, since, statistic="Maximum")
-    except SystemFailed as cause:
+    except ExternalError as cause:
         return {"told_by": f"nobody: {cause.what}"}
     if not points:
         return {"told_by": "nobody: CloudWatch has no value of the last 15 minutes"}
@@ -274,22 +274,22 @@ UNSEEN = "the Data API leads to the writer alone (driver postgres asks every ins
 @read_only
 def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page:
     """Show what runs and what waits for what, slow statements, and what Performance Insights says; no query's literals."""
-    found: dict[str, Any] = at_once(
+    found: dict[str, Any] = gather(
         {
             "running": systems.backends.running,
             "statements": partial(_statements, systems, limit),
             "insights": partial(_insights, systems, limit),
         }
     )
-    running: list[Answer[list[Activity]]] = answered(found["running"])
-    insights: list[dict[str, Any]] = answered(found["insights"])
+    running: list[Answer[list[Activity]]] = unwrap(found["running"])
+    insights: list[dict[str, Any]] = unwrap(found["insights"])
     asked = any(answer.found is not None for answer in running)
     if not asked and all(row["load"] is None for row in insights):
         raise next(answer.why for answer in running if answer.why)
     return Page(
         [
             *(_at_work(running, older_than, limit) if asked else []),
-            ("Slow statements (pg_stat_statements)", answered(found["statements"])),
+            ("Slow statements (pg_stat_statements)", unwrap(found["statements"])),
             ("Performance Insights, the last hour", insights),
             *_untold(systems, running),
         ]
@@ -349,7 +349,7 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
         try:
             loads = systems.performance.load(instance.insights, since, until) or [0.0]
             top = systems.performance.top(instance.insights, since, until, limit)
-        except SystemFailed as cause:
+        except ExternalError as cause:
             rows.append({"instance": instance.id, "load": None, "statement": f"could not be asked: {cause.what}"})
             continue
         peak = f"all statements; at its peak {max(loads):.2f}"

@@ -15,7 +15,7 @@ from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
 from opsctl.cli.types import DURATION
 from opsctl.contract import Change, Planning
-from opsctl.errors import ConfigurationError, Denied, NotFound, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, Denied, ExternalError, NotFound, Refused
 
 if TYPE_CHECKING:
     from opsctl.adapters.sql.users import Users
@@ -116,7 +116,7 @@ def resolved(systems: Systems, names: Sequence[str]) -> list[str]:
         found = _users(systems).named(names)
     except (NotFound, Denied):
         raise
-    except SystemFailed:
+    except ExternalError:
         if any("@" in name for name in names):
             raise
         return list(names)
@@ -157,7 +157,7 @@ def _with_account(systems: Systems, ids: Sequence[str]) -> tuple[str, ...]:
         there = _users(systems).existing(ids)
     except (NotFound, Denied):
         raise
-    except SystemFailed:
+    except ExternalError:
         return tuple(ids)
     return tuple(id for id in ids if id in there)
 
@@ -172,7 +172,7 @@ def _now(systems: Systems) -> datetime:
         raise Refused(hidden.what, f"{hidden.next}; the other stores meanwhile: --only redis --only api") from hidden
     except NotFound:
         raise
-    except SystemFailed:
+    except ExternalError:
         return systems.now()
 
 
@@ -186,7 +186,7 @@ def _tell_keys_apart(systems: Systems, ids: Sequence[str]) -> None:
         pairs = _users(systems).confusable(ids, separator) if separator else []
     except (NotFound, Denied):
         raise
-    except SystemFailed:
+    except ExternalError:
         return
     if pairs:
         told = "; ".join(f"{one!r} and {other!r}" for one, other in pairs)

@@ -17,7 +17,7 @@ from opsctl.changes.protection import Protect, short
 from opsctl.changes.rules import limiting, matched, rate, refusing
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
-from opsctl.concurrency import at_once, some_answered
+from opsctl.concurrency import first_error_if_all_failed, gather
 from opsctl.contract import Change, Planning
 from opsctl.errors import ConfigurationError, OpsctlError, Refused, WrongPlace
 from opsctl.render.shapes import Page
@@ -88,7 +88,7 @@ def status(systems: Systems) -> Page:
             "Most sampled addresses, last 5 min": lambda: _noisy(systems, settings, acl.result()),
             "Block list": lambda: _listed(systems, settings),
         }
-        found = some_answered(at_once(sources, LONGEST))
+        found = first_error_if_all_failed(gather(sources, LONGEST))
     told = {name: _said("could not be asked", rows.what) if isinstance(rows, OpsctlError) else rows for name, rows in found.items()}
     return Page(list(told.items()))
 

@@ -25,9 +25,9 @@ from opsctl.changes.secrets import (
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import SOURCE
-from opsctl.concurrency import at_once, some_answered
+from opsctl.concurrency import first_error_if_all_failed, gather
 from opsctl.contract import Change, Planning
-from opsctl.errors import OpsctlError, Refused, SystemFailed
+from opsctl.errors import ExternalError, OpsctlError, Refused
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ secrets = group("secrets")
 def list_(systems: Systems) -> list[dict[str, Any]]:
     """List the secrets that configuration names: their version, age and consumers, never their values."""
     wanted = dict(sorted(systems.config.secrets.items()))
-    found = some_answered(at_once({name: partial(_state, systems, name, secret) for name, secret in wanted.items()}))
+    found = first_error_if_all_failed(gather({name: partial(_state, systems, name, secret) for name, secret in wanted.items()}))
     return [_row(name, wanted[name], each) for name, each in found.items()]
 
 
@@ -206,7 +206,7 @@ def _proof(systems: Systems, name: str, secret: SecretSettings, place: Place) ->
     try:
         value = systems.secrets.value(place.id, key=place.key, region=place.region)
         told = prove(systems, name, value, proof=proof_of(secret))
-    except (SystemFailed, Refused) as cause:
+    except (ExternalError, Refused) as cause:
         return Check(word, False, cause.what)
     return Check(word, True, f"fingerprint {systems.fingerprint(value.raw())}; {told}")
 

@@ -13,7 +13,7 @@ from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import DURATION
-from opsctl.concurrency import at_once, some_answered
+from opsctl.concurrency import first_error_if_all_failed, gather
 from opsctl.contract import Change, Planning
 from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import Check, Series, Verdict
@@ -88,7 +88,7 @@ def _well(systems: Systems, row: dict[str, Any]) -> Iterator[Check]:
 
 def rows(systems: Systems, names: Iterable[str]) -> list[dict[str, Any]]:
     """Each service as a row, asked side by side; one that can't be asked says so in its row. Raises the error when none can be."""
-    found = some_answered(at_once({name: partial(_row, systems, name) for name in names}))
+    found = first_error_if_all_failed(gather({name: partial(_row, systems, name) for name in names}))
     return [_unasked(name, each.what) if isinstance(each, OpsctlError) else each for name, each in found.items()]
 
 

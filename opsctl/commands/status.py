@@ -15,8 +15,8 @@ from opsctl.cli.command import read_only, requires
 from opsctl.cli.types import DURATION
 from opsctl.commands import alarms
 from opsctl.commands.service import rows
-from opsctl.concurrency import at_once
-from opsctl.errors import OpsctlError, SystemFailed
+from opsctl.concurrency import gather
+from opsctl.errors import ExternalError, OpsctlError
 from opsctl.render.shapes import Page, Proportion, Watch
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _redis(systems: Systems) -> Rows:
     """Every primary's row; one that can't be asked hides no other."""
     rows: Rows = []
     for node, told in systems.redis.infos().items():
-        rows += _said(told if isinstance(told, SystemFailed) else [_filled(node, told)])
+        rows += _said(told if isinstance(told, ExternalError) else [_filled(node, told)])
     return rows
 
 
@@ -197,7 +197,7 @@ def _watching(systems: Systems, sources: dict[str, Callable[[Systems], Rows]], e
 def page(systems: Systems, sources: dict[str, Callable[[Systems], Rows]]) -> Page:
     """Ask these sources at once; one that can't be asked doesn't hide the others."""
     systems.refuse_elsewhere()
-    asked = at_once({name: partial(source, systems) for name, source in sources.items()})
+    asked = gather({name: partial(source, systems) for name, source in sources.items()})
     head: dict[str, Any] = {"environment": systems.environment.name, "at": systems.now()}
     return Page([("Status", head), *((name, _said(found)) for name, found in asked.items())])
 

@@ -22,7 +22,7 @@ from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import Watcher
 from opsctl.engine.runner import Runner
-from opsctl.errors import LedgerFailed, Moved, OpsctlError, OutcomeUnknown, Refused, Unrecorded, followed
+from opsctl.errors import DriftError, LedgerFailed, OpsctlError, OutcomeUnknown, Refused, Unrecorded, followed
 from opsctl.redaction import kept
 from opsctl.systems import Systems
 
@@ -69,11 +69,11 @@ class Engine:
         return plan
 
     def plan_again(self, saved: Plan, options: Options) -> Plan:
-        """The very changes of a saved plan, as the world stands now; raises Moved for one that had been so and is no more."""
+        """The very changes of a saved plan, as the world stands now; raises DriftError for one that had been so and is no more."""
         found = self.plan(saved.command, lambda planning: [planned.change for planned in saved.changes], options, follows=saved.follows)
         for now, then in zip(found.changes, saved.changes, strict=True):
             if now.pending and not then.pending:
-                raise Moved(f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now.", AGAIN)
+                raise DriftError(f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now.", AGAIN)
             # What was reviewed stays the bound of what is made.
             now.count, now.unit = then.count, then.unit
         return found

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from opsctl.engine.options import Options
 from opsctl.engine.plan import Plan
-from opsctl.errors import Moved, Refused
+from opsctl.errors import DriftError, Refused
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 
 def stand(plan: Plan) -> None:
-    """Raise Moved if some change of the plan found the world neither as reviewed nor as wanted; Refused if a guard couldn't look."""
+    """Raise DriftError if some change of the plan found the world neither as reviewed nor as wanted; Refused if a guard couldn't look."""
     for planned in plan.changes:
         if planned.state == "moved":
-            raise Moved(f"{planned.change.target}: {planned.why}.", "Look again, then plan anew.")
+            raise DriftError(f"{planned.change.target}: {planned.why}.", "Look again, then plan anew.")
         if planned.unguarded:
             raise Refused(f"{planned.change.target}: {planned.unguarded}", planned.next)
 
@@ -51,7 +51,7 @@ def grave(plan: Plan, read: Systems) -> str | None:
 
 
 def approved(plan: Plan, read: Systems, options: Options) -> None:
-    """Return once a person has said yes; raises Waiting when nobody is there to say it, Refused when the answer is no."""
+    """Return once a person has said yes; raises InputRequired when nobody is there to say it, Refused when the answer is no."""
     place = f"{plan.environment} (account {plan.account}, as {plan.caller}, configured by {plan.file})"
     target = grave(plan, read)
     if target is None:

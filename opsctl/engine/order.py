@@ -9,13 +9,13 @@ from opsctl.contract import Change
 from opsctl.engine.ledger.rows import ENDED, Step
 from opsctl.errors import (
     Incomplete,
+    InputRequired,
     Interrupted,
     LedgerFailed,
     LockHeld,
     OpsctlError,
     OutcomeUnknown,
     Unrecorded,
-    Waiting,
     WrongPlace,
     followed,
 )
@@ -99,8 +99,8 @@ def _sum(errors: list[tuple[Step, OpsctlError]], steps: int, resume: str) -> Ops
     kind: type[OpsctlError] = Incomplete
     if any(isinstance(error, OutcomeUnknown) for _, error in errors):
         kind = OutcomeUnknown
-    elif all(isinstance(error, Waiting) for _, error in errors):
-        kind = Waiting
+    elif all(isinstance(error, InputRequired) for _, error in errors):
+        kind = InputRequired
     return kind(f"{left}{on}", followed(*hints, line=resume))
 
 

@@ -20,7 +20,7 @@ from opsctl.contract import Change, Done, Failed, Finding, Moved, Pending, Plann
 from opsctl.engine.ledger.codec import Codec, UnreadableError, builtins
 from opsctl.engine.ledger.keys import Keyring, RootKey
 from opsctl.engine.ledger.rows import Step, encode
-from opsctl.errors import CheckFailed, ConfigurationError, OpsctlError, PlanStale, ReadOnly, Refused, SystemFailed, WrongPlace
+from opsctl.errors import CheckFailed, ConfigurationError, ExternalError, OpsctlError, PlanStale, ReadOnly, Refused, WrongPlace
 from opsctl.redaction import kept
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _find(change: Change, read: Systems) -> Finding | OpsctlError:
     """Check a change; of an independent one an error is returned, so that it keeps no other change from being planned."""
     try:
         return change.check(read)
-    except (SystemFailed, CheckFailed, Refused) as error:
+    except (ExternalError, CheckFailed, Refused) as error:
         if not change.independent or error.bars or isinstance(error, WrongPlace | ReadOnly):
             raise
         return error

@@ -24,19 +24,19 @@ from opsctl.errors import (
     CheckFailed,
     CredentialsInvalid,
     Denied,
+    DriftError,
+    ExternalError,
+    InputRequired,
     Interrupted,
     LedgerFailed,
     LockHeld,
     OpsctlError,
     OutcomeUnknown,
-    PartlyMade,
+    PartialFailure,
     Refused,
-    SystemFailed,
     Unrecorded,
-    Waiting,
     followed,
 )
-from opsctl.errors import Moved as MovedError
 from opsctl.redaction import kept
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Runner:
                 raise self._moved(step, why, lease)
             case Failed(why) if step.begun:
                 self._end(step, "failed", why, lease)
-                raise SystemFailed(f"{step.change.target}: {why.rstrip('.')}.", f"opsctl runs show {self.run.id}")
+                raise ExternalError(f"{step.change.target}: {why.rstrip('.')}.", f"opsctl runs show {self.run.id}")
             case Pending() | Failed() if not self._seen_later(step):
                 return self._todo(step, lease, found)
             case Settling(note):
@@ -235,7 +235,7 @@ class Runner:
         state = step.state
         if step.begun is None:
             self._end(step, "moved", why, lease)
-            return MovedError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
+            return DriftError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
         told = "the change was made" if state in ("made", "applied", "moved") else "the change was begun, and may have been made"
         told = f"{told}; since then somebody else has changed it: {why.rstrip('.')}"
         self._end(step, "moved", told, lease)
@@ -255,7 +255,7 @@ class Runner:
         """A system that can't be asked while a made change settles is asked again until the deadline, unless only a person can mend it."""
         try:
             return step.change.check(self.read)
-        except SystemFailed as cause:
+        except ExternalError as cause:
             if step.state == "made" and not isinstance(cause, CredentialsInvalid | Denied):
                 return Settling(f"can't be asked just now: {cause.what}")
             if step.begun:
@@ -293,12 +293,12 @@ class Runner:
         started = self.monotonic()
         try:
             answer = step.change.apply(self.write, self._token(step), partial(self._progress, step))
-        except (Waiting, Refused, Interrupted) as stop:
+        except (InputRequired, Refused, Interrupted) as stop:
             self._stopped(step, before, stop, lease)
             raise
-        except (PartlyMade, SystemFailed, CheckFailed) as no:
+        except (PartialFailure, ExternalError, CheckFailed) as no:
             # A definite no: nothing was made, so that whoever makes it later is somebody else.
-            if not self._part(step, no) and isinstance(no, SystemFailed) and before == "pending" and not step.parts:
+            if not self._part(step, no) and isinstance(no, ExternalError) and before == "pending" and not step.parts:
                 step.begun = None
             self._end(step, "failed", no.what, lease)
             raise
@@ -321,7 +321,7 @@ class Runner:
 
     def _part(self, step: Step, error: OpsctlError) -> bool:
         """Keep what this attempt made before the error, as that or the last batch tells; whether it made anything."""
-        made = list(error.parts) if isinstance(error, PartlyMade) else []
+        made = list(error.parts) if isinstance(error, PartialFailure) else []
         if batches := self._batches.pop(step.seq, ""):
             made.append(batches)
             error.what = f"{batches} were done, then: {error.what}"
@@ -340,12 +340,12 @@ class Runner:
     def _within(self, step: Step, found: Pending | Failed) -> None:
         """Refuse what wasn't reviewed, what grew beyond what was, and what is above the limit where it couldn't be counted before."""
         if step.seq in self.unreviewed:
-            raise MovedError(f"{step.change.target}: it was done when the plan was reviewed, and is to be changed now.", "Plan it anew.")
+            raise DriftError(f"{step.change.target}: it was done when the plan was reviewed, and is to be changed now.", "Plan it anew.")
         if isinstance(found, Pending) and found.unguarded:
             raise Refused(f"{step.change.target}: {found.unguarded}", found.next)
         if step.count and found.count > step.count * SLACK and step.begun is None:
             grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}, {step.count:,} were reviewed."
-            raise MovedError(grown, "Plan it anew.")
+            raise DriftError(grown, "Plan it anew.")
         if found.count > self.limit:
             beyond = f"{step.change.target}: it would affect {found.count:,} {found.unit}, above the limit of {self.limit:,}."
             raise Refused(beyond, "Narrow it, or raise --max-affected (never above max-affected in the configuration).")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from opsctl.errors import CheckFailed, ConfigurationError, Interrupted, LedgerFailed, OpsctlError, Refused, SystemFailed, followed
+from opsctl.errors import CheckFailed, ConfigurationError, ExternalError, Interrupted, LedgerFailed, OpsctlError, Refused, followed
 from opsctl.playbook import conditions, lines, looking, questions
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, STEP_FAILED, came_about
 from opsctl.playbook.overrides import Overrides
@@ -217,7 +217,7 @@ class Executor:
         """Show what a command sees, and keep it; it proves nothing, so that what can't be seen is said and doesn't stop the run."""
         try:
             found = looking.look(self.app, self._parser.given(step, self.parameters))
-        except (SystemFailed, ConfigurationError) as cause:
+        except (ExternalError, ConfigurationError) as cause:
             self.watcher.says(f"  it couldn't be looked at: {visible(cause.what)}")
             self.history.record(STEP_ENDED, number, "unseen", why=cause.what)
             return
@@ -234,7 +234,7 @@ class Executor:
             return
         try:
             found, wrong = self._verify_by_plan(step, parsed) if lines.is_mutating(parsed) else self._judge(step, parsed)
-        except (SystemFailed, CheckFailed, LedgerFailed, ConfigurationError) as cause:
+        except (ExternalError, CheckFailed, LedgerFailed, ConfigurationError) as cause:
             found, wrong = None, [f"it couldn't be asked: {cause.what}"]
         if wrong:
             key = self.playbook.key(number)

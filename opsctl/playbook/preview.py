@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from opsctl.engine import outcome
 from opsctl.engine.plan import Plan
-from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError, NotFound, OpsctlError, Refused
 from opsctl.playbook import conditions, lines, looking
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.schema import Kind, PlaybookStep
@@ -174,7 +174,7 @@ def _wrong(
     if found.kind == "verify":
         return looking.prove(app, found.step, parsed).wrong
     if missing := looking.unasked_parts(looking.look(app, parsed)):
-        raise SystemFailed(f"a part of it could not be asked: {'; '.join(missing)}", f"opsctl {parsed.text}")
+        raise ExternalError(f"a part of it could not be asked: {'; '.join(missing)}", f"opsctl {parsed.text}")
     return []
 
 

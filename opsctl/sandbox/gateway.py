@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from opsctl.errors import ConfigurationError, SystemFailed, Unreachable
+from opsctl.errors import ConfigurationError, ExternalError, Unreachable
 from opsctl.sandbox import facts, processes, world_file
 from opsctl.sandbox.postgres import last_line
 from opsctl.sandbox.processes import Process
@@ -39,7 +39,7 @@ def start(folder: Path, world: WorldFile) -> Process:
     """Start a server that isn't running, on the ports it had where they are free.
 
     The world's ports and facts are brought up to date and saved before, the facts that its parts set after.
-    Raises SystemFailed when it doesn't answer.
+    Raises ExternalError when it doesn't answer.
     """
     log = folder / "server.log"
     for _ in range(3):
@@ -56,7 +56,7 @@ def start(folder: Path, world: WorldFile) -> Process:
             break
         for part in (*HTTP_PARTS, CONTROL):
             world.ports[part] = 0
-    raise SystemFailed(f"the sandbox's server did not start: {last_line(log)}", next=f"read {log}, then: opsctl sandbox up")
+    raise ExternalError(f"the sandbox's server did not start: {last_line(log)}", next=f"read {log}, then: opsctl sandbox up")
 
 
 def answers(world: WorldFile) -> bool:
@@ -64,7 +64,7 @@ def answers(world: WorldFile) -> bool:
     try:
         call(world.facts, "GET", "/health", seconds=2.0)
         return True
-    except SystemFailed:
+    except ExternalError:
         return False
 
 
@@ -86,7 +86,7 @@ def call(known: dict[str, str], method: str, path: str, body: Any = None, second
         text = refusal.read().decode(errors="replace")
         if refusal.code == 400:
             raise ConfigurationError(_reason(text), next="opsctl sandbox fault --help") from refusal
-        raise SystemFailed(f"the sandbox refused: {refusal.code}", next="read server.log, then: opsctl sandbox up") from refusal
+        raise ExternalError(f"the sandbox refused: {refusal.code}", next="read server.log, then: opsctl sandbox up") from refusal
     except OSError as cause:
         raise Unreachable("the sandbox's server doesn't answer", next="opsctl sandbox up") from cause
 

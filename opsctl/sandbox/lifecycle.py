@@ -19,7 +19,7 @@ import psycopg
 import redis
 
 from opsctl import files
-from opsctl.errors import ConfigurationError, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError
 from opsctl.sandbox import binaries, databases, facts, ownership, postgres, processes, seed, valkey, world_file
 from opsctl.sandbox import gateway as front_door
 from opsctl.sandbox import state_dirs as homes
@@ -62,7 +62,7 @@ def up(
     """Start or mend the sandbox in `folder`, and return its facts. `tell` is given a line for each thing done.
 
     Left out, `tempo` (1.0), `users` (10,000) and `sessions` (50,000) stay as the running world has them; other
-    sizes begin it anew. Raises SystemFailed when a part doesn't start, LockHeld when another `up` takes too long, Refused
+    sizes begin it anew. Raises ExternalError when a part doesn't start, LockHeld when another `up` takes too long, Refused
     for a folder that holds other things.
     """
     folder = folder.resolve()
@@ -128,13 +128,13 @@ def status(folder: Path) -> list[PartState]:
 def reset(folder: Path) -> None:
     """Put the seeded data of every part back, and take every fault back.
 
-    Raises SystemFailed when the sandbox isn't up.
+    Raises ExternalError when the sandbox isn't up.
     """
     front_door.call(world_file.facts(folder.resolve()), "POST", "/reset", {})
 
 
 def set_fault(folder: Path, rule: Rule) -> None:
-    """Set a fault on calls to a part. Raises SystemFailed when the sandbox isn't up."""
+    """Set a fault on calls to a part. Raises ExternalError when the sandbox isn't up."""
     if rule.part not in front_door.HTTP_PARTS:
         known = ", ".join(front_door.HTTP_PARTS)
         raise ConfigurationError(f"no part of the sandbox is called {rule.part!r}", next=f"one of: {known}")
@@ -142,19 +142,19 @@ def set_fault(folder: Path, rule: Rule) -> None:
 
 
 def faults(folder: Path) -> list[Rule]:
-    """The faults that are set. Raises SystemFailed when the sandbox isn't up."""
+    """The faults that are set. Raises ExternalError when the sandbox isn't up."""
     return [Rule(**rule) for rule in front_door.call(world_file.facts(folder.resolve()), "GET", "/faults")]
 
 
 def clear_faults(folder: Path) -> None:
-    """Take every fault back. Raises SystemFailed when the sandbox isn't up."""
+    """Take every fault back. Raises ExternalError when the sandbox isn't up."""
     front_door.call(world_file.facts(folder.resolve()), "DELETE", "/faults")
 
 
 def fail_next_rollout(folder: Path, service: str) -> None:
     """Make the next rollout of an ECS service fail and be taken back.
 
-    Raises ConfigurationError for an unknown service, SystemFailed when the sandbox isn't up.
+    Raises ConfigurationError for an unknown service, ExternalError when the sandbox isn't up.
     """
     front_door.call(world_file.facts(folder.resolve()), "POST", "/rollout-failure", {"service": service})
 
@@ -162,7 +162,7 @@ def fail_next_rollout(folder: Path, service: str) -> None:
 def run_queries(folder: Path, count: int, kind: str) -> int:
     """Have the sandbox's application run long queries of a kind of `holder.KINDS`; returns how many run.
 
-    Raises ConfigurationError for an unknown kind or where no connection is left, SystemFailed when the sandbox isn't up.
+    Raises ConfigurationError for an unknown kind or where no connection is left, ExternalError when the sandbox isn't up.
     """
     return len(front_door.call(world_file.facts(folder.resolve()), "POST", "/queries", {"count": count, "kind": kind})["pids"])
 
@@ -170,7 +170,7 @@ def run_queries(folder: Path, count: int, kind: str) -> int:
 def take_connections(folder: Path, count: int) -> int:
     """Have the sandbox's application take connections, all it can get for a `count` of 0; returns how many it got.
 
-    Raises SystemFailed when the sandbox isn't up.
+    Raises ExternalError when the sandbox isn't up.
     """
     return int(front_door.call(world_file.facts(folder.resolve()), "POST", "/connections", {"count": count})["taken"])
 
@@ -178,7 +178,7 @@ def take_connections(folder: Path, count: int) -> int:
 def fail_next_snapshot(folder: Path) -> None:
     """Make the next snapshot of the database fail half way.
 
-    Raises SystemFailed when the sandbox isn't up.
+    Raises ExternalError when the sandbox isn't up.
     """
     front_door.call(world_file.facts(folder.resolve()), "POST", "/aws/snapshot-failure", {})
 
@@ -186,7 +186,7 @@ def fail_next_snapshot(folder: Path) -> None:
 def force_figure(folder: Path, metric: str, value: float, minutes: int) -> None:
     """Have CloudWatch show `value` for a metric, whatever its dimensions, from so many minutes ago on, until faults are cleared.
 
-    Raises ConfigurationError for a metric that the sandbox doesn't measure, SystemFailed when it isn't up.
+    Raises ConfigurationError for a metric that the sandbox doesn't measure, ExternalError when it isn't up.
     """
     front_door.call(world_file.facts(folder.resolve()), "POST", "/aws/figure", {"metric": metric, "value": value, "minutes": minutes})
 
@@ -205,7 +205,7 @@ def crash(folder: Path, part: str) -> int:
 def exports(folder: Path) -> dict[str, str]:
     """The environment in which the runbooks' own commands, and opsctl, meet this world.
 
-    Raises SystemFailed when the sandbox isn't up.
+    Raises ExternalError when the sandbox isn't up.
     """
     folder = folder.resolve()
     known = world_file.facts(folder)
@@ -332,7 +332,7 @@ def _fill(folder: Path, world: WorldFile, tell: Callable[[str], None]) -> None:
                 seed.fill_keys(client, sizes)
     except (psycopg.Error, redis.RedisError) as cause:
         what = f"the sandbox could not be filled with its data: {cause}"
-        raise SystemFailed(what, next="opsctl sandbox down, then: opsctl sandbox up") from cause
+        raise ExternalError(what, next="opsctl sandbox down, then: opsctl sandbox up") from cause
 
 
 def _start_server(folder: Path, world: WorldFile, endpoints_moved: bool, tell: Callable[[str], None]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 from psycopg.rows import TupleRow
 
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 from opsctl.sandbox import binaries, ownership, processes
 from opsctl.sandbox import state_dirs as homes
 from opsctl.sandbox.processes import Process
@@ -94,7 +94,7 @@ def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
     """Start a server that isn't running, on the wanted port if it is free; returns it and its port once it answers.
 
     The data directory is made where it is missing; `password` is then the superuser's.
-    Raises SystemFailed when it doesn't start.
+    Raises ExternalError when it doesn't start.
     """
     how = runner()
     directory = homes.make(folder, PART, ".s.PGSQL.65535", how.owner)
@@ -109,7 +109,7 @@ def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
             return process, port
         stop(folder)
         port = 0
-    raise SystemFailed(
+    raise ExternalError(
         f"the sandbox's PostgreSQL did not start: {last_line(folder / 'postgres.log')}",
         next=f"read {folder / 'postgres.log'}, then: opsctl sandbox down, opsctl sandbox up",
     )
@@ -169,7 +169,7 @@ def _initialise(folder: Path, directory: Path, programs: binaries.PostgresProgra
     secret.unlink()
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise SystemFailed(f"initdb failed: {reason}", next="opsctl sandbox down, then: opsctl sandbox up")
+        raise ExternalError(f"initdb failed: {reason}", next="opsctl sandbox down, then: opsctl sandbox up")
     unfinished.rename(directory / "data")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 
 PROC = Path("/proc")
 FOLDER = "OPSCTL_SANDBOX_FOLDER"
@@ -122,7 +122,7 @@ def spawn(
 ) -> Process:
     """Start a process in its own session, its output appended to `log` (0600) in the sandbox's folder; `user` is a uid (and gid) to become.
 
-    Raises SystemFailed when the command can't be run.
+    Raises ExternalError when the command can't be run.
     """
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab") as output:
         try:
@@ -139,7 +139,7 @@ def spawn(
                 extra_groups=None if user is None else [],
             )
         except OSError as cause:
-            raise SystemFailed(f"{command[0]} can't be run: {cause.strerror}", next="opsctl sandbox up") from cause
+            raise ExternalError(f"{command[0]} can't be run: {cause.strerror}", next="opsctl sandbox up") from cause
     _children.append(child)
     # A child that has already ended has no start time; it is then simply not alive.
     return Process(child.pid, start_time(child.pid) or "ended")

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 from opsctl.sandbox import binaries, processes
 from opsctl.sandbox import state_dirs as homes
 from opsctl.sandbox.postgres import last_line
@@ -43,7 +43,7 @@ def stop(folder: Path, patience: float = 8.0) -> None:
 def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
     """Start a server that isn't running, on the wanted port if it is free; returns it and its port once it answers.
 
-    Raises SystemFailed when it doesn't start.
+    Raises ExternalError when it doesn't start.
     """
     directory = homes.make(folder, PART, SOCKET, os.geteuid())
     port = wanted_port
@@ -54,7 +54,7 @@ def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
             return process, port
         stop(folder)
         port = 0
-    raise SystemFailed(
+    raise ExternalError(
         f"the sandbox's Valkey did not start: {last_line(folder / 'valkey.log')}",
         next=f"read {folder / 'valkey.log'}, then: opsctl sandbox down, opsctl sandbox up",
     )

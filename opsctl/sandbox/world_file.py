@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from opsctl import files
-from opsctl.errors import LockHeld, SystemFailed
+from opsctl.errors import ExternalError, LockHeld
 from opsctl.sandbox import ownership
 from opsctl.sandbox.processes import Process
 
@@ -70,12 +70,12 @@ def save(folder: Path, world: WorldFile) -> None:
 def facts(folder: Path) -> dict[str, str]:
     """The facts of a world that is up.
 
-    Raises SystemFailed when no world was started in this folder.
+    Raises ExternalError when no world was started in this folder.
     """
     folder = folder.resolve()
     world = load(folder) if ownership.is_marked(folder) else None
     if world is None or not world.ready:
-        raise SystemFailed(f"no sandbox is up in {folder}", next="opsctl sandbox up")
+        raise ExternalError(f"no sandbox is up in {folder}", next="opsctl sandbox up")
     return world.facts
 
 
@@ -83,14 +83,14 @@ def facts(folder: Path) -> dict[str, str]:
 def locked(folder: Path, seconds: float = 90.0) -> Iterator[None]:
     """Hold the folder's lock, which ends with the process that holds it.
 
-    Raises LockHeld when another opsctl keeps it for longer than `seconds`, SystemFailed when the folder isn't usable.
+    Raises LockHeld when another opsctl keeps it for longer than `seconds`, ExternalError when the folder isn't usable.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as cause:
         what = f"the sandbox can't use the folder {folder}: {cause.strerror}"
-        raise SystemFailed(what, next="set OPSCTL_SANDBOX to a folder of yours, then: opsctl sandbox up") from cause
+        raise ExternalError(what, next="set OPSCTL_SANDBOX to a folder of yours, then: opsctl sandbox up") from cause
     with open(handle, "r+") as lock:
         deadline = time.monotonic() + seconds
         while True:
@@ -111,7 +111,7 @@ def free_port(wanted: int = 0) -> int:
     for port in (wanted, 0):
         with contextlib.suppress(OSError), listener(port) as probe:
             return int(probe.getsockname()[1])
-    raise SystemFailed("this machine has no free port on 127.0.0.1", next="end some programs, then: opsctl sandbox up")
+    raise ExternalError("this machine has no free port on 127.0.0.1", next="end some programs, then: opsctl sandbox up")
 
 
 @contextlib.contextmanager

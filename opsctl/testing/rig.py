@@ -1,7 +1,7 @@
 """The engine over a world in memory: values that changes set, calls that fail on request, and a real ledger in a temporary folder.
 
     rig = Rig(tmp_path)
-    rig.world.on("apply", "a", SystemFailed("It said no."))
+    rig.world.on("apply", "a", ExternalError("It said no."))
     outcome = rig.run(Set(name="a"), Set(name="b"))
     assert rig.states(outcome) == ["failed", "pending"]
     assert rig.resume(outcome).result == "changed"
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from opsctl import fingerprints
-from opsctl.adapters.host.prompt import Person
-from opsctl.adapters.host.secret_sources import Values
+from opsctl.adapters.host.prompt import Prompt
+from opsctl.adapters.host.secret_sources import SecretSources
 from opsctl.changes import find_kind
 from opsctl.config import Environment
 from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Planning, Telling
@@ -31,7 +31,7 @@ from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import Silent, Watcher
-from opsctl.errors import Waiting
+from opsctl.errors import InputRequired
 from opsctl.protocols import ProgressCallback
 from opsctl.settings import Duration, Limits, Settings
 from opsctl.systems import Systems
@@ -160,7 +160,7 @@ class Say(Setting, frozen=True, kw_only=True):
         return Never("it was said")
 
 
-class ScriptedPerson(Person):
+class ScriptedPerson(Prompt):
     """A person who gives the next of `answers`; without one, nobody is there. `asked` lists the questions."""
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ class ScriptedPerson(Person):
         """The next answer."""
         self.asked.append(question)
         if not self.answers:
-            raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+            raise InputRequired(f"{question}: nobody is here to answer.", otherwise)
         return self.answers.pop(0)
 
 
@@ -209,7 +209,7 @@ class Rig:
             self.environment,
             writing=writing,
             person=self.person,
-            values=Values(),
+            values=SecretSources(),
             history=LedgerMemory(lambda: self.ledger, self.environment),
             fingerprint=lambda value: fingerprints.of(b"a key", value),
             now=lambda: self.now,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from opsctl import config
-from opsctl.adapters.host.secret_sources import Values
-from opsctl.errors import Waiting
+from opsctl.adapters.host.secret_sources import SecretSources
+from opsctl.errors import InputRequired
 from opsctl.redaction import Secret
 from opsctl.sandbox import lifecycle
 from opsctl.systems import Systems
@@ -27,7 +27,7 @@ class Person:
 
     def secret(self, question: str, otherwise: str = "") -> Secret:
         if self.answer is None:
-            raise Waiting(question, otherwise)
+            raise InputRequired(question, otherwise)
         return Secret(self.answer)
 
 
@@ -72,7 +72,7 @@ def systems(folder: Path, world: dict[str, str], person: Person, monkeypatch: py
             text = text.replace(old, new)
         (tmp_path / "sandbox.toml").write_text(f"{text}\n{add}")
         environment = config.load("sandbox", str(tmp_path))
-        return Systems(environment, writing=writing, person=person, values=Values(), history=None, fingerprint=None)  # type: ignore[arg-type]
+        return Systems(environment, writing=writing, person=person, values=SecretSources(), history=None, fingerprint=None)  # type: ignore[arg-type]
 
     return make
 

@@ -17,7 +17,7 @@ from opsctl.adapters.http.client import Http
 from opsctl.adapters.redis.client import Redis
 from opsctl.adapters.redis.endpoint import Endpoint as RedisEndpoint
 from opsctl.adapters.sql.postgres import Endpoint, Postgres
-from opsctl.errors import ConfigurationError, Refused, SystemFailed, Untrusted, WrongPlace
+from opsctl.errors import ConfigurationError, ExternalError, Refused, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 from opsctl.settings import Aws
 
@@ -250,7 +250,7 @@ def test_a_redirection_takes_no_token_along(authority: Authority) -> None:
     with Pretender(web(tls=True), authority.issue("localhost")).running() as thief:
         moved = f"HTTP/1.1 307 Moved\r\nLocation: https://localhost:{thief.port}/\r\nContent-Length: 0\r\n\r\n".encode()
         with Pretender(web(tls=True, answer=moved), authority.issue("localhost")).running() as server:
-            with pytest.raises(SystemFailed, match="307"):
+            with pytest.raises(ExternalError, match="307"):
                 ask(server.port, ca=str(authority.ca))
     assert thief.connections == 0
 
@@ -279,7 +279,7 @@ def test_only_a_configured_proxy_is_used(monkeypatch: pytest.MonkeyPatch, author
         monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
         ask(server.port, ca=str(authority.ca))
         assert proxy.connections == 0
-        with pytest.raises(SystemFailed):
+        with pytest.raises(ExternalError):
             ask(server.port, ca=str(authority.ca), proxy=f"http://127.0.0.1:{proxy.port}")
     assert proxy.heard.startswith(b"CONNECT localhost:")
     assert TOKEN.encode() not in proxy.heard

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsctl.adapters import json_stream as module
-from opsctl.adapters.json_stream import pieces
+from opsctl.adapters.json_stream import iter_objects
 
 OBJECTS = [{"a": 1}, {"b": {"c": '}{"\\'}, "d": ["x]", "{"]}, {"ü": "\u2028"}]
 
 
 def cut(text: str | bytes) -> list[bytes]:
-    return list(pieces(io.BytesIO(text.encode() if isinstance(text, str) else text)))
+    return list(iter_objects(io.BytesIO(text.encode() if isinstance(text, str) else text)))
 
 
 def decoded(text: str | bytes) -> list[Any]:

@@ -20,7 +20,7 @@ from opsctl.changes.restores import answers
 from opsctl.changes.secrets import MoveSecretStage
 from opsctl.changes.snapshots import PruneSnapshot
 from opsctl.contract import Change, Done, Finding, Pending, Settling, Skipped
-from opsctl.errors import Refused, SystemFailed
+from opsctl.errors import ExternalError, Refused
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 JO = "arn:aws:iam::123456789012:user/jo"
@@ -41,7 +41,7 @@ def test_an_alarm_that_isnt_shown_has_not_gone_back_by_itself() -> None:
     assert "shows no alarm cpu" in found.why
 
 
-@pytest.mark.parametrize(("there", "error"), [(SimpleNamespace(), SystemFailed), (None, None)])
+@pytest.mark.parametrize(("there", "error"), [(SimpleNamespace(), ExternalError), (None, None)])
 def test_a_snapshot_that_isnt_listed_is_gone_only_if_rds_doesnt_know_its_name(there: Any, error: type[Exception] | None) -> None:
     change = PruneSnapshot(of="prod", of_kind="cluster", id="one", keep=1)
     asked = SimpleNamespace(all=lambda of: [], find=lambda id, kind: there)
@@ -55,7 +55,7 @@ def test_a_snapshot_that_isnt_listed_is_gone_only_if_rds_doesnt_know_its_name(th
 def test_a_secret_without_any_version_has_not_lost_a_label() -> None:
     state = SecretState("jwt", "arn", {}, [], False, None, AT)
     change = MoveSecretStage(name="jwt", id="jwt", stage="AWSPREVIOUS", before="v1", after=None)
-    with pytest.raises(SystemFailed, match="no version of jwt at all"):
+    with pytest.raises(ExternalError, match="no version of jwt at all"):
         checked(change, secrets=SimpleNamespace(describe=lambda id, region: state))
 
 
@@ -96,7 +96,7 @@ def denial(there: SimpleNamespace, *administrators: str) -> Finding:
 
 
 def test_a_user_whom_the_listing_leaves_out_may_be_the_last_administrator() -> None:
-    with pytest.raises(SystemFailed, match=r"doesn't name jo.*last administrator"):
+    with pytest.raises(ExternalError, match=r"doesn't name jo.*last administrator"):
         denial(iam())
 
 

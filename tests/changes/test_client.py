@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 
 from opsctl import config
-from opsctl.adapters.host.hh import Client
+from opsctl.adapters.host.hh import HhClient
 from opsctl.adapters.host.machine import Machine
-from opsctl.adapters.host.secret_sources import Values
+from opsctl.adapters.host.secret_sources import SecretSources
 from opsctl.changes import find_kind
 from opsctl.changes.client import SetEdgeAuth
 from opsctl.contract import Done, Moved, Never, Pending
 from opsctl.engine.ledger.codec import Codec
-from opsctl.errors import Moved as MovedError
-from opsctl.errors import NotFound, Refused, Waiting
+from opsctl.errors import DriftError, InputRequired, NotFound, Refused
 from opsctl.protocols import no_progress
 from opsctl.shell import Script
 
@@ -42,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def systems(tmp_path: Path) -> Any:
     here = Machine(user="jo", uid=os.geteuid(), groups=frozenset(), docker_group=None, variables={}, home=tmp_path, etc=tmp_path / "etc")
-    return SimpleNamespace(client=Client(here, writing=True), fingerprint=lambda raw: name(raw.decode()), values=Values())
+    return SimpleNamespace(client=HhClient(here, writing=True), fingerprint=lambda raw: name(raw.decode()), values=SecretSources())
 
 
 def change(path: Path, **given: Any) -> SetEdgeAuth:
@@ -73,7 +72,7 @@ def test_what_somebody_else_set_is_not_overwritten(path: Path, systems: Any, mon
     found = change(path).check(systems)
     assert isinstance(found, Moved)
     assert "theirs" not in found.why
-    with pytest.raises(MovedError):
+    with pytest.raises(DriftError):
         change(path).apply(systems, "run-1", no_progress)
     assert json.loads(path.read_text()) == {"edge_auth": "theirs"}
 
@@ -83,8 +82,8 @@ def test_another_value_than_the_reviewed_one_is_refused(path: Path, systems: Any
     with pytest.raises(Refused, match="isn't the one that was reviewed"):
         change(path).apply(systems, "run-1", no_progress)
     monkeypatch.delenv("NEW_EDGE")
-    systems.values = Values()
-    with pytest.raises(Waiting):
+    systems.values = SecretSources()
+    with pytest.raises(InputRequired):
         change(path).apply(systems, "run-1", no_progress)
     assert json.loads(path.read_text())["edge_auth"] == OLD
 

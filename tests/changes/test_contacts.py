@@ -14,8 +14,7 @@ from opsctl import fingerprints
 from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, SetContactProperties
 from opsctl.commands.pairing import pin
 from opsctl.contract import Done, Moved, Never, Pending, Settling, Skipped
-from opsctl.errors import Moved as MovedError
-from opsctl.errors import OutcomeUnknown, PartlyMade, SystemFailed, Throttled
+from opsctl.errors import DriftError, ExternalError, OutcomeUnknown, PartialFailure, Throttled
 from opsctl.protocols import no_progress
 from opsctl.systems import Systems
 
@@ -98,18 +97,18 @@ def test_a_contact_that_was_merged_since_stops_it(portal: Portal, read: Systems)
 
 def test_what_hubspot_left_out_is_named_beside_what_it_did(portal: Portal, write: Systems) -> None:
     portal.contacts.merge(TWO, ONE)
-    with pytest.raises(PartlyMade, match=f"changed 1 of 2 contacts, and refused {TWO}: .*merged") as raised:
+    with pytest.raises(PartialFailure, match=f"changed 1 of 2 contacts, and refused {TWO}: .*merged") as raised:
         disable((ONE, "true"), (TWO, "true")).apply(write, "token", no_progress)
     assert raised.value.parts == [ONE]
     assert held(portal, ONE) == "false"
-    with pytest.raises(SystemFailed, match="changed 0 of 1 contacts"):
+    with pytest.raises(ExternalError, match="changed 0 of 1 contacts"):
         disable((ONE, "true"), (TWO, "true")).apply(write, "token", no_progress)
     assert [each["id"] for each in portal.sent("POST /batch/update")[-1].body["inputs"]] == [TWO]
 
 
 def test_what_changed_between_the_look_and_the_call_is_not_written_over(portal: Portal, write: Systems) -> None:
     portal.contacts.write(TWO, {ENABLED: ""})
-    with pytest.raises(MovedError, match=f"{TWO} is neither as reviewed"):
+    with pytest.raises(DriftError, match=f"{TWO} is neither as reviewed"):
         disable((ONE, "true"), (TWO, "true")).apply(write, "token", no_progress)
     assert held(portal, ONE) == "true"
 

@@ -12,7 +12,7 @@ import pytest
 from opsctl.adapters.http.notifiers import StatusIncident
 from opsctl.changes.notices import EndStatus, PostStatus
 from opsctl.contract import Change, Done, Pending
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 from opsctl.protocols import no_progress
 
 TITLE = "API slow"
@@ -111,7 +111,7 @@ def test_another_incident_that_cant_be_read_bars_nothing(page: Page) -> None:
     nameless = replace(page.held[-1], name="")
     page.held = [nameless]
     assert "1 of the page's incidents can't be read" in found(page, PostStatus(title=TITLE, status="identified", text="x")).note
-    with pytest.raises(SystemFailed, match="can't be"):
+    with pytest.raises(ExternalError, match="can't be"):
         found(page, EndStatus(title=TITLE, text="over"))
 
 
@@ -119,7 +119,7 @@ def test_one_of_that_title_that_cant_be_judged_stops_it(page: Page) -> None:
     page.post(TITLE, "resolved", LOOK)
     become(page, "paused", "its status is one that opsctl doesn't know")
     for change in (PostStatus(title=TITLE, status="identified", text="x"), EndStatus(title=TITLE, text="over")):
-        with pytest.raises(SystemFailed, match="its status is one that opsctl doesn't know"):
+        with pytest.raises(ExternalError, match="its status is one that opsctl doesn't know"):
             found(page, change)
 
 

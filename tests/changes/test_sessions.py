@@ -10,7 +10,7 @@ import pytest
 
 from opsctl.changes.sessions import RevokeTokens
 from opsctl.contract import Done, Pending
-from opsctl.errors import CredentialsInvalid, Denied, Interrupted, OpsctlError, PartlyMade, SystemFailed, Unreachable, Untrusted
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, Interrupted, OpsctlError, PartialFailure, Unreachable, Untrusted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USERS = tuple(map(str, range(40)))
@@ -38,8 +38,8 @@ def revoke(write: Write) -> Any:
 
 
 def test_a_user_whom_the_api_refuses_keeps_no_other() -> None:
-    write = Write({"7": SystemFailed("no such state"), "39": SystemFailed("nor this")})
-    with pytest.raises(PartlyMade, match=r"still accepts the tokens of 2 of 40 users\. 7: no such state 39: nor this"):
+    write = Write({"7": ExternalError("no such state"), "39": ExternalError("nor this")})
+    with pytest.raises(PartialFailure, match=r"still accepts the tokens of 2 of 40 users\. 7: no such state 39: nor this"):
         revoke(write)
     assert sorted(write.told, key=int) == list(USERS)
     assert write.reported == list(range(1, 39))
@@ -72,8 +72,8 @@ def test_marks_that_nobody_can_read_keep_nobody_from_telling_the_api(error: Opsc
 
 
 def test_marks_that_mean_nothing_are_no_obstacle_to_get_round() -> None:
-    with pytest.raises(SystemFailed):
-        RevokeTokens(users=None, cutoff=NOW).check(marked(SystemFailed("not epoch milliseconds")))
+    with pytest.raises(ExternalError):
+        RevokeTokens(users=None, cutoff=NOW).check(marked(ExternalError("not epoch milliseconds")))
 
 
 def test_a_mark_since_the_cutoff_is_the_proof() -> None:

@@ -279,16 +279,16 @@ def test_an_administrator_who_is_revoked_does_not_count_where_nobody_can_be_list
 
 def test_no_room_for_the_policy_says_what_to_do_instead(world: World) -> None:
     from opsctl.adapters.aws.iam import Iam
-    from opsctl.errors import SystemFailed
+    from opsctl.errors import ExternalError
 
     class Full:
         writing = True
         caller = Caller("123456789012", "arn:aws-cn:iam::123456789012:user/oncall", "oncall")
 
         def call(self, *_: Any, **__: Any) -> Any:
-            raise SystemFailed("iam:PutUserPolicy was refused (LimitExceeded): Maximum policy size of 2048 bytes exceeded.")
+            raise ExternalError("iam:PutUserPolicy was refused (LimitExceeded): Maximum policy size of 2048 bytes exceeded.")
 
-    with pytest.raises(SystemFailed) as caught:
+    with pytest.raises(ExternalError) as caught:
         Iam(Full()).put_policy(USER, "opsctl-deny-all", {})  # type: ignore[arg-type]
     assert "arn:aws-cn:iam::aws:policy/AWSDenyAll" in caught.value.next
 

@@ -13,7 +13,7 @@ from customers import refusal, steps, told
 from world import World
 
 from opsctl.commands.alarms import _connections, _memory
-from opsctl.errors import SystemFailed, Unreachable
+from opsctl.errors import ExternalError, Unreachable
 
 RDS, CPU = "Safawinet-RDS-Connections", "Safawinet-ECS-CPU"
 NAMES = ["ALB 5xx errors", "ECS CPU", "ECS CPU", "RDS connections", "Redis memory", "Sentry error rate"]
@@ -136,7 +136,7 @@ def test_connections_of_a_cluster_that_has_no_writer(monkeypatch: pytest.MonkeyP
     systems = Mock(
         database=denied, environment=Mock(need=Mock(return_value=settings)), rds=Mock(cluster=Mock(return_value=Mock(writer=None)))
     )
-    with pytest.raises(SystemFailed, match=r"can't be reached\. ours has no writer"):
+    with pytest.raises(ExternalError, match=r"can't be reached\. ours has no writer"):
         _connections(systems)
 
 

@@ -14,9 +14,9 @@ from machines import OLD, built
 from terminal import Terminal
 
 from opsctl import fingerprints
-from opsctl.adapters.host.hh import Client
+from opsctl.adapters.host.hh import HhClient
 from opsctl.adapters.host.machine import Group, Machine
-from opsctl.adapters.host.secret_sources import Values
+from opsctl.adapters.host.secret_sources import SecretSources
 from opsctl.commands import client as commands
 from opsctl.render.shapes import Check
 
@@ -144,8 +144,8 @@ class Here:
     """The systems of a machine that is a folder."""
 
     def __init__(self, machine: Machine) -> None:
-        self.client = Client(machine, writing=False)
-        self.values = Values()
+        self.client = HhClient(machine, writing=False)
+        self.values = SecretSources()
 
 
 def diagnosed(machine: Machine, **options: object) -> dict[str, Check]:

@@ -11,7 +11,7 @@ from customers import DISABLED, FIRST, ONE, TWO, refusal, told
 from world import World
 
 from opsctl.adapters.hubspot.contacts import HubSpot
-from opsctl.adapters.hubspot.records import Updated
+from opsctl.adapters.hubspot.records import BatchUpdateResult
 
 THREE = str(FIRST + 3)
 
@@ -103,11 +103,11 @@ def refusing(monkeypatch: pytest.MonkeyPatch, refused: str, tell: Path) -> None:
     """HubSpot refuses one contact of a batch, and makes the rest; each id that is sent is written down."""
     whole = HubSpot.update
 
-    def update(self: HubSpot, changes: Mapping[str, Mapping[str, str]]) -> Updated:
+    def update(self: HubSpot, changes: Mapping[str, Mapping[str, str]]) -> BatchUpdateResult:
         with tell.open("a") as sent:
             sent.writelines(f"{id}\n" for id in changes)
         done, errors = whole(self, {id: values for id, values in changes.items() if id != refused})
-        return Updated(done, {**errors, **({refused: "VALIDATION_ERROR: not now"} if refused in changes else {})})
+        return BatchUpdateResult(done, {**errors, **({refused: "VALIDATION_ERROR: not now"} if refused in changes else {})})
 
     monkeypatch.setattr(HubSpot, "update", update)
 

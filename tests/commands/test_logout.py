@@ -11,7 +11,7 @@ from world import World
 from opsctl.changes import deletion
 from opsctl.changes.deletion import ROWS
 from opsctl.engine.runner import Runner
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 
 
 @pytest.mark.parametrize("line", ["--last-login-before 0001-01-01", "--users-from {home}/nobody.txt"])
@@ -100,7 +100,7 @@ def stop_after(batches: int) -> Callable[[], None]:
         def count(self: Runner, done: int, total: int | None = None, unit: str = "") -> None:
             beat(self, done, total, unit)
             if done >= batches * ROWS:
-                raise SystemFailed("The database said no.", "Mend it.")
+                raise ExternalError("The database said no.", "Mend it.")
 
         Runner._beat = count  # type: ignore[method-assign]
 

@@ -16,7 +16,7 @@ from terminal import until
 from world import World
 
 from opsctl.commands.status import SOURCES, page
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 
 SECTIONS = ["Status", "API", "Staging", "Services", "Database", "Redis", "Alarms", "Mail", "Sentry", "Issues", "Functions", "WAF", "Links"]
 
@@ -55,7 +55,7 @@ def test_one_that_cannot_be_asked_is_said_and_hides_no_other(world: World) -> No
 
 def test_every_primary_of_redis_has_a_row() -> None:
     full = {"used_memory": 2**20, "maxmemory": 2**21, "connected_clients": 3}
-    silent = SystemFailed("Redis at b:2 hung up.", "Run it again.")
+    silent = ExternalError("Redis at b:2 hung up.", "Run it again.")
     found = page(Mock(redis=Mock(infos=lambda: {"a:1": full, "b:2": silent})), {"Redis": SOURCES["Redis"]})
     assert found.sections[1] == (
         "Redis",

@@ -15,7 +15,7 @@ from world import World
 
 from opsctl.changes.sessions import EndDatabaseSessions
 from opsctl.engine.runner import Runner
-from opsctl.errors import CheckFailed, Interrupted, OpsctlError, Refused, SystemFailed, Waiting
+from opsctl.errors import CheckFailed, ExternalError, InputRequired, Interrupted, OpsctlError, Refused
 from opsctl.protocols import ProgressCallback
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
@@ -193,11 +193,11 @@ def half(error: type[OpsctlError]) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("error", "code", "result", "state"),
     [
-        (SystemFailed, 1, "partial", "failed"),
+        (ExternalError, 1, "partial", "failed"),
         (CheckFailed, 1, "partial", "failed"),
         (Refused, 4, "partial", "pending"),
         (Interrupted, 6, "partial", "pending"),
-        (Waiting, 7, "waiting", "pending"),
+        (InputRequired, 7, "waiting", "pending"),
     ],
 )
 def test_what_ended_after_some_batches_says_how_many(world: World, error: type[OpsctlError], code: int, result: str, state: str) -> None:
@@ -227,7 +227,7 @@ def refusing() -> None:
     """What makes a child's deletion fail at once."""
 
     def apply(self: EndDatabaseSessions, write: Any, token: str, progress: ProgressCallback) -> Any:
-        raise SystemFailed("The database said no.", "Mend it.")
+        raise ExternalError("The database said no.", "Mend it.")
 
     EndDatabaseSessions.apply = apply  # type: ignore[method-assign]
 

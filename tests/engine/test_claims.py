@@ -10,13 +10,13 @@ import pytest
 
 import opsctl
 from opsctl.contract import Evidence
-from opsctl.errors import OpsctlError, OutcomeUnknown, Refused, SystemFailed
+from opsctl.errors import ExternalError, OpsctlError, OutcomeUnknown, Refused
 from opsctl.protocols import ProgressCallback
 from opsctl.testing.rig import MemorySystems, Rig, Say, Set, Setting
 
 CLAIM = re.compile(r"nothing (was|is|has been) (changed|done|made)", re.IGNORECASE)
 ROOM = Path(opsctl.__file__).parent
-NO = SystemFailed("It said no.")
+NO = ExternalError("It said no.")
 
 
 def texts(path: Path) -> list[str]:
@@ -44,7 +44,7 @@ class Batches(Setting, frozen=True, kw_only=True):
 
 
 def test_a_failure_after_some_batches_says_what_was_done(rig: Rig) -> None:
-    rig.world.on("apply", "rows", SystemFailed("The database refused the statement (23503): a child row refers to it."))
+    rig.world.on("apply", "rows", ExternalError("The database refused the statement (23503): a child row refers to it."))
     outcome = rig.run(Batches(name="rows"))
     assert outcome.error
     assert outcome.error.what == "48,800 sessions were done, then: The database refused the statement (23503): a child row refers to it."

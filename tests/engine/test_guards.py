@@ -9,8 +9,7 @@ import pytest
 
 from opsctl.contract import Done, Failed, Moved, Pending
 from opsctl.engine.options import Options
-from opsctl.errors import Moved as MovedError
-from opsctl.errors import OpsctlError, Refused, Waiting
+from opsctl.errors import DriftError, InputRequired, OpsctlError, Refused
 from opsctl.testing.rig import Rig, Say, Set, Setting
 
 
@@ -25,7 +24,7 @@ def test_drift_is_refused_before_anything_is_made(rig: Rig) -> None:
     plan = rig.plan(Set(name="a"), Set(name="b"))
     preview = rig.engine.preview(plan, Options(dry_run=True))
     assert (preview.result, preview.exit_code, preview.untouched, preview.dry_run) == ("refused", 4, True, True)
-    with pytest.raises(MovedError, match=r"^b: it is 7, not 0\.$"):
+    with pytest.raises(DriftError, match=r"^b: it is 7, not 0\.$"):
         rig.engine.perform(plan, Options(yes=True))
     assert rig.world.applied == []
     assert rig.ledger.runs() == []
@@ -68,7 +67,7 @@ def test_a_plan_that_grew_stops_before_its_write(rig: Rig) -> None:
     rig.world.on("check", "a", Pending(100, "rows"), Pending(110, "rows"))
     rig.world.on("check", "b", Pending(100, "rows"), Pending(111, "rows"))
     outcome = rig.run(Set(name="a"), Set(name="b"))
-    assert isinstance(outcome.error, MovedError)
+    assert isinstance(outcome.error, DriftError)
     assert outcome.error.what == "b: it would now affect 111 rows, 100 were reviewed."
     assert rig.world.applied == ["a"]
 
@@ -84,7 +83,7 @@ def test_what_could_not_be_counted_before_is_bound_by_the_limit(tmp_path: Path) 
 
 def test_no_is_a_refusal_and_nobody_is_waited_for(rig: Rig) -> None:
     plan = rig.plan(Set(name="a"))
-    with pytest.raises(Waiting):
+    with pytest.raises(InputRequired):
         rig.engine.perform(plan, Options())
     rig.person.answers = ["n"]
     with pytest.raises(Refused, match="Not agreed"):
@@ -120,7 +119,7 @@ def test_in_a_protected_environment_large_or_irreversible_changes_ask_for_the_na
     if target is None:
         assert rig.engine.perform(plan, Options(yes=True)).result == "changed"
         return
-    with pytest.raises(Waiting):
+    with pytest.raises(InputRequired):
         rig.engine.perform(plan, Options(yes=True))
     with pytest.raises(Refused, match="'x' is not"):
         rig.engine.perform(plan, Options(yes=True, confirm="x"))
@@ -158,7 +157,7 @@ def test_a_saved_plan_changes_nothing_that_was_done_when_it_was_reviewed(rig: Ri
     saved = rig.plan(Set(name="a"), Set(name="b", count=3))
     assert [step.count for step in rig.engine.plan_again(saved, Options()).changes] == [0, 3]
     rig.world.values["a"] = 0
-    with pytest.raises(MovedError, match="a: it was done when it was reviewed, and is to be changed now"):
+    with pytest.raises(DriftError, match="a: it was done when it was reviewed, and is to be changed now"):
         rig.engine.plan_again(saved, Options())
 
 
@@ -168,7 +167,7 @@ def test_what_was_reviewed_bounds_a_saved_plan(rig: Rig) -> None:
     assert [(step.count, step.unit) for step in plan.changes] == [(100, "rows")]
 
 
-@pytest.mark.parametrize("error", [Waiting("Nobody is here."), Refused("Not so.")])
+@pytest.mark.parametrize("error", [InputRequired("Nobody is here."), Refused("Not so.")])
 def test_a_change_that_stops_before_its_effect_was_never_begun(rig: Rig, error: OpsctlError) -> None:
     rig.world.on("apply", "a", error)
     outcome = rig.run(Set(name="a"))

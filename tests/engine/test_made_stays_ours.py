@@ -6,8 +6,7 @@ import pytest
 
 from opsctl.contract import Moved
 from opsctl.engine.options import Options
-from opsctl.errors import Moved as MovedError
-from opsctl.errors import OutcomeUnknown, SystemFailed
+from opsctl.errors import DriftError, ExternalError, OutcomeUnknown
 from opsctl.testing.rig import Rig, Setting, World
 
 
@@ -84,7 +83,7 @@ def test_what_two_runs_changed_is_taken_back_through_both(rig: Rig) -> None:
 def test_moved_before_its_effect_is_not_ours(rig: Rig) -> None:
     rig.world.on("apply", "a", theirs("b"))
     outcome = rig.run(Seen(name="a"), Seen(name="b"))
-    assert isinstance(outcome.error, MovedError)
+    assert isinstance(outcome.error, DriftError)
     assert "Stopped before this change" in outcome.error.what
     assert ours(rig) == ["a"]
 
@@ -102,7 +101,7 @@ def test_moved_after_a_call_without_an_answer_may_be_ours(rig: Rig) -> None:
 
 
 def test_a_definite_no_is_not_ours_when_somebody_else_makes_it_later(rig: Rig) -> None:
-    rig.world.on("apply", "a", SystemFailed("It said no."))
+    rig.world.on("apply", "a", ExternalError("It said no."))
     outcome = rig.run(Seen(name="a"))
     rig.world.values["a"] = 1
     assert rig.resume(outcome).result == "unchanged"

@@ -10,10 +10,10 @@ from opsctl.contract import Done, Failed, Moved, Settling
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.order import Order
 from opsctl.engine.runner import TRIES
-from opsctl.errors import Denied, Incomplete, Interrupted, LedgerFailed, OpsctlError, OutcomeUnknown, Refused, SystemFailed, WrongPlace
+from opsctl.errors import Denied, ExternalError, Incomplete, Interrupted, LedgerFailed, OpsctlError, OutcomeUnknown, Refused, WrongPlace
 from opsctl.testing.rig import Rig, Set, SetAlone, SetAloneWide, Setting, SetWide
 
-NO = SystemFailed("It said no.", "Ask it.")
+NO = ExternalError("It said no.", "Ask it.")
 
 
 FAILURES = [NO, Refused("Not so."), OutcomeUnknown("No answer."), Denied("Not you.")]
@@ -96,7 +96,7 @@ def test_other_stores_go_on_past_one_that_fails(rig: Rig, kind: type[Setting], e
 
 def test_what_is_left_names_every_store_and_each_way_on(rig: Rig) -> None:
     rig.world.on("apply", "a", NO)
-    rig.world.on("apply", "b", SystemFailed("Its disk is full.", "Free space."))
+    rig.world.on("apply", "b", ExternalError("Its disk is full.", "Free space."))
     outcome = rig.run(*[SetAlone(name=name) for name in "abc"])
     assert isinstance(outcome.error, Incomplete)
     assert outcome.error.what == "Not done: a: It said no. Not done: b: Its disk is full. The other steps went on."
@@ -137,7 +137,7 @@ def test_a_stop_ends_the_other_stores_too(rig: Rig, error: Exception) -> None:
 
 
 def test_a_store_that_cant_be_looked_at_keeps_no_other_from_being_planned(rig: Rig) -> None:
-    down = SystemFailed("It is down.")
+    down = ExternalError("It is down.")
     rig.world.on("check", "a", down, down)
     outcome = rig.run(SetAlone(name="a"), SetAlone(name="b"))
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
@@ -148,8 +148,8 @@ def test_a_store_that_cant_be_looked_at_keeps_no_other_from_being_planned(rig: R
 
 def test_stores_that_all_cant_be_looked_at_are_told_before_anybody_is_asked(rig: Rig) -> None:
     for name in "ab":
-        rig.world.on("check", name, SystemFailed(f"{name} is down."))
-    with pytest.raises(SystemFailed, match="a is down"):
+        rig.world.on("check", name, ExternalError(f"{name} is down."))
+    with pytest.raises(ExternalError, match="a is down"):
         rig.run(SetAlone(name="a"), SetAlone(name="b"))
     assert rig.ledger.runs() == []
 

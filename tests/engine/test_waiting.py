@@ -9,7 +9,7 @@ import pytest
 
 from opsctl.contract import Done, Evidence, Finding, Pending, Settling
 from opsctl.engine.runner import TRIES, VAIN
-from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, SystemFailed, Throttled, Unreachable
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, Throttled, Unreachable
 from opsctl.protocols import ProgressCallback
 from opsctl.testing.rig import MemorySystems, Rig, Set, Setting
 
@@ -88,7 +88,7 @@ def test_what_waiting_cant_mend_ends_the_wait_with_what_to_type(rig: Rig, cause:
     assert rig.world.applied == ["a"]
 
 
-@pytest.mark.parametrize("cause", [Unreachable("Down."), Throttled("Slow."), NotFound("Not yet."), SystemFailed("500.")])
+@pytest.mark.parametrize("cause", [Unreachable("Down."), Throttled("Slow."), NotFound("Not yet."), ExternalError("500.")])
 def test_what_waiting_mends_is_waited_for(rig: Rig, cause: OpsctlError) -> None:
     rig.world.on("check", "a", None, None, cause, cause, cause)
     assert rig.run(Set(name="a")).result == "changed"

@@ -9,7 +9,7 @@ import pytest
 from opsctl.contract import Done, Pending
 from opsctl.engine import plan as plans
 from opsctl.engine.options import Options
-from opsctl.errors import OutcomeUnknown, SystemFailed
+from opsctl.errors import ExternalError, OutcomeUnknown
 from opsctl.redaction import LINE, vault
 from opsctl.testing.rig import Rig, Set
 
@@ -21,7 +21,7 @@ def left(rig: Rig) -> str:
     return "".join(path.read_bytes().decode(errors="replace") for path in rig.ledger.store.path.parent.iterdir() if path.is_file())
 
 
-@pytest.mark.parametrize("error", [SystemFailed(QUOTED), OutcomeUnknown(QUOTED)])
+@pytest.mark.parametrize("error", [ExternalError(QUOTED), OutcomeUnknown(QUOTED)])
 def test_what_an_error_quotes_is_recorded_cleaned(rig: Rig, error: Exception) -> None:
     vault.remember(SECRET.encode())
     for _ in range(6):

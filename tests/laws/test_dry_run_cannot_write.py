@@ -17,8 +17,8 @@ from world import CLUSTER, SERVICES, World
 import opsctl.adapters
 from opsctl import config
 from opsctl.adapters.base import Adapter
-from opsctl.adapters.host.prompt import Person
-from opsctl.adapters.host.secret_sources import Values
+from opsctl.adapters.host.prompt import Prompt
+from opsctl.adapters.host.secret_sources import SecretSources
 from opsctl.changes import all_kinds
 from opsctl.cli.command import OpsCommand
 from opsctl.errors import ReadOnly
@@ -95,7 +95,7 @@ def test_a_marked_method_refuses_on_a_reading_adapter(kind: type[Adapter], name:
 def reading(world: World, machine: Path) -> Iterator[Systems]:
     """The systems that a dry run holds."""
     environment = config.load("sandbox", str(world.config))
-    systems = Systems(environment, writing=False, person=Person(), values=Values(), memory=None)  # type: ignore[arg-type]
+    systems = Systems(environment, writing=False, person=Prompt(), values=SecretSources(), memory=None)  # type: ignore[arg-type]
     yield systems
     systems.shut()
 

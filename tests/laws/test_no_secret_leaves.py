@@ -18,7 +18,7 @@ from scenarios import MAIL_KEY, Rehearsed, each, every, some
 from terminal import Result
 from world import World
 
-from opsctl.adapters.host.secret_sources import Values
+from opsctl.adapters.host.secret_sources import SecretSources
 from opsctl.redaction import Secret, vault
 
 SHOWN = {"admin_email", "auth_test_email", "hubspot_app_secret"}
@@ -170,7 +170,7 @@ def test_looking_shows_no_secret(world: World, view: str) -> None:
 
 def test_a_secret_shows_itself_nowhere() -> None:
     secret = Secret(CANARY)
-    values = Values()
+    values = SecretSources()
     shown = [f"{secret}", f"{secret!r}", str([secret]), str({"a": secret}), "%s" % secret, str(values.__dict__)]  # noqa: UP031
     assert all(CANARY not in each for each in shown)
     assert vault.redact(f"it is {CANARY}, {CANARY.encode().hex()}").count(CANARY) == 0

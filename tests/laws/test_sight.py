@@ -12,7 +12,7 @@ from world import MODELS
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.hubspot import contacts as hubspot
-from opsctl.adapters.hubspot.records import Batch, Record
+from opsctl.adapters.hubspot.records import BatchResponse, ContactRecord
 from opsctl.contract import kinds
 
 TABLES = "SELECT format('%I', relname) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
@@ -77,7 +77,7 @@ def properties() -> None:
 
     def decoded(content: bytes, shape: Any) -> Any:
         found = read(content, shape)
-        for record in found.results if isinstance(found, Batch) else [found] if isinstance(found, Record) else ():
+        for record in found.results if isinstance(found, BatchResponse) else [found] if isinstance(found, ContactRecord) else ():
             record.properties, record.properties_with_history = {}, None
         return found
 

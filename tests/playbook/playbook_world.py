@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import click
 import pytest
 
-from opsctl.adapters.host.prompt import Person
+from opsctl.adapters.host.prompt import Prompt
 from opsctl.cli import app as cli
 from opsctl.cli.command import OpsGroup, local, mutating, read_only
 from opsctl.cli.context import AppContext
@@ -20,7 +20,7 @@ from opsctl.contract import Change, Done, Never, Pending, Planning, Telling
 from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.engine.options import Options
 from opsctl.engine.reporter import Silent
-from opsctl.errors import SystemFailed, Waiting
+from opsctl.errors import ExternalError, InputRequired
 from opsctl.protocols import ProgressCallback
 from opsctl.render.shapes import Check, Page, Verdict
 from opsctl.settings import Aws, Limits, Settings
@@ -56,7 +56,7 @@ class World:
 
     def write(self, name: str, value: str) -> None:
         if name in self.broken:
-            raise SystemFailed(f"{name} is broken.", "Mend it.")
+            raise ExternalError(f"{name} is broken.", "Mend it.")
         if self.die_before == name:
             raise Killed
         self.values[name], self.since[name] = value, self.now()
@@ -179,7 +179,7 @@ def commands() -> OpsGroup:
     @read_only
     def rows(systems: Systems) -> list[dict[str, str]]:
         if world(systems).blind:
-            raise SystemFailed("The world is dark.")
+            raise ExternalError("The world is dark.")
         return [{"name": n, "value": v} for n, v in world(systems).values.items()]
 
     @root.command()
@@ -196,7 +196,7 @@ def commands() -> OpsGroup:
     return root
 
 
-class Answers(Person):
+class Answers(Prompt):
     """Answers from a list; when it is empty, nobody is here. An answer that is an exception is raised."""
 
     def __init__(self, answers: Sequence[str | type[BaseException]] = ()) -> None:
@@ -207,7 +207,7 @@ class Answers(Person):
     def text(self, question: str, otherwise: str) -> str:
         self.asked.append(question)
         if not self.answers:
-            raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+            raise InputRequired(f"{question}: nobody is here to answer.", otherwise)
         answer = self.answers.pop(0)
         if not isinstance(answer, str):
             raise answer

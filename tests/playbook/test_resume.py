@@ -8,7 +8,7 @@ from opsctl.cli.context import AppContext
 from opsctl.commands import runs
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
-from opsctl.errors import ConfigurationError, LockHeld, PlanStale, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError, LockHeld, PlanStale, Refused
 from opsctl.playbook import runner
 from opsctl.playbook.outcome import PlaybookOutcome
 from opsctl.protocols import ProgressCallback
@@ -169,7 +169,7 @@ def test_a_failed_step_is_retried_with_a_new_plan(house: House) -> None:
 def test_a_run_whose_only_change_was_made_in_part_is_partial(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def apply(self: Put, write: Systems, token: str, progress: ProgressCallback) -> dict[str, Any]:
         progress(3, None, "things")
-        raise SystemFailed("No more.", "Mend it.")
+        raise ExternalError("No more.", "Mend it.")
 
     monkeypatch.setattr(Put, "apply", apply)
     house.write(DRILL)

@@ -9,7 +9,7 @@ from opsctl.cli.context import AppContext
 from opsctl.cli.parsed import ParsedCommand
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
-from opsctl.errors import ConfigurationError, Interrupted, NotFound, OpsctlError, Refused, Waiting
+from opsctl.errors import ConfigurationError, InputRequired, Interrupted, NotFound, OpsctlError, Refused
 from opsctl.playbook import runner
 from opsctl.playbook.outcome import PlaybookOutcome
 
@@ -188,7 +188,7 @@ def test_it_is_agreed_once_for_all_steps(house: House) -> None:
 def test_nobody_there_to_agree_begins_nothing(house: House) -> None:
     house.write(DRILL)
     here = house.process()
-    with pytest.raises(Waiting):
+    with pytest.raises(InputRequired):
         run(here, options=Options())
     here = house.process("n")
     with pytest.raises(Refused, match="Not agreed"):
@@ -200,7 +200,7 @@ def test_a_protected_environment_wants_the_gravest_target_typed(house: House) ->
     house.write(DRILL)
     house.protected = True
     house.world.sizes["lamp"] = 5_000
-    with pytest.raises(Waiting):
+    with pytest.raises(InputRequired):
         run(house.process(), options=YES)
     with pytest.raises(Refused, match="not 'name/lamp'"):
         run(house.process("name/door"), options=YES)

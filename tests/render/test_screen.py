@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from opsctl.errors import CheckFailed, Fires
+from opsctl.errors import AlertFiring, CheckFailed
 from opsctl.redaction import HIDDEN, Secret
 from opsctl.render.screen import Screen, counted
 from opsctl.render.shapes import Alert, Alerts, Check, Page, Text, Verdict, Watch
@@ -132,7 +132,7 @@ def alert(state: str) -> Alert:
 @pytest.mark.parametrize(
     ("states", "error", "said"),
     [
-        (["ok", "fires", "unknown"], Fires, "Fires: CPU (fires)."),
+        (["ok", "fires", "unknown"], AlertFiring, "Fires: CPU (fires)."),
         (["ok", "unknown"], CheckFailed, "No all-clear: CPU (unknown) couldn't be asked."),
     ],
 )

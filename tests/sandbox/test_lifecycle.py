@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from opsctl.errors import ConfigurationError, Refused, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError, Refused
 from opsctl.sandbox import binaries, databases, lifecycle, ownership, postgres, processes, seed, valkey, world_file
 from opsctl.sandbox.processes import Process
 
@@ -280,7 +280,7 @@ def test_a_recycled_process_id_is_never_signalled(folder: Path) -> None:
 def test_what_needs_a_world_says_that_there_is_none(folder: Path) -> None:
     assert lifecycle.status(folder) == []
     for ask in (lifecycle.reset, lifecycle.exports, lifecycle.clear_faults):
-        with pytest.raises(SystemFailed, match="no sandbox is up"):
+        with pytest.raises(ExternalError, match="no sandbox is up"):
             ask(folder)
     with pytest.raises(ConfigurationError, match="no part of the sandbox"):
         lifecycle.crash(folder, "mainframe")
@@ -373,7 +373,7 @@ def test_a_folder_that_holds_other_things_is_left_as_it_is(folder: Path) -> None
     for act in (lifecycle.up, lifecycle.down):
         with pytest.raises(Refused, match="no sandbox"):
             act(folder)
-    with pytest.raises(SystemFailed, match="no sandbox is up"):
+    with pytest.raises(ExternalError, match="no sandbox is up"):
         lifecycle.reset(folder)
     assert contents(folder) == before
     assert folder.stat().st_mode == mode

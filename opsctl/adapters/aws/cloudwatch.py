@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import Moved, SystemFailed
+from opsctl.errors import DriftError, ExternalError
 from opsctl.redaction import LINE, foreign
 
 MISSING = "MISSING"
@@ -135,7 +135,7 @@ class CloudWatch(Adapter):
     ) -> list[list[Point]]:
         """Return the values of several metrics at once (at most 500), each oldest first, in the order in which they were asked for.
 
-        Raises SystemFailed where CloudWatch did not give all values of one: a figure that is withheld is no figure of nothing.
+        Raises ExternalError where CloudWatch did not give all values of one: a figure that is withheld is no figure of nothing.
         """
         found: dict[str, list[Point]] = {f"m{number}": [] for number in range(len(wanted))}
         told = dict.fromkeys(found, COMPLETE)
@@ -148,18 +148,18 @@ class CloudWatch(Adapter):
                 told[result["Id"]] = result.get("StatusCode", COMPLETE)
         for metric, status in zip(wanted, told.values(), strict=True):
             if status != COMPLETE:
-                raise SystemFailed(f"CloudWatch did not give all of {metric.namespace} {metric.name} ({status}).", "Ask again.")
+                raise ExternalError(f"CloudWatch did not give all of {metric.namespace} {metric.name} ({status}).", "Ask again.")
         return list(found.values())
 
     @writes
     def annotate(self, name: str, transition: datetime, reason: str) -> None:
         """Give an alarm that has been in ALARM since `transition` another reason; its next evaluation may write its own again.
 
-        Raises Moved for one that isn't: SetAlarmState would change its state then, and fire its actions.
+        Raises DriftError for one that isn't: SetAlarmState would change its state then, and fire its actions.
         """
         (alarm,) = self.alarms([name])
         if alarm.state != ALARM or alarm.updated != transition:
-            raise Moved(f"The alarm {name} isn't in that ALARM any more: it is {alarm.state}.", "Look: opsctl alarms list")
+            raise DriftError(f"The alarm {name} isn't in that ALARM any more: it is {alarm.state}.", "Look: opsctl alarms list")
         self._aws.call("cloudwatch", "set_alarm_state", AlarmName=name, StateValue=ALARM, StateReason=reason)
 
 

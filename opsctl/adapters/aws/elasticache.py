@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
-from opsctl.errors import NotFound, SystemFailed
+from opsctl.errors import ExternalError, NotFound
 
 
 class Cache(Struct, frozen=True):
@@ -31,11 +31,11 @@ class ElastiCache(Adapter):
         self._endpoints: dict[str, tuple[str, int]] = {}
 
     def endpoint(self, id: str) -> tuple[str, int]:
-        """Return host and port of what takes writes, asked once; raises NotFound, or SystemFailed while it has no endpoint."""
+        """Return host and port of what takes writes, asked once; raises NotFound, or ExternalError while it has no endpoint."""
         if id not in self._endpoints:
             cache = self.cluster(id)
             if not cache.host:
-                raise SystemFailed(f"The cache {id} has no endpoint; it is {cache.status}.", "Wait until it is available.")
+                raise ExternalError(f"The cache {id} has no endpoint; it is {cache.status}.", "Wait until it is available.")
             self._endpoints[id] = cache.host, cache.port
         return self._endpoints[id]
 

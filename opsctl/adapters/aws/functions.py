@@ -1,6 +1,6 @@
 """AWS Lambda: a function's configuration, its variables, its versions and aliases.
 
-Every write compares and sets: it carries the revision that was read, and raises Moved when somebody else was there first.
+Every write compares and sets: it carries the revision that was read, and raises DriftError when somebody else was there first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Struct
 from opsctl.adapters.aws.sent import Sent, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import Denied, Moved, Refused, SystemFailed
+from opsctl.errors import Denied, DriftError, ExternalError, Refused
 from opsctl.redaction import HIDDEN, Secret
 
 SERVICE = "lambda"
@@ -152,7 +152,7 @@ class Functions(Adapter):
                 "Ask for kms:Decrypt on the function's key.",
             )
         if "CodeSha256" not in found:
-            raise SystemFailed(f"Lambda answers without CodeSha256 of {name}, {version}: its code can't be compared.", "Run it again.")
+            raise ExternalError(f"Lambda answers without CodeSha256 of {name}, {version}: its code can't be compared.", "Run it again.")
         state = FunctionState(
             name=found["FunctionName"],
             version=found.get("Version", version),
@@ -177,7 +177,7 @@ class Functions(Adapter):
     def set_variable(self, name: str, variable: str, value: Secret, revision: str, region: str | None = None) -> None:
         """Give $LATEST's `variable` a value and keep all the others, since AWS replaces them as a whole.
 
-        Raises Moved when the function is no longer at `revision`, Refused for a reserved name or too much of it all.
+        Raises DriftError when the function is no longer at `revision`, Refused for a reserved name or too much of it all.
         """
         now, sent = self._state(name, region)
         if now.revision != revision:
@@ -187,12 +187,12 @@ class Functions(Adapter):
 
     @writes
     def describe_as(self, name: str, description: str, revision: str, region: str | None = None) -> None:
-        """Change $LATEST's description, which makes Lambda start it anew; raises Moved unless it is at `revision`."""
+        """Change $LATEST's description, which makes Lambda start it anew; raises DriftError unless it is at `revision`."""
         self._configure(name, region, revision, Description=description)
 
     @writes
     def publish(self, name: str, description: str, revision: str, region: str | None = None) -> str:
-        """Make a version of $LATEST and return its number, the last version's where nothing has changed since; raises Moved."""
+        """Make a version of $LATEST and return its number, the last version's where nothing has changed since; raises DriftError."""
         with _comparing(name):
             answer = self._aws.call(
                 SERVICE, "publish_version", region=region, FunctionName=name, Description=description, RevisionId=revision
@@ -201,7 +201,7 @@ class Functions(Adapter):
 
     @writes
     def move_alias(self, name: str, alias: str, version: str, revision: str, region: str | None = None) -> None:
-        """Have an alias serve `version`; raises Moved unless the alias is at `revision`."""
+        """Have an alias serve `version`; raises DriftError unless the alias is at `revision`."""
         with _comparing(f"{name}:{alias}"):
             self._aws.call(
                 SERVICE, "update_alias", region=region, FunctionName=name, Name=alias, FunctionVersion=version, RevisionId=revision
@@ -225,14 +225,14 @@ def _comparing(name: str) -> Iterator[None]:
     """Translate Lambda's two ways of saying that somebody else is at it."""
     try:
         yield
-    except SystemFailed as no:
+    except ExternalError as no:
         code = getattr(no.__cause__, "response", {}).get("Error", {}).get("Code")
         if code == "PreconditionFailedException":
             raise _moved(name) from no
         if code == "ResourceConflictException":
-            raise SystemFailed(f"Lambda is still busy with an earlier update of {name}.", "Run it again soon.") from no
+            raise ExternalError(f"Lambda is still busy with an earlier update of {name}.", "Run it again soon.") from no
         raise
 
 
-def _moved(name: str) -> Moved:
-    return Moved(f"Somebody else has changed {name} in this moment.", "Look again, then plan anew.")
+def _moved(name: str) -> DriftError:
+    return DriftError(f"Somebody else has changed {name} in this moment.", "Look again, then plan anew.")

@@ -15,7 +15,7 @@ from opsctl.adapters.aws.patience import retry_throttled
 from opsctl.adapters.aws.policies import Document
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import NotFound, SystemFailed
+from opsctl.errors import ExternalError, NotFound
 
 NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 MFA = "aws:MultiFactorAuthPresent"
@@ -221,12 +221,12 @@ class Iam(Adapter):
         """Give a user a policy of their own; says what to do instead where IAM has no room for it."""
         try:
             self._aws.call("iam", "put_user_policy", UserName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
-        except SystemFailed as no:
+        except ExternalError as no:
             if "LimitExceeded" not in no.what:
                 raise
             policy_arn = f"arn:{self._aws.caller.partition}:iam::aws:policy/AWSDenyAll"
             by_hand = f"aws iam attach-user-policy --user-name {name} --policy-arn {policy_arn}"
-            raise SystemFailed(f"{name}'s own policies fill the room that IAM has for them.", by_hand) from no
+            raise ExternalError(f"{name}'s own policies fill the room that IAM has for them.", by_hand) from no
 
     @writes
     def delete_policy(self, name: str, policy: str) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 
 DEADLINE = 120.0
 POLL = 0.5
@@ -26,7 +26,7 @@ class Insights(Adapter):
     def rows(self, text: str, groups: list[str], start: datetime, end: datetime, region: str | None = None) -> list[dict[str, str]]:
         """Run a query and return its rows, the internal `@ptr` left out.
 
-        Raises SystemFailed with CloudWatch's own words for a malformed query, and for one that takes longer than two minutes, which
+        Raises ExternalError with CloudWatch's own words for a malformed query, and for one that takes longer than two minutes, which
         is stopped.
         """
         asked = {"logGroupNames": groups, "startTime": int(start.timestamp()), "endTime": int(end.timestamp()), "queryString": text}
@@ -34,7 +34,7 @@ class Insights(Adapter):
         try:
             found = self._wait(query, region)
         except BaseException:
-            with suppress(SystemFailed):
+            with suppress(ExternalError):
                 self._aws.call("logs", "stop_query", region=region, queryId=query)
             raise
         return [{cell["field"]: cell.get("value", "") for cell in row if cell["field"] != "@ptr"} for row in found]
@@ -47,6 +47,6 @@ class Insights(Adapter):
                 results: list[list[dict[str, str]]] = answer["results"]
                 return results
             if answer["status"] in ENDED:
-                raise SystemFailed(f"The query ended as {answer['status']}.", "Try a shorter --since.")
+                raise ExternalError(f"The query ended as {answer['status']}.", "Try a shorter --since.")
             self._pause(POLL)
-        raise SystemFailed(f"The query took longer than {DEADLINE:.0f} s and was stopped.", "Try a shorter --since.")
+        raise ExternalError(f"The query took longer than {DEADLINE:.0f} s and was stopped.", "Try a shorter --since.")

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 from opsctl.redaction import Secret
 
 SERVICE = "secretsmanager"
@@ -106,7 +106,7 @@ class Secrets(Adapter):
     def value(self, id: str, key: str | None = None, version: str | None = None, region: str | None = None) -> Secret:
         """Return the value of the current version or of `version`; with `key`, that member of its JSON object.
 
-        Raises SystemFailed when `key` is given and the value isn't a JSON object that has it.
+        Raises ExternalError when `key` is given and the value isn't a JSON object that has it.
         """
         which = {"VersionId": version} if version else {}
         found = self._aws.call(SERVICE, "get_secret_value", region=region, SecretId=id, **which)
@@ -121,7 +121,7 @@ class Secrets(Adapter):
     def stage(self, id: str, version: str, value: Secret, label: str, region: str | None = None) -> str:
         """Store `value` as version `version`, labelled `label` (32 to 64 characters), leaving the current one; returns its id.
 
-        Sent again with the same id and value, it has no second effect; with another value AWS refuses it (SystemFailed).
+        Sent again with the same id and value, it has no second effect; with another value AWS refuses it (ExternalError).
         """
         content = {"SecretString": value.reveal()} if value.is_text else {"SecretBinary": value.raw()}
         answer = self._aws.call(
@@ -165,8 +165,8 @@ def _member(raw: str | bytes, id: str, key: str) -> str:
         members = None
     if not isinstance(members, dict):
         # Without the cause: a JSON error may quote the value.
-        raise SystemFailed(f"Secret {id} is not a JSON object, so it has no key {key!r}.", "Take `key` out of the configuration.")
+        raise ExternalError(f"Secret {id} is not a JSON object, so it has no key {key!r}.", "Take `key` out of the configuration.")
     if key not in members:
-        raise SystemFailed(f"Secret {id} has no key {key!r}; it has: {', '.join(sorted(members))}.", "Correct `key` in the configuration.")
+        raise ExternalError(f"Secret {id} has no key {key!r}; it has: {', '.join(sorted(members))}.", "Correct `key` in the configuration.")
     member = members[key]
     return member if isinstance(member, str) else json.dumps(member)

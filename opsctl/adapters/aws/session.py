@@ -19,7 +19,7 @@ from opsctl.adapters import certificates
 from opsctl.adapters.aws.failures import REACH, translate
 from opsctl.adapters.aws.read_only_guard import guard, reads
 from opsctl.adapters.aws.sent import Sent, sent
-from opsctl.adapters.loopback import only_here
+from opsctl.adapters.loopback import require_loopback
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
 from opsctl.retry import Policy, retry
 from opsctl.settings import Aws
@@ -255,7 +255,7 @@ class AwsSession:
             if any(given.values()):
                 raise ConfigurationError("[aws] has an endpoint or a key, which only a sandbox may have.", "Take it out.")
             return {}
-        only_here("AWS", urllib.parse.urlsplit(config.endpoint or "").hostname or "")
+        require_loopback("AWS", urllib.parse.urlsplit(config.endpoint or "").hostname or "")
         if not (config.access_key_id and config.secret_access_key):
             raise ConfigurationError("[aws] of a sandbox needs access-key-id and secret-access-key.", "Add them.")
         return {key: value for key, value in given.items() if value}

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import NotFound, Refused, SystemFailed
+from opsctl.errors import ExternalError, NotFound, Refused
 
 Kind = Literal["cluster", "instance"]
 
@@ -209,7 +209,7 @@ class Snapshots(Adapter):
         """Make something under a name; where the name is taken, by this very step or from the same snapshot, it is made already."""
         try:
             self._aws.call("rds", operation, Tags=[{"Key": key, "Value": value} for key, value in tags.items()], **how)
-        except SystemFailed as no:
+        except ExternalError as no:
             code = str(getattr(no.__cause__, "response", {}).get("Error", {}).get("Code", ""))
             if not code.endswith(TAKEN):
                 raise

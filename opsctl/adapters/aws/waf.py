@@ -14,7 +14,7 @@ from msgspec import Struct
 from opsctl.adapters.aws.sent import Sent, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import ExternalError, Moved, NotFound
+from opsctl.errors import DriftError, ExternalError, NotFound
 from opsctl.retry import Policy, TryAgain, retry
 from opsctl.settings.security import Place
 
@@ -145,7 +145,7 @@ class Waf(Adapter):
     def put_rule(self, name: str, place: Place, rule: str, before: Rule | None, after: Rule | None) -> None:
         """Have an ACL's rule `rule` be `after` (None: not be), everything else in the ACL as it is.
 
-        Raises Moved unless it is `before`, and ExternalError where others change the ACL faster than it can be read.
+        Raises DriftError unless it is `before`, and ExternalError where others change the ACL faster than it can be read.
         """
 
         def change() -> None:
@@ -159,7 +159,7 @@ class Waf(Adapter):
                 else:
                     others.append(each)
             if now != before:
-                raise Moved(f"The rule {rule} of {name} isn't as reviewed.", "Look again, then plan anew.")
+                raise DriftError(f"The rule {rule} of {name} isn't as reviewed.", "Look again, then plan anew.")
             rules = others if after is None else [*others, wire(after)]
             self._call(
                 place, "update_web_acl", **{**self._kept(place, raw), "Rules": rules, "LockToken": answer["LockToken"]}, Scope=place.scope

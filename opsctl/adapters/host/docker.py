@@ -49,7 +49,7 @@ class HelperFile(Struct, frozen=True):
     mend: str = ""
 
 
-class Answer(Struct, frozen=True):
+class HelperAnswer(Struct, frozen=True):
     """What the helper answered to `get`: whether with a login, and whose, or why not. Its secret is read and forgotten."""
 
     ok: bool
@@ -121,7 +121,7 @@ class Docker:
             return HelperFile(path, f"can't be executed (mode {stat.S_IMODE(info.st_mode):04o})", f"sudo chmod 755 {path}")
         return HelperFile(path)
 
-    def ask(self, registry: str, config: Path | None = None) -> Answer:
+    def ask(self, registry: str, config: Path | None = None) -> HelperAnswer:
         """Ask the helper for the login of `registry`, over the configuration `config`, within a deadline.
 
         Its protocol (docker/docker-credential-helpers): the registry on standard input, a login as JSON on standard output; an error is one
@@ -142,10 +142,10 @@ class Docker:
                 start_new_session=True,
             )
         except OSError as cause:
-            return Answer(False, f"can't be run: {cause.strerror}")
+            return HelperAnswer(False, f"can't be run: {cause.strerror}")
         said = _said(child, registry.encode(), self.deadline)
         if said is None:
-            return Answer(False, f"gave no answer in {self.deadline:g} s")
+            return HelperAnswer(False, f"gave no answer in {self.deadline:g} s")
         return _heard(child.returncode, said, registry)
 
 
@@ -176,7 +176,7 @@ def _said(child: subprocess.Popen[bytes], question: bytes, deadline: float) -> b
     return said
 
 
-def _heard(code: int, said: bytes, registry: str) -> Answer:
+def _heard(code: int, said: bytes, registry: str) -> HelperAnswer:
     try:
         login = json.loads(said)
     except (ValueError, RecursionError):
@@ -184,10 +184,10 @@ def _heard(code: int, said: bytes, registry: str) -> Answer:
     if isinstance(login, dict) and isinstance(login.get("Secret"), str):
         Secret(login["Secret"])
     if code != 0:
-        return Answer(False, f"refused (exit {code}){_line(said) if login is None else ''}")
+        return HelperAnswer(False, f"refused (exit {code}){_line(said) if login is None else ''}")
     if not isinstance(login, dict) or not login.get("Username") or not login.get("Secret"):
-        return Answer(False, "answered with no login (Username and Secret); what it said isn't shown")
-    return Answer(True, f"gives a login for {registry}")
+        return HelperAnswer(False, "answered with no login (Username and Secret); what it said isn't shown")
+    return HelperAnswer(True, f"gives a login for {registry}")
 
 
 def _line(said: bytes) -> str:

@@ -20,8 +20,8 @@ from msgspec import Struct
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.host.docker import Docker
 from opsctl.adapters.host.machine import Machine, user_name
-from opsctl.adapters.json_edit import members, replaced, value_of
-from opsctl.errors import Denied, Moved, NotFound, OpsctlError, OutcomeUnknown, Refused, SystemFailed
+from opsctl.adapters.json_edit import members, set_member, value_of
+from opsctl.errors import Denied, DriftError, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Refused
 from opsctl.redaction import Secret
 
 FIELD = "edge_auth"
@@ -32,7 +32,7 @@ AGAIN = "opsctl client set-edge-auth --value-from SOURCE"
 PlaceName = Literal["HH_CONFIG", "XDG", "user", "system"]
 
 
-class Place(Struct, frozen=True):
+class ConfigLocation(Struct, frozen=True):
     """One of the four places where `hh` looks, best first."""
 
     name: PlaceName
@@ -44,10 +44,10 @@ class Place(Struct, frozen=True):
         return 'sudo hh login --system --code "PAIRING_CODE"' if self.name == "system" else 'hh login --code "PAIRING_CODE"'
 
 
-class Found(Struct, frozen=True, kw_only=True):
+class ConfigState(Struct, frozen=True, kw_only=True):
     """What is at a place; `exists` is None where even that may not be seen. `edge_auth` is never shown."""
 
-    place: Place
+    place: ConfigLocation
     exists: bool | None
     link: str | None = None
     mode: int | None = None
@@ -79,7 +79,7 @@ def _stamp(info: os.stat_result) -> tuple[int, ...]:
     return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode, info.st_uid, info.st_gid)
 
 
-class Client(Adapter):
+class HhClient(Adapter):
     """The files of `hh` on one machine."""
 
     def __init__(self, machine: Machine, *, writing: bool) -> None:
@@ -91,16 +91,20 @@ class Client(Adapter):
         """Docker, and its credential helper."""
         return Docker(self.machine)
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[ConfigLocation]:
         """Where `hh` looks, in its order."""
         here, found = self.machine, []
         if override := here.variables.get("HH_CONFIG"):
-            found.append(Place("HH_CONFIG", Path(os.path.abspath(override))))
+            found.append(ConfigLocation("HH_CONFIG", Path(os.path.abspath(override))))
         if xdg := here.variables.get("XDG_CONFIG_HOME"):
-            found.append(Place("XDG", Path(os.path.abspath(xdg)) / "hh" / "config.json"))
-        return [*found, Place("user", here.home / ".hh" / "config.json"), Place("system", here.etc / "hh" / "config.json")]
+            found.append(ConfigLocation("XDG", Path(os.path.abspath(xdg)) / "hh" / "config.json"))
+        return [
+            *found,
+            ConfigLocation("user", here.home / ".hh" / "config.json"),
+            ConfigLocation("system", here.etc / "hh" / "config.json"),
+        ]
 
-    def place(self, mode: Literal["user", "system"]) -> Place:
+    def place(self, mode: Literal["user", "system"]) -> ConfigLocation:
         """The file of user mode, which is XDG's where that is there, or of system mode."""
         own = (
             [p for p in self.places() if p.name == "system"]
@@ -109,24 +113,24 @@ class Client(Adapter):
         )
         return next((p for p in own if self.look(p).exists is not False), own[-1])
 
-    def in_force(self) -> Place | None:
+    def in_force(self) -> ConfigLocation | None:
         """The place that `hh` takes; None when nothing is anywhere."""
         return next((p for p in self.places() if p.name == "HH_CONFIG" or self.look(p).exists is not False), None)
 
-    def look(self, place: Place) -> Found:
+    def look(self, place: ConfigLocation) -> ConfigState:
         """What is there; whatever is wrong with it is said in `problem`, nothing is raised."""
         try:
             info = place.path.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            return Found(place=place, exists=False)
+            return ConfigState(place=place, exists=False)
         except OSError as cause:
-            return Found(place=place, exists=None, problem=f"can't be looked at: {cause.strerror}")
+            return ConfigState(place=place, exists=None, problem=f"can't be looked at: {cause.strerror}")
         link = os.readlink(place.path) if stat.S_ISLNK(info.st_mode) else None
         try:
             info = place.path.stat()
             document = _opened(place.path, follow=True)
         except FileNotFoundError:
-            return Found(place=place, exists=True, link=link, problem=f"is a link to {link}, where nothing is")
+            return ConfigState(place=place, exists=True, link=link, problem=f"is a link to {link}, where nothing is")
         except OSError as cause:
             return _seen(place, link, info, f"can't be read: {cause.strerror}")
         except OpsctlError as cause:
@@ -154,9 +158,9 @@ class Client(Adapter):
     def set_edge_auth(self, seen: Document, value: Secret, token: str) -> None:
         """Put a new file in the place of the one that was `seen`, at once; its mode, owner and all other bytes stay.
 
-        Raises Moved when somebody has written it since, OutcomeUnknown when it may not survive a power cut.
+        Raises DriftError when somebody has written it since, OutcomeUnknown when it may not survive a power cut.
         """
-        text = replaced(seen.text, FIELD, value.reveal())
+        text = set_member(seen.text, FIELD, value.reveal())
         with _translated(seen.path, self._login(seen.path)), _folder(seen.path) as folder:
             # The step's own name, so that one who takes it up after a kill also takes this away.
             fresh = f".{seen.path.name}.opsctl-{token}"
@@ -165,7 +169,7 @@ class Client(Adapter):
             try:
                 _write(fresh, text.encode(), seen, folder)
                 if _stamp(os.stat(seen.path.name, dir_fd=folder, follow_symlinks=False)) != seen.stamp:
-                    raise Moved(f"{seen.path} was written by somebody else just now; it is theirs.", "Look again: opsctl client show")
+                    raise DriftError(f"{seen.path} was written by somebody else just now; it is theirs.", "Look again: opsctl client show")
                 os.rename(fresh, seen.path.name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with suppress(OSError):
@@ -177,9 +181,9 @@ class Client(Adapter):
                 raise OutcomeUnknown(f"{seen.path} was replaced, and the disk doesn't confirm it: {cause.strerror}.") from cause
 
 
-def _seen(place: Place, link: str | None, info: os.stat_result, problem: str, edge_auth: Secret | None = None) -> Found:
+def _seen(place: ConfigLocation, link: str | None, info: os.stat_result, problem: str, edge_auth: Secret | None = None) -> ConfigState:
     mode = stat.S_IMODE(info.st_mode)
-    return Found(place=place, exists=True, link=link, mode=mode, uid=info.st_uid, problem=problem, edge_auth=edge_auth)
+    return ConfigState(place=place, exists=True, link=link, mode=mode, uid=info.st_uid, problem=problem, edge_auth=edge_auth)
 
 
 @contextmanager
@@ -200,7 +204,7 @@ def _translated(path: Path, login: str) -> Iterator[None]:
     except PermissionError as cause:
         raise Denied(f"{path}: {cause.strerror}; it was not changed.", f"As its owner: {AGAIN}") from cause
     except OSError as cause:
-        raise SystemFailed(f"{path}: {cause.strerror}; it was not changed.", f"ls -l {path.parent}") from cause
+        raise ExternalError(f"{path}: {cause.strerror}; it was not changed.", f"ls -l {path.parent}") from cause
 
 
 def _opened(path: Path, *, follow: bool) -> Document:

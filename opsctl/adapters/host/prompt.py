@@ -1,4 +1,4 @@
-"""The person at the terminal, asked as any other system is; without a terminal the answer is Waiting."""
+"""The person at the terminal, asked as any other system is; without a terminal the answer is InputRequired."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import FileIO
 
-from opsctl.errors import Interrupted, Waiting
+from opsctl.errors import InputRequired, Interrupted
 from opsctl.redaction import Secret, leaving, visible
 
 LOOK_EVERY = 0.2
 """Seconds between two looks whether the person has left; Ctrl-C reaches the main thread alone, and a question may be asked by another."""
 
 
-class Person:
+class Prompt:
     """Asks on the controlling terminal, so that standard input stays free for a secret's value.
 
     Text typed before a question is shown is thrown away, for every question.
@@ -42,9 +42,9 @@ class Person:
         return False
 
     def text(self, question: str, otherwise: str, *, ahead: str = "") -> str:
-        """Ask for a line, with the lines of `ahead` above it; raises Waiting, with `otherwise` as the next step, when nobody is there."""
+        """Ask for a line, with the lines of `ahead` above; raises InputRequired, whose next step is `otherwise`, when nobody is there."""
         if not self.present:
-            raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+            raise InputRequired(f"{question}: nobody is here to answer.", otherwise)
         self._ahead()
         try:
             with open(self._path, "r+b", buffering=0) as terminal:
@@ -54,10 +54,10 @@ class Person:
                 terminal.write(leaving(f"{ahead}{visible(question)}: ").encode())
                 return self._line(terminal, question, otherwise)
         except OSError as cause:
-            raise Waiting(f"{question}: the terminal can't be read.", otherwise) from cause
+            raise InputRequired(f"{question}: the terminal can't be read.", otherwise) from cause
 
     def leave(self) -> None:
-        """End every question that waits in another thread: it raises Waiting there."""
+        """End every question that waits in another thread: it raises InputRequired there."""
         self._left.set()
 
     def _line(self, terminal: FileIO, question: str, otherwise: str) -> str:
@@ -66,10 +66,10 @@ class Person:
             while not line.endswith(b"\n"):
                 if self._left.is_set():
                     terminal.write(b"\n")
-                    raise Waiting(f"{question}: it was left unanswered.", otherwise)
+                    raise InputRequired(f"{question}: it was left unanswered.", otherwise)
                 if select.select([terminal], [], [], LOOK_EVERY)[0]:
                     if not (piece := terminal.read(1)):
-                        raise Waiting(f"{question}: the terminal was closed.", otherwise)
+                        raise InputRequired(f"{question}: the terminal was closed.", otherwise)
                     line += piece
         except KeyboardInterrupt:
             terminal.write(b"\n")
@@ -92,6 +92,6 @@ class Person:
     def secret(self, question: str, otherwise: str = "Run it in a terminal.") -> Secret:
         """Ask for a value without showing it."""
         if not self.present:
-            raise Waiting(f"{question}: nobody is here to answer.", otherwise)
+            raise InputRequired(f"{question}: nobody is here to answer.", otherwise)
         self._ahead()
         return Secret(getpass.getpass(leaving(f"{visible(question)}: ")))

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from opsctl import files
-from opsctl.errors import ConfigurationError, Refused, Waiting
+from opsctl.errors import ConfigurationError, InputRequired, Refused
 from opsctl.redaction import Secret as Secret
 from opsctl.settings import Reference
 
@@ -20,14 +20,14 @@ LARGEST = 65_536
 """Bytes that Secrets Manager takes (API reference, PutSecretValue)."""
 
 
-class Values:
+class SecretSources:
     """Reads secret values from their sources; standard input is read once and kept for the rest of the process."""
 
     def __init__(self) -> None:
         self._read: dict[str, Secret] = {}
 
     def read(self, source: str) -> Secret:
-        """Return the value of `source`; Waiting when it isn't there, Refused when it is empty, huge or not text."""
+        """Return the value of `source`; InputRequired when it isn't there, Refused when it is empty, huge or not text."""
         if source not in self._read:
             value = self._fetch(source)
             if source == "-" or source.startswith("file:"):
@@ -45,14 +45,14 @@ class Values:
         kind, _, rest = source.partition(":")
         if source == "-":
             if sys.stdin is None or sys.stdin.isatty():
-                raise Waiting(
+                raise InputRequired(
                     "The value is to come from standard input, which is a terminal or closed.",
                     "Pipe it in, or use env: or file:.",
                 )
             return sys.stdin.buffer.read(LARGEST + 3)
         if kind == "env":
             if rest not in os.environ:
-                raise Waiting(f"The value is to come from the variable {rest}, which isn't set.", f"Set {rest} and run it again.")
+                raise InputRequired(f"The value is to come from the variable {rest}, which isn't set.", f"Set {rest} and run it again.")
             return os.environb[rest.encode()]
         try:
             with files.opened(Path(rest), pipes=True) as file:
@@ -60,13 +60,13 @@ class Values:
         except files.Unfit as cause:
             raise Refused(f"The value's file {rest} can't be used: {cause.strerror}.", "Name a file.") from cause
         except OSError as cause:
-            raise Waiting(f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again.") from cause
+            raise InputRequired(f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again.") from cause
 
     def reference(self, reference: Reference) -> Secret:
         """Return the credential behind an `env` or `file` reference; raises ConfigurationError when it isn't there."""
         try:
             return self.read(f"env:{reference.env}" if reference.env else f"file:{reference.file}")
-        except Waiting as cause:
+        except InputRequired as cause:
             raise ConfigurationError(f"The credential in {reference} isn't there.", cause.next) from cause
 
 

@@ -13,16 +13,16 @@ from msgspec import Struct
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http.answers import decoded, moment
 from opsctl.adapters.http.client import Http
-from opsctl.adapters.http.health import Health, asked, at
-from opsctl.adapters.http.logins import LOGIN, LOGOUT, REFRESH, Logins, Place
-from opsctl.errors import ConfigurationError, CredentialsInvalid, SystemFailed
+from opsctl.adapters.http.health import Health, check_health, check_url
+from opsctl.adapters.http.logins import LOGIN, LOGOUT, REFRESH, ApiAddress, Logins
+from opsctl.errors import ConfigurationError, CredentialsInvalid, ExternalError
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
     import httpx
 
     from opsctl.adapters.access import Access
-    from opsctl.adapters.host.prompt import Person
+    from opsctl.adapters.host.prompt import Prompt
     from opsctl.settings import ApiSettings
 
 
@@ -67,24 +67,24 @@ class Api(Adapter):
     `marks` returns the values of keys in the application's Redis; `person` is asked for a token where no login is configured.
     """
 
-    def __init__(self, access: Access, settings: ApiSettings, person: Person, marks: Marks) -> None:
+    def __init__(self, access: Access, settings: ApiSettings, person: Prompt, marks: Marks) -> None:
         super().__init__(writing=access.writing)
         self._access, self._config, self._person, self._marks = access, settings, person, marks
         self._token: Secret | None = None
         self._choosing = threading.Lock()
         login = f"Renew its token in {settings.token}, or set [api.login]."
         self._http = Http(settings.base, access, system="the API", ca=settings.ca, login=login)
-        self._logins = Logins(Place(settings.base, access.sandbox, access.proxy, settings.ca, login))
+        self._logins = Logins(ApiAddress(settings.base, access.sandbox, access.proxy, settings.ca, login))
 
     def health(self) -> Health:
         """Ask /health; an API that is down or unwell is an answer here, not an error."""
-        return asked(self._http, "/health")
+        return check_health(self._http, "/health")
 
     def staging(self) -> Health:
         """Ask the configured staging's /health; raises ConfigurationError when there is none."""
         if self._config.staging is None:
             raise ConfigurationError("No staging is configured in [api].", "Add staging, its base address, to [api].")
-        return at(self._access, f"{self._config.staging}/health")
+        return check_url(self._access, f"{self._config.staging}/health")
 
     def login(self, email: Secret, password: Secret) -> Tokens:
         """Log in; raises CredentialsInvalid for a wrong password."""
@@ -141,7 +141,7 @@ class Api(Adapter):
         try:
             return [None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC) for mark in marks]
         except (ValueError, OverflowError, OSError):
-            raise SystemFailed("The API's revocation mark in Redis is not epoch milliseconds.", "Check revocations in [api].") from None
+            raise ExternalError("The API's revocation mark in Redis is not epoch milliseconds.", "Check revocations in [api].") from None
 
     def _tokens(self, path: str, body: dict[str, Any]) -> Tokens:
         # The body of a refusal may echo what was sent; it is never shown.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from opsctl.adapters import certificates
 from opsctl.adapters.base import Adapter
 from opsctl.adapters.http.answers import Unreadable, decoded, seconds, words
-from opsctl.adapters.loopback import on_this_machine, only_here
+from opsctl.adapters.loopback import is_loopback, require_loopback
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -168,7 +168,7 @@ class Http(Adapter):
         if (asked := _origin(str(request.url))) != self._origin:
             raise WrongPlace("{} is at {}://{}:{}, not at {}://{}:{}.".format(self._system, *self._origin, *asked))
         if self._sandbox:
-            only_here(self._system, request.url.host)
+            require_loopback(self._system, request.url.host)
         path = request.url.path.removeprefix(urlsplit(self._base).path)
         if not self.writing and not self._reads(request.method, path):
             raise ReadOnly(f"{request.method} to {self._system} writes, and this is a reading system.")
@@ -275,8 +275,8 @@ def _checked_host(base: str, system: str, sandbox: bool) -> str:
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(f"The address of {system} holds a credential.", "Take it out of the address: a credential is a reference.")
     if sandbox:
-        only_here(system, host)
-    elif parts.scheme == "http" and not on_this_machine(host):
+        require_loopback(system, host)
+    elif parts.scheme == "http" and not is_loopback(host):
         raise WrongPlace(f"{system} at {host} is not behind https: a credential would be open to all on the way.", "Use https.")
     return host
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from opsctl.adapters.http.client import Http
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 
 if TYPE_CHECKING:
     from opsctl.adapters.access import Access
@@ -23,22 +23,22 @@ class Health:
     latency_ms: float
 
 
-def at(access: Access, url: str) -> Health:
+def check_url(access: Access, url: str) -> Health:
     """Ask a health check at its URL, without credentials; raises ConfigurationError or WrongPlace for a URL that can't be asked."""
     parts = urlsplit(url)
     http = Http(f"{parts.scheme}://{parts.netloc}", access.read_only, system="the health check")
     try:
-        return asked(http, parts.path or "/")
+        return check_health(http, parts.path or "/")
     finally:
         http.close()
 
 
-def asked(http: Http, path: str) -> Health:
+def check_health(http: Http, path: str) -> Health:
     """Ask a health check; a service that is down or unwell is an answer here, not an error."""
     began = time.monotonic()
     try:
         answer = http.ask("GET", path, accept=range(400, 600))
-    except SystemFailed as failed:
+    except ExternalError as failed:
         return Health(False, failed.what, since(began))
     took = since(began)
     if not answer.is_success:

@@ -45,7 +45,7 @@ class LeaseAnswer(Struct, frozen=True):
         return self.status == 401 or (self.status == 403 and self.reason == GATEWAY)
 
 
-class Lease(Adapter):
+class LeaseEndpoint(Adapter):
     """The configured endpoint. A lease that is granted is an effect, so that only a writing adapter asks with a token."""
 
     def __init__(self, access: Access, settings: LeaseSettings) -> None:

@@ -35,7 +35,7 @@ LEAVING = Policy(tries=5, deadline=PATIENCE, first=2.0, longest=2.0)
 """How a login that was left is ended again where the API doesn't answer."""
 
 
-class Place(Struct, frozen=True):
+class ApiAddress(Struct, frozen=True):
     """Where the API is, as `Http` is told."""
 
     base: str
@@ -54,7 +54,7 @@ def _no_credential(reference: Reference) -> Secret:
     raise ConfigurationError(f"The process that logs in reads no credential: {reference} was not read.")
 
 
-class Asked(Struct, frozen=True):
+class LoginRequest(Struct, frozen=True):
     """A request: `token` is the access token that it is sent with."""
 
     path: str
@@ -62,7 +62,7 @@ class Asked(Struct, frozen=True):
     token: str | None = None
 
 
-class Answered(Struct, frozen=True):
+class LoginResponse(Struct, frozen=True):
     """The answer's status and body, or the error that came instead, with the API's own code and words."""
 
     status: int = 0
@@ -83,16 +83,16 @@ class Begun(Struct, frozen=True, rename="camel"):
 class Logins:
     """Logs in and out in a process of its own, which is started when it is first asked."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ApiAddress) -> None:
         self._place = place
         self._mutex = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def ask(self, path: str, body: dict[str, Any], token: str | None = None) -> Answered:
+    def ask(self, path: str, body: dict[str, Any], token: str | None = None) -> LoginResponse:
         """Send one request; raises what the client there raised, ExternalError when that process doesn't answer."""
         with self._mutex:
             try:
-                answer = msgspec.json.decode(self._said(Asked(path, body, token)), type=Answered)
+                answer = msgspec.json.decode(self._said(LoginRequest(path, body, token)), type=LoginResponse)
             except (OSError, msgspec.DecodeError) as cause:
                 told = "The process that logs in to the API and out again gave no answer; a login may be left."
                 raise ExternalError(told, "Try the same line again.") from cause
@@ -103,7 +103,7 @@ class Logins:
             raise kind(answer.what, answer.next)
         return answer
 
-    def _said(self, asked: Asked) -> bytes:
+    def _said(self, asked: LoginRequest) -> bytes:
         child = self._child = self._child or self._started()
         assert child.stdin
         assert child.stdout
@@ -137,10 +137,10 @@ class Logins:
 
 def _serve() -> None:
     """Answer until nobody asks any more, then end the logins that are left."""
-    place = msgspec.json.decode(sys.stdin.buffer.readline(), type=Place)
+    place = msgspec.json.decode(sys.stdin.buffer.readline(), type=ApiAddress)
     http, left = place.http(), dict[str, None]()
     while line := sys.stdin.buffer.readline():
-        answer = _answered(http, msgspec.json.decode(line, type=Asked), left)
+        answer = _answered(http, msgspec.json.decode(line, type=LoginRequest), left)
         with contextlib.suppress(OSError):
             sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
             sys.stdout.buffer.flush()
@@ -150,11 +150,11 @@ def _serve() -> None:
 
 
 def _log_out(http: Http, token: str, left: dict[str, None]) -> None:
-    if error := _answered(http, Asked(LOGOUT, {}, token), left).what:
+    if error := _answered(http, LoginRequest(LOGOUT, {}, token), left).what:
         raise TryAgain(ExternalError(error))
 
 
-def _answered(http: Http, asked: Asked, left: dict[str, None]) -> Answered:
+def _answered(http: Http, asked: LoginRequest, left: dict[str, None]) -> LoginResponse:
     # Nothing of it is repeated in an error.
     for value in (*asked.body.values(), asked.token):
         if value:
@@ -164,13 +164,13 @@ def _answered(http: Http, asked: Asked, left: dict[str, None]) -> Answered:
         answer = http.ask("POST", asked.path, json=asked.body, headers=headers, accept=(401,))
     except OpsctlError as cause:
         code, words = (cause.code, cause.words) if isinstance(cause, ExternalError) else ("", "")
-        return Answered(error=type(cause).__name__, what=cause.what, next=cause.next, code=code, words=words)
+        return LoginResponse(error=type(cause).__name__, what=cause.what, next=cause.next, code=code, words=words)
     if asked.path == LOGOUT:
         left.pop(asked.token or "", None)
     elif answer.status_code != 401:
         with contextlib.suppress(Unreadable):
             left[decoded(answer.content, Begun).access_token] = None
-    return Answered(answer.status_code, answer.content)
+    return LoginResponse(answer.status_code, answer.content)
 
 
 if __name__ == "__main__":

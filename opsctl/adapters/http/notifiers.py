@@ -96,7 +96,7 @@ class Slack(Adapter):
 
     @writes
     def post(self, text: str) -> None:
-        """Post a message; raises SystemFailed for an archived channel or a webhook that is gone."""
+        """Post a message; raises ExternalError for an archived channel or a webhook that is gone."""
         self._http.ask("POST", self._path.reveal(), json={"text": text})
 
 

@@ -87,7 +87,7 @@ class ErrorRate(Struct, frozen=True):
         return 100 * self.errors / self.requests if self.requests else None
 
 
-class Issue(Struct, frozen=True):
+class SentryIssue(Struct, frozen=True):
     """One unresolved issue: how often it came in the last hour, to how many users, and whether it looks like an attack's."""
 
     id: str
@@ -124,9 +124,9 @@ class Sentry(Adapter):
             requests=sum(n for category, outcome, n in counted if category == "transaction" and outcome not in NO_REQUEST),
         )
 
-    def issues(self, most: int = MOST, page: int = AT_ONCE) -> list[Issue]:
+    def issues(self, most: int = MOST, page: int = AT_ONCE) -> list[SentryIssue]:
         """The unresolved issues of the last hour, the most frequent first, at most `most`; `page` come at once."""
-        found: list[Issue] = []
+        found: list[SentryIssue] = []
         for raw in self._pages(page):
             found.append(self._issue(raw))
             if len(found) == most:
@@ -150,11 +150,11 @@ class Sentry(Adapter):
                 return
             cursor = [("cursor", following.get("cursor", ""))]
 
-    def _issue(self, raw: _Issue) -> Issue:
+    def _issue(self, raw: _Issue) -> SentryIssue:
         where = raw.culprit or ""
         with self._http.reading():
             seen = moment(raw.last_seen)
-        return Issue(
+        return SentryIssue(
             id=foreign(raw.short_id or raw.id, LABEL),
             title=foreign(raw.title, LABEL),
             where=foreign(where, LABEL),

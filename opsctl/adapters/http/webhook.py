@@ -59,7 +59,7 @@ def signed_headers(secret: Secret, method: str, uri: str, body: bytes, at: datet
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentEvent:
     """An event that the webhook took: its id, and when it is said to have happened."""
 
     event_id: int
@@ -95,7 +95,7 @@ class Webhook(Adapter):
         )
 
     @writes
-    def send(self, contact_id: str, property: str, value: str, event: int | None = None, at: datetime | None = None) -> Sent:
+    def send(self, contact_id: str, property: str, value: str, event: int | None = None, at: datetime | None = None) -> SentEvent:
         """Tell the webhook that a contact's property became `value` `at` a time, now unless it is given.
 
         An event with the same id (below 2**53), contact and time is the same event, which a webhook takes once however often it comes.
@@ -120,7 +120,7 @@ class Webhook(Adapter):
         }
         body = json.dumps([told], separators=(",", ":")).encode()
         self._http.post(self._path, body, signed_headers(self._secret, "POST", self._url, body, now))
-        return Sent(event_id, at)
+        return SentEvent(event_id, at)
 
     def close(self) -> None:
         """Give every connection back."""

@@ -16,15 +16,15 @@ from opsctl.adapters.hubspot.http import HubSpotHttp
 from opsctl.adapters.hubspot.records import (
     EMAIL,
     OTHER_EMAILS,
-    Account,
-    Batch,
-    Contact,
+    BatchReadResult,
+    BatchResponse,
+    BatchUpdateResponse,
+    BatchUpdateResult,
+    ContactRecord,
     Details,
-    Outcome,
-    Read,
-    Record,
-    Resolved,
-    Updated,
+    HubSpotContact,
+    PortalAccount,
+    ResolvedContacts,
     contact_of,
     outcome_of,
     require_seen,
@@ -62,16 +62,16 @@ class HubSpot(Adapter):
             settings.base, access, token=token or access.resolve(settings.token), limiter=limiter, reading_posts=(self._read,)
         )
         self._proving = threading.Lock()
-        self._account: Account | None = None
+        self._account: PortalAccount | None = None
 
-    def account(self) -> Account:
+    def account(self) -> PortalAccount:
         """Ask whose portal the token is for, whichever that is."""
         found = self._http.read(self._http.call("GET", ACCOUNT, "the account's details"), Details)
-        account = Account(found.portal_id, found.time_zone or "UTC")
+        account = PortalAccount(found.portal_id, found.time_zone or "UTC")
         self._http.time_zone = account.time_zone
         return account
 
-    def prove(self) -> Account:
+    def prove(self) -> PortalAccount:
         """Make sure, once, that the token is for the environment's portal; WrongPlace otherwise."""
         with self._proving:
             if self._account is None:
@@ -85,7 +85,7 @@ class HubSpot(Adapter):
                 self._account = found
         return self._account
 
-    def contact(self, id_or_email: str, properties: Sequence[str] = (), history: Sequence[str] = ()) -> Contact:
+    def contact(self, id_or_email: str, properties: Sequence[str] = (), history: Sequence[str] = ()) -> HubSpotContact:
         """Read one contact by record id or by e-mail, the `history` of some properties too; NotFound where there is none.
 
         For an id that was merged away it is the contact that lives on. ExternalError where HubSpot leaves a property out.
@@ -102,20 +102,20 @@ class HubSpot(Adapter):
         require_seen(found, properties, history)
         return found
 
-    def read(self, ids: Iterable[str], properties: Sequence[str] = ()) -> Read:
+    def read(self, ids: Iterable[str], properties: Sequence[str] = ()) -> BatchReadResult:
         """Read many contacts by record id, a hundred a call; an id that is named twice is read once.
 
         ExternalError where HubSpot leaves a property out.
         """
         wanted = list(dict.fromkeys(ids))
-        found: dict[str, Contact] = {}
+        found: dict[str, HubSpotContact] = {}
         for some in _hundreds(wanted):
             found |= {contact.id: contact for contact in self._batch(some, properties, {})}
         for contact in found.values():
             require_seen(contact, properties)
-        return Read({key: found[key] for key in wanted if key in found}, [key for key in wanted if key not in found])
+        return BatchReadResult({key: found[key] for key in wanted if key in found}, [key for key in wanted if key not in found])
 
-    def resolve(self, emails: Iterable[str]) -> Resolved:
+    def resolve(self, emails: Iterable[str]) -> ResolvedContacts:
         """Find the record ids behind e-mails, a hundred a call; upper and lower case are one. A contact's other e-mails count as well."""
         asked: dict[str, str] = {}
         double = []
@@ -127,7 +127,7 @@ class HubSpot(Adapter):
         return self._resolved(asked, double)
 
     @writes
-    def update(self, changes: Mapping[str, Mapping[str, str]]) -> Updated:
+    def update(self, changes: Mapping[str, Mapping[str, str]]) -> BatchUpdateResult:
         """Set properties of many contacts by record id, a hundred a call; an empty text clears one.
 
         What HubSpot refused or silently left out is in `errors`. ExternalError when it refused a first hundred whole: nothing was done.
@@ -144,13 +144,13 @@ class HubSpot(Adapter):
                     raise
                 # A definite no of this hundred is none of the whole.
                 raise OutcomeUnknown(f"{failed.what} {len(done)} contacts were updated before.", failed.next) from failed
-            answered, refused = outcome_of(self._http.read(answer, Outcome, effect=True), ids)
+            answered, refused = outcome_of(self._http.read(answer, BatchUpdateResponse, effect=True), ids)
             done += answered
             errors |= refused
-        return Updated(done, errors)
+        return BatchUpdateResult(done, errors)
 
     @writes
-    def set(self, id: str, properties: Mapping[str, str]) -> Contact:
+    def set(self, id: str, properties: Mapping[str, str]) -> HubSpotContact:
         """Set properties of one contact, and return them as HubSpot has them now; NotFound where there is none."""
         self.prove()
         answer = self._http.call("PATCH", self._path(id), f"the change of contact {id}", json={"properties": dict(properties)})
@@ -163,18 +163,18 @@ class HubSpot(Adapter):
     def _path(self, id_or_email: str) -> str:
         return f"{self._config.contacts}/{quote(id_or_email, safe='')}"
 
-    def _batch(self, keys: Sequence[str], properties: Sequence[str], how: Mapping[str, Any]) -> list[Contact]:
+    def _batch(self, keys: Sequence[str], properties: Sequence[str], how: Mapping[str, Any]) -> list[HubSpotContact]:
         self.prove()
         body = {"inputs": [{"id": key} for key in keys], "properties": list(dict.fromkeys((EMAIL, *properties))), **how}
         answer = self._http.call("POST", self._read, f"{len(keys)} contacts", json=body)
         with self._http.reading():
-            return [self._guarded(contact_of(each, properties)) for each in results_of(decoded(answer.content, Batch))]
+            return [self._guarded(contact_of(each, properties)) for each in results_of(decoded(answer.content, BatchResponse))]
 
-    def _contact(self, answer: httpx.Response, properties: Collection[str], asked: str | None, *, effect: bool = False) -> Contact:
+    def _contact(self, answer: httpx.Response, properties: Collection[str], asked: str | None, *, effect: bool = False) -> HubSpotContact:
         with self._http.reading(effect=effect):
-            return self._guarded(contact_of(decoded(answer.content, Record), properties, asked))
+            return self._guarded(contact_of(decoded(answer.content, ContactRecord), properties, asked))
 
-    def _guarded(self, contact: Contact) -> Contact:
+    def _guarded(self, contact: HubSpotContact) -> HubSpotContact:
         """The same contact, its pairing tokens hidden from now on wherever text leaves."""
         minted = self._config.minted
         for token in (contact.properties.get(minted), *(entry.value for entry in contact.history.get(minted, ()))):
@@ -182,7 +182,7 @@ class HubSpot(Adapter):
                 vault.remember(token.encode())
         return contact
 
-    def _resolved(self, asked: Mapping[str, str], double: list[str]) -> Resolved:
+    def _resolved(self, asked: Mapping[str, str], double: list[str]) -> ResolvedContacts:
         ids: dict[str, str] = {}
         for some in _hundreds(list(asked)):
             for contact in self._batch(some, (OTHER_EMAILS,), {"idProperty": EMAIL}):
@@ -196,7 +196,7 @@ class HubSpot(Adapter):
             elif folded in ids:
                 found[email] = ids[folded]
                 taken.add(ids[folded])
-        return Resolved(found, [email for folded, email in asked.items() if folded not in ids], double)
+        return ResolvedContacts(found, [email for folded, email in asked.items() if folded not in ids], double)
 
 
 def _hundreds(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -23,7 +23,7 @@ COMPLETE, UNFINISHED = "COMPLETE", ("PENDING", "PROCESSING", "CANCELED")
 
 
 @dataclass(frozen=True)
-class Account:
+class PortalAccount:
     """The portal that a token is for; its day ends at midnight in `time_zone`."""
 
     portal: int
@@ -43,7 +43,7 @@ NO_HISTORY: Mapping[str, list[HistoryEntry]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Contact:
+class HubSpotContact:
     """A record. A property that is empty is None; a history begins with the newest.
 
     `merged_from` is the id that was asked for where that record was merged into this one.
@@ -56,14 +56,14 @@ class Contact:
     merged_from: str | None = None
 
 
-class Read(NamedTuple):
+class BatchReadResult(NamedTuple):
     """Contacts by id, and the ids that HubSpot didn't answer: unknown, deleted or merged away."""
 
-    found: dict[str, Contact]
+    found: dict[str, HubSpotContact]
     missing: list[str]
 
 
-class Resolved(NamedTuple):
+class ResolvedContacts(NamedTuple):
     """Ids by e-mail as it was asked for, the e-mails of nobody, and those of a contact that was named already."""
 
     found: dict[str, str]
@@ -71,7 +71,7 @@ class Resolved(NamedTuple):
     double: list[str]
 
 
-class Updated(NamedTuple):
+class BatchUpdateResult(NamedTuple):
     """The ids that were updated, and why each of the others wasn't."""
 
     done: list[str]
@@ -91,7 +91,7 @@ class _Version(Struct, rename="camel"):
     source_type: str | None = None
 
 
-class Record(Struct, rename="camel"):
+class ContactRecord(Struct, rename="camel"):
     """A contact as HubSpot answers it."""
 
     id: str | int
@@ -99,10 +99,10 @@ class Record(Struct, rename="camel"):
     properties_with_history: dict[str, list[_Version]] | None = None
 
 
-class Batch(Struct):
+class BatchResponse(Struct):
     """What a batch that was read holds."""
 
-    results: list[Record]
+    results: list[ContactRecord]
     status: Any = COMPLETE
 
 
@@ -116,7 +116,7 @@ class _Refusal(Struct):
     context: dict[str, Any] | None = None
 
 
-class Outcome(Struct):
+class BatchUpdateResponse(Struct):
     """How a batch that was sent went."""
 
     results: list[_Known]
@@ -124,7 +124,7 @@ class Outcome(Struct):
     status: Any = COMPLETE
 
 
-def contact_of(found: Record, wanted: Collection[str], asked: str | None = None) -> Contact:
+def contact_of(found: ContactRecord, wanted: Collection[str], asked: str | None = None) -> HubSpotContact:
     """A record that was answered where the id `asked` was named, with the properties that were wanted; raises Unreadable.
 
     Of a hundred thousand contacts few values differ, so that each is kept once.
@@ -132,10 +132,10 @@ def contact_of(found: Record, wanted: Collection[str], asked: str | None = None)
     key, given = str(found.id), found.properties
     properties = {name: _kept(given[name]) for name in wanted if name in given}
     history = {name: [_entry(each) for each in entries] for name, entries in (found.properties_with_history or {}).items()}
-    return Contact(key, given.get(EMAIL), properties, history or NO_HISTORY, asked if asked not in (None, key) else None)
+    return HubSpotContact(key, given.get(EMAIL), properties, history or NO_HISTORY, asked if asked not in (None, key) else None)
 
 
-def require_seen(found: Contact, wanted: Collection[str], history: Collection[str] = ()) -> None:
+def require_seen(found: HubSpotContact, wanted: Collection[str], history: Collection[str] = ()) -> None:
     """Raise ExternalError where HubSpot left out a property, or the history of one that has a value.
 
     It leaves out, without a word, what the portal doesn't define and what the token may not read: neither is an empty property.
@@ -169,14 +169,14 @@ def unfinished(status: Any) -> str | None:
     return str(status) if status in UNFINISHED else "an unknown status"
 
 
-def results_of(found: Batch) -> list[Record]:
+def results_of(found: BatchResponse) -> list[ContactRecord]:
     """The records of a batch that was read."""
     if status := unfinished(found.status):
         raise ExternalError(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Wait a minute, then run it again.")
     return found.results
 
 
-def outcome_of(found: Outcome, ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def outcome_of(found: BatchUpdateResponse, ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Who was updated and who wasn't: each error object names its ids, and some ids are left out without a word."""
     answered = {str(each.id) for each in found.results}
     told: dict[str, str] = {}

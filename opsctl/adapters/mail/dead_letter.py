@@ -16,13 +16,13 @@ from typing import BinaryIO
 import msgspec
 
 from opsctl import files
-from opsctl.errors import ConfigurationError, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError
 
 BEGIN = b'{"digest"'
 """How a line of ours begins, also one that a kill cut short or whose mending went wrong."""
 
 
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message. `Body` is its text; of one that is no UTF-8, `Base64` has the bytes."""
 
     digest: str
@@ -37,7 +37,7 @@ def digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()[:32]
 
 
-class Asides:
+class DeadLetterFile:
     """One such file; it is made with its first line."""
 
     def __init__(self, path: Path) -> None:
@@ -74,9 +74,9 @@ class Asides:
         self.known.update(new)
         return len(new)
 
-    def _refused(self, cause: OSError) -> SystemFailed:
+    def _refused(self, cause: OSError) -> ExternalError:
         what = f"What can't be read can't be kept in {self.path}: {cause.strerror}; it was left where it is."
-        return SystemFailed(what, "Name another file with --aside.")
+        return ExternalError(what, "Name another file with --aside.")
 
     def _append(self, text: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -106,7 +106,7 @@ class Asides:
     def _digests(self, lines: Iterable[bytes]) -> Iterator[str]:
         for line in lines:
             try:
-                yield msgspec.json.decode(line, type=Line).digest
+                yield msgspec.json.decode(line, type=DeadLetter).digest
             except (msgspec.MsgspecError, UnicodeError):
                 if line.strip() and not BEGIN.startswith(line[: len(BEGIN)]):
                     raise self._foreign("it holds something else") from None
@@ -115,8 +115,8 @@ class Asides:
         return ConfigurationError(f"What can't be read can't be kept in {self.path}: {why}.", "Name another file with --aside.")
 
 
-def _line(raw: bytes, reason: str, now: datetime) -> Line:
+def _line(raw: bytes, reason: str, now: datetime) -> DeadLetter:
     try:
-        return Line(digest(raw), reason, now, raw.decode())
+        return DeadLetter(digest(raw), reason, now, raw.decode())
     except UnicodeDecodeError:
-        return Line(digest(raw), reason, now, raw.decode(errors="replace"), raw)
+        return DeadLetter(digest(raw), reason, now, raw.decode(errors="replace"), raw)

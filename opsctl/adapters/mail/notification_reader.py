@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.json_stream import pieces
+from opsctl.adapters.json_stream import iter_objects
 from opsctl.adapters.mail import addresses
 from opsctl.adapters.mail import ses_parser as ses_notifications
 from opsctl.adapters.mail.addresses import Address
-from opsctl.adapters.mail.dead_letter import Asides, digest
-from opsctl.adapters.mail.ses_parser import Counted, Malformed, Rules
-from opsctl.adapters.mail.sns_signatures import Signatures
-from opsctl.adapters.mail.spool import STDIN, Pinned, Spool
+from opsctl.adapters.mail.dead_letter import DeadLetterFile, digest
+from opsctl.adapters.mail.ses_parser import CountedRecipient, MalformedNotification, ParsingRules
+from opsctl.adapters.mail.sns_signatures import SnsSignatures
+from opsctl.adapters.mail.spool import STDIN, PinnedContent, Spool
 from opsctl.adapters.mail.unpacking import unpacked
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ AHEAD = timedelta(days=1)
 """How far a clock may be ahead of ours."""
 
 
-class Batch(Struct):
+class NotificationBatch(Struct):
     """What some messages say: the recipients to count, the kinds that count for nobody, and what can't be read, with the reason.
 
     `unsigned` of the recipients are of messages that carry no signature of SNS: whoever wrote to the file or the queue may have sent them.
     """
 
-    rows: list[Counted] = field(default_factory=list)
+    rows: list[CountedRecipient] = field(default_factory=list)
     ignored: int = 0
     unsigned: int = 0
     bad: list[tuple[bytes, str]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Batch(Struct):
         return len(self.rows) >= ROWS or self.room <= 0 or self.held >= HELD or len(self.bad) >= ROWS
 
 
-class Notifications(Adapter):
+class NotificationReader(Adapter):
     """Reads notifications by the rules of [bounces]: of which accounts, through which topics.
 
     `reader` is the reading set's one, where this one writes.
@@ -66,35 +66,35 @@ class Notifications(Adapter):
         access: Access,
         settings: BounceSettings,
         account: str,
-        signatures: Signatures,
+        signatures: SnsSignatures,
         now: Callable[[], datetime],
-        reader: Notifications | None = None,
+        reader: NotificationReader | None = None,
     ) -> None:
         super().__init__(writing=access.writing)
         self._accounts, self._topics = frozenset([account, *settings.accounts]), frozenset(settings.topics)
         self._signatures, self._now = signatures, now
         # What is kept on this machine is the same for the reading and the writing set.
         self._spool: Spool = reader._spool if reader else Spool()
-        self._asides: dict[str, Asides] = reader._asides if reader else {}
+        self._asides: dict[str, DeadLetterFile] = reader._asides if reader else {}
 
-    def pin(self, source: str) -> Pinned:
+    def pin(self, source: str) -> PinnedContent:
         """Find out which content a file or standard input (`-`) has, so that no other is counted in its place."""
         return self._spool.pin(source)
 
-    def batches(self, source: str, digest: str, size: int) -> Iterator[Batch]:
+    def batches(self, source: str, digest: str, size: int) -> Iterator[NotificationBatch]:
         """The pinned content, unpacked, batch after batch; raises Moved when it is another by now, Waiting when nobody gives it again."""
         name = "Standard input" if source == STDIN else source
-        with self._spool.opened(Pinned(source, digest, size)) as stream:
-            yield from self.batched(each for piece in pieces(unpacked(stream, name)) for each in ses_notifications.apart(piece))
+        with self._spool.opened(PinnedContent(source, digest, size)) as stream:
+            yield from self.batched(each for piece in iter_objects(unpacked(stream, name)) for each in ses_notifications.apart(piece))
 
-    def batched(self, messages: Iterable[bytes]) -> Iterator[Batch]:
+    def batched(self, messages: Iterable[bytes]) -> Iterator[NotificationBatch]:
         """Read messages and give what they say, no more at once than one statement takes."""
-        rules, batch = self._rules(), Batch()
+        rules, batch = self._rules(), NotificationBatch()
         for raw in messages:
             self._add(batch, raw, rules)
             if batch.full:
                 yield batch
-                batch = Batch()
+                batch = NotificationBatch()
         if batch.read:
             yield batch
 
@@ -106,7 +106,7 @@ class Notifications(Adapter):
         """Say that a content was begun, so that what is kept of standard input stays for a resume; or that it is done with."""
         self._spool.keep(digest, until_resumed=until_resumed)
 
-    def unkept(self, path: str, batch: Batch) -> set[str]:
+    def unkept(self, path: str, batch: NotificationBatch) -> set[str]:
         """The digests of what can't be read and isn't kept aside yet."""
         return {digest(raw) for raw, _ in batch.bad} - self._aside(path).known
 
@@ -115,7 +115,7 @@ class Notifications(Adapter):
         self._aside(path).known  # noqa: B018
 
     @writes
-    def put_aside(self, path: str, batch: Batch) -> int:
+    def put_aside(self, path: str, batch: NotificationBatch) -> int:
         """Keep what can't be read in a file, durably; returns how many weren't there yet."""
         return self._aside(path).add(batch.bad)
 
@@ -123,17 +123,17 @@ class Notifications(Adapter):
         """Remove what was kept of standard input and no run wants again."""
         self._spool.close()
 
-    def _aside(self, path: str) -> Asides:
-        return self._asides.setdefault(path, Asides(Path(path)))
+    def _aside(self, path: str) -> DeadLetterFile:
+        return self._asides.setdefault(path, DeadLetterFile(Path(path)))
 
-    def _rules(self) -> Rules:
-        return Rules(self._accounts, self._topics, self._now() + AHEAD, self._signatures.verify)
+    def _rules(self) -> ParsingRules:
+        return ParsingRules(self._accounts, self._topics, self._now() + AHEAD, self._signatures.verify)
 
-    def _add(self, batch: Batch, raw: bytes, rules: Rules) -> None:
+    def _add(self, batch: NotificationBatch, raw: bytes, rules: ParsingRules) -> None:
         batch.read += 1
         try:
             rows = ses_notifications.read(raw, rules)
-        except Malformed as cause:
+        except MalformedNotification as cause:
             batch.bad.append((raw, str(cause)))
             batch.held += len(raw)
             return

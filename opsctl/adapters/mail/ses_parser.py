@@ -74,11 +74,11 @@ EARLIEST = datetime(2011, 1, 1, tzinfo=UTC)
 """SES began in that month. A database, and its Data API, tell of times that Python has none for."""
 
 
-class Malformed(ValueError):
+class MalformedNotification(ValueError):
     """Raised for what can't be read as a notification, or wasn't sent for us; says why."""
 
 
-class Counted(Struct, frozen=True, omit_defaults=True):
+class CountedRecipient(Struct, frozen=True, omit_defaults=True):
     """One recipient of a bounce or complaint, as the database is told it; `others` are more spellings of the address."""
 
     feedback_id: str
@@ -93,7 +93,7 @@ class Counted(Struct, frozen=True, omit_defaults=True):
     signed: bool = False
 
 
-class Rules(Struct, frozen=True):
+class ParsingRules(Struct, frozen=True):
     """Whose notifications count: of these accounts and, where any are named, through these topics; none from after `latest`.
 
     `verify` raises Unsigned for a message of SNS's that SNS didn't sign.
@@ -121,7 +121,7 @@ class Recipient(Struct, rename="camel"):
         return bool(self.status or self.diagnostic_code)
 
 
-class Mail(Struct, rename="camel"):
+class SentMail(Struct, rename="camel"):
     """The mail that it is about."""
 
     timestamp: datetime | None = None
@@ -152,7 +152,7 @@ def _called(name: str) -> Any:
     return msgspec.field(default=None, name=name)
 
 
-class Message(Struct):
+class SesMessage(Struct):
     """Every level of the JSON, whichever it is; what stands around a notification comes first.
 
     `body` is that of a message of SQS, or of a line that was kept aside; `type` is SNS's, `source` and `detail` EventBridge's, the rest
@@ -167,7 +167,7 @@ class Message(Struct):
     event_type: str | None = _called("eventType")
     bounce: Bounce | None = _called("bounce")
     complaint: Complaint | None = _called("complaint")
-    mail: Mail | None = _called("mail")
+    mail: SentMail | None = _called("mail")
 
 
 class Received(Struct):
@@ -181,7 +181,7 @@ KNOWN = {name.lower(): name for name in BOUNCES}
 SUBTYPES = {"permanent": "General", "transient": "General", "undetermined": "Undetermined"}
 """The subtype of a bounce that tells none."""
 
-_decoder = msgspec.json.Decoder(Message)
+_decoder = msgspec.json.Decoder(SesMessage)
 _envelopes = msgspec.json.Decoder(Envelope)
 _several = msgspec.json.Decoder(Received)
 
@@ -196,14 +196,14 @@ def apart(raw: bytes) -> list[bytes]:
         return [raw]
 
 
-def read(raw: bytes | str, rules: Rules, depth: int = 0, *, signed: bool = False) -> list[Counted]:
+def read(raw: bytes | str, rules: ParsingRules, depth: int = 0, *, signed: bool = False) -> list[CountedRecipient]:
     """The recipients that a message counts for; none where it is of another kind (a delivery, an opening).
 
     Raises Malformed for what is no notification, or isn't for us.
     """
     if depth == DEEPEST:
-        raise Malformed("it is wrapped too often")
-    found: Message = _decoded(_decoder, raw)
+        raise MalformedNotification("it is wrapped too often")
+    found: SesMessage = _decoded(_decoder, raw)
     if found.body is not None:
         return read(found.body, rules, depth + 1, signed=signed)
     if found.type is not None:
@@ -217,57 +217,57 @@ def _decoded(decoder: Any, raw: bytes | str) -> Any:
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as cause:
-        raise Malformed(f"it is not a notification's JSON: {cause}") from cause
+        raise MalformedNotification(f"it is not a notification's JSON: {cause}") from cause
 
 
-def _unwrapped(found: Envelope, rules: Rules) -> str:
+def _unwrapped(found: Envelope, rules: ParsingRules) -> str:
     """SNS's message, once SNS's signature proves that it came through a topic of ours."""
     parts = found.topic_arn.split(":")
     if len(parts) != 6 or parts[2] != "sns":
-        raise Malformed("it says it is SNS's, and names no topic")
+        raise MalformedNotification("it says it is SNS's, and names no topic")
     if (found.topic_arn not in rules.topics) if rules.topics else (parts[4] not in rules.accounts):
-        raise Malformed("it came through a topic that isn't ours")
+        raise MalformedNotification("it came through a topic that isn't ours")
     try:
         rules.verify(found)
     except Unsigned as cause:
-        raise Malformed(str(cause)) from cause
+        raise MalformedNotification(str(cause)) from cause
     if found.type != "Notification":
-        raise Malformed(f"it is SNS's {_safe(found.type)}, which a person answers")
+        raise MalformedNotification(f"it is SNS's {_safe(found.type)}, which a person answers")
     if found.message is None:
-        raise Malformed("it is SNS's, without a message")
+        raise MalformedNotification("it is SNS's, without a message")
     return found.message
 
 
-def _counted(found: Message, rules: Rules, signed: bool) -> list[Counted]:
+def _counted(found: SesMessage, rules: ParsingRules, signed: bool) -> list[CountedRecipient]:
     kind = found.notification_type or found.event_type
     if kind is None:
-        raise Malformed("it has neither notificationType nor eventType")
+        raise MalformedNotification("it has neither notificationType nor eventType")
     if kind not in ("Bounce", "Complaint"):
         return []
     if rules.topics and not signed:
-        raise Malformed("it carries no signature of SNS, so that nothing says through which topic it came")
+        raise MalformedNotification("it carries no signature of SNS, so that nothing says through which topic it came")
     if found.mail and found.mail.sending_account_id and found.mail.sending_account_id not in rules.accounts:
-        raise Malformed("it is about another account's mail")
+        raise MalformedNotification("it is about another account's mail")
     told: Bounce | Complaint | None = found.bounce if kind == "Bounce" else found.complaint
     if told is None:
-        raise Malformed(f"it is a {kind} without {kind.lower()} in it")
+        raise MalformedNotification(f"it is a {kind} without {kind.lower()} in it")
     if not IDENTIFIER.fullmatch(told.feedback_id):
-        raise Malformed("its feedbackId is none")
+        raise MalformedNotification("its feedbackId is none")
     at = _moment(told.timestamp or (found.mail.timestamp if found.mail else None), rules)
     about = _bounce(told) if isinstance(told, Bounce) else _complaint(told)
     if not about:
-        raise Malformed("it names no recipient")
+        raise MalformedNotification("it names no recipient")
     return [_row(told.feedback_id, at, signed, *each) for each in about]
 
 
-def _moment(at: datetime | None, rules: Rules) -> datetime:
+def _moment(at: datetime | None, rules: ParsingRules) -> datetime:
     if at is None:
-        raise Malformed("it doesn't say when it happened")
+        raise MalformedNotification("it doesn't say when it happened")
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     if at > rules.latest:
-        raise Malformed("it happened in the future")
+        raise MalformedNotification("it happened in the future")
     if at < EARLIEST:
-        raise Malformed("it happened before there was SES")
+        raise MalformedNotification("it happened before there was SES")
     return at
 
 
@@ -275,11 +275,11 @@ def _bounce(told: Bounce) -> list[Judged]:
     """What a bounce says of each of its recipients."""
     kind = told.bounce_type.lower()
     if kind not in SUBTYPES:
-        raise Malformed(f"its bounceType is {_safe(told.bounce_type)}, which opsctl doesn't know")
+        raise MalformedNotification(f"its bounceType is {_safe(told.bounce_type)}, which opsctl doesn't know")
     subtype = _word(told.bounce_sub_type or SUBTYPES[kind])
     known = KNOWN.get(f"{kind}/{subtype.lower()}")
     if known is None:
-        raise Malformed(f"its bounceSubType is {subtype}, which opsctl doesn't know of a bounce that is {kind}")
+        raise MalformedNotification(f"its bounceSubType is {subtype}, which opsctl doesn't know of a bounce that is {kind}")
     kind, _, subtype = known.partition("/")
     answer: tuple[str, Effect] = (NO_FAILURE, "none")
     return [
@@ -295,17 +295,19 @@ def _complaint(told: Complaint) -> list[Judged]:
     return [("complaint", kind, subtype, effect, each) for each in told.complained_recipients]
 
 
-def _row(feedback: str, at: datetime, signed: bool, kind: Kind, type: str, subtype: str, effect: Effect, recipient: Recipient) -> Counted:
+def _row(
+    feedback: str, at: datetime, signed: bool, kind: Kind, type: str, subtype: str, effect: Effect, recipient: Recipient
+) -> CountedRecipient:
     try:
         found = addresses.parse(recipient.email_address)
     except ValueError as cause:
-        raise Malformed("a recipient in it is no e-mail address") from cause
-    return Counted(feedback, found.recipient, found.domain, kind, type, subtype, at, effect, found.others or None, signed)
+        raise MalformedNotification("a recipient in it is no e-mail address") from cause
+    return CountedRecipient(feedback, found.recipient, found.domain, kind, type, subtype, at, effect, found.others or None, signed)
 
 
 def _word(text: str) -> str:
     if not WORD.fullmatch(text):
-        raise Malformed("a type in it is no word")
+        raise MalformedNotification("a type in it is no word")
     return text
 
 

@@ -57,7 +57,7 @@ class Envelope(Struct, frozen=True, rename="pascal"):
     certificate: str = msgspec.field(default="", name="SigningCertURL")
 
 
-class Signatures:
+class SnsSignatures:
     """Verifies what SNS delivered; each certificate is fetched once a process. Safe between threads.
 
     `endpoint` is AWS's address in the sandbox; `regions` returns the regions that a service of AWS has.

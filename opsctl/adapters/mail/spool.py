@@ -21,14 +21,14 @@ from msgspec import Struct
 
 from opsctl import files
 from opsctl.config import state_folder
-from opsctl.errors import ConfigurationError, Moved, SystemFailed, Waiting
+from opsctl.errors import ConfigurationError, DriftError, ExternalError, InputRequired
 
 STDIN = "-"
 CHUNK = 1 << 20
 WEEK = 7 * 86_400
 
 
-class Pinned(Struct, frozen=True):
+class PinnedContent(Struct, frozen=True):
     """Where a content is, and which: `source` is a path, or `-` for standard input; `digest` its SHA-256, `size` its bytes."""
 
     source: str
@@ -42,28 +42,31 @@ class Spool:
     def __init__(self) -> None:
         self._kept: dict[str, bool] = {}
 
-    def pin(self, source: str) -> Pinned:
+    def pin(self, source: str) -> PinnedContent:
         """Read a source to its end and tell which content it has; a pipe is read once, and kept.
 
-        Raises ConfigurationError for a file that can't be read, Waiting for standard input that nobody gives.
+        Raises ConfigurationError for a file that can't be read, InputRequired for standard input that nobody gives.
         """
         if source != STDIN:
             try:
                 with files.opened(Path(source), pipes=True) as file:
                     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                        return Pinned(os.path.abspath(source), *_digested(file))
+                        return PinnedContent(os.path.abspath(source), *_digested(file))
                     return self._take_in(file)
             except OSError as cause:
                 raise ConfigurationError(f"{source} can't be read: {cause.strerror}.", "Check its owner and mode.") from cause
         if sys.stdin is None or sys.stdin.isatty():
-            raise Waiting(
+            raise InputRequired(
                 "The notifications are to come from standard input, which is a terminal or closed.", "Pipe them in, or name a file."
             )
         return self._take_in(sys.stdin.buffer)
 
     @contextmanager
-    def opened(self, pinned: Pinned) -> Iterator[BinaryIO]:
-        """The pinned content from its beginning; raises Moved when it is another or gone, Waiting when it has to be piped in again."""
+    def opened(self, pinned: PinnedContent) -> Iterator[BinaryIO]:
+        """The pinned content from its beginning.
+
+        Raises DriftError when it is another or gone, InputRequired when it has to be piped in again.
+        """
         path = self._path(pinned)
         with ExitStack() as stack:
             try:
@@ -86,14 +89,14 @@ class Spool:
             if not wanted:
                 _spooled(digest).unlink(missing_ok=True)
 
-    def _path(self, pinned: Pinned) -> Path:
+    def _path(self, pinned: PinnedContent) -> Path:
         if pinned.source != STDIN:
             return Path(pinned.source)
         path = _spooled(pinned.digest)
         if not path.exists():
             again = self._again()
             if again is None:
-                raise Waiting(
+                raise InputRequired(
                     "The notifications came from standard input, and nobody gives them again.",
                     "Give them again: opsctl runs resume ID < FILE",
                 )
@@ -102,14 +105,14 @@ class Spool:
         self._kept.setdefault(pinned.digest, True)
         return path
 
-    def _again(self) -> Pinned | None:
+    def _again(self) -> PinnedContent | None:
         """Standard input, if there is anything in it."""
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             return None
         found = self._take_in(sys.stdin.buffer)
         return found if found.size else None
 
-    def _take_in(self, stream: BinaryIO) -> Pinned:
+    def _take_in(self, stream: BinaryIO) -> PinnedContent:
         folder = state_folder()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -118,9 +121,9 @@ class Spool:
                 digest, size = _digested(stream, file.file)
             os.replace(file.name, _spooled(digest))
         except OSError as cause:
-            raise SystemFailed(f"Standard input can't be kept in {folder}: {cause.strerror}.", "Free space on its disk.") from cause
+            raise ExternalError(f"Standard input can't be kept in {folder}: {cause.strerror}.", "Free space on its disk.") from cause
         self._kept[digest] = False
-        return Pinned(STDIN, digest, size)
+        return PinnedContent(STDIN, digest, size)
 
 
 def _spooled(digest: str) -> Path:
@@ -144,6 +147,6 @@ def _digested(stream: BinaryIO, copy: IO[bytes] | None = None) -> tuple[str, int
     return digest.hexdigest(), size
 
 
-def _moved(source: str, why: str) -> Moved:
+def _moved(source: str, why: str) -> DriftError:
     name = "standard input" if source == STDIN else source
-    return Moved(f"{name} is no longer as reviewed: {why}.", "Look at it, then plan anew.")
+    return DriftError(f"{name} is no longer as reviewed: {why}.", "Look at it, then plan anew.")

@@ -15,11 +15,11 @@ from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
     Denied,
+    ExternalError,
     OpsctlError,
     OutcomeUnknown,
-    PartlyMade,
+    PartialFailure,
     ReadOnly,
-    SystemFailed,
     Unreachable,
 )
 from opsctl.redaction import sentence
@@ -92,7 +92,7 @@ class Redis(Adapter):
 
         With `users`, only theirs, as `user_pattern` (`session:{user}:*`) tells; `patterns` don't matter then.
         A key that moves while it is counted may be counted twice, as with SCAN. Once an old one is found, ages are asked no more.
-        Raises SystemFailed where no old key is found and a primary of the cluster can't be asked.
+        Raises ExternalError where no old key is found and a primary of the cluster can't be asked.
         """
         old, future, live, met = False, False, 0, 0
         bounds = [_cutoff(before_ms), lifetime_ms, 0]
@@ -104,7 +104,7 @@ class Redis(Adapter):
                 bounds[0] = ANY_AGE
         if silent and not old:
             rest = "The other primaries hold no session that began before the cutoff."
-            raise SystemFailed(_said(silent, "" if len(silent) == len(self._primaries) else rest), silent[0].next)
+            raise ExternalError(_said(silent, "" if len(silent) == len(self._primaries) else rest), silent[0].next)
         keys, elsewhere = (0, ()) if silent else self._around(met)
         return Counted(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
 
@@ -143,17 +143,17 @@ class Redis(Adapter):
             progress(done, total, "keys")
         if silent and len(silent) == len(self._primaries) and not done:
             unsure = next((each for each in silent if isinstance(each, OutcomeUnknown)), None)
-            raise (OutcomeUnknown if unsure else SystemFailed)(_said(silent), (unsure or silent[0]).next)
+            raise (OutcomeUnknown if unsure else ExternalError)(_said(silent), (unsure or silent[0]).next)
         if silent:
             # A cluster's primaries have nothing to do with one another: the others' keys are gone.
             rest = "Some keys of these are gone." if len(silent) == len(self._primaries) else "The keys of the other primaries are gone."
-            raise PartlyMade(_said(silent, rest), silent[0].next, parts=())
+            raise PartialFailure(_said(silent, rest), silent[0].next, parts=())
         return done
 
     def _next(self, steps: Iterator[Step], done: int) -> Step | None:
         try:
             return next(steps, None)
-        except SystemFailed as failed:
+        except ExternalError as failed:
             if not done:
                 raise
             # A definite no of this step is none of the whole.
@@ -175,14 +175,14 @@ class Redis(Adapter):
                     found.update(zip(some, pipeline.execute(), strict=True))
         return [None if found[key] is None else _text(found[key]) for key in keys]
 
-    def infos(self) -> dict[str, dict[str, Any] | SystemFailed]:
+    def infos(self) -> dict[str, dict[str, Any] | ExternalError]:
         """What INFO tells of each primary, by `HOST:PORT`, asked side by side; an error stands for one that didn't answer."""
 
-        def info(client: redis.Redis) -> dict[str, Any] | SystemFailed:
+        def info(client: redis.Redis) -> dict[str, Any] | ExternalError:
             try:
                 with self._translating(effect=False, where=_place(client)):
                     return dict(client.info())
-            except SystemFailed as silent:
+            except ExternalError as silent:
                 return silent
 
         primaries = self._primaries
@@ -221,7 +221,7 @@ class Redis(Adapter):
             try:
                 for glob, wanted, spared in searches(patterns, keep, users, user_pattern):
                     yield from self._through(client, command, glob, bounds, (*wanted, *spared))
-            except (SystemFailed, OutcomeUnknown) as error:
+            except (ExternalError, OutcomeUnknown) as error:
                 if len(self._primaries) == 1:
                     raise
                 silent.append(error)
@@ -323,7 +323,7 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
     if isinstance(cause, sdk.ReadOnlyError):
         return ReadOnly(f"Redis at {where} is a replica, which only reads: {said}", "Name the primary in [redis].")
     if isinstance(cause, sdk.MaxConnectionsError | sdk.BusyLoadingError):
-        return SystemFailed(f"Redis at {where} takes no command now: {said}", "Wait a moment, then run it again.")
+        return ExternalError(f"Redis at {where} takes no command now: {said}", "Wait a moment, then run it again.")
     if isinstance(cause, sdk.ConnectionError | sdk.TimeoutError):
         if said.startswith(("Error ", "Timeout connecting")):
             return Unreachable(f"Redis at {where} can't be reached: {said}", "Check the network (VPN), then run it again.")
@@ -332,10 +332,10 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
                 f"Redis at {where} did not answer in the middle of a deletion: {said} Some keys may be gone.",
                 RESUME,
             )
-        return SystemFailed(f"Redis at {where} did not answer in time or hung up: {said}", "Run it again.")
+        return ExternalError(f"Redis at {where} did not answer in time or hung up: {said}", "Run it again.")
     if "unknown command" in said.lower() and "EVAL_RO" in said:
         return ConfigurationError(f"Redis at {where} is older than 7.0, which counting needs.", "Upgrade the cluster.")
-    return SystemFailed(f"Redis at {where} refused: {said}", code=said.split(" ", 1)[0], words=said)
+    return ExternalError(f"Redis at {where} refused: {said}", code=said.split(" ", 1)[0], words=said)
 
 
 def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:

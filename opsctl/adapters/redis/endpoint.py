@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from opsctl.adapters import certificates
-from opsctl.adapters.loopback import loopback, only_here
+from opsctl.adapters.loopback import loopback_address, require_loopback
 from opsctl.errors import ConfigurationError, WrongPlace
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Endpoint:
         host, port = at
         tunnel = settings.tunnel_address
         if access.sandbox:
-            only_here("Redis", host)
-            only_here("tunnel to Redis", tunnel[0] if tunnel else host)
+            require_loopback("Redis", host)
+            require_loopback("tunnel to Redis", tunnel[0] if tunnel else host)
         user, reference = settings.login(writing=access.writing)
         password = access.resolve(reference) if reference else None
         return cls(host, port, password, settings.tls, settings.ca, tunnel, user)
@@ -71,7 +71,7 @@ class Endpoint:
         secret = self.password.reveal() if self.password else None
         login = {"username": self.user, "password": secret}
         if not self.tls:
-            address = loopback(host)
+            address = loopback_address(host)
             if secret is not None and (address is None or self.tunnel):
                 what = f"Redis at {host} is not on this machine, and [redis] says tls = false: its password was not sent."
                 raise WrongPlace(what, "Take tls = false out of [redis].")

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from opsctl.adapters.base import Adapter, made_once, writes
+from opsctl.adapters.base import Adapter, locked_cached_property, writes
 from opsctl.adapters.sql.database import Database, Row
 from opsctl.adapters.sql_redaction import brief
-from opsctl.errors import Denied, NotFound, SystemFailed
+from opsctl.errors import Denied, ExternalError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +161,7 @@ class Answer(Struct, Generic[T], frozen=True):
 
     instance: Instance
     found: T | None = None
-    why: SystemFailed | None = None
+    why: ExternalError | None = None
     same_as: str = ""
 
 
@@ -173,7 +173,7 @@ class Door:
         self._anew = anew
         self._looked = False
 
-    @made_once
+    @locked_cached_property
     def about(self) -> Row:
         """What the server says of itself, and of what we may see there: the columns of `ABOUT`."""
         return self.database.query(ABOUT)[0]
@@ -197,7 +197,7 @@ class Backends(Adapter):
         self._lock = threading.Lock()
         self._open: dict[tuple[str, int], Door] = {}
 
-    @made_once
+    @locked_cached_property
     def instances(self) -> list[Instance]:
         """Every instance that can be asked, the writer first; over the Data API the writer alone. NotFound when there is none."""
         found = [i for i in self.members if self._config.driver == "postgres" or i.writer]
@@ -210,7 +210,7 @@ class Backends(Adapter):
         """The instances that the Data API doesn't lead to."""
         return [i for i in self.members if i not in self.instances]
 
-    @made_once
+    @locked_cached_property
     def members(self) -> list[Instance]:
         """Every instance, whether it can be asked or not, the writer first."""
         return self._members()
@@ -271,22 +271,22 @@ class Backends(Adapter):
                 if isinstance(door, Door):
                     first.setdefault(door.about["server"], instance)
 
-            def answer(instance: Instance, door: Door | SystemFailed) -> Answer[T]:
-                if isinstance(door, SystemFailed):
+            def answer(instance: Instance, door: Door | ExternalError) -> Answer[T]:
+                if isinstance(door, ExternalError):
                     return Answer(instance, why=door)
                 if (known := first[door.about["server"]]) is not instance:
                     return Answer(instance, same_as=known.id)
                 try:
                     return Answer(instance, found=question(door))
-                except SystemFailed as why:
+                except ExternalError as why:
                     return Answer(instance, why=why)
 
             return list(pool.map(answer, self.instances, doors))
 
-    def _tried(self, instance: Instance) -> Door | SystemFailed:
+    def _tried(self, instance: Instance) -> Door | ExternalError:
         try:
             return self._at(instance)
-        except SystemFailed as why:
+        except ExternalError as why:
             return why
 
     def _named(self, id: str) -> Instance:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.mail.ses_parser import BOUNCES, Counted
+from opsctl.adapters.mail.ses_parser import BOUNCES, CountedRecipient
 from opsctl.adapters.sql.database import Busy
 from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.errors import NotFound, Throttled
@@ -149,7 +149,7 @@ class Bounced(Adapter):
             return bool(self._database.query(self._sql(SAID_TOO), feedback_id=feedback_id, recipient=address.recipient))
 
     @writes
-    def count(self, batch: Sequence[Counted]) -> Tally:
+    def count(self, batch: Sequence[CountedRecipient]) -> Tally:
         """Count what hasn't been counted, and let it act on the users, by one statement; Busy when others keep it from it."""
         if not batch:
             return Tally()
@@ -159,7 +159,7 @@ class Bounced(Adapter):
     @writes
     def mark(self, feedback_id: str, address: Address, *, hard: bool) -> Tally:
         """Count one bounce as a person tells of it, now."""
-        told = Counted(
+        told = CountedRecipient(
             feedback_id=feedback_id,
             recipient=address.recipient,
             domain=address.domain,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from opsctl.adapters.base import made_once
-from opsctl.adapters.loopback import in_account, only_here
-from opsctl.errors import ConfigurationError, SystemFailed
+from opsctl.adapters.base import locked_cached_property
+from opsctl.adapters.loopback import require_account, require_loopback
+from opsctl.errors import ConfigurationError, ExternalError
 from opsctl.redaction import Secret
 from opsctl.settings import Reference
 
@@ -65,7 +65,7 @@ class Connector:
         if self._by_data_api:
             return self._over_data_api(self._rescue_role, self._cluster.arn)
         if not instance.host:
-            raise SystemFailed(f"AWS names no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
+            raise ExternalError(f"AWS names no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
         return self._over_psycopg(instance.host, instance.port, self._rescue_login, anywhere=True)
 
     def members(self) -> list[Instance]:
@@ -102,11 +102,11 @@ class Connector:
     def _rescue_role(self) -> Reference:
         return (self._access.writing and self._settings.rescue) or self._role
 
-    @made_once
+    @locked_cached_property
     def _rescue_login(self) -> Login:
         return self.login(self._rescue_role)
 
-    @made_once
+    @locked_cached_property
     def _cluster(self) -> Cluster:
         return self._rds.cluster(self._settings.cluster)
 
@@ -117,8 +117,8 @@ class Connector:
         config = self._settings
         tunnel = config.tunnel_address
         if self._access.sandbox:
-            only_here("database", host)
-            only_here("tunnel to the database", tunnel[0] if tunnel else host)
+            require_loopback("database", host)
+            require_loopback("tunnel to the database", tunnel[0] if tunnel else host)
         endpoint = Endpoint(host, port, config.name, *login, tls=config.tls, ca=config.ca, tunnel=tunnel, anywhere=anywhere)
         return Postgres(endpoint, writing=self._access.writing)
 
@@ -132,7 +132,7 @@ class Connector:
                 "Set login and reader in [database] to { aws = ... }.",
             )
         resource, account = arn or self._rds.arn(self._settings.cluster), self._aws.config
-        in_account("The database", resource, account.account)
+        require_account("The database", resource, account.account)
         made = RdsData(
             self._aws.client("rds-data"),
             resource_arn=resource,

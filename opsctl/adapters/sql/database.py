@@ -20,7 +20,6 @@ from opsctl.errors import (
     OpsctlError,
     OutcomeUnknown,
     ReadOnly,
-    SystemFailed,
     Unreachable,
 )
 from opsctl.redaction import sentence
@@ -43,11 +42,11 @@ EFFECT = re.compile(
 )
 
 
-class Busy(SystemFailed):
+class Busy(ExternalError):
     """Raised when a lock, a deadlock or a time limit ended a statement: it was rolled back and may be tried again."""
 
 
-class Kept(SystemFailed):
+class Kept(ExternalError):
     """Raised when a constraint or a trigger keeps a row as it is: the statement was rolled back."""
 
 
@@ -57,7 +56,7 @@ class Database(Protocol):
     writing: bool
 
     def query(self, statement: Statement, /, **params: Any) -> list[Row]:
-        """Return the rows of a statement, each by column name; SystemFailed and its kinds when it fails."""
+        """Return the rows of a statement, each by column name; ExternalError and its kinds when it fails."""
         ...
 
     def execute(self, statement: Statement, /, **params: Any) -> int:
@@ -142,12 +141,12 @@ def lost(*, writing: bool, why: str) -> OpsctlError:
             f"The database connection was lost in the middle of a write: {why} Nobody can tell whether it was committed.",
             "Resume the run, which looks first: opsctl runs resume ID",
         )
-    return SystemFailed(f"The database did not answer in time or hung up: {why} Its transaction was not committed.", "Run it again.")
+    return ExternalError(f"The database did not answer in time or hung up: {why} Its transaction was not committed.", "Run it again.")
 
 
-def not_committed() -> SystemFailed:
+def not_committed() -> ExternalError:
     """Return the error for a transaction that went on after one of its statements had failed: PostgreSQL rolls it back."""
-    return SystemFailed("A statement of the transaction had failed, so that all of it was rolled back.", "Run it again.")
+    return ExternalError("A statement of the transaction had failed, so that all of it was rolled back.", "Run it again.")
 
 
 def unreachable(where: str, why: str) -> Unreachable:

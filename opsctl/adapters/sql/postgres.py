@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters import certificates
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.loopback import loopback
+from opsctl.adapters.loopback import loopback_address
 from opsctl.adapters.sql import database, reader_rights
 from opsctl.adapters.sql.database import Row
-from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OpsctlError, SystemFailed, Untrusted, WrongPlace
+from opsctl.errors import ConfigurationError, CredentialsInvalid, ExternalError, NotFound, OpsctlError, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Postgres(Adapter):
         self._inside = False
 
     def query(self, statement: Statement, /, **params: Any) -> list[Row]:
-        """Return the rows of a statement, each by column name; SystemFailed and its kinds when it fails."""
+        """Return the rows of a statement, each by column name; ExternalError and its kinds when it fails."""
         text = database.render(statement)
         if not self.writing:
             database.only_reads(text)
@@ -88,7 +88,7 @@ class Postgres(Adapter):
             known = self._open is not None and not self._inside
             try:
                 return self._fetched(text, params)
-            except SystemFailed:
+            except ExternalError:
                 # A failover ends a connection that was held: what only reads is asked once more, over a new one.
                 if self.writing or not known or not self._ended:
                     raise
@@ -237,7 +237,7 @@ class Postgres(Adapter):
         endpoint = self._endpoint
         address = endpoint.tunnel[0] if endpoint.tunnel else None
         if not endpoint.tls:
-            address = loopback(endpoint.host)
+            address = loopback_address(endpoint.host)
             if address is None or endpoint.tunnel:
                 raise WrongPlace(
                     f"The database at {endpoint.host} is not on this machine, and [database] says tls = false.",
@@ -283,7 +283,7 @@ class Postgres(Adapter):
             if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
                 raise database.lost(writing=effect, why=str(cause)) from cause
             if isinstance(cause, psycopg.DataError):
-                raise SystemFailed(f"The database's answer can't be read: {database.one_line(str(cause))}") from cause
+                raise ExternalError(f"The database's answer can't be read: {database.one_line(str(cause))}") from cause
             raise
 
 

@@ -21,7 +21,7 @@ from opsctl.adapters.aws.failures import TURNED_AWAY
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.sql import database, reader_rights
 from opsctl.adapters.sql.database import Busy, Row
-from opsctl.errors import CredentialsInvalid, Denied, NotFound, OpsctlError, OutcomeUnknown, SystemFailed, Unreachable
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Unreachable
 from opsctl.retry import Policy, TryAgain, retry
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
     "InvalidSecretException": (CredentialsInvalid, "The Data API can't log in", "Look at login and reader in [database]."),
     "SecretsErrorException": (CredentialsInvalid, "The Data API can't log in", "Look at login and reader in [database]."),
     "ForbiddenException": (Denied, "AWS denied rds-data:ExecuteStatement", "Ask for that permission."),
-    "HttpEndpointNotEnabledException": (SystemFailed, "The cluster has no Data API", "Enable it, or choose driver postgres."),
-    "TransactionNotFoundException": (SystemFailed, "The Data API has dropped the transaction", "Run it again."),
-    "BadRequestException": (SystemFailed, "The Data API refused", ""),
+    "HttpEndpointNotEnabledException": (ExternalError, "The cluster has no Data API", "Enable it, or choose driver postgres."),
+    "TransactionNotFoundException": (ExternalError, "The Data API has dropped the transaction", "Run it again."),
+    "BadRequestException": (ExternalError, "The Data API refused", ""),
 }
 DROPPED = "TransactionNotFoundException"
 RESUMING = "DatabaseResumingException"
@@ -69,7 +69,7 @@ class RdsData(Adapter):
         self._failed = False
 
     def query(self, statement: Statement, /, **params: Any) -> list[Row]:
-        """Return the rows of a statement, each by column name; SystemFailed and its kinds when it fails."""
+        """Return the rows of a statement, each by column name; ExternalError and its kinds when it fails."""
         text = database.render(statement)
         with self._lock:
             if self.writing:

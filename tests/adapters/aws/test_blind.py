@@ -10,7 +10,7 @@ from opsctl.adapters.aws.functions import Functions
 from opsctl.adapters.aws.iam import Iam
 from opsctl.adapters.aws.sqs import Sqs
 from opsctl.adapters.aws.waf import Waf
-from opsctl.errors import SystemFailed
+from opsctl.errors import ExternalError
 from opsctl.settings.security import Place
 
 ACL = {"Name": "acl", "Id": "1", "ARN": "arn", "DefaultAction": {"Allow": {}}, "VisibilityConfig": {"MetricName": "m"}}
@@ -40,21 +40,21 @@ class Answers:
 @pytest.mark.parametrize("told", [{}, {"Attributes": {}}, {"Attributes": {"ApproximateNumberOfMessages": "0"}}])
 def test_a_queue_whose_figures_are_missing_is_not_empty(told: dict[str, Any]) -> None:
     session: Any = Answers(get_queue_url={"QueueUrl": "q"}, get_queue_attributes=told)
-    with pytest.raises(SystemFailed, match="answers without ApproximateNumberOf"):
+    with pytest.raises(ExternalError, match="answers without ApproximateNumberOf"):
         Sqs(session).depth("bounces")
 
 
 def test_an_acl_that_uses_capacity_and_names_no_rule_is_not_empty() -> None:
     listed = {"WebACLs": [{"Name": "acl", "Id": "1"}]}
     full: Any = Answers(list_web_acls=listed, get_web_acl={"WebACL": {**ACL, "Capacity": 2}, "LockToken": "t"})
-    with pytest.raises(SystemFailed, match="names none of them"):
+    with pytest.raises(ExternalError, match="names none of them"):
         Waf(full).acl("acl", Place())
     empty: Any = Answers(list_web_acls=listed, get_web_acl={"WebACL": {**ACL, "Capacity": 0}, "LockToken": "t"})
     assert Waf(empty).acl("acl", Place()).rules == ()
 
 
 def test_a_function_whose_code_isnt_told_is_not_like_another() -> None:
-    with pytest.raises(SystemFailed, match="CodeSha256"):
+    with pytest.raises(ExternalError, match="CodeSha256"):
         Functions(Answers(get_function_configuration=FUNCTION)).state("f", version="3")  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ import pytest
 from opsctl.adapters.aws.cloudwatch import MISSING, CloudWatch, Metric
 from opsctl.adapters.aws.logs import Logs
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.errors import Moved, NotFound, ReadOnly, SystemFailed
+from opsctl.errors import DriftError, ExternalError, NotFound, ReadOnly
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 GROUP = "/ecs/safawinet-api"
@@ -95,7 +95,7 @@ def test_only_an_alarm_in_that_alarm_is_given_a_reason(reading: AwsSession, writ
     (told,) = CloudWatch(reading).alarms(["cpu"])
     assert (told.state, told.reason) == ("ALARM", "we look into it")
     for name, transition in (("connections", calm.updated), ("cpu", hot.updated - timedelta(hours=1)), ("never", hot.updated)):
-        with pytest.raises(Moved):
+        with pytest.raises(DriftError):
             cloudwatch.annotate(name, transition, "not that one")
     with pytest.raises(ReadOnly):
         CloudWatch(reading).annotate("cpu", hot.updated, "x")
@@ -127,7 +127,7 @@ def figures(*statuses: str) -> Answering:
 
 @pytest.mark.parametrize("statuses", [["InternalError"], ["Forbidden"], ["PartialData"], ["PartialData", "InternalError"]])
 def test_figures_that_cloudwatch_withholds_are_not_taken_for_none(statuses: list[str]) -> None:
-    with pytest.raises(SystemFailed, match=statuses[-1]):
+    with pytest.raises(ExternalError, match=statuses[-1]):
         CloudWatch(figures(*statuses)).newest([Metric("AWS/Lambda", "Errors", {})], datetime.now(UTC))  # type: ignore[arg-type]
 
 

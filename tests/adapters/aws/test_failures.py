@@ -15,10 +15,10 @@ from opsctl.adapters.aws.session import AwsSession
 from opsctl.errors import (
     CredentialsInvalid,
     Denied,
+    ExternalError,
     NotFound,
     OpsctlError,
     OutcomeUnknown,
-    SystemFailed,
     Throttled,
     Unreachable,
 )
@@ -55,8 +55,8 @@ def translated(error: Exception, effect: bool) -> OpsctlError:
         ("ServiceNotFoundException", 400, NotFound),
         ("DBClusterNotFoundFault", 404, NotFound),
         ("CacheClusterNotFound", 404, NotFound),
-        ("InvalidParameterException", 400, SystemFailed),
-        ("ServiceUnavailable", 503, SystemFailed),
+        ("InvalidParameterException", 400, ExternalError),
+        ("ServiceUnavailable", 503, ExternalError),
     ],
 )
 def test_a_definite_no_is_the_same_for_reads_and_writes(code: str, status: int, kind: type, effect: bool) -> None:
@@ -77,7 +77,7 @@ def test_a_definite_no_is_the_same_for_reads_and_writes(code: str, status: int, 
 )
 def test_silence_after_sending_is_unknown_for_a_write_only(error: Exception) -> None:
     assert type(translated(error, effect=True)) is OutcomeUnknown
-    assert type(translated(error, effect=False)) is SystemFailed
+    assert type(translated(error, effect=False)) is ExternalError
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_over_the_wire_silence_is_unknown_for_a_write_and_failed_for_a_read(fake
     with pytest.raises(OutcomeUnknown, match="did not answer in time"):
         writing.call("ecs", "update_service", service="api", desiredCount=1)
     assert fake.seen["ecs"] == 1
-    with pytest.raises(SystemFailed, match="did not answer in time"):
+    with pytest.raises(ExternalError, match="did not answer in time"):
         reading.call("ecs", "describe_services", services=["a"])
 
 
@@ -164,7 +164,7 @@ def test_over_the_wire_a_throttled_write_is_tried_again(fake, monkeypatch: pytes
         session.call("ecs", "update_service", service="api", desiredCount=1)
 
 
-@pytest.mark.parametrize(("writing", "kind"), [(True, OutcomeUnknown), (False, SystemFailed)])
+@pytest.mark.parametrize(("writing", "kind"), [(True, OutcomeUnknown), (False, ExternalError)])
 def test_an_answer_that_cannot_be_read(fake, writing: bool, kind: type) -> None:
     fake.answer = lambda: (200, "<!doctype html><title>oops")
     session = AwsSession(fake.config, sandbox=True, writing=writing)

@@ -11,7 +11,7 @@ import pytest
 
 from opsctl.adapters.aws.functions import APART, OWN, Functions, Variables
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.errors import Denied, Moved, NotFound, ReadOnly, Refused, SystemFailed
+from opsctl.errors import Denied, DriftError, ExternalError, NotFound, ReadOnly, Refused
 from opsctl.redaction import Secret, vault
 
 NAME = "hh-authz"
@@ -66,13 +66,14 @@ def test_the_other_variables_are_kept(writing: AwsSession, function: str) -> Non
 
 
 def test_a_revision_that_somebody_else_made_is_not_overwritten(writing: AwsSession, function: str) -> None:
-    with pytest.raises(Moved, match="Somebody else"):
+    with pytest.raises(DriftError, match="Somebody else"):
         Functions(writing).set_variable(function, "EDGE", Secret("the-new-edge-value"), "another-revision")
     assert variables(writing)["EDGE"] == "the-former-edge-value"
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [("PreconditionFailedException", Moved), ("ResourceConflictException", SystemFailed), ("TooBad", SystemFailed)]
+    ("code", "error"),
+    [("PreconditionFailedException", DriftError), ("ResourceConflictException", ExternalError), ("TooBad", ExternalError)],
 )
 def test_what_lambda_says_when_somebody_else_is_at_it(rest, code: str, error: type[Exception]) -> None:
     rest.answer = lambda: (409, json.dumps({"__type": code, "message": "no"}))

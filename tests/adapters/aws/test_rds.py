@@ -7,7 +7,7 @@ import pytest
 from opsctl.adapters.aws.elasticache import ElastiCache
 from opsctl.adapters.aws.rds import Rds
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.errors import NotFound, ReadOnly, SystemFailed
+from opsctl.errors import ExternalError, NotFound, ReadOnly
 
 
 def test_a_cluster_and_its_members_the_writer_first(reading: AwsSession, writing: AwsSession) -> None:
@@ -104,7 +104,7 @@ def test_the_endpoint_is_the_one_that_takes_writes(name: str, place: tuple[str, 
 
 def test_a_cache_without_an_endpoint_says_its_status() -> None:
     assert ElastiCache(Caches()).cluster("new").status == "creating"
-    with pytest.raises(SystemFailed, match="creating"):
+    with pytest.raises(ExternalError, match="creating"):
         ElastiCache(Caches()).endpoint("new")
 
 

@@ -8,7 +8,7 @@ from moto.secretsmanager import secretsmanager_backends
 
 from opsctl.adapters.aws.secrets import Secrets
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.errors import NotFound, ReadOnly, Refused, SystemFailed
+from opsctl.errors import ExternalError, NotFound, ReadOnly, Refused
 from opsctl.redaction import Secret
 
 NAME = "safawinet/prod/jwt"
@@ -50,14 +50,14 @@ def test_a_key_of_a_json_value(reading: AwsSession, stored: str) -> None:
     assert secrets.text(stored, "secret") == "old-value"
     assert secrets.text(stored, "port") == "5432"
     assert json.loads(secrets.text(stored))["secret"] == "old-value"
-    with pytest.raises(SystemFailed, match="no key 'password'; it has: port, secret"):
+    with pytest.raises(ExternalError, match="no key 'password'; it has: port, secret"):
         secrets.value(stored, "password")
 
 
 def test_a_key_of_what_is_no_json_object_says_so_without_the_value(reading: AwsSession, writing: AwsSession) -> None:
     for name, content in {"plain": "hunter22 {", "list": '["hunter22"]'}.items():
         writing.call("secretsmanager", "create_secret", Name=name, SecretString=content)
-        with pytest.raises(SystemFailed, match="not a JSON object") as caught:
+        with pytest.raises(ExternalError, match="not a JSON object") as caught:
             Secrets(reading).value(name, "key")
         assert "hunter22" not in str(caught.value) + repr(caught.value.__cause__) + repr(caught.value.__context__)
 

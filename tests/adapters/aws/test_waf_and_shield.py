@@ -10,7 +10,7 @@ import pytest
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.aws.shield import Shield
 from opsctl.adapters.aws.waf import AddressSet, Waf, WebAcl, plain, wire
-from opsctl.errors import Denied, Moved, NotFound, ReadOnly, Refused, SystemFailed
+from opsctl.errors import Denied, DriftError, ExternalError, NotFound, ReadOnly, Refused
 from opsctl.settings.security import Place
 
 PLACE = Place()
@@ -63,7 +63,7 @@ def test_a_rule_goes_in_beside_what_somebody_else_put_in_meanwhile(writing: AwsS
 def test_whoever_is_always_slower_gives_up_and_has_changed_nothing(writing: AwsSession) -> None:
     waf = Hurried(writing)
     waf.times = 2
-    with pytest.raises(SystemFailed, match="Somebody else is changing acl at this moment"):
+    with pytest.raises(ExternalError, match="Somebody else is changing acl at this moment"):
         waf.put_rule("acl", PLACE, "ours", None, RULE)
     assert waf.acl("acl", PLACE).rule("ours") is None
 
@@ -71,10 +71,10 @@ def test_whoever_is_always_slower_gives_up_and_has_changed_nothing(writing: AwsS
 @pytest.mark.usefixtures("acl")
 def test_a_rule_that_is_not_as_reviewed_is_left_alone(writing: AwsSession) -> None:
     waf = Waf(writing)
-    with pytest.raises(Moved, match="isn't as reviewed"):
+    with pytest.raises(DriftError, match="isn't as reviewed"):
         waf.put_rule("acl", PLACE, "ours", RULE, None)
     waf.put_rule("acl", PLACE, "ours", None, RULE)
-    with pytest.raises(Moved, match="isn't as reviewed"):
+    with pytest.raises(DriftError, match="isn't as reviewed"):
         waf.put_rule("acl", PLACE, "ours", None, RULE)
 
 

@@ -17,10 +17,10 @@ from terminal import until
 from opsctl.adapters.host import docker
 from opsctl.adapters.host import hh as adapter
 from opsctl.adapters.host.docker import Docker
-from opsctl.adapters.host.hh import Client
+from opsctl.adapters.host.hh import HhClient
 from opsctl.adapters.host.machine import Group, Machine
-from opsctl.adapters.json_edit import replaced, value_of
-from opsctl.errors import Denied, Moved, NotFound, ReadOnly, Refused
+from opsctl.adapters.json_edit import set_member, value_of
+from opsctl.errors import Denied, DriftError, NotFound, ReadOnly, Refused
 from opsctl.redaction import Secret, vault
 from opsctl.sandbox import processes
 
@@ -47,8 +47,8 @@ def machine(root: Path, **given: Any) -> Machine:
     return Machine(**{**usual, **given})
 
 
-def client(root: Path, *, writing: bool = True, **given: Any) -> Client:
-    return Client(machine(root, **given), writing=writing)
+def client(root: Path, *, writing: bool = True, **given: Any) -> HhClient:
+    return HhClient(machine(root, **given), writing=writing)
 
 
 def write(path: Path, text: str | bytes, mode: int = 0o600) -> Path:
@@ -142,7 +142,7 @@ def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
     ],
 )
 def test_one_member_is_replaced_and_every_other_byte_stays(text: str, wanted: str | None) -> None:
-    found = replaced(text, "edge_auth", "b")
+    found = set_member(text, "edge_auth", "b")
     assert found == (wanted or text.replace('"a\\u0041\\""', '"b"'))
     assert json.loads(found) == {**json.loads(text), "edge_auth": "b"}
 
@@ -203,7 +203,7 @@ def test_a_file_that_somebody_wrote_meanwhile_is_theirs(tmp_path: Path) -> None:
     path = write(it.place("user").path, config())
     seen = it.read(path)
     write(path, config("theirs-alone"))
-    with pytest.raises(Moved):
+    with pytest.raises(DriftError):
         it.set_edge_auth(seen, Secret(NEW), "run-1")
     assert path.read_text() == config("theirs-alone")
     assert [p.name for p in path.parent.iterdir()] == ["config.json"]

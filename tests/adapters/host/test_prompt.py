@@ -7,7 +7,7 @@ import pty
 
 import pytest
 
-from opsctl.adapters.host.prompt import Person
+from opsctl.adapters.host.prompt import Prompt
 from opsctl.files import readable
 from opsctl.redaction import vault
 
@@ -19,7 +19,7 @@ def test_a_question_obeys_nobody_and_forges_no_line(monkeypatch: pytest.MonkeyPa
     master, slave = pty.openpty()
     # What is typed before the question is thrown away; here it is typed by then.
     monkeypatch.setattr("termios.tcflush", lambda *_: os.write(master, b"x\nyes\n"))
-    person = Person(path=os.ttyname(slave))
+    person = Prompt(path=os.ttyname(slave))
     assert person.choose(f"Sure? \x1b[2J\x9b\u202e {SECRET}\nforged", ["yes", "no"], "") == "yes"
     said = ""
     while readable([master]):

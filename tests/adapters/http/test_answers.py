@@ -17,19 +17,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opsctl.adapters.access import Access
-from opsctl.adapters.host.prompt import Person
+from opsctl.adapters.host.prompt import Prompt
 from opsctl.adapters.http import answers, logins
 from opsctl.adapters.http import client as http
 from opsctl.adapters.http.answers import Unreadable, convert, decoded, moment, number, seconds
 from opsctl.adapters.http.api import Api
 from opsctl.adapters.http.client import Http
 from opsctl.adapters.http.ghcr import Ghcr
-from opsctl.adapters.http.lease import Lease
+from opsctl.adapters.http.lease import LeaseEndpoint
 from opsctl.adapters.http.notifiers import PagerDuty, Slack, Statuspage
 from opsctl.adapters.http.sentry import Sentry
 from opsctl.adapters.http.webhook import Webhook
 from opsctl.adapters.hubspot.contacts import HubSpot
-from opsctl.errors import ConfigurationError, OpsctlError, OutcomeUnknown, SystemFailed
+from opsctl.errors import ConfigurationError, ExternalError, OpsctlError, OutcomeUnknown
 from opsctl.redaction import CONTROL, Secret
 from opsctl.settings import ApiSettings, ChannelSettings, HubSpotSettings, LeaseSettings, Reference, SentrySettings
 
@@ -39,7 +39,7 @@ WEAK = "safawinet-before"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Nobody(Person):
+class Nobody(Prompt):
     """A person who isn't there."""
 
     present = False
@@ -81,7 +81,7 @@ def every(token: str = TOKEN) -> dict[str, Any]:
     it, secret = resolving(token), Secret(token)
     sentry = Sentry(it, SentrySettings(base=BASE, organization="o", project="slug", token=REFERENCE, suspicious=["attack"]))
     api = partial(Api, it, ApiSettings(base=BASE, token=REFERENCE), Nobody(), lambda keys: [None for _ in keys])
-    lease = Lease(it, LeaseSettings(url=f"{BASE}/lease", edge_auth=REFERENCE, function="f", authorizer="a"))
+    lease = LeaseEndpoint(it, LeaseSettings(url=f"{BASE}/lease", edge_auth=REFERENCE, function="f", authorizer="a"))
     statuspage = Statuspage(it, CHANNELS)
     return {
         "hubspot account": lambda: hubspot(token).account(),
@@ -240,7 +240,7 @@ def test_a_body_without_end_is_let_go(answer: Any, monkeypatch: pytest.MonkeyPat
 
     answer(lambda request: httpx.Response(200, stream=Endless()))
     assert type(run(every()["hubspot set"])) is OutcomeUnknown
-    assert type(run(every()["sentry issues"])) is SystemFailed
+    assert type(run(every()["sentry issues"])) is ExternalError
     assert Endless.read < 50
 
 

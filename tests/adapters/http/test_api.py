@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Waiting, WrongPlace
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, InputRequired, NotFound, OutcomeUnknown, ReadOnly, WrongPlace
 from opsctl.redaction import Secret
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
@@ -111,7 +111,7 @@ def test_without_a_login_a_person_is_asked_for_a_token(systems, person, world, m
     monkeypatch.setenv("OLD_TOKEN", "an-old-token")
     old = {'token = { aws = "safawinet/prod/admin-token", key = "token" }': 'token = { env = "OLD_TOKEN" }'}
     made = systems(writing=True, replace=old | NO_LOGIN)
-    with pytest.raises(Waiting):
+    with pytest.raises(InputRequired):
         made.api.announce("Maintenance", "30m", "a")
     person.answer = "not-good-either"
     with pytest.raises(CredentialsInvalid, match="does not accept"):
@@ -156,7 +156,7 @@ def test_marks_are_not_asked_for_where_none_are_configured(systems):
 def test_a_mark_that_is_no_time_is_named(systems):
     made = systems(writing=False)
     systems(writing=True).redis._main.set("auth:revoked:all", "yesterday")
-    with pytest.raises(SystemFailed, match="epoch"):
+    with pytest.raises(ExternalError, match="epoch"):
         made.api.revoked_since(["all"])
 
 

@@ -16,10 +16,10 @@ from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
     Denied,
+    ExternalError,
     NotFound,
     OutcomeUnknown,
     ReadOnly,
-    SystemFailed,
     Throttled,
     Unreachable,
     WrongPlace,
@@ -82,7 +82,7 @@ def test_no_request_leaves_for_another_host(server, open_http):
     with pytest.raises(WrongPlace, match="not at"):
         open_http(writing=True).client.get("https://203.0.113.1/x")
     server.answers = [(302, {"Location": "https://203.0.113.1/"}, "")]
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         open_http(writing=True).ask("GET", "/x")
 
 
@@ -96,17 +96,17 @@ def test_proxies_of_the_environment_are_not_used(server, open_http, monkeypatch)
 @pytest.mark.parametrize(
     ("status", "reading", "writing"),
     [
-        (400, SystemFailed, SystemFailed),
+        (400, ExternalError, ExternalError),
         (401, CredentialsInvalid, CredentialsInvalid),
         (403, Denied, Denied),
         (404, NotFound, NotFound),
-        (409, SystemFailed, SystemFailed),
-        (500, SystemFailed, OutcomeUnknown),
-        (502, SystemFailed, OutcomeUnknown),
-        (503, SystemFailed, OutcomeUnknown),
-        (504, SystemFailed, OutcomeUnknown),
-        (501, SystemFailed, SystemFailed),
-        (302, SystemFailed, SystemFailed),
+        (409, ExternalError, ExternalError),
+        (500, ExternalError, OutcomeUnknown),
+        (502, ExternalError, OutcomeUnknown),
+        (503, ExternalError, OutcomeUnknown),
+        (504, ExternalError, OutcomeUnknown),
+        (501, ExternalError, ExternalError),
+        (302, ExternalError, ExternalError),
     ],
 )
 def test_a_status_means_one_error(server, open_http, status, reading, writing):
@@ -123,11 +123,11 @@ def test_a_status_means_one_error(server, open_http, status, reading, writing):
 
 def test_an_answer_that_never_comes_is_a_doubt_only_for_a_write(server, open_http):
     server.answers = [None]
-    with pytest.raises(SystemFailed, match="hung up"):
+    with pytest.raises(ExternalError, match="hung up"):
         open_http(writing=True).ask("GET", "/x")
     with pytest.raises(OutcomeUnknown, match="nobody can tell"):
         open_http(writing=True).ask("POST", "/x")
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         open_http(writing=True, reading_posts=["/x"]).ask("POST", "/x")
     assert len(server.seen) == 3
 
@@ -135,8 +135,8 @@ def test_an_answer_that_never_comes_is_a_doubt_only_for_a_write(server, open_htt
 @pytest.mark.parametrize(
     ("error", "reading", "writing"),
     [
-        (httpx.ReadTimeout, SystemFailed, OutcomeUnknown),
-        (httpx.WriteError, SystemFailed, OutcomeUnknown),
+        (httpx.ReadTimeout, ExternalError, OutcomeUnknown),
+        (httpx.WriteError, ExternalError, OutcomeUnknown),
         (httpx.ConnectTimeout, Unreachable, Unreachable),
         (httpx.PoolTimeout, Unreachable, Unreachable),
     ],
@@ -202,7 +202,7 @@ def test_without_a_retry_after_the_pauses_grow(server, open_http):
 def test_an_answer_that_is_no_object_is_a_doubt_after_an_effect(server, open_http):
     server.answers = [(200, {}, "<html>")]
     http = open_http(writing=True)
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         http.read(http.ask("GET", "/x"), dict)
     with pytest.raises(OutcomeUnknown):
         http.read(http.ask("POST", "/x"), dict, effect=True)
@@ -213,7 +213,7 @@ def test_a_secret_in_path_or_answer_is_neither_shown_nor_logged(server, open_htt
     path = Secret("/services/T0/B0/very-secret-key")
     server.answers = [(400, {}, '{"error": "very-secret-key of /services/T0/B0/very-secret-key"}')]
     http = open_http(writing=True)
-    with pytest.raises(SystemFailed) as failed:
+    with pytest.raises(ExternalError) as failed:
         http.ask("POST", path.reveal())
     assert "/services/T0/B0/very-secret-key" not in failed.value.what
     assert "very-secret-key" not in caplog.text

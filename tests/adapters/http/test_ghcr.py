@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from opsctl.errors import ConfigurationError, Denied, NotFound, SystemFailed, Unreachable
+from opsctl.errors import ConfigurationError, Denied, ExternalError, NotFound, Unreachable
 from opsctl.redaction import Secret, vault
 
 IMAGE = "hh-partner/hh:latest"
@@ -39,7 +39,7 @@ def test_the_login_is_hidden_in_every_form(systems, server, monkeypatch):
 
 
 def test_an_answer_without_a_token(systems, server):
-    with pytest.raises(SystemFailed, match="token"):
+    with pytest.raises(ExternalError, match="token"):
         systems(writing=False, replace={'ghcr = "world:ghcr"': f'ghcr = "{server.base}"'}).ghcr.pull(IMAGE, "x", Secret("ghp_0123456789"))
 
 

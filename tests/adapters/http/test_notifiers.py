@@ -12,7 +12,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import Client
 from world import table
 
-from opsctl.errors import ConfigurationError, CredentialsInvalid, NotFound, OutcomeUnknown, ReadOnly, SystemFailed
+from opsctl.errors import ConfigurationError, CredentialsInvalid, ExternalError, NotFound, OutcomeUnknown, ReadOnly
 from opsctl.sandbox import lifecycle, notices
 from opsctl.sandbox.faults import Rule
 from opsctl.sandbox.notices import PAGERDUTY_KEY, SLACK_ARCHIVED_KEY, SLACK_KEY, STATUSPAGE_KEY
@@ -83,7 +83,7 @@ def test_slack_gets_a_message(channels, sent):
     assert [each["message"] for each in sent()["slack"]] == [{"text": "Token compromise: everybody was logged out"}]
 
 
-@pytest.mark.parametrize(("key", "error"), [(SLACK_ARCHIVED_KEY, SystemFailed), ("gone-away", NotFound)])
+@pytest.mark.parametrize(("key", "error"), [(SLACK_ARCHIVED_KEY, ExternalError), ("gone-away", NotFound)])
 def test_a_webhook_that_refuses_is_told_without_its_url(channels, key, error):
     with pytest.raises(error) as failed:
         channels(writing=True, slack=key).slack.post("x")
@@ -135,7 +135,7 @@ def test_more_messages_than_slack_takes_at_once_wait_their_turn(paced):
 
 
 def test_a_wrong_routing_key_is_refused_without_being_shown(channels):
-    with pytest.raises(SystemFailed) as failed:
+    with pytest.raises(ExternalError) as failed:
         channels(writing=True, page="wrong-routing-key").pagerduty.trigger("x", "info", "k")
     assert "wrong-routing-key" not in failed.value.what
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, NotFound, SystemFailed, Throttled
+from opsctl.errors import ConfigurationError, CredentialsInvalid, Denied, ExternalError, NotFound, Throttled
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
 
@@ -79,14 +79,14 @@ def test_one_that_stays_throttled_is_given_up(systems, server):
 @pytest.mark.parametrize("body", ["[]", "{}", "null", '{"groups": [{}]}', '{"groups": [{"by": {}, "totals": {}}]}', "nonsense"])
 def test_counts_that_cannot_be_read_are_no_counts(systems, server, body):
     server.answers = [(200, {}, body)]
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         elsewhere(systems, server).rate()
 
 
 @pytest.mark.parametrize("body", ["{}", "[1]", "[{}]", json.dumps([{**ISSUE, "count": "many"}]), "nonsense"])
 def test_issues_that_cannot_be_read_are_no_issues(systems, server, body):
     server.answers = [(200, {}, body)]
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         elsewhere(systems, server).issues()
 
 

@@ -8,8 +8,8 @@ import pytest
 from portal import Portal, contact_id
 
 from opsctl.adapters.http.answers import convert
-from opsctl.adapters.hubspot.records import Batch, Contact, Outcome, outcome_of, require_seen, results_of
-from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, WrongPlace
+from opsctl.adapters.hubspot.records import BatchResponse, BatchUpdateResponse, HubSpotContact, outcome_of, require_seen, results_of
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OutcomeUnknown, ReadOnly, Throttled, WrongPlace
 from opsctl.redaction import vault
 from opsctl.sandbox.hubspot import PORTAL
 
@@ -60,16 +60,16 @@ def test_any_email_reaches_its_own_contact(portal, reading, email):
 def test_an_empty_property_is_none_and_an_undefined_one_is_an_error(portal, reading):
     portal.contacts.write(FIRST, {"download_token": ""})
     assert reading.contact(FIRST, ["download_token"]).properties["download_token"] is None
-    with pytest.raises(SystemFailed, match="without the contact property shoe_size"):
+    with pytest.raises(ExternalError, match="without the contact property shoe_size"):
         reading.contact(FIRST, ["download_token", "shoe_size"])
-    with pytest.raises(SystemFailed, match="without the contact property shoe_size"):
+    with pytest.raises(ExternalError, match="without the contact property shoe_size"):
         reading.read([FIRST], ["shoe_size"])
 
 
 def test_a_value_without_the_history_that_was_asked_for_is_an_error():
-    found = Contact("1", None, {"token": "t", "empty": None}, {"empty": []})
+    found = HubSpotContact("1", None, {"token": "t", "empty": None}, {"empty": []})
     require_seen(found, ["token", "empty"], ["empty"])
-    with pytest.raises(SystemFailed, match="without the history of token"):
+    with pytest.raises(ExternalError, match="without the history of token"):
         require_seen(found, ["token"], ["token"])
 
 
@@ -140,7 +140,7 @@ def test_many_are_updated_and_each_that_was_not_has_its_reason(portal, writing):
 
 
 def test_an_update_with_a_bad_property_changes_nothing(portal, writing):
-    with pytest.raises(SystemFailed, match="shoe_size") as failed:
+    with pytest.raises(ExternalError, match="shoe_size") as failed:
         writing.update({FIRST: OFF, contact_id(1): {"shoe_size": "42"}})
     assert "shoe_size" in failed.value.next
     assert value(portal, FIRST) == "true"
@@ -263,7 +263,7 @@ def test_a_read_that_is_not_answered_in_time_is_not_asked_again(portal, reading)
     reading.prove()
     reading._http.client.timeout = 0.05
     portal.fault("GET /crm*", "slow", seconds=2, times=0)
-    with pytest.raises(SystemFailed, match="in time"):
+    with pytest.raises(ExternalError, match="in time"):
         reading.contact(FIRST)
     assert len(portal.sent("GET /details")) == 1
 
@@ -271,7 +271,7 @@ def test_a_read_that_is_not_answered_in_time_is_not_asked_again(portal, reading)
 @pytest.mark.parametrize("status", [500, 522, 525, 526])
 def test_what_lasts_is_not_asked_again(portal, reading, status):
     portal.fault("GET /crm*", "fail", status=status, times=0)
-    with pytest.raises(SystemFailed, match=str(status)):
+    with pytest.raises(ExternalError, match=str(status)):
         reading.contact(FIRST)
     assert len(portal.sent(f"GET /{FIRST}")) == 1
 
@@ -300,7 +300,7 @@ def test_a_lost_answer_is_a_doubt_for_a_write_and_a_failure_for_a_read(portal, w
     with pytest.raises(OutcomeUnknown):
         writing.update({FIRST: OFF})
     assert value(portal, FIRST) == ("false" if action == "timeout-after-effect" else "true")
-    with pytest.raises(SystemFailed, match="hung up"):
+    with pytest.raises(ExternalError, match="hung up"):
         reading.read([FIRST])
 
 
@@ -321,12 +321,12 @@ def test_a_no_in_the_middle_of_an_update_is_none_of_the_whole(portal, writing):
 def test_an_answer_that_cannot_be_read_is_a_doubt_after_a_write(server, portal, body):
     server.answers = [(200, {}, f'{{"portalId": {PORTAL}}}'), (200, {}, body)]
     hubspot = portal.systems(writing=True, base=server.base).hubspot
-    with pytest.raises(SystemFailed, match="HubSpot"):
+    with pytest.raises(ExternalError, match="HubSpot"):
         hubspot.contact("1")
     with pytest.raises(OutcomeUnknown):
         hubspot.set("1", OFF)
     if "id" not in body:
-        with pytest.raises(SystemFailed):
+        with pytest.raises(ExternalError):
             hubspot.read(["1"])
         with pytest.raises(OutcomeUnknown):
             hubspot.update({"1": OFF})
@@ -335,19 +335,19 @@ def test_an_answer_that_cannot_be_read_is_a_doubt_after_a_write(server, portal, 
 @pytest.mark.parametrize("status", ["PENDING", "PROCESSING", "CANCELED", "ELSEWHERE"])
 def test_a_batch_that_hubspot_has_not_completed_refuses_nobody(status):
     with pytest.raises(OutcomeUnknown, match="some may be changed later"):
-        outcome_of(convert({"status": status, "results": []}, Outcome), ["1", "2"])
-    with pytest.raises(SystemFailed, match="hasn't read the batch to its end"):
-        results_of(convert({"status": status, "results": []}, Batch))
+        outcome_of(convert({"status": status, "results": []}, BatchUpdateResponse), ["1", "2"])
+    with pytest.raises(ExternalError, match="hasn't read the batch to its end"):
+        results_of(convert({"status": status, "results": []}, BatchResponse))
 
 
 def test_a_batch_that_is_not_complete_and_names_everybody_is_told_as_it_is():
     errors = [{"category": "VALIDATION_ERROR", "message": "no", "context": {"ids": ["2"]}}]
-    assert outcome_of(convert({"status": "PENDING", "results": [{"id": "1"}], "errors": errors}, Outcome), ["1", "2"]) == (
+    assert outcome_of(convert({"status": "PENDING", "results": [{"id": "1"}], "errors": errors}, BatchUpdateResponse), ["1", "2"]) == (
         ["1"],
         {"2": "VALIDATION_ERROR: no"},
     )
 
 
 def test_who_is_left_out_of_a_complete_batch_was_merged_or_deleted():
-    _, refused = outcome_of(convert({"status": "COMPLETE", "results": [{"id": "1"}]}, Outcome), ["1", "2"])
+    _, refused = outcome_of(convert({"status": "COMPLETE", "results": [{"id": "1"}]}, BatchUpdateResponse), ["1", "2"])
     assert "merged into another contact, or deleted" in refused["2"]

@@ -19,10 +19,10 @@ from accesses import access
 
 from opsctl.adapters.mail import notification_reader as notifications
 from opsctl.adapters.mail import spool
-from opsctl.adapters.mail.dead_letter import Asides
-from opsctl.adapters.mail.notification_reader import Notifications
-from opsctl.adapters.mail.sns_signatures import Signatures
-from opsctl.errors import ConfigurationError, Moved, ReadOnly, Waiting
+from opsctl.adapters.mail.dead_letter import DeadLetterFile
+from opsctl.adapters.mail.notification_reader import NotificationReader
+from opsctl.adapters.mail.sns_signatures import SnsSignatures
+from opsctl.errors import ConfigurationError, DriftError, InputRequired, ReadOnly
 from opsctl.sandbox.aws import notifications as made
 from opsctl.settings import BounceSettings
 
@@ -50,16 +50,16 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda text, **how: monkeypatch.setattr(sys, "stdin", Input(text.encode(), **how))
 
 
-def process() -> tuple[Notifications, Notifications]:
+def process() -> tuple[NotificationReader, NotificationReader]:
     """What one process holds: the reading and the writing set."""
     settings = BounceSettings()
-    signatures = Signatures(access(writing=False), None, lambda service: set(), lambda: datetime.now(UTC))
+    signatures = SnsSignatures(access(writing=False), None, lambda service: set(), lambda: datetime.now(UTC))
     rest = (settings, made.ACCOUNT, signatures, lambda: datetime.now(UTC))
-    read = Notifications(access(writing=False), *rest)
-    return read, Notifications(access(writing=True), *rest, read)
+    read = NotificationReader(access(writing=False), *rest)
+    return read, NotificationReader(access(writing=True), *rest, read)
 
 
-def rows(read: Notifications, *pinned: Any) -> int:
+def rows(read: NotificationReader, *pinned: Any) -> int:
     return sum(len(batch.rows) for batch in read.batches(*pinned))
 
 
@@ -75,10 +75,10 @@ def test_a_file_is_pinned_by_its_content(tmp_path: Path, state: Path) -> None:
     assert (pinned.source, pinned.size) == (str(path), len(LINE) + 1)
     assert rows(read, pinned.source, pinned.digest, pinned.size) == 1
     path.write_text(f"{LINE}\n{LINE}\n")
-    with pytest.raises(Moved, match="is no longer as reviewed: its content is another"):
+    with pytest.raises(DriftError, match="is no longer as reviewed: its content is another"):
         rows(read, pinned.source, pinned.digest, pinned.size)
     path.unlink()
-    with pytest.raises(Moved, match="is no longer as reviewed: it is gone"):
+    with pytest.raises(DriftError, match="is no longer as reviewed: it is gone"):
         rows(read, pinned.source, pinned.digest, pinned.size)
     with pytest.raises(ConfigurationError):
         read.pin(str(path))
@@ -123,7 +123,7 @@ def test_what_was_not_kept_is_given_again(state: Path, pipe: Callable[..., None]
     read, _ = process()
     pinned = read.pin("-")
     read.close()
-    for text, error in (("", Waiting), ("another\n", Moved)):
+    for text, error in (("", InputRequired), ("another\n", DriftError)):
         read, _ = process()
         pipe(text)
         with pytest.raises(error):
@@ -133,7 +133,7 @@ def test_what_was_not_kept_is_given_again(state: Path, pipe: Callable[..., None]
     pipe(f"{LINE}\n")
     assert rows(read, "-", pinned.digest, pinned.size) == 1
     pipe("", terminal=True)
-    with pytest.raises(Waiting):
+    with pytest.raises(InputRequired):
         process()[0].pin("-")
 
 
@@ -178,13 +178,13 @@ def test_a_pipe_by_name_is_read_once_and_kept(tmp_path: Path, state: Path) -> No
 
 def test_what_cant_be_read_is_kept_once_with_its_reason(tmp_path: Path) -> None:
     aside = tmp_path / "aside.jsonl"
-    asides = Asides(aside)
+    asides = DeadLetterFile(aside)
     assert asides.add([]) == 0
     assert not aside.exists()
     assert asides.add([(b"{", "broken"), (b"\xff\xfe", "no text"), (b"{", "broken")]) == 2
     with aside.open("a") as file:
         file.write('{"digest": "cut sh')
-    again = Asides(aside)
+    again = DeadLetterFile(aside)
     assert again.add([(b"{", "broken"), (b"more", "no JSON")]) == 1
     lines = [json.loads(line) for line in aside.read_text().splitlines() if not line.endswith("cut sh")]
     assert [(line["reason"], line["Body"]) for line in lines] == [("broken", "{"), ("no text", "\ufffd\ufffd"), ("no JSON", "more")]
@@ -212,7 +212,7 @@ def test_a_line_that_was_mended_counts(tmp_path: Path, state: Path) -> None:
 def test_a_file_that_cant_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigurationError, match="can't be kept in"):
-        Asides(tmp_path / "link").add([(b"{", "broken")])
+        DeadLetterFile(tmp_path / "link").add([(b"{", "broken")])
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "notes", "notes that begin like ours"])
@@ -230,7 +230,7 @@ def test_what_is_no_file_of_ours_is_left_as_it_is(tmp_path: Path, kind: str) -> 
     else:
         path.write_text(notes if kind == "notes" else f'{{"digest": 1}}\n{notes}')
     path.chmod(0o644)
-    for work in (lambda: Asides(path).known, lambda: Asides(path).add([(b"{", "broken")])):
+    for work in (lambda: DeadLetterFile(path).known, lambda: DeadLetterFile(path).add([(b"{", "broken")])):
         with pytest.raises(ConfigurationError, match="can't be kept in"):
             work()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -240,7 +240,7 @@ def test_what_is_no_file_of_ours_is_left_as_it_is(tmp_path: Path, kind: str) -> 
 def test_a_file_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "aside"
     path.touch(0o640)
-    assert Asides(path).add([(b"{", "broken")]) == 1
+    assert DeadLetterFile(path).add([(b"{", "broken")]) == 1
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from opsctl.adapters.mail.ses_parser import BOUNCES, FAILURES, Malformed, Rules, read
+from opsctl.adapters.mail.ses_parser import BOUNCES, FAILURES, MalformedNotification, ParsingRules, read
 from opsctl.adapters.mail.sns_signatures import Envelope, Unsigned
 from opsctl.sandbox.aws import notifications as made
 from opsctl.sandbox.aws.sns_signing import Signer, new_key
@@ -25,7 +25,7 @@ def genuine(found: Envelope) -> None:
         raise Unsigned("its signature isn't Amazon's")
 
 
-RULES = Rules(frozenset([ACCOUNT]), frozenset(), NOW, genuine)
+RULES = ParsingRules(frozenset([ACCOUNT]), frozenset(), NOW, genuine)
 PERMANENT = ["General", "NoEmail", "Suppressed", "OnAccountSuppressionList", "OnTenantSuppressionList"]
 TRANSIENT = ["General", "MailboxFull", "MessageTooLarge", "CustomTimeoutExceeded", "ContentRejected", "AttachmentRejected"]
 
@@ -214,7 +214,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("raw", "why"), BROKEN.items(), ids=range(len(BROKEN)))
 def test_what_is_broken_says_why(raw: str, why: str) -> None:
-    with pytest.raises(Malformed, match=why):
+    with pytest.raises(MalformedNotification, match=why):
         read(raw, RULES)
 
 
@@ -223,7 +223,7 @@ def test_without_its_own_time_it_happened_when_the_mail_was_sent() -> None:
     assert row.at == NOW - timedelta(hours=1, seconds=2)
     told = bounce()
     del told["mail"], told["bounce"]["timestamp"]
-    with pytest.raises(Malformed, match="when it happened"):
+    with pytest.raises(MalformedNotification, match="when it happened"):
         read(text(told), RULES)
 
 
@@ -243,16 +243,16 @@ def forged(**fields: str) -> str:
     ],
 )
 def test_what_is_not_from_our_topic_is_forged(fields: dict[str, str], why: str) -> None:
-    with pytest.raises(Malformed, match=why):
+    with pytest.raises(MalformedNotification, match=why):
         read(forged(**fields), RULES)
 
 
 def test_where_topics_are_named_only_they_count() -> None:
     named = structs.replace(RULES, topics=frozenset([made.TOPIC]))
     assert read(forged(), named)
-    with pytest.raises(Malformed, match="no signature"):
+    with pytest.raises(MalformedNotification, match="no signature"):
         read(text(bounce()), named)
-    with pytest.raises(Malformed, match="isn't ours"):
+    with pytest.raises(MalformedNotification, match="isn't ours"):
         read(forged(TopicArn=f"{made.TOPIC}-other"), named)
 
 
@@ -260,7 +260,7 @@ def test_wrapped_for_ever_is_refused() -> None:
     body = text(bounce())
     for _ in range(6):
         body = json.dumps({"Body": body})
-    with pytest.raises(Malformed, match="too often"):
+    with pytest.raises(MalformedNotification, match="too often"):
         read(body, RULES)
 
 
@@ -269,6 +269,6 @@ def test_a_reason_repeats_nothing_of_a_person() -> None:
         with_("jane@example.com", "bounce", "bounceType"),
         with_([{"emailAddress": "jane doe@example.com"}], "bounce", "bouncedRecipients"),
     ):
-        with pytest.raises(Malformed) as said:
+        with pytest.raises(MalformedNotification) as said:
             read(raw, RULES)
         assert "jane" not in str(said.value)

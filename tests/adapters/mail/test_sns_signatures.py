@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import convert
 
 from opsctl.adapters.mail import sns_signatures
-from opsctl.adapters.mail.sns_signatures import Envelope, Signatures, Unsigned, canonical, public_key
-from opsctl.errors import Refused, SystemFailed
+from opsctl.adapters.mail.sns_signatures import Envelope, SnsSignatures, Unsigned, canonical, public_key
+from opsctl.errors import ExternalError, Refused
 from opsctl.sandbox.aws.sns_signing import Signer, certificate, new_key
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -62,9 +62,9 @@ class Amazon:
         return httpx.Response(self.status, content=self.pem, request=request)
 
 
-def signatures(*, sandbox: bool = False, endpoint: str | None = None) -> Signatures:
+def signatures(*, sandbox: bool = False, endpoint: str | None = None) -> SnsSignatures:
     regions = {REGION, "cn-north-1", "us-gov-west-1"}
-    return Signatures(access(writing=False, sandbox=sandbox), endpoint, lambda service: regions, lambda: NOW)
+    return SnsSignatures(access(writing=False, sandbox=sandbox), endpoint, lambda service: regions, lambda: NOW)
 
 
 def test_the_string_that_is_signed_is_the_documented_one() -> None:
@@ -191,7 +191,7 @@ def test_a_certificate_that_amazon_doesnt_have_is_asked_for_once(monkeypatch: py
 @pytest.mark.parametrize("status", [0, 500, 503])
 def test_a_bad_day_of_amazons_doesnt_make_a_forger_of_sns(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     amazon, found = Amazon(monkeypatch, status=status), signatures()
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         found.verify(envelope(SIGNER.sign(NOTICE)))
     amazon.status = 200
     found.verify(envelope(SIGNER.sign(NOTICE)))

@@ -17,11 +17,11 @@ from opsctl.adapters.redis.read_only_guard import ReadingConnection, ReadingTlsC
 from opsctl.errors import (
     CredentialsInvalid,
     Denied,
+    ExternalError,
     Interrupted,
     OutcomeUnknown,
-    PartlyMade,
+    PartialFailure,
     ReadOnly,
-    SystemFailed,
     Unreachable,
     WrongPlace,
 )
@@ -335,7 +335,7 @@ def test_a_server_lost_in_the_middle_of_a_deletion_leaves_a_doubt():
 
         with pytest.raises(OutcomeUnknown, match="gone"):
             writing.unlink(["session:*"], [], moment, LIFETIME, killing)
-        with pytest.raises(SystemFailed):
+        with pytest.raises(ExternalError):
             reading.count(["session:*"], [], moment, LIFETIME)
 
 
@@ -380,14 +380,14 @@ def test_a_primary_that_is_dead_keeps_the_keys_of_no_other():
         counted = writing.count(["session:*"], [], moment, LIFETIME)
         assert counted.old
         assert f"127.0.0.1:{other}" in counted.silent[0]
-        with pytest.raises(PartlyMade, match=f"127.0.0.1:{other} can't be reached.* The keys of the other primaries are gone"):
+        with pytest.raises(PartialFailure, match=f"127.0.0.1:{other} can't be reached.* The keys of the other primaries are gone"):
             writing.unlink(["session:*"], [], moment, LIFETIME, no_progress)
         assert sdk.Redis(port=one).dbsize() == 0
-        with pytest.raises(SystemFailed, match=f"127.0.0.1:{other} can't be reached.* The other primaries hold no session"):
+        with pytest.raises(ExternalError, match=f"127.0.0.1:{other} can't be reached.* The other primaries hold no session"):
             writing.count(["session:*"], [], moment, LIFETIME)
         first.kill()
         first.wait()
-        with pytest.raises((SystemFailed, OutcomeUnknown)) as none:
+        with pytest.raises((ExternalError, OutcomeUnknown)) as none:
             writing.unlink(["session:*"], [], moment, LIFETIME, no_progress)
         assert "gone" not in none.value.what.replace("Some keys may be gone", ""), "nobody says so of a primary that was never reached"
 
@@ -405,7 +405,7 @@ def test_every_primary_of_a_cluster_tells_of_itself():
         second.wait()
         left = reading.infos()
         assert left[f"127.0.0.1:{one}"]["used_memory"] > 0
-        assert isinstance(left[f"127.0.0.1:{other}"], SystemFailed), "the one that is silent hides no other"
+        assert isinstance(left[f"127.0.0.1:{other}"], ExternalError), "the one that is silent hides no other"
         assert f"127.0.0.1:{other}" in left[f"127.0.0.1:{other}"].what
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from opsctl.adapters.mail import addresses
-from opsctl.adapters.mail.ses_parser import Counted
+from opsctl.adapters.mail.ses_parser import CountedRecipient
 from opsctl.adapters.sql import bounce_store as bounced
 from opsctl.adapters.sql.bounce_store import Bounced, Tally
 from opsctl.errors import NotFound, ReadOnly
@@ -32,13 +32,13 @@ def opened(request: pytest.FixtureRequest, systems: Callable[..., Any]) -> Itera
         each.database.close()
 
 
-def told(number: int, address: str, effect: str = "soft") -> Counted:
+def told(number: int, address: str, effect: str = "soft") -> CountedRecipient:
     found = addresses.parse(address)
     kind, sort = (
         ("complaint", "abuse") if effect in ("complained", "none") else ("bounce", "Permanent" if effect == "bounced" else "Transient")
     )
     others = found.others or None
-    return Counted(f"id-{number}", found.recipient, found.domain, kind, sort, "General", AT, effect, others)  # type: ignore[arg-type]
+    return CountedRecipient(f"id-{number}", found.recipient, found.domain, kind, sort, "General", AT, effect, others)  # type: ignore[arg-type]
 
 
 def user(systems: Any, number: int) -> tuple[str, int]:

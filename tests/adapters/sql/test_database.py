@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from opsctl.adapters.sql.database import Busy
-from opsctl.errors import ConfigurationError, Denied, NotFound, ReadOnly, SystemFailed
+from opsctl.errors import ConfigurationError, Denied, ExternalError, NotFound, ReadOnly
 from opsctl.sandbox import postgres
 
 DRIVERS = ("postgres", "rds-data")
@@ -129,7 +129,7 @@ def test_a_failed_statement_takes_its_transaction_with_it(open_database):
             database.execute("UPDATE users SET bounce_count = 9")
             database.query("SELECT 1 / 0")
 
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         fail()
     assert database.query("SELECT count(*) AS n FROM users WHERE bounce_count <> 9") == before
 
@@ -140,10 +140,10 @@ def test_a_failure_that_is_swallowed_commits_nothing(open_database):
     def go_on():
         with database.transaction():
             database.execute("DELETE FROM refresh_sessions")
-            with suppress(SystemFailed):
+            with suppress(ExternalError):
                 database.query("SELECT 1 / 0")
 
-    with pytest.raises(SystemFailed, match="rolled back"):
+    with pytest.raises(ExternalError, match="rolled back"):
         go_on()
     assert database.query("SELECT count(*) > 0 AS there FROM refresh_sessions") == [{"there": True}]
 
@@ -256,7 +256,7 @@ def test_threads_take_turns(open_database):
 
 def test_a_text_is_text_to_both(open_database):
     """What needs a cast over the Data API needs it over a connection: a statement that works with one works with the other."""
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         open_database(writing=False).query("SELECT id FROM users WHERE id = %(id)s", id="3")
 
 

@@ -13,10 +13,10 @@ from opsctl.adapters.sql.postgres import Endpoint, Postgres
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
+    ExternalError,
     NotFound,
     OutcomeUnknown,
     Refused,
-    SystemFailed,
     Unreachable,
     Untrusted,
     WrongPlace,
@@ -274,7 +274,7 @@ def test_a_connection_lost_before_the_commit_leaves_no_doubt(writing):
             writing.execute("DELETE FROM refresh_sessions WHERE user_id = 3")
             writing.execute(END_ITSELF)
 
-    with pytest.raises(SystemFailed, match="Its transaction was not committed"):
+    with pytest.raises(ExternalError, match="Its transaction was not committed"):
         delete_and_end()
     assert writing.query("SELECT count(*) > 0 AS there FROM refresh_sessions WHERE user_id = 3") == [{"there": True}]
 
@@ -321,7 +321,7 @@ def test_a_transaction_begins_over_a_new_connection_when_the_old_one_has_ended(w
 def test_a_read_that_nobody_answers_is_a_plain_failure(reading, cut):
     assert reading.query("SELECT 1 AS one") == [{"one": 1}]
     cut("opsctl_reader", closed=True)
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         reading.query("SELECT 1 AS one")
 
 

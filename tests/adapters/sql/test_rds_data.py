@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from opsctl.adapters.sql import rds_data
 from opsctl.adapters.sql.database import Busy, Kept
 from opsctl.adapters.sql.rds_data import RdsData, _refused, bind
-from opsctl.errors import CredentialsInvalid, Denied, NotFound, OutcomeUnknown, ReadOnly, SystemFailed, Throttled, Unreachable
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OutcomeUnknown, ReadOnly, Throttled, Unreachable
 from opsctl.retry import Policy
 from opsctl.sandbox import lifecycle
 from opsctl.sandbox.faults import Rule
@@ -39,7 +39,7 @@ def test_the_transaction_alone_stops_writes(reading):
     """Past the driver's own look at the words."""
     before = reading.query(COUNT)
     for statement in ("SET TRANSACTION READ WRITE", DELETE):
-        with pytest.raises(SystemFailed if statement.startswith("SET") else ReadOnly):
+        with pytest.raises(ExternalError if statement.startswith("SET") else ReadOnly):
             reading._run_reading(statement, {})
         reading.close()
     assert reading.query(COUNT) == before
@@ -76,7 +76,7 @@ def test_an_answer_lost_before_the_commit_leaves_no_doubt(writing, folder):
 
     before = writing.query(COUNT)
     lifecycle.set_fault(folder, Rule("aws", "rds-data.ExecuteStatement", "timeout-after-effect"))
-    with pytest.raises(SystemFailed):
+    with pytest.raises(ExternalError):
         delete()
     assert writing.query(COUNT) == before
 
@@ -106,7 +106,7 @@ def test_what_aws_refuses_is_told_as_for_any_service(writing, folder, action, er
         ("DatabaseResumingException", "The instance is resuming", Busy),
         ("DatabaseUnavailableException", "The writer instance in the DB cluster isn't available", Unreachable),
         ("BadRequestException", 'FATAL: password authentication failed for user "x"', CredentialsInvalid),
-        ("BadRequestException", "Database returned more than the allowed response size limit", SystemFailed),
+        ("BadRequestException", "Database returned more than the allowed response size limit", ExternalError),
         ("DatabaseErrorException", 'ERROR: relation "x" does not exist; Position: 15; SQLState: 42P01', NotFound),
         ("DatabaseErrorException", "ERROR: canceling statement due to lock timeout; SQLState: 55P03", Busy),
         ("BadRequestException", "ERROR: terminating connection; SQLState: 57P01", OutcomeUnknown),
@@ -169,7 +169,7 @@ def failing(*how):
         ("StatementTimeoutException", "timed out", 400, OutcomeUnknown),
         ("DatabaseErrorException", "ERROR: deferred key; SQLState: 23503", 400, Kept),
         ("DatabaseErrorException", "ERROR: terminating; SQLState: 57P01", 400, OutcomeUnknown),
-        ("TransactionNotFoundException", "", 404, SystemFailed),
+        ("TransactionNotFoundException", "", 404, ExternalError),
         ("AccessDeniedException", "no", 403, Denied),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_commit_that_aws_fails_is_in_doubt_and_one_that_is_refused_is_not(code
         ("DatabaseUnavailableException", 504, OutcomeUnknown),
         ("InternalServerErrorException", 500, OutcomeUnknown),
         ("UnsupportedResultException", 400, OutcomeUnknown),
-        ("ServiceUnavailableError", 503, SystemFailed),
+        ("ServiceUnavailableError", 503, ExternalError),
         ("StatementTimeoutException", 400, Busy),
         ("DatabaseResumingException", 400, Busy),
     ],
@@ -195,7 +195,7 @@ def test_a_commit_that_aws_fails_is_in_doubt_and_one_that_is_refused_is_not(code
 @pytest.mark.usefixtures("at_once")
 def test_a_statement_that_aws_fails_is_in_doubt_where_it_commits_by_itself(code, status, error, inside):
     database = failing("ExecuteStatement", code, "", status)
-    with pytest.raises(SystemFailed if inside and error is OutcomeUnknown else error), database.transaction() if inside else nullcontext():
+    with pytest.raises(ExternalError if inside and error is OutcomeUnknown else error), database.transaction() if inside else nullcontext():
         database.execute(DELETE)
 
 

@@ -18,9 +18,9 @@ import msgspec
 import pytest
 
 from opsctl import config
-from opsctl.adapters.json_stream import pieces
+from opsctl.adapters.json_stream import iter_objects
 from opsctl.adapters.mail import ses_parser as ses_notifications
-from opsctl.adapters.mail.ses_parser import BOUNCES, Malformed, Rules
+from opsctl.adapters.mail.ses_parser import BOUNCES, MalformedNotification, ParsingRules
 from opsctl.adapters.mail.sns_signatures import Envelope, Unsigned, canonical
 from opsctl.changes.raw.notifications import reader, rules
 from opsctl.sandbox.aws import notifications
@@ -119,14 +119,14 @@ def genuine(signer: Signer, found: Envelope) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_it_reads_what_opsctl_reads(tmp_path: Path, signer: Signer, environment: config.Environment, case: str) -> None:
     text = lines(signer)[case]
-    ours = Rules(frozenset([ACCOUNT]), frozenset(), datetime.now(UTC) + timedelta(days=1), lambda found: genuine(signer, found))
+    ours = ParsingRules(frozenset([ACCOUNT]), frozenset(), datetime.now(UTC) + timedelta(days=1), lambda found: genuine(signer, found))
     wanted, bad, read = [], 0, 0
-    for piece in pieces(io.BytesIO(text.encode())):
+    for piece in iter_objects(io.BytesIO(text.encode())):
         for each in ses_notifications.apart(piece):
             read += 1
             try:
                 wanted += ses_notifications.read(each, ours)
-            except Malformed:
+            except MalformedNotification:
                 bad += 1
     aside = tmp_path / "aside.jsonl"
     told = json.dumps({**json.loads(rules(environment)), "endpoint": base(signer)})
@@ -137,7 +137,7 @@ def test_it_reads_what_opsctl_reads(tmp_path: Path, signer: Signer, environment:
     assert (done.returncode != 0) is (bad > 0 and bad == read), done.stderr
     if done.returncode:
         return
-    rows = msgspec.json.decode(done.stdout, type=list[ses_notifications.Counted])
+    rows = msgspec.json.decode(done.stdout, type=list[ses_notifications.CountedRecipient])
     assert [msgspec.structs.replace(row, others=row.others or None) for row in rows] == wanted
 
 
