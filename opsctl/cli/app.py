@@ -98,43 +98,43 @@ def run(args: Sequence[str]) -> int:
     app = AppContext(name=os.environ.get("OPSCTL_ENV") or None, folder=os.environ.get("OPSCTL_CONFIG") or None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.stdout is None or sys.stderr is None:
-        return _closed()
+        return _refuse_closed_streams()
     for arg in args:
         if not arg.isascii() and arg.encode(errors="replace").decode() != arg:
-            return _say(2, f"The argument {arg!a} is not UTF-8; nothing was run.", "Type it in UTF-8.")
+            return _print_error(2, f"The argument {arg!a} is not UTF-8; nothing was run.", "Type it in UTF-8.")
     try:
         code = root.main(args=list(args), prog_name="opsctl", standalone_mode=False, obj=app)
         sys.stdout.flush()
     except click.ClickException as wrong:
-        return _misused(wrong)
+        return _show_usage_error(wrong)
     except OpsctlError as error:
-        show(error, app.verbose)
+        show_error(error, app.verbose)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _say(6, "Interrupted. Whatever had begun is in the ledger.", "opsctl runs list --active")
+        return _print_error(6, "Interrupted. Whatever had begun is in the ledger.", "opsctl runs list --active")
     except OSError as cause:
-        return _unwritable(str(cause.strerror))
+        return _report_unwritable(str(cause.strerror))
     except SystemExit:
         # What click makes of a pipe that nobody reads.
-        return _unwritable(os.strerror(errno.EPIPE))
+        return _report_unwritable(os.strerror(errno.EPIPE))
     except Exception as bug:  # noqa: BLE001 - the last wall: a person never sees a traceback
-        return _bug(bug, app.verbose)
+        return _show_defect(bug, app.verbose)
     return code if isinstance(code, int) else 0
 
 
-def show(error: OpsctlError, verbose: bool = False) -> None:
+def show_error(error: OpsctlError, verbose: bool = False) -> None:
     """Show an error: what happened, and what to type next; with `verbose` its causes."""
     # An adapter says how to go on and knows no run; where none was begun, the line itself is typed again.
-    _say(error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"), error.place)
+    _print_error(error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"), error.place)
     from opsctl.redaction import sentence
 
     cause = error.__cause__
     while verbose and cause is not None:
-        _say(error.exit_code, f"caused by {type(cause).__name__}: {sentence(cause)}")
+        _print_error(error.exit_code, f"caused by {type(cause).__name__}: {sentence(cause)}")
         cause = cause.__cause__
 
 
-def _say(code: int, what: str, next: str = "", place: str = "") -> int:
+def _print_error(code: int, what: str, next: str = "", place: str = "") -> int:
     from opsctl.redaction import visible
     from opsctl.render import out
 
@@ -150,21 +150,21 @@ def _say(code: int, what: str, next: str = "", place: str = "") -> int:
     return code
 
 
-def _closed() -> int:
+def _refuse_closed_streams() -> int:
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(number)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    return _say(1, "Standard output or error is closed, so nothing was run.", "Give it somewhere to write.")
+    return _print_error(1, "Standard output or error is closed, so nothing was run.", "Give it somewhere to write.")
 
 
-def _unwritable(why: str) -> int:
+def _report_unwritable(why: str) -> int:
     sys.stdout = to_nowhere(1)
-    return _say(1, f"The result couldn't be printed: {why}. What was done is in the ledger.", "opsctl runs list")
+    return _print_error(1, f"The result couldn't be printed: {why}. What was done is in the ledger.", "opsctl runs list")
 
 
-def _misused(wrong: click.ClickException) -> int:
+def _show_usage_error(wrong: click.ClickException) -> int:
     """Show a usage error; what was typed, which it may repeat, stays on one line of bounded length."""
     from opsctl.redaction import sentence
     from opsctl.render import out
@@ -179,7 +179,7 @@ def _misused(wrong: click.ClickException) -> int:
     return wrong.exit_code
 
 
-def _bug(bug: Exception, verbose: bool) -> int:
+def _show_defect(bug: Exception, verbose: bool) -> int:
     from opsctl.redaction import foreign, sentence
     from opsctl.render import out
 
@@ -189,4 +189,4 @@ def _bug(bug: Exception, verbose: bool) -> int:
         with contextlib.suppress(OSError):
             out.say(foreign("".join(traceback.format_exception(bug))), err=True)
     what = f"This is a defect in opsctl ({type(bug).__name__}: {sentence(bug)[:-1]}). What had begun is in the ledger."
-    return _say(1, what, "opsctl runs list --active; report it with the output of -v")
+    return _print_error(1, what, "opsctl runs list --active; report it with the output of -v")
