@@ -19,7 +19,7 @@ from opsctl.errors import LedgerFailed
 
 Tell = Callable[[str], None]
 WITHOUT = "opsctl goes on without its memory: what was done moments ago, and what nobody knows the outcome of, can't be told here."
-BATCH = 500
+BATCH = 1_000
 RUN, STEP, EVENT, LOG = (", ".join(row._fields) for row in (RunRow, StepRow, EventRow, LogRow))
 HOLDER = ", ".join(Holder._fields)
 NEWEST = "ORDER BY number DESC"

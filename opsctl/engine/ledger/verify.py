@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,11 +14,11 @@ from msgspec import Struct
 from opsctl.engine.ledger.chain import START, Chain, digest, is_keyed, run_mark
 from opsctl.engine.ledger.ledger import Ledger
 from opsctl.engine.ledger.personal import pseudonym
-from opsctl.engine.ledger.rows import Run
 from opsctl.engine.ledger.store import EventRow, LogRow, RunRow, StepRow
 
 Row = TypeVar("Row", RunRow, EventRow, StepRow)
 ASKED = "asked to "
+ROW = '"row":'
 
 
 class Verified(Struct):
@@ -40,6 +41,16 @@ class _Mark(Struct):
     steps: list[_Mark] = []
 
 
+class _Copied(Struct):
+    """What a run's other columns repeat of its row."""
+
+    environment: str
+    command: str
+    opened: datetime
+    config_digest: str
+    parent: str | None = None
+
+
 class _Log(Struct):
     """What the log says of the runs: each opening's number and row, and the heads that it names, in order."""
 
@@ -49,7 +60,7 @@ class _Log(Struct):
 
 
 _marks = msgspec.json.Decoder(_Mark)
-_row = msgspec.json.Decoder(Run)
+_row = msgspec.json.Decoder(_Copied)
 
 
 def verify(ledger: Ledger, seal: str | None = None) -> list[str]:
@@ -83,7 +94,7 @@ def examine(ledger: Ledger, seal: str | None = None) -> Verified:
 
 def _by_run(rows: Iterable[EventRow] | Iterable[StepRow]) -> Callable[[str], list[Any]]:
     """A function that gives the rows of one run after another, asked for in the order of their ids."""
-    groups: Iterator[tuple[str, Iterator[Any]]] = groupby(rows, key=lambda row: row.run)
+    groups: Iterator[tuple[str, Iterator[Any]]] = groupby(rows, key=itemgetter(0))
     ahead: list[tuple[str, list[Any]]] = []
 
     def of(run: str) -> list[Any]:
@@ -143,9 +154,22 @@ def _run(chain: Chain, row: RunRow, log: _Log, events: list[EventRow], steps: li
         holds = chain.holds(row.mark, START, [row.id, *state]) if is_keyed(row.mark) else False
         if not holds:
             wrong.append(f"{run}: its state {_why(holds, row.mark)}")
-    marks = _step_marks(events)
-    differing = sorted({s.seq for s in steps if marks.pop(s.seq, None) != digest(s)} | marks.keys())
-    return wrong + [f"{run}: step {seq} is missing, or not as its events left it" for seq in differing]
+    if not _vouched(events, steps):
+        marks = _step_marks(events)
+        differing = sorted({s.seq for s in steps if marks.pop(s.seq, None) != digest(s)} | marks.keys())
+        wrong += [f"{run}: step {seq} is missing, or not as its events left it" for seq in differing]
+    return wrong
+
+
+def _vouched(events: list[EventRow], steps: list[StepRow]) -> bool:
+    """Whether the newest event of each step carries its row's digest, and there are as many steps as there were.
+
+    It looks for the text, which is quick: a quoted text in an event can't look so, since its quotes are escaped.
+    """
+    newest = {event.seq: event.detail for event in events if event.seq is not None and ROW in event.detail}
+    opened = events[0].detail if events else ""
+    whole = opened.count(ROW) == len(steps)
+    return whole and all(f'{ROW}"{digest(step)}"' in newest.get(step.seq, opened) for step in steps)
 
 
 def _events(chain: Chain, row: RunRow, events: list[EventRow], logged: list[str]) -> list[str]:
@@ -154,12 +178,12 @@ def _events(chain: Chain, row: RunRow, events: list[EventRow], logged: list[str]
     for event in events:
         if event.number != expected:
             wrong.append(f"run {row.id}: event {expected} is missing")
-        entry = [event.run, event.number, event.at, event.what, event.seq, event.detail]
-        if not (holds := chain.holds(event.hash, previous, entry)):
+        if not (holds := chain.holds(event.hash, previous, event[:6])):
             wrong.append(f"run {row.id}: event {event.number} ({event.what}) {_why(holds, event.hash)}")
         if is_keyed(previous) and not is_keyed(event.hash):
             wrong.append(f"run {row.id}: event {event.number} ({event.what}) has no key")
-        ended = _ended(event, ended)
+        if event.seq is None:
+            ended = _ended(event, ended)
         hashes.add(event.hash)
         previous, expected = event.hash, event.number + 1
     if previous != row.head or expected != row.events or not hashes.issuperset(logged):
