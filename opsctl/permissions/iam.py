@@ -98,6 +98,8 @@ RESOURCES: dict[str, Resources] = {
 }
 
 BEYOND: dict[str, tuple[str, ...]] = {
+    # Application Auto Scaling User Guide, identity-based policy examples: its callers also need the target service's own actions.
+    "application-autoscaling:RegisterScalableTarget": ("ecs:DescribeServices", "ecs:UpdateService"),
     # An ALB asks for its own action too; so does each other kind of resource that an ACL can guard.
     "wafv2:ListResourcesForWebACL": (
         "apprunner:ListAssociatedServicesForWebAcl",
