@@ -68,38 +68,35 @@ def of(name: str) -> Permissions:
     """The permissions of the command, group or playbook `name`, or of everything; raises NotFound for a name of none."""
     from opsctl.playbook import loader
 
-    words = name.split()
-    found = dict(_commands(words, root)) if _exists(words) else {}
-    if not found and name in loader.names():
+    command, rest = _begun(name.split())
+    found = dict(_under(command, name)) if not rest else {}
+    if rest and name in loader.names():
         for step in loader.load(name).playbook.steps:
             if step.kind != "ask":
-                found |= dict(_commands(shlex.split(step.text), root))
+                command, rest = _begun(words := shlex.split(step.text))
+                found |= dict(_under(command, " ".join(words[: len(words) - len(rest)])))
     if not found:
         raise NotFound(f"There is no command and no playbook {name!r}.", "opsctl --help; opsctl playbook list")
     return union(_needed(words, command) for words, command in found.items())
 
 
-def _exists(words: list[str]) -> bool:
-    command: click.Command | None = root
-    for word in words:
-        command = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
-    return command is not None
+def _begun(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command or group that the first words name, and the words after it."""
+    command: click.Command = root
+    while words and isinstance(command, click.Group) and (found := command.get_command(click.Context(command), words[0])):
+        command, words = found, words[1:]
+    return command, words
 
 
-def _commands(words: list[str], command: click.Command, path: str = "") -> Iterator[tuple[str, OpsCommand]]:
-    """The commands that begin with these words, each with its path; options before a command's name, and what follows it, are left out."""
+def _under(command: click.Command, path: str) -> Iterator[tuple[str, OpsCommand]]:
+    """The command itself, or those of the group, each with its path."""
     if isinstance(command, OpsCommand):
         yield path, command
-    if not isinstance(command, click.Group):
-        return
-    ctx = click.Context(command)
-    names = command.list_commands(ctx)
-    chosen = next((word for word in words if word in names), None)
-    for name in names if chosen is None else [chosen]:
-        found = command.get_command(ctx, name)
-        assert found is not None
-        rest = words[words.index(name) + 1 :] if chosen else []
-        yield from _commands(rest, found, f"{path} {name}".strip())
+    elif isinstance(command, click.Group):
+        ctx = click.Context(command)
+        for name in command.list_commands(ctx):
+            if found := command.get_command(ctx, name):
+                yield from _under(found, f"{path} {name}".strip())
 
 
 def _needed(words: str, command: OpsCommand) -> Permissions:
