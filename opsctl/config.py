@@ -29,7 +29,7 @@ DEEPEST = 256
 """Parts that a dotted key of a configuration may have at most."""
 
 
-class Source(NamedTuple):
+class ConfigFile(NamedTuple):
     """A configuration file as it was read; `trusted` is false where others could have written it, and no person has trusted it as it is."""
 
     path: Path
@@ -129,7 +129,7 @@ def shipped(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def find(name: str, folder: str | None = None) -> Source:
+def find(name: str, folder: str | None = None) -> ConfigFile:
     """Read the file of environment `name`; raises ConfigurationError that lists the environments there are, or Refused for a foreign file.
 
     `./config` counts first once it is trusted. Before, it counts for a sandbox that nobody else has a file for, and never for more.
@@ -137,7 +137,7 @@ def find(name: str, folder: str | None = None) -> Source:
     file = f"{name}.toml" if re.fullmatch(r"[\w-]+", name) else "no file has this name"
     here = HERE if not folder and foreign(HERE, "config") else None
     if here and (here / file).is_file() and (held := trusted().files(here)) is not None:
-        return Source(here / file, held[file])
+        return ConfigFile(here / file, held[file])
     for place in [Path(folder)] if folder else folders():
         if (path := place / file).is_file():
             return _own(path)
@@ -145,7 +145,7 @@ def find(name: str, folder: str | None = None) -> Source:
         what = f"{path} is a file of the current folder, which nobody has trusted as it is now: nothing was run."
         return _sandbox_only(path, Refused(what, TRUST))
     if not folder and (path := shipped("config") / file).is_file():
-        return Source(path, _bytes(path))
+        return ConfigFile(path, _bytes(path))
     where = ", ".join(map(str, places(folder)))
     raise ConfigurationError(
         f"There is no environment {name!r}: no {name}.toml in {where}.",
@@ -163,22 +163,22 @@ def names(folder: str | None = None) -> list[str]:
     return sorted({path.stem for place in places(folder) for path in place.glob("*.toml") if path.stem != "schedules"})
 
 
-def _own(path: Path) -> Source:
+def _own(path: Path) -> ConfigFile:
     """A file of the user's or the system's folder, or of one that was named; what others may write is no better than a foreign file."""
     try:
         if not path.parent.samefile(shipped("config")):
             only_ours(path)
     except Refused as foreign:
         return _sandbox_only(path, foreign)
-    return Source(path, _bytes(path))
+    return ConfigFile(path, _bytes(path))
 
 
-def _sandbox_only(path: Path, otherwise: Refused) -> Source:
+def _sandbox_only(path: Path, otherwise: Refused) -> ConfigFile:
     """A file that others could have written; raises `otherwise` unless it is a sandbox's."""
     text = _bytes(path)
     if _parsed(path, text).get("sandbox") is not True:
         raise otherwise
-    return Source(path, text, trusted=False)
+    return ConfigFile(path, text, trusted=False)
 
 
 def _bytes(path: Path) -> bytes:

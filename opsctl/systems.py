@@ -13,31 +13,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from opsctl.adapters.access import Access
+from opsctl.adapters.aws.services import AwsSystems
 from opsctl.adapters.base import Adapter, locked_cached_property
 from opsctl.config import Environment, state_folder
 from opsctl.errors import ExternalError
 from opsctl.settings import Reference
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.autoscaling import Autoscaling
-    from opsctl.adapters.aws.cloudtrail import CloudTrail
-    from opsctl.adapters.aws.cloudwatch import CloudWatch
-    from opsctl.adapters.aws.ecr import Ecr
-    from opsctl.adapters.aws.ecs import Ecs
-    from opsctl.adapters.aws.elasticache import ElastiCache
-    from opsctl.adapters.aws.functions import Functions
-    from opsctl.adapters.aws.iam import Iam
-    from opsctl.adapters.aws.insights import Insights
-    from opsctl.adapters.aws.logs import Logs
-    from opsctl.adapters.aws.performance import Performance
-    from opsctl.adapters.aws.rds import Rds
-    from opsctl.adapters.aws.secrets import Secrets
-    from opsctl.adapters.aws.ses import Ses
     from opsctl.adapters.aws.session import AwsSession, Caller
-    from opsctl.adapters.aws.shield import Shield
-    from opsctl.adapters.aws.snapshots import Snapshots
-    from opsctl.adapters.aws.sqs import Sqs
-    from opsctl.adapters.aws.waf import Waf
     from opsctl.adapters.host.hh import HhClient
     from opsctl.adapters.host.prompt import Prompt
     from opsctl.adapters.host.secret_sources import Secret, SecretSources
@@ -54,7 +37,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.redis.client import Redis
     from opsctl.adapters.sql.activity import Backends
     from opsctl.adapters.sql.bounce_queries import BounceQueries
-    from opsctl.adapters.sql.bounce_store import Bounced
+    from opsctl.adapters.sql.bounce_store import BounceStore
     from opsctl.adapters.sql.connector import Connector
     from opsctl.adapters.sql.database import Database
     from opsctl.adapters.sql.sessions import SessionRows
@@ -62,10 +45,10 @@ if TYPE_CHECKING:
     from opsctl.protocols import Fingerprint, RunHistory
 
 
-class Systems:
+class Systems(AwsSystems):
     """Every outside system of one environment, either reading or writing.
 
-    `beside` is the reading set of a writing one: looking up an endpoint or a credential is reading, so that it is left to that set.
+    `read_twin` is the reading set of a writing one: looking up an endpoint or a credential is reading, so that it is left to that set.
     """
 
     def __init__(
@@ -78,7 +61,7 @@ class Systems:
         history: RunHistory,
         fingerprint: Fingerprint,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        beside: Systems | None = None,
+        read_twin: Systems | None = None,
     ) -> None:
         self.environment = environment
         self.config = environment.settings
@@ -88,7 +71,7 @@ class Systems:
         self.history = history
         self.fingerprint = fingerprint
         self.now = now
-        self.found_by = beside or self
+        self.reader = read_twin or self
 
     @property
     def access(self) -> Access:
@@ -115,96 +98,12 @@ class Systems:
             self.aws.prove()
 
     @locked_cached_property
-    def secrets(self) -> Secrets:
-        """Secrets Manager."""
-        from opsctl.adapters.aws.secrets import Secrets
-
-        return Secrets(self.aws)
-
-    @locked_cached_property
-    def ecs(self) -> Ecs:
-        """ECS services, their deployments and tasks."""
-        from opsctl.adapters.aws.ecs import Ecs
-
-        return Ecs(self.aws)
-
-    @locked_cached_property
-    def autoscaling(self) -> Autoscaling:
-        """Application Auto Scaling's bounds."""
-        from opsctl.adapters.aws.autoscaling import Autoscaling
-
-        return Autoscaling(self.aws)
-
-    @locked_cached_property
-    def ecr(self) -> Ecr:
-        """What an image's tag means now."""
-        from opsctl.adapters.aws.ecr import Ecr
-
-        return Ecr(self.aws)
-
-    @locked_cached_property
-    def rds(self) -> Rds:
-        """RDS clusters, instances and their endpoints."""
-        from opsctl.adapters.aws.rds import Rds
-
-        return Rds(self.aws)
-
-    @locked_cached_property
-    def elasticache(self) -> ElastiCache:
-        """ElastiCache clusters and their endpoints."""
-        from opsctl.adapters.aws.elasticache import ElastiCache
-
-        return ElastiCache(self.aws)
-
-    @locked_cached_property
-    def functions(self) -> Functions:
-        """Lambda functions, their variables, versions and aliases."""
-        from opsctl.adapters.aws.functions import Functions
-
-        return Functions(self.aws)
-
-    @locked_cached_property
-    def cloudwatch(self) -> CloudWatch:
-        """Alarms and metrics."""
-        from opsctl.adapters.aws.cloudwatch import CloudWatch
-
-        return CloudWatch(self.aws)
-
-    @locked_cached_property
-    def logs(self) -> Logs:
-        """CloudWatch Logs."""
-        from opsctl.adapters.aws.logs import Logs
-
-        return Logs(self.aws)
-
-    @locked_cached_property
-    def insights(self) -> Insights:
-        """CloudWatch Logs Insights."""
-        from opsctl.adapters.aws.insights import Insights
-
-        return Insights(self.aws)
-
-    @locked_cached_property
-    def ses(self) -> Ses:
-        """Amazon SES."""
-        from opsctl.adapters.aws.ses import Ses
-
-        return Ses(self.aws)
-
-    @locked_cached_property
-    def sqs(self) -> Sqs:
-        """SQS queues."""
-        from opsctl.adapters.aws.sqs import Sqs
-
-        return Sqs(self.aws)
-
-    @locked_cached_property
     def notifications(self) -> NotificationReader:
         """SES's notifications, as files and queues hold them."""
         from opsctl.adapters.mail.notification_reader import NotificationReader
 
         settings, account = self.environment.bounces, self.environment.aws.account
-        reader = None if self.found_by is self else self.found_by.notifications
+        reader = None if self.reader is self else self.reader.notifications
         return NotificationReader(self.access, settings, account, self.sns_signatures, self.now, reader)
 
     @locked_cached_property
@@ -212,16 +111,16 @@ class Systems:
         """The signatures of Amazon SNS, for the reading and the writing set alike."""
         from opsctl.adapters.mail.sns_signatures import SnsSignatures
 
-        if self.found_by is not self:
-            return self.found_by.sns_signatures
+        if self.reader is not self:
+            return self.reader.sns_signatures
         return SnsSignatures(self.access, self.environment.aws.endpoint, lambda service: self.aws.regions(service), self.now)
 
     @locked_cached_property
-    def bounced(self) -> Bounced:
+    def bounce_store(self) -> BounceStore:
         """The users whose mail came back, and what has been counted."""
-        from opsctl.adapters.sql.bounce_store import Bounced
+        from opsctl.adapters.sql.bounce_store import BounceStore
 
-        return Bounced(self.database, self.environment.bounces, self.now)
+        return BounceStore(self.database, self.environment.bounces, self.now)
 
     @property
     def bounce_queries(self) -> BounceQueries:
@@ -229,48 +128,6 @@ class Systems:
         from opsctl.adapters.sql.bounce_queries import BounceQueries
 
         return BounceQueries(self.database, self.environment.bounces)
-
-    @locked_cached_property
-    def iam(self) -> Iam:
-        """IAM users, their keys and policies."""
-        from opsctl.adapters.aws.iam import Iam
-
-        return Iam(self.aws)
-
-    @locked_cached_property
-    def cloudtrail(self) -> CloudTrail:
-        """CloudTrail's events."""
-        from opsctl.adapters.aws.cloudtrail import CloudTrail
-
-        return CloudTrail(self.aws)
-
-    @locked_cached_property
-    def shield(self) -> Shield:
-        """Shield Advanced."""
-        from opsctl.adapters.aws.shield import Shield
-
-        return Shield(self.aws)
-
-    @locked_cached_property
-    def waf(self) -> Waf:
-        """WAF's web ACLs and address sets."""
-        from opsctl.adapters.aws.waf import Waf
-
-        return Waf(self.aws)
-
-    @locked_cached_property
-    def snapshots(self) -> Snapshots:
-        """RDS snapshots."""
-        from opsctl.adapters.aws.snapshots import Snapshots
-
-        return Snapshots(self.aws)
-
-    @locked_cached_property
-    def performance(self) -> Performance:
-        """Performance Insights."""
-        from opsctl.adapters.aws.performance import Performance
-
-        return Performance(self.aws)
 
     @locked_cached_property
     def client(self) -> HhClient:
@@ -284,7 +141,7 @@ class Systems:
     def _connector(self) -> Connector:
         from opsctl.adapters.sql.connector import Connector
 
-        return Connector(self.access, self.environment.database, self.aws, self.found_by.rds)
+        return Connector(self.access, self.environment.database, self.aws, self.reader.rds)
 
     @locked_cached_property
     def database(self) -> Database:
@@ -320,10 +177,10 @@ class Systems:
     def redis(self) -> Redis:
         """The application's Redis."""
         from opsctl.adapters.redis.client import Redis
-        from opsctl.adapters.redis.endpoint import Endpoint
+        from opsctl.adapters.redis.endpoint import RedisEndpoint
 
         settings = self.environment.redis
-        at = Endpoint.of(self.access, settings, self.found_by.elasticache.endpoint(settings.cluster))
+        at = RedisEndpoint.of(self.access, settings, self.reader.elasticache.endpoint(settings.cluster))
         return Redis(at, writing=self.writing, db=settings.db)
 
     @locked_cached_property
@@ -416,14 +273,14 @@ class Systems:
     def _place_proven(self) -> None:
         """Raise WrongPlace in another account; a sandbox without an AWS has none, and reaches nothing but this machine."""
         if not (self.config.sandbox and self.config.aws and self.config.aws.endpoint is None):
-            self.found_by.prove()
+            self.reader.prove()
 
     def resolve(self, reference: Reference) -> Secret:
         """Read the credential that `reference` names, once the place is proven; ConfigurationError or NotFound when it isn't there."""
         if reference.aws is None:
             self._place_proven()
             return self.values.reference(reference)
-        return self.found_by.secrets.value(reference.aws, key=reference.key, region=reference.region)
+        return self.reader.secrets.value(reference.aws, key=reference.key, region=reference.region)
 
     def shut(self) -> None:
         """End the connections that were opened."""

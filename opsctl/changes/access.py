@@ -13,7 +13,7 @@ from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Must, Variable
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.iam import Account
+    from opsctl.adapters.aws.iam import IamAccount
     from opsctl.config import Environment
     from opsctl.protocols import ProgressCallback
     from opsctl.shell import Command, Statement
@@ -120,7 +120,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         how = self._not_the_last(read, account)
         return Pending(1, "users", "; ".join(filter(None, (how, _left_over(account, self.user, read.caller.arn)))))
 
-    def _not_the_last(self, read: Systems, account: Account) -> str:
+    def _not_the_last(self, read: Systems, account: IamAccount) -> str:
         """Raise Refused unless somebody else can surely put things right afterwards; how sure that is, where it is an estimate."""
         named = set(read.config.access.administrators)
         known = {name for name, rights in account.rights.items() if rights.administrator or (name in named and not rights.denied)}
@@ -149,7 +149,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             "Make another first, or name who else is one under access.administrators in the configuration.",
         )
 
-    def _rights_it(self, read: Systems, account: Account, name: str, *, mfa: bool) -> tuple[bool, str]:
+    def _rights_it(self, read: Systems, account: IamAccount, name: str, *, mfa: bool) -> tuple[bool, str]:
         """Whether a user can surely take this denial away and give themselves rights; and how that is known, where it is an estimate."""
         rights, denied = account.rights[name], account.rights[self.user].arn
         try:
@@ -198,7 +198,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         ]
 
 
-def _left_over(account: Account, user: str, caller: str) -> str:
+def _left_over(account: IamAccount, user: str, caller: str) -> str:
     """What a user's end doesn't end. `caller` may be a session of a role: whose credentials began it can't be seen from here."""
     roles = [reached.role for reached in account.reach(user)]
     more = f" and {len(roles) - MOST_NAMED} more" if len(roles) > MOST_NAMED else ""

@@ -10,7 +10,7 @@ from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Pending
 from opsctl.errors import Refused
 from opsctl.permissions import Permissions, needs
-from opsctl.settings.security import Place
+from opsctl.settings.security import WafPlace
 from opsctl.shell import File, Program, Put, joined, run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ListAddresses(Change, frozen=True, kw_only=True):
     target_template: ClassVar[str] = "firewall/{name}"
 
     name: str
-    place: Place
+    place: WafPlace
     addresses: tuple[str, ...]
     listed: bool
     kept: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +13,7 @@ from opsctl.contract import Change, Done, Evidence, Finding, Pending, Skipped
 from opsctl.errors import Interrupted
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable, When, capture, run
+from opsctl.statements import activity as statements
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -25,15 +25,6 @@ AGAIN = "opsctl database kill-long-running"
 LOOK = 0.1
 """Seconds between two looks at whether the queries have ended."""
 
-_PINNED = (
-    " FROM pg_stat_activity AS activity JOIN jsonb_to_recordset(%(pinned)s::jsonb)"
-    " AS pinned (pid int, backend_start bigint, query_start bigint) ON pinned.pid = activity.pid"
-    " WHERE state IN ({}) AND (extract(epoch FROM activity.backend_start) * 1000000)::bigint = pinned.backend_start"
-    " AND (extract(epoch FROM activity.query_start) * 1000000)::bigint = pinned.query_start"
-)
-PINNED = _PINNED.format("'active'")
-PINNED_IDLE = _PINNED.format("'idle in transaction', 'idle in transaction (aborted)'")
-
 
 class LongQuery(Struct, frozen=True, kw_only=True):
     """One query, by backend and start (microseconds since 1970), and whose it is, without its literals."""
@@ -44,23 +35,38 @@ class LongQuery(Struct, frozen=True, kw_only=True):
     told: str
 
 
-class EndQueries(Change, frozen=True, kw_only=True):
+class EndingBackends(Change, frozen=True, kw_only=True):
+    """Backends on one instance are ended, several instances side by side."""
+
+    independent: ClassVar[bool] = True
+    width: ClassVar[int] = 4
+    poll: ClassVar[float] = 0.5
+    timeout: ClassVar[float] = 60
+
+    instance: str
+
+    @property
+    def backends(self) -> tuple[LongQuery, ...]:
+        """Those that are ended."""
+        raise NotImplementedError
+
+    def difference(self) -> tuple[Any, Any]:
+        """Each of them, by pid."""
+        return {str(each.pid): each.told for each in self.backends} or None, None
+
+
+class EndQueries(EndingBackends, frozen=True, kw_only=True):
     """None of `queries` runs on the instance any more; `grace` seconds after the cancel their connections are ended.
 
     `older_than` says in words which ones they were found by; `unasked` why this instance couldn't be asked, `unseen` that it never can be.
     """
 
-    independent: ClassVar[bool] = True
     under_way: ClassVar[float] = 0
     permissions: ClassVar[Permissions] = needs(check="postgres:activity", apply="postgres:activity.end")
-    width: ClassVar[int] = 4
-    poll: ClassVar[float] = 0.5
-    timeout: ClassVar[float] = 60
     target_template: ClassVar[str] = "database/{instance}/queries"
     summary_template: ClassVar[str] = "end queries on {instance} that ran longer than {older_than}: cancel, then after {grace} s terminate"
     irreversible: ClassVar[str] = "their work is rolled back; the application may ask again"
 
-    instance: str
     queries: tuple[LongQuery, ...] = ()
     older_than: str
     grace: int
@@ -68,9 +74,10 @@ class EndQueries(Change, frozen=True, kw_only=True):
     unasked: str = ""
     unseen: str = ""
 
-    def difference(self) -> tuple[Any, Any]:
-        """The queries, by pid."""
-        return {str(query.pid): query.told for query in self.queries} or None, None
+    @property
+    def backends(self) -> tuple[LongQuery, ...]:
+        """The queries."""
+        return self.queries
 
     def check(self, read: Systems) -> Finding:
         """See which of them still run; raises ExternalError where the instance couldn't be asked which ones do."""
@@ -101,14 +108,14 @@ class EndQueries(Change, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (Safawinet 5.1), for these queries alone; on this instance's own endpoint, as the rescuing role."""
-        pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.queries])
-        left = raw.sql(environment, f"SELECT count(*){PINNED}", pinned=pinned)
+        pinned = statements.backends_json(self.queries)
+        left = raw.sql(environment, statements.COUNT_LEFT, backends=pinned)
         return [
             *raw.database(environment, environment.database.rescue, self.instance),
-            raw.sql(environment, f"SELECT pg_cancel_backend(activity.pid){PINNED}", pinned=pinned),
+            raw.sql(environment, statements.CANCEL, backends=pinned),
             capture("left", left),
             When(test=Equal(one=Variable("left"), other="0", differ=True), then=(run("sleep", str(self.grace)),)),
-            raw.sql(environment, f"SELECT pg_terminate_backend(activity.pid){PINNED}", pinned=pinned),
+            raw.sql(environment, statements.TERMINATE, backends=pinned),
             Forever(
                 statements=(capture("left", left),),
                 until=Equal(one=Variable("left"), other="0"),
@@ -118,29 +125,25 @@ class EndQueries(Change, frozen=True, kw_only=True):
         ]
 
 
-class EndBlockers(Change, frozen=True, kw_only=True):
+class EndBlockers(EndingBackends, frozen=True, kw_only=True):
     """None of `sessions`, which keep a transaction open and do nothing, holds up others on the instance any more.
 
     They are only named unless they are `asked` for: what they began is rolled back. `kept` says why others are not ended.
     """
 
-    independent: ClassVar[bool] = True
     permissions: ClassVar[Permissions] = needs(check="postgres:activity", apply="postgres:activity.end")
-    width: ClassVar[int] = 4
-    poll: ClassVar[float] = 0.5
-    timeout: ClassVar[float] = 60
     target_template: ClassVar[str] = "database/{instance}/blockers"
     summary_template: ClassVar[str] = "end sessions on {instance} that are idle in a transaction and that others wait for"
     irreversible: ClassVar[str] = "what they began is rolled back; the application may begin anew"
 
-    instance: str
     sessions: tuple[LongQuery, ...] = ()
     kept: tuple[str, ...] = ()
     asked: bool = False
 
-    def difference(self) -> tuple[Any, Any]:
-        """The sessions, by pid."""
-        return {str(each.pid): each.told for each in self.sessions} or None, None
+    @property
+    def backends(self) -> tuple[LongQuery, ...]:
+        """The sessions."""
+        return self.sessions
 
     def check(self, read: Systems) -> Finding:
         """See which of them are still so."""
@@ -160,11 +163,11 @@ class EndBlockers(Change, frozen=True, kw_only=True):
         """The same, for these sessions alone."""
         if not self.asked:
             return []
-        pinned = json.dumps([{"pid": q.pid, "backend_start": q.backend_start, "query_start": q.query_start} for q in self.sessions])
-        left = raw.sql(environment, f"SELECT count(*){PINNED_IDLE}", pinned=pinned)
+        pinned = statements.backends_json(self.sessions)
+        left = raw.sql(environment, statements.COUNT_LEFT_IDLE, backends=pinned)
         return [
             *raw.database(environment, environment.database.rescue, self.instance),
-            raw.sql(environment, f"SELECT pg_terminate_backend(activity.pid){PINNED_IDLE}", pinned=pinned),
+            raw.sql(environment, statements.TERMINATE_IDLE, backends=pinned),
             Forever(
                 statements=(capture("left", left),),
                 until=Equal(one=Variable("left"), other="0"),

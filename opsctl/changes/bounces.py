@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from msgspec.structs import asdict
+
 from opsctl.changes import raw
-from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, statement
+from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, taking_back
 from opsctl.concurrency import read_ahead
 from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling
 from opsctl.errors import CheckFailed, DriftError
@@ -38,8 +40,8 @@ class Counting(Change, frozen=True, kw_only=True):
 
     def count(self, write: Systems, batch: NotificationBatch, done: dict[str, int]) -> None:
         """Count a batch, then keep aside what of it can't be read, and add both to `done`."""
-        tally: Tally = write.bounced.count(batch.rows)
-        found = {name: getattr(tally, name) for name in tally.__struct_fields__}
+        tally: Tally = write.bounce_store.count(batch.rows)
+        found: dict[str, int] = asdict(tally)
         found |= {"repeated": len(batch.rows) - tally.counted, "ignored": batch.ignored, "unsigned": batch.unsigned, "read": batch.read}
         found["kept aside"] = write.notifications.put_aside(self.aside, batch) if batch.bad else 0
         for name, number in found.items():
@@ -86,7 +88,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         try:
             for batch in self._batches(read):
                 keys = [(row.feedback_id, row.recipient) for row in batch.rows]
-                missing = [hash(keys[place]) for place in read.bounced.missing(keys)]
+                missing = [hash(keys[place]) for place in read.bounce_store.missing(keys)]
                 new.update(missing)
                 had += len(keys) - len(missing)
                 unkept |= read.notifications.unkept(self.aside, batch)
@@ -159,7 +161,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Look at the queue's attributes, and for the table; no message is received for it."""
-        read.bounced.missing([("", "")])
+        read.bounce_store.missing([("", "")])
         depth = read.sqs.depth(self.queue, self.region)
         if depth.waiting:
             return Pending(depth.waiting, "messages", "as SQS estimates them; SNS's signature is verified where a message has one")
@@ -235,11 +237,11 @@ class AddressMark(Change, frozen=True, kw_only=True):
 
     def counted(self, read: Systems) -> bool:
         """Whether the table has it."""
-        return not read.bounced.missing([(self.notification, read.notifications.address(self.address).recipient)])
+        return not read.bounce_store.missing([(self.notification, read.notifications.address(self.address).recipient)])
 
     def now(self, read: Systems) -> tuple[tuple[str, str | None], ...]:
         """The users whose address it is, and the statuses they have."""
-        return tuple((each.id, each.status) for each in read.bounced.holders(read.notifications.address(self.address)))
+        return tuple((each.id, each.status) for each in read.bounce_store.holders(read.notifications.address(self.address)))
 
     @property
     def after(self) -> tuple[tuple[str, str | None], ...]:
@@ -272,7 +274,7 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One statement."""
-        tally = write.bounced.mark(self.notification, write.notifications.address(self.address), hard=self.hard)
+        tally = write.bounce_store.mark(self.notification, write.notifications.address(self.address), hard=self.hard)
         return {"counted": tally.counted}
 
     def inverse(self) -> Change:
@@ -321,12 +323,12 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One statement."""
         # One that is counted just now leaves the status as it is: then the check afterwards says so.
-        return {"users": write.bounced.take_back(self.notification, write.notifications.address(self.address), self.before)}
+        return {"users": write.bounce_store.take_back(self.notification, write.notifications.address(self.address), self.before)}
 
     def _said_too(self, read: Systems) -> bool:
         """Whether the status that we would change back is also another notification's."""
         changed = self.hard and self.before != self.after
-        return changed and read.bounced.said_too(self.notification, read.notifications.address(self.address))
+        return changed and read.bounce_store.said_too(self.notification, read.notifications.address(self.address))
 
     def inverse(self) -> Change:
         """The mark."""
@@ -334,10 +336,8 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The statement that `apply` makes: the former status, and the row, or the mark couldn't be made again."""
-        settings = environment.bounces
         recipient = File("recipient")
-        held = json.dumps([{settings.id_column: id, settings.status_column: status} for id, status in self.before])
-        back = statement(environment, "TAKE_BACK", feedback_id=self.notification, recipient=recipient, before=held)
+        back = taking_back(environment, self.notification, recipient, self.before)
         row = run(raw.ITS_FIRST, "recipient", stdin=ROWS, output=recipient)
         return [*addressed(self.users, "{}"), row, *raw.database(environment), back]
 

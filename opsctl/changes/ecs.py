@@ -111,7 +111,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateService with forceNewDeployment; the image is looked at once more, since a rollout that failed is planned without."""
-        read = write.found_by
+        read = write.reader
         images = Images.judged(self, read, read.ecs.service(self.cluster, self.service))
         images.refuse_new_code(self.name)
         if images.unseen:

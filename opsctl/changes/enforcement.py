@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from psycopg import sql
-
-from opsctl import errors
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending
 from opsctl.permissions import Permissions, needs
+from opsctl.statements import bounces as statements
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
     from opsctl.protocols import ProgressCallback
-    from opsctl.settings import BounceSettings
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
 SHOWN = 3
-BY_SHELL = (
-    "UPDATE {users} SET {active} = %(wanted)s::boolean"
-    " WHERE {id} IN (SELECT {id} FROM jsonb_populate_recordset(NULL::{users}, %(ids)s::jsonb))"
-    " AND {active} IS DISTINCT FROM %(wanted)s::boolean RETURNING 1"
-)
-"""As `apply` does it, and every user that it changes as a row."""
 
 
 class SetUsersActive(Change, frozen=True, kw_only=True):
@@ -84,7 +74,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         exempt = f"; {self.spared:,} more with as many are exempt" if self.spared else ""
         if not self.users:
             return Done(f"nobody has {self.threshold:,} bounces or more within {self.window}{exempt}")
-        now = self._now(read)
+        now = read.bounce_store.active([id for id, _ in self.users])
         todo = [id for id in self.changed if now.get(id) is not None and now[id] is not self.active]
         if not todo:
             said = "is" if len(self.users) == 1 else f"all {len(self.users)} are"
@@ -95,24 +85,9 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         left = f"; {len(other)} left alone, active again or deleted since: {_some(other)}" if other else ""
         return Pending(len(todo), "users", f"{_some(todo)}{left}{exempt}")
 
-    def _now(self, read: Systems) -> dict[str, bool]:
-        settings = read.environment.bounces
-        query = sql.SQL("SELECT {id}::text AS id, {active} IS TRUE AS active FROM {users} WHERE {which}").format(
-            id=sql.Identifier(settings.id_column), active=sql.Identifier(settings.active_column), **_which(settings)
-        )
-        rows = read.database.query(query, ids=_ids(settings, [id for id, _ in self.users]))
-        return {row["id"]: row["active"] for row in rows}
-
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One UPDATE of those who are still as reviewed; rolled back where one to deactivate isn't, so that undo takes back ours alone."""
-        settings = write.environment.bounces
-        query = sql.SQL("UPDATE {users} SET {active} = {wanted} WHERE {which} AND {active} IS NOT {wanted}").format(
-            active=sql.Identifier(settings.active_column), wanted=sql.Literal(self.active), **_which(settings)
-        )
-        with write.database.transaction():
-            done = write.database.execute(query, ids=_ids(settings, self.changed))
-            if done != len(self.changed) and not self.active:
-                raise errors.DriftError(f"{self.target}: not all are active as reviewed; nobody was deactivated.", "Plan it anew.")
+        done = write.bounce_store.set_active(self.changed, self.active, all_or_none=not self.active)
         return {"reactivated" if self.active else "deactivated": done}
 
     def inverse(self) -> SetUsersActive:
@@ -123,21 +98,11 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (Safawinet 3.3), for these users alone; rolled back where one to deactivate isn't as reviewed."""
         settings = environment.bounces
-        names = {"users": settings.users_table, "id": settings.id_column, "active": settings.active_column}
-        wanted = {"ids": _ids(settings, self.changed), "wanted": "true" if self.active else "false", "count": str(len(self.changed))}
-        all_or_none = "WITH changed AS ({}) SELECT 1 / (count(*) = %(count)s::bigint OR %(wanted)s::boolean)::int FROM changed"
-        return [*raw.database(environment), raw.sql(environment, all_or_none.format(BY_SHELL), names, **wanted)]
-
-
-def _which(settings: BounceSettings) -> dict[str, sql.Composable]:
-    """The users travel as JSON, so that the table's own types cast them and both drivers can carry them."""
-    users, ident = sql.Identifier(settings.users_table), sql.Identifier(settings.id_column)
-    typed = sql.SQL("{id} IN (SELECT {id} FROM jsonb_populate_recordset(NULL::{users}, %(ids)s::jsonb))")
-    return {"users": users, "which": typed.format(id=ident, users=users)}
-
-
-def _ids(settings: BounceSettings, ids: list[str]) -> str:
-    return json.dumps([{settings.id_column: id} for id in ids])
+        ids, wanted = statements.ids_json(settings, self.changed), "true" if self.active else "false"
+        update = raw.sql(
+            environment, statements.SET_ALL_ACTIVE, statements.names(settings), ids=ids, wanted=wanted, count=str(len(self.changed))
+        )
+        return [*raw.database(environment), update]
 
 
 def _word(active: bool) -> str:

@@ -14,7 +14,7 @@ from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.rds import Cluster, Instance, Member
+    from opsctl.adapters.aws.rds import Cluster, ClusterMember, RdsInstance
     from opsctl.config import Environment
     from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
@@ -116,7 +116,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """FailoverDBCluster to a named reader, which AWS refuses once that one is the writer; whether it is fit is asked once more."""
-        read = write.found_by
+        read = write.reader
         state = read.rds.cluster(self.cluster)
         fit_cluster(read, state, self.to)
         if unseen := self._unseen(read, state):
@@ -175,7 +175,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RebootDBInstance with ForceFailover; whether it is fit is asked once more."""
-        fit_instance(write.found_by.rds.instance(self.instance))
+        fit_instance(write.reader.rds.instance(self.instance))
         return {"status": write.rds.reboot_to_standby(self.instance)}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -270,7 +270,7 @@ def _written(write: Systems, patience: float, progress: ProgressCallback) -> int
 
 def _is_over(write: Systems, failover: FailOver) -> bool:
     try:
-        return failover.over(write.found_by)
+        return failover.over(write.reader)
     except (Denied, CredentialsInvalid):
         # Waiting mends neither.
         raise
@@ -311,7 +311,7 @@ def within_one_region(read: Systems, state: Cluster) -> None:
         )
 
 
-def fit_instance(state: Instance) -> None:
+def fit_instance(state: RdsInstance) -> None:
     """Raise Refused unless an instance may fail over to its standby now."""
     if state.cluster:
         raise Refused(
@@ -332,7 +332,7 @@ def fit_instance(state: Instance) -> None:
         raise Refused(f"{state.id} is {state.status}, and only an available instance fails over.", "Look again later.")
 
 
-def seconds_behind(read: Systems, cluster: Cluster, reader: Member) -> tuple[float | None, str]:
+def seconds_behind(read: Systems, cluster: Cluster, reader: ClusterMember) -> tuple[float | None, str]:
     """How far a reader is behind its writer, or None and why that isn't known: no reason to go without a writer."""
     metric, unit = ("AuroraReplicaLag", 1000) if cluster.aurora else ("ReplicaLag", 1)
     found, unknown = _newest(read, metric, reader.id)

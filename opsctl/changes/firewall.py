@@ -11,7 +11,7 @@ from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named,
 from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
 from opsctl.errors import ExternalError, Refused
 from opsctl.permissions import Permissions, needs
-from opsctl.settings.security import Place
+from opsctl.settings.security import WafPlace
 from opsctl.shell import File, Program, Put, Variable, capture, joined, run
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class RuleChange(Change, frozen=True, kw_only=True):
     target_template: ClassVar[str] = "firewall/{acl}/{rule}"
 
     acl: str
-    place: Place
+    place: WafPlace
     rule: str
     before: Rule | None
     after: Rule | None

@@ -17,7 +17,7 @@ from opsctl.redaction import Secret
 from opsctl.shell import File, Say, Variable, capture, expect, piped, run
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.logs import Line
+    from opsctl.adapters.aws.logs import LogLine
     from opsctl.adapters.http.lease import LeaseAnswer
     from opsctl.adapters.hubspot.records import HubSpotContact
     from opsctl.config import Environment
@@ -218,10 +218,10 @@ def _lines(systems: Systems, function: str, since: datetime, pattern: str) -> li
     return [_said(line) for line in _found(systems, function, since, pattern)]
 
 
-def _found(systems: Systems, function: str, since: datetime, pattern: str) -> list[Line]:
+def _found(systems: Systems, function: str, since: datetime, pattern: str) -> list[LogLine]:
     settings = systems.environment.function(function)
     return systems.logs.recent(settings.log_group, since, 10 * LINES, pattern, settings.region)
 
 
-def _said(line: Line) -> str:
+def _said(line: LogLine) -> str:
     return f"{line.at:%H:%M:%S} {line.words}"

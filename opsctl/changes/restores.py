@@ -14,7 +14,7 @@ from opsctl.errors import ExternalError, NotFound, Refused, Throttled, Unreachab
 from opsctl.permissions import Permissions, needs
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.snapshots import Place
+    from opsctl.adapters.aws.snapshots import RdsDatabase
     from opsctl.config import Environment
     from opsctl.protocols import ProgressCallback
     from opsctl.shell import Statement
@@ -39,7 +39,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     origin: str
     like: Surroundings
 
-    def _found(self, place: Place) -> Finding:
+    def _found(self, place: RdsDatabase) -> Finding:
         """What a place by that name means: another's, broken, on its way, or there."""
         if place.tags.get(ORIGIN) != self.origin:
             return Moved(f"{place.id} is there already, not from the present {self.snapshot} as reviewed; choose another name")
@@ -60,7 +60,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         note = f"it costs what a {self.like.instance_class} costs until somebody deletes it; not open to the internet"
         return Pending(1, "databases", note)
 
-    def _whole(self, read: Systems) -> Place | Settling | None:
+    def _whole(self, read: Systems) -> RdsDatabase | Settling | None:
         """The copy's cluster, when it takes further changes; None while it isn't there at all."""
         place = read.snapshots.place(self.name, "cluster")
         if place is None:
@@ -84,7 +84,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         }
 
 
-def answers(read: Systems, place: Place, arn: str) -> Finding:
+def answers(read: Systems, place: RdsDatabase, arn: str) -> Finding:
     """Whether a copy answers a query: rows of the users' table, as the reader; `arn` is where the Data API finds it."""
     sessions = read.config.sessions
     database = read.database_at(place.host, place.port, arn)

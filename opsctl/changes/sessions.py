@@ -9,15 +9,13 @@ from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from psycopg import sql
-
-from opsctl.adapters.redis.keys import searches
 from opsctl.changes import raw
-from opsctl.changes.deletion import Emptying, begin
 from opsctl.contract import Change, Done, Evidence, Finding, Pending, Skipped, Telling
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, ExternalError, PartialFailure, Refused, Throttled, Unreachable, Untrusted
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Put, Variable
+from opsctl.statements import sessions as statements
+from opsctl.statements.redis_keys import searches
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from opsctl.shell import Statement
     from opsctl.systems import Systems
 
-THEIRS = "{user} IN (SELECT {user} FROM jsonb_populate_recordset(NULL::{table}, %(users)s::jsonb))"
 SOME = 500
 MANY = 5_000
 """How many users Redis is told at a time."""
@@ -122,34 +119,15 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Delete in batches that keep nobody waiting, then what came since under a lock, so that no refresh slips through."""
-        settings = write.environment.sessions
-        write.session_rows.require_all()
-        start = begin(write, settings, progress)
-        since, bounds = start.since(write, settings)
-        emptying = Emptying(write, settings, progress)
-        for users in self._some():
-            whose, values = write.session_rows.of(users)
-            if users is None:
-                emptying.pages(start.pages)
-            else:
-                emptying.rows(whose, values)
-            emptying.alone(sql.SQL("{} AND {}").format(whose, since), values | bounds)
-        emptying.conclude()
-        return {"deleted": emptying.deleted}
-
-    def _some(self) -> list[tuple[str, ...] | None]:
-        """So few users at a time that finding theirs takes no longer than the lock may be held; everybody is found at once."""
-        if self.users is None:
-            return [None]
-        return [self.users[i : i + SOME] for i in range(0, len(self.users), SOME)]
+        deleted = write.session_rows.delete(self.users, write.reader.session_rows.holders, progress)
+        return {"deleted": deleted}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (Safawinet 1.2, 2.2, 2.3)."""
-        settings = environment.sessions
-        names = {"table": settings.table, "user": settings.user_column}
-        delete = raw.sql(environment, "DELETE FROM {table}", names)
+        names = statements.names(environment.sessions)
+        delete = raw.sql(environment, statements.DELETE_ALL, names)
         if self.users is not None:
-            delete = raw.sql(environment, f"DELETE FROM {{table}} WHERE {THEIRS}", names, users=_as_rows(settings, self.users))
+            delete = raw.sql(environment, statements.DELETE, names, users=statements.users_json(environment.sessions, self.users))
         return [*raw.database(environment), delete]
 
 
@@ -354,7 +332,3 @@ def _each(answers: dict[str, Future[Any]], progress: ProgressCallback) -> int:
         told = " ".join(f"{user}: {no.what}" for user, no in list(refused.items())[:NAMED])
         raise PartialFailure(f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {told}", RESUME, parts=())
     return revoked
-
-
-def _as_rows(settings: SessionSettings, users: tuple[str, ...]) -> str:
-    return json.dumps([{settings.user_column: each} for each in users])

@@ -133,17 +133,17 @@ class AppContext:
 
         return LedgerMemory(lambda: self.ledger, self.environment)
 
-    def _systems(self, *, beside: Systems | None = None) -> Systems:
+    def _systems(self, *, read_twin: Systems | None = None) -> Systems:
         from opsctl.systems import Systems
 
         return Systems(
             self.environment,
-            writing=beside is not None,
+            writing=read_twin is not None,
             person=self.person,
             values=self.values,
             history=self.history,
             fingerprint=self.fingerprint,
-            beside=beside,
+            read_twin=read_twin,
         )
 
     @cached_property
@@ -154,7 +154,7 @@ class AppContext:
     @cached_property
     def write(self) -> Systems:
         """The systems that can write; only a change's `apply` is handed them."""
-        return self._systems(beside=self.read)
+        return self._systems(read_twin=self.read)
 
     @cached_property
     def screen(self) -> Screen:

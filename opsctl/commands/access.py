@@ -22,8 +22,8 @@ from opsctl.render.shapes import Page
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.cloudtrail import Event, Source
-    from opsctl.adapters.aws.iam import Account, Credentials, Key, Person, Rights
+    from opsctl.adapters.aws.cloudtrail import EventSource, TrailEvent
+    from opsctl.adapters.aws.iam import Credentials, IamAccount, IamUser, Key, Rights
     from opsctl.settings import SecretSettings
     from opsctl.systems import Systems
 
@@ -43,17 +43,17 @@ WEIGHTS = {"no MFA": 8, "two active keys": 1, "never used": 2, "unused": 2, "old
 access = group("access")
 
 
-class SourceType(click.ParamType["Source"]):
+class SourceType(click.ParamType["EventSource"]):
     """An address, a network, or a service of AWS."""
 
     name = "source"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Source:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> EventSource:
         """Raises a usage error for anything else."""
-        from opsctl.adapters.aws.cloudtrail import Source
+        from opsctl.adapters.aws.cloudtrail import EventSource
 
         try:
-            return value if isinstance(value, Source) else Source.parse(value)
+            return value if isinstance(value, EventSource) else EventSource.parse(value)
         except ValueError as cause:
             self.fail(str(cause), param, ctx)
 
@@ -111,7 +111,7 @@ def _weight(flags: list[str]) -> int:
     return told * (2 if "administrator" in flags else 1) + ("administrator" in flags)
 
 
-def _credentials(systems: Systems, person: Person, rights: Rights, limit: timedelta) -> Rows:
+def _credentials(systems: Systems, person: IamUser, rights: Rights, limit: timedelta) -> Rows:
     """A row for each key and for the password, the worst first; one row for a user without any."""
     held, now = systems.iam.credentials(person.name), systems.now()
     always = ["revoked"] if rights.denied else ["administrator"] if _administrator(systems, person, rights) else []
@@ -137,7 +137,7 @@ def _credentials(systems: Systems, person: Person, rights: Rights, limit: timede
     return sorted(({**row, "mfa": held.mfa > 0} for row in rows), key=lambda row: -_weight(row["flags"]))
 
 
-def _administrator(systems: Systems, person: Person, rights: Rights) -> bool:
+def _administrator(systems: Systems, person: IamUser, rights: Rights) -> bool:
     return person.name in systems.config.access.administrators or rights.administrator
 
 
@@ -154,7 +154,7 @@ def _use(used: datetime | None, created: datetime, now: datetime, unused: timede
     return [f"unused for {(now - used).days} d"] if now - used > unused else []
 
 
-def _ending(systems: Systems, account: Account) -> dict[str, str]:
+def _ending(systems: Systems, account: IamAccount) -> dict[str, str]:
     """What ends the sessions of a role that began before now, whoever began them; IAM's own console does the same."""
     older = {"DateLessThan": {"aws:TokenIssueTime": f"{systems.now():%Y-%m-%dT%H:%M:%SZ}"}}
     statement = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": older}
@@ -167,7 +167,7 @@ def _ending(systems: Systems, account: Account) -> dict[str, str]:
 class Seen(msgspec.Struct, frozen=True):
     """The events of one user that were looked through, and how far."""
 
-    reads: list[Event]
+    reads: list[TrailEvent]
     told: dict[str, Any]
 
 
@@ -236,7 +236,7 @@ def _procedure(name: str, secret: SecretSettings) -> str:
 @click.option("--unusual", is_flag=True, help="Only what is worth a look.")
 @read_only
 def events(
-    systems: Systems, user: str | None, source: Source | None, since: timedelta, until: datetime | None, unusual: bool
+    systems: Systems, user: str | None, source: EventSource | None, since: timedelta, until: datetime | None, unusual: bool
 ) -> Iterator[dict[str, Any]]:
     """List what CloudTrail knows, newest first, a line each (`-o json`: a JSON object a line); what is unusual says why at its end."""
     began, end = _since(systems, since), until.replace(tzinfo=UTC) if until else systems.now()
@@ -251,7 +251,7 @@ def events(
     return (_shown(event) for event in chain([first], found) if event.unusual or not unusual)
 
 
-def _shown(event: Event) -> dict[str, Any]:
+def _shown(event: TrailEvent) -> dict[str, Any]:
     shown = msgspec.structs.asdict(event)
     del shown["id"]
     return shown

@@ -26,8 +26,8 @@ from opsctl.render.shapes import Page, Series
 from opsctl.settings import Duration
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.ses import Account, Sent, Suppressed
-    from opsctl.adapters.sql.bounce_queries import Rule
+    from opsctl.adapters.aws.ses import SendingStatistics, SesAccount, Suppressed
+    from opsctl.adapters.sql.bounce_queries import BounceRule
     from opsctl.settings import BounceSettings
     from opsctl.systems import Systems
 
@@ -80,7 +80,7 @@ def _rows(told: Rows | OpsctlError) -> Rows:
     return [{"state": "could not be asked", "why": told.what}] if isinstance(told, ExternalError) else unwrap(told)
 
 
-def _account(account: Account) -> dict[str, Any]:
+def _account(account: SesAccount) -> dict[str, Any]:
     return {
         "may send": account.sending,
         "enforcement": account.enforcement,
@@ -100,7 +100,7 @@ def _reputation(systems: Systems, settings: BounceSettings) -> Rows:
     return [{"rate": name, "percent": point and _percent(point.value), "at": point and point.at} for name, point in newest]
 
 
-def _rates(asked: Rows, sent: list[Sent]) -> Rows:
+def _rates(asked: Rows, sent: list[SendingStatistics]) -> Rows:
     """Each rate beside SES's two lines, and what was sent since; without reputation, the latter is held against them."""
     from opsctl.adapters.aws.ses import PAUSE, REVIEW
 
@@ -121,7 +121,7 @@ def _state(percent: float | None, review: float, pause: float) -> str:
     return "SES may pause sending" if percent >= pause else "SES may review the account" if percent >= review else "below review"
 
 
-def _series(sent: list[Sent], since: timedelta) -> Series:
+def _series(sent: list[SendingStatistics], since: timedelta) -> Series:
     """What was sent, a row for each quarter of an hour, hour or day; the plot has SES's two lines."""
     from opsctl.adapters.aws.ses import PAUSE, REVIEW
 
@@ -196,14 +196,14 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 @mutating
 def enforce(planning: Planning, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
     """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
-    from opsctl.adapters.sql.bounce_queries import Rule
+    from opsctl.adapters.sql.bounce_queries import BounceRule
 
     systems = planning.systems
 
     settings = systems.environment.bounces
     span, most = settings.window if window is None else window, threshold or settings.threshold
     _longer_than_zero(span, "--window")
-    rule = Rule(most, systems.database.server_time() - span, settings.exempt)
+    rule = BounceRule(most, systems.database.server_time() - span, settings.exempt)
     found = list(systems.bounce_queries.over(rule))
     if not accept_outage and any(row["active"] and not row["exempt"] for row in found):
         _no_outage(systems, settings, rule)
@@ -214,7 +214,7 @@ def enforce(planning: Planning, threshold: int | None, window: Duration | None, 
         yield SetUsersActive(active=False, users=some, threshold=most, window=str(span), spared=0 if first else spared)
 
 
-def _no_outage(systems: Systems, settings: BounceSettings, rule: Rule) -> None:
+def _no_outage(systems: Systems, settings: BounceSettings, rule: BounceRule) -> None:
     """Raise Refused where one domain (of several users) or one hour makes up most of the bounces of those to be deactivated."""
     shares = {"domain": settings.domain_share, "hour": settings.hour_share}
     for most in systems.bounce_queries.spread(rule):
@@ -280,7 +280,7 @@ def mark(planning: Planning, email: str, hard: bool, soft: bool, notification: s
         raise click.UsageError(f"{email!r} is no e-mail address.") from cause
     if ">" in email:
         raise click.UsageError("Give the bare address, without the name: the ledger keeps the command.")
-    holders = systems.bounced.holders(address)
+    holders = systems.bounce_store.holders(address)
     if not holders:
         raise NotFound(f"No user has the address {address.recipient}.", "Check its spelling.")
     before = tuple((each.id, each.status) for each in holders)

@@ -22,8 +22,8 @@ from opsctl.errors import ExternalError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import UNASKED, Page, Proportion
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.rds import Cluster, Member
-    from opsctl.adapters.sql.activity import Activity, Answer, Connections
+    from opsctl.adapters.aws.rds import Cluster, ClusterMember
+    from opsctl.adapters.sql.activity import Activity, ConnectionCounts, InstanceResult
     from opsctl.systems import Systems
 
 Figures = dict[tuple[str, str], float | None]
@@ -80,7 +80,7 @@ def _cluster(systems: Systems, name: str) -> tuple[Sections, dict[str, Any]]:
     return [("Cluster", cluster), ("Members", rows), ("Endpoints", endpoints)], found
 
 
-def _member(member: Member, figures: Figures, lag: str, milliseconds: int) -> dict[str, Any]:
+def _member(member: ClusterMember, figures: Figures, lag: str, milliseconds: int) -> dict[str, Any]:
     behind = None if member.writer else figures.get((member.id, lag))
     return {
         "instance": member.id,
@@ -184,7 +184,7 @@ def _first(state: Cluster) -> str:
     return (_candidates(state) or state.readers)[0].id
 
 
-def _candidates(state: Cluster) -> list[Member]:
+def _candidates(state: Cluster) -> list[ClusterMember]:
     """The readers that are available, the first to be promoted first."""
     return [member for member in state.readers if member.status == "available"]
 
@@ -214,7 +214,7 @@ def connections(systems: Systems) -> Page:
 BY = {"state": "state", "user": "role", "application": "application", "client": "client"}
 
 
-def _share(systems: Systems, answer: Answer[Connections]) -> dict[str, Any]:
+def _share(systems: Systems, answer: InstanceResult[ConnectionCounts]) -> dict[str, Any]:
     """An instance as a row; what the database itself couldn't tell is CloudWatch's count, and said to be."""
     row: dict[str, Any] = {"instance": answer.instance.id, "role": "writer" if answer.instance.writer else "reader"}
     row |= dict.fromkeys(("connections", "maximum", "reserved", "share"))
@@ -228,7 +228,7 @@ def _share(systems: Systems, answer: Answer[Connections]) -> dict[str, Any]:
     return {**row, **counts, "told_by": "the database", "warning": warning}
 
 
-def _shares(systems: Systems, answers: Sequence[Answer[Connections]]) -> list[dict[str, Any]]:
+def _shares(systems: Systems, answers: Sequence[InstanceResult[ConnectionCounts]]) -> list[dict[str, Any]]:
     """A row an instance; one whose endpoint leads to another's server has that server's figures, which its clients meet."""
     rows = {answer.instance.id: _share(systems, answer) for answer in answers if not answer.same_as}
     for answer in answers:
@@ -257,7 +257,7 @@ def _counted(held: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     return [{key: name, "connections": count} for name, count in counts.most_common()]
 
 
-def _untold(systems: Systems, answers: Sequence[Answer[Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+def _untold(systems: Systems, answers: Sequence[InstanceResult[Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
     """A last section for what could not be asked, and why; none when all could."""
     rows = [{"instance": answer.instance.id, "why": answer.why.what} for answer in answers if answer.why]
     rows += [{"instance": instance.id, "why": UNSEEN} for instance in systems.backends.unseen]
@@ -281,7 +281,7 @@ def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page
             "insights": partial(_insights, systems, limit),
         }
     )
-    running: list[Answer[list[Activity]]] = unwrap(found["running"])
+    running: list[InstanceResult[list[Activity]]] = unwrap(found["running"])
     insights: list[dict[str, Any]] = unwrap(found["insights"])
     asked = any(answer.found is not None for answer in running)
     if not asked and all(row["load"] is None for row in insights):
@@ -296,7 +296,7 @@ def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page
     )
 
 
-def _at_work(running: Sequence[Answer[list[Activity]]], older_than: timedelta | None, limit: int) -> Sections:
+def _at_work(running: Sequence[InstanceResult[list[Activity]]], older_than: timedelta | None, limit: int) -> Sections:
     """What works, and what only keeps its transaction open."""
     least = older_than.total_seconds() if older_than else 0
     now = [(a.instance.id, each) for a in running if a.found for each in a.found if max(each.seconds, each.transaction_seconds) >= least]

@@ -178,7 +178,7 @@ def _now(systems: Systems) -> datetime:
 
 def _tell_keys_apart(systems: Systems, ids: Sequence[str]) -> None:
     """Raise Refused where another user's keys in Redis would read like those of one of `ids`: `t:7` and `t`, by `ts:{user}:*`."""
-    from opsctl.adapters.redis.keys import user_keys
+    from opsctl.statements.redis_keys import user_keys
 
     pattern = systems.environment.sessions.redis_user_pattern
     separator = user_keys(pattern).separator.decode()

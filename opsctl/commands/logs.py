@@ -16,7 +16,7 @@ from opsctl.redaction import foreign
 from opsctl.render.shapes import Series
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.logs import Line
+    from opsctl.adapters.aws.logs import LogLine
     from opsctl.systems import Systems
 
 MOST = 1_000
@@ -40,7 +40,7 @@ def tail(systems: Systems, group: str, follow: bool, since: timedelta, pattern: 
     return map(readable, systems.logs.recent(name, start, MOST, pattern, region))
 
 
-def readable(line: Line) -> dict[str, Any]:
+def readable(line: LogLine) -> dict[str, Any]:
     """A line as its time and its words."""
     return {"at": line.at, "line": line.words}
 

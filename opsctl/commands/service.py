@@ -19,7 +19,7 @@ from opsctl.errors import ConfigurationError, NotFound, OpsctlError, Refused
 from opsctl.render.shapes import Check, Series, Verdict
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.cloudwatch import Point
+    from opsctl.adapters.aws.cloudwatch import DataPoint
     from opsctl.settings import ServiceSettings
     from opsctl.systems import Systems
 
@@ -137,7 +137,7 @@ def metrics(systems: Systems, name: str, metric: str, since: timedelta) -> Serie
     return Series(_rows(asked, found), next(iter(asked.columns)))
 
 
-def _rows(asked: Figure, found: dict[str, list[Point]]) -> list[dict[str, Any]]:
+def _rows(asked: Figure, found: dict[str, list[DataPoint]]) -> list[dict[str, Any]]:
     """A row a moment; what is counted and has no figure then didn't happen, as errors mostly don't."""
     rows: list[dict[str, Any]] = [{"at": at} for at in sorted({point.at for points in found.values() for point in points})]
     for column, points in found.items():

@@ -18,7 +18,7 @@ from opsctl.contract import Change, Planning
 from opsctl.errors import NotFound, Refused
 
 if TYPE_CHECKING:
-    from opsctl.adapters.aws.snapshots import Kind, Place, Snapshot, Surroundings
+    from opsctl.adapters.aws.snapshots import Kind, RdsDatabase, Snapshot, Surroundings
     from opsctl.systems import Systems
 
 DAY = 86_400
@@ -66,7 +66,7 @@ def create(planning: Planning, name: str | None, max_age: timedelta, of: str | N
     )
 
 
-def source_of(systems: Systems, of: str | None) -> Place:
+def source_of(systems: Systems, of: str | None) -> RdsDatabase:
     """The cluster or instance to make snapshots of; raises NotFound, and Refused for a member of a cluster."""
     name = of or configured(systems)
     found = systems.snapshots.place(name)

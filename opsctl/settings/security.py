@@ -27,7 +27,7 @@ class AccessSettings(Section, frozen=True, kw_only=True):
     unused: Duration = Duration(days=90)
 
 
-class Place(Struct, frozen=True):
+class WafPlace(Struct, frozen=True):
     """Where web ACLs and address sets are: before a region's resources (None: the environment's), or before CloudFront."""
 
     scope: Literal["REGIONAL", "CLOUDFRONT"] = "REGIONAL"
@@ -60,6 +60,6 @@ class ProtectionSettings(Section, frozen=True, kw_only=True):
             ip_network(cidr)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> WafPlace:
         """Where to ask; what stands before CloudFront is all in one region."""
-        return Place(self.scope, CLOUDFRONT_REGION if self.scope == "CLOUDFRONT" else self.region)
+        return WafPlace(self.scope, CLOUDFRONT_REGION if self.scope == "CLOUDFRONT" else self.region)

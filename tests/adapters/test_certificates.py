@@ -15,8 +15,8 @@ from opsctl.adapters import certificates
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.http.client import Http
 from opsctl.adapters.redis.client import Redis
-from opsctl.adapters.redis.endpoint import Endpoint as RedisEndpoint
-from opsctl.adapters.sql.postgres import Endpoint, Postgres
+from opsctl.adapters.redis.endpoint import RedisEndpoint
+from opsctl.adapters.sql.postgres import Postgres, PostgresEndpoint
 from opsctl.errors import ConfigurationError, ExternalError, Refused, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 from opsctl.settings import Aws
@@ -37,7 +37,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 def database(port: int, *, host: str = REAL, **other: Any) -> Postgres:
     parts = {"tunnel": ("127.0.0.1", port), **other}
-    return Postgres(Endpoint(host, port, "safawinet", "safawinet", Secret(PASSWORD), **parts), writing=True)
+    return Postgres(PostgresEndpoint(host, port, "safawinet", "safawinet", Secret(PASSWORD), **parts), writing=True)
 
 
 @pytest.mark.parametrize("ask", [CLEARTEXT, MD5, NO_PASSWORD], ids=["clear text", "md5", "no password"])
@@ -130,7 +130,7 @@ def at(world: dict[str, str], authority: Authority) -> Iterator[Callable[..., Po
         def make(host: str = REAL, **other: Any) -> Postgres:
             parts = {"tunnel": ("127.0.0.1", door.port), **other}
             login = world["database"], world["pg_user"], Secret(world["pg_password"])
-            made.append(Postgres(Endpoint(host, door.port, *login, **parts), writing=True))
+            made.append(Postgres(PostgresEndpoint(host, door.port, *login, **parts), writing=True))
             return made[-1]
 
         yield make

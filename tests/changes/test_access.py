@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters.aws.iam import Account, Rights, Role
+from opsctl.adapters.aws.iam import IamAccount, Rights, Role
 from opsctl.changes.access import _left_over
 
 ROOT = "arn:aws:iam::123456789012"
@@ -19,8 +19,8 @@ def role(name: str, trusted: str, path: str = "/", **may: Any) -> Role:
     return Role(name, path, trust, Rights(f"{ROOT}:role/{name}", documents))
 
 
-def account(*roles: Role) -> Account:
-    return Account({"jo": Rights(f"{ROOT}:user/jo", {})}, list(roles))
+def account(*roles: Role) -> IamAccount:
+    return IamAccount({"jo": Rights(f"{ROOT}:user/jo", {})}, list(roles))
 
 
 def test_roles_are_followed_by_way_of_others_and_in_a_circle() -> None:

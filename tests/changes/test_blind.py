@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opsctl.adapters.aws.ecs import Deployment, ServiceState, Task
-from opsctl.adapters.aws.iam import Account, Credentials, Rights
+from opsctl.adapters.aws.iam import Credentials, IamAccount, Rights
 from opsctl.adapters.aws.secrets import SecretState
 from opsctl.changes.access import SetDenial
 from opsctl.changes.alarms import SetAlarmReason
@@ -85,7 +85,7 @@ def iam(**rights: Rights) -> SimpleNamespace:
     return SimpleNamespace(
         inline=lambda user, policy: None,
         person=lambda user: SimpleNamespace(arn=f"arn:{user}"),
-        account=lambda: Account(rights, []),
+        account=lambda: IamAccount(rights, []),
         credentials=lambda user: Credentials([], None, 0),
     )
 

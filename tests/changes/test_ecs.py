@@ -43,7 +43,7 @@ def world(definition: dict[str, str], meant: dict[str, Any], *tasks: dict[str, s
         ),
         ecr=SimpleNamespace(digest=digest),
     )
-    read.found_by = read
+    read.reader = read
     return read
 
 

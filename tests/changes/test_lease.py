@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters.aws.logs import Line
+from opsctl.adapters.aws.logs import LogLine
 from opsctl.adapters.http.lease import LeaseAnswer
 from opsctl.changes import lease as changes
 from opsctl.changes.lease import TakeLease, cause, logged, seen
@@ -40,11 +40,11 @@ def test_each_status_has_a_cause_and_a_next_command(status: int, reason: str, wh
 class Logs:
     """Shows `lines` from the `late`th look on; keeps what was asked."""
 
-    def __init__(self, lines: list[Line], late: int = 0) -> None:
+    def __init__(self, lines: list[LogLine], late: int = 0) -> None:
         self.lines, self.late = lines, late
         self.asked: list[tuple[str, str, str | None]] = []
 
-    def recent(self, group: str, since: datetime, limit: int, pattern: str = "", region: str | None = None) -> list[Line]:
+    def recent(self, group: str, since: datetime, limit: int, pattern: str = "", region: str | None = None) -> list[LogLine]:
         self.asked.append((group, pattern, region))
         return self.lines if len(self.asked) > self.late else []
 
@@ -60,8 +60,8 @@ def systems(logs: Any) -> Any:
     return SimpleNamespace(environment=SimpleNamespace(lease=lease, function=groups.__getitem__), logs=logs)
 
 
-def line(text: str, second: int = 5) -> Line:
-    return Line(NOW.replace(second=second), "stream", text)
+def line(text: str, second: int = 5) -> LogLine:
+    return LogLine(NOW.replace(second=second), "stream", text)
 
 
 def test_the_line_is_found_by_the_gateways_name_for_the_request() -> None:

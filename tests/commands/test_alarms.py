@@ -133,9 +133,7 @@ def test_connections_of_an_instance_by_itself(world: World) -> None:
 def test_connections_of_a_cluster_that_has_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     denied = Mock(query=Mock(side_effect=Unreachable("The database can't be reached.")))
     settings = Mock(instance="", cluster="ours")
-    systems = Mock(
-        database=denied, environment=Mock(need=Mock(return_value=settings)), rds=Mock(cluster=Mock(return_value=Mock(writer=None)))
-    )
+    systems = Mock(database=denied, environment=Mock(database=settings), rds=Mock(cluster=Mock(return_value=Mock(writer=None))))
     with pytest.raises(ExternalError, match=r"can't be reached\. ours has no writer"):
         _connections(systems)
 

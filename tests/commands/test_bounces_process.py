@@ -21,7 +21,7 @@ from terminal import until
 from world import World
 
 from opsctl.adapters.aws.sqs import Sqs
-from opsctl.adapters.sql.bounce_store import Bounced
+from opsctl.adapters.sql.bounce_store import BounceStore
 from opsctl.sandbox.aws import notifications
 from opsctl.sandbox.aws.sns_signing import Signer
 
@@ -112,7 +112,7 @@ def test_the_queue_of_a_new_world(world: World, driver: str) -> None:
     assert told(world, "bounces", "process", "--queue", "-y")["result"] == "unchanged"
 
 
-@pytest.mark.parametrize(("owner", "name", "after"), [(Sqs, "receive", True), (Bounced, "count", True), (Sqs, "delete", True)])
+@pytest.mark.parametrize(("owner", "name", "after"), [(Sqs, "receive", True), (BounceStore, "count", True), (Sqs, "delete", True)])
 def test_killed_in_the_middle_of_a_batch_each_is_counted_once(world: World, owner: Any, name: str, after: bool) -> None:
     """The second batch was taken, or counted, and not deleted: it comes back, and is met again."""
     world.configure({'visibility = "3s"': 'visibility = "2s"'})
@@ -127,7 +127,7 @@ def test_killed_in_the_middle_of_a_batch_each_is_counted_once(world: World, owne
 def test_standard_input_survives_a_kill_and_goes_when_it_is_done(world: World) -> None:
     # More than one batch holds.
     lines = "".join(f"{line('Transient', f'user{31 + n % 10}@example.com', AT + n)}\n" for n in range(2_100))
-    killed = world.opsctl("bounces", "process", "-", "-y", input=lines, before=killing(Bounced, "count", after=True))
+    killed = world.opsctl("bounces", "process", "-", "-y", input=lines, before=killing(BounceStore, "count", after=True))
     assert killed.code == -signal.SIGKILL
     [spooled] = world.ledger.parent.glob("spool-*")
     assert stat.S_IMODE(spooled.stat().st_mode) == 0o600

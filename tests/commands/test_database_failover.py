@@ -15,7 +15,7 @@ import pytest
 from terminal import Terminal, until
 from world import CLUSTER, Rehearsal, World
 
-from opsctl.adapters.aws.rds import Cluster, Instance, Member
+from opsctl.adapters.aws.rds import Cluster, ClusterMember, RdsInstance
 from opsctl.changes.failover import fit_cluster, fit_instance
 from opsctl.errors import Refused
 from opsctl.sandbox import lifecycle, postgres
@@ -269,7 +269,7 @@ def test_within_its_region_a_member_of_a_global_database_fails_over_when_accepte
 
 @pytest.mark.parametrize(("status", "why"), [("failing-over", "under way already"), ("upgrading", "is upgrading")])
 def test_a_cluster_that_is_busy_is_left_alone(status: str, why: str) -> None:
-    reader = Member("b", writer=False, status="available", zone="", endpoint="", port=0)
+    reader = ClusterMember("b", writer=False, status="available", zone="", endpoint="", port=0)
     cluster = Cluster("a", "arn", status, "aurora-postgresql", "", "", 0, [reader])
     with pytest.raises(Refused, match=why):
         fit_cluster(None, cluster, "b")  # type: ignore[arg-type]
@@ -277,7 +277,7 @@ def test_a_cluster_that_is_busy_is_left_alone(status: str, why: str) -> None:
 
 @pytest.mark.parametrize(("status", "why"), [("rebooting", "is rebooting already"), ("modifying", "is modifying")])
 def test_an_instance_that_is_busy_is_left_alone(status: str, why: str) -> None:
-    instance = Instance("a", "arn", status, "postgres", "", "", "x", "y", True, "", "", 0, False)
+    instance = RdsInstance("a", "arn", status, "postgres", "", "", "x", "y", True, "", "", 0, False)
     with pytest.raises(Refused, match=why):
         fit_instance(instance)
 

@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 from world import World
 
-from opsctl.changes import deletion
-from opsctl.changes.deletion import ROWS
+from opsctl.adapters.sql import session_deletion as deletion
+from opsctl.adapters.sql.session_deletion import ROWS
+from opsctl.engine.ledger.rows import Step
 from opsctl.engine.runner import Runner
 from opsctl.errors import ExternalError
 
@@ -95,14 +96,14 @@ def stop_after(batches: int) -> Callable[[], None]:
     """What makes a child fail after so many batches."""
 
     def arm() -> None:
-        beat = Runner._beat
+        progress = Runner._progress
 
-        def count(self: Runner, done: int, total: int | None = None, unit: str = "") -> None:
-            beat(self, done, total, unit)
+        def count(self: Runner, step: Step, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
+            progress(self, step, done, total, unit, effect=effect)
             if done >= batches * ROWS:
                 raise ExternalError("The database said no.", "Mend it.")
 
-        Runner._beat = count  # type: ignore[method-assign]
+        Runner._progress = count  # type: ignore[method-assign]
 
     return arm
 

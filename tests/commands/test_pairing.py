@@ -10,7 +10,7 @@ import pytest
 from customers import DISABLED, ONE, TWO, refusal, steps, told
 from world import World
 
-from opsctl.adapters.aws.logs import Line, Logs
+from opsctl.adapters.aws.logs import LogLine, Logs
 
 
 @pytest.mark.parametrize(("contact", "first"), [(ONE, "applied"), (DISABLED, "done")])
@@ -116,10 +116,10 @@ def late(monkeypatch: pytest.MonkeyPatch, tell: Path, empty: int) -> None:
     """The webhook's newest line shows only once it was asked for so often; an older one always does."""
     real = Logs.recent
 
-    def recent(self: Logs, *asked: Any, **more: Any) -> list[Line]:
+    def recent(self: Logs, *asked: Any, **more: Any) -> list[LogLine]:
         with tell.open("a") as asking:
             asking.write("asked\n")
-        older = Line(datetime.now(UTC), "older", f"minted_token {ONE} a-former-token")
+        older = LogLine(datetime.now(UTC), "older", f"minted_token {ONE} a-former-token")
         return [older, *(real(self, *asked, **more) if len(tell.read_text().split()) > empty else [])]
 
     monkeypatch.setattr(Logs, "recent", recent)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from world import World
 
-from opsctl.commands.sessions import PAGE
+from opsctl.adapters.sql.sessions import PAGE
 
 DATA_API = {'driver = "postgres"': 'driver = "rds-data"'}
 KINDS = {

@@ -11,10 +11,10 @@ import redis as sdk
 from msgspec.structs import replace
 from valkeys import two_primaries
 
-from opsctl.adapters.aws.iam import Account, Credentials, Key, Rights
+from opsctl.adapters.aws.iam import Credentials, IamAccount, Key, Rights
 from opsctl.adapters.aws.session import Caller
 from opsctl.adapters.redis.client import Redis
-from opsctl.adapters.redis.endpoint import Endpoint
+from opsctl.adapters.redis.endpoint import RedisEndpoint
 from opsctl.changes.access import DeletePassword, SetDenial, SetKeys, denial
 from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
 from opsctl.changes.sessions import EndCachedSessions
@@ -40,7 +40,7 @@ def test_the_others_keys_end_and_the_node_that_is_left_is_named(rig: Rig) -> Non
         settings = replace(environment.settings, sessions=SESSIONS, redis=RedisSettings(cluster="c", tls=False))
         for systems in (rig.engine.read, rig.engine.write):
             systems.environment = replace(environment, settings=settings)
-            systems.redis = Redis(Endpoint("127.0.0.1", one, tls=False), writing=systems.writing)
+            systems.redis = Redis(RedisEndpoint("127.0.0.1", one, tls=False), writing=systems.writing)
         outcome = rig.run(EndCachedSessions(users=None, cutoff=START), SetAlone(name="api"))
         assert outcome.error is not None
         assert outcome.exit_code == 1
@@ -114,7 +114,7 @@ class Iam:
     def __init__(self, *refused: str, last: bool = False) -> None:
         self.refused, self.made = set(refused), set[str]()
         statement = {"Effect": "Allow", "Action": "*" if last else "s3:Get*", "Resource": "*"}
-        self.listed = Account({"jo": Rights("arn:aws:iam::1:user/jo", {"own": {"Statement": [statement]}})}, [])
+        self.listed = IamAccount({"jo": Rights("arn:aws:iam::1:user/jo", {"own": {"Statement": [statement]}})}, [])
 
     def _call(self, name: str) -> None:
         if name in self.refused:
@@ -130,7 +130,7 @@ class Iam:
     def delete_password(self, user: str) -> None:
         self._call("delete_password")
 
-    def account(self) -> Account:
+    def account(self) -> IamAccount:
         self._call("account")
         return self.listed
 

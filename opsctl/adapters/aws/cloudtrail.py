@@ -68,7 +68,7 @@ ROTATION_ENDED = ("RotationFailed", "RotationAbandoned")
 """Events of Secrets Manager's own (Secrets Manager User Guide, "Log AWS Secrets Manager events with AWS CloudTrail")."""
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class TrailEvent(Struct, frozen=True, kw_only=True):
     """One event. `unusual` says why it is worth a look, and is empty for most; `access` is read or write."""
 
     time: datetime
@@ -84,14 +84,14 @@ class Event(Struct, frozen=True, kw_only=True):
     id: str = ""
 
 
-class Source(Struct, frozen=True):
+class EventSource(Struct, frozen=True):
     """Where events came from: an address (or a network), or the service that they were asked of."""
 
     network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
     service: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Source:
+    def parse(cls, text: str) -> EventSource:
         """`203.0.113.66`, `203.0.113.0/24`, `iam` or `iam.amazonaws.com`; raises ValueError for anything else."""
         try:
             return cls(network=ipaddress.ip_network(text, strict=False))
@@ -101,7 +101,7 @@ class Source(Struct, frozen=True):
                 raise ValueError(f"expected an address, a network or a service such as iam, got {text!r}") from None
             return cls(service=f"{name.lower()}.amazonaws.com")
 
-    def has(self, event: Event) -> bool:
+    def has(self, event: TrailEvent) -> bool:
         """Whether an event came from there. A service that acts for somebody has a name instead of an address."""
         if self.network is None:
             return event.source == self.service.removesuffix(".amazonaws.com")
@@ -121,8 +121,8 @@ class CloudTrail(Adapter):
         self._sent: dict[str, list[float]] = {}
 
     def events(
-        self, regions: Iterable[str], since: datetime, until: datetime, *, user: str | None = None, source: Source | None = None
-    ) -> Iterator[Event]:
+        self, regions: Iterable[str], since: datetime, until: datetime, *, user: str | None = None, source: EventSource | None = None
+    ) -> Iterator[TrailEvent]:
         """Every event of these regions between two moments (UTC) that meets all that is given, newest first, as they come.
 
         Raises Throttled, saying how far it came, where AWS asks to slow down also after waiting.
@@ -153,7 +153,7 @@ class CloudTrail(Adapter):
                     return str(told.get("errorMessage") or more.get("errorMessage") or f"CloudTrail has its event {name}")
         return ""
 
-    def _region(self, region: str, since: datetime, until: datetime, asked: dict[str, str]) -> Iterator[Event]:
+    def _region(self, region: str, since: datetime, until: datetime, asked: dict[str, str]) -> Iterator[TrailEvent]:
         only: dict[str, Any] = {"LookupAttributes": [asked]} if asked else {}
         reached: datetime | None = None
         while True:
@@ -191,12 +191,12 @@ def _stopped(cause: Throttled, region: str, reached: datetime | None) -> Throttl
     return Throttled(what, f"Go on from there: the same line with --until {reached:%Y-%m-%dT%H:%M:%S}")
 
 
-def _event(raw: dict[str, Any], region: str) -> Event:
+def _event(raw: dict[str, Any], region: str) -> TrailEvent:
     told: dict[str, Any] = json.loads(raw.get("CloudTrailEvent") or "{}")
     resources = [each["ResourceName"] for each in raw.get("Resources", []) if each.get("ResourceName")]
     secret = (told.get("requestParameters") or {}).get("secretId")
     error = _error(told)
-    return Event(
+    return TrailEvent(
         time=utc(raw["EventTime"]),
         user=raw.get("Username", ""),
         event=raw["EventName"],

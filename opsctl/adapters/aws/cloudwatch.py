@@ -47,7 +47,7 @@ class Alarm(Struct, frozen=True):
     warning: str = ""
 
 
-class Point(Struct, frozen=True):
+class DataPoint(Struct, frozen=True):
     """One value of a metric, over the period that begins at `at`."""
 
     at: datetime
@@ -97,7 +97,7 @@ class CloudWatch(Adapter):
         period: int = 60,
         statistic: str = "Average",
         region: str | None = None,
-    ) -> list[Point]:
+    ) -> list[DataPoint]:
         """Return a metric's values since then, oldest first; `period` in seconds, at most 1,440 points.
 
         `dimensions` must be all that the metric has: AWS matches them exactly. `statistic` is one word (Average, Sum,
@@ -117,7 +117,7 @@ class CloudWatch(Adapter):
             **{"ExtendedStatistics" if extended else "Statistics": [statistic]},
         )
         points = [
-            Point(utc(p["Timestamp"]), p["ExtendedStatistics"][statistic] if extended else p[statistic], p.get("Unit", ""))
+            DataPoint(utc(p["Timestamp"]), p["ExtendedStatistics"][statistic] if extended else p[statistic], p.get("Unit", ""))
             for p in answer["Datapoints"]
         ]
         return sorted(points, key=lambda point: point.at)
@@ -132,19 +132,19 @@ class CloudWatch(Adapter):
 
     def metrics(
         self, wanted: Sequence[Metric], since: datetime, *, until: datetime | None = None, period: int = 60, region: str | None = None
-    ) -> list[list[Point]]:
+    ) -> list[list[DataPoint]]:
         """Return the values of several metrics at once (at most 500), each oldest first, in the order in which they were asked for.
 
         Raises ExternalError where CloudWatch did not give all values of one: a figure that is withheld is no figure of nothing.
         """
-        found: dict[str, list[Point]] = {f"m{number}": [] for number in range(len(wanted))}
+        found: dict[str, list[DataPoint]] = {f"m{number}": [] for number in range(len(wanted))}
         told = dict.fromkeys(found, COMPLETE)
         queries = [{"Id": id, "MetricStat": _stat(metric, period)} for id, metric in zip(found, wanted, strict=True)]
         span = {"StartTime": since, "EndTime": until or datetime.now(UTC), "ScanBy": "TimestampAscending"}
         for page in self._aws.pages("cloudwatch", "get_metric_data", region=region, MetricDataQueries=queries, **span):
             for result in page["MetricDataResults"]:
                 pairs = zip(result["Timestamps"], result["Values"], strict=True)
-                found[result["Id"]] += [Point(utc(at), float(value), "") for at, value in pairs]
+                found[result["Id"]] += [DataPoint(utc(at), float(value), "") for at, value in pairs]
                 told[result["Id"]] = result.get("StatusCode", COMPLETE)
         for metric, status in zip(wanted, told.values(), strict=True):
             if status != COMPLETE:

@@ -32,7 +32,7 @@ class Deployment(Struct, frozen=True):
     pending: int = 0
 
 
-class Event(Struct, frozen=True):
+class ServiceEvent(Struct, frozen=True):
     """One line of a service's events."""
 
     id: str
@@ -50,7 +50,7 @@ class ServiceState(Struct, frozen=True):
     pending: int
     task_definition: str
     deployments: list[Deployment]
-    events: list[Event]
+    events: list[ServiceEvent]
 
     @property
     def primary(self) -> Deployment | None:
@@ -169,7 +169,7 @@ def _service(cluster: str, raw: dict[str, Any]) -> ServiceState:
         )
         for d in raw.get("deployments", [])
     ]
-    events = [Event(e["id"], utc(e["createdAt"]), foreign(e["message"], LINE)) for e in raw.get("events", [])]
+    events = [ServiceEvent(e["id"], utc(e["createdAt"]), foreign(e["message"], LINE)) for e in raw.get("events", [])]
     return ServiceState(
         cluster=cluster,
         service=raw["serviceName"],

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from opsctl.adapters.aws.sent import Sent, refuse_loss
+from opsctl.adapters.aws.sent import SentAnswer, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import Denied, DriftError, ExternalError, Refused
@@ -143,7 +143,7 @@ class Functions(Adapter):
         """Return how $LATEST or `version` is configured; raises Denied when its variables can't be decrypted."""
         return self._state(name, region, version)[0]
 
-    def _state(self, name: str, region: str | None, version: str = LATEST) -> tuple[FunctionState, Sent]:
+    def _state(self, name: str, region: str | None, version: str = LATEST) -> tuple[FunctionState, SentAnswer]:
         found, sent = self._aws.whole(SERVICE, "get_function_configuration", region=region, FunctionName=name, Qualifier=version)
         environment = found.get("Environment", {})
         if error := environment.get("Error"):

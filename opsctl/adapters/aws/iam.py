@@ -34,7 +34,7 @@ class Key(Struct, frozen=True):
     region: str = ""
 
 
-class Person(Struct, frozen=True):
+class IamUser(Struct, frozen=True):
     """One IAM user; `password_used` is their last sign-in to the console."""
 
     name: str
@@ -110,7 +110,7 @@ class Reached(Struct, frozen=True):
     by: str
 
 
-class Account(Struct, frozen=True):
+class IamAccount(Struct, frozen=True):
     """Who may do what: every user's policies, by name, and every role."""
 
     rights: dict[str, Rights]
@@ -121,7 +121,7 @@ class Account(Struct, frozen=True):
         """Whether people also come by IAM Identity Center (SSO), who are no IAM users."""
         return any(role.path.startswith(SSO_PATH) for role in self.roles)
 
-    def of(self, person: Person) -> Rights:
+    def of(self, person: IamUser) -> Rights:
         """A user's policies; none of one who was made since the listing."""
         return self.rights.get(person.name) or Rights(person.arn, {})
 
@@ -144,11 +144,11 @@ class Iam(Adapter):
         super().__init__(writing=aws.writing)
         self._aws = aws
 
-    def people(self) -> list[Person]:
+    def people(self) -> list[IamUser]:
         """Every user."""
         return retry_throttled(lambda: [_person(raw) for page in self._aws.pages("iam", "list_users") for raw in page["Users"]])
 
-    def person(self, name: str) -> Person:
+    def person(self, name: str) -> IamUser:
         """One user."""
         if not NAME.fullmatch(name):
             raise _nobody(name)
@@ -187,11 +187,11 @@ class Iam(Adapter):
             self.person(name)
             return None
 
-    def account(self) -> Account:
+    def account(self) -> IamAccount:
         """Every user's policies and every role, in one listing."""
         return retry_throttled(self._account)
 
-    def _account(self) -> Account:
+    def _account(self) -> IamAccount:
         users: list[dict[str, Any]] = []
         groups: dict[str, dict[str, Any]] = {}
         roles: list[dict[str, Any]] = []
@@ -201,7 +201,7 @@ class Iam(Adapter):
             roles += page.get("RoleDetailList", [])
             groups |= {group["GroupName"]: group for group in page.get("GroupDetailList", [])}
             managed |= {policy["Arn"]: _current(policy) for policy in page.get("Policies", [])}
-        return Account(
+        return IamAccount(
             rights={user["UserName"]: _rights(user, groups, managed) for user in users}, roles=[_role(role, managed) for role in roles]
         )
 
@@ -263,9 +263,9 @@ def _nobody(name: str) -> NotFound:
     return NotFound(what, "Who there is: opsctl access review. Who signs in by SSO is no IAM user: disable them in IAM Identity Center.")
 
 
-def _person(raw: dict[str, Any]) -> Person:
+def _person(raw: dict[str, Any]) -> IamUser:
     used = raw.get("PasswordLastUsed")
-    return Person(raw["UserName"], raw["Arn"], utc(raw["CreateDate"]), utc(used) if used else None)
+    return IamUser(raw["UserName"], raw["Arn"], utc(raw["CreateDate"]), utc(used) if used else None)
 
 
 def _role(raw: dict[str, Any], managed: dict[str, Document]) -> Role:

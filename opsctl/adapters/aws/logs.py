@@ -19,7 +19,7 @@ LATE = timedelta(seconds=30)
 """How late a line may still come in behind newer ones."""
 
 
-class Line(Struct, frozen=True):
+class LogLine(Struct, frozen=True):
     """One log event, in UTC."""
 
     at: datetime
@@ -48,7 +48,7 @@ class Logs(Adapter):
         super().__init__(writing=aws.writing)
         self._aws = aws
 
-    def recent(self, group: str, since: datetime, limit: int, pattern: str = "", region: str | None = None) -> list[Line]:
+    def recent(self, group: str, since: datetime, limit: int, pattern: str = "", region: str | None = None) -> list[LogLine]:
         """Return the latest `limit` lines since then that match, oldest first.
 
         `pattern` is CloudWatch's filter pattern. Every page since then is read, as AWS gives the oldest first; raises
@@ -57,7 +57,7 @@ class Logs(Adapter):
         lines = (line for _, line in self._events(group, since, pattern, region))
         return sorted(heapq.nlargest(limit, lines, key=lambda line: line.at), key=lambda line: line.at)
 
-    def follow(self, group: str, since: datetime, pattern: str = "", region: str | None = None, poll: float = POLL) -> Iterator[Line]:
+    def follow(self, group: str, since: datetime, pattern: str = "", region: str | None = None, poll: float = POLL) -> Iterator[LogLine]:
         """Give the lines since then, and new ones as they come in, each once, until the caller stops asking, or a person does."""
         shown: dict[str, datetime] = {}
         try:
@@ -73,10 +73,10 @@ class Logs(Adapter):
             # Whoever watches has seen enough.
             return
 
-    def _events(self, group: str, since: datetime, pattern: str, region: str | None) -> Iterator[tuple[str, Line]]:
+    def _events(self, group: str, since: datetime, pattern: str, region: str | None) -> Iterator[tuple[str, LogLine]]:
         only = {"filterPattern": pattern} if pattern else {}
         start = int(since.timestamp() * 1000)
         for page in self._aws.pages("logs", "filter_log_events", region=region, logGroupName=group, startTime=start, **only):
             for raw in page["events"]:
                 at = datetime.fromtimestamp(raw["timestamp"] / 1000, UTC)
-                yield raw["eventId"], Line(at, raw["logStreamName"], raw["message"].rstrip("\n"))
+                yield raw["eventId"], LogLine(at, raw["logStreamName"], raw["message"].rstrip("\n"))

@@ -17,7 +17,7 @@ LAST_TIER = 15
 """AWS promotes the readers of the lowest tier first; 15 is the last (Amazon Aurora user guide, "High availability")."""
 
 
-class Member(Struct, frozen=True):
+class ClusterMember(Struct, frozen=True):
     """One instance of a cluster; `endpoint` is empty while it has none, `insights` while Performance Insights is off, else its id there."""
 
     id: str
@@ -41,16 +41,16 @@ class Cluster(Struct, frozen=True):
     endpoint: str
     reader_endpoint: str
     port: int
-    members: list[Member]
+    members: list[ClusterMember]
     version: str = ""
 
     @property
-    def writer(self) -> Member | None:
+    def writer(self) -> ClusterMember | None:
         """The member that takes writes."""
         return next((m for m in self.members if m.writer), None)
 
     @property
-    def readers(self) -> list[Member]:
+    def readers(self) -> list[ClusterMember]:
         """The members that could take over, the first to be promoted first."""
         return sorted((m for m in self.members if not m.writer), key=lambda m: (m.tier, m.id))
 
@@ -60,7 +60,7 @@ class Cluster(Struct, frozen=True):
         return self.engine.startswith("aurora")
 
 
-class Instance(Struct, frozen=True):
+class RdsInstance(Struct, frozen=True):
     """One instance by itself: `standby` is its other zone where it is Multi-AZ, `cluster` what it is in, `insights` as a member's."""
 
     id: str
@@ -123,13 +123,13 @@ class Rds(Adapter):
             version=found.get("EngineVersion", ""),
         )
 
-    def instance(self, id: str) -> Instance:
+    def instance(self, id: str) -> RdsInstance:
         """Raises NotFound for an instance that doesn't exist."""
         answer = self._aws.call("rds", "describe_db_instances", DBInstanceIdentifier=id)
         if not answer["DBInstances"]:
             raise NotFound(f"There is no database instance {id}.", "Correct `instance` in the configuration.")
         raw = answer["DBInstances"][0]
-        return Instance(
+        return RdsInstance(
             id=raw["DBInstanceIdentifier"],
             arn=raw["DBInstanceArn"],
             status=raw["DBInstanceStatus"],
@@ -177,11 +177,11 @@ class Rds(Adapter):
         return [raw for page in self._aws.pages("rds", "describe_db_instances", Filters=filters) for raw in page["DBInstances"]]
 
 
-def _members(cluster: dict[str, Any], instances: list[dict[str, Any]]) -> list[Member]:
+def _members(cluster: dict[str, Any], instances: list[dict[str, Any]]) -> list[ClusterMember]:
     """The members, the writer first; which one writes is told by the cluster, the rest by the instances."""
     roles = {m["DBInstanceIdentifier"]: m for m in cluster.get("DBClusterMembers", [])}
     members = [
-        Member(
+        ClusterMember(
             id=raw["DBInstanceIdentifier"],
             writer=roles[raw["DBInstanceIdentifier"]]["IsClusterWriter"],
             status=raw["DBInstanceStatus"],

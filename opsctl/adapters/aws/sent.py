@@ -16,17 +16,17 @@ from opsctl.errors import Refused
 MOST_NAMED = 5
 
 
-class Sent(Struct, frozen=True):
+class SentAnswer(Struct, frozen=True):
     """An answer as JSON, and the paths of those members that the installed SDK doesn't know."""
 
     raw: dict[str, Any]
     unknown: tuple[str, ...] = ()
 
 
-def sent(body: bytes, shape: Any) -> Sent:
+def sent(body: bytes, shape: Any) -> SentAnswer:
     """Read an answer's body by the SDK's model of it."""
     raw = json.loads(body or b"{}")
-    return Sent(raw, tuple(beyond(raw, shape)))
+    return SentAnswer(raw, tuple(beyond(raw, shape)))
 
 
 def refuse_loss(unknown: tuple[str, ...], what: str) -> None:

@@ -23,7 +23,7 @@ REVIEW, PAUSE = {"bounces": 0.05, "complaints": 0.001}, {"bounces": 0.10, "compl
 """From which share of the mail on SES reviews an account, and from which it may pause its sending."""
 
 
-class Sent(Struct, frozen=True):
+class SendingStatistics(Struct, frozen=True):
     """What was sent in the 15 minutes that begin at `at`, and what of it came back."""
 
     at: datetime
@@ -33,7 +33,7 @@ class Sent(Struct, frozen=True):
     rejects: int
 
 
-class Account(Struct, frozen=True):
+class SesAccount(Struct, frozen=True):
     """Whether the account may send (`enforcement`: HEALTHY, PROBATION or SHUTDOWN), and how much a day and a second."""
 
     sending: bool
@@ -59,20 +59,20 @@ class Ses(Adapter):
         super().__init__(writing=aws.writing)
         self._aws = aws
 
-    def sent(self, region: str | None = None) -> list[Sent]:
+    def sent(self, region: str | None = None) -> list[SendingStatistics]:
         """Return the last two weeks' points, oldest first; quarters of an hour without mail are left out."""
         answer = self._aws.call("ses", "get_send_statistics", region=region)
         points = [
-            Sent(utc(p["Timestamp"]), p["DeliveryAttempts"], p["Bounces"], p["Complaints"], p["Rejects"])
+            SendingStatistics(utc(p["Timestamp"]), p["DeliveryAttempts"], p["Bounces"], p["Complaints"], p["Rejects"])
             for p in answer.get("SendDataPoints", [])
         ]
         return sorted(points, key=lambda point: point.at)
 
-    def account(self, region: str | None = None) -> Account:
+    def account(self, region: str | None = None) -> SesAccount:
         """Return whether the account may send, and how much."""
         raw = self._aws.call("sesv2", "get_account", region=region)
         quota = raw.get("SendQuota", {})
-        return Account(
+        return SesAccount(
             sending=raw.get("SendingEnabled", False),
             production=raw.get("ProductionAccessEnabled", False),
             enforcement=raw.get("EnforcementStatus", "unknown"),

@@ -18,7 +18,7 @@ from msgspec import Struct
 from opsctl.adapters import certificates
 from opsctl.adapters.aws.failures import REACH, translate
 from opsctl.adapters.aws.read_only_guard import guard, reads
-from opsctl.adapters.aws.sent import Sent, sent
+from opsctl.adapters.aws.sent import SentAnswer, sent
 from opsctl.adapters.loopback import require_loopback
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
 from opsctl.retry import Policy, retry
@@ -149,7 +149,7 @@ class AwsSession:
 
         return retry(once, THROTTLED, sleep=time.sleep) if self.writing else once()
 
-    def whole(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> tuple[dict[str, Any], Sent]:
+    def whole(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> tuple[dict[str, Any], SentAnswer]:
         """As `call`, where the answer is to be sent back or compared as a whole: also what AWS sent, of a protocol of JSON.
 
         The SDK drops every member of an answer that its model doesn't have.

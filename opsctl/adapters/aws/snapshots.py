@@ -62,7 +62,7 @@ class Snapshot(Struct, frozen=True):
         return self.tags.get(HOLD)
 
 
-class Place(Struct, frozen=True):
+class RdsDatabase(Struct, frozen=True):
     """A cluster or an instance as it is now; `cluster` is the one that an instance belongs to, `data_api` whether it is switched on."""
 
     id: str
@@ -120,17 +120,19 @@ class Snapshots(Adapter):
             found += self._listed("describe_db_snapshots", "DBSnapshots", _of_instance, {"DBSnapshotIdentifier": id})
         return next((one for one in found if _called(id, one.id, one.arn)), None)
 
-    def place(self, id: str, kind: Kind | None = None) -> Place | None:
+    def place(self, id: str, kind: Kind | None = None) -> RdsDatabase | None:
         """The cluster or instance that is called so; None when there is none. Where both are, the cluster comes first."""
         if kind != "instance" and (raw := self._one("describe_db_clusters", "DBClusters", DBClusterIdentifier=id)):
             enabled = bool(raw.get("HttpEndpointEnabled"))
             where = (raw.get("Endpoint", ""), raw.get("Port", 0))
-            return Place(raw["DBClusterIdentifier"], "cluster", raw["DBClusterArn"], raw["Status"], *where, _tags(raw), data_api=enabled)
+            return RdsDatabase(
+                raw["DBClusterIdentifier"], "cluster", raw["DBClusterArn"], raw["Status"], *where, _tags(raw), data_api=enabled
+            )
         if kind != "cluster" and (raw := self._one("describe_db_instances", "DBInstances", DBInstanceIdentifier=id)):
             end = raw.get("Endpoint", {})
             where = (end.get("Address", ""), end.get("Port", 0))
             arn, status, member = raw["DBInstanceArn"], raw["DBInstanceStatus"], raw.get("DBClusterIdentifier")
-            return Place(raw["DBInstanceIdentifier"], "instance", arn, status, *where, _tags(raw), cluster=member)
+            return RdsDatabase(raw["DBInstanceIdentifier"], "instance", arn, status, *where, _tags(raw), cluster=member)
         return None
 
     def surroundings(self, id: str, kind: Kind) -> Surroundings | None:
@@ -205,7 +207,9 @@ class Snapshots(Adapter):
         """Switch a cluster's Data API on."""
         self._aws.call("rds", "enable_http_endpoint", ResourceArn=arn)
 
-    def _once(self, look: Callable[[], Snapshot | Place | None], what: str, tags: Mapping[str, str], operation: str, **how: Any) -> None:
+    def _once(
+        self, look: Callable[[], Snapshot | RdsDatabase | None], what: str, tags: Mapping[str, str], operation: str, **how: Any
+    ) -> None:
         """Make something under a name; where the name is taken, by this very step or from the same snapshot, it is made already."""
         try:
             self._aws.call("rds", operation, Tags=[{"Key": key, "Value": value} for key, value in tags.items()], **how)

@@ -22,7 +22,7 @@ class Depth(Struct, frozen=True):
     delayed: int
 
 
-class Message(Struct, frozen=True):
+class QueueMessage(Struct, frozen=True):
     """A message that is ours until its time is up; `receipt` is what deletes it."""
 
     id: str
@@ -48,7 +48,7 @@ class Sqs(Adapter):
         return Depth(*(int(found[name]) for name in names))
 
     @writes
-    def receive(self, queue: str, region: str | None = None, *, seconds: int, wait: int = 0) -> list[Message]:
+    def receive(self, queue: str, region: str | None = None, *, seconds: int, wait: int = 0) -> list[QueueMessage]:
         """Take up to ten messages for so many seconds, after which they are back; with `wait`, wait that long for the first."""
         found = self._aws.call(
             "sqs",
@@ -59,7 +59,7 @@ class Sqs(Adapter):
             VisibilityTimeout=seconds,
             WaitTimeSeconds=wait,
         )
-        return [Message(each["MessageId"], each["ReceiptHandle"], each["Body"]) for each in found.get("Messages", [])]
+        return [QueueMessage(each["MessageId"], each["ReceiptHandle"], each["Body"]) for each in found.get("Messages", [])]
 
     @writes
     def delete(self, queue: str, region: str | None, receipts: Sequence[str]) -> int:

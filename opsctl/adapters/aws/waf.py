@@ -11,12 +11,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from opsctl.adapters.aws.sent import Sent, refuse_loss
+from opsctl.adapters.aws.sent import SentAnswer, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import DriftError, ExternalError, NotFound
 from opsctl.retry import Policy, TryAgain, retry
-from opsctl.settings.security import Place
+from opsctl.settings.security import WafPlace
 
 LOCKED = "WAFOptimisticLockException"
 ONCE_MORE = Policy(tries=2, deadline=60.0, first=0.0)
@@ -94,7 +94,7 @@ class Waf(Adapter):
         super().__init__(writing=aws.writing)
         self._aws = aws
 
-    def acl(self, name: str, place: Place) -> WebAcl:
+    def acl(self, name: str, place: WafPlace) -> WebAcl:
         """Return a web ACL as it stands."""
         answer, sent = self._acl(name, place)
         raw = answer["WebACL"]
@@ -103,12 +103,12 @@ class Waf(Adapter):
         metric = raw["VisibilityConfig"]["MetricName"]
         return WebAcl(raw["Name"], raw["Id"], raw["ARN"], default.lower(), metric, raw.get("Capacity", 0), tuple(rules), sent.unknown)
 
-    def addresses(self, name: str, place: Place) -> AddressSet:
+    def addresses(self, name: str, place: WafPlace) -> AddressSet:
         """Return an address set as it stands."""
         raw = self._set(name, place)[0]["IPSet"]
         return AddressSet(raw["Name"], raw["Id"], raw["ARN"], raw["IPAddressVersion"], tuple(raw["Addresses"]))
 
-    def guards(self, acl: WebAcl, place: Place) -> list[str]:
+    def guards(self, acl: WebAcl, place: WafPlace) -> list[str]:
         """Return the ARNs of what stands behind an ACL."""
         if place.scope == "CLOUDFRONT":
             found = self._aws.call("cloudfront", "list_distributions_by_web_acl_id", region=place.region, WebACLId=acl.arn)
@@ -120,7 +120,7 @@ class Waf(Adapter):
         with ThreadPoolExecutor(len(GUARDED)) as pool:
             return sorted(arn for arns in pool.map(behind, GUARDED) for arn in arns)
 
-    def samples(self, acl: WebAcl, place: Place, since: datetime, until: datetime, header: str | None = None) -> Samples:
+    def samples(self, acl: WebAcl, place: WafPlace, since: datetime, until: datetime, header: str | None = None) -> Samples:
         """Return sampled requests of a time within the last three hours; by the address in `header` where one is given."""
         answer = self._call(
             place,
@@ -135,14 +135,14 @@ class Waf(Adapter):
         seconds = (window["EndTime"] - window["StartTime"]).total_seconds()
         return Samples(tuple(_sample(raw, header) for raw in answer["SampledRequests"]), answer.get("PopulationSize", 0), seconds)
 
-    def over(self, acl: WebAcl, place: Place, rule: str) -> list[str]:
+    def over(self, acl: WebAcl, place: WafPlace, rule: str) -> list[str]:
         """Return the addresses that are over a rate-based rule's limit now, whether it counts or blocks; 10,000 at most."""
         where = {"WebACLName": acl.name, "WebACLId": acl.id, "RuleName": rule}
         answer = self._call(place, "get_rate_based_statement_managed_keys", Scope=place.scope, **where)
         return [each for kind in ("ManagedKeysIPV4", "ManagedKeysIPV6") for each in answer.get(kind, {}).get("Addresses", [])]
 
     @writes
-    def put_rule(self, name: str, place: Place, rule: str, before: Rule | None, after: Rule | None) -> None:
+    def put_rule(self, name: str, place: WafPlace, rule: str, before: Rule | None, after: Rule | None) -> None:
         """Have an ACL's rule `rule` be `after` (None: not be), everything else in the ACL as it is.
 
         Raises DriftError unless it is `before`, and ExternalError where others change the ACL faster than it can be read.
@@ -168,7 +168,7 @@ class Waf(Adapter):
         self._locking(name, change)
 
     @writes
-    def put_addresses(self, name: str, place: Place, listed: Callable[[AddressSet], list[str]]) -> None:
+    def put_addresses(self, name: str, place: WafPlace, listed: Callable[[AddressSet], list[str]]) -> None:
         """Give a set the entries that `listed` makes of those it has; it is asked again when others change the set meanwhile."""
 
         def change() -> None:
@@ -196,28 +196,28 @@ class Waf(Adapter):
 
         retry(once, ONCE_MORE)
 
-    def _kept(self, place: Place, raw: dict[str, Any]) -> dict[str, Any]:
+    def _kept(self, place: WafPlace, raw: dict[str, Any]) -> dict[str, Any]:
         """All of an ACL that UpdateWebACL takes: what it isn't sent it forgets. An empty description is none."""
         takes = self._aws.client("wafv2", place.region).meta.service_model.operation_model("UpdateWebACL").input_shape.members
         return {name: value for name, value in raw.items() if name in takes and value != ""}
 
-    def _acl(self, name: str, place: Place) -> tuple[dict[str, Any], Sent]:
+    def _acl(self, name: str, place: WafPlace) -> tuple[dict[str, Any], SentAnswer]:
         found = self._named(place, "list_web_acls", "WebACLs", name, "web ACL")
         answer, sent = self._whole(place, "get_web_acl", name, found)
         if "Rules" not in answer["WebACL"] and answer["WebACL"].get("Capacity"):
             raise ExternalError(f"WAF says that the rules of the web ACL {name} use WCU, and names none of them.", "Run it again.")
         return answer, sent
 
-    def _set(self, name: str, place: Place) -> tuple[dict[str, Any], Sent]:
+    def _set(self, name: str, place: WafPlace) -> tuple[dict[str, Any], SentAnswer]:
         found = self._named(place, "list_ip_sets", "IPSets", name, "address set")
         return self._whole(place, "get_ip_set", name, found)
 
-    def _whole(self, place: Place, operation: str, name: str, id: str) -> tuple[dict[str, Any], Sent]:
+    def _whole(self, place: WafPlace, operation: str, name: str, id: str) -> tuple[dict[str, Any], SentAnswer]:
         """An answer, and what of it the SDK doesn't know; a lock token is no content, wherever it stands."""
         answer, sent = self._aws.whole("wafv2", operation, region=place.region, Name=name, Id=id, Scope=place.scope)
-        return answer, Sent(sent.raw, tuple(path for path in sent.unknown if not path.endswith(".LockToken")))
+        return answer, SentAnswer(sent.raw, tuple(path for path in sent.unknown if not path.endswith(".LockToken")))
 
-    def _named(self, place: Place, operation: str, key: str, name: str, word: str) -> str:
+    def _named(self, place: WafPlace, operation: str, key: str, name: str, word: str) -> str:
         found = {each["Name"]: str(each["Id"]) for each in self._listed(place, operation, key)}
         if name not in found:
             known = ", ".join(sorted(found)) or "none"
@@ -225,7 +225,7 @@ class Waf(Adapter):
             raise NotFound(f"There is no {word} {name} ({where}); there are: {known}.", "Correct [protection] in the configuration.")
         return found[name]
 
-    def _listed(self, place: Place, operation: str, key: str) -> Iterator[dict[str, Any]]:
+    def _listed(self, place: WafPlace, operation: str, key: str) -> Iterator[dict[str, Any]]:
         """botocore has no paginators for WAF."""
         marker: dict[str, str] = {}
         while True:
@@ -235,7 +235,7 @@ class Waf(Adapter):
                 return
             marker = {"NextMarker": answer["NextMarker"]}
 
-    def _call(self, place: Place, operation: str, **parameters: Any) -> dict[str, Any]:
+    def _call(self, place: WafPlace, operation: str, **parameters: Any) -> dict[str, Any]:
         return self._aws.call("wafv2", operation, region=place.region, **parameters)
 
 

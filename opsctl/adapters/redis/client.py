@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opsctl.adapters import certificates
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.redis.keys import STEP, STEP_KEYS, UNLINK_KEYS, searches
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -23,11 +22,12 @@ from opsctl.errors import (
     Unreachable,
 )
 from opsctl.redaction import sentence
+from opsctl.statements.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS, searches
 
 if TYPE_CHECKING:
     import redis
 
-    from opsctl.adapters.redis.endpoint import Endpoint
+    from opsctl.adapters.redis.endpoint import RedisEndpoint
     from opsctl.protocols import ProgressCallback
 
 CONNECT_SECONDS = 5
@@ -41,7 +41,7 @@ ANY_AGE = -1
 RESUME = "Resume the run, which counts again: opsctl runs resume ID"
 
 
-class Counted(NamedTuple):
+class KeyCount(NamedTuple):
     """Whether any key began before the cutoff, and how many there are, beside what else was seen.
 
     `future`: one of the old ones has more time left than its lifetime. `met` keys match the patterns, whoever's they are, of `keys` in
@@ -58,7 +58,7 @@ class Counted(NamedTuple):
     silent: tuple[str, ...] = ()
 
 
-class Step(NamedTuple):
+class ScanStep(NamedTuple):
     """What a step of going through the keys found: see `STEP`."""
 
     old: int
@@ -74,7 +74,7 @@ class Redis(Adapter):
     long ago. In a cluster every primary is gone through.
     """
 
-    def __init__(self, endpoint: Endpoint, *, writing: bool, db: int = 0) -> None:
+    def __init__(self, endpoint: RedisEndpoint, *, writing: bool, db: int = 0) -> None:
         super().__init__(writing=writing)
         self._endpoint = endpoint
         self._db = db
@@ -87,7 +87,7 @@ class Redis(Adapter):
         lifetime_ms: int,
         users: Sequence[str] | None = None,
         user_pattern: str = "",
-    ) -> Counted:
+    ) -> KeyCount:
         """Count the keys that match a pattern and no `keep`, and tell whether any began before `before_ms` (epoch milliseconds).
 
         With `users`, only theirs, as `user_pattern` (`session:{user}:*`) tells; `patterns` don't matter then.
@@ -106,7 +106,7 @@ class Redis(Adapter):
             rest = "The other primaries hold no session that began before the cutoff."
             raise ExternalError(_said(silent, "" if len(silent) == len(self._primaries) else rest), silent[0].next)
         keys, elsewhere = (0, ()) if silent else self._around(met)
-        return Counted(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
+        return KeyCount(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
 
     def _around(self, met: int) -> tuple[int, tuple[str, ...]]:
         """How many keys the database holds; where none of them is met, which other databases of the server hold keys."""
@@ -150,7 +150,7 @@ class Redis(Adapter):
             raise PartialFailure(_said(silent, rest), silent[0].next, parts=())
         return done
 
-    def _next(self, steps: Iterator[Step], done: int) -> Step | None:
+    def _next(self, steps: Iterator[ScanStep], done: int) -> ScanStep | None:
         try:
             return next(steps, None)
         except ExternalError as failed:
@@ -211,7 +211,7 @@ class Redis(Adapter):
         users: Sequence[str] | None,
         user_pattern: str,
         silent: list[OpsctlError],
-    ) -> Iterator[Step]:
+    ) -> Iterator[ScanStep]:
         """What each step found.
 
         `bounds` are cutoff, lifetime and how many to unlink at once, as they stand when a step begins. Of a cluster, a primary that
@@ -226,14 +226,16 @@ class Redis(Adapter):
                     raise
                 silent.append(error)
 
-    def _through(self, client: redis.Redis, command: str, glob: str, bounds: Sequence[int], rest: Sequence[str | bytes]) -> Iterator[Step]:
+    def _through(
+        self, client: redis.Redis, command: str, glob: str, bounds: Sequence[int], rest: Sequence[str | bytes]
+    ) -> Iterator[ScanStep]:
         """Go through one primary's keys of one glob."""
         cursor: bytes = b"0"
         while True:
             arguments = (cursor, STEP_KEYS, glob, *bounds, *rest)
             with self._translating(effect=command == "EVAL", where=_place(client)):
                 cursor, *found = client.execute_command(command, STEP, 0, *arguments)  # type: ignore[no-untyped-call]
-            yield Step(*map(int, found))
+            yield ScanStep(*map(int, found))
             if bytes(cursor) == b"0":
                 break
 

@@ -40,7 +40,7 @@ class TlsConnection(redis.SSLConnection):
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class RedisEndpoint:
     """The endpoint that AWS names, and how it is reached; `tunnel` is the address where a tunnel to it begins."""
 
     host: str
@@ -52,7 +52,7 @@ class Endpoint:
     user: str | None = None
 
     @classmethod
-    def of(cls, access: Access, settings: RedisSettings, at: tuple[str, int]) -> Endpoint:
+    def of(cls, access: Access, settings: RedisSettings, at: tuple[str, int]) -> RedisEndpoint:
         """The endpoint `at`, reached as [redis] says; raises WrongPlace in a sandbox beyond this machine."""
         host, port = at
         tunnel = settings.tunnel_address

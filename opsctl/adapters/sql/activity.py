@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -18,22 +18,23 @@ from opsctl.adapters.base import Adapter, locked_cached_property, writes
 from opsctl.adapters.sql.database import Database, Row
 from opsctl.adapters.sql_redaction import brief
 from opsctl.errors import Denied, ExternalError, NotFound
+from opsctl.statements import activity as statements
+from opsctl.statements.activity import ACTIVE, CLIENT, IDLE, QueryRef
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opsctl.adapters.access import Access
-    from opsctl.adapters.sql.connector import Instance
+    from opsctl.adapters.sql.connector import DatabaseInstance
     from opsctl.settings import DatabaseSettings
 
 T = TypeVar("T")
-P = TypeVar("P", bound="Pinned")
+P = TypeVar("P", bound="QueryRef")
 
 OURSELVES = "opsctl"
 """The application name of our own connections."""
 MANAGED = ("rdsadmin", "rdsrepladmin", "rdstopmgr")
 """Roles with which RDS itself works."""
-CLIENT = "client backend"
 VACUUM = re.compile(r"[\s;]*VACUUM\b", re.IGNORECASE)
 """The beginning of a vacuum without comments: while it waits for its table it makes no progress that the server could tell."""
 
@@ -68,16 +69,6 @@ FROM pg_stat_activity AS activity LEFT JOIN pg_roles ON pg_roles.oid = usesysid
 WHERE pid <> pg_backend_pid() AND state <> 'idle' AND query_start IS NOT NULL AND backend_type <> 'parallel worker'
 ORDER BY query_start
 """
-_SAME = f"""
-FROM pg_stat_activity AS activity
-JOIN jsonb_to_recordset(%(backends)s::jsonb) AS pinned (pid int, backend_start bigint, query_start bigint) ON pinned.pid = activity.pid
-WHERE (extract(epoch FROM activity.backend_start) * 1000000)::bigint = pinned.backend_start
-  AND (extract(epoch FROM activity.query_start) * 1000000)::bigint = pinned.query_start
-  AND activity.state IN ({{}}) AND activity.backend_type = '{CLIENT}' AND activity.pid <> pg_backend_pid()
-"""
-SAME = _SAME.format("'active', 'fastpath function call'")
-IDLE = ("idle in transaction", "idle in transaction (aborted)")
-SAME_IDLE = _SAME.format(", ".join(f"'{state}'" for state in IDLE))
 EXTENSION = """
 SELECT nspname::text AS home FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
 WHERE extname = 'pg_stat_statements'
@@ -88,25 +79,6 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
 ORDER BY total_exec_time DESC LIMIT %(most)s
 """
-
-
-class Pinned(Protocol):
-    """One query of one backend: a pid alone is given again, all three together never."""
-
-    @property
-    def pid(self) -> int:
-        """The backend's process."""
-        ...
-
-    @property
-    def backend_start(self) -> int:
-        """When it began."""
-        ...
-
-    @property
-    def query_start(self) -> int:
-        """When its query began."""
-        ...
 
 
 class Activity(Struct, frozen=True, kw_only=True):
@@ -130,7 +102,7 @@ class Activity(Struct, frozen=True, kw_only=True):
     @property
     def active(self) -> bool:
         """Whether it works on a query now."""
-        return self.state in ("active", "fastpath function call")
+        return self.state in ACTIVE
 
     @property
     def idle(self) -> bool:
@@ -143,7 +115,7 @@ class Activity(Struct, frozen=True, kw_only=True):
         return {int(pid) for pid in self.blocked_by.split(",") if pid.strip()}
 
 
-class Connections(Struct, frozen=True):
+class ConnectionCounts(Struct, frozen=True):
     """How many connections there may be, how many of them no application gets, and those there are, by what they have in common."""
 
     most: int
@@ -156,16 +128,16 @@ class Connections(Struct, frozen=True):
         return sum(int(row["connections"]) for row in self.held)
 
 
-class Answer(Struct, Generic[T], frozen=True):
+class InstanceResult(Struct, Generic[T], frozen=True):
     """What one instance answered: `found`, or `why` not; `same_as` names another one that is the same server."""
 
-    instance: Instance
+    instance: DatabaseInstance
     found: T | None = None
     why: ExternalError | None = None
     same_as: str = ""
 
 
-class Door:
+class Connection:
     """A connection to one address; where `anew`, a later look at the server's activity has the first one forgotten."""
 
     def __init__(self, database: Database, *, anew: bool) -> None:
@@ -190,15 +162,19 @@ class Backends(Adapter):
     """The backends of every instance; writing systems come as the configured rescue role, for which connections may be reserved."""
 
     def __init__(
-        self, access: Access, settings: DatabaseSettings, members: Callable[[], list[Instance]], open: Callable[[Instance], Database]
+        self,
+        access: Access,
+        settings: DatabaseSettings,
+        members: Callable[[], list[DatabaseInstance]],
+        open: Callable[[DatabaseInstance], Database],
     ) -> None:
         super().__init__(writing=access.writing)
         self._config, self._members, self._connect = settings, members, open
         self._lock = threading.Lock()
-        self._open: dict[tuple[str, int], Door] = {}
+        self._open: dict[tuple[str, int], Connection] = {}
 
     @locked_cached_property
-    def instances(self) -> list[Instance]:
+    def instances(self) -> list[DatabaseInstance]:
         """Every instance that can be asked, the writer first; over the Data API the writer alone. NotFound when there is none."""
         found = [i for i in self.members if self._config.driver == "postgres" or i.writer]
         if not found:
@@ -206,49 +182,49 @@ class Backends(Adapter):
         return found
 
     @property
-    def unseen(self) -> list[Instance]:
+    def unseen(self) -> list[DatabaseInstance]:
         """The instances that the Data API doesn't lead to."""
         return [i for i in self.members if i not in self.instances]
 
     @locked_cached_property
-    def members(self) -> list[Instance]:
+    def members(self) -> list[DatabaseInstance]:
         """Every instance, whether it can be asked or not, the writer first."""
         return self._members()
 
-    def connections(self) -> list[Answer[Connections]]:
+    def connections(self) -> list[InstanceResult[ConnectionCounts]]:
         """Count the connections of each instance."""
-        return self._ask(lambda door: Connections(door.about["most"], door.about["reserved"], door.look(HELD)))
+        return self._ask(lambda door: ConnectionCounts(door.about["most"], door.about["reserved"], door.look(HELD)))
 
-    def running(self) -> list[Answer[list[Activity]]]:
+    def running(self) -> list[InstanceResult[list[Activity]]]:
         """What isn't idle on each instance, the oldest query first."""
         return self._ask(lambda door: [self._activity(row) for row in door.look(RUNNING)])
 
-    def statements(self, most: int) -> list[Answer[list[Row] | None]]:
+    def statements(self, most: int) -> list[InstanceResult[list[Row] | None]]:
         """The statements that took most time in all, on each instance; None without the extension pg_stat_statements."""
         return self._ask(lambda door: _statements(door.database, most))
 
     def left(self, instance: str, backends: Sequence[P]) -> list[P]:
         """Which of these are still at the same query."""
-        return self._which(instance, f"SELECT activity.pid {SAME}", backends)
+        return self._which(instance, statements.LEFT, backends)
 
     def idle_left(self, instance: str, backends: Sequence[P]) -> list[P]:
         """Which of these still keep the same transaction open, and do nothing."""
-        return self._which(instance, f"SELECT activity.pid {SAME_IDLE}", backends)
+        return self._which(instance, statements.LEFT_IDLE, backends)
 
     @writes
-    def end_idle(self, instance: str, backends: Sequence[Pinned]) -> int:
+    def end_idle(self, instance: str, backends: Sequence[QueryRef]) -> int:
         """Have the server end these connections; who works again is left alone. Returns how many were told."""
-        return len(self._which(instance, f"SELECT activity.pid, pg_terminate_backend(activity.pid) AS told {SAME_IDLE}", backends))
+        return len(self._which(instance, statements.TERMINATE_IDLE, backends))
 
     @writes
-    def cancel(self, instance: str, backends: Sequence[Pinned]) -> int:
+    def cancel(self, instance: str, backends: Sequence[QueryRef]) -> int:
         """Have the server cancel these queries; who has moved on is left alone. Returns how many were told."""
-        return len(self._which(instance, f"SELECT activity.pid, pg_cancel_backend(activity.pid) AS told {SAME}", backends))
+        return len(self._which(instance, statements.CANCEL, backends))
 
     @writes
-    def terminate(self, instance: str, backends: Sequence[Pinned]) -> int:
+    def terminate(self, instance: str, backends: Sequence[QueryRef]) -> int:
         """Have the server end the connections of these queries; who has moved on is left alone. Returns how many were told."""
-        return len(self._which(instance, f"SELECT activity.pid, pg_terminate_backend(activity.pid) AS told {SAME}", backends))
+        return len(self._which(instance, statements.TERMINATE, backends))
 
     def close(self) -> None:
         """Give the connections back."""
@@ -257,50 +233,49 @@ class Backends(Adapter):
                 self._open.popitem()[1].database.close()
 
     def _which(self, instance: str, statement: str, backends: Sequence[P]) -> list[P]:
-        pinned = [{"pid": b.pid, "backend_start": b.backend_start, "query_start": b.query_start} for b in backends]
-        rows = self._at(self._named(instance)).look(statement, backends=pinned)
+        rows = self._at(self._named(instance)).look(statement, backends=statements.backends_json(backends))
         pids = {row["pid"] for row in rows}
         return [each for each in backends if each.pid in pids]
 
-    def _ask(self, question: Callable[[Door], T]) -> list[Answer[T]]:
+    def _ask(self, question: Callable[[Connection], T]) -> list[InstanceResult[T]]:
         """Ask all instances at once; what is one server under several names is asked under the first."""
         with ThreadPoolExecutor(max(len(self.instances), 1)) as pool:
             doors = list(pool.map(self._tried, self.instances))
-            first: dict[int, Instance] = {}
+            first: dict[int, DatabaseInstance] = {}
             for instance, door in zip(self.instances, doors, strict=True):
-                if isinstance(door, Door):
+                if isinstance(door, Connection):
                     first.setdefault(door.about["server"], instance)
 
-            def answer(instance: Instance, door: Door | ExternalError) -> Answer[T]:
+            def answer(instance: DatabaseInstance, door: Connection | ExternalError) -> InstanceResult[T]:
                 if isinstance(door, ExternalError):
-                    return Answer(instance, why=door)
+                    return InstanceResult(instance, why=door)
                 if (known := first[door.about["server"]]) is not instance:
-                    return Answer(instance, same_as=known.id)
+                    return InstanceResult(instance, same_as=known.id)
                 try:
-                    return Answer(instance, found=question(door))
+                    return InstanceResult(instance, found=question(door))
                 except ExternalError as why:
-                    return Answer(instance, why=why)
+                    return InstanceResult(instance, why=why)
 
             return list(pool.map(answer, self.instances, doors))
 
-    def _tried(self, instance: Instance) -> Door | ExternalError:
+    def _tried(self, instance: DatabaseInstance) -> Connection | ExternalError:
         try:
             return self._at(instance)
         except ExternalError as why:
             return why
 
-    def _named(self, id: str) -> Instance:
+    def _named(self, id: str) -> DatabaseInstance:
         for instance in self.instances:
             if instance.id == id:
                 return instance
         raise NotFound(f"The cluster {self._config.cluster} has no instance {id} any more.", "Look: opsctl database connections")
 
-    def _at(self, instance: Instance) -> Door:
+    def _at(self, instance: DatabaseInstance) -> Connection:
         """One connection an address: where few are left, each counts. Denied for a role that doesn't see what others do."""
         where = (instance.host, instance.port)
         with self._lock:
             if where not in self._open:
-                self._open[where] = Door(self._connect(instance), anew=self._config.driver == "rds-data")
+                self._open[where] = Connection(self._connect(instance), anew=self._config.driver == "rds-data")
             door = self._open[where]
         if not door.about["sees_others"]:
             raise unseeing(door.about["role"])

@@ -97,7 +97,7 @@ class Spread(Struct, frozen=True):
     of_all: int
 
 
-class Rule(Struct, frozen=True):
+class BounceRule(Struct, frozen=True):
     """Who has too many bounces: `threshold` of them since then, without the addresses and domains that are exempt."""
 
     threshold: int
@@ -130,11 +130,11 @@ class BounceQueries:
             for rows in self._paged(MARKS.replace("{which}", which), listed=json.dumps(some)):
                 yield from self._dated(rows)
 
-    def over(self, rule: Rule) -> Iterator[dict[str, Any]]:
+    def over(self, rule: BounceRule) -> Iterator[dict[str, Any]]:
         """Each user with too many bounces, by id: `id`, whether `active`, whether `exempt`."""
         return chain.from_iterable(self._paged(OVER, **self._values(rule)))
 
-    def spread(self, rule: Rule) -> list[Spread]:
+    def spread(self, rule: BounceRule) -> list[Spread]:
         """The domain and the hour that most bounces are of, among those of the active users with too many."""
         return [Spread(**row) for row in self._query(SPREAD, **self._values(rule))]
 
@@ -147,7 +147,7 @@ class BounceQueries:
             address, kind = compared(row["address"]), "complaint" if row["status"] == COMPLAINED else "bounce"
             yield {**row, "address": address, "kind": kind, "at": latest.get((address, kind))}
 
-    def _values(self, rule: Rule) -> dict[str, Any]:
+    def _values(self, rule: BounceRule) -> dict[str, Any]:
         asked = {"threshold": rule.threshold, "since": rule.since}
         unusual = [row["recipient"] for row in self._query(UNUSUAL, **asked)]
         others = [{"recipient": each, "spelling": other} for each in unusual for other in _spellings(each)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Login = tuple[str, Secret]
 
 
-class Instance(Struct, frozen=True):
+class DatabaseInstance(Struct, frozen=True):
     """One instance of the cluster, and where it is; `insights` is its id in Performance Insights, empty where that is off."""
 
     id: str
@@ -60,7 +60,7 @@ class Connector:
             return self._over_data_api(self._role, arn)
         return self._over_psycopg(host, port, self.login(self._role))
 
-    def at(self, instance: Instance) -> Database:
+    def at(self, instance: DatabaseInstance) -> Database:
         """One instance of the cluster; where `access` may write, as the rescue role, for which connections may be reserved."""
         if self._by_data_api:
             return self._over_data_api(self._rescue_role, self._cluster.arn)
@@ -68,12 +68,12 @@ class Connector:
             raise ExternalError(f"AWS names no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
         return self._over_psycopg(instance.host, instance.port, self._rescue_login, anywhere=True)
 
-    def members(self) -> list[Instance]:
+    def members(self) -> list[DatabaseInstance]:
         """Every instance of the cluster, whether it can be asked or not, the writer first."""
         if self._settings.instance:
             alone = self._rds.instance(self._settings.instance)
-            return [Instance(alone.id, True, alone.endpoint, alone.port, alone.insights)]
-        return [Instance(m.id, m.writer, m.endpoint, m.port, m.insights) for m in self._cluster.members]
+            return [DatabaseInstance(alone.id, True, alone.endpoint, alone.port, alone.insights)]
+        return [DatabaseInstance(m.id, m.writer, m.endpoint, m.port, m.insights) for m in self._cluster.members]
 
     def writer(self) -> str:
         """The database role that changes are made as."""
@@ -112,14 +112,14 @@ class Connector:
 
     def _over_psycopg(self, host: str, port: int, login: Login, *, anywhere: bool = False) -> Database:
         """Raises WrongPlace in a sandbox whose database, or the tunnel to it, is beyond this machine."""
-        from opsctl.adapters.sql.postgres import Endpoint, Postgres
+        from opsctl.adapters.sql.postgres import Postgres, PostgresEndpoint
 
         config = self._settings
         tunnel = config.tunnel_address
         if self._access.sandbox:
             require_loopback("database", host)
             require_loopback("tunnel to the database", tunnel[0] if tunnel else host)
-        endpoint = Endpoint(host, port, config.name, *login, tls=config.tls, ca=config.ca, tunnel=tunnel, anywhere=anywhere)
+        endpoint = PostgresEndpoint(host, port, config.name, *login, tls=config.tls, ca=config.ca, tunnel=tunnel, anywhere=anywhere)
         return Postgres(endpoint, writing=self._access.writing)
 
     def _over_data_api(self, role: Reference, arn: str | None) -> Database:

@@ -48,7 +48,7 @@ _variables = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class PostgresEndpoint:
     """Where and as whom to connect; `anywhere` also where nothing can be written, as on a reader instance.
 
     `tunnel` is the address and port where a tunnel to `host` begins; the certificate has to be for `host` all the same.
@@ -71,7 +71,7 @@ class Postgres(Adapter):
     The server stops a statement after `statement_seconds`, and a transaction that idles for a minute.
     """
 
-    def __init__(self, endpoint: Endpoint, *, writing: bool, statement_seconds: float = STATEMENT_SECONDS) -> None:
+    def __init__(self, endpoint: PostgresEndpoint, *, writing: bool, statement_seconds: float = STATEMENT_SECONDS) -> None:
         super().__init__(writing=writing)
         self._endpoint = endpoint
         self._statement_seconds = statement_seconds

@@ -10,17 +10,25 @@ from psycopg import sql
 
 from opsctl.adapters.sql.visibility import NAMESAKES, require_all_rows, require_same_table
 from opsctl.errors import Denied
+from opsctl.statements import sessions as statements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from opsctl.adapters.sql.database import Database, Row
+    from opsctl.protocols import ProgressCallback
     from opsctl.settings import SessionSettings
 
 Condition = tuple[sql.Composable, dict[str, Any]]
 
 CLOCKS_APART = timedelta(seconds=10)
 """How far the clock of who writes a session's times may be ahead of the server's before the time is called one in the future."""
+
+SOME = 500
+"""How many users' sessions are deleted at a time."""
+
+PAGE = 5_000
+"""How many sessions are listed at a time."""
 
 AT_ONCE = 5_000
 """How many users are asked for at a time."""
@@ -48,7 +56,7 @@ ORDER BY xact_start NULLS FIRST
 """
 
 
-class Counted(NamedTuple):
+class SessionCount(NamedTuple):
     """`old` sessions of `live` ones began before the cutoff; of the old ones `unproven` have no beginning, or one in the future."""
 
     old: int
@@ -71,13 +79,13 @@ class SessionRows:
         """Raise Refused where the role that deletes finds another table by this name."""
         require_same_table(self._database, self._settings.table, self._writer)
 
-    def count(self, users: Sequence[str] | None, cutoff: datetime) -> Counted:
+    def count(self, users: Sequence[str] | None, cutoff: datetime) -> SessionCount:
         """Count the sessions of `users`, or of everybody."""
         groups = [users] if users is None else [users[i : i + AT_ONCE] for i in range(0, len(users), AT_ONCE)]
         found = [self._count(group, cutoff) for group in groups]
-        return Counted(*map(sum, zip(*found, strict=True)))
+        return SessionCount(*map(sum, zip(*found, strict=True)))
 
-    def _count(self, users: Sequence[str] | None, cutoff: datetime) -> Counted:
+    def _count(self, users: Sequence[str] | None, cutoff: datetime) -> SessionCount:
         whose, values = self.of(users)
         query = sql.SQL(
             "SELECT count(*) FILTER (WHERE {old} OR {unproven}) AS old, count(*) FILTER (WHERE {unproven}) AS unproven, count(*) AS live"
@@ -90,15 +98,85 @@ class SessionRows:
         )
         shift = _shift(self._settings)
         found = self._database.query(query, cutoff=cutoff + shift, shift=shift.total_seconds(), **values)[0]
-        return Counted(int(found["old"]), int(found["unproven"]), int(found["live"]))
+        return SessionCount(int(found["old"]), int(found["unproven"]), int(found["live"]))
+
+    def delete(self, users: Sequence[str] | None, holders: Callable[[], list[str]], progress: ProgressCallback) -> int:
+        """Delete the sessions of `users`, or of everybody; return how many. `holders` names who has the table locked, in words.
+
+        Batches keep nobody waiting; what came since the beginning goes last, under a lock, so that no refresh slips through.
+        Raises ExternalError for rows that are kept.
+        """
+        from opsctl.adapters.sql.session_deletion import Emptying, begin
+
+        self.require_all()
+        start = begin(self._database, self._settings, progress)
+        since, bounds = start.came_since(self.above, self.since)
+        emptying = Emptying(self._database, self._settings, holders, progress)
+        # So few users at a time that finding theirs takes no longer than the lock may be held; everybody is found at once.
+        for some in [None] if users is None else [users[i : i + SOME] for i in range(0, len(users), SOME)]:
+            whose, values = self.of(some)
+            if some is None:
+                emptying.pages(start.pages)
+            else:
+                emptying.rows(whose, values)
+            emptying.alone(sql.SQL("{} AND {}").format(whose, since), values | bounds)
+        emptying.conclude()
+        return emptying.deleted
+
+    def listed(self, user: str | None, since: timedelta | None) -> Iterator[Row]:
+        """Each session in the order of ids: `session`, `user`, `began` and `expires`.
+
+        Only those of `user`; only those begun within `since`, or with no time of beginning.
+        """
+        self.require_all()
+        settings = self._settings
+        owner, ends = sql.Identifier(settings.user_column), sql.Identifier(settings.expires_column)
+        values: dict[str, Any] = {}
+        began: sql.Composable = _time(settings)
+        if not settings.created_column:
+            began = sql.SQL("{} - make_interval(secs => %(lifetime)s)").format(ends)
+            values["lifetime"] = settings.lifetime.total_seconds()
+        where: list[sql.Composable] = []
+        if user is not None:
+            values["user"] = user
+            where.append(sql.SQL("{}::text = %(user)s").format(owner))
+        if since is not None:
+            where.append(sql.SQL("({} >= %(since)s OR {} IS NULL)").format(began, began))
+            values["since"] = self._database.server_time() - since
+        columns = sql.SQL("{} AS session, {}::text AS user, {} AS began, {} AS expires").format(
+            sql.Identifier(settings.id_column), owner, began, ends
+        )
+        return self._pages(columns, where, values)
+
+    def _pages(self, columns: sql.Composable, where: list[sql.Composable], values: dict[str, Any]) -> Iterator[Row]:
+        """Page after page, each from the last one's highest id on, whatever the type of ids is."""
+        after: Condition = (sql.SQL("true"), {})
+        while True:
+            query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {}").format(
+                columns,
+                self._table,
+                sql.SQL(" AND ").join([after[0], *where]),
+                sql.Identifier(self._settings.table, self._settings.id_column),
+                sql.Literal(PAGE),
+            )
+            rows = self._database.query(query, **values, **after[1])
+            yield from rows
+            if len(rows) < PAGE:
+                return
+            after = self.above(str(rows[-1]["session"]))
+
+    def above(self, last: str) -> Condition:
+        """The condition for every row whose id is higher: JSON, so that the table's own type casts it in both drivers."""
+        ident = sql.Identifier(self._settings.id_column)
+        higher = sql.SQL("{} > (jsonb_populate_record(NULL::{}, %(last)s::jsonb)).{}").format(ident, self._table, ident)
+        return higher, {"last": json.dumps({self._settings.id_column: last})}
 
     def of(self, users: Sequence[str] | None) -> Condition:
-        """The condition for the sessions of `users`: they travel as JSON, so that the table's own type casts them in both drivers."""
+        """The condition for the sessions of `users`, or of everybody."""
         if users is None:
             return sql.SQL("true"), {}
-        user = sql.Identifier(self._settings.user_column)
-        typed = sql.SQL("{} IN (SELECT {} FROM jsonb_populate_recordset(NULL::{}, %(users)s::jsonb))").format(user, user, self._table)
-        return typed, {"users": json.dumps([{self._settings.user_column: each} for each in users])}
+        condition = sql.SQL(statements.OF_USERS).format(user=sql.Identifier(self._settings.user_column), table=self._table)
+        return condition, {"users": statements.users_json(self._settings, users)}
 
     def since(self, moment: datetime) -> Condition:
         """The condition for every session that began at a moment or later, or has no time of beginning."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from opsctl.adapters.mail import addresses
 from opsctl.changes.raw import read_by_hand
 from opsctl.changes.raw.database import sql
 from opsctl.shell import Command, File, Need, Program, Put, Statement, Variable, Wanted, run, standalone
+from opsctl.statements import bounces as statements
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opsctl.config import Environment
 
 ROWS = File("rows")
@@ -82,12 +85,20 @@ def rules(environment: Environment) -> str:
 
 def counting(environment: Environment, rows: File) -> Command:
     """The statement that counts the rows of a file, each notification once."""
-    return statement(environment, "COUNT", batch=rows)
+    return sql(environment, statements.COUNT, statements.names(environment.bounces), batch=rows)
 
 
-def statement(environment: Environment, which: Literal["COUNT", "TAKE_BACK"], **values: str | File) -> Command:
-    """One of the statements of `opsctl.adapters.sql.bounce_store`."""
-    from opsctl.adapters.sql import bounce_store as bounced
+def taking_back(environment: Environment, notification: str, recipient: File, before: Sequence[tuple[str, str | None]]) -> Command:
+    """The statement that takes a notification of one address back, and gives its users their former status."""
+    from opsctl.adapters.mail.ses_parser import BOUNCES
 
     settings = environment.bounces
-    return sql(environment, bounced.composed(settings, getattr(bounced, which)).as_string(None), None, **values)
+    return sql(
+        environment,
+        statements.TAKE_BACK,
+        statements.names(settings),
+        feedback_id=notification,
+        recipient=recipient,
+        before=statements.before_json(settings, before),
+        final=statements.final(BOUNCES),
+    )

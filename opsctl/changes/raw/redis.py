@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from opsctl.adapters.redis.keys import STEP, STEP_KEYS, UNLINK_KEYS
 from opsctl.changes.raw.aws import aws, learn
 from opsctl.changes.raw.values import credential
 from opsctl.shell import Command, Equal, File, Program, Put, Set, Statement, Variable, When, Word, joined, run
+from opsctl.statements.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS
 
 if TYPE_CHECKING:
     from opsctl.config import Environment

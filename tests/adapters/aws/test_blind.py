@@ -11,7 +11,7 @@ from opsctl.adapters.aws.iam import Iam
 from opsctl.adapters.aws.sqs import Sqs
 from opsctl.adapters.aws.waf import Waf
 from opsctl.errors import ExternalError
-from opsctl.settings.security import Place
+from opsctl.settings.security import WafPlace
 
 ACL = {"Name": "acl", "Id": "1", "ARN": "arn", "DefaultAction": {"Allow": {}}, "VisibilityConfig": {"MetricName": "m"}}
 FUNCTION = {"FunctionName": "f", "LastModified": "2026-01-01T00:00:00.000+0000"}
@@ -29,9 +29,9 @@ class Answers:
         return self.answers[operation]
 
     def whole(self, service: str, operation: str, /, **how: Any) -> tuple[dict[str, Any], Any]:
-        from opsctl.adapters.aws.sent import Sent
+        from opsctl.adapters.aws.sent import SentAnswer
 
-        return self.answers[operation], Sent(self.answers[operation], ())
+        return self.answers[operation], SentAnswer(self.answers[operation], ())
 
     def pages(self, service: str, operation: str, /, **how: Any) -> list[dict[str, Any]]:
         return [self.answers[operation]]
@@ -48,9 +48,9 @@ def test_an_acl_that_uses_capacity_and_names_no_rule_is_not_empty() -> None:
     listed = {"WebACLs": [{"Name": "acl", "Id": "1"}]}
     full: Any = Answers(list_web_acls=listed, get_web_acl={"WebACL": {**ACL, "Capacity": 2}, "LockToken": "t"})
     with pytest.raises(ExternalError, match="names none of them"):
-        Waf(full).acl("acl", Place())
+        Waf(full).acl("acl", WafPlace())
     empty: Any = Answers(list_web_acls=listed, get_web_acl={"WebACL": {**ACL, "Capacity": 0}, "LockToken": "t"})
-    assert Waf(empty).acl("acl", Place()).rules == ()
+    assert Waf(empty).acl("acl", WafPlace()).rules == ()
 
 
 def test_a_function_whose_code_isnt_told_is_not_like_another() -> None:

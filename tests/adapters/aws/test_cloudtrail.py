@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters.aws.cloudtrail import CloudTrail, Source
+from opsctl.adapters.aws.cloudtrail import CloudTrail, EventSource
 from opsctl.adapters.aws.patience import THROTTLED
 from opsctl.errors import Throttled
 
@@ -93,24 +93,24 @@ def test_throttled_from_the_beginning_it_says_just_that() -> None:
 def test_one_attribute_is_looked_up_and_the_rest_filtered() -> None:
     answer = {"Events": [raw(1, user="jo"), raw(2, user="JO"), raw(3, user="jo", sourceIPAddress="198.51.100.1")]}
     asked = Asked(answer)
-    assert [each.id for each in found(asked, user="jo", source=Source.parse("203.0.113.0/24"))] == ["ListUsers-1"]
+    assert [each.id for each in found(asked, user="jo", source=EventSource.parse("203.0.113.0/24"))] == ["ListUsers-1"]
     assert asked.asked[0]["LookupAttributes"] == [{"AttributeKey": "Username", "AttributeValue": "jo"}]
     asked = Asked(answer)
-    assert len(found(asked, source=Source.parse("iam"))) == 3
+    assert len(found(asked, source=EventSource.parse("iam"))) == 3
     assert asked.asked[0]["LookupAttributes"] == [{"AttributeKey": "EventSource", "AttributeValue": "iam.amazonaws.com"}]
     asked = Asked(answer)
-    assert len(found(asked, source=Source.parse("203.0.113.66"))) == 2
+    assert len(found(asked, source=EventSource.parse("203.0.113.66"))) == 2
     assert "LookupAttributes" not in asked.asked[0]
 
 
 def test_a_service_in_place_of_an_address_is_no_address() -> None:
-    assert found(Asked({"Events": [raw(1, sourceIPAddress="ecs.amazonaws.com")]}), source=Source.parse("0.0.0.0/0")) == []
+    assert found(Asked({"Events": [raw(1, sourceIPAddress="ecs.amazonaws.com")]}), source=EventSource.parse("0.0.0.0/0")) == []
 
 
 @pytest.mark.parametrize("text", ["", "!!", "1.2.3.4.5", "-", "a b", "300.1.1.1", ".amazonaws.com"])
 def test_what_is_no_source_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected an address"):
-        Source.parse(text)
+        EventSource.parse(text)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from opsctl.adapters.aws.logs import Line
+from opsctl.adapters.aws.logs import LogLine
 from opsctl.engine.ledger.rows import encode
 from opsctl.redaction import IN_LINES, foreign
 from opsctl.render.screen import Screen
@@ -30,7 +30,7 @@ ODD = {
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("output", ["table", "json"])
 def test_every_line_is_shown(odd: str, output: str, capsys: pytest.CaptureFixture[str]) -> None:
-    line = Line(AT, "stream", ODD[odd])
+    line = LogLine(AT, "stream", ODD[odd])
     Screen(output).show(iter([{"at": line.at, "line": line.words}]))
     said = capsys.readouterr().out
     assert not IN_LINES.search(said)

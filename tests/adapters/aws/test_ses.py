@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from opsctl.adapters.aws.ses import Account, Ses
+from opsctl.adapters.aws.ses import Ses, SesAccount
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ def test_every_page_is_asked_for_an_empty_one_too() -> None:
 
 
 def test_an_account_without_figures_may_not_send() -> None:
-    assert Ses(Told({})).account() == Account(False, False, "unknown", 0.0, 0.0, 0.0)  # type: ignore[arg-type]
+    assert Ses(Told({})).account() == SesAccount(False, False, "unknown", 0.0, 0.0, 0.0)  # type: ignore[arg-type]
 
 
 def test_nothing_sent_is_no_point() -> None:

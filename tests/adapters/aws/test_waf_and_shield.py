@@ -11,9 +11,9 @@ from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.aws.shield import Shield
 from opsctl.adapters.aws.waf import AddressSet, Waf, WebAcl, plain, wire
 from opsctl.errors import Denied, DriftError, ExternalError, NotFound, ReadOnly, Refused
-from opsctl.settings.security import Place
+from opsctl.settings.security import WafPlace
 
-PLACE = Place()
+PLACE = WafPlace()
 SEEN = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": "m"}
 RULE = {
     "Name": "ours",
@@ -29,7 +29,7 @@ class Hurried(Waf):
 
     times = 1
 
-    def _kept(self, place: Place, raw: dict[str, Any]) -> dict[str, Any]:
+    def _kept(self, place: WafPlace, raw: dict[str, Any]) -> dict[str, Any]:
         kept = super()._kept(place, raw)
         if self.times:
             self.times -= 1
@@ -112,7 +112,7 @@ def test_what_is_not_there_is_named_with_what_is(reading: AwsSession) -> None:
     with pytest.raises(NotFound, match="no address set absent"):
         Waf(reading).addresses("absent", PLACE)
     with pytest.raises(NotFound, match="CLOUDFRONT, region us-east-1"):
-        Waf(reading).acl("acl", Place("CLOUDFRONT", "us-east-1"))
+        Waf(reading).acl("acl", WafPlace("CLOUDFRONT", "us-east-1"))
 
 
 def test_every_page_is_looked_through(fake: Any) -> None:
@@ -133,7 +133,7 @@ def test_distributions_are_behind_an_acl_of_cloudfront(reading: AwsSession) -> N
             return {"DistributionList": {"Items": [{"ARN": "arn:aws:cloudfront::123456789012:distribution/E1"}]}}
 
     aws = Answering(reading.config, sandbox=False, writing=False)
-    assert Waf(aws).guards(acl, Place("CLOUDFRONT", "us-east-1")) == ["arn:aws:cloudfront::123456789012:distribution/E1"]
+    assert Waf(aws).guards(acl, WafPlace("CLOUDFRONT", "us-east-1")) == ["arn:aws:cloudfront::123456789012:distribution/E1"]
 
 
 def test_a_denied_call_names_the_permission(fake: Any) -> None:

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from valkeys import own_server, two_primaries
 
 from opsctl.adapters.redis.client import Redis
-from opsctl.adapters.redis.endpoint import Endpoint
-from opsctl.adapters.redis.keys import disjoint, lua_pattern
+from opsctl.adapters.redis.endpoint import RedisEndpoint
 from opsctl.adapters.redis.read_only_guard import ReadingConnection, ReadingTlsConnection
 from opsctl.errors import (
     CredentialsInvalid,
@@ -28,6 +27,7 @@ from opsctl.errors import (
 from opsctl.protocols import no_progress
 from opsctl.redaction import Secret
 from opsctl.sandbox import world_file
+from opsctl.statements.redis_keys import disjoint, lua_pattern
 
 LIFETIME = 900_000
 
@@ -44,7 +44,7 @@ def open_redis(world):
 
     def open_it(*, writing, db=0, **other):
         where = {"host": world["redis_host"], "port": int(world["redis_port"]), "password": Secret(world["redis_password"])} | other
-        made.append(Redis(Endpoint(**where, tls=False), writing=writing, db=db))
+        made.append(Redis(RedisEndpoint(**where, tls=False), writing=writing, db=db))
         return made[-1]
 
     yield open_it
@@ -324,8 +324,8 @@ def test_what_goes_wrong_is_told_without_the_password(world, raw, open_redis):
 
 def test_a_server_lost_in_the_middle_of_a_deletion_leaves_a_doubt():
     with own_server() as (port, process):
-        writing = Redis(Endpoint("127.0.0.1", port, tls=False), writing=True)
-        reading = Redis(Endpoint("127.0.0.1", port, tls=False), writing=False)
+        writing = Redis(RedisEndpoint("127.0.0.1", port, tls=False), writing=True)
+        reading = Redis(RedisEndpoint("127.0.0.1", port, tls=False), writing=False)
         sdk.Redis(port=port).eval("for i = 1, 10000 do redis.call('SET', 'session:' .. i, '') end", 0)
         moment = reading.server_time_ms()
 
@@ -342,7 +342,7 @@ def test_a_server_lost_in_the_middle_of_a_deletion_leaves_a_doubt():
 def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr("opsctl.adapters.redis.client.ANSWER_SECONDS", 0.2)
     with own_server() as (port, _):
-        redis = Redis(Endpoint("127.0.0.1", port, tls=False), writing=True)
+        redis = Redis(RedisEndpoint("127.0.0.1", port, tls=False), writing=True)
         moment = redis.server_time_ms()
         other = sdk.Redis(port=port)
         sleeping = threading.Thread(target=lambda: other.execute_command("CLIENT", "PAUSE", "1000", "WRITE"))
@@ -360,11 +360,11 @@ def test_every_primary_of_a_cluster_is_gone_through():
         for number in range(200):
             cluster.set(f"session:{number}", str(number))
         assert all(node.dbsize() > 0 for node in nodes)
-        reading = Redis(Endpoint("127.0.0.1", one, tls=False), writing=False)
+        reading = Redis(RedisEndpoint("127.0.0.1", one, tls=False), writing=False)
         assert reading.values([f"session:{number}" for number in range(50)]) == [str(number) for number in range(50)]
         moment = reading.server_time_ms() + 1
         assert reading.count(["session:*"], ["session:1?"], moment, LIFETIME).live == 190
-        writing = Redis(Endpoint("127.0.0.1", other, tls=False), writing=True)
+        writing = Redis(RedisEndpoint("127.0.0.1", other, tls=False), writing=True)
         assert writing.unlink(["session:*"], ["session:1?"], moment, LIFETIME, no_progress) == 190
         assert sum(node.dbsize() for node in nodes) == 10
 
@@ -375,7 +375,7 @@ def test_a_primary_that_is_dead_keeps_the_keys_of_no_other():
             sdk.RedisCluster(host="127.0.0.1", port=one).set(f"session:{number}", "")
         second.kill()
         second.wait()
-        writing = Redis(Endpoint("127.0.0.1", one, tls=False), writing=True)
+        writing = Redis(RedisEndpoint("127.0.0.1", one, tls=False), writing=True)
         moment = writing.server_time_ms() + 1
         counted = writing.count(["session:*"], [], moment, LIFETIME)
         assert counted.old
@@ -395,7 +395,7 @@ def test_a_primary_that_is_dead_keeps_the_keys_of_no_other():
 def test_every_primary_of_a_cluster_tells_of_itself():
     with two_primaries() as ((one, other), (_, second)):
         sdk.Redis(port=other).config_set("maxmemory", "60mb")
-        reading = Redis(Endpoint("127.0.0.1", one, tls=False), writing=False)
+        reading = Redis(RedisEndpoint("127.0.0.1", one, tls=False), writing=False)
         told = reading.infos()
         assert {node: (info["tcp_port"], info["maxmemory"]) for node, info in told.items()} == {
             f"127.0.0.1:{one}": (one, 0),
@@ -422,7 +422,7 @@ def test_endpoint_and_password_come_from_aws(systems, world, raw, monkeypatch):
 
 def test_the_writing_set_finds_its_way_over_the_reading_one(systems):
     reading, writing = systems(writing=False), systems(writing=True)
-    writing.found_by = reading
+    writing.reader = reading
     assert writing.redis.writing
     assert writing.redis.values(["nothing"]) == [None]
     assert "aws" in reading.__dict__

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from terminal import until
 
-from opsctl.adapters.aws.rds import Cluster, Member
+from opsctl.adapters.aws.rds import Cluster, ClusterMember
 from opsctl.adapters.sql.database import Busy
 from opsctl.errors import Denied, NotFound, WrongPlace
 from opsctl.sandbox import gateway as front_door
@@ -94,15 +94,15 @@ def test_a_cluster_without_an_instance_is_told(systems):
 
 def test_an_instance_beyond_this_machine_is_refused(systems):
     made = systems(writing=True)
-    made.__dict__["rds"] = Elsewhere(Member("one", True, "available", "a", "one.rds.amazonaws.com", 5432))
+    made.__dict__["rds"] = Elsewhere(ClusterMember("one", True, "available", "a", "one.rds.amazonaws.com", 5432))
     with pytest.raises(WrongPlace, match="not on this machine"):
         made.backends.running()
 
 
 def test_an_instance_that_starts_is_said_not_to_be_asked(systems, world):
-    here = Member("one", True, "available", "a", world["pg_host"], int(world["pg_port"]))
+    here = ClusterMember("one", True, "available", "a", world["pg_host"], int(world["pg_port"]))
     made = systems(writing=False)
-    made.__dict__["rds"] = Elsewhere(here, Member("two", False, "creating", "b", "", 0))
+    made.__dict__["rds"] = Elsewhere(here, ClusterMember("two", False, "creating", "b", "", 0))
     one, two = made.backends.running()
     assert one.found is not None
     assert "no endpoint" in two.why.what

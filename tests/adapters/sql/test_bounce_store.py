@@ -12,7 +12,7 @@ import pytest
 from opsctl.adapters.mail import addresses
 from opsctl.adapters.mail.ses_parser import CountedRecipient
 from opsctl.adapters.sql import bounce_store as bounced
-from opsctl.adapters.sql.bounce_store import Bounced, Tally
+from opsctl.adapters.sql.bounce_store import BounceStore, Tally
 from opsctl.errors import NotFound, ReadOnly
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
@@ -58,21 +58,21 @@ def test_each_is_counted_once_and_acts_once(opened: Callable[..., Any]) -> None:
         told(5, "user9@example.com", "none"),
         told(6, "nobody@example.com", "bounced"),
     ]
-    assert write.bounced.count(batch) == Tally(counted=7, bounced=2, complained=1, soft=2, unknown=1)
+    assert write.bounce_store.count(batch) == Tally(counted=7, bounced=2, complained=1, soft=2, unknown=1)
     stand = [user(write, number) for number in (5, 6, 7, 8, 9)]
     assert stand == [("ok", 2), ("bounced", 0), ("bounced", 0), ("complained", 0), ("ok", 0)]
     for _ in range(10):
-        assert write.bounced.count(batch) == Tally()
+        assert write.bounce_store.count(batch) == Tally()
     assert [user(write, number) for number in (5, 6, 7, 8, 9)] == stand
-    assert write.bounced.count([]) == Tally()
+    assert write.bounce_store.count([]) == Tally()
 
 
 @pytest.mark.parametrize(("first", "then", "left"), [("complained", "bounced", "complained"), ("bounced", "complained", "complained")])
 def test_a_worse_status_stays(opened: Callable[..., Any], first: str, then: str, left: str) -> None:
     write = opened(writing=True)
-    write.bounced.count([told(1, "user5@example.com", first)])
-    write.bounced.count([told(2, "user5@example.com", then)])
-    write.bounced.count([told(3, "user5@example.com")])
+    write.bounce_store.count([told(1, "user5@example.com", first)])
+    write.bounce_store.count([told(2, "user5@example.com", then)])
+    write.bounce_store.count([told(3, "user5@example.com")])
     assert user(write, 5) == (left, 1)
 
 
@@ -83,32 +83,32 @@ def test_an_address_beyond_ascii_meets_its_users(opened: Callable[..., Any]) -> 
     write = opened(writing=True)
     for number, held in enumerate(HELD, 11):
         write.database.execute("UPDATE users SET email = %(held)s WHERE id = %(id)s", held=held, id=number)
-    assert write.bounced.count([told(1, HELD[1], "bounced")]) == Tally(counted=1, bounced=1)
+    assert write.bounce_store.count([told(1, HELD[1], "bounced")]) == Tally(counted=1, bounced=1)
     assert [user(write, number)[0] for number in range(11, 15)] == ["bounced"] * 4
-    assert [each.id for each in write.bounced.holders(addresses.parse(HELD[1]))] == ["11", "12", "13", "14"]
+    assert [each.id for each in write.bounce_store.holders(addresses.parse(HELD[1]))] == ["11", "12", "13", "14"]
 
 
 def test_one_held_in_capitals_is_met_by_small_letters(opened: Callable[..., Any]) -> None:
     write = opened(writing=True)
     write.database.execute("UPDATE users SET email = 'ÉVA@example.com' WHERE id = 11")
-    assert [each.id for each in write.bounced.holders(addresses.parse("éva@example.com"))] == ["11"]
-    assert write.bounced.count([told(1, "éva@example.com", "bounced")]) == Tally(counted=1, bounced=1)
+    assert [each.id for each in write.bounce_store.holders(addresses.parse("éva@example.com"))] == ["11"]
+    assert write.bounce_store.count([told(1, "éva@example.com", "bounced")]) == Tally(counted=1, bounced=1)
 
 
 def test_what_is_missing_is_said_by_its_place(opened: Callable[..., Any]) -> None:
     read, write = opened(writing=False), opened(writing=True)
-    write.bounced.count([told(1, "user5@example.com")])
+    write.bounce_store.count([told(1, "user5@example.com")])
     keys = [("id-2", "user5@example.com"), ("id-1", "user5@example.com"), ("id-1", "user6@example.com")]
-    assert read.bounced.missing(keys) == [0, 2]
-    assert read.bounced.missing([]) == []
+    assert read.bounce_store.missing(keys) == [0, 2]
+    assert read.bounce_store.missing([]) == []
     with pytest.raises(ReadOnly):
-        read.bounced.count([told(2, "user5@example.com")])
-    assert read.bounced.missing(keys) == [0, 2]
+        read.bounce_store.count([told(2, "user5@example.com")])
+    assert read.bounce_store.missing(keys) == [0, 2]
 
 
 def test_a_mark_is_taken_back_where_no_other_notification_says_it(opened: Callable[..., Any]) -> None:
     write = opened(writing=True)
-    bounced: Bounced = write.bounced
+    bounced: BounceStore = write.bounce_store
     before, address = [("5", "ok")], addresses.parse("user5@example.com")
     for other, left in ((None, "ok"), (told(2, "user5@example.com", "bounced"), "bounced")):
         bounced.mark("by-hand", address, hard=True)
@@ -124,7 +124,7 @@ def test_a_mark_is_taken_back_where_no_other_notification_says_it(opened: Callab
 def test_without_the_table_it_is_said_how_to_make_it(opened: Callable[..., Any]) -> None:
     write = opened(writing=True)
     write.database.execute("DROP TABLE ses_notifications")
-    for work in (lambda: write.bounced.count([told(1, "user5@example.com")]), lambda: write.bounced.missing([("a", "b")])):
+    for work in (lambda: write.bounce_store.count([told(1, "user5@example.com")]), lambda: write.bounce_store.missing([("a", "b")])):
         with pytest.raises(NotFound, match="makes no tables by itself") as said:
             work()
         assert f"-f {bounced.DDL}" in said.value.next
@@ -133,7 +133,7 @@ def test_without_the_table_it_is_said_how_to_make_it(opened: Callable[..., Any])
     for statement in "".join(line.partition("--")[0] for line in bounced.DDL.read_text().splitlines(keepends=True)).split(";"):
         if statement.strip():
             write.database.execute(statement)
-    assert write.bounced.count([told(1, "user5@example.com")]) == Tally(counted=1, soft=1)
+    assert write.bounce_store.count([told(1, "user5@example.com")]) == Tally(counted=1, soft=1)
 
 
 def test_many_at_once_count_each_once(systems: Callable[..., Any]) -> None:
@@ -145,7 +145,7 @@ def test_many_at_once_count_each_once(systems: Callable[..., Any]) -> None:
     def work(place: int) -> None:
         turned = batch[place * 11 :] + batch[: place * 11]
         for first in range(0, 70, 14):
-            tallies.append(workers[place].bounced.count(turned[first : first + 14]).counted)
+            tallies.append(workers[place].bounce_store.count(turned[first : first + 14]).counted)
 
     threads = [threading.Thread(target=work, args=[place]) for place in range(6)]
     for thread in threads:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from opsctl.adapters.sql.database import Busy
-from opsctl.adapters.sql.postgres import Endpoint, Postgres
+from opsctl.adapters.sql.postgres import Postgres, PostgresEndpoint
 from opsctl.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -36,7 +36,7 @@ def endpoint(world):
             "password": Secret(world.get(password, password)),
             "tls": False,
         }
-        return Endpoint(**(parts | other))
+        return PostgresEndpoint(**(parts | other))
 
     return make
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from opsctl.adapters.sql.sessions import Counted
+from opsctl.adapters.sql.sessions import SessionCount
 from opsctl.systems import Systems
 
 
@@ -33,9 +33,9 @@ def test_sessions_count_as_old_unless_their_beginning_shows_that_they_are_new(re
         owner.execute(f"UPDATE refresh_sessions SET created_at = {began} WHERE user_id = {user}".encode())
     owner.commit()
     cutoff = read.database.server_time() - timedelta(days=1)
-    assert read.session_rows.count(None, cutoff) == Counted(old=15, unproven=10, live=20)
-    assert read.session_rows.count(["3"], cutoff) == Counted(0, 0, 5)
-    assert read.session_rows.count(["3", "4", "77"], cutoff) == Counted(5, 0, 10)
+    assert read.session_rows.count(None, cutoff) == SessionCount(old=15, unproven=10, live=20)
+    assert read.session_rows.count(["3"], cutoff) == SessionCount(0, 0, 5)
+    assert read.session_rows.count(["3", "4", "77"], cutoff) == SessionCount(5, 0, 10)
     assert read.session_rows.total() == "20"
 
 

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from opsctl.adapters.sql.database import Row
+    from opsctl.adapters.sql.database import Database, Row
     from opsctl.protocols import ProgressCallback
     from opsctl.settings import SessionSettings
-    from opsctl.systems import Systems
 
 Condition = tuple[sql.Composable, dict[str, Any]]
 
@@ -53,23 +52,16 @@ class Start(Struct, frozen=True):
     moment: datetime
     whole: bool
 
-    def since(self, write: Systems, settings: SessionSettings) -> Condition:
+    def came_since(self, above: Callable[[str], Condition], since: Callable[[datetime], Condition]) -> Condition:
         """The condition, and its parameters, for every row that came since; for a small table, for every row."""
         if self.pages < SMALL:
             return sql.SQL("true"), {}
         if self.whole and self.last is not None:
-            return above(settings, self.last)
-        return write.session_rows.since(self.moment)
+            return above(self.last)
+        return since(self.moment)
 
 
-def above(settings: SessionSettings, last: str) -> tuple[sql.Composable, dict[str, Any]]:
-    """The condition, and its parameters, for every row whose id is higher: JSON, so that the table's own type casts it in both drivers."""
-    ident, table = sql.Identifier(settings.id_column), sql.Identifier(settings.table)
-    higher = sql.SQL("{} > (jsonb_populate_record(NULL::{}, %(last)s::jsonb)).{}").format(ident, table, ident)
-    return higher, {"last": json.dumps({settings.id_column: last})}
-
-
-def begin(write: Systems, settings: SessionSettings, progress: ProgressCallback) -> Start:
+def begin(database: Database, settings: SessionSettings, progress: ProgressCallback) -> Start:
     """Look at the table while a lock has let every other writer end, so that later ids are higher than those seen.
 
     Where somebody's transaction stays open, the lock can't be had: then only the time of beginning tells what came since.
@@ -89,9 +81,9 @@ def begin(write: Systems, settings: SessionSettings, progress: ProgressCallback)
         column=sql.Literal(settings.id_column),
     )
     try:
-        row: Row = _locked(write, settings, lambda: write.database.query(query)[0], before=lambda: progress(0, None, "sessions"))
+        row: Row = _locked(database, settings, lambda: database.query(query)[0], before=lambda: progress(0, None, "sessions"))
     except NeverAlone:
-        row = {**write.database.query(query)[0], "last": None}
+        row = {**database.query(query)[0], "last": None}
     return Start(pages=int(row["pages"]), last=row["last"], moment=row["moment"], whole=bool(row["whole"]))
 
 
@@ -102,8 +94,8 @@ class NeverAlone(ExternalError):
 class Emptying:
     """A deletion under way; `deleted` is how many rows it has taken so far. It may be stopped between two of its transactions."""
 
-    def __init__(self, write: Systems, settings: SessionSettings, progress: ProgressCallback) -> None:
-        self._write = write
+    def __init__(self, database: Database, settings: SessionSettings, holders: Callable[[], list[str]], progress: ProgressCallback) -> None:
+        self._database, self._holders = database, holders
         self._settings = settings
         self._progress = progress
         self._table = sql.Identifier(settings.table)
@@ -142,12 +134,12 @@ class Emptying:
         def work() -> int:
             free, kept = self._free
             statement = sql.SQL("DELETE FROM {} WHERE {} AND {}").format(self._table, where, free)
-            return self._write.database.execute(statement, **values, **kept)
+            return self._database.execute(statement, **values, **kept)
 
         if self._crowded is not None:
             return self.rows(where, values)
         try:
-            self.deleted += _locked(self._write, self._settings, work, before=lambda: self.rows(where, values))
+            self.deleted += _locked(self._database, self._settings, work, before=lambda: self.rows(where, values))
         except NeverAlone as why:
             self._crowded = why
         return None
@@ -177,7 +169,7 @@ class Emptying:
 
     def _held(self, what: str) -> ExternalError:
         """The error for what somebody's transaction keeps from being deleted; it names the transactions that may be meant."""
-        if holders := self._write.found_by.session_rows.holders():
+        if holders := self._holders():
             open_ones = "; ".join(holders[:NAMED])
             what = f"{what} Open transactions on {self._settings.table}: {open_ones}. To end one: SELECT pg_terminate_backend(PID)."
         return ExternalError(what, "opsctl runs resume ID")
@@ -206,16 +198,16 @@ class Emptying:
             self._not_locked_as_a_whole()
             columns = sql.SQL("SELECT {}::text AS id, {}::text AS user FROM {} WHERE {}")
             query = columns.format(self._ident, self._user, self._table, where)
-            rows = self._write.database.query(query, **values)
+            rows = self._database.query(query, **values)
             self._divide(rows, why)
             return len(rows)
 
     def _not_locked_as_a_whole(self) -> None:
         """Raise ExternalError where no row at all can be deleted, so that dividing a batch is in vain."""
         try:
-            with self._write.database.transaction():
+            with self._database.transaction():
                 self._wait_for_locks(BATCH_LOCK_MS)
-                self._write.database.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(self._table))
+                self._database.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(self._table))
         except Busy as why:
             raise self._held(f"{self._settings.table} is locked as a whole, so that no session can be deleted.") from why
 
@@ -234,18 +226,18 @@ class Emptying:
                 self._divide(half, no)
 
     def _delete(self, where: sql.Composable, values: dict[str, Any], patience: int = BATCH_LOCK_MS) -> int:
-        with self._write.database.transaction():
+        with self._database.transaction():
             self._wait_for_locks(patience)
-            deleted = self._write.database.execute(sql.SQL("DELETE FROM {} WHERE {}").format(self._table, where), **values)
+            deleted = self._database.execute(sql.SQL("DELETE FROM {} WHERE {}").format(self._table, where), **values)
         self.deleted += deleted
         self._progress(self.deleted, None, "sessions")
         return deleted
 
     def _wait_for_locks(self, milliseconds: int) -> None:
-        self._write.database.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(milliseconds)))
+        self._database.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(milliseconds)))
 
 
-def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any], before: Callable[[], None]) -> Any:
+def _locked(database: Database, settings: SessionSettings, work: Callable[[], Any], before: Callable[[], None]) -> Any:
     """What `work` returns, in a transaction that has the table alone; `before` goes before each try. NeverAlone when it can't be had."""
     lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(settings.table))
     patience = [LOCKED_MS] * TRIES + [VACUUM_MS]
@@ -254,10 +246,10 @@ def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any], 
         before()
         held = False
         try:
-            with write.database.transaction():
+            with database.transaction():
                 for name in ("lock_timeout", "statement_timeout"):
-                    write.database.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(milliseconds)))
-                write.database.execute(lock)
+                    database.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(milliseconds)))
+                database.execute(lock)
                 held = True
                 return work()
         except Busy:
@@ -267,7 +259,7 @@ def _locked(write: Systems, settings: SessionSettings, work: Callable[[], Any], 
 
 def _never_alone(settings: SessionSettings, tries: int) -> NeverAlone:
     return NeverAlone(
-        f"{settings.table} could not be had alone in {tries} tries, so a refresh may have slipped through.",
+        f"{settings.table} could not be locked in {tries} tries, so a refresh may have slipped through.",
         "Look for long transactions on it, then resume the run.",
     )
 
