@@ -95,7 +95,14 @@ def test_a_marked_method_refuses_on_a_reading_adapter(kind: type[Adapter], name:
 def reading(world: World, machine: Path) -> Iterator[Systems]:
     """The systems that a dry run holds."""
     environment = config.load("sandbox", str(world.config))
-    systems = Systems(environment, writing=False, person=Prompt(), values=SecretSources(), memory=None)  # type: ignore[arg-type]
+    systems = Systems(
+        environment,
+        writing=False,
+        person=Prompt(),
+        values=SecretSources(),
+        history=None,  # type: ignore[arg-type]
+        fingerprint=lambda _: "",
+    )
     yield systems
     systems.shut()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
+from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.sql.visibility import NAMESAKES, require_all_rows, require_same_table
 from opsctl.errors import Denied
 from opsctl.statements import sessions as statements
@@ -64,10 +65,11 @@ class SessionCount(NamedTuple):
     live: int
 
 
-class SessionRows:
-    """Reads the sessions' table; `writer` tells which role deletes from it."""
+class SessionRows(Adapter):
+    """The sessions' table; `writer` tells which role deletes from it."""
 
     def __init__(self, database: Database, settings: SessionSettings, writer: Callable[[], str]) -> None:
+        super().__init__(writing=database.writing)
         self._database, self._settings, self._writer = database, settings, writer
         self._table = sql.Identifier(settings.table)
 
@@ -100,6 +102,7 @@ class SessionRows:
         found = self._database.query(query, cutoff=cutoff + shift, shift=shift.total_seconds(), **values)[0]
         return SessionCount(int(found["old"]), int(found["unproven"]), int(found["live"]))
 
+    @writes
     def delete(self, users: Sequence[str] | None, holders: Callable[[], list[str]], progress: ProgressCallback) -> int:
         """Delete the sessions of `users`, or of everybody; return how many. `holders` names who has the table locked, in words.
 
