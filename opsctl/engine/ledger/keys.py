@@ -77,10 +77,9 @@ class Keyring:
         """The key of this id, if it is here."""
         return self._keys.get(id)
 
-    @property
-    def oldest(self) -> RootKey | None:
-        """The first key that was made of those that are here."""
-        return next(iter(self._keys.values()), None)
+    def derive_all(self, purpose: str) -> list[bytes]:
+        """The keys for a purpose, of every key that is here."""
+        return [key.derive(purpose) for key in self._keys.values()]
 
     def make(self, adopted: dict[str, bytes] | None = None) -> RootKey:
         """A new key, which is the current one from now on; raises LedgerFailed where its file can't be written."""

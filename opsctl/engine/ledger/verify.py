@@ -82,14 +82,19 @@ def examine(ledger: Ledger, seal: str | None = None) -> Verified:
         found.wrong += [
             f"run {run}: it is in the log and its row is missing" for run in log.opened.keys() | log.heads.keys() if run not in known
         ]
-        key = ledger.keyring.current.derive("personal")
-        for name, text in ledger.store.all_texts():
-            if pseudonym(text, key) != name:
-                found.wrong.append(f"{name}: the e-mail that it stands for was changed")
+        found.wrong += _texts(ledger)
         if seal and not ledger.store.in_log(seal):
             found.wrong.append("the sealed head is not in the log: its tail was cut")
     found.wrong = sorted(set(found.wrong))
     return found
+
+
+def _texts(ledger: Ledger) -> list[str]:
+    """The digests whose e-mail no key that is here has made."""
+    keys = ledger.keyring.derive_all("personal")
+    texts = ledger.store.all_texts()
+    wrong = [name for name, text in texts if not any(pseudonym(text, key) == name for key in keys)]
+    return [f"{name}: the e-mail that it stands for was changed, or its key is not here" for name in wrong]
 
 
 def _by_run(rows: Iterable[EventRow] | Iterable[StepRow]) -> Callable[[str], list[Any]]:
