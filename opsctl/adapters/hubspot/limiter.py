@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,8 @@ MARGIN_SECONDS = 0.005
 LONGEST_PAUSE = 1.0
 SHORTEST_PAUSE = 0.001
 LARGEST_FILE = 1 << 20
+SUFFIX = ".slots"
+UNUSED_SECONDS = 86_400
 LOCKING = Policy(tries=10_000, deadline=2.0, first=0.001, longest=0.01)
 """How long the file's lock is waited for: it is held for less than a millisecond, unless its holder was stopped."""
 
@@ -209,13 +211,23 @@ class Limiter:
             self._store = MemoryStore(self._clock)
 
 
-_limiters: dict[tuple[str, int], Limiter] = {}
+_limiters: dict[tuple[Path, int], Limiter] = {}
 _registry = threading.Lock()
 
 
 def limiter(name: str, rate: int, folder: Path) -> Limiter:
     """The limiter of this process for `name`, whose slots are a file in `folder`; one for its reading and its writing systems together."""
+    path = folder / f"{name}{SUFFIX}"
     with _registry:
-        if (name, rate) not in _limiters:
-            _limiters[name, rate] = Limiter(rate, FileStore(folder / f"{name}.slots"))
-        return _limiters[name, rate]
+        if (path, rate) not in _limiters:
+            _remove_unused(folder)
+            _limiters[path, rate] = Limiter(rate, FileStore(path))
+        return _limiters[path, rate]
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the files that nobody has used for a day, as each sandbox that has ended leaves one: their slots are free."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > UNUSED_SECONDS:
+                path.unlink()

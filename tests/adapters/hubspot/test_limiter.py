@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import os
 import random
 import stat
 import subprocess
@@ -232,6 +233,16 @@ def test_the_file_is_this_users_alone_and_what_it_held_before_the_machine_starte
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     clock.now = 50.0
     assert FileStore(path, clock).acquire("after", 1, 10) == (True, 0.0)
+
+
+def test_a_file_that_nobody_has_used_for_a_day_is_removed(tmp_path):
+    old, new = tmp_path / "old.slots", tmp_path / "new.slots"
+    for path in (old, new):
+        path.write_text("{}\n")
+    os.utime(old, (0, 0))
+    limiters.limiter("mine", 100, tmp_path)
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_a_file_that_cant_be_read_counts_as_a_window_that_is_full(tmp_path, clock):
