@@ -44,7 +44,7 @@ def measure(folder: Path) -> list[Row]:
     name = shortened(place)
     ours = command("opsctl", "playbook", "run", name, "--yes", folder=place)
     shell, bare = command("sh", "-ec", SHELL), command(sys.executable, str(BARE))
-    run, script, lines = by_turns([ours, bare, shell], repeats=11, before=_seeded(folder))
+    run, script, lines = by_turns([ours, bare, shell], repeats=9, before=_seeded(folder))
     return [ratio(LOGOUT, run, lines), ratio(f"{LOGOUT}, in one process", run, script)]
 
 

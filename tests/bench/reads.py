@@ -35,7 +35,7 @@ PAIRS = {
 }
 """By the bound's words: a line of opsctl, and the runbook's lines whose answers it gives. The one without a bound is for comparison."""
 
-REPEATS = 11
+REPEATS = 9
 
 
 def measure(folder: Path) -> list[Row]:

@@ -27,7 +27,7 @@ from tests.bench.table import Row, ratio
 from tests.bench.world import superuser
 
 COUNT = 5_000_000
-REPEATS = 5
+REPEATS = 3
 FULL, WORK = "bench_full", "bench_work"
 FILL = """
 INSERT INTO refresh_sessions (user_id, token_hash, created_at, expires_at)
