@@ -82,6 +82,12 @@ def world(rehearsal: Rehearsal, opsctl: Terminal, machine: Path, monkeypatch: py
     return found
 
 
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays: a collection that looked through it would be late, and leave files of dead tests open."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_sessionfinish() -> None:
     """What a worker holds at its end goes with its process; to collect it first would take as long as many tests."""
     gc.freeze()

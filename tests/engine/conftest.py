@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,8 @@ from opsctl.testing.rig import Rig
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
+def rig(tmp_path: Path) -> Iterator[Rig]:
     """An engine over a world in memory."""
-    return Rig(tmp_path)
+    made = Rig(tmp_path)
+    yield made
+    made.ledger.shut()

@@ -33,7 +33,7 @@ def test_a_wish_stops_the_run_before_its_next_step(rig: Rig, wish: str, word: st
     assert rig.world.applied == ["a", "b"]
 
 
-class Batches(Setting, frozen=True, kw_only=True):
+class Counted(Setting, frozen=True, kw_only=True):
     """Made in two batches; between them the world may act."""
 
     def apply(self, write: MemorySystems, token: str, progress: ProgressCallback) -> dict[str, int]:  # type: ignore[override]
@@ -47,7 +47,7 @@ class Batches(Setting, frozen=True, kw_only=True):
 
 def test_what_stops_between_batches_says_how_many_were_made(rig: Rig) -> None:
     rig.world.on("apply", "a", Interrupted("Stopped."))
-    outcome = rig.run(Batches(name="a"))
+    outcome = rig.run(Counted(name="a"))
     assert rig.steps(outcome)[0].parts == ["10 rows"]
     assert (outcome.untouched, rig.states(outcome)) == (False, ["pending"])
     resumed = rig.resume(outcome)

@@ -38,8 +38,8 @@ class Locks:
 
     def __init__(self, store: LockStore, pseudonyms: Pseudonyms, stamp: Callable[[], str]) -> None:
         self._store, self._pseudonyms, self._stamp = store, pseudonyms, stamp
+        self._mutex = threading.Lock()
         self._held: dict[int, Lease] = {}
-        self._renewer: threading.Thread | None = None
         self._idle = threading.Event()
 
     def take(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
@@ -55,8 +55,11 @@ class Locks:
             holding = (run, fence, hide(operator), hide(doing), self._stamp(), _holder())
             self._store.add_locks([LockRow(each, *holding) for each in sorted(wanted)])
         lease = Lease(target, run, fence)
-        self._held[fence] = lease
-        self._renew_from_now_on()
+        with self._mutex:
+            if not self._held:
+                self._idle = threading.Event()
+                threading.Thread(target=self._renew, args=(self._idle,), name="lease-renewer", daemon=True).start()
+            self._held[fence] = lease
         return lease
 
     def _held_by(self, lock: LockRow) -> LockHeld:
@@ -82,7 +85,10 @@ class Locks:
 
     def release(self, lease: Lease) -> None:
         """Give a lock back; one that was lost already is no error, and one that the ledger can't take back ends with this process."""
-        self._held.pop(lease.fence, None)
+        with self._mutex:
+            self._held.pop(lease.fence, None)
+            if not self._held:
+                self._idle.set()
         with suppress(LedgerFailed), self._store.transaction(durable=False):
             self._store.remove_locks([lease.fence])
 
@@ -99,14 +105,10 @@ class Locks:
         """The runs that some living process drives."""
         return {lock.run for lock in self._store.locks() if _holds(lock.holder)}
 
-    def _renew_from_now_on(self) -> None:
-        if self._renewer is None:
-            self._renewer = threading.Thread(target=self._renew, name="lease-renewer", daemon=True)
-            self._renewer.start()
-
-    def _renew(self) -> None:
+    def _renew(self, idle: threading.Event) -> None:
+        """Renew what is held until nothing is: a thread that went on would keep the ledger's file open."""
         pause = RENEW
-        while not self._idle.wait(pause):
+        while not idle.wait(pause):
             try:
                 self._renew_once()
                 pause = RENEW
