@@ -45,13 +45,13 @@ class Pending(Struct, frozen=True):
     next: str = ""
 
 
-class Settling(Struct, frozen=True):
+class InProgress(Struct, frozen=True):
     """The change was made and the world is on its way: watch, never make it again."""
 
     note: str
 
 
-class Moved(Struct, frozen=True):
+class Drifted(Struct, frozen=True):
     """The world is neither as reviewed nor as wanted: someone else changed it."""
 
     why: str
@@ -71,7 +71,7 @@ class Skipped(Struct, frozen=True):
     why: str
 
 
-class Never(Struct, frozen=True):
+class Irreversible(Struct, frozen=True):
     """There is no way back, and why; shown before approval."""
 
     why: str
@@ -89,9 +89,9 @@ class Planning(Struct, frozen=True):
     again: bool = False
 
 
-Finding = Done | Pending | Settling | Moved | Failed | Skipped
+Finding = Done | Pending | InProgress | Drifted | Failed | Skipped
 
-Telling = Literal["probe", "token", "blind"]
+OutcomeKnownBy = Literal["state", "idempotency_key", "nothing"]
 
 
 def kebab(name: str) -> str:
@@ -117,15 +117,15 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     - `target_template`, `summary_template`: the target and the summary, with the change's attributes in braces (`service/{name}`). A kind
       whose target or summary is no plain template overrides the property.
     - `irreversible`: why no change of this kind can be undone.
-    - `telling`: how to learn whether a begun change happened: `probe` (check says), `token` (the call carries a token bound to run
-      and step, so that sending it again has no second effect) or `blind` (nobody can tell: never sent twice).
-    - `repeats`: it is made in passes until nothing is left, each taking what slipped through the one before. The evidence of a pass
-      counts what it made; passes that count nothing fail.
-    - `pinned`: the fields that every planning pins anew, so that they are no part of what the change is.
-    - `width`: how many neighbours of this kind may run side by side.
+    - `outcome_known_by`: what tells whether a begun change happened: `state` (check says), `idempotency_key` (the call carries a token
+      bound to run and step, so that sending it again has no second effect) or `nothing` (nobody can tell: never sent twice).
+    - `converging`: the change is made in passes until nothing is left, each taking what slipped through the one before. The evidence of
+      a pass counts what it made; passes that count nothing fail.
+    - `volatile_fields`: the fields that every planning sets anew, so that they are no part of what the change is.
+    - `max_parallel`: how many neighbours of this kind may run side by side.
     - `independent`: whether the later steps go on when a step of this kind fails, except those that name its target. The run then ends
       partly done.
-    - `lag`, `poll`, `timeout`: seconds in which a read may not show the write, between two checks, and until waiting ends.
+    - `read_lag`, `poll`, `timeout`: seconds in which a read may not show the write, between two checks, and until waiting ends.
     - `under_way`: seconds for which a call may still take effect after it was sent, where no answer came: at least its client's own
       time-out. Zero where a call that arrives late changes nothing more than the one that is sent again.
     - `permissions`: what `check` and `apply` need of the outside systems.
@@ -136,12 +136,12 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
     target_template: ClassVar[str] = ""
     summary_template: ClassVar[str] = ""
     irreversible: ClassVar[str] = ""
-    telling: ClassVar[Telling] = "probe"
-    repeats: ClassVar[bool] = False
-    pinned: ClassVar[frozenset[str]] = frozenset()
-    width: ClassVar[int] = 1
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "state"
+    converging: ClassVar[bool] = False
+    volatile_fields: ClassVar[frozenset[str]] = frozenset()
+    max_parallel: ClassVar[int] = 1
     independent: ClassVar[bool] = False
-    lag: ClassVar[float] = 0
+    read_lag: ClassVar[float] = 0
     under_way: ClassVar[float] = 60
     kind_version: ClassVar[int] = 1
     upcasters: ClassVar[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
@@ -156,27 +156,27 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
         return self._filled(self.target_template)
 
     @property
-    def holds(self) -> frozenset[str]:
+    def extra_locks(self) -> frozenset[str]:
         """What is locked beside the target while it is made: where the target names several, each of them."""
         return frozenset()
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The targets that this one rests on."""
         return frozenset()
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """What it is, whenever it is planned: its kind, its target, and its fields but those that are pinned anew."""
-        return (type(self), self.target, *(getattr(self, name) for name in self.__struct_fields__ if name not in self.pinned))
+        return (type(self), self.target, *(getattr(self, name) for name in self.__struct_fields__ if name not in self.volatile_fields))
 
     @property
-    def remembered(self) -> bool:
+    def proven_by_history(self) -> bool:
         """Whether no state can tell that it is so already, so that the ledger's memory of the very same change within `recently` does."""
         return False
 
     @property
-    def grave(self) -> bool:
+    def needs_typed_confirmation(self) -> bool:
         """Whether its target has to be typed in a protected environment, though it may be small and reversible."""
         return False
 
@@ -205,13 +205,13 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
         """
         raise NotImplementedError
 
-    def inverse(self) -> Change | Never:
+    def inverse(self) -> Change | Irreversible:
         """Return the change that takes this one back, or why there is none."""
         if not self.irreversible:
             raise NotImplementedError
-        return Never(self.irreversible)
+        return Irreversible(self.irreversible)
 
-    def made(self, parts: Sequence[str]) -> Change:
+    def restricted_to(self, parts: Sequence[str]) -> Change:
         """What of this change was made where attempts that failed tell their `parts`; by default all that the world shows as ours."""
         return self
 

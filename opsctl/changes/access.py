@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending
+from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Irreversible, Pending
 from opsctl.errors import ExternalError, NotFound, OpsctlError, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Must, Variable
@@ -24,7 +24,7 @@ TAKES_ALL = ("iam:AttachUserPolicy", "iam:PutUserPolicy")
 """Whoever may do one of these to themselves may give themselves every other right that their boundary has room for."""
 TAKES_BACK = "iam:DeleteUserPolicy"
 MOST_NAMED = 8
-COMPROMISED = Never("the credentials are known to others, who would be let in again; give new ones instead")
+COMPROMISED = Irreversible("the credentials are known to others, who would be let in again; give new ones instead")
 
 
 def denial(*, compromised: bool) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         found = self._judged(read) if self.denied else Pending(1, "users")
         if now not in ([None, denial(compromised=False)] if self.denied else [ours]):
             revoked = "revokes as compromised" if now == stronger else f"says something else (aws iam get-user-policy {self._named})"
-            return Moved(f"the policy {POLICY} of {self.user} {revoked}, and isn't as reviewed")
+            return Drifted(f"the policy {POLICY} of {self.user} {revoked}, and isn't as reviewed")
         return found
 
     def _judged(self, read: Systems) -> Pending:
@@ -180,7 +180,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         write.iam.put_policy(self.user, POLICY, denial(compromised=self.compromised))
         return {"policy": POLICY}
 
-    def inverse(self) -> Change | Never:
+    def inverse(self) -> Change | Irreversible:
         """The other way round, where nobody else has the credentials."""
         return COMPROMISED if self.compromised else SetDenial(user=self.user, denied=not self.denied)
 
@@ -247,11 +247,11 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
         gone = [key for key in self.keys if key not in now]
         wrong = [key for key in self.keys if now.get(key, self.active) != self.active]
         if self.active and gone:
-            return Moved(f"{', '.join(gone)} of {self.user} was deleted since, and isn't as reviewed")
+            return Drifted(f"{', '.join(gone)} of {self.user} was deleted since, and isn't as reviewed")
         if self.active and read.iam.inline(self.user, POLICY) == denial(compromised=True):
-            return Moved(f"{self.user} was revoked as compromised since, and isn't as reviewed")
+            return Drifted(f"{self.user} was revoked as compromised since, and isn't as reviewed")
         if not self.active and (new := [key for key, active in now.items() if active and key not in self.keys]):
-            return Moved(f"{', '.join(new)} of {self.user} is active since, and wasn't as reviewed")
+            return Drifted(f"{', '.join(new)} of {self.user} is active since, and wasn't as reviewed")
         if not wrong:
             return Done(f"{', '.join(self.keys)} can be used" if self.active else f"{self.user} has no active key ({len(now)} inactive)")
         if not self.active:
@@ -266,7 +266,7 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
             progress(number, len(wrong), "keys")
         return {"keys": wrong}
 
-    def inverse(self) -> Change | Never:
+    def inverse(self) -> Change | Irreversible:
         """The other way round, where nobody else has the credentials."""
         return COMPROMISED if self.compromised else SetKeys(user=self.user, keys=self.keys, active=not self.active)
 

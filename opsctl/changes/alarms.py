@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from opsctl.changes import raw
 from opsctl.changes.notices import page
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Never, Pending, Skipped, Telling
+from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending, Skipped
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Question, Say
 
@@ -32,7 +32,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
     Acknowledging under a key that the pager doesn't know has no effect there, nor has doing it twice. Its events know no way back.
     """
 
-    telling: ClassVar[Telling] = "token"
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
     permissions: ClassVar[Permissions] = needs(check="cloudwatch:DescribeAlarms", apply="pagerduty")
     target_template: ClassVar[str] = "alarm/{alarm}"
 
@@ -73,7 +73,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
             return {"why": "the ledger has it"}
         return {"why": "the ledger has it, and the pager", "dedup_key": write.pagerduty.acknowledge(key_of(self.alarm, self.transition))}
 
-    def inverse(self) -> Change | Never:
+    def inverse(self) -> Change | Irreversible:
         """The other way round."""
         return SetAcknowledgement(alarm=self.alarm, transition=self.transition, acknowledged=not self.acknowledged, page=self.page)
 
@@ -115,7 +115,7 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
         if isinstance(found, Pending) and alarm.reason == self.after:
             return Done("it says so", alarm.updated)
         if isinstance(found, Pending) and alarm.reason != self.before:
-            return Moved(f"its reason is now {alarm.reason!r}, not as reviewed")
+            return Drifted(f"its reason is now {alarm.reason!r}, not as reviewed")
         return found
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -123,7 +123,7 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
         write.cloudwatch.annotate(self.alarm, self.transition, self.after)
         return {}
 
-    def inverse(self) -> Change | Never:
+    def inverse(self) -> Change | Irreversible:
         """The reason that it had."""
         return SetAlarmReason(alarm=self.alarm, transition=self.transition, before=self.after, after=self.before)
 
@@ -144,7 +144,7 @@ def _of(alarm: Alarm, transition: datetime, otherwise: str) -> Finding:
     if alarm.state != ALARM:
         return Done(f"{otherwise}: the alarm is {alarm.state}", alarm.updated)
     if alarm.updated != transition:
-        return Moved(f"it went into ALARM anew at {alarm.updated:%Y-%m-%d %H:%M:%S}, so it is not as reviewed")
+        return Drifted(f"it went into ALARM anew at {alarm.updated:%Y-%m-%d %H:%M:%S}, so it is not as reviewed")
     return Pending(1, "alarms")
 
 

@@ -39,7 +39,7 @@ class EndingBackends(Change, frozen=True, kw_only=True):
     """Backends on one instance are ended, several instances side by side."""
 
     independent: ClassVar[bool] = True
-    width: ClassVar[int] = 4
+    max_parallel: ClassVar[int] = 4
     poll: ClassVar[float] = 0.5
     timeout: ClassVar[float] = 60
 

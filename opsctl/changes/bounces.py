@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from opsctl.changes import raw
 from opsctl.changes.raw.notifications import NONE_FAILED, ROWS, addressed, counting, reader, rules, taking_back
 from opsctl.concurrency import read_ahead
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling
+from opsctl.contract import Change, Done, Drifted, Evidence, Failed, Finding, InProgress, Pending
 from opsctl.errors import CheckFailed, DriftError
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import File, Filled, Forever, Must, Need, Variable, Wanted, When, joined, piped, run
@@ -96,7 +96,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
                 unsigned += batch.unsigned
                 first = first or next((why for _, why in batch.bad), "")
         except DriftError as moved:
-            return Moved(moved.what.rstrip("."))
+            return Drifted(moved.what.rstrip("."))
         if not new and not unkept:
             read.notifications.keep(self.digest, until_resumed=False)
             if bad and not rows and not ignored:
@@ -152,7 +152,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         check="postgres:mail.counted sqs:GetQueueAttributes sqs:GetQueueUrl",
         apply="postgres:mail.count sqs:DeleteMessage sqs:GetQueueUrl sqs:ReceiveMessage",
     )
-    repeats: ClassVar[bool] = True
+    converging: ClassVar[bool] = True
     target_template: ClassVar[str] = "bounces/{queue}"
     summary_template: ClassVar[str] = "count the notifications of the queue {queue}, each once, and then delete them from it"
 
@@ -166,7 +166,9 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         if depth.waiting:
             return Pending(depth.waiting, "messages", "as SQS estimates them; SNS's signature is verified where a message has one")
         if depth.in_flight:
-            return Settling(f"{depth.in_flight:,} messages are with a consumer, or with one that died: waiting for them to go or come back")
+            return InProgress(
+                f"{depth.in_flight:,} messages are with a consumer, or with one that died: waiting for them to go or come back"
+            )
         delayed = f" but for {depth.delayed:,} delayed, which can't be received yet" if depth.delayed else ""
         return Done(f"the queue is empty{delayed}{self.left_over()}")
 
@@ -269,7 +271,7 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
         if self.counted(read):
             return Done("this notification has been counted for this address")
         if self.hard and self.now(read) != self.before:
-            return Moved("the address's status, or whose it is, is no longer as reviewed")
+            return Drifted("the address's status, or whose it is, is no longer as reviewed")
         return Pending(len(self.before), "users")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -315,9 +317,9 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
             stays = "; the status stays, since another says it too" if self._said_too(read) else ""
             return Done(f"this notification is not counted for this address{stays}")
         if self.hard and self.now(read) != self.after:
-            return Moved("the status is no longer the one that we gave, or as reviewed")
+            return Drifted("the status is no longer the one that we gave, or as reviewed")
         if self._said_too(read):
-            return Moved("another notification says that the address bounced, so that its status is no longer by our mark alone")
+            return Drifted("another notification says that the address bounced, so that its status is no longer by our mark alone")
         return Pending(len(self.before), "users")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:

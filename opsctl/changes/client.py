@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl import fingerprints
 from opsctl.adapters import json_edit as one_field
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending
+from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Pending
 from opsctl.errors import DriftError, Refused
 from opsctl.shell import File, Program, run, standalone
 
@@ -48,7 +48,7 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
         if fingerprints.same(now, self.after):
             return Done("its edge_auth is the given one")
         if not fingerprints.same(now, self.before):
-            return Moved(f"its edge_auth is now {now or 'missing'}, not {self.before or 'missing'} as reviewed")
+            return Drifted(f"its edge_auth is now {now or 'missing'}, not {self.before or 'missing'} as reviewed")
         return Pending(1, "files")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:

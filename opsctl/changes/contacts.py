@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from opsctl import fingerprints
 from opsctl.changes import raw
 from opsctl.changes.raw.hubspot import SIGNATURES, UPDATE
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Settling, Skipped
+from opsctl.contract import Change, Done, Drifted, Evidence, Finding, InProgress, Pending, Skipped
 from opsctl.errors import DriftError, ExternalError, PartialFailure
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
@@ -41,8 +41,8 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
     It is taken back `where_ours`: contacts that somebody else has since changed, merged or deleted are left alone, and stop nobody else.
     """
 
-    width: ClassVar[int] = 8
-    lag: ClassVar[float] = 2
+    max_parallel: ClassVar[int] = 8
+    read_lag: ClassVar[float] = 2
     timeout: ClassVar[float] = 60
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.read hubspot:contacts.write")
 
@@ -57,7 +57,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         return f"contact/{ids[0]}" if len(ids) == 1 else f"contacts/{ids[0]}..{ids[-1]}"
 
     @property
-    def holds(self) -> frozenset[str]:
+    def extra_locks(self) -> frozenset[str]:
         """Each contact."""
         return frozenset(f"contact/{id}" for id, _, _ in self.contacts)
 
@@ -80,9 +80,9 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         todo, gone, moved = self._look(read)
         count, left = len(self._part()), len(gone) + len(moved)
         if not self.where_ours and gone:
-            return Moved(f"gone or merged since: {_some(gone)}")
+            return Drifted(f"gone or merged since: {_some(gone)}")
         if not self.where_ours and moved:
-            return Moved(self._theirs(moved))
+            return Drifted(self._theirs(moved))
         if left == count:
             return Skipped(f"{self.name} of {_some([*gone, *moved])} is no longer as it was left: somebody else changed it since")
         note = f"{left} left alone, since somebody else changed, merged or deleted them: {_some([*gone, *moved])}" if left else ""
@@ -109,7 +109,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         back = tuple((id, after, before) for id, before, after in self.contacts)
         return SetContactProperties(name=self.name, contacts=back, where_ours=True)
 
-    def made(self, parts: Sequence[str]) -> SetContactProperties:
+    def restricted_to(self, parts: Sequence[str]) -> SetContactProperties:
         """The contacts that HubSpot named as changed; an attempt that gave no answer names none, so that each may be ours."""
         if not {id for id, _, _ in self.contacts}.issuperset(parts):
             return self
@@ -153,12 +153,12 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 class TokenChange(Change, frozen=True, kw_only=True):
     """A change to one contact's pairing token, told by its fingerprint; `seen` is the newest write of the request, on HubSpot's clock."""
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"before", "seen"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "seen"})
     poll: ClassVar[float] = 1
-    lag: ClassVar[float] = 5
+    read_lag: ClassVar[float] = 5
     timeout: ClassVar[float] = 120
     target_template: ClassVar[str] = "contact/{contact}"
-    remembered: ClassVar[bool] = True
+    proven_by_history: ClassVar[bool] = True
 
     contact: str
     before: str | None
@@ -226,14 +226,14 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         check="hubspot:contacts.read logs:FilterLogEvents",
         apply="hubspot:contacts.write hubspot:webhook",
     )
-    pinned: ClassVar[frozenset[str]] = TokenChange.pinned | {"event", "at"}
+    volatile_fields: ClassVar[frozenset[str]] = TokenChange.volatile_fields | {"event", "at"}
     irreversible: ClassVar[str] = "the former token was replaced, and HubSpot keeps no copy that could be trusted"
 
     event: int | None = None
     at: datetime | None = None
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The request, which has to be off first."""
         return frozenset() if self.event else frozenset({f"contact/{self.contact}/request"})
 
@@ -254,7 +254,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         if minted := self._minted(held, read):
             return self._confirmed(read, held, minted, asked)
         if self.event is None and asked:
-            return Settling("asked for; waiting for the webhook to mint it")
+            return InProgress("asked for; waiting for the webhook to mint it")
         off = held.properties.get(settings.enabled) == FALSE
         return Pending(1, "tokens", f"downloads are disabled for contact {self.contact}: the token won't work" if off else "")
 
@@ -264,7 +264,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
             return Done(f"the token is now {minted}: somebody else changed it, and nothing was asked for")
         said = logged(read, held, asked)
         if said is None:
-            return Settling(f"the token is now {minted}; waiting for the minted_token line of it in the webhook's log")
+            return InProgress(f"the token is now {minted}; waiting for the minted_token line of it in the webhook's log")
         return Done(f"the token is now {minted}{said}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -349,7 +349,7 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
             return Done("there was no token" if now else "there is no token")
         if not self._was_held(held, read):
             here = f"the token is {now}" if now else "there is no token"
-            return Moved(f"{here}, and {self.before} is none of the earlier ones that HubSpot keeps of this contact")
+            return Drifted(f"{here}, and {self.before} is none of the earlier ones that HubSpot keeps of this contact")
         return Done(f"the token is {now}, no longer {self.before}" if now else "that token is gone")
 
     def _was_held(self, held: HubSpotContact, read: Systems) -> bool:

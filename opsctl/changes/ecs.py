@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling, Skipped
+from opsctl.contract import Change, Done, Drifted, Evidence, Failed, Finding, InProgress, Pending, Skipped
 from opsctl.errors import ExternalError, NotFound, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, expect
@@ -47,7 +47,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         check="ecr:DescribeImages ecs:DescribeServices ecs:DescribeTaskDefinition ecs:DescribeTasks ecs:ListTasks",
         apply="ecr:DescribeImages ecs:DescribeServices ecs:DescribeTaskDefinition ecs:DescribeTasks ecs:ListTasks ecs:UpdateService",
     )
-    width: ClassVar[int] = 4
+    max_parallel: ClassVar[int] = 4
     poll: ClassVar[float] = 1
     summary_template: ClassVar[str] = "redeploy {name}, so that its deployment is younger than {since:%Y-%m-%d %H:%M:%S} UTC"
     irreversible: ClassVar[str] = "the old tasks are gone, and new ones do the same work"
@@ -58,7 +58,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
     health: str | None = None
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The secrets that its tasks read when they start."""
         return frozenset(f"secret/{name}/AWSCURRENT" for name in self.consumes)
 
@@ -78,16 +78,16 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         tasks = read.ecs.tasks(self.cluster, self.service)
         old = [task for task in tasks if task.deployment != primary.id]
         if state.rollout == "COMPLETED" and len(tasks) < state.running:
-            return Settling(f"ECS counts {state.running} running tasks, and lists {len(tasks)}")
+            return InProgress(f"ECS counts {state.running} running tasks, and lists {len(tasks)}")
         if state.rollout == "COMPLETED" and not old:
             if unwell := self._unwell(read):
-                return Settling(f"every task is new, and {unwell}")
+                return InProgress(f"every task is new, and {unwell}")
             well = "; its health check says yes" if self.health else ""
             return Done(f"deployment {primary.id} completed {primary.updated:%H:%M:%S} UTC, and no older task runs{well}", primary.updated)
         event = f"; {state.events[0].message}" if state.events else ""
         known = state.rollout in ("IN_PROGRESS", "COMPLETED")
         strange = "" if known else f"ECS calls its rollout {state.rollout or 'nothing'}, which opsctl doesn't know; "
-        return Settling(f"{strange}{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
+        return InProgress(f"{strange}{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
 
     def fit(self, read: Systems) -> None:
         """Raise Refused where nothing would be replaced and the service is sick all the same: it would only be waited for."""
@@ -213,7 +213,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
     after: tuple[int, int]
 
     @property
-    def grave(self) -> bool:
+    def needs_typed_confirmation(self) -> bool:
         """Lowering the minimum is typed."""
         return self.after[0] < self.before[0]
 
@@ -228,7 +228,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
         if now == self.after:
             return Done(f"the bounds are {now[0]} to {now[1]}")
         if now != self.before:
-            return Moved(f"the bounds are {now}, not {self.before} as reviewed")
+            return Drifted(f"the bounds are {now}, not {self.before} as reviewed")
         return Pending(1, "scaling bounds")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -268,7 +268,7 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
     accept_connections: bool = False
 
     @property
-    def grave(self) -> bool:
+    def needs_typed_confirmation(self) -> bool:
         """Zero is typed."""
         return self.after == 0
 
@@ -282,9 +282,9 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
         if state.desired == self.after:
             if state.running == self.after:
                 return Done(f"{self.after} tasks are wanted and run")
-            return Settling(f"{state.running} of {self.after} tasks run")
+            return InProgress(f"{state.running} of {self.after} tasks run")
         if state.desired != self.before:
-            return Moved(f"{state.desired} tasks are wanted, not {self.before} as reviewed")
+            return Drifted(f"{state.desired} tasks are wanted, not {self.before} as reviewed")
         count = abs(self.after - self.before)
         if self.after <= self.before or self.accept_connections:
             return Pending(count, "tasks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending
+from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Pending
 from opsctl.permissions import Permissions, needs
 from opsctl.statements import bounces as statements
 
@@ -44,7 +44,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         return f"user/{ids[0]}" if len(ids) == 1 else f"users/{ids[0]}..{ids[-1]}"
 
     @property
-    def holds(self) -> frozenset[str]:
+    def extra_locks(self) -> frozenset[str]:
         """Each user."""
         return frozenset(f"user/{id}" for id, _ in self.users)
 
@@ -81,7 +81,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
             return Done(f"{said} {_word(self.active)}{exempt}" if len(now) == len(self.users) else f"all left are {_word(self.active)}")
         other = [id for id in self.changed if id not in todo]
         if other and not self.active:
-            return Moved(f"{_some(other)}: not active as reviewed, but deactivated or deleted by somebody else since")
+            return Drifted(f"{_some(other)}: not active as reviewed, but deactivated or deleted by somebody else since")
         left = f"; {len(other)} left alone, active again or deleted since: {_some(other)}" if other else ""
         return Pending(len(todo), "users", f"{_some(todo)}{left}{exempt}")
 

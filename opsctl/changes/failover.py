@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.changes.states import DATABASE
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling, Telling
+from opsctl.contract import Change, Done, Drifted, Evidence, Failed, Finding, InProgress, OutcomeKnownBy, Pending
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, ExternalError, NotFound, OutcomeUnknown, ReadOnly, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable
@@ -33,10 +33,10 @@ class FailOver(Change, frozen=True, kw_only=True):
     """Somebody else takes writes than the one that took them when the plan was made."""
 
     poll: ClassVar[float] = 1
-    lag: ClassVar[float] = 2
+    read_lag: ClassVar[float] = 2
     timeout: ClassVar[float] = 600
-    remembered: ClassVar[bool] = True
-    grave: ClassVar[bool] = True
+    proven_by_history: ClassVar[bool] = True
+    needs_typed_confirmation: ClassVar[bool] = True
     irreversible: ClassVar[str] = "failing back would be a second outage"
 
     @property
@@ -55,7 +55,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
     With `accept_global` nobody asks whether the cluster belongs to a global database.
     """
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"writer", "to", "accept_global"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"writer", "to", "accept_global"})
     permissions: ClassVar[Permissions] = needs(
         check="cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances rds:DescribeGlobalClusters",
         apply="cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances rds:DescribeGlobalClusters rds:FailoverDBCluster",
@@ -89,16 +89,16 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         if now == self.to:
             return Done(f"{now} is the writer" if self.needless else f"{now} is the writer, {self.writer} no longer")
         if state.status == FAILING_OVER:
-            return Settling(f"{self.cluster} is failing over; {now or 'nobody'} is the writer")
+            return InProgress(f"{self.cluster} is failing over; {now or 'nobody'} is the writer")
         if isinstance(waited := DATABASE.waited(self.cluster, state.status, "writers"), Failed):
             return waited
         if now == self.writer:
             unseen = self._unseen(read, state)
             return Pending(1, "writers", f"{_broken(read, now)}; {_behind(read, state, self.to)}", unseen, UNSEEN_NEXT if unseen else "")
         if not now:
-            return Settling(f"{self.cluster} has no writer; {waited.note if waited else 'it is available'}")
+            return InProgress(f"{self.cluster} has no writer; {waited.note if waited else 'it is available'}")
         if self.named:
-            return Moved(f"{now} is the writer, neither {self.writer} as reviewed nor {self.to} as wanted")
+            return Drifted(f"{now} is the writer, neither {self.writer} as reviewed nor {self.to} as wanted")
         return Done(f"{now} is the writer, {self.writer} no longer")
 
     def _unseen(self, read: Systems, state: Cluster) -> str:
@@ -139,7 +139,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
 class FailOverInstance(FailOver, frozen=True, kw_only=True):
     """A Multi-AZ instance no longer works in `zone`, but in its standby's."""
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"zone", "to"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"zone", "to"})
     permissions: ClassVar[Permissions] = needs(check="rds:DescribeDBInstances", apply="rds:DescribeDBInstances rds:RebootDBInstance")
     target_template: ClassVar[str] = "database/{instance}"
 
@@ -160,11 +160,11 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
         """Ask the instance where it works."""
         state = read.rds.instance(self.instance)
         if not state.zone:
-            return Settling(f"RDS names no zone of {self.instance}; it is {state.status}")
+            return InProgress(f"RDS names no zone of {self.instance}; it is {state.status}")
         if state.zone != self.zone:
             return Done(f"it works in {state.zone}, no longer in {self.zone}")
         if state.status == REBOOTING:
-            return Settling(f"{self.instance} is rebooting; it is in {state.zone}")
+            return InProgress(f"{self.instance} is rebooting; it is in {state.zone}")
         if isinstance(waited := DATABASE.waited(self.instance, state.status, "writers"), Failed):
             return waited
         return Pending(1, "writers", _broken(read, self.instance))
@@ -199,19 +199,19 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
 class ProveWrites(Change, frozen=True, kw_only=True):
     """After a failover a write was committed with the application's login, at the endpoint that the application uses."""
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"failover"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"failover"})
     permissions: ClassVar[Permissions] = needs(apply="postgres:temporary rds:DescribeDBClusters rds:DescribeDBInstances")
-    telling: ClassVar[Telling] = "token"
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
     poll: ClassVar[float] = 1
     target_template: ClassVar[str] = "{failover.target}/writes"
-    remembered: ClassVar[bool] = True
+    proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "prove that the application's login can write again"
     irreversible: ClassVar[str] = "the write left nothing behind"
 
     failover: FailOverCluster | FailOverInstance
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The failover."""
         return frozenset({self.failover.target})
 
@@ -222,7 +222,7 @@ class ProveWrites(Change, frozen=True, kw_only=True):
         found = self.failover.check(read)
         if isinstance(found, Done):
             return Pending(1, "writes")
-        return found if isinstance(found, Moved) else Settling("waits for the failover")
+        return found if isinstance(found, Drifted) else InProgress("waits for the failover")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Try until a write is committed, then until AWS says that the failover is over."""

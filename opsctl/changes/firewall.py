@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named, rate, told
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
+from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Pending, Skipped
 from opsctl.errors import ExternalError, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.settings.security import WafPlace
@@ -78,7 +78,7 @@ class RuleChange(Change, frozen=True, kw_only=True):
     back: bool = False
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """Put back, it waits for what a later change to the same rule puts back first."""
         return frozenset({self.target}) if self.back else frozenset()
 
@@ -93,7 +93,7 @@ class RuleChange(Change, frozen=True, kw_only=True):
         if holds(now, self.after):
             return Done(f"it is set to {told(now)}" if now else f"there is no rule {self.rule}")
         if now != self.before:
-            return Moved(f"the rule {_set(now)}, and not as reviewed, when it {_set(self.before)}")
+            return Drifted(f"the rule {_set(now)}, and not as reviewed, when it {_set(self.before)}")
         self._fits(acl)
         unguarded = f"The installed SDK doesn't know {', '.join(acl.unknown[:5])} of {self.acl}, and would drop it." if acl.unknown else ""
         newer = "Install a newer botocore (pip install --upgrade botocore boto3), then run it again." if acl.unknown else ""
@@ -155,7 +155,7 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
         return f"have {self.rule} {told(self.after)}" if self.after else f"take {self.rule} out of {self.acl}"
 
     @property
-    def grave(self) -> bool:
+    def needs_typed_confirmation(self) -> bool:
         """What blocks and then counts lets the attack in; what blocks earlier than before has never counted there."""
         if self.back or not blocks(self.before):
             return False
@@ -218,9 +218,9 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
         return f"have {self.rule} {told(self.after)}" if self.after else f"take {self.rule} out of {self.acl}"
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """Taken out, it also waits for what is taken off the lists."""
-        return super().uses if self.after else super().uses | {f"firewall/{named(arn)}" for arn in self.sets}
+        return super().depends_on if self.after else super().depends_on | {f"firewall/{named(arn)}" for arn in self.sets}
 
     def check(self, read: Systems) -> Finding:
         """Look for any rule that blocks them, then for our own; it isn't taken out while others are on the lists."""

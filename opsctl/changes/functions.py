@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from opsctl.changes import raw
 from opsctl.changes.states import FUNCTION_UPDATE
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.contract import Change, Done, Drifted, Evidence, Failed, Finding, InProgress, Irreversible, Pending
 from opsctl.errors import NotFound, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, joined, run
@@ -63,10 +63,10 @@ class FunctionChange(Change, frozen=True, kw_only=True):
         """How $LATEST is configured."""
         return read.functions.state(self.function, self.region)
 
-    def updated(self, state: FunctionState) -> Settling | Failed | None:
+    def updated(self, state: FunctionState) -> InProgress | Failed | None:
         """What is still to be waited for, or went wrong, after AWS took an update."""
         if state.status == "InProgress":
-            return Settling(f"Lambda updates {self.name}")
+            return InProgress(f"Lambda updates {self.name}")
         if state.status == "Failed":
             return Failed(f"Lambda couldn't update {self.name}: {state.reason}", 1, "functions")
         return FUNCTION_UPDATE.waited(f"the update of {self.name}", state.status, "functions")
@@ -110,7 +110,7 @@ class FunctionChange(Change, frozen=True, kw_only=True):
 class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
     """$LATEST's description is `after`, so that Lambda has started it anew since, and it has read its secrets again."""
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"before", "after"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "after"})
     permissions: ClassVar[Permissions] = needs(
         check="lambda:GetAlias lambda:GetFunctionConfiguration",
         apply="lambda:GetFunctionConfiguration lambda:UpdateFunctionConfiguration",
@@ -124,12 +124,12 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
     generated: bool = False
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The secret that it is to read."""
         return frozenset({f"secret/{self.secret}/AWSCURRENT"})
 
     @property
-    def remembered(self) -> bool:
+    def proven_by_history(self) -> bool:
         """A generated value has another version each time."""
         return self.generated
 
@@ -143,7 +143,7 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
         if state.description == self.after:
             return self.updated(state) or Done(f"{self.name} was started anew for it", state.modified)
         if state.description != self.before:
-            return Moved(f"it is described as {state.description!r}, not as {self.before!r}")
+            return Drifted(f"it is described as {state.description!r}, not as {self.before!r}")
         self.all_served(read, state, self.alias)
         return Pending(1, "functions")
 
@@ -181,7 +181,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
     Publishing and moving the alias are two calls and one effect: published again, nothing new comes of it.
     """
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"before", "after", "stored"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "after", "stored"})
     permissions: ClassVar[Permissions] = needs(
         check="lambda:GetAlias lambda:GetFunctionConfiguration",
         apply="lambda:GetAlias lambda:GetFunctionConfiguration lambda:PublishVersion lambda:UpdateAlias",
@@ -198,12 +198,12 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
     compromised: bool = False
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The change of $LATEST that it brings to the callers."""
         return frozenset({self.rests_on})
 
     @property
-    def remembered(self) -> bool:
+    def proven_by_history(self) -> bool:
         """As what it rests on."""
         return self.generated
 
@@ -227,7 +227,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
             so = f"{self.alias} serves version {serves.version}"
             return taken(read, self, self.stored, self.cache, served.modified, so) if self.stored else Done(so, served.modified)
         if (self.before is not None and serves.version != self.before) or (self.before is None and not as_latest):
-            return Moved(f"{self.alias} serves version {serves.version}, not {self.before or 'what was published'} as reviewed")
+            return Drifted(f"{self.alias} serves version {serves.version}, not {self.before or 'what was published'} as reviewed")
         if self.after is None:
             self.refuse_unpublished(latest.code_and_settings(served), self.alias, served.version)
         return Pending(1, "functions")
@@ -242,10 +242,10 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
         write.functions.move_alias(self.function, self.alias, version, revision, self.region)
         return {"version": version}
 
-    def inverse(self) -> ServeLatest | Never:
+    def inverse(self) -> ServeLatest | Irreversible:
         """The version that it served."""
         if self.compromised:
-            return Never("the old value is compromised")
+            return Irreversible("the old value is compromised")
         back = self.stored.back(self.stored.former) if self.stored and self.stored.former else None
         return ServeLatest(
             name=self.name,
@@ -284,7 +284,7 @@ def fingerprint(systems: Systems, value: Secret | None) -> str | None:
     return None if value is None else systems.fingerprint(value.raw())
 
 
-def taken(read: Systems, change: FunctionChange, stored: Stored, cache: float, since: datetime, so: str) -> Done | Settling:
+def taken(read: Systems, change: FunctionChange, stored: Stored, cache: float, since: datetime, so: str) -> Done | InProgress:
     """Whether whoever calls meets the new value: the authorizer keeps its answers for `cache` seconds, so that the former one still passes.
 
     Where the function is the lease endpoint's authorizer and both values are known the endpoint itself is asked, else it is waited out.
@@ -293,11 +293,11 @@ def taken(read: Systems, change: FunctionChange, stored: Stored, cache: float, s
     asked = lease is not None and lease.authorizer == change.name
     new, former = stored.value(read, stored.version), stored.value(read, stored.former)
     if asked and new is not None and not read.lease.authorized(new):
-        return Settling("the lease endpoint doesn't take the new value yet")
+        return InProgress("the lease endpoint doesn't take the new value yet")
     if asked and new is not None and former is not None and former != new:
         if read.lease.authorized(former):
-            return Settling(f"the lease endpoint's authorizer still takes the former value, {cache:.0f} s at most")
+            return InProgress(f"the lease endpoint's authorizer still takes the former value, {cache:.0f} s at most")
         return Done(f"{so}; the lease endpoint takes it and no longer the former one", since)
     if (left := (since + timedelta(seconds=cache) - read.now()).total_seconds()) > 0:
-        return Settling(f"what was cached with the former value lives {left:.0f} s at most")
+        return InProgress(f"what was cached with the former value lives {left:.0f} s at most")
     return Done(so, since)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Evidence, Finding, Pending, Telling
+from opsctl.contract import Change, Evidence, Finding, OutcomeKnownBy, Pending
 from opsctl.errors import CheckFailed, ExternalError, NotFound, OutcomeUnknown
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
@@ -64,7 +64,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
     """
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.read lease logs:FilterLogEvents")
-    telling: ClassVar[Telling] = "blind"
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
     target_template: ClassVar[str] = "lease/{contact}"
     summary_template: ClassVar[str] = "ask the lease endpoint as contact {contact}; if it works, a lease is granted"
     irreversible: ClassVar[str] = "a lease ends by itself"
@@ -75,12 +75,12 @@ class TakeLease(Change, frozen=True, kw_only=True):
     reads: tuple[str, ...] = ()
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The contact, and what else the answer rests on."""
         return frozenset({f"contact/{self.contact}", *self.reads})
 
     @property
-    def remembered(self) -> bool:
+    def proven_by_history(self) -> bool:
         """An answer leaves no state; a code from elsewhere may be another each time."""
         return self.source is None
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Evidence, Finding, Moved, Pending, Telling
+from opsctl.contract import Change, Drifted, Evidence, Finding, OutcomeKnownBy, Pending
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import File
 
@@ -22,9 +22,9 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
     """Users were told of a maintenance of `duration` (`2 hours`), which begins `at`, or now. The API can't be asked what it has told."""
 
     permissions: ClassVar[Permissions] = needs(apply="api:announce")
-    telling: ClassVar[Telling] = "blind"
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
     target_template: ClassVar[str] = "maintenance"
-    remembered: ClassVar[bool] = True
+    proven_by_history: ClassVar[bool] = True
     irreversible: ClassVar[str] = "users have read it; announce a correction"
 
     message: str
@@ -40,7 +40,7 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Nothing can tell whether it was announced; a window that has begun is announced no more."""
         if self.at and self.at < read.now():
-            return Moved(f"its beginning, {self.at:%Y-%m-%d %H:%M} UTC, has passed")
+            return Drifted(f"its beginning, {self.at:%Y-%m-%d %H:%M} UTC, has passed")
         return Pending(1, "announcements", "every user is told")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Telling
+from opsctl.contract import Change, Done, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending
 from opsctl.errors import ExternalError
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Filled, Program, Put, Question, Stop, Variable, When, joined, piped, run
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Ask(Change, frozen=True, kw_only=True):
     """A person has done what opsctl can't do here, and says so."""
 
-    telling: ClassVar[Telling] = "token"
-    remembered: ClassVar[bool] = True
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
+    proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "ask: {question}"
     irreversible: ClassVar[str] = "a person did it"
 
@@ -54,9 +54,9 @@ class PostSlack(Change, frozen=True, kw_only=True):
     """A message is in the configured Slack channel. Its webhook tells nothing back, so it is never sent twice."""
 
     permissions: ClassVar[Permissions] = needs(apply="slack")
-    telling: ClassVar[Telling] = "blind"
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
     target_template: ClassVar[str] = "slack"
-    remembered: ClassVar[bool] = True
+    proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "post to Slack: {text}"
     irreversible: ClassVar[str] = "people have read it; post a correction"
 
@@ -84,9 +84,9 @@ class SetPage(Change, frozen=True, kw_only=True):
     """The pager's alert `key` is triggered or resolved. PagerDuty's dedup_key makes sending it again harmless."""
 
     permissions: ClassVar[Permissions] = needs(apply="pagerduty")
-    telling: ClassVar[Telling] = "token"
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
     target_template: ClassVar[str] = "page/{key}"
-    remembered: ClassVar[bool] = True
+    proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "{action} the pager: {text}"
 
     text: str
@@ -106,10 +106,10 @@ class SetPage(Change, frozen=True, kw_only=True):
             write.pagerduty.resolve(self.key)
         return {"dedup_key": self.key}
 
-    def inverse(self) -> Change | Never:
+    def inverse(self) -> Change | Irreversible:
         """Resolve what was triggered."""
         if self.action != "trigger":
-            return Never("an alert that was resolved is triggered by its cause alone")
+            return Irreversible("an alert that was resolved is triggered by its cause alone")
         return SetPage(text=self.text, severity=self.severity, key=self.key, action="resolve")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -194,10 +194,10 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
         told = [write.statuspage.update(incident.id, self.status, self.text) for incident in meant]
         return {"incident": (told or [write.statuspage.post(self.title, self.status, self.text)])[0].id}
 
-    def inverse(self) -> Change | Never:
+    def inverse(self) -> Change | Irreversible:
         """Resolve it."""
         if self.status == "resolved":
-            return Never("subscribers were told; post a correction")
+            return Irreversible("subscribers were told; post a correction")
         return EndStatus(title=self.title, text=f"Resolved: {self.text}")
 
     def as_shell(self, environment: Environment) -> list[Statement]:

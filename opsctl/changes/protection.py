@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Skipped
+from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Pending, Skipped
 from opsctl.errors import DriftError, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Variable, joined
@@ -98,7 +98,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
             return Skipped("without a subscription Shield Advanced doesn't tell what it protects")
         if found is None:
             return Done("it isn't protected")
-        return Pending(1, "resources") if found.name == self.name else Moved(self._of_others(found.name))
+        return Pending(1, "resources") if found.name == self.name else Drifted(self._of_others(found.name))
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """DeleteProtection, of that name alone."""

@@ -9,7 +9,7 @@ from opsctl.adapters.sql.database import Busy
 from opsctl.adapters.sql.visibility import count_some
 from opsctl.changes.snapshots import progress, rds, tags
 from opsctl.changes.states import DATABASE
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Pending, Settling
+from opsctl.contract import Change, Done, Drifted, Evidence, Failed, Finding, InProgress, Pending
 from opsctl.errors import ExternalError, NotFound, Refused, Throttled, Unreachable
 from opsctl.permissions import Permissions, needs
 
@@ -42,7 +42,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     def _found(self, place: RdsDatabase) -> Finding:
         """What a place by that name means: another's, broken, on its way, or there."""
         if place.tags.get(ORIGIN) != self.origin:
-            return Moved(f"{place.id} is there already, not from the present {self.snapshot} as reviewed; choose another name")
+            return Drifted(f"{place.id} is there already, not from the present {self.snapshot} as reviewed; choose another name")
         waited = DATABASE.waited(place.id, place.status, "databases", "delete it, then restore anew")
         return waited or Done(f"{place.id} is available, from {self.snapshot}")
 
@@ -56,11 +56,11 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         if found.status != "available":
             raise Refused(f"{progress(found)}: it can't be restored.".capitalize(), "Choose another: opsctl snapshots list --all")
         if found.origin != self.origin:
-            return Moved(f"snapshot {found.id} is another one, not as reviewed: it is of {found.created:%Y-%m-%d %H:%M:%S} UTC")
+            return Drifted(f"snapshot {found.id} is another one, not as reviewed: it is of {found.created:%Y-%m-%d %H:%M:%S} UTC")
         note = f"it costs what a {self.like.instance_class} costs until somebody deletes it; not open to the internet"
         return Pending(1, "databases", note)
 
-    def _whole(self, read: Systems) -> RdsDatabase | Settling | None:
+    def _whole(self, read: Systems) -> RdsDatabase | InProgress | None:
         """The copy's cluster, when it takes further changes; None while it isn't there at all."""
         place = read.snapshots.place(self.name, "cluster")
         if place is None:
@@ -91,7 +91,7 @@ def answers(read: Systems, place: RdsDatabase, arn: str) -> Finding:
     try:
         count = count_some(database, sessions.users_table if sessions else None, ENOUGH)
     except (Unreachable, Busy, Throttled) as no:
-        return Settling(f"{place.id} is available and doesn't answer yet: {no.what}")
+        return InProgress(f"{place.id} is available and doesn't answer yet: {no.what}")
     except (ExternalError, Refused) as no:
         return Failed(f"{place.id} is available and can't be asked, perhaps since its logins are those of the snapshot's day: {no.what}")
     finally:
@@ -184,14 +184,14 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
     arn: str
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The cluster."""
         return frozenset({f"database/{self.name}"})
 
     def check(self, read: Systems) -> Finding:
         """Look at the cluster."""
         cluster = self._whole(read)
-        if isinstance(cluster, Settling):
+        if isinstance(cluster, InProgress):
             return cluster
         if cluster is not None and cluster.data_api:
             return Done(f"the Data API of {self.name} is on")
@@ -221,7 +221,7 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
     arn: str
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The cluster."""
         return frozenset({f"database/{self.name}"})
 
@@ -231,9 +231,9 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
         if place is None:
             cluster = self._whole(read)
             wanted = Pending(1, "databases", f"a {self.like.instance_class}, not open to the internet")
-            return cluster if isinstance(cluster, Settling) else wanted
+            return cluster if isinstance(cluster, InProgress) else wanted
         if place.cluster != self.name:
-            return Moved(f"{self.id} is there already, and not in {self.name} as reviewed; choose another name")
+            return Drifted(f"{self.id} is there already, and not in {self.name} as reviewed; choose another name")
         found = self._found(place)
         return answers(read, place, self.arn) if isinstance(found, Done) else found
 

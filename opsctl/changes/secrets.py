@@ -13,7 +13,7 @@ from opsctl.adapters.host.secret_sources import generate
 from opsctl.changes import raw
 from opsctl.changes.proofs import UnprovenVersion, prove, prove_by_shell
 from opsctl.changes.states import REPLICA
-from opsctl.contract import Change, Done, Evidence, Failed, Finding, Moved, Never, Pending, Settling
+from opsctl.contract import Change, Done, Drifted, Evidence, Failed, Finding, InProgress, Irreversible, Pending
 from opsctl.errors import ExternalError, LockHeld, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
@@ -77,8 +77,8 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
     `fingerprint` names a given value; a generated one has none. The version's id is its idempotency token.
     """
 
-    telling: ClassVar[Any] = "probe"
-    pinned: ClassVar[frozenset[str]] = frozenset({"version", "before"})
+    outcome_known_by: ClassVar[Any] = "state"
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"version", "before"})
     permissions: ClassVar[Permissions] = needs(
         check="secretsmanager:DescribeSecret secretsmanager:GetSecretValue secretsmanager:ListSecretVersionIds",
         apply="secretsmanager:GetSecretValue secretsmanager:PutSecretValue",
@@ -97,7 +97,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         return f"secret/{self.name}/{STAGED}"
 
     @property
-    def remembered(self) -> bool:
+    def proven_by_history(self) -> bool:
         """A generated value can't be compared with the current one."""
         return self.fingerprint is None
 
@@ -130,7 +130,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         if state.rotation_enabled:
             raise Refused(f"{self.name} rotates by itself in Secrets Manager.", 'Set kind = "managed" for it in the configuration.')
         if state.current != self.before:
-            return Moved(f"the current version is {state.current}, not {self.before} as reviewed")
+            return Drifted(f"the current version is {state.current}, not {self.before} as reviewed")
         return Pending(1, "versions")
 
     def _alone(self, read: Systems, state: SecretState) -> None:
@@ -209,7 +209,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     a change that follows. On the way back they start first, and read the value that is about to go, so that it is waited out then.
     """
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"before", "after"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "after"})
     permissions: ClassVar[Permissions] = needs(
         check="redis:sessions.count secretsmanager:DescribeSecret secretsmanager:GetSecretValue secretsmanager:ListSecretVersionIds",
         apply="ghcr hubspot:portal secretsmanager:GetSecretValue secretsmanager:UpdateSecretVersionStage",
@@ -231,13 +231,13 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     compromised: bool = False
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """A label moves after the version was staged, and those of the former version after AWSCURRENT."""
         before: dict[Stage, tuple[Stage, ...]] = {STAGED: (), CURRENT: (STAGED,)}
         return frozenset(f"secret/{self.name}/{stage}" for stage in before.get(self.stage, (STAGED, CURRENT)))
 
     @property
-    def remembered(self) -> bool:
+    def proven_by_history(self) -> bool:
         """A generated value can't be compared with the current one."""
         return self.generated
 
@@ -267,12 +267,12 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
                 return behind
             left = (state.changed + timedelta(seconds=self.cache) - read.now()).total_seconds()
             if self.cached_by and not self.refreshed and left > 0:
-                return Settling(f"{', '.join(self.cached_by)} may keep the former value for {left:.0f} s")
+                return InProgress(f"{', '.join(self.cached_by)} may keep the former value for {left:.0f} s")
             return Done(self._so(), state.versions[now].created if now else None)
         if self.stage == CURRENT and self.fingerprint and now and fingerprints.same(fingerprint(read, self, self.key), self.fingerprint):
             return Done("the current value is the given one", state.versions[now].created)
         if now != self.before:
-            return Moved(f"{self.stage} is on {now or 'no version'}, not on {self.before} as reviewed")
+            return Drifted(f"{self.stage} is on {now or 'no version'}, not on {self.before} as reviewed")
         if self.stage == CURRENT and self.after in compromised_versions(read.history, self.name):
             raise Refused(
                 f"Version {self.after} of {self.name} was rotated away as compromised; it never comes back.",
@@ -280,7 +280,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             )
         return self._impact(read) if self.stage == CURRENT else Pending(1, "labels")
 
-    def _behind(self, state: SecretState) -> Settling | Failed | None:
+    def _behind(self, state: SecretState) -> InProgress | Failed | None:
         """What is still to be waited for, or won't come, of the secret's replicas."""
         waited = [REPLICA.waited(f"its replica in {region}", status, "replicas") for region, status in state.replicas]
         failed = next((each for each in waited if isinstance(each, Failed)), None)
@@ -313,10 +313,10 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         write.secrets.move(self.id, self.stage, self.after, self.before, self.region)
         return {"version": self.after}
 
-    def inverse(self) -> MoveSecretStage | Never:
+    def inverse(self) -> MoveSecretStage | Irreversible:
         """Move it back, unless the old value is known to others."""
         if self.compromised:
-            return Never("the old value is compromised")
+            return Irreversible("the old value is compromised")
         return MoveSecretStage(
             name=self.name,
             id=self.id,
@@ -347,13 +347,13 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
 class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
     """Secrets Manager's own rotation has made `version` current."""
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"version", "before"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"version", "before"})
     permissions: ClassVar[Permissions] = needs(
         check="cloudtrail:LookupEvents secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds",
         apply="secretsmanager:RotateSecret",
     )
     poll: ClassVar[float] = 5
-    remembered: ClassVar[bool] = True
+    proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "have Secrets Manager rotate {name}"
     irreversible: ClassVar[str] = "the rotation has changed the credential at its source too"
 
@@ -376,10 +376,10 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         if self.version in state.versions:
             return self._under_way(read, state)
         if state.current != self.before:
-            return Moved(f"the current version is {state.current}, not {self.before} as reviewed")
+            return Drifted(f"the current version is {state.current}, not {self.before} as reviewed")
         return Pending(1, "secrets")
 
-    def _under_way(self, read: Systems, state: SecretState) -> Settling | Failed:
+    def _under_way(self, read: Systems, state: SecretState) -> InProgress | Failed:
         """Where the rotation stands: Secrets Manager itself tells of a failure by an event in CloudTrail alone."""
         version = state.versions[self.version]
         again = f"look at its function's log, then: aws secretsmanager rotate-secret --secret-id {self.id}"
@@ -388,10 +388,10 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         try:
             ended = read.cloudtrail.rotation_failure(state.arn, version.created, read.now(), self.region)
         except ExternalError as cause:
-            return Settling(f"the rotation is under way; whether it failed can't be seen: {cause.what}")
+            return InProgress(f"the rotation is under way; whether it failed can't be seen: {cause.what}")
         if ended:
             return Failed(f"the rotation failed: {ended}; version {self.version} stays AWSPENDING; {again}", 1, "secrets")
-        return Settling("the rotation is under way")
+        return InProgress("the rotation is under way")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RotateSecret, the version's id as its token."""

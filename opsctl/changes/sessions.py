@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.contract import Change, Done, Evidence, Finding, Pending, Skipped, Telling
+from opsctl.contract import Change, Done, Evidence, Finding, OutcomeKnownBy, Pending, Skipped
 from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, ExternalError, PartialFailure, Refused, Throttled, Unreachable, Untrusted
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Put, Variable
@@ -44,7 +44,7 @@ class SessionChange(Change, frozen=True, kw_only=True):
     """
 
     under_way: ClassVar[float] = 0
-    pinned: ClassVar[frozenset[str]] = frozenset({"cutoff", "unproven"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"cutoff", "unproven"})
     independent: ClassVar[bool] = True
     irreversible: ClassVar[str] = "users log in again"
 
@@ -81,7 +81,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     """
 
     permissions: ClassVar[Permissions] = needs(check="postgres:sessions.count postgres:stats", apply="postgres:sessions.delete")
-    repeats: ClassVar[bool] = True
+    converging: ClassVar[bool] = True
     poll: ClassVar[float] = 0
     summary_template: ClassVar[str] = (
         "delete refresh sessions of {whose}, until none is left that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
@@ -135,7 +135,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
     """No session key in Redis that matches began before the cutoff; other keys, and the API's own marks, stay."""
 
     permissions: ClassVar[Permissions] = needs(check="redis:sessions.count", apply="redis:sessions.unlink")
-    repeats: ClassVar[bool] = True
+    converging: ClassVar[bool] = True
     poll: ClassVar[float] = 0
     summary_template: ClassVar[str] = (
         "unlink cached sessions of {whose}, until none is left that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
@@ -207,8 +207,8 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
     """The API refuses every token issued before the cutoff; last, so that its own marks are not deleted again."""
 
     permissions: ClassVar[Permissions] = needs(check="redis:revocations", apply="api:revoke")
-    telling: ClassVar[Telling] = "token"
-    remembered: ClassVar[bool] = True
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
+    proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "have the API refuse the tokens of {whose}"
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl.adapters.aws.snapshots import HOLD, NAME, OURS, STEP, Kind, Snapshot
 from opsctl.changes import raw
 from opsctl.changes.states import SNAPSHOT
-from opsctl.contract import Change, Done, Evidence, Finding, Moved, Pending, Settling
+from opsctl.contract import Change, Done, Drifted, Evidence, Finding, InProgress, Pending
 from opsctl.errors import ExternalError
 from opsctl.permissions import Permissions, needs
 
@@ -76,22 +76,22 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
                 return Done(f"{snapshot.id} of {snapshot.created:%Y-%m-%d %H:%M} UTC is available", snapshot.created)
         for snapshot in young:
             if snapshot.status == "creating":
-                return Settling(progress(snapshot))
+                return InProgress(progress(snapshot))
         newest = next((s.created for s in ours if s.created and s.status == "available"), None)
         return Pending(1, "snapshots", f"the newest of ours is of {newest:%Y-%m-%d %H:%M} UTC" if newest else "there is none of ours yet")
 
     def _named(self, found: Snapshot) -> Finding:
         if not found.ours or found.of != self.of:
-            return Moved(
+            return Drifted(
                 f"{self.id} is there already, a snapshot of {found.of} that opsctl didn't make, not as reviewed; give another --id"
             )
         if found.created and found.created < self.since - SKEW:
-            return Moved(
+            return Drifted(
                 f"{self.id} is there already, of {found.created:%Y-%m-%d %H:%M} UTC, too old and not as reviewed; give another --id"
             )
         waited = SNAPSHOT.waited(f"snapshot {self.id}", found.status, "snapshots", "delete it, or give another --id")
-        if isinstance(waited, Settling) and found.status in SNAPSHOT.coming:
-            return Settling(progress(found))
+        if isinstance(waited, InProgress) and found.status in SNAPSHOT.coming:
+            return InProgress(progress(found))
         return waited or Done(f"{self.id} is available", found.created)
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -143,9 +143,9 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         if mine.held is not None:
             return Done(f"kept: it is held{': ' if mine.held else ''}{mine.held}")
         if mine.status == "deleting":
-            return Settling(progress(mine))
+            return InProgress(progress(mine))
         if not prunable(mine, self.of_kind):
-            return Moved(f"{self.id} is {mine.status} and {'ours' if mine.ours else 'not ours'}, not as reviewed")
+            return Drifted(f"{self.id} is {mine.status} and {'ours' if mine.ours else 'not ours'}, not as reviewed")
         free = [s.id for s in found if prunable(s, self.of_kind) and s.held is None]
         if free.index(self.id) < self.keep:
             return Done(f"kept: it is number {free.index(self.id) + 1} of ours, counted from the newest")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from opsctl.contract import Failed, Settling
+from opsctl.contract import Failed, InProgress
 
 
 class States(Struct, frozen=True):
@@ -18,14 +18,14 @@ class States(Struct, frozen=True):
     coming: frozenset[str]
     final: frozenset[str]
 
-    def waited(self, name: str, state: str, unit: str, next: str = "") -> Settling | Failed | None:
+    def waited(self, name: str, state: str, unit: str, next: str = "") -> InProgress | Failed | None:
         """What a state means to somebody who waits for a good one; None where it is one. `next` is said of a final one."""
         if state in self.good:
             return None
         if state in self.final:
             what = f"{name} failed" if state.lower() == "failed" else f"{name} is {state}, which doesn't change by waiting"
             return Failed(f"{what}{f'; {next}' if next else ''}", 1, unit)
-        return Settling(f"{name} is {state}" if state in self.coming else f"{name} is {state}, a state that opsctl doesn't know")
+        return InProgress(f"{name} is {state}" if state in self.coming else f"{name} is {state}, a state that opsctl doesn't know")
 
 
 def _words(text: str) -> frozenset[str]:

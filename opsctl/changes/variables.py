@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl import fingerprints
 from opsctl.changes import raw
 from opsctl.changes.functions import REVISION, FunctionChange, Stored, fingerprint, taken
-from opsctl.contract import Done, Evidence, Finding, Moved, Never, Pending, Telling
+from opsctl.contract import Done, Drifted, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending
 from opsctl.errors import DriftError, Refused
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import File, Program, Question, Say, joined, piped, run
@@ -40,10 +40,10 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
     """Somebody has said that people are ready, before `variable` gets another value; unasked where it holds the given one already."""
 
     permissions: ClassVar[Permissions] = needs(check="lambda:GetFunctionConfiguration")
-    telling: ClassVar[Telling] = "token"
-    pinned: ClassVar[frozenset[str]] = frozenset({"before"})
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"before"})
     target_template: ClassVar[str] = "function/{name}/{variable}/question"
-    remembered: ClassVar[bool] = True
+    proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "ask: {question}"
     irreversible: ClassVar[str] = "a question was answered"
 
@@ -58,7 +58,7 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
         if now and fingerprints.same(now, self.fingerprint):
             return Done(f"{self.variable} is the given value, so that nobody has to be ready")
         if not fingerprints.same(now, self.before):
-            return Moved(f"{self.variable} is no longer the value ({self.before}) as reviewed")
+            return Drifted(f"{self.variable} is no longer the value ({self.before}) as reviewed")
         return Pending(0, "people", "asked before anything is changed")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -79,13 +79,13 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     `before` and `fingerprint` name the value that was reviewed and the given one; a generated value has none, and is told by its version.
     """
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"before", "stored"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "stored"})
     permissions: ClassVar[Permissions] = needs(
         check="lambda:GetFunctionConfiguration lease secretsmanager:GetSecretValue",
         apply="lambda:GetFunctionConfiguration lambda:UpdateFunctionConfiguration secretsmanager:GetSecretValue",
     )
     target_template: ClassVar[str] = "function/{name}/{variable}"
-    grave: ClassVar[bool] = True
+    needs_typed_confirmation: ClassVar[bool] = True
 
     alias: str | None = None
     secret: str
@@ -100,12 +100,12 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     compromised: bool = False
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The staged version."""
         return frozenset({f"secret/{self.secret}/OPSCTL"})
 
     @property
-    def remembered(self) -> bool:
+    def proven_by_history(self) -> bool:
         """A generated value can't be compared before it is there."""
         return self.generated
 
@@ -130,7 +130,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
             found = Done(so, state.modified) if self.alias else taken(read, self, self.stored, self.cache, state.modified, so)
             return Done(f"{found.why}; now: {self.afterwards}", found.at) if self.afterwards and isinstance(found, Done) else found
         if not fingerprints.same(now, self._expected(read)):
-            return Moved(f"{self.variable} is no longer the value ({self._expected(read)}) as reviewed")
+            return Drifted(f"{self.variable} is no longer the value ({self._expected(read)}) as reviewed")
         self.all_served(read, state, self.alias, apart_from=self.variable)
         return Pending(1, "functions", self.note)
 
@@ -148,12 +148,12 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         write.functions.set_variable(self.function, self.variable, value, state.revision, self.region)
         return {"version": self.stored.version}
 
-    def inverse(self) -> SetFunctionVariable | Never:
+    def inverse(self) -> SetFunctionVariable | Irreversible:
         """The former version's value, unless it is known to others or wasn't kept."""
         if self.compromised:
-            return Never("the old value is compromised")
+            return Irreversible("the old value is compromised")
         if self.stored.former is None:
-            return Never(f"the former value isn't in {self.stored.id}, so that nobody can put it back")
+            return Irreversible(f"the former value isn't in {self.stored.id}, so that nobody can put it back")
         return SetFunctionVariable(
             name=self.name,
             function=self.function,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opsctl.engine.history import LedgerMemory
     from opsctl.engine.ledger.keys import Keyring
     from opsctl.engine.ledger.ledger import Ledger
-    from opsctl.engine.reporter import Watcher
+    from opsctl.engine.reporter import Reporter
     from opsctl.render.screen import Screen
     from opsctl.systems import Systems
 
@@ -164,7 +164,7 @@ class AppContext:
         return Screen(self.output)
 
     @cached_property
-    def watcher(self) -> Watcher:
+    def watcher(self) -> Reporter:
         """Progress, on standard error."""
         from opsctl.render.progress import Progress
 

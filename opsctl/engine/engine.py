@@ -11,16 +11,16 @@ import msgspec
 
 import opsctl
 from opsctl.config import Environment
-from opsctl.contract import Change, Done, Never, Planning
+from opsctl.contract import Change, Done, Irreversible, Planning
 from opsctl.engine import guards, order, outcome
 from opsctl.engine import plan as plans
-from opsctl.engine.history import LedgerMemory, Remembered, takes_back
+from opsctl.engine.history import LedgerMemory, Remembered, is_undo_of
 from opsctl.engine.ledger.ledger import Ledger
 from opsctl.engine.ledger.rows import ENDED, Result, Run, Step, run_id
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
-from opsctl.engine.reporter import Watcher
+from opsctl.engine.reporter import Reporter
 from opsctl.engine.runner import Runner
 from opsctl.errors import DriftError, LedgerFailed, OpsctlError, OutcomeUnknown, Refused, Unrecorded, followed
 from opsctl.redaction import kept
@@ -43,7 +43,7 @@ class Engine:
         ledger: Ledger,
         read: Systems,
         write: Systems,
-        watcher: Watcher,
+        watcher: Reporter,
         operator: str,
         tempo: float = 1.0,
     ) -> None:
@@ -62,9 +62,9 @@ class Engine:
         plan = plans.make(command, make(planning), planning)
         plan.position = position
         # Memory speaks only for what no state can tell, and only where nothing else is to be changed too.
-        if recall and plan.pending and all(step.change.remembered for step in plan.pending) and (found := self._remembered(command)):
-            plan.changes = plans.recalled(plan.changes, found)
-        if not options.again and any(p.change.telling == "blind" for p in plan.pending):
+        if recall and plan.pending and all(step.change.proven_by_history for step in plan.pending) and (found := self._remembered(command)):
+            plan.changes = plans.mark_recently_done(plan.changes, found)
+        if not options.again and any(p.change.outcome_known_by == "nothing" for p in plan.pending):
             self._known(command)
         return plan
 
@@ -82,7 +82,7 @@ class Engine:
         """Our recent run of the same command, unless the systems tell that somebody has changed since what it made."""
         found = self.history.recently(command, besides=besides, since=since)
         for step in found.steps if found else []:
-            tells = step.state == "applied" and step.change.remembered and step.change.telling == "probe"
+            tells = step.state == "applied" and step.change.proven_by_history and step.change.outcome_known_by == "state"
             if tells and not isinstance(step.change.check(self.read), Done):
                 return None
         return found
@@ -98,15 +98,15 @@ class Engine:
 
     def _recall(self, run: Run, steps: list[Step], step: Step) -> Done | None:
         """What memory says of a step under its lock: that another run has made the same since this one was planned, or just before."""
-        if not (steps and step.change.remembered and "position" in run.details):
+        if not (steps and step.change.proven_by_history and "position" in run.details):
             return None
-        if step.change.telling == "blind":
+        if step.change.outcome_known_by == "nothing":
             self._known(run.command, besides=run.id, change=step.change)
-        if any(each.touched for each in steps):
+        if any(each.may_have_effect for each in steps):
             return None
         found = self._remembered(run.command, besides=run.id, since=run.details["position"])
         left = [each.change for each in steps if each.state not in ENDED]
-        if found is None or not all(change.remembered and found.same(change) for change in left):
+        if found is None or not all(change.proven_by_history and found.same(change) for change in left):
             return None
         return Done(found.why, found.run.closed)
 
@@ -131,14 +131,14 @@ class Engine:
 
     def guard(self, plan: Plan, options: Options) -> None:
         """Raise the first guard that stands against this plan."""
-        guards.stand(plan)
-        guards.bounded(plan, self.read, options)
+        guards.reject_drift(plan)
+        guards.check_limits(plan, self.read, options)
 
     def perform(self, plan: Plan, options: Options, parent: tuple[str, int] | None = None, agreed: bool = False) -> Outcome:
         """Guard, confirm and apply a plan. `parent` is the playbook's run and item that it belongs to."""
         self.guard(plan, options)
         if plan.pending and not agreed:
-            guards.approved(plan, self.read, options)
+            guards.require_approval(plan, self.read, options)
         details = {} if plan.position is None else {"position": plan.position}
         run = self.new_run(plan.command, options, parent=parent, details=details)
         steps = [msgspec.structs.replace(planned) for planned in plan.changes]
@@ -184,7 +184,7 @@ class Engine:
                 steps = self.ledger.steps(run.id)
                 unreviewed = self._look_again(run, steps)
             error = self._go(run, steps, options, unreviewed)
-            word, error = self.close(run, outcome.result(steps, error), error, touched=any(step.touched for step in steps))
+            word, error = self.close(run, outcome.result(steps, error), error, touched=any(step.may_have_effect for step in steps))
         return self._told(run, word, steps, error)
 
     def close(self, run: Run, word: Result, error: OpsctlError | None, *, touched: bool) -> tuple[Result, OpsctlError | None]:
@@ -246,7 +246,7 @@ class Engine:
             result=word,
             changes=[outcome.shown(s) for s in steps],
             error=error,
-            untouched=not any(s.touched or s.begun for s in steps),
+            untouched=not any(s.may_have_effect or s.begun for s in steps),
         )
 
     def resume(self, run: Run, options: Options) -> Outcome:
@@ -278,8 +278,8 @@ class Engine:
         """The plan that takes a run's changes back, newest first, and why each of the others has no way back."""
         steps, backs, owners, nevers = [], [], [], []
         for owner, step in reversed([(each.id, step) for each in self._family(run) for step in self._touched(each)]):
-            back = step.back
-            if isinstance(back, Never):
+            back = step.undo_change
+            if isinstance(back, Irreversible):
                 nevers.append(f"{step.change.target}: {step.change.summary}: {back.why}")
             else:
                 steps.append(step)
@@ -288,7 +288,7 @@ class Engine:
         plan = self.plan(f"runs undo {run.id}", lambda planning: backs, Options())
         before = self.history.taken_back([*filter(None, [run.parent]), *(each.id for each in self._family(run))])
         for planned, step in zip(plan.changes, steps, strict=True):
-            undo = next((undo for undo, back in before if takes_back(back, step)), None)
+            undo = next((undo for undo, back in before if is_undo_of(back, step)), None)
             # What stands there since is somebody else's, though it looks like ours.
             if undo and planned.state in ("pending", "moved"):
                 planned.state, planned.why, planned.count = "done", f"taken back by run {undo}", 0
@@ -301,7 +301,7 @@ class Engine:
 
     def _touched(self, run: Run) -> list[Step]:
         """Every step that a run made, made in part, or may have made: its way back finds out."""
-        return [step for step in self.ledger.steps(run.id) if step.touched]
+        return [step for step in self.ledger.steps(run.id) if step.may_have_effect]
 
     def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
         """Record a person's word on what a blind step did; raises Refused for one whose outcome isn't unknown, or that resuming tells."""
@@ -309,7 +309,7 @@ class Engine:
         if step is None or step.state not in ("unknown", "begun", "made"):
             state = f"is {step.state}" if step else "doesn't exist"
             raise Refused(f"Step {seq} of run {run.id} {state}; only an unknown outcome is settled.", f"opsctl runs show {run.id}")
-        if step.change.telling == "probe":
+        if step.change.outcome_known_by == "state":
             told = f"Step {seq} of run {run.id} needs no person's word: its system tells whether it happened."
             raise Refused(told, f"opsctl runs resume {run.id}")
         step.why = f"settled by {self.operator}: {reason}"

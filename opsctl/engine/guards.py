@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 
-def stand(plan: Plan) -> None:
+def reject_drift(plan: Plan) -> None:
     """Raise DriftError if some change of the plan found the world neither as reviewed nor as wanted; Refused if a guard couldn't look."""
     for planned in plan.changes:
         if planned.state == "moved":
@@ -27,7 +27,7 @@ def limit(read: Systems, options: Options) -> int:
     return configured if options.max_affected is None else min(options.max_affected, configured)
 
 
-def bounded(plan: Plan, read: Systems, options: Options) -> None:
+def check_limits(plan: Plan, read: Systems, options: Options) -> None:
     """Raise Refused when the plan affects more of any unit than --max-affected or the configured limit allows."""
     most = limit(read, options)
     for unit, count in plan.impact.items():
@@ -38,7 +38,7 @@ def bounded(plan: Plan, read: Systems, options: Options) -> None:
             )
 
 
-def grave(plan: Plan, read: Systems) -> str | None:
+def confirmation_target(plan: Plan, read: Systems) -> str | None:
     """The target whose name must be typed: in a protected environment, that of the gravest irreversible or large change.
 
     What is large is told by all of the plan: a thousand changes of one user each are.
@@ -46,14 +46,14 @@ def grave(plan: Plan, read: Systems) -> str | None:
     if not read.config.protected:
         return None
     large = {unit for unit, count in plan.impact.items() if count >= read.config.limits.large}
-    grave = [p for p in plan.pending if p.change.grave or not p.reversible or p.unit in large]
+    grave = [p for p in plan.pending if p.change.needs_typed_confirmation or not p.reversible or p.unit in large]
     return max(grave, key=lambda p: p.count).change.target if grave else None
 
 
-def approved(plan: Plan, read: Systems, options: Options) -> None:
+def require_approval(plan: Plan, read: Systems, options: Options) -> None:
     """Return once a person has said yes; raises InputRequired when nobody is there to say it, Refused when the answer is no."""
     place = f"{plan.environment} (account {plan.account}, as {plan.caller}, configured by {plan.file})"
-    target = grave(plan, read)
+    target = confirmation_target(plan, read)
     if target is None:
         if not options.yes and not read.person.agree(f"Apply to {place}?", "Add --yes, or run it in a terminal."):
             raise Refused("Not agreed.", f"When it is right: opsctl {plan.command}")

@@ -88,8 +88,8 @@ class LedgerMemory:
         steps, ended = self._ledger.steps(run.id), self._closed(run)
         if (since is None or ended <= since) and self._age(run, ended) > self._environment.settings.limits.recently:
             return None
-        rests = {t for s in steps for t in (s.change.target, *s.change.holds, *s.change.uses)}
-        return None if self._disturbed(run, ended, rests) else Remembered(run, steps)
+        rests = {t for s in steps for t in (s.change.target, *s.change.extra_locks, *s.change.depends_on)}
+        return None if self._changed_since(run, ended, rests) else Remembered(run, steps)
 
     def _closed(self, run: Run) -> int:
         """A run's newest place in the log; that of one which is still driven is yet to come."""
@@ -112,7 +112,7 @@ class LedgerMemory:
                 break
         return age
 
-    def _disturbed(self, run: Run, ended: int, targets: set[str]) -> bool:
+    def _changed_since(self, run: Run, ended: int, targets: set[str]) -> bool:
         """Whether another run has since changed, or begun to change, anything that this one changed or rests on.
 
         Of one that was opened after this one ended, every effect is later; of one that overlapped it, the clock tells.
@@ -123,7 +123,7 @@ class LedgerMemory:
             steps = [past for past in self._ledger.past_steps(row.id) if past.step.begun]
             if (row.number or 0) <= ended and not any(_ended_after(past, run) for past in steps):
                 continue
-            if any(not targets.isdisjoint({past.step.change.target, *past.step.change.holds}) for past in steps):
+            if any(not targets.isdisjoint({past.step.change.target, *past.step.change.extra_locks}) for past in steps):
                 return True
         return False
 
@@ -134,7 +134,7 @@ class LedgerMemory:
             for undo in self._ledger.runs_of_command(self._environment.name, f"runs undo {run}"):
                 made = [step for step in self._ledger.steps(undo.id) if step.state == "applied"]
                 again = self.taken_back([undo.id]) if made else []
-                found += [(undo.id, step) for step in made if not any(takes_back(later, step) for _, later in again)]
+                found += [(undo.id, step) for step in made if not any(is_undo_of(later, step) for _, later in again)]
         return found
 
     def unsettled(self, command: str, *, besides: str = "", change: Change | None = None) -> tuple[str, Step] | None:
@@ -147,7 +147,7 @@ class LedgerMemory:
         for run in self._ledger.undecided_runs(self._environment.name, command, besides):
             for step in self._ledger.steps(run.id) if run.id not in driven else []:
                 same = change is None or step.change.identity == change.identity
-                if same and step.change.telling == "blind" and step.state in ("begun", "unknown"):
+                if same and step.change.outcome_known_by == "nothing" and step.state in ("begun", "unknown"):
                     return run.id, step
         return None
 
@@ -162,6 +162,6 @@ def _ended_after(past: PastStep, run: Run) -> bool:
     return run.closed is not None and past.ended is not None and past.ended > run.closed
 
 
-def takes_back(back: Step, step: Step) -> bool:
+def is_undo_of(back: Step, step: Step) -> bool:
     """Whether a step of an undo put back what `step` had made by then."""
-    return back.change == step.back and back.begun is not None and (step.begun is None or step.begun <= back.begun)
+    return back.change == step.undo_change and back.begun is not None and (step.begun is None or step.begun <= back.begun)

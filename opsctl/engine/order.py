@@ -30,8 +30,8 @@ def stops_all(step: Step, error: OpsctlError) -> bool:
 
 
 def names(later: Change, earlier: Change) -> bool:
-    """Whether a change works on a target of an earlier one, or declares in `uses` that it rests on one."""
-    return not {earlier.target, *earlier.holds}.isdisjoint({later.target, *later.uses})
+    """Whether a change works on a target of an earlier one, or declares in `depends_on` that it rests on one."""
+    return not {earlier.target, *earlier.extra_locks}.isdisjoint({later.target, *later.depends_on})
 
 
 def rests_on(later: Change, earlier: Change) -> bool:

@@ -88,7 +88,7 @@ def result(steps: list[Step], error: OpsctlError | None) -> Result:
     if error:
         if "unknown" in states or error.result == "unknown":
             return "unknown"
-        return "partial" if any(s.touched for s in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
+        return "partial" if any(s.may_have_effect for s in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
     if "skipped" in states:
         return "partial"
     return "changed" if "applied" in states else "unchanged"

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 import opsctl
 from opsctl import files
-from opsctl.contract import Change, Done, Failed, Finding, Moved, Pending, Planning, Settling, Skipped
+from opsctl.contract import Change, Done, Drifted, Failed, Finding, InProgress, Pending, Planning, Skipped
 from opsctl.engine.ledger.codec import Codec, UnreadableError, builtins
 from opsctl.engine.ledger.keys import Keyring, RootKey
 from opsctl.engine.ledger.rows import Step, encode
@@ -97,14 +97,14 @@ def _look(changes: Iterable[Change], read: Systems) -> Iterator[Step]:
     if errors and len(errors) == len(checked):
         raise errors[0]
     for seq, (change, found) in enumerate(checked, 1):
-        after = min((ahead[t] for t in change.uses if t in ahead), default=None)
+        after = min((ahead[t] for t in change.depends_on if t in ahead), default=None)
         planned = _planned(seq, change, found)
         planned.why = kept(planned.why)
         if after is not None and not planned.pending:
             planned = Step(seq=seq, change=change, state="pending")
         if planned.pending:
             planned.after = after
-            for target in (change.target, *change.holds):
+            for target in (change.target, *change.extra_locks):
                 ahead.setdefault(target, seq)
         yield planned
 
@@ -120,9 +120,9 @@ def _checked(changes: Iterable[Change], read: Systems) -> Iterator[tuple[Change,
 
 
 def _findings(neighbours: list[Change], read: Systems) -> list[Finding | OpsctlError]:
-    if len(neighbours) == 1 or neighbours[0].width == 1:
+    if len(neighbours) == 1 or neighbours[0].max_parallel == 1:
         return [_find(change, read) for change in neighbours]
-    with ThreadPoolExecutor(neighbours[0].width, thread_name_prefix="check") as pool:
+    with ThreadPoolExecutor(neighbours[0].max_parallel, thread_name_prefix="check") as pool:
         return list(pool.map(lambda change: _find(change, read), neighbours))
 
 
@@ -143,19 +143,19 @@ def _planned(seq: int, change: Change, found: Finding | OpsctlError) -> Step:
             return Step(seq=seq, change=change, state="pending", why=why, count=count, unit=unit, unguarded=unguarded, next=next)
         case Done(why, at):
             return Step(seq=seq, change=change, state="done", why=why, at=at)
-        case Settling(note):
+        case InProgress(note):
             return Step(seq=seq, change=change, state="pending", why=note)
         case Skipped(why):
             return Step(seq=seq, change=change, state="skipped", why=why)
         case Failed(why, count, unit):
             return Step(seq=seq, change=change, state="pending", why=f"tried before: {why}", count=count, unit=unit)
-        case Moved(why):
+        case Drifted(why):
             return Step(seq=seq, change=change, state="moved", why=why)
         case OpsctlError():
             return Step(seq=seq, change=change, state="pending", why=f"can't be looked at: {found.what}")
 
 
-def recalled(planned: list[Step], remembered: Remembered) -> list[Step]:
+def mark_recently_done(planned: list[Step], remembered: Remembered) -> list[Step]:
     """The steps of a plan, those to be made replaced by what our own recent run did, if it made every one of them.
 
     They show the changes as they were made then: the same change as pinned now, with another version or cutoff, was never made.

@@ -7,7 +7,7 @@ from typing import Protocol
 from opsctl.engine.ledger.rows import Step
 
 
-class Watcher(Protocol):
+class Reporter(Protocol):
     """Told of every turn of a run; called from several threads."""
 
     def begins(self, step: Step) -> None:
@@ -29,7 +29,7 @@ class Watcher(Protocol):
         """Anything else that a person should know."""
 
 
-class Silent:
+class NullReporter:
     """Watches and tells nobody."""
 
     def begins(self, step: Step) -> None:

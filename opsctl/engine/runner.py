@@ -16,10 +16,10 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from opsctl.contract import Done, Failed, Finding, Moved, Pending, Settling, Skipped
+from opsctl.contract import Done, Drifted, Failed, Finding, InProgress, Pending, Skipped
 from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
 from opsctl.engine.order import Halted, Order
-from opsctl.engine.reporter import Watcher
+from opsctl.engine.reporter import Reporter
 from opsctl.errors import (
     CheckFailed,
     CredentialsInvalid,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 WISH_EVERY = 1.0
-SLACK = 1.1
+IMPACT_TOLERANCE = 1.1
 TRIES = 5
 """How often in one process a call without an answer is made, where its token or its probe makes that safe."""
 VAIN = 3
@@ -71,7 +71,7 @@ class Runner:
         run: Run,
         read: Systems,
         write: Systems,
-        watcher: Watcher,
+        watcher: Reporter,
         *,
         wait: bool = True,
         timeout: timedelta | None = None,
@@ -102,7 +102,7 @@ class Runner:
         for kind, group in groupby(steps, key=lambda s: type(s.change)):
             todo = [s for s in group if s.state not in ENDED]
             if todo and not self.order.halt.is_set():
-                self._side_by_side(todo, kind.width)
+                self._side_by_side(todo, kind.max_parallel)
         self.order.conclude(steps, f"opsctl runs resume {self.run.id}")
 
     def _side_by_side(self, steps: list[Step], width: int) -> None:
@@ -129,9 +129,9 @@ class Runner:
                 raise
 
     def _drive(self, step: Step) -> None:
-        self._heed(anew=True)
+        self._check_stop(anew=True)
         self.watcher.begins(step)
-        if step.change.telling == "blind" and step.state in ("begun", "unknown"):
+        if step.change.outcome_known_by == "nothing" and step.state in ("begun", "unknown"):
             self._end(step, "unknown", "it was begun, and nobody can tell from outside whether it happened")
             raise self._unknown(step)
         try:
@@ -153,14 +153,14 @@ class Runner:
         while True:
             try:
                 change = step.change
-                lease = self.ledger.locks.take(change.target, self.run.id, self.run.operator, self.run.command, change.holds)
+                lease = self.ledger.locks.take(change.target, self.run.id, self.run.operator, self.run.command, change.extra_locks)
                 break
             except LockHeld as held:
                 if self.monotonic() >= deadline:
                     raise
                 self.watcher.note(step, held.what)
                 self.order.halt.wait(0.2)
-                self._heed()
+                self._check_stop()
         try:
             yield lease
         finally:
@@ -171,9 +171,9 @@ class Runner:
         deadline, late = self.monotonic() + limit, False
         while True:
             found = self._check(step)
-            if late and isinstance(found, Pending | Settling):
+            if late and isinstance(found, Pending | InProgress):
                 raise self._too_late(step, found, limit)
-            turn = self._turn(step, lease, found)
+            turn = self._advance(step, lease, found)
             if turn == "ended":
                 return
             if turn == "wait":
@@ -182,18 +182,18 @@ class Runner:
                     return
                 left = max(deadline - self.monotonic(), 0)
                 self.order.halt.wait(max(min(step.change.poll * self.tempo, left), SHORTEST_PAUSE))
-            if turn == "wait" or step.change.repeats:
+            if turn == "wait" or step.change.converging:
                 # What was made just now is looked at once before a stop, so that it isn't told as unknown.
-                self._heed()
+                self._check_stop()
             late = self.monotonic() >= deadline
 
-    def _too_late(self, step: Step, found: Pending | Settling, limit: float) -> OutcomeUnknown:
+    def _too_late(self, step: Step, found: Pending | InProgress, limit: float) -> OutcomeUnknown:
         what = f"{step.change.target} is not proven after {limit:.0f} s; it may still come true"
-        if isinstance(found, Pending) and step.change.repeats:
+        if isinstance(found, Pending) and step.change.converging:
             what = f"{step.change.target}: {found.count:,} {found.unit} are left after {limit:.0f} s"
         return OutcomeUnknown(f"{what}.", f"opsctl runs resume {self.run.id}")
 
-    def _turn(self, step: Step, lease: Lease, found: Finding) -> Turn:
+    def _advance(self, step: Step, lease: Lease, found: Finding) -> Turn:
         """Act on one finding."""
         match found:
             case Done(why, at):
@@ -203,14 +203,14 @@ class Runner:
             case Skipped(why):
                 self._end(step, "skipped", why, lease)
                 return "ended"
-            case Moved(why):
+            case Drifted(why):
                 raise self._moved(step, why, lease)
             case Failed(why) if step.begun:
                 self._end(step, "failed", why, lease)
                 raise ExternalError(f"{step.change.target}: {why.rstrip('.')}.", f"opsctl runs show {self.run.id}")
-            case Pending() | Failed() if not self._seen_later(step):
+            case Pending() | Failed() if not self._within_read_lag(step):
                 return self._todo(step, lease, found)
-            case Settling(note):
+            case InProgress(note):
                 self.watcher.note(step, note)
                 if step.state == "begun":
                     self._mark(step, "made", {"note": note}, lease)
@@ -222,7 +222,7 @@ class Runner:
 
     def _todo(self, step: Step, lease: Lease, found: Pending | Failed) -> Turn:
         if step.begun is None and (made := self.recall(step)):
-            return self._turn(step, lease, made)
+            return self._advance(step, lease, made)
         if self._vain[step.seq] >= VAIN:
             raise self._in_vain(step, found, lease)
         self._make(step, lease, found)
@@ -257,22 +257,22 @@ class Runner:
             return step.change.check(self.read)
         except ExternalError as cause:
             if step.state == "made" and not isinstance(cause, CredentialsInvalid | Denied):
-                return Settling(f"can't be asked just now: {cause.what}")
+                return InProgress(f"can't be asked just now: {cause.what}")
             if step.begun:
                 raise self._unknown(step, cause) from cause
             raise
 
-    def _seen_later(self, step: Step) -> bool:
+    def _within_read_lag(self, step: Step) -> bool:
         if step.state == "made":
-            return not step.change.repeats
+            return not step.change.converging
         if step.begun is None:
             return False
         since = abs(self.read.now() - step.begun).total_seconds()
-        return since < step.change.lag or self._under_way(step, since)
+        return since < step.change.read_lag or self._under_way(step, since)
 
     def _under_way(self, step: Step, since: float) -> bool:
         """Whether a call without an answer may still take effect; with a token, sending it again has no second effect."""
-        if step.state not in ("begun", "unknown") or step.change.telling == "token" or not step.change.under_way:
+        if step.state not in ("begun", "unknown") or step.change.outcome_known_by == "idempotency_key" or not step.change.under_way:
             return False
         return since < step.change.under_way * self.tempo or self.monotonic() < self._arrives.get(step.seq, 0)
 
@@ -298,7 +298,7 @@ class Runner:
             raise
         except (PartialFailure, ExternalError, CheckFailed) as no:
             # A definite no: nothing was made, so that whoever makes it later is somebody else.
-            if not self._part(step, no) and isinstance(no, ExternalError) and before == "pending" and not step.parts:
+            if not self._part(step, no) and isinstance(no, ExternalError) and before == "pending" and not step.partial_effects:
                 step.begun = None
             self._end(step, "failed", no.what, lease)
             raise
@@ -307,7 +307,7 @@ class Runner:
             self._arrives[step.seq] = ended + (ended - started) * LONGER
             if self._part(step, cause):
                 self._mark(step, "begun", {"evidence": step.evidence}, lease)
-            if step.change.telling == "blind":
+            if step.change.outcome_known_by == "nothing":
                 self._end(step, "unknown", cause.what, lease)
                 raise self._unknown(step, cause) from cause
             self._unanswered[step.seq] += 1
@@ -315,7 +315,7 @@ class Runner:
                 raise self._unknown(step, cause) from cause
             self.watcher.note(step, f"{cause.what} Asking the system what became of it.")
             return
-        self._vain[step.seq] = self._vain[step.seq] + 1 if step.change.repeats and not any(answer.values()) else 0
+        self._vain[step.seq] = self._vain[step.seq] + 1 if step.change.converging and not any(answer.values()) else 0
         step.evidence = {**answer, **({"parts": parts} if parts else {})}
         self._accepted(step, lease)
 
@@ -326,7 +326,7 @@ class Runner:
             made.append(batches)
             error.what = f"{batches} were done, then: {error.what}"
         if made:
-            step.evidence = {"parts": [*step.parts, *made]}
+            step.evidence = {"parts": [*step.partial_effects, *made]}
         return bool(made)
 
     def _stopped(self, step: Step, before: State, stop: OpsctlError, lease: Lease) -> None:
@@ -334,7 +334,7 @@ class Runner:
         if self._part(step, stop):
             self._mark(step, "pending", {"not made": stop.what, "evidence": step.evidence}, lease)
         elif not isinstance(stop, Interrupted):
-            step.begun = None if before == "pending" and not step.parts else step.begun
+            step.begun = None if before == "pending" and not step.partial_effects else step.begun
             self._mark(step, before, {"not made": stop.what}, lease)
 
     def _within(self, step: Step, found: Pending | Failed) -> None:
@@ -343,7 +343,7 @@ class Runner:
             raise DriftError(f"{step.change.target}: it was done when the plan was reviewed, and is to be changed now.", "Plan it anew.")
         if isinstance(found, Pending) and found.unguarded:
             raise Refused(f"{step.change.target}: {found.unguarded}", found.next)
-        if step.count and found.count > step.count * SLACK and step.begun is None:
+        if step.count and found.count > step.count * IMPACT_TOLERANCE and step.begun is None:
             grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}, {step.count:,} were reviewed."
             raise DriftError(grown, "Plan it anew.")
         if found.count > self.limit:
@@ -351,7 +351,7 @@ class Runner:
             raise Refused(beyond, "Narrow it, or raise --max-affected (never above max-affected in the configuration).")
 
     def _accepted(self, step: Step, lease: Lease) -> None:
-        if step.change.telling == "probe":
+        if step.change.outcome_known_by == "state":
             return self._mark(step, "made", {"evidence": step.evidence}, lease)
         if at := (step.evidence or {}).get("at"):
             step.at = datetime.fromisoformat(at)
@@ -374,13 +374,13 @@ class Runner:
         sofar = "It was made, and isn't proven" if step.state == "made" else "It was begun, and its outcome is unknown"
         settle = f"opsctl runs settle {self.run.id} {step.seq} --done|--not-done --reason WHY"
         first = cause.next if isinstance(cause, CredentialsInvalid | Denied) else ""
-        blind = step.change.telling == "blind"
+        blind = step.change.outcome_known_by == "nothing"
         return OutcomeUnknown(
             f"{step.change.target}: {told}{sofar}.",
             f"Find out, then: {settle}" if blind else followed(first, line=f"opsctl runs resume {self.run.id}"),
         )
 
-    def _heed(self, *, anew: bool = False) -> None:
+    def _check_stop(self, *, anew: bool = False) -> None:
         """Stop when a person asked for it, here or from another process; the ledger is asked now and then, before a step `anew`."""
         if self.order.halt.is_set():
             raise Halted("Stopped.", f"opsctl runs resume {self.run.id}")
@@ -397,12 +397,12 @@ class Runner:
         self.watcher.beat(step, done, total, unit)
         if done and effect:
             self._batches[step.seq] = f"{done:,} {unit}"
-        self._heed()
+        self._check_stop()
 
 
 def _earlier(step: Step, found: Pending | Failed) -> list[str]:
     """What earlier attempts have made of a step, as they told; of one that never told, by how much less there is left to do."""
-    parts = step.parts
+    parts = step.partial_effects
     told = ", ".join(f"{name} {value}" for name, value in (step.evidence or {}).items() if name != "parts")
     if step.state == "made" and told:
         parts.append(told)

@@ -70,7 +70,7 @@ def _step(history: History, number: int) -> dict[str, Any]:
 
 def may_have_effect(ledger: Ledger, run: Run) -> bool:
     """Whether a step of a playbook's run changed something, or may have."""
-    return any(step.touched for child in ledger.children(run.id) for step in ledger.steps(child.id))
+    return any(step.may_have_effect for child in ledger.children(run.id) for step in ledger.steps(child.id))
 
 
 def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None) -> Result:
@@ -78,7 +78,7 @@ def result(ledger: Ledger, run: Run, history: History, error: OpsctlError | None
     states = {str(detail["state"]) for detail in history.ended.values()}
     steps = [step for child in ledger.children(run.id) for step in ledger.steps(child.id)]
     if error:
-        return "partial" if any(step.touched for step in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
+        return "partial" if any(step.may_have_effect for step in steps) and error.result in ("refused", "failed") else error.result  # type: ignore[return-value]
     if states & {"partial", *LEFT}:
         return "partial"
     return "changed" if any(step.state == "applied" for step in steps) else "unchanged"

@@ -104,7 +104,7 @@ class Overrides:
         children = self.history.children(number)
         for child in children:
             for step in self.history.ledger.steps(child.id):
-                if step.state in ("begun", "unknown") and step.change.telling != "probe":
+                if step.state in ("begun", "unknown") and step.change.outcome_known_by != "state":
                     settle = f"Find out, then: opsctl runs settle {child.id} {step.seq} --done|--not-done --reason WHY"
                     raise Refused(f"{step.change.target} was begun and its outcome is unknown; it isn't sent again.", settle)
         return AGAIN, {**self._step(number), "former": [child.id for child in children]}

@@ -52,7 +52,7 @@ def run(app: AppContext, name: str, words: Sequence[str], options: Options, *, a
         raise shown.blocking
     together = shown.together
     if together and together.pending:
-        guards.approved(together, app.engine.read, options)
+        guards.require_approval(together, app.engine.read, options)
     run = app.engine.new_run(shown.command, options, kind="playbook", details=_details(shown, given, assume))
     app.ledger.open(run, [])
     return _drive(app, run, loaded, options)

@@ -22,7 +22,7 @@ from opsctl.adapters.host.prompt import Prompt
 from opsctl.adapters.host.secret_sources import SecretSources
 from opsctl.changes import find_kind
 from opsctl.config import Environment
-from opsctl.contract import Change, Done, Evidence, Finding, Never, Pending, Planning, Telling
+from opsctl.contract import Change, Done, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending, Planning
 from opsctl.engine.engine import Engine
 from opsctl.engine.history import LedgerMemory
 from opsctl.engine.ledger.ledger import open_ledger
@@ -30,7 +30,7 @@ from opsctl.engine.ledger.rows import Run, Step
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
-from opsctl.engine.reporter import Silent, Watcher
+from opsctl.engine.reporter import NullReporter, Reporter
 from opsctl.errors import InputRequired
 from opsctl.protocols import ProgressCallback
 from opsctl.settings import Duration, Limits, Settings
@@ -93,7 +93,7 @@ class Setting(Change, frozen=True, kw_only=True):
     count: int = 1
 
     @property
-    def uses(self) -> frozenset[str]:
+    def depends_on(self) -> frozenset[str]:
         """The targets in `rests`."""
         return frozenset(self.rests)
 
@@ -116,7 +116,7 @@ class Setting(Change, frozen=True, kw_only=True):
         write.world.meet("after", self.name)
         return {"value": self.after}
 
-    def inverse(self) -> Change | Never:
+    def inverse(self) -> Change | Irreversible:
         """The former value."""
         return type(self)(name=self.name, before=self.after, after=self.before)
 
@@ -134,30 +134,30 @@ class SetAlone(Setting, frozen=True, kw_only=True):
 class SetWide(Setting, frozen=True, kw_only=True):
     """Made side by side with its neighbours."""
 
-    width: ClassVar[int] = 3
+    max_parallel: ClassVar[int] = 3
 
 
 class SetAloneWide(Setting, frozen=True, kw_only=True):
     """Stores that are changed side by side."""
 
     independent: ClassVar[bool] = True
-    width: ClassVar[int] = 3
+    max_parallel: ClassVar[int] = 3
 
 
 class Say(Setting, frozen=True, kw_only=True):
     """Words that nobody can look up afterwards."""
 
-    telling: ClassVar[Telling] = "blind"
-    remembered: ClassVar[bool] = True
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
+    proven_by_history: ClassVar[bool] = True
 
     def check(self, read: MemorySystems) -> Finding:  # type: ignore[override]
         """Nothing can tell."""
         found: Finding | None = read.world.meet("check", self.name)
         return found or Pending(self.count, "messages")
 
-    def inverse(self) -> Never:
+    def inverse(self) -> Irreversible:
         """None."""
-        return Never("it was said")
+        return Irreversible("it was said")
 
 
 class ScriptedPerson(Prompt):
@@ -191,7 +191,7 @@ class Rig:
         protected: bool = False,
         max_affected: int | None = None,
         large: int | None = None,
-        watcher: Watcher | None = None,
+        watcher: Reporter | None = None,
         durable: bool = False,
     ) -> None:
         self.world = world or World()
@@ -202,7 +202,7 @@ class Rig:
         self.environment = Environment("test", folder, "c0ffee", Settings(title="test", protected=protected, limits=limits))
         self.person = ScriptedPerson()
         read, write = self._systems(writing=False), self._systems(writing=True)
-        self.engine = Engine(self.environment, self.ledger, read, write, watcher or Silent(), "me", tempo=0)
+        self.engine = Engine(self.environment, self.ledger, read, write, watcher or NullReporter(), "me", tempo=0)
 
     def _systems(self, *, writing: bool) -> MemorySystems:
         made = MemorySystems(

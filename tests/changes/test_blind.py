@@ -19,7 +19,7 @@ from opsctl.changes.protection import Unprotect
 from opsctl.changes.restores import answers
 from opsctl.changes.secrets import MoveSecretStage
 from opsctl.changes.snapshots import PruneSnapshot
-from opsctl.contract import Change, Done, Finding, Pending, Settling, Skipped
+from opsctl.contract import Change, Done, Finding, InProgress, Pending, Skipped
 from opsctl.errors import ExternalError, Refused
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,7 +65,7 @@ def test_without_a_subscription_nobody_knows_what_is_protected(subscribed: bool,
     assert isinstance(checked(Unprotect(resource="arn:x:lb/1", name="ours"), shield=shield), kind)
 
 
-@pytest.mark.parametrize(("listed", "kind"), [(2, Done), (1, Settling), (0, Settling)])
+@pytest.mark.parametrize(("listed", "kind"), [(2, Done), (1, InProgress), (0, InProgress)])
 def test_a_service_is_redeployed_only_once_as_many_tasks_are_listed_as_run(listed: int, kind: type) -> None:
     state = ServiceState("c", "s", 2, 2, 0, "family:1", [Deployment("d", "PRIMARY", "COMPLETED", "", AT, AT, 2, 2, 0)], [])
     tasks = [Task(str(n), AT, AT, "d", "RUNNING", ()) for n in range(listed)]
@@ -77,7 +77,7 @@ def test_a_service_is_redeployed_only_once_as_many_tasks_are_listed_as_run(liste
 def test_an_instance_whose_zone_isnt_told_has_not_failed_over() -> None:
     state = SimpleNamespace(zone="", status="creating")
     change = FailOverInstance(instance="db", zone="us-east-1a", to="us-east-1b")
-    assert isinstance(checked(change, rds=SimpleNamespace(instance=lambda id: state)), Settling)
+    assert isinstance(checked(change, rds=SimpleNamespace(instance=lambda id: state)), InProgress)
 
 
 def iam(**rights: Rights) -> SimpleNamespace:

@@ -17,7 +17,7 @@ from opsctl.adapters.host.machine import Machine
 from opsctl.adapters.host.secret_sources import SecretSources
 from opsctl.changes import find_kind
 from opsctl.changes.client import SetEdgeAuth
-from opsctl.contract import Done, Moved, Never, Pending
+from opsctl.contract import Done, Drifted, Irreversible, Pending
 from opsctl.engine.ledger.codec import Codec
 from opsctl.errors import DriftError, InputRequired, NotFound, Refused
 from opsctl.protocols import no_progress
@@ -70,7 +70,7 @@ def test_what_somebody_else_set_is_not_overwritten(path: Path, systems: Any, mon
     monkeypatch.setenv("NEW_EDGE", NEW)
     path.write_text(json.dumps({"edge_auth": "theirs"}))
     found = change(path).check(systems)
-    assert isinstance(found, Moved)
+    assert isinstance(found, Drifted)
     assert "theirs" not in found.why
     with pytest.raises(DriftError):
         change(path).apply(systems, "run-1", no_progress)
@@ -96,7 +96,7 @@ def test_a_missing_file_ends_the_plan(path: Path, systems: Any) -> None:
 
 def test_it_has_no_way_back_and_says_why(path: Path) -> None:
     back = change(path).inverse()
-    assert isinstance(back, Never)
+    assert isinstance(back, Irreversible)
     assert "kept nowhere" in back.why
 
 

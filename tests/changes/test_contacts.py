@@ -13,7 +13,7 @@ from portal import Portal, contact_id
 from opsctl import fingerprints
 from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, SetContactProperties
 from opsctl.commands.pairing import pin
-from opsctl.contract import Done, Moved, Never, Pending, Settling, Skipped
+from opsctl.contract import Done, Drifted, InProgress, Irreversible, Pending, Skipped
 from opsctl.errors import DriftError, ExternalError, OutcomeUnknown, PartialFailure, Throttled
 from opsctl.protocols import no_progress
 from opsctl.systems import Systems
@@ -85,14 +85,14 @@ def test_an_empty_value_is_put_back_as_empty(portal: Portal, read: Systems, writ
 def test_somebody_elses_value_is_not_written_over(portal: Portal, read: Systems) -> None:
     portal.contacts.write(TWO, {ENABLED: ""})
     found = disable((ONE, "true"), (TWO, "true")).check(read)
-    assert isinstance(found, Moved)
+    assert isinstance(found, Drifted)
     assert TWO in found.why
     assert ONE not in found.why
 
 
 def test_a_contact_that_was_merged_since_stops_it(portal: Portal, read: Systems) -> None:
     portal.contacts.merge(TWO, ONE)
-    assert disable((ONE, "true"), (TWO, "true")).check(read) == Moved(f"gone or merged since: {TWO}")
+    assert disable((ONE, "true"), (TWO, "true")).check(read) == Drifted(f"gone or merged since: {TWO}")
 
 
 def test_what_hubspot_left_out_is_named_beside_what_it_did(portal: Portal, write: Systems) -> None:
@@ -187,7 +187,7 @@ def pinned(read: Systems, id: str = ONE) -> dict[str, Any]:
 def test_a_request_that_is_on_is_turned_off_first(portal: Portal, read: Systems, write: Systems) -> None:
     off, on = EndTokenRequest(**pinned(read)), MintToken(**pinned(read))
     assert off.check(read) == Pending(1, "contacts")
-    assert on.uses == {off.target}
+    assert on.depends_on == {off.target}
     off.apply(write, "token", no_progress)
     assert off.check(read) == Done("the request is off")
     on.apply(write, "token", no_progress)
@@ -202,10 +202,10 @@ def test_once_it_was_asked_for_it_is_waited_for_and_never_asked_again(portal: Po
     off, on = EndTokenRequest(**pinned(read)), MintToken(**pinned(read))
     off.apply(write, "token", no_progress)
     on.apply(write, "token", no_progress)
-    assert isinstance(on.check(read), Settling)
+    assert isinstance(on.check(read), InProgress)
     assert off.check(read) == Done("the request was turned on since")
     portal.contacts.write(ONE, {REQUESTED: "false"})
-    assert isinstance(on.check(read), Settling)
+    assert isinstance(on.check(read), InProgress)
     portal.contacts.write(ONE, {TOKEN: "a-new-token-abcd"})
     found = on.check(read)
     assert isinstance(found, Done)
@@ -227,7 +227,7 @@ def test_by_webhook_the_same_event_is_sent_whenever_it_is_sent(write: Systems, r
     change.apply(write, "run-1", no_progress)
     change.apply(write, "run-1", no_progress)
     assert sent == [((ONE, REQUESTED, "true"), {"event": 4711, "at": at})] * 2
-    assert change.uses == frozenset()
+    assert change.depends_on == frozenset()
 
 
 def test_a_revoked_token_is_gone_and_the_request_ready_to_be_made(portal: Portal, read: Systems, write: Systems) -> None:
@@ -265,5 +265,5 @@ def test_a_revocation_whose_answer_is_lost_is_not_repeated_blindly(portal: Porta
 
 @pytest.mark.parametrize("kind", [EndTokenRequest, MintToken, RevokeToken])
 def test_a_token_has_no_way_back(read: Systems, kind: Any) -> None:
-    assert isinstance(kind(**pinned(read)).inverse(), Never)
-    assert kind(**pinned(read)).remembered
+    assert isinstance(kind(**pinned(read)).inverse(), Irreversible)
+    assert kind(**pinned(read)).proven_by_history

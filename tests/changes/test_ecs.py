@@ -10,7 +10,7 @@ import pytest
 
 from opsctl.adapters.aws.ecs import Container, Deployment, ServiceState, Task, TaskDefinition
 from opsctl.changes.ecs import Redeploy, SetDesiredCount
-from opsctl.contract import Done, Pending, Settling
+from opsctl.contract import Done, InProgress, Pending
 from opsctl.engine import guards, plan
 from opsctl.errors import Denied, NotFound, Refused, Unreachable
 from opsctl.protocols import no_progress
@@ -103,7 +103,7 @@ def test_a_look_that_is_denied_is_in_the_plan_with_its_way_round(error: Exceptio
     assert planned.pending
     assert str(error).rstrip(".") in planned.why
     with pytest.raises(Refused) as refused:
-        guards.stand(SimpleNamespace(changes=[planned]))  # type: ignore[arg-type]
+        guards.reject_drift(SimpleNamespace(changes=[planned]))  # type: ignore[arg-type]
     assert "--accept-new-image" in refused.value.next
     with pytest.raises(Refused):
         redeploy().apply(read, "token", no_progress)  # type: ignore[arg-type]
@@ -125,14 +125,14 @@ def rolled(rollout: str, running: int = 2, *others: Deployment) -> Any:
 
 def test_a_service_behind_a_classic_load_balancer_is_proven_by_its_counts() -> None:
     assert isinstance(redeploy().check(rolled("")), Done)
-    assert isinstance(redeploy().check(rolled("", 1)), Settling)
+    assert isinstance(redeploy().check(rolled("", 1)), InProgress)
     old = Deployment("o", "ACTIVE", "", "", AT, AT, 2, 1, 0)
-    assert isinstance(redeploy().check(rolled("", 2, old)), Settling)
+    assert isinstance(redeploy().check(rolled("", 2, old)), InProgress)
 
 
 def test_a_rollout_in_a_state_that_nobody_knows_is_told() -> None:
     found: Any = redeploy().check(rolled("PONDERING"))
-    assert isinstance(found, Settling)
+    assert isinstance(found, InProgress)
     assert "PONDERING, which opsctl doesn't know" in found.note
 
 

@@ -14,7 +14,7 @@ from opsctl.changes import find_kind
 from opsctl.changes.functions import RefreshFunction, ServeLatest, Stored
 from opsctl.changes.secrets import MoveSecretStage
 from opsctl.changes.variables import AskFirst, SetFunctionVariable
-from opsctl.contract import Done, Never, Pending
+from opsctl.contract import Done, Irreversible, Pending
 from opsctl.engine.ledger.codec import Codec
 from opsctl.errors import Refused
 
@@ -37,7 +37,7 @@ def test_each_is_kept_byte_by_byte() -> None:
 def test_what_is_taken_back_twice_is_what_it_was() -> None:
     for change in (SET, REFRESH, SERVE):
         back = change.inverse()
-        assert not isinstance(back, Never)
+        assert not isinstance(back, Irreversible)
         assert back.difference() == tuple(reversed(change.difference()))
         assert back.inverse() == change
 
@@ -45,17 +45,17 @@ def test_what_is_taken_back_twice_is_what_it_was() -> None:
 def test_what_cannot_be_taken_back_says_why() -> None:
     compromised = msgspec.structs.replace(SET, compromised=True).inverse()
     lost = msgspec.structs.replace(SET, stored=msgspec.structs.replace(STORED, former=None)).inverse()
-    assert compromised == Never("the old value is compromised")
-    assert isinstance(lost, Never)
+    assert compromised == Irreversible("the old value is compromised")
+    assert isinstance(lost, Irreversible)
     assert "/hh/edge" in lost.why
-    assert isinstance(ASK.inverse(), Never)
-    assert isinstance(msgspec.structs.replace(SERVE, compromised=True).inverse(), Never)
+    assert isinstance(ASK.inverse(), Irreversible)
+    assert isinstance(msgspec.structs.replace(SERVE, compromised=True).inverse(), Irreversible)
 
 
 def test_each_rests_on_what_comes_before_it() -> None:
-    assert SET.uses == {"secret/edge/OPSCTL"}
-    assert SERVE.uses == {SET.target} == {"function/authz/EDGE"}
-    assert REFRESH.uses == {"secret/edge/AWSCURRENT"}
+    assert SET.depends_on == {"secret/edge/OPSCTL"}
+    assert SERVE.depends_on == {SET.target} == {"function/authz/EDGE"}
+    assert REFRESH.depends_on == {"secret/edge/AWSCURRENT"}
 
 
 def test_only_the_way_there_is_spared_the_wait_for_a_cache() -> None:

@@ -12,7 +12,7 @@ from opsctl.adapters.aws.logs import LogLine
 from opsctl.adapters.http.lease import LeaseAnswer
 from opsctl.changes import lease as changes
 from opsctl.changes.lease import TakeLease, cause, logged, seen
-from opsctl.contract import Never
+from opsctl.contract import Irreversible
 from opsctl.errors import Denied
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -159,7 +159,7 @@ def test_what_the_customer_was_answered_before_is_shown_without_secrets() -> Non
 
 def test_an_answer_leaves_no_state_and_a_lease_no_way_back() -> None:
     change = TakeLease(contact="7", reads=("secret/edge/AWSCURRENT",))
-    assert (change.telling, change.remembered, change.target) == ("blind", True, "lease/7")
-    assert change.uses == {"contact/7", "secret/edge/AWSCURRENT"}
-    assert not TakeLease(contact="7", source="env:CODE").remembered
-    assert isinstance(change.inverse(), Never)
+    assert (change.outcome_known_by, change.proven_by_history, change.target) == ("blind", True, "lease/7")
+    assert change.depends_on == {"contact/7", "secret/edge/AWSCURRENT"}
+    assert not TakeLease(contact="7", source="env:CODE").proven_by_history
+    assert isinstance(change.inverse(), Irreversible)

@@ -12,7 +12,7 @@ import pytest
 from opsctl.adapters.aws.secrets import SecretState, VersionState
 from opsctl.changes.secrets import MoveSecretStage, RotateManagedSecret
 from opsctl.changes.states import DATABASE, FUNCTION_UPDATE, REPLICA, SNAPSHOT, States
-from opsctl.contract import Done, Failed, Settling
+from opsctl.contract import Done, Failed, InProgress
 from opsctl.errors import Denied
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,8 +38,8 @@ def test_every_state_of_the_model_is_judged(service: str, shape: str, states: St
     ("state", "kind"),
     [
         ("available", type(None)),
-        ("creating", Settling),
-        ("storage-optimization", Settling),
+        ("creating", InProgress),
+        ("storage-optimization", InProgress),
         ("incompatible-network", Failed),
         ("insufficient-capacity", Failed),
         ("inaccessible-encryption-credentials-recoverable", Failed),
@@ -52,7 +52,7 @@ def test_a_databases_states(state: str, kind: type) -> None:
 
 
 def test_a_state_that_isnt_listed_is_told() -> None:
-    assert DATABASE.waited("db", "pondering", "databases") == Settling("db is pondering, a state that opsctl doesn't know")
+    assert DATABASE.waited("db", "pondering", "databases") == InProgress("db is pondering, a state that opsctl doesn't know")
 
 
 def rotating(failure: Any = "", *, stages: frozenset[str] = frozenset({"AWSPENDING"})) -> Any:
@@ -70,14 +70,14 @@ def rotating(failure: Any = "", *, stages: frozenset[str] = frozenset({"AWSPENDI
 
 def test_a_rotation_that_failed_isnt_waited_for() -> None:
     change = RotateManagedSecret(name="partner", id="partner", version="new", before="old")
-    assert change.check(rotating()) == Settling("the rotation is under way")
+    assert change.check(rotating()) == InProgress("the rotation is under way")
     failed = change.check(rotating("The rotation function failed at createSecret."))
     assert isinstance(failed, Failed)
     assert "failed at createSecret" in failed.why
     given_up = change.check(rotating(stages=frozenset()))
     assert isinstance(given_up, Failed)
     unseen = change.check(rotating(Denied("AWS denied cloudtrail:LookupEvents: nothing was done.")))
-    assert isinstance(unseen, Settling)
+    assert isinstance(unseen, InProgress)
     assert "whether it failed can't be seen: AWS denied cloudtrail:LookupEvents" in unseen.note
 
 
@@ -86,10 +86,10 @@ def test_a_rotation_that_failed_isnt_waited_for() -> None:
     [
         ([], Done),
         ([("us-west-2", "InSync")], Done),
-        ([("us-west-2", "InProgress")], Settling),
+        ([("us-west-2", "InProgress")], InProgress),
         ([("us-west-2", "InProgress"), ("eu-west-1", "Failed")], Failed),
         ([("us-west-2", "Detached")], Failed),
-        ([("us-west-2", "Pondering")], Settling),
+        ([("us-west-2", "Pondering")], InProgress),
     ],
 )
 def test_a_replica_that_failed_isnt_waited_for(replicas: list[tuple[str, str]], kind: type) -> None:

@@ -96,9 +96,9 @@ def test_a_changed_file_is_another_logout(world: World) -> None:
 
 def test_what_is_pinned_anew_is_no_part_of_what_a_remembered_change_is() -> None:
     for kind in all_kinds():
-        if kind.remembered is not Change.remembered:
-            assert PINNED.intersection(kind.__struct_fields__) <= kind.pinned, kind
-            assert kind.pinned <= set(kind.__struct_fields__), kind
+        if kind.proven_by_history is not Change.proven_by_history:
+            assert PINNED.intersection(kind.__struct_fields__) <= kind.volatile_fields, kind
+            assert kind.volatile_fields <= set(kind.__struct_fields__), kind
 
 
 def test_a_failover_of_another_database_is_another_one() -> None:

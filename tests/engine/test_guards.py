@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from opsctl.contract import Done, Failed, Moved, Pending
+from opsctl.contract import Done, Drifted, Failed, Pending
 from opsctl.engine.options import Options
 from opsctl.errors import DriftError, InputRequired, OpsctlError, Refused
 from opsctl.testing.rig import Rig, Say, Set, Setting
@@ -16,11 +16,11 @@ from opsctl.testing.rig import Rig, Say, Set, Setting
 class Grave(Setting, frozen=True, kw_only=True):
     """Small and reversible, and yet to be confirmed by its name."""
 
-    grave: ClassVar[bool] = True
+    needs_typed_confirmation: ClassVar[bool] = True
 
 
 def test_drift_is_refused_before_anything_is_made(rig: Rig) -> None:
-    rig.world.on("check", "b", Moved("it is 7, not 0"))
+    rig.world.on("check", "b", Drifted("it is 7, not 0"))
     plan = rig.plan(Set(name="a"), Set(name="b"))
     preview = rig.engine.preview(plan, Options(dry_run=True))
     assert (preview.result, preview.exit_code, preview.untouched, preview.dry_run) == ("refused", 4, True, True)

@@ -13,7 +13,7 @@ from opsctl.testing.rig import Rig, Set, Setting
 class End(Setting, frozen=True, kw_only=True):
     """Sessions that began before a cutoff, which each planning pins anew."""
 
-    pinned: ClassVar[frozenset[str]] = frozenset({"before"})
+    volatile_fields: ClassVar[frozenset[str]] = frozenset({"before"})
 
 
 def together(rig: Rig, *steps: Setting) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opsctl.contract import Moved
+from opsctl.contract import Drifted
 from opsctl.engine.options import Options
 from opsctl.errors import DriftError, ExternalError, OutcomeUnknown
 from opsctl.testing.rig import Rig, Setting, World
@@ -15,12 +15,12 @@ class Seen(Setting, frozen=True, kw_only=True):
 
     def check(self, read):  # type: ignore[no-untyped-def]
         now = read.world.values.get(self.name)
-        return Moved(f"it is {now}") if now not in (self.before, self.after) else super().check(read)
+        return Drifted(f"it is {now}") if now not in (self.before, self.after) else super().check(read)
 
 
 def ours(rig: Rig) -> list[str]:
     """The targets that the newest run's undo is about, in the order of its steps."""
-    return [step.change.target for step in rig.ledger.steps(rig.newest().id) if step.touched]
+    return [step.change.target for step in rig.ledger.steps(rig.newest().id) if step.may_have_effect]
 
 
 def theirs(name: str) -> object:
@@ -97,7 +97,7 @@ def test_moved_after_a_call_without_an_answer_may_be_ours(rig: Rig) -> None:
     outcome = rig.run(Seen(name="a"))
     assert outcome.error
     assert "the change was begun, and may have been made; since then somebody else has changed it" in outcome.error.what
-    assert rig.steps(outcome)[0].touched
+    assert rig.steps(outcome)[0].may_have_effect
 
 
 def test_a_definite_no_is_not_ours_when_somebody_else_makes_it_later(rig: Rig) -> None:
@@ -125,4 +125,4 @@ def test_a_run_that_was_killed_finds_out_that_somebody_moved_on(rig: Rig, told: 
     rig.world.values["a"] = "theirs"
     found = rig.resume(outcome)
     assert found.exit_code == 1
-    assert rig.steps(outcome)[0].touched
+    assert rig.steps(outcome)[0].may_have_effect

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from opsctl.contract import Done, Failed, Moved, Settling
+from opsctl.contract import Done, Drifted, Failed, InProgress
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.order import Order
 from opsctl.engine.runner import TRIES
@@ -161,13 +161,13 @@ def test_the_wrong_place_keeps_every_store_from_being_planned(rig: Rig) -> None:
 
 
 def test_no_step_begins_that_uses_one_which_is_not_proven(rig: Rig) -> None:
-    rig.world.on("check", "a", None, None, Settling("on its way"))
+    rig.world.on("check", "a", None, None, InProgress("on its way"))
     outcome = rig.run(Set(name="a"), Set(name="b"), Set(name="c", rests=("a",)), no_wait=True)
     assert rig.states(outcome) == ["made", "applied", "pending"]
     assert outcome.exit_code == 6
 
 
-@pytest.mark.parametrize("found", [Moved("somebody changed it"), Failed("it was taken back")])
+@pytest.mark.parametrize("found", [Drifted("somebody changed it"), Failed("it was taken back")])
 def test_a_finding_that_ends_a_step_stops_what_comes_after(rig: Rig, found: object) -> None:
     rig.world.on("check", "a", None, None, found)
     outcome = rig.run(Set(name="a"), Set(name="b"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opsctl.contract import Done, Never, Pending, Settling, Skipped
+from opsctl.contract import Done, InProgress, Irreversible, Pending, Skipped
 from opsctl.engine.options import Options
 from opsctl.errors import Interrupted, OutcomeUnknown, Refused, Unreachable
 from opsctl.protocols import ProgressCallback
@@ -48,7 +48,7 @@ class Counted(Setting, frozen=True, kw_only=True):
 def test_what_stops_between_batches_says_how_many_were_made(rig: Rig) -> None:
     rig.world.on("apply", "a", Interrupted("Stopped."))
     outcome = rig.run(Counted(name="a"))
-    assert rig.steps(outcome)[0].parts == ["10 rows"]
+    assert rig.steps(outcome)[0].partial_effects == ["10 rows"]
     assert (outcome.untouched, rig.states(outcome)) == (False, ["pending"])
     resumed = rig.resume(outcome)
     assert resumed.changes[0]["evidence"] == {"rows": 20, "parts": ["10 rows"]}
@@ -95,13 +95,13 @@ def test_what_its_system_tells_needs_no_word(rig: Rig) -> None:
 
 
 def test_a_change_that_is_on_its_way_is_waited_for_and_made_once(rig: Rig) -> None:
-    rig.world.on("check", "a", Pending(1, "values"), Settling("rolling out"), Settling("rolling out"), Done("rolled out"))
+    rig.world.on("check", "a", Pending(1, "values"), InProgress("rolling out"), InProgress("rolling out"), Done("rolled out"))
     outcome = rig.run(Set(name="a"))
     assert (outcome.result, rig.world.applied, rig.states(outcome)) == ("unchanged", [], ["done"])
 
 
 def test_without_waiting_what_is_not_proven_yet_is_unknown(rig: Rig) -> None:
-    rig.world.on("check", "a", Pending(1, "values"), Pending(1, "values"), Settling("rolling out"), Settling("rolling out"))
+    rig.world.on("check", "a", Pending(1, "values"), Pending(1, "values"), InProgress("rolling out"), InProgress("rolling out"))
     outcome = rig.run(Set(name="a"), no_wait=True)
     assert (outcome.exit_code, outcome.result, rig.states(outcome)) == (6, "unknown", ["made"])
     assert outcome.error
@@ -159,7 +159,7 @@ def test_a_change_says_how_it_is_undone(rig: Rig) -> None:
         (True, "set a to 0"),
         (False, "no way back: it was said"),
     ]
-    assert isinstance(Say(name="x").inverse(), Never)
+    assert isinstance(Say(name="x").inverse(), Irreversible)
 
 
 def test_the_token_of_a_step_is_its_run_and_number(rig: Rig) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from opsctl.contract import Done, Evidence, Finding, Pending, Settling
+from opsctl.contract import Done, Evidence, Finding, InProgress, Pending
 from opsctl.engine.runner import TRIES, VAIN
 from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, Throttled, Unreachable
 from opsctl.protocols import ProgressCallback
@@ -20,7 +20,7 @@ MISSING = Denied("AWS denied ecs:DescribeServices.", "Ask for that permission.")
 class Empty(Setting, frozen=True, kw_only=True):
     """A store that is emptied in passes; `value` is how much is in it, and an act of `apply` says what a pass takes."""
 
-    repeats: ClassVar[bool] = True
+    converging: ClassVar[bool] = True
 
     def check(self, read: MemorySystems) -> Finding:  # type: ignore[override]
         read.world.meet("check", self.name)
@@ -77,7 +77,7 @@ def test_a_pass_that_outlasts_the_deadline_is_proven_all_the_same(rig: Rig) -> N
 
 @pytest.mark.parametrize("cause", [LOGIN, MISSING])
 def test_what_waiting_cant_mend_ends_the_wait_with_what_to_type(rig: Rig, cause: OpsctlError) -> None:
-    rig.world.on("check", "a", None, None, Settling("on its way"), cause)
+    rig.world.on("check", "a", None, None, InProgress("on its way"), cause)
     outcome = rig.run(Set(name="a"))
     assert outcome.exit_code == 6
     assert outcome.error

@@ -16,10 +16,10 @@ from opsctl.cli import app as cli
 from opsctl.cli.command import OpsGroup, local, mutating, read_only
 from opsctl.cli.context import AppContext
 from opsctl.config import Environment
-from opsctl.contract import Change, Done, Never, Pending, Planning, Telling
+from opsctl.contract import Change, Done, Irreversible, OutcomeKnownBy, Pending, Planning
 from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.engine.options import Options
-from opsctl.engine.reporter import Silent
+from opsctl.engine.reporter import NullReporter
 from opsctl.errors import ExternalError, InputRequired
 from opsctl.protocols import ProgressCallback
 from opsctl.render.shapes import Check, Page, Verdict
@@ -99,8 +99,8 @@ class Put(Change, frozen=True, kw_only=True, tag="test-put"):
         world(write).write(self.name, self.value)
         return {}
 
-    def inverse(self) -> Never:
-        return Never("a test")
+    def inverse(self) -> Irreversible:
+        return Irreversible("a test")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         return [run("put", self.name)]
@@ -109,7 +109,7 @@ class Put(Change, frozen=True, kw_only=True, tag="test-put"):
 class Send(Change, frozen=True, kw_only=True, tag="test-send"):
     """A message is sent; nobody can tell whether it was."""
 
-    telling: ClassVar[Telling] = "blind"
+    outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
 
     text: str
 
@@ -118,7 +118,7 @@ class Send(Change, frozen=True, kw_only=True, tag="test-send"):
         return "channel"
 
     @property
-    def remembered(self) -> bool:
+    def proven_by_history(self) -> bool:
         return True
 
     @property
@@ -133,8 +133,8 @@ class Send(Change, frozen=True, kw_only=True, tag="test-send"):
         here.write("sent", self.text)
         return {"at": here.since["sent"].isoformat()}
 
-    def inverse(self) -> Never:
-        return Never("a test")
+    def inverse(self) -> Irreversible:
+        return Irreversible("a test")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         return [run("send", self.text)]
@@ -214,7 +214,7 @@ class Answers(Prompt):
         return answer
 
 
-class Watch(Silent):
+class Watch(NullReporter):
     """Keeps every line that it was told."""
 
     def __init__(self) -> None:

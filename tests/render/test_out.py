@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import opsctl
 from opsctl.cli import app as cli
-from opsctl.contract import Change, Never
+from opsctl.contract import Change, Irreversible
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.plan import Plan
 from opsctl.redaction import CONTROL, IN_LINES, vault
@@ -76,8 +76,8 @@ class Hostile(Change, frozen=True, kw_only=True):
     def difference(self) -> tuple[Any, Any]:
         return HOSTILE, {HOSTILE: HOSTILE}
 
-    def inverse(self) -> Never:
-        return Never(HOSTILE)
+    def inverse(self) -> Irreversible:
+        return Irreversible(HOSTILE)
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -82,7 +82,7 @@ class NotificationReader(Adapter):
         return self._spool.pin(source)
 
     def batches(self, source: str, digest: str, size: int) -> Iterator[NotificationBatch]:
-        """The pinned content, unpacked, batch after batch; raises Moved when it is another by now, Waiting when nobody gives it again."""
+        """The pinned content, unpacked, in batches. Raises DriftError when it has changed, InputRequired when nobody gives it again."""
         name = "Standard input" if source == STDIN else source
         with self._spool.opened(PinnedContent(source, digest, size)) as stream:
             yield from self.batched(each for piece in iter_objects(unpacked(stream, name)) for each in ses_notifications.apart(piece))

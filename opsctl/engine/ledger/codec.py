@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from opsctl.contract import Change, Finding, Never
+from opsctl.contract import Change, Finding, Irreversible
 from opsctl.engine.ledger.rows import encode
 from opsctl.errors import Refused
 
@@ -57,8 +57,8 @@ class UnknownChange(Change, frozen=True, kw_only=True, tag="unknown"):
     def check(self, read: Any) -> Finding:
         raise Refused(f"The change of {self.target} can't be used: {self.why}.", UPGRADE)
 
-    def inverse(self) -> Change | Never:
-        return Never(f"this opsctl can't read it: {self.why}")
+    def inverse(self) -> Change | Irreversible:
+        return Irreversible(f"this opsctl can't read it: {self.why}")
 
 
 class Codec:

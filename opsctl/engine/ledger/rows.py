@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from opsctl.contract import Change, Never
+from opsctl.contract import Change, Irreversible
 from opsctl.redaction import whole
 
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
@@ -80,34 +80,34 @@ class Step(Struct, kw_only=True):
     @property
     def reversible(self) -> bool:
         """Whether `runs undo` could put the value back."""
-        return not isinstance(self.change.inverse(), Never)
+        return not isinstance(self.change.inverse(), Irreversible)
 
     @property
     def undo(self) -> str:
         """How the change is undone, in a line, or why it can't be."""
         back = self.change.inverse()
-        return f"no way back: {back.why}" if isinstance(back, Never) else back.summary
+        return f"no way back: {back.why}" if isinstance(back, Irreversible) else back.summary
 
     @property
-    def parts(self) -> list[str]:
+    def partial_effects(self) -> list[str]:
         """What attempts that didn't come to their end have made of it, each in words or by its id."""
         return list((self.evidence or {}).get("parts", ()))
 
     @property
-    def partly(self) -> bool:
+    def is_partial(self) -> bool:
         """Whether a part of it was made, and not the whole."""
-        return bool(self.parts) and self.state not in ("applied", "done")
+        return bool(self.partial_effects) and self.state not in ("applied", "done")
 
     @property
-    def back(self) -> Change | Never:
+    def undo_change(self) -> Change | Irreversible:
         """The change that takes back what was made of it, or why there is none."""
-        return (self.change.made(self.parts) if self.partly else self.change).inverse()
+        return (self.change.restricted_to(self.partial_effects) if self.is_partial else self.change).inverse()
 
     @property
-    def touched(self) -> bool:
+    def may_have_effect(self) -> bool:
         """Whether it was made, made in part, or may have been; it stays ours when somebody else changes its target later."""
         later = self.begun is not None and self.state in ("moved", "skipped")
-        return later or self.partly or self.state in ("applied", "made", "begun", "unknown")
+        return later or self.is_partial or self.state in ("applied", "made", "begun", "unknown")
 
 
 class Event(Struct, kw_only=True):
