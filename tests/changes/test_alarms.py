@@ -17,7 +17,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.mark.parametrize(("state", "kind"), [("ALARM", Pending), ("OK", Done), ("INSUFFICIENT_DATA", Skipped), ("MISSING", Skipped)])
 def test_only_an_alarm_that_is_ok_is_over(state: str, kind: type) -> None:
     read: Any = SimpleNamespace(
-        history=SimpleNamespace(acknowledged=lambda *_: None),
+        history=SimpleNamespace(past=lambda *_: []),
         cloudwatch=SimpleNamespace(alarms=lambda names: [SimpleNamespace(name=names[0], state=state, updated=AT)]),
     )
     assert isinstance(SetAcknowledgement(alarm="cpu", transition=AT).check(read), kind)

@@ -159,7 +159,7 @@ def test_what_the_customer_was_answered_before_is_shown_without_secrets() -> Non
 
 def test_an_answer_leaves_no_state_and_a_lease_no_way_back() -> None:
     change = TakeLease(contact="7", reads=("secret/edge/AWSCURRENT",))
-    assert (change.outcome_known_by, change.proven_by_history, change.target) == ("blind", True, "lease/7")
+    assert (change.outcome_known_by, change.proven_by_history, change.target) == ("nothing", True, "lease/7")
     assert change.depends_on == {"contact/7", "secret/edge/AWSCURRENT"}
     assert not TakeLease(contact="7", source="env:CODE").proven_by_history
     assert isinstance(change.inverse(), Irreversible)
