@@ -67,9 +67,9 @@ def assert_clean(it: Rehearsed, *results: Result) -> None:
     for value in known(it.world) | {CANARY}:
         for form in forms(value):
             assert {place for place, text in left.items() if form in text} == set(), f"a secret that begins with {value[:4]} left"
-    for path in it.world.ledger.parent.iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-    assert stat.S_IMODE(it.world.ledger.parent.stat().st_mode) == 0o700
+    state = it.world.ledger.parent
+    for path in (state, *state.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
 def watching(spawned: Path) -> Callable[[], None]:
