@@ -83,7 +83,7 @@ if os.path.islink(path) or not os.path.isfile(path):
 with open(path, newline="") as file:
     text = file.read()
 with open(value, newline="") as file:
-    text = replaced(text, name, file.read())
+    text = set_member(text, name, file.read())
 fresh = f"{path}.{os.getpid()}"
 with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", newline="") as file:
     file.write(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from opsctl.shell import (
     File,
     Joined,
     Need,
+    Program,
     Put,
     Script,
     Set,
@@ -237,3 +239,14 @@ def test_every_command_prints_a_script(it: Rehearsed) -> None:
     text = script(it.world, *it.words, env=it.env, input=it.scenario.stdin)
     assert text.splitlines()[-1] == 'main "$@" < /dev/null'
     it.untouched()
+
+
+def test_a_program_that_a_script_brings_along_knows_every_name_that_it_uses(environment: config.Environment, tmp_path: Path) -> None:
+    leaves = [each for each in walk(scripted(environment, "x")) if isinstance(each, Command)]
+    programs = {each.program.name: each.program.code for each in leaves if isinstance(each.program, Program)}
+    assert len(programs) > 5
+    for name, code in programs.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    command = ["ruff", "check", "--isolated", "--no-cache", "--select", "F821,E9", str(tmp_path)]
+    found = subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
