@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 from opsctl.adapters.mail import addresses
-from opsctl.changes.raw import read_by_hand
 from opsctl.changes.raw.database import sql
 from opsctl.shell import Command, File, Need, Program, Put, Statement, Variable, Wanted, run, standalone
 from opsctl.statements import bounces as statements
@@ -46,6 +45,8 @@ json.dump([{**held, **rest}], sys.stdout)
 @functools.cache
 def reader() -> Program:
     """The program that reads notifications."""
+    from opsctl.changes.raw import read_by_hand
+
     return standalone("read_notifications", addresses, read_by_hand, main="main()", needs=("curl", "openssl"))
 
 
