@@ -13,6 +13,7 @@ Prefix = Annotated[str, Meta(pattern=r"^[A-Za-z](-?[A-Za-z0-9])*$", max_length=2
 
 
 class SnapshotSettings(Section, frozen=True, kw_only=True):
-    """How our own manual snapshots are named: `prefix`, and the time that follows it."""
+    """Manual snapshots of the database."""
 
-    prefix: Prefix = "safawinet-manual"
+    prefix: Prefix = "opsctl-manual"
+    """How the names of opsctl's snapshots start; the time follows."""

@@ -16,42 +16,48 @@ CLOUDFRONT_REGION = "us-east-1"
 
 
 class AccessSettings(Section, frozen=True, kw_only=True):
-    """Who can put things right, and from when on a credential is too old.
-
-    `administrators` are IAM users, or roles as `role/NAME`, who are administrators though no IAM user's policy says so. A key older than
-    `key_age`, and a credential that wasn't used for `unused`, are flagged.
-    """
+    """Who administers the account, and when a credential is too old."""
 
     administrators: list[str] = []
+    """IAM users, or roles as role/NAME, that are administrators though no policy of an IAM user says so."""
     key_age: Duration = Duration(days=90)
+    """An access key older than this is flagged."""
     unused: Duration = Duration(days=90)
+    """A credential that was not used for this long is flagged."""
 
 
 class WafPlace(Struct, frozen=True):
-    """Where web ACLs and address sets are: before a region's resources (None: the environment's), or before CloudFront."""
+    """The scope and region of web ACLs and IP sets; None is the environment's region."""
 
     scope: Literal["REGIONAL", "CLOUDFRONT"] = "REGIONAL"
     region: str | None = None
 
 
 class ProtectionSettings(Section, frozen=True, kw_only=True):
-    """The web ACL that guards the service, the rules and address sets of it that opsctl keeps, and what Shield may protect.
-
-    `forwarded_header` names the header with the client's address where a CDN stands before the ACL. `resources` are ARNs by name. Nobody
-    of `exempt` (CIDRs by what they are) is ever put on the block list.
-    """
+    """The web ACL that protects the service. [protection.resources] names what Shield may protect."""
 
     acl: str
+    """The web ACL's name."""
     scope: Literal["REGIONAL", "CLOUDFRONT"] = "REGIONAL"
+    """What the web ACL protects: resources of a region, or CloudFront."""
     region: str | None = None
+    """Its region, if it differs from [aws]."""
     rate_rule: str = "opsctl-rate-limit"
+    """The name of the rate-based rule that opsctl adds and changes."""
     window: Duration = Duration(minutes=5)
+    """The time over which that rule counts: 1m, 2m, 5m or 10m."""
     forwarded_header: str | None = None
+    """The header with the client's address, if a CDN is in front of the web ACL."""
     block_rule: str = "opsctl-blocked"
+    """The name of the rule that blocks addresses."""
     blocked_v4: str | None = None
+    """The IP set of blocked IPv4 addresses."""
     blocked_v6: str | None = None
+    """The IP set of blocked IPv6 addresses."""
     resources: dict[str, str] = {}
+    """ARNs that Shield may protect, by name."""
     exempt: dict[str, list[str]] = {}
+    """Addresses (CIDR) that are never blocked, by name."""
 
     def __post_init__(self) -> None:
         if self.window.total_seconds() not in WINDOWS:

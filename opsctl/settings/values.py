@@ -52,13 +52,18 @@ def address(text: str | None) -> tuple[str, int] | None:
 
 
 class Reference(Section, frozen=True, kw_only=True):
-    """Where a credential is: an AWS secret (with the JSON key in it), an environment variable or a file. Exactly one."""
+    """Where a credential is stored: an AWS secret, an environment variable or a file; exactly one of `aws`, `env` and `file`."""
 
     aws: str | None = None
+    """The name or ARN of a secret in AWS Secrets Manager."""
     key: str | None = None
+    """The member of the secret's JSON object; with `aws` only."""
     region: str | None = None
+    """The secret's region, if it differs from [aws]."""
     env: str | None = None
+    """The name of an environment variable."""
     file: str | None = None
+    """The path of a file that holds it."""
 
     def __post_init__(self) -> None:
         if sum(x is not None for x in (self.aws, self.env, self.file)) != 1:

@@ -14,16 +14,19 @@ Whole = Annotated[int, Meta(ge=1)]
 
 
 class Level(Section, frozen=True, kw_only=True):
-    """An alert that fires when something stands `above` so many percent now."""
+    """An alert that fires when the value is above a limit now."""
 
     above: Percent
+    """The limit, in percent."""
 
 
 class Rate(Section, frozen=True, kw_only=True):
-    """An alert that fires when something was `above` so many percent over a while."""
+    """An alert that fires when the average over a while is above a limit."""
 
     above: Percent
+    """The limit, in percent."""
     over: Duration = Duration(minutes=5)
+    """The time to average over: whole minutes, from 1m to 24h."""
 
     def __post_init__(self) -> None:
         """CloudWatch keeps a figure a minute for 15 days; a day of them is what it gives at once."""
@@ -32,13 +35,14 @@ class Rate(Section, frozen=True, kw_only=True):
 
 
 class Connections(Level, frozen=True, kw_only=True):
-    """The database's connections; `most` is its max_connections, counted with when the database itself can't be asked."""
+    """The alert on the database's connections."""
 
     most: Whole | None = None
+    """max_connections, for when the database can't be queried."""
 
 
 class AlertSettings(Section, frozen=True, kw_only=True):
-    """The critical alerts, as the Safawinet runbook has them (6.1)."""
+    """When the critical alerts fire, for `opsctl status` and `opsctl alarms check`."""
 
     alb_5xx: Rate = Rate(above=1.0)
     ecs_cpu: Rate = Rate(above=70.0)
@@ -48,19 +52,22 @@ class AlertSettings(Section, frozen=True, kw_only=True):
 
 
 class SentrySettings(Section, frozen=True, kw_only=True):
-    """The Sentry project of the application, by its slug or its id; `ca` as in [database].
-
-    `sample` is the share of requests of which the application sends a transaction (traces-sample-rate). An issue whose title or place
-    matches one of the patterns in `suspicious` is flagged; they are regular expressions, and case doesn't matter.
-    """
+    """The application's project in Sentry."""
 
     base: str = "https://sentry.io"
+    """Sentry's address."""
     ca: str = "system"
+    """`system`, or a PEM file of certificate authorities; a relative path starts at this file's folder."""
     organization: str
+    """The organization's slug."""
     project: str
+    """The project's slug or id."""
     token: Reference
+    """An auth token with org:read, project:read and event:read."""
     sample: Share = 1.0
+    """The share of requests that the application reports as transactions (traces-sample-rate)."""
     suspicious: tuple[str, ...] = ("auth", "login", "password", "token", "permission", "injection")
+    """Regular expressions, case ignored: an issue whose title or location matches is flagged."""
 
     def __post_init__(self) -> None:
         """Every pattern has to be one."""

@@ -1,0 +1,125 @@
+"""Every key of a configuration file with its type, its default and its description, for docs/reference.md.
+
+A key's description is the docstring under its field in opsctl/settings. Only `make docs` and tests call this module.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import FieldInfo
+
+from opsctl.settings import Duration, Reference, Settings
+
+TYPES = {str: "text", int: "number", float: "number", bool: "true or false", Duration: "duration", Reference: "reference"}
+
+
+class Key(NamedTuple):
+    """A key of a table; its default is as TOML writes it, empty for none, and `required` where the table needs the key."""
+
+    name: str
+    type: str
+    default: str
+    description: str
+
+
+class Table(NamedTuple):
+    """A table of a configuration file, what it is for, and its keys."""
+
+    header: str
+    description: str
+    keys: list[Key]
+
+
+def tables() -> list[Table]:
+    """Every table in the order of the settings: the top of the file, [aws], [limits] and so on, then the members of a reference."""
+    return [*_tables("", Settings), *_tables("REFERENCE", Reference)]
+
+
+def _tables(name: str, of: type[Struct], defaults: Struct | None = None) -> Iterator[Table]:
+    keys, nested = [], []
+    hints = get_type_hints(of, include_extras=True)
+    for each in msgspec.structs.fields(of):
+        path = f"{name}.{each.encode_name}".removeprefix(".")
+        default = getattr(defaults, each.name) if defaults else _default(each)
+        struct, suffix = _struct(hints[each.name])
+        if struct:
+            nested.append((path + suffix, struct, default if isinstance(default, Struct) else None))
+        else:
+            text = descriptions(of).get(each.name, "")
+            keys.append(Key(each.encode_name, _type(hints[each.name]), _toml(default), text))
+    if keys:
+        header = f"[[{name.removesuffix('[]')}]]" if name.endswith("[]") else f"[{name}]"
+        yield Table(header if name else "", inspect.cleandoc(of.__doc__ or ""), keys)
+    for path, struct, inner in nested:
+        yield from _tables(path, struct, inner)
+
+
+def _default(of: FieldInfo) -> object:
+    return of.default if of.default_factory is NODEFAULT else of.default_factory()
+
+
+@cache
+def descriptions(of: type[Struct]) -> dict[str, str]:
+    """The docstrings under the fields of `of`, its base classes' included, by the field's name."""
+    found: dict[str, str] = {}
+    for each in reversed(of.__mro__):
+        if not issubclass(each, Struct) or each.__module__.startswith("msgspec"):
+            continue
+        body = ast.parse(inspect.getsource(each)).body[0]
+        previous = ""
+        for node in body.body if isinstance(body, ast.ClassDef) else ():
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and previous:
+                found[previous] = " ".join(str(node.value.value).split())
+            previous = node.target.id if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else ""
+    return found
+
+
+def _struct(hint: Any) -> tuple[type[Struct] | None, str]:
+    """The settings behind a field's type, and what follows its name: `.NAME` for a table of names, `[]` for a list of tables."""
+    hint = _bare(hint)
+    if isinstance(hint, type) and issubclass(hint, Struct) and hint is not Reference:
+        return hint, ""
+    suffix = ".NAME" if get_origin(hint) is dict else "[]" if get_origin(hint) is list else ""
+    struct = _struct(get_args(hint)[-1])[0] if suffix else None
+    return struct, suffix
+
+
+def _bare(hint: Any) -> Any:
+    """The type without None and without its bounds."""
+    if get_origin(hint) is Annotated:
+        return _bare(get_args(hint)[0])
+    members = [each for each in get_args(hint) if each is not NoneType]
+    return _bare(members[0]) if NoneType in get_args(hint) else hint
+
+
+def _type(hint: Any) -> str:
+    bare = _bare(hint)
+    if get_origin(bare) is Literal:
+        return ", ".join(f"`{each}`" for each in get_args(bare))
+    if get_origin(bare) in (list, tuple):
+        return f"list of {_type(get_args(bare)[0])}"
+    if get_origin(bare) is dict:
+        return f"table of {_type(get_args(bare)[1])}"
+    return TYPES[bare]
+
+
+def _toml(value: object) -> str:
+    """A default as TOML writes it; empty for none."""
+    if value is NODEFAULT:
+        return "required"
+    if value is None or value in ("", [], {}, ()):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str | timedelta) else str(value)
