@@ -1,6 +1,6 @@
-"""config/<environment>.toml, read and checked whole into frozen settings.
+"""An environment: which file it is read from, and its settings.
 
-An unknown key or a bad value is an error that names the file, the key and what was expected. Credentials are references, never values.
+`opsctl.settings` has the keys of a file, `opsctl.settings.parse` checks them. Credentials are references, never values.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from msgspec import Struct, field
 
 from opsctl import files
 from opsctl.errors import ConfigurationError, Refused
-from opsctl.settings import Duration, FunctionSettings, Reference, SecretSettings, ServiceSettings, Settings
+from opsctl.settings import FunctionSettings, Reference, SecretSettings, ServiceSettings, Settings
+from opsctl.settings.parse import InvalidSettings, Tables, parse
 from opsctl.trust import TRUST, Trusted, only_ours
 
 T = TypeVar("T")
-Tables = dict[str, object]
-"""What a TOML file holds."""
 DEEPEST = 256
 """Parts that a dotted key of a configuration may have at most."""
 
@@ -196,24 +195,28 @@ def _parsed(path: Path, text: bytes) -> Tables:
 
 
 def load(name: str, folder: str | None = None) -> Environment:
-    """Read and check environment `name`; raises ConfigurationError for all that is wrong with it."""
+    """Environment `name`; raises ConfigurationError with every error of its file, and with every key that is not filled in."""
     path, text, trusted = find(name, folder)
     raw = _parsed(path, text)
     digest = hashlib.sha256(text).hexdigest()
     if raw.get("sandbox") is True:
         raw = fill(raw, world())
-    _beside(raw, path)
+    _resolve_ca(raw, path)
     try:
-        settings = msgspec.convert(raw, Settings, dec_hook=_decode)
-    except msgspec.ValidationError as cause:
-        raise ConfigurationError(f"{path}: {_where(_named(str(cause), raw))}", "Mend that key; nothing was run.") from cause
-    for wrong in _dangling(settings):
-        raise ConfigurationError(f"{path}: {wrong}", "Mend that key; nothing was run.")
-    if settings.aws is None:
-        raise ConfigurationError(f"{path}: [aws] is missing: the account that this environment is.", "Add [aws]; nothing was run.")
+        settings = parse(raw)
+    except InvalidSettings as cause:
+        raise ConfigurationError(f"{path} can't be used; nothing was run.", _correct(path), details=cause.errors) from None
     if not trusted:
         _no_reach(path, settings)
     return Environment(name, path, digest, settings)
+
+
+def _correct(path: Path) -> str:
+    """What to do about the errors of a file; a shipped one is copied first."""
+    if path.parent != shipped("config"):
+        return f"Correct {path}. All keys: docs/reference.md."
+    mine = folders()[0] / path.name
+    return f"mkdir -p {mine.parent}; cp {path} {mine}; then fill in these keys there, and delete the tables that you don't use."
 
 
 def _tables(text: str) -> Tables:
@@ -233,12 +236,6 @@ def _no_reach(path: Path, settings: Settings) -> None:
     for key, reference in _references("", settings):
         if reference.aws is None:
             raise Refused(f"{path}: {key} names {reference}, which a file that others could have written may not read.", TRUST)
-
-
-def _secret_ids(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Every name or ARN of a secret in AWS, with its key."""
-    yield from ((f"secrets.{name}.id", secret.id) for name, secret in settings.secrets.items())
-    yield from ((key, reference.aws) for key, reference in _references("", settings) if reference.aws)
 
 
 def _references(key: str, value: object) -> Iterator[tuple[str, Reference]]:
@@ -261,56 +258,11 @@ def local() -> Environment:
     return Environment("local", Path("this machine"), "", Settings(title="this machine", protected=False))
 
 
-def _decode(kind: type, value: object) -> object:
-    if kind is Duration and isinstance(value, str):
-        return Duration.parse(value)
-    raise ValueError(f"expected a duration such as 90s, 5m, 24h or 7d, got {value!r}")
-
-
-def _named(text: str, raw: Tables) -> str:
-    """Put the name for the `[...]` that msgspec writes for any key of a table: the table that fails by itself has it."""
-    found = re.search(r"`\$\.([\w-]+)\[\.\.\.\]", text)
-    section = found[1] if found else ""
-    table = raw.get(section)
-    for name, value in table.items() if isinstance(table, dict) else ():
-        try:
-            msgspec.convert({**raw, section: {name: value}}, Settings, dec_hook=_decode)
-        except msgspec.ValidationError:
-            return text.replace("[...]", f".{name}", 1)
-    return text
-
-
-def _beside(raw: Tables, path: Path) -> None:
-    """Make each `ca` that is a relative path one beside the file."""
+def _resolve_ca(raw: Tables, path: Path) -> None:
+    """Resolve each relative `ca` from the file's folder."""
     for table in raw.values():
         if isinstance(table, dict) and isinstance(table.get("ca"), str) and table["ca"] != "system":
             table["ca"] = str(path.parent.resolve() / Path(table["ca"]).expanduser())
-
-
-def _dangling(settings: Settings) -> Iterator[str]:
-    """The keys that name a service or a secret which the file doesn't have."""
-    services, secrets = ", ".join(sorted(settings.services)) or "none", ", ".join(sorted(settings.secrets)) or "none"
-    for name, secret in settings.secrets.items():
-        for consumer in secret.consumers:
-            if consumer not in settings.services:
-                yield f"secrets.{name}.consumers: expected names of services ({services}), got {consumer!r}"
-    for key, id in _secret_ids(settings):
-        account = (id.split(":") + [""] * 5)[4]
-        if id.startswith("arn:") and settings.aws and account != settings.aws.account:
-            yield f"{key}: expected a secret of account {settings.aws.account}, got one of {account or 'no account'}"
-    signs = {
-        "sessions.signing-secret": settings.sessions and settings.sessions.signing_secret,
-        "api.signed-by": settings.api and settings.api.signed_by,
-    }
-    for key, named in signs.items():
-        if named and named not in settings.secrets:
-            yield f"{key}: expected the name of a secret ({secrets}), got {named!r}"
-
-
-def _where(text: str) -> str:
-    """`Expected X - at `$.a.b`` -> `a.b: Expected X`: the key first."""
-    what, _, where = text.partition(" - at ")
-    return f"{where.strip('`').removeprefix('$.')}: {what}" if where else what
 
 
 def state_folder() -> Path:

@@ -53,6 +53,7 @@ class OpsctlError(Exception):
     result: ClassVar[str] = "failed"
     place: str = ""
     """The environment and its file, where the error met one; `cli` fills it in."""
+    details: Sequence[str] = ()
     bars: bool = False
     """Whether no other step of the run may be made either, also where the kind of the step is independent: what a guard raises."""
 
@@ -67,9 +68,17 @@ class OpsctlError(Exception):
 
 
 class ConfigurationError(OpsctlError):
-    """Raised for a file, a key, an environment or a name that configuration doesn't know."""
+    """Raised for a file, a key, an environment or a name that configuration doesn't know; `details` are shown one a line."""
 
     exit_code = 2
+
+    def __init__(self, what: str, next: str = "", *, details: Sequence[str] = ()) -> None:
+        super().__init__(what, next)
+        self.details = details
+
+    def as_json(self) -> dict[str, Any]:
+        """The error as JSON shows it, with its details."""
+        return {**super().as_json(), "details": list(self.details)} if self.details else super().as_json()
 
 
 class ExternalError(OpsctlError):

@@ -125,7 +125,9 @@ def run(args: Sequence[str]) -> int:
 def show_error(error: OpsctlError, verbose: bool = False) -> None:
     """Show an error: what happened, and what to type next; with `verbose` its causes."""
     # An adapter says how to go on and knows no run; where none was begun, the line itself is typed again.
-    _print_error(error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"), error.place)
+    _print_error(
+        error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"), error.place, error.details
+    )
     from opsctl.redaction import sentence
 
     cause = error.__cause__
@@ -134,12 +136,14 @@ def show_error(error: OpsctlError, verbose: bool = False) -> None:
         cause = cause.__cause__
 
 
-def _print_error(code: int, what: str, next: str = "", place: str = "") -> int:
+def _print_error(code: int, what: str, next: str = "", place: str = "", details: Sequence[str] = ()) -> int:
     from opsctl.redaction import visible
     from opsctl.render import out
 
     try:
         out.say(visible(f"opsctl: {' '.join(what.split())}"), err=True)
+        for each in details:
+            out.say(visible(f"  {each}"), err=True)
         if place:
             out.say(visible(f"  {place}"), err=True)
         if next:

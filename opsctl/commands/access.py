@@ -222,7 +222,7 @@ def _reading(systems: Systems, secret: SecretSettings) -> Iterator[tuple[str, st
 def _procedure(name: str, secret: SecretSettings) -> str:
     if secret.kind in ("database", "redis"):
         return secret.procedure or "rotate it together with what it opens"
-    source = "generate" if secret.generate or secret.kind == "managed" else "-"
+    source = "generate" if secret.generate != "none" or secret.kind == "managed" else "-"
     line = f"opsctl secrets rotate {name} --value-from {source} --compromised"
     return line if source == "generate" or not secret.procedure else f"{line} ({secret.procedure})"
 

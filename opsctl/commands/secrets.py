@@ -132,7 +132,7 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
             f"{name} opens the {secret.kind}: a new value here alone would lock the application out.",
             secret.procedure or "Rotate both.",
         )
-    if value_from == "generate" and not secret.generate:
+    if value_from == "generate" and secret.generate == "none":
         raise Refused(
             f"The value of {name} is issued elsewhere: one that is made up here opens nothing.",
             secret.procedure or "Have it issued, then --value-from -",

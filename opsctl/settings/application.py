@@ -24,7 +24,7 @@ class SecretSettings(Section, frozen=True, kw_only=True):
     signs: str = ""
     """What the secret signs, such as access tokens; shown in the plan."""
     generate: str = "hex:32"
-    """How to generate a value: hex:BYTES or base64:BYTES. Empty: somebody else issues it."""
+    """How to generate a value: hex:BYTES, base64:BYTES, or none where somebody else issues it."""
     proof: Literal["none", "shape", "jwt", "hubspot", "ghcr"] = "none"
     """How a new value is checked before it is used."""
     caches: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import force_setattr
+
 from opsctl.settings.values import Reference, Section
 
 
@@ -14,8 +16,12 @@ class FunctionSettings(Section, frozen=True, kw_only=True):
     """Its region, if it differs from [aws]."""
     alias: str | None = None
     """The alias that its callers use. Default: $LATEST."""
-    log_group: str
-    """Its CloudWatch log group."""
+    log_group: str = ""
+    """Its CloudWatch log group. Default: /aws/lambda/NAME."""
+
+    def __post_init__(self) -> None:
+        if not self.log_group:
+            force_setattr(self, "log_group", f"/aws/lambda/{self.name}")
 
 
 class WafSettings(Section, frozen=True, kw_only=True):

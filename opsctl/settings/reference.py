@@ -10,14 +10,12 @@ import inspect
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
-from types import NoneType
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-import msgspec
 from msgspec import NODEFAULT, Struct
-from msgspec.structs import FieldInfo
 
 from opsctl.settings import Duration, Reference, Settings
+from opsctl.settings.fields import fields, plain_type
 
 TYPES = {str: "text", int: "number", float: "number", bool: "true or false", Duration: "duration", Reference: "reference"}
 
@@ -46,25 +44,18 @@ def tables() -> list[Table]:
 
 def _tables(name: str, of: type[Struct], defaults: Struct | None = None) -> Iterator[Table]:
     keys, nested = [], []
-    hints = get_type_hints(of, include_extras=True)
-    for each in msgspec.structs.fields(of):
-        path = f"{name}.{each.encode_name}".removeprefix(".")
-        default = getattr(defaults, each.name) if defaults else _default(each)
-        struct, suffix = _struct(hints[each.name])
-        if struct:
-            nested.append((path + suffix, struct, default if isinstance(default, Struct) else None))
+    for field in fields(of):
+        default = getattr(defaults, field.name) if defaults else field.default
+        if field.struct:
+            path = f"{name}.{field.key}{field.suffix}".removeprefix(".")
+            nested.append((path, field.struct, default if isinstance(default, Struct) else None))
         else:
-            text = descriptions(of).get(each.name, "")
-            keys.append(Key(each.encode_name, _type(hints[each.name]), _toml(default), text))
+            keys.append(Key(field.key, _type(field.hint), _toml(default), descriptions(of).get(field.name, "")))
     if keys:
         header = f"[[{name.removesuffix('[]')}]]" if name.endswith("[]") else f"[{name}]"
         yield Table(header if name else "", inspect.cleandoc(of.__doc__ or ""), keys)
     for path, struct, inner in nested:
         yield from _tables(path, struct, inner)
-
-
-def _default(of: FieldInfo) -> object:
-    return of.default if of.default_factory is NODEFAULT else of.default_factory()
 
 
 @cache
@@ -83,26 +74,8 @@ def descriptions(of: type[Struct]) -> dict[str, str]:
     return found
 
 
-def _struct(hint: Any) -> tuple[type[Struct] | None, str]:
-    """The settings behind a field's type, and what follows its name: `.NAME` for a table of names, `[]` for a list of tables."""
-    hint = _bare(hint)
-    if isinstance(hint, type) and issubclass(hint, Struct) and hint is not Reference:
-        return hint, ""
-    suffix = ".NAME" if get_origin(hint) is dict else "[]" if get_origin(hint) is list else ""
-    struct = _struct(get_args(hint)[-1])[0] if suffix else None
-    return struct, suffix
-
-
-def _bare(hint: Any) -> Any:
-    """The type without None and without its bounds."""
-    if get_origin(hint) is Annotated:
-        return _bare(get_args(hint)[0])
-    members = [each for each in get_args(hint) if each is not NoneType]
-    return _bare(members[0]) if NoneType in get_args(hint) else hint
-
-
 def _type(hint: Any) -> str:
-    bare = _bare(hint)
+    bare = plain_type(hint)
     if get_origin(bare) is Literal:
         return ", ".join(f"`{each}`" for each in get_args(bare))
     if get_origin(bare) in (list, tuple):
