@@ -49,8 +49,8 @@ class Required(Generic[T]):
         """The table's settings."""
         if (found := self._of(environment.settings)) is not None:
             return found
-        what = f"{environment.path} has no [{self._name}], which this command needs."
-        raise ConfigurationError(what, f"Add [{self._name}] to {environment.path}, or name another environment with --env.")
+        what = f"This command needs [{self._name}], which {environment.path} does not have."
+        raise ConfigurationError(what, f"Add [{self._name}] to {environment.path}, or choose another environment with --env.")
 
 
 class Environment(Struct, frozen=True):
@@ -84,7 +84,8 @@ class Environment(Struct, frozen=True):
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ConfigurationError(
-                f"{self.name} knows no {word} {name!r}; it knows: {names}.", f"Names are the [{section}.NAME] of {self.path}."
+                f"There is no {word} {name!r} in {self.name}. There is: {names}.",
+                f"Add [{section}.NAME] to {self.path}, or choose one of these.",
             )
         return known[name]
 
@@ -141,7 +142,7 @@ def find(name: str, folder: str | None = None) -> ConfigFile:
         if (path := place / file).is_file():
             return _own(path)
     if here and (path := here / file).is_file():
-        what = f"{path} is a file of the current folder, which nobody has trusted as it is now: nothing was run."
+        what = f"{path} is in the current folder, which is not trusted in its present state; nothing was run."
         return _sandbox_only(path, Refused(what, TRUST))
     if not folder and (path := shipped("config") / file).is_file():
         return ConfigFile(path, _bytes(path))
@@ -191,7 +192,7 @@ def _parsed(path: Path, text: bytes) -> Tables:
     try:
         return _tables(text.decode())
     except ValueError as cause:
-        raise ConfigurationError(f"{path} is not TOML: {cause}.", "Mend that line.") from cause
+        raise ConfigurationError(f"{path} is not TOML: {cause}.", "Correct that line.") from cause
 
 
 def load(name: str, folder: str | None = None) -> Environment:
@@ -205,7 +206,9 @@ def load(name: str, folder: str | None = None) -> Environment:
     try:
         settings = parse(raw)
     except InvalidSettings as cause:
-        raise ConfigurationError(f"{path} can't be used; nothing was run.", _correct(path), details=cause.errors) from None
+        first, *more = cause.errors
+        what = f"{path} has {len(cause.errors)} errors; nothing was run." if more else f"{path}: {first}; nothing was run."
+        raise ConfigurationError(what, _correct(path), details=cause.errors if more else ()) from None
     if not trusted:
         _no_reach(path, settings)
     return Environment(name, path, digest, settings)
@@ -235,7 +238,7 @@ def _no_reach(path: Path, settings: Settings) -> None:
     """Raise Refused when a file that others could have written would read a file or a variable of this user as a credential."""
     for key, reference in _references("", settings):
         if reference.aws is None:
-            raise Refused(f"{path}: {key} names {reference}, which a file that others could have written may not read.", TRUST)
+            raise Refused(f"{path}: {key} refers to {reference}. A file that others could have written may not use it.", TRUST)
 
 
 def _references(key: str, value: object) -> Iterator[tuple[str, Reference]]:
@@ -296,6 +299,6 @@ def _filled(value: object, facts: Mapping[str, str]) -> object:
     if isinstance(value, str) and value.startswith("world:"):
         key, slash, path = value.removeprefix("world:").partition("/")
         if key not in facts:
-            raise ConfigurationError(f"The running sandbox has no {key!r}.", "Renew it: opsctl sandbox up")
+            raise ConfigurationError(f"The running sandbox has no value {key!r}.", "Restart the sandbox: opsctl sandbox up")
         return facts[key] + slash + path
     return value

@@ -318,7 +318,7 @@ class Secret:
     def reveal(self) -> str:
         """The value as text; raises Refused when it isn't text."""
         if not self.is_text:
-            raise Refused("The secret is binary; it has no text.", "Use a text secret here.")
+            raise Refused("The secret is binary, not text.", "Use a text secret here.")
         return self._value.decode()
 
     def raw(self) -> bytes:

@@ -59,7 +59,7 @@ def test_the_users_own_file_comes_first(place: Path, home: Path) -> None:
 @pytest.mark.parametrize("name", ["prod", "staging", "elsewhere"])
 def test_a_file_of_the_current_folder_is_refused_and_so_is_what_is_shipped_in_its_place(place: Path, name: str) -> None:
     (place / "config" / f"{name}.toml").write_text(THEIRS)
-    with pytest.raises(Refused, match="nobody has trusted") as refused:
+    with pytest.raises(Refused, match="not trusted") as refused:
         config.load(name)
     assert "opsctl config trust" in refused.value.next
 
@@ -91,7 +91,7 @@ def test_a_folder_that_has_changed_is_trusted_no_more(place: Path, change: str) 
     agree()
     assert title("prod") == "theirs"
     CHANGES[change](folder)
-    with pytest.raises(Refused, match="nobody has trusted as it is now"):
+    with pytest.raises(Refused, match="not trusted in its present state"):
         config.load("prod")
     agree()
     assert title("prod") == "theirs"
@@ -132,7 +132,7 @@ def test_a_sandbox_of_the_current_folder_counts_and_reads_no_credential_of_the_u
             f'[secrets.x]\nid = "x"\nstore-in = {reference}\n',
         ):
             file.write_text(SANDBOX + table)
-            with pytest.raises(Refused, match="may not read"):
+            with pytest.raises(Refused, match="may not use it"):
                 config.load("drill")
     agree()
     assert title("drill") == "theirs"
@@ -197,7 +197,7 @@ def test_a_sandbox_that_others_may_write_reads_no_credential_of_the_user(place: 
     (home / "drill.toml").chmod(0o666)
     assert title("drill") == "theirs"
     (home / "drill.toml").write_text(SANDBOX + '[channels]\nslack = { file = "/etc/shadow" }\n')
-    with pytest.raises(Refused, match="may not read"):
+    with pytest.raises(Refused, match="may not use it"):
         config.load("drill")
 
 
@@ -231,7 +231,7 @@ def test_the_command_trusts_and_which_tells(place: Path, home: Path, opsctl: Ter
     def which() -> dict[str, dict[str, str]]:
         return {row["environment"]: row for row in opsctl("-o", "json", "config", "which", check=0).json}
 
-    assert "nobody has trusted" in which()["prod"]["state"]
+    assert "not trusted" in which()["prod"]["state"]
     assert which()["staging"]["file"] == str(home / "staging.toml")
     rows = opsctl("-o", "json", "config", "trust", check=0).json
     assert {row["file"] for row in rows} == {"prod.toml", "token-compromise.yaml"}

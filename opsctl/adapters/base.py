@@ -36,7 +36,7 @@ def writes(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, P]
     @functools.wraps(method)
     def guarded(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if not self.writing:
-            raise ReadOnly(f"{type(self).__name__}.{method.__name__} writes, and this is a reading system.")
+            raise ReadOnly(f"{type(self).__name__}.{method.__name__} writes, and this connection is read-only.")
         return method(self, *args, **kwargs)
 
     guarded.writes = True  # type: ignore[attr-defined]

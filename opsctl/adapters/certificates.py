@@ -39,8 +39,10 @@ def authorities(ca: str = SYSTEM) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (OSError, ssl.SSLError) as cause:
-        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it holds no certificate (PEM)"
-        raise ConfigurationError(f"The certificates in {path} can't be used: {why}.", "Correct `ca` in the configuration.") from cause
+        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it contains no certificate (PEM)"
+        raise ConfigurationError(
+            f"The certificate authorities in {path} can't be used: {why}.", "Correct `ca` in the configuration."
+        ) from cause
     return str(path)
 
 
@@ -64,8 +66,8 @@ def distrusted(cause: BaseException | None) -> str | None:
 def untrusted(system: str, where: str, said: str, next: str) -> Untrusted:
     """Return the error for a server that did not prove its name: no credential was sent to it."""
     return Untrusted(
-        f"{system} at {where} did not prove its name: {said.rstrip('.')}. No credential was sent.",
-        f"Find out who answers there. {next}",
+        f"The certificate of {system} at {where} is not valid: {said.rstrip('.')}. No credential was sent.",
+        f"Check which server answers there. {next}",
     )
 
 

@@ -21,7 +21,7 @@ class JsonMember(NamedTuple):
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON value")
+    raise ValueError(f"{word} is not a JSON value")
 
 
 DECODER = json.JSONDecoder(parse_constant=_no_constant)
@@ -34,9 +34,9 @@ def members(text: str) -> list[JsonMember]:
     except json.JSONDecodeError as cause:
         raise ValueError(f"line {cause.lineno}, column {cause.colno}") from None
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(whole, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     found: list[JsonMember] = []
     at = _skip(text, text.index("{") + 1)
     while text[at] != "}":
@@ -58,7 +58,7 @@ def value_of(text: str, name: str) -> Any:
     """The value of member `name`, None when there is none; raises ValueError when there are two, or `text` is no JSON object."""
     found = [member for member in members(text) if member.name == name]
     if len(found) > 1:
-        raise ValueError(f"it names {name} {len(found)} times")
+        raise ValueError(f"it contains {name} {len(found)} times")
     return found[0].value if found else None
 
 

@@ -36,7 +36,7 @@ def require_account(what: str, arn: str, account: str) -> None:
     """Raise WrongPlace when an ARN belongs to another account than the environment's."""
     found = (arn.split(":") + [""] * 5)[4]
     if found != account:
-        raise WrongPlace(f"{what} {arn} is in account {found or 'none'}, and the environment is account {account}.")
+        raise WrongPlace(f"{what} {arn} is in account {found or 'none'}, but the environment is account {account}.")
 
 
 def require_loopback(system: str, host: str) -> None:
@@ -44,5 +44,5 @@ def require_loopback(system: str, host: str) -> None:
     if not is_loopback(host):
         raise WrongPlace(
             f"The sandbox's {system} is at {host!r}, which is not on this machine.",
-            "Renew it: opsctl sandbox up",
+            "Restart the sandbox: opsctl sandbox up",
         )

@@ -138,7 +138,7 @@ class RedisSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         address(self.tunnel)
         if self.user and self.password is None:
-            raise ValueError("expected a password beside user")
+            raise ValueError("expected a password for user")
 
     def login(self, *, writing: bool) -> tuple[str | None, Reference | None]:
         """The user, None for the default one, and the password of what writes or only reads."""
@@ -192,7 +192,7 @@ class SessionSettings(Section, frozen=True, kw_only=True):
         pattern = self.redis_user_pattern
         beside = re.search(r"[*?\]]\{user\}|\{user\}[*?\[]", pattern)
         if self.redis_patterns and (pattern.count("{user}") != 1 or beside):
-            raise ValueError(f"expected redis-user-pattern to hold {{user}} once, with no * beside it (nor ? or []), got {pattern!r}")
+            raise ValueError(f"expected {{user}} once in redis-user-pattern, with no *, ? or [] next to it, got {pattern!r}")
 
 
 class Login(Section, frozen=True, kw_only=True):
@@ -224,7 +224,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.revocations is not None and self.revocations.count("{who}") != 1:
-            raise ValueError(f"expected revocations to hold {{who}} once, got {self.revocations!r}")
+            raise ValueError(f"expected {{who}} once in revocations, got {self.revocations!r}")
 
 
 class ChannelSettings(Section, frozen=True, kw_only=True):

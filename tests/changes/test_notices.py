@@ -106,7 +106,7 @@ def test_a_maintenance_of_that_title_is_no_incident(page: Page, status: str) -> 
 
 def test_another_incident_that_cant_be_read_bars_nothing(page: Page) -> None:
     page.post("Logins", "resolved", LOOK)
-    become(page, "", "it can't be read", "Logins")
+    become(page, "", "it is unreadable", "Logins")
     assert say(page, "investigating") == [("i2", "investigating", LOOK)]
     nameless = replace(page.held[-1], name="")
     page.held = [nameless]
@@ -117,9 +117,9 @@ def test_another_incident_that_cant_be_read_bars_nothing(page: Page) -> None:
 
 def test_one_of_that_title_that_cant_be_judged_stops_it(page: Page) -> None:
     page.post(TITLE, "resolved", LOOK)
-    become(page, "paused", "its status is one that opsctl doesn't know")
+    become(page, "paused", "opsctl doesn't know its status")
     for change in (PostStatus(title=TITLE, status="identified", text="x"), EndStatus(title=TITLE, text="over")):
-        with pytest.raises(ExternalError, match="its status is one that opsctl doesn't know"):
+        with pytest.raises(ExternalError, match="opsctl doesn't know its status"):
             found(page, change)
 
 

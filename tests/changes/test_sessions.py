@@ -73,7 +73,7 @@ def test_marks_that_nobody_can_read_keep_nobody_from_telling_the_api(error: Opsc
 
 def test_marks_that_mean_nothing_are_no_obstacle_to_get_round() -> None:
     with pytest.raises(ExternalError):
-        RevokeTokens(users=None, cutoff=NOW).check(marked(ExternalError("not epoch milliseconds")))
+        RevokeTokens(users=None, cutoff=NOW).check(marked(ExternalError("not in epoch milliseconds")))
 
 
 def test_a_mark_since_the_cutoff_is_the_proof() -> None:

@@ -113,7 +113,7 @@ def test_events_by_user_source_and_what_is_unusual(world: World) -> None:
         "changes rights",
         "denied",
         "failed sign-in",
-        "opens to others",
+        "opens access to others",
         "signed in without MFA",
     }
     assert len(events(world, "--since", "14d")) > len(events(world)) > len(events(world, "--since", "5h")) > 0

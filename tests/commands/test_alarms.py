@@ -103,7 +103,7 @@ def test_connections_where_the_role_sees_its_own_only(world: World, asleep: int,
     (row,) = [row for row in alerts(world, code) if row["alert"] == "RDS connections"]
     assert (row["state"], row["value"] >= asleep) == (state, True)
     assert "of max_connections 100" in row["source"]
-    assert "opsctl_reader doesn't see what others do" in row["source"]
+    assert "opsctl_reader can't see the queries of other roles" in row["source"]
     assert "GRANT pg_read_all_stats TO opsctl_reader" in row["source"]
 
 
@@ -113,7 +113,7 @@ def test_where_nobody_can_tell_the_connections_the_grant_is_said(world: World) -
         superuser.execute("REVOKE pg_monitor FROM opsctl_reader")
     (row,) = [row for row in alerts(world, 1) if row["alert"] == "RDS connections"]
     assert (row["state"], row["value"]) == ("unknown", None)
-    assert "opsctl_reader doesn't see what others do" in row["source"]
+    assert "opsctl_reader can't see the queries of other roles" in row["source"]
     assert "GRANT pg_read_all_stats TO opsctl_reader" in row["source"]
 
 
@@ -267,6 +267,6 @@ def test_an_empty_reason_is_a_typing_mistake(world: World) -> None:
 def test_an_alarm_whose_actions_are_disabled_says_that_nobody_is_told(world: World) -> None:
     assert listed(world, RDS)["warning"] == ""
     world.aws("cloudwatch").disable_alarm_actions(AlarmNames=[RDS])
-    assert "nobody is told" in listed(world, RDS)["warning"]
+    assert "nobody is notified" in listed(world, RDS)["warning"]
     (shown,) = [row for row in told(world, "status", "--only", "alarms")["Alarms"] if row["alarm"] == RDS]
-    assert "nobody is told" in shown["warning"]
+    assert "nobody is notified" in shown["warning"]

@@ -96,7 +96,7 @@ def test_what_needs_aws_says_so_on_this_machine(opsctl: Terminal, path: Path) ->
 @pytest.mark.parametrize(
     ("spoil", "code", "told", "next"),
     [
-        (lambda path: path.write_text('{"edge_auth": "x",}'), 4, "is not JSON", "hh login"),
+        (lambda path: path.write_text('{"edge_auth": "x",}'), 4, "is not valid JSON", "hh login"),
         (lambda path: path.unlink(), 1, "no configuration of hh", "hh login"),
         (lambda path: (path.rename(path.parent / "real"), path.symlink_to(path.parent / "real")), 4, "is a link to", "HH_CONFIG="),
     ],

@@ -67,11 +67,11 @@ def test_shut_out_it_shows_cloudwatchs_count_and_says_so(world: World) -> None:
     assert writer["connections"] >= 90
     assert writer["told_by"].startswith("CloudWatch, at ")
     assert (writer["maximum"], writer["share"]) == (None, None)
-    assert "no connection left" in page["Could not be asked"][0]["why"]
+    assert "no free connection" in page["Could not be asked"][0]["why"]
     watched = world.opsctl("-o", "json", "database", "activity", check=0).json
     assert list(watched) == ["Slow statements (pg_stat_statements)", "Performance Insights, the last hour", "Could not be asked"]
     assert "at its peak" in watched["Performance Insights, the last hour"][0]["statement"]
-    assert "no connection left" in watched["Could not be asked"][0]["why"]
+    assert "no free connection" in watched["Could not be asked"][0]["why"]
     assert "pg_use_reserved_connections" in world.opsctl(*KILL, "-n", check=1).err
 
 
@@ -81,7 +81,7 @@ def test_when_nobody_can_tell_that_is_said(world: World) -> None:
     world.fault("aws", "monitoring.*", "fail", times=0)
     world.fault("aws", "pi.*", "fail", times=0)
     for look in ("connections", "activity"):
-        assert "refused the login" in world.opsctl("database", look, check=1).err
+        assert "rejected the login" in world.opsctl("database", look, check=1).err
 
 
 def test_activity_shows_no_literal(world: World) -> None:

@@ -333,7 +333,7 @@ def test_interrupted_before_a_write_it_says_why_and_goes_on_there(world: World) 
     superuser(world, "ALTER ROLE safawinet CONNECTION LIMIT 0")
     try:
         child = world.opsctl.start("-o", "json", "database", "failover", "-y")
-        until(lambda: "tries to write: The database has no connection left" in child._said(2))
+        until(lambda: "tries to write: The database has no free connection" in child._said(2))
         os.kill(child.pid, signal.SIGINT)
         stopped = child.wait()
     finally:

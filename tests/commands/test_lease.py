@@ -58,7 +58,7 @@ def test_a_failing_function_is_named(world: World, status: str, next: str) -> No
 
 def test_an_answer_that_is_lost_is_a_failed_check(world: World) -> None:
     world.fault("hh", "POST /lease", "drop")
-    assert "hung up" in refusal(world.opsctl("lease", "verify", ONE, "-y"), 1)
+    assert "closed the connection" in refusal(world.opsctl("lease", "verify", ONE, "-y"), 1)
 
 
 def test_a_dry_run_takes_no_lease(world: World) -> None:

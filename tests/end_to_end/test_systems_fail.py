@@ -31,11 +31,11 @@ def test_a_part_that_is_down(world: World, part: str) -> None:
         alone = part == "server"
         for line, code in (("logout user 15 -n", 1 if alone else 3), ("logout user 15 -y", 1 if alone else 6)):
             done = world.opsctl(*line.split(), check=code)
-            assert "can't be reached" in done.out + done.err
+            assert "is unreachable" in done.out + done.err
         rehearsed = world.opsctl("playbook", "run", "token-compromise", "-n", check=1 if alone else 3)
-        assert "can't be reached" in rehearsed.out + rehearsed.err
+        assert "is unreachable" in rehearsed.out + rehearsed.err
         shown = world.opsctl("-o", "json", "status", check=0).json
-        assert "can't be reached" in str(shown) or "503" in str(shown)
+        assert "is unreachable" in str(shown) or "503" in str(shown)
         # Where AWS answers, every other store was tried.
         assert len(runs(world)) == (0 if alone else 1)
     finally:
@@ -131,7 +131,7 @@ def test_throttled_a_little_it_waits_and_goes_on(world: World) -> None:
 def test_throttled_for_good_it_says_so(world: World) -> None:
     world.fault("aws", "ecs.UpdateService", "throttle", times=0)
     done = world.opsctl("-o", "json", "service", "scale", "api", "4", "-y")
-    assert "slow down" in plain(done, 1)
+    assert "throttles" in plain(done, 1)
     assert done.json["result"] == "failed"
     world.heal()
     assert world.opsctl("runs", "resume", done.json["run"], check=0)
@@ -249,6 +249,6 @@ def test_tries_are_no_part_of_what_was_made(world: World) -> None:
         somebody.execute("LOCK TABLE refresh_sessions IN SHARE MODE")
         failed = world.opsctl("-o", "json", "logout", "user", "15", "--only", "database", "-y", check=1)
     change = failed.json["changes"][0]
-    assert "is locked as a whole" in failed.err
+    assert "is locked" in failed.err
     assert "done, then" not in failed.err
     assert (failed.json["result"], change["state"], change["evidence"]) == ("failed", "failed", {})

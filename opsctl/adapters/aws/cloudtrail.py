@@ -30,7 +30,7 @@ WINDOW_SECONDS = 1.0
 
 RIGHTS = "changes rights"
 HIDES = "hides traces"
-OPENS = "opens to others"
+OPENS = "opens access to others"
 UNUSUAL = {
     RIGHTS: """
         AddClientIDToOpenIDConnectProvider AddRoleToInstanceProfile AddUserToGroup
@@ -188,7 +188,7 @@ def _stopped(cause: Throttled, region: str, reached: datetime | None) -> Throttl
     if reached is None:
         return cause
     what = f"{cause.what} Everything newer than {reached:%Y-%m-%d %H:%M:%S} UTC in {region} was found."
-    return Throttled(what, f"Go on from there: the same line with --until {reached:%Y-%m-%dT%H:%M:%S}")
+    return Throttled(what, f"Continue from there: the same line with --until {reached:%Y-%m-%dT%H:%M:%S}")
 
 
 def _event(raw: dict[str, Any], region: str) -> TrailEvent:

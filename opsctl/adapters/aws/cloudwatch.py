@@ -148,7 +148,7 @@ class CloudWatch(Adapter):
                 told[result["Id"]] = result.get("StatusCode", COMPLETE)
         for metric, status in zip(wanted, told.values(), strict=True):
             if status != COMPLETE:
-                raise ExternalError(f"CloudWatch did not give all of {metric.namespace} {metric.name} ({status}).", "Ask again.")
+                raise ExternalError(f"CloudWatch returned only a part of {metric.namespace} {metric.name} ({status}).", "Ask again.")
         return list(found.values())
 
     @writes
@@ -159,7 +159,7 @@ class CloudWatch(Adapter):
         """
         (alarm,) = self.alarms([name])
         if alarm.state != ALARM or alarm.updated != transition:
-            raise DriftError(f"The alarm {name} isn't in that ALARM any more: it is {alarm.state}.", "Look: opsctl alarms list")
+            raise DriftError(f"The alarm {name} has changed since the plan: it is now {alarm.state}.", "Show it: opsctl alarms list")
         self._aws.call("cloudwatch", "set_alarm_state", AlarmName=name, StateValue=ALARM, StateReason=reason)
 
 
@@ -185,9 +185,9 @@ def _warning(raw: dict[str, Any]) -> str:
     """Why an alarm's state is doubtful, or why nobody is told of it; empty where it does its work."""
     doubts = [f"its evaluation is {state}" for state in [raw.get("EvaluationState")] if state]
     if not raw.get("ActionsEnabled", True):
-        doubts.append("its actions are disabled, so nobody is told")
+        doubts.append("its actions are disabled, so nobody is notified")
     elif by := raw.get("ActionsSuppressedBy"):
-        doubts.append(f"its actions are suppressed ({by}), so nobody is told")
+        doubts.append(f"its actions are suppressed ({by}), so nobody is notified")
     return "; ".join(doubts)
 
 

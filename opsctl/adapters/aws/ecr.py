@@ -56,7 +56,7 @@ class Ecr(Adapter):
         except NotFound as cause:
             if "ImageNotFound" in _code(cause):
                 raise NotFound(
-                    f"The image {image} is gone from its repository, so no new task could start from it.",
+                    f"The image {image} is no longer in its repository, so no new task can start.",
                     "Push that tag again, or deploy another one first.",
                 ) from cause
             return None

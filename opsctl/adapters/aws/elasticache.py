@@ -35,7 +35,7 @@ class ElastiCache(Adapter):
         if id not in self._endpoints:
             cache = self.cluster(id)
             if not cache.host:
-                raise ExternalError(f"The cache {id} has no endpoint; it is {cache.status}.", "Wait until it is available.")
+                raise ExternalError(f"The cache {id} has no endpoint: its status is {cache.status}.", "Wait until it is available.")
             self._endpoints[id] = cache.host, cache.port
         return self._endpoints[id]
 

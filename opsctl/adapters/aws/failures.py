@@ -66,7 +66,7 @@ def translate(error: BaseException, *, effect: bool, service: str, operation: st
         return _answered(error.response, effect, call, login)
     if isinstance(error, BotoCoreError):
         return _unanswered(error, effect, call, login, reach)
-    return _lost(effect, call, "sent an answer that can't be read")
+    return _lost(effect, call, "sent an unreadable answer")
 
 
 def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> OpsctlError:
@@ -76,10 +76,10 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     own = {"code": code, "words": said}
     if INVALID.search(code):
-        return CredentialsInvalid(f"AWS does not accept these credentials ({code}): {call} was not done.", f"Log in: {login}", **own)
+        return CredentialsInvalid(f"AWS rejected the credentials ({code}): {call} was not done.", f"Log in: {login}", **own)
     if THROTTLED.search(code) or status == 429:
         return Throttled(
-            f"AWS asks to slow down ({code}), also after waiting: {call} was not done.", "Wait a minute, then run it again.", **own
+            f"AWS still throttles {call} after several tries ({code}): it was not done.", "Wait a minute, then run it again.", **own
         )
     if DENIED.search(code):
         permission = found[1] if (found := PERMISSION.search(said)) else call
@@ -92,7 +92,7 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
         return NotFound(f"{call}: {said}", "Check the name, the region and the environment.", **own)
     if status >= 500 and status != TURNED_AWAY:
         return _lost(effect, call, f"failed inside AWS ({code})", **own)
-    again = "Wait a minute, then run it again." if status >= 500 else "Correct what AWS names, then run it again."
+    again = "Wait a minute, then run it again." if status >= 500 else "Fix what AWS names, then run it again."
     return ExternalError(f"{call} was refused ({code}): {said}", again, **own)
 
 
@@ -103,9 +103,9 @@ def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach
     if any(kind.__name__ in NO_LOGIN for kind in type(error).__mro__):
         return CredentialsInvalid(f"No valid AWS login: {sentence(error)}", f"Log in: {login}")
     if isinstance(error, sdk.SSLError) and (distrust := certificates.distrusted(error)) is not None:
-        return certificates.untrusted("AWS", call, distrust, "Set `ca` in [aws] to the file of its authority.")
+        return certificates.untrusted("AWS", call, distrust, "Set `ca` in [aws] to the file of its certificate authority.")
     if isinstance(error, sdk.ConnectionError):
-        return Unreachable(f"AWS can't be reached for {call}, so nothing was sent: {sentence(error)}", reach)
+        return Unreachable(f"AWS is unreachable for {call}; nothing was sent: {sentence(error)}", reach)
     if isinstance(error, sdk.ReadTimeoutError):
         return _lost(effect, call, "did not answer in time")
     if isinstance(error, sdk.HTTPClientError | sdk.IncompleteReadError):
@@ -115,5 +115,5 @@ def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach
 
 def _lost(effect: bool, call: str, how: str, **own: str) -> OpsctlError:
     if effect:
-        return OutcomeUnknown(f"{call} {how}: nobody can tell whether it happened.", "Look at the run: opsctl runs list --active")
+        return OutcomeUnknown(f"{call} {how}: it may or may not have happened.", "Look at the run: opsctl runs list --active")
     return ExternalError(f"{call} {how}.", "Run it again.", **own)

@@ -81,13 +81,13 @@ class Variables(Mapping[str, Secret]):
     def merged(self, name: str, value: Secret) -> dict[str, str]:
         """All of them, revealed for AWS alone, `name` with another value; raises Refused for what Lambda doesn't take."""
         if RESERVED.fullmatch(name) or not VARIABLE.fullmatch(name):
-            raise Refused(f"Lambda keeps the name {name} for itself, or takes no such name.", "Correct `variable`.")
+            raise Refused(f"{name} is not a valid variable name, or Lambda reserves it.", "Correct `variable`.")
         merged = {**self._raw, name: value.reveal()}
         size = sum(len(each.encode()) for pair in merged.items() for each in pair)
         if size > ENVIRONMENT_BYTES:
             raise Refused(
-                f"With the new {name} all variables take {size:,} bytes, and Lambda takes {ENVIRONMENT_BYTES:,}.",
-                "Give a shorter value, or take another variable out.",
+                f"With the new {name} the variables have {size:,} bytes; Lambda allows {ENVIRONMENT_BYTES:,}.",
+                "Use a shorter value, or remove another variable.",
             )
         return merged
 
@@ -148,11 +148,11 @@ class Functions(Adapter):
         environment = found.get("Environment", {})
         if error := environment.get("Error"):
             raise Denied(
-                f"The variables of {name} can't be read ({error.get('ErrorCode', 'no reason given')}), so none may be written.",
+                f"The variables of {name} can't be read ({error.get('ErrorCode', 'no reason given')}); none was changed.",
                 "Ask for kms:Decrypt on the function's key.",
             )
         if "CodeSha256" not in found:
-            raise ExternalError(f"Lambda answers without CodeSha256 of {name}, {version}: its code can't be compared.", "Run it again.")
+            raise ExternalError(f"Lambda returned no CodeSha256 for {name}, {version}: its code can't be compared.", "Run it again.")
         state = FunctionState(
             name=found["FunctionName"],
             version=found.get("Version", version),
@@ -230,9 +230,9 @@ def _comparing(name: str) -> Iterator[None]:
         if code == "PreconditionFailedException":
             raise _moved(name) from no
         if code == "ResourceConflictException":
-            raise ExternalError(f"Lambda is still busy with an earlier update of {name}.", "Run it again soon.") from no
+            raise ExternalError(f"Lambda is still applying an earlier update of {name}.", "Wait a minute, then run it again.") from no
         raise
 
 
 def _moved(name: str) -> DriftError:
-    return DriftError(f"Somebody else has changed {name} in this moment.", "Look again, then plan anew.")
+    return DriftError(f"Somebody else changed {name} at the same time.", "Check it, then make a new plan.")

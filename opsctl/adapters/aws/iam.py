@@ -226,7 +226,7 @@ class Iam(Adapter):
                 raise
             policy_arn = f"arn:{self._aws.caller.partition}:iam::aws:policy/AWSDenyAll"
             by_hand = f"aws iam attach-user-policy --user-name {name} --policy-arn {policy_arn}"
-            raise ExternalError(f"{name}'s own policies fill the room that IAM has for them.", by_hand) from no
+            raise ExternalError(f"{name} has no room for another inline policy: IAM's size limit is reached.", by_hand) from no
 
     @writes
     def delete_policy(self, name: str, policy: str) -> None:
@@ -260,7 +260,7 @@ class Iam(Adapter):
 
 def _nobody(name: str) -> NotFound:
     what = f"There is no IAM user {name!r}."
-    return NotFound(what, "Who there is: opsctl access review. Who signs in by SSO is no IAM user: disable them in IAM Identity Center.")
+    return NotFound(what, "List the users: opsctl access review. For a user of SSO, disable them in IAM Identity Center.")
 
 
 def _person(raw: dict[str, Any]) -> IamUser:

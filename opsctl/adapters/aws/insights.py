@@ -47,6 +47,6 @@ class Insights(Adapter):
                 results: list[list[dict[str, str]]] = answer["results"]
                 return results
             if answer["status"] in ENDED:
-                raise ExternalError(f"The query ended as {answer['status']}.", "Try a shorter --since.")
+                raise ExternalError(f"The query ended with status {answer['status']}.", "Try a shorter --since.")
             self._pause(POLL)
         raise ExternalError(f"The query took longer than {DEADLINE:.0f} s and was stopped.", "Try a shorter --since.")

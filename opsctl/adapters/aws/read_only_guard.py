@@ -57,7 +57,7 @@ def guard(model: Any, params: dict[str, Any], **_: Any) -> None:
         return
     if (service, operation) == ("rds-data", "ExecuteStatement") and _lost_in_the_end(params):
         return
-    raise ReadOnly(f"{service}:{operation} writes, and this is a reading session.")
+    raise ReadOnly(f"{service}:{operation} writes, and this session is read-only.")
 
 
 def _lost_in_the_end(params: dict[str, Any]) -> bool:

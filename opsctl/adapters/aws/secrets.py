@@ -165,7 +165,7 @@ def _member(raw: str | bytes, id: str, key: str) -> str:
         members = None
     if not isinstance(members, dict):
         # Without the cause: a JSON error may quote the value.
-        raise ExternalError(f"Secret {id} is not a JSON object, so it has no key {key!r}.", "Take `key` out of the configuration.")
+        raise ExternalError(f"Secret {id} is not a JSON object, so it has no key {key!r}.", "Remove `key` from the configuration.")
     if key not in members:
         raise ExternalError(f"Secret {id} has no key {key!r}; it has: {', '.join(sorted(members))}.", "Correct `key` in the configuration.")
     member = members[key]

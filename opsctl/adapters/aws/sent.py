@@ -34,7 +34,7 @@ def refuse_loss(unknown: tuple[str, ...], what: str) -> None:
     if unknown:
         names = ", ".join(unknown[:MOST_NAMED]) + (f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else "")
         raise Refused(
-            f"The installed SDK doesn't know {names} of {what}, and would drop what it doesn't know.",
+            f"The installed SDK doesn't know {names} of {what}, and a write would delete it.",
             "Install a newer botocore (pip install --upgrade botocore boto3), then run it again.",
         )
 

@@ -180,7 +180,7 @@ class AwsSession:
             yield
         except (BotoCoreError, ClientError, ResponseParserError) as cause:
             effect = self.writing and operation != CREATION and not reads(service, operation)
-            reach = f"Mend it: {self.config.login}" if self.sandbox else REACH
+            reach = f"Fix the AWS profile, or log in: {self.config.login}" if self.sandbox else REACH
             raise translate(cause, effect=effect, service=service, operation=operation, login=self.config.login, reach=reach) from cause
 
     @property
@@ -201,8 +201,8 @@ class AwsSession:
         caller = self.caller
         if caller.account != self.config.account:
             raise WrongPlace(
-                f"This login is in AWS account {caller.account} ({caller.user}), and the environment is account"
-                f" {self.config.account}: nothing was run.",
+                f"This login is for AWS account {caller.account} ({caller.user}), but the environment is account"
+                f" {self.config.account}; nothing was run.",
                 f"Log in to {self.config.account}: {self.config.login}",
             )
         self._proven = True
@@ -253,7 +253,9 @@ class AwsSession:
         }
         if not self.sandbox:
             if any(given.values()):
-                raise ConfigurationError("[aws] has an endpoint or a key, which only a sandbox may have.", "Take it out.")
+                raise ConfigurationError(
+                    "[aws] has endpoint, access-key-id or secret-access-key; only a sandbox may have them.", "Remove them."
+                )
             return {}
         require_loopback("AWS", urllib.parse.urlsplit(config.endpoint or "").hostname or "")
         if not (config.access_key_id and config.secret_access_key):

@@ -219,7 +219,7 @@ class Snapshots(Adapter):
                 raise
             found = look()
             if found is None or not _same(found.tags, tags):
-                raise Refused(f"There is a {what} already, which this run didn't make.", "Choose another name.") from no
+                raise Refused(f"There is already a {what}, which this run didn't create.", "Choose another name.") from no
 
     def _listed(self, operation: str, key: str, read: Callable[[dict[str, Any]], Snapshot], how: Mapping[str, str]) -> list[Snapshot]:
         try:

@@ -44,7 +44,7 @@ class Sqs(Adapter):
         url = self._url(queue, region)
         found = self._aws.call("sqs", "get_queue_attributes", region=region, QueueUrl=url, AttributeNames=names).get("Attributes", {})
         if missing := [name for name in names if name not in found]:
-            raise ExternalError(f"SQS answers without {', '.join(missing)} of the queue {queue}.", "Run it again.")
+            raise ExternalError(f"SQS returned no {', '.join(missing)} for the queue {queue}.", "Run it again.")
         return Depth(*(int(found[name]) for name in names))
 
     @writes

@@ -159,7 +159,7 @@ class Waf(Adapter):
                 else:
                     others.append(each)
             if now != before:
-                raise DriftError(f"The rule {rule} of {name} isn't as reviewed.", "Look again, then plan anew.")
+                raise DriftError(f"The rule {rule} of {name} has changed since the plan.", "Check it, then make a new plan.")
             rules = others if after is None else [*others, wire(after)]
             self._call(
                 place, "update_web_acl", **{**self._kept(place, raw), "Rules": rules, "LockToken": answer["LockToken"]}, Scope=place.scope
@@ -191,8 +191,8 @@ class Waf(Adapter):
             except ExternalError as no:
                 if no.code != LOCKED:
                     raise
-                what = f"Somebody else is changing {name} at this moment."
-                raise TryAgain(ExternalError(what, "Look again, then run it again.", code=no.code, words=no.words)) from no
+                what = f"Somebody else is changing {name} at the same time."
+                raise TryAgain(ExternalError(what, "Check it, then run it again.", code=no.code, words=no.words)) from no
 
         retry(once, ONCE_MORE)
 
@@ -205,7 +205,7 @@ class Waf(Adapter):
         found = self._named(place, "list_web_acls", "WebACLs", name, "web ACL")
         answer, sent = self._whole(place, "get_web_acl", name, found)
         if "Rules" not in answer["WebACL"] and answer["WebACL"].get("Capacity"):
-            raise ExternalError(f"WAF says that the rules of the web ACL {name} use WCU, and names none of them.", "Run it again.")
+            raise ExternalError(f"WAF returned no rules for the web ACL {name}, but reports that they use capacity (WCU).", "Run it again.")
         return answer, sent
 
     def _set(self, name: str, place: WafPlace) -> tuple[dict[str, Any], SentAnswer]:
@@ -222,7 +222,7 @@ class Waf(Adapter):
         if name not in found:
             known = ", ".join(sorted(found)) or "none"
             where = f"{place.scope}, region {place.region or self._aws.config.region}"
-            raise NotFound(f"There is no {word} {name} ({where}); there are: {known}.", "Correct [protection] in the configuration.")
+            raise NotFound(f"There is no {word} {name} ({where}). There is: {known}.", "Correct [protection] in the configuration.")
         return found[name]
 
     def _listed(self, place: WafPlace, operation: str, key: str) -> Iterator[dict[str, Any]]:

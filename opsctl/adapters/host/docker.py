@@ -76,7 +76,7 @@ class Docker:
     def reach(self) -> str:
         """Connect to docker's socket and hang up; returns what stands against it, or nothing."""
         if not self.machine.socket.exists():
-            return "is not there"
+            return "does not exist"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.settimeout(2)
             try:
@@ -84,7 +84,7 @@ class Docker:
             except PermissionError:
                 return "permission denied"
             except OSError as cause:
-                return f"nobody answers ({cause.strerror or 'too slow'})"
+                return f"docker doesn't answer ({cause.strerror or 'too slow'})"
         return ""
 
     def config(self, mode: Literal["user", "system"]) -> DockerConfig:
@@ -94,13 +94,13 @@ class Docker:
         try:
             held = json.loads(files.read(path))
         except FileNotFoundError:
-            return DockerConfig(path, problem="is not there")
+            return DockerConfig(path, problem="does not exist")
         except PermissionError:
             return DockerConfig(path, problem="can't be read by this user", readable=False)
         except (OSError, ValueError, RecursionError):
             return DockerConfig(path, problem="is not JSON, or can't be read")
         registries = _served(held)
-        return DockerConfig(path, registries, "" if registries else f"doesn't name the credential helper {HELPER}")
+        return DockerConfig(path, registries, "" if registries else f"doesn't contain the credential helper {HELPER}")
 
     def helper(self) -> HelperFile:
         """Look at the helper's program: there, executable, and nobody's to change but its owner's, root or this user."""
@@ -108,15 +108,15 @@ class Docker:
         try:
             info = path.stat()
         except FileNotFoundError:
-            return HelperFile(path, "is not installed; install hh again, whose installer puts it there")
+            return HelperFile(path, "is not installed; install hh again, its installer adds it")
         except OSError as cause:
-            return HelperFile(path, f"can't be looked at: {cause.strerror}", f"ls -la {path}")
+            return HelperFile(path, f"can't be checked: {cause.strerror}", f"ls -la {path}")
         if not stat.S_ISREG(info.st_mode):
-            return HelperFile(path, "is no file", f"ls -la {path}")
+            return HelperFile(path, "is not a file", f"ls -la {path}")
         if info.st_uid not in (0, self.machine.uid):
             return HelperFile(path, f"belongs to {user_name(info.st_uid)}, who could change it", f"sudo chown root {path}")
         if info.st_mode & 0o022:
-            return HelperFile(path, f"can be changed by others (mode {stat.S_IMODE(info.st_mode):04o})", f"sudo chmod 755 {path}")
+            return HelperFile(path, f"can be changed by other users (mode {stat.S_IMODE(info.st_mode):04o})", f"sudo chmod 755 {path}")
         if not os.access(path, os.X_OK):
             return HelperFile(path, f"can't be executed (mode {stat.S_IMODE(info.st_mode):04o})", f"sudo chmod 755 {path}")
         return HelperFile(path)
@@ -145,7 +145,7 @@ class Docker:
             return HelperAnswer(False, f"can't be run: {cause.strerror}")
         said = _said(child, registry.encode(), self.deadline)
         if said is None:
-            return HelperAnswer(False, f"gave no answer in {self.deadline:g} s")
+            return HelperAnswer(False, f"did not answer in {self.deadline:g} s")
         return _heard(child.returncode, said, registry)
 
 
@@ -186,8 +186,8 @@ def _heard(code: int, said: bytes, registry: str) -> HelperAnswer:
     if code != 0:
         return HelperAnswer(False, f"refused (exit {code}){_line(said) if login is None else ''}")
     if not isinstance(login, dict) or not login.get("Username") or not login.get("Secret"):
-        return HelperAnswer(False, "answered with no login (Username and Secret); what it said isn't shown")
-    return HelperAnswer(True, f"gives a login for {registry}")
+        return HelperAnswer(False, "returned no login (Username and Secret); its output isn't shown")
+    return HelperAnswer(True, f"returns a login for {registry}")
 
 
 def _line(said: bytes) -> str:

@@ -124,13 +124,13 @@ class HhClient(Adapter):
         except (FileNotFoundError, NotADirectoryError):
             return ConfigState(place=place, exists=False)
         except OSError as cause:
-            return ConfigState(place=place, exists=None, problem=f"can't be looked at: {cause.strerror}")
+            return ConfigState(place=place, exists=None, problem=f"can't be checked: {cause.strerror}")
         link = os.readlink(place.path) if stat.S_ISLNK(info.st_mode) else None
         try:
             info = place.path.stat()
             document = _opened(place.path, follow=True)
         except FileNotFoundError:
-            return ConfigState(place=place, exists=True, link=link, problem=f"is a link to {link}, where nothing is")
+            return ConfigState(place=place, exists=True, link=link, problem=f"is a link to {link}, which does not exist")
         except OSError as cause:
             return _seen(place, link, info, f"can't be read: {cause.strerror}")
         except OpsctlError as cause:
@@ -169,7 +169,9 @@ class HhClient(Adapter):
             try:
                 _write(fresh, text.encode(), seen, folder)
                 if _stamp(os.stat(seen.path.name, dir_fd=folder, follow_symlinks=False)) != seen.stamp:
-                    raise DriftError(f"{seen.path} was written by somebody else just now; it is theirs.", "Look again: opsctl client show")
+                    raise DriftError(
+                        f"Another program has just changed {seen.path}; it was not changed by this run.", "Check it: opsctl client show"
+                    )
                 os.rename(fresh, seen.path.name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with suppress(OSError):
@@ -178,7 +180,7 @@ class HhClient(Adapter):
             try:
                 os.fsync(folder)
             except OSError as cause:
-                raise OutcomeUnknown(f"{seen.path} was replaced, and the disk doesn't confirm it: {cause.strerror}.") from cause
+                raise OutcomeUnknown(f"{seen.path} was replaced, but the disk did not confirm the write: {cause.strerror}.") from cause
 
 
 def _seen(place: ConfigLocation, link: str | None, info: os.stat_result, problem: str, edge_auth: Secret | None = None) -> ConfigState:
@@ -200,7 +202,7 @@ def _translated(path: Path, login: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as cause:
-        raise NotFound(f"There is no {path}: nobody has logged in here.", login) from cause
+        raise NotFound(f"There is no {path}: nobody has logged in on this machine.", login) from cause
     except PermissionError as cause:
         raise Denied(f"{path}: {cause.strerror}; it was not changed.", f"As its owner: {AGAIN}") from cause
     except OSError as cause:
@@ -213,17 +215,17 @@ def _opened(path: Path, *, follow: bool) -> Document:
     with os.fdopen(number, "rb") as file:
         info = os.fstat(number)
         if not stat.S_ISREG(info.st_mode) or info.st_size > LARGEST:
-            raise Refused(f"{path} is no file of at most 1 MiB.", f"ls -l {path}")
+            raise Refused(f"{path} is not a file, or is larger than 1 MiB.", f"ls -l {path}")
         raw = file.read()
     try:
         text = raw.decode()
         held = value_of(text, FIELD)
     except ValueError as cause:
         where = "it is not UTF-8" if isinstance(cause, UnicodeDecodeError) else str(cause)
-        raise Refused(f"{path} is not JSON as hh reads it ({where}).", "Mend that line, or log in again: hh login") from None
+        raise Refused(f"{path} is not valid JSON for hh ({where}).", "Fix that line, or log in again: hh login") from None
     _remember(text)
     if held is not None and not _is_text(held):
-        raise Refused(f"{path} has an {FIELD} that is no text.", "Log in again: hh login")
+        raise Refused(f"{path} has an {FIELD} that is not text.", "Log in again: hh login")
     return Document(path=path, text=text, edge_auth=Secret(held) if held else None, info=info)
 
 
@@ -259,7 +261,7 @@ def _keep_owner(number: int, like: Document) -> None:
         os.fchown(number, *wanted)
     except PermissionError as cause:
         if made.st_uid != wanted[0] or like.info.st_mode & stat.S_IRWXG:
-            raise Denied(f"The owner and group of {like.path} can't be kept; it was not changed.", f"sudo {AGAIN}") from cause
+            raise Denied(f"The owner and group of {like.path} can't be preserved; it was not changed.", f"sudo {AGAIN}") from cause
 
 
 def _keep_attributes(path: Path, number: int) -> None:

@@ -44,7 +44,7 @@ class Prompt:
     def text(self, question: str, otherwise: str, *, ahead: str = "") -> str:
         """Ask for a line, with the lines of `ahead` above; raises InputRequired, whose next step is `otherwise`, when nobody is there."""
         if not self.present:
-            raise InputRequired(f"{question}: nobody is here to answer.", otherwise)
+            raise InputRequired(f"{question}: there is no terminal to ask.", otherwise)
         self._ahead()
         try:
             with open(self._path, "r+b", buffering=0) as terminal:
@@ -66,14 +66,14 @@ class Prompt:
             while not line.endswith(b"\n"):
                 if self._left.is_set():
                     terminal.write(b"\n")
-                    raise InputRequired(f"{question}: it was left unanswered.", otherwise)
+                    raise InputRequired(f"{question}: it was not answered.", otherwise)
                 if select.select([terminal], [], [], LOOK_EVERY)[0]:
                     if not (piece := terminal.read(1)):
                         raise InputRequired(f"{question}: the terminal was closed.", otherwise)
                     line += piece
         except KeyboardInterrupt:
             terminal.write(b"\n")
-            raise Interrupted("Stopped at a question; what was done so far is in the ledger.", "opsctl runs list --active") from None
+            raise Interrupted("Stopped at a question. The ledger has what was done so far.", "opsctl runs list --active") from None
         return line.decode(errors="replace").strip()
 
     def agree(self, question: str, otherwise: str) -> bool:
@@ -86,12 +86,12 @@ class Prompt:
             return choices[0]
         told = ""
         while (answer := self.text(f"{question} [{'/'.join(choices)}]", otherwise, ahead=told)) not in choices:
-            told = f"{answer!r} is no answer here; type {' or '.join(choices)}.\n"
+            told = f"{answer!r} is not an answer; type {' or '.join(choices)}.\n"
         return answer
 
     def secret(self, question: str, otherwise: str = "Run it in a terminal.") -> Secret:
         """Ask for a value without showing it."""
         if not self.present:
-            raise InputRequired(f"{question}: nobody is here to answer.", otherwise)
+            raise InputRequired(f"{question}: there is no terminal to ask.", otherwise)
         self._ahead()
         return Secret(getpass.getpass(leaving(f"{visible(question)}: ")))

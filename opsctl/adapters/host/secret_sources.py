@@ -33,11 +33,11 @@ class SecretSources:
             if source == "-" or source.startswith("file:"):
                 value = value.removesuffix(b"\n").removesuffix(b"\r")
             if not value.strip():
-                raise Refused(f"The value from {source} is empty.", "Give a value that isn't empty.")
+                raise Refused(f"The value from {source} is empty.", "Use a value that is not empty.")
             if len(value) > LARGEST:
-                raise Refused(f"The value from {source} is above {LARGEST:,} bytes.", "Check that it is the value.")
+                raise Refused(f"The value from {source} is larger than {LARGEST:,} bytes.", "Check that this is the right source.")
             if b"\0" in value or not _is_text(value):
-                raise Refused(f"The value from {source} is binary.", "Give text.")
+                raise Refused(f"The value from {source} is not text.", "Use a text value.")
             self._read[source] = Secret(value)
         return self._read[source]
 
@@ -46,28 +46,30 @@ class SecretSources:
         if source == "-":
             if sys.stdin is None or sys.stdin.isatty():
                 raise InputRequired(
-                    "The value is to come from standard input, which is a terminal or closed.",
-                    "Pipe it in, or use env: or file:.",
+                    "The value is expected on standard input, which is a terminal or closed.",
+                    "Pipe the value in, or use env: or file:.",
                 )
             return sys.stdin.buffer.read(LARGEST + 3)
         if kind == "env":
             if rest not in os.environ:
-                raise InputRequired(f"The value is to come from the variable {rest}, which isn't set.", f"Set {rest} and run it again.")
+                raise InputRequired(f"The value is expected in the variable {rest}, which is not set.", f"Set {rest} and run it again.")
             return os.environb[rest.encode()]
         try:
             with files.opened(Path(rest), pipes=True) as file:
                 return file.read(LARGEST + 3)
         except files.Unfit as cause:
-            raise Refused(f"The value's file {rest} can't be used: {cause.strerror}.", "Name a file.") from cause
+            raise Refused(f"The file {rest} can't be used as a value: {cause.strerror}.", "Use a regular file.") from cause
         except OSError as cause:
-            raise InputRequired(f"The value's file {rest} can't be read: {cause.strerror}.", "Put it there and run it again.") from cause
+            raise InputRequired(
+                f"The file {rest} with the value can't be read: {cause.strerror}.", "Create the file, then run it again."
+            ) from cause
 
     def reference(self, reference: Reference) -> Secret:
         """Return the credential behind an `env` or `file` reference; raises ConfigurationError when it isn't there."""
         try:
             return self.read(f"env:{reference.env}" if reference.env else f"file:{reference.file}")
         except InputRequired as cause:
-            raise ConfigurationError(f"The credential in {reference} isn't there.", cause.next) from cause
+            raise ConfigurationError(f"The credential in {reference} does not exist.", cause.next) from cause
 
 
 def _is_text(value: bytes) -> bool:
@@ -82,7 +84,7 @@ def generate(recipe: str) -> Secret:
     """Make a new value by `hex:BYTES` or `base64:BYTES`; raises ConfigurationError for another recipe."""
     kind, _, size = recipe.partition(":")
     if kind not in ("hex", "base64") or not size.isdigit() or not 16 <= int(size) <= 1024:
-        raise ConfigurationError(f"A generated value is hex:BYTES or base64:BYTES, 16 to 1024 bytes, not {recipe!r}.")
+        raise ConfigurationError(f"Expected hex:BYTES or base64:BYTES with 16 to 1024 bytes in `generate`, got {recipe!r}.")
     random = secrets.token_bytes(int(size))
     return Secret(random.hex() if kind == "hex" else base64.b64encode(random).decode())
 

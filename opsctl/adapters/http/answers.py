@@ -44,7 +44,7 @@ def _lenient(content: bytes) -> Any:
     except RecursionError:
         raise Unreadable("it is nested too deeply") from None
     except (ValueError, OverflowError):
-        raise Unreadable("it is no JSON") from None
+        raise Unreadable("it is not JSON") from None
 
 
 def _no_number(name: str) -> None:
@@ -65,7 +65,7 @@ def moment(text: str) -> datetime:
         found = datetime.fromisoformat(text)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
-        raise Unreadable("a time in it is none") from None
+        raise Unreadable("a time in it is not valid") from None
 
 
 def number(text: str | None) -> float | None:

@@ -83,7 +83,7 @@ class Api(Adapter):
     def staging(self) -> Health:
         """Ask the configured staging's /health; raises ConfigurationError when there is none."""
         if self._config.staging is None:
-            raise ConfigurationError("No staging is configured in [api].", "Add staging, its base address, to [api].")
+            raise ConfigurationError("[api] has no staging address.", "Add the address of the staging API to [api] as staging.")
         return check_url(self._access, f"{self._config.staging}/health")
 
     def login(self, email: Secret, password: Secret) -> Tokens:
@@ -141,13 +141,13 @@ class Api(Adapter):
         try:
             return [None if mark is None else datetime.fromtimestamp(int(mark) / 1000, UTC) for mark in marks]
         except (ValueError, OverflowError, OSError):
-            raise ExternalError("The API's revocation mark in Redis is not epoch milliseconds.", "Check revocations in [api].") from None
+            raise ExternalError("The API's revocation time in Redis is not in epoch milliseconds.", "Check revocations in [api].") from None
 
     def _tokens(self, path: str, body: dict[str, Any]) -> Tokens:
         # The body of a refusal may echo what was sent; it is never shown.
         answer = self._logins.ask(path, body)
         if answer.status == 401:
-            raise CredentialsInvalid(f"The API refused the credentials at {path}.", "Look at [api.login] and [api.test].")
+            raise CredentialsInvalid(f"The API rejected the credentials at {path}.", "Check [api.login] and [api.test].")
         with self._http.reading():
             found = decoded(answer.content, _Tokens)
         return Tokens(Secret(found.access_token), Secret(found.refresh_token), found.expires_in)

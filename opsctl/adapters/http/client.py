@@ -52,7 +52,7 @@ ENCODED = frozenset(("content-encoding", "content-length", "transfer-encoding"))
 """Headers that tell how a body was sent, once it is read."""
 HOW = {
     **dict.fromkeys(("ReadTimeout", "WriteTimeout"), "did not answer in time"),
-    "DecodingError": "answered in an encoding that can't be read",
+    "DecodingError": "answered in an unknown encoding",
 }
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Http(Adapter):
         access: Access,
         *,
         system: str,
-        login: str = "Look at its credential in the configuration.",
+        login: str = "Check its credential in the configuration.",
         reading_posts: Collection[str] = (),
         ca: str = certificates.SYSTEM,
     ) -> None:
@@ -138,9 +138,9 @@ class Http(Adapter):
         try:
             yield
         except Unreadable as cause:
-            what = f"{self._system} sent an answer that can't be read: {sentence(cause)}"
+            what = f"{self._system} sent an unreadable answer: {sentence(cause)}"
             if effect:
-                raise OutcomeUnknown(f"{what} It said yes: what it did is unknown.", "Look there what it did.") from None
+                raise OutcomeUnknown(f"{what} The call succeeded, but its result is unknown.", "Check there what happened.") from None
             raise ExternalError(what, "Check its address in the configuration.") from None
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class Http(Adapter):
             require_loopback(self._system, request.url.host)
         path = request.url.path.removeprefix(urlsplit(self._base).path)
         if not self.writing and not self._reads(request.method, path):
-            raise ReadOnly(f"{request.method} to {self._system} writes, and this is a reading system.")
+            raise ReadOnly(f"{request.method} to {self._system} writes, and this connection is read-only.")
 
     def _reads(self, method: str, path: str) -> bool:
         return method in READING_METHODS or (method == "POST" and path in self._reading_posts)
@@ -185,7 +185,7 @@ class Http(Adapter):
             return self._whole(self.client.send(request, stream=True), request, call, effect)
         except httpx.ConnectError as cause:
             if (distrust := certificates.distrusted(cause)) is not None:
-                following = "Set `ca` beside its address in the configuration to the file of its authority."
+                following = "Set `ca` next to its address in the configuration to the file of its certificate authority."
                 raise certificates.untrusted(self._system, self._host, distrust, following) from cause
             raise self._unreachable(cause) from cause
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
@@ -193,17 +193,17 @@ class Http(Adapter):
         except (httpx.LocalProtocolError, UnicodeEncodeError) as cause:
             # A cause that quotes the header's value isn't kept.
             raise ConfigurationError(
-                f"{call} of {self._system} can't be sent: a credential or name in it holds a character that no header may hold.",
+                f"{call} of {self._system} can't be sent: a credential or name has a character that a header can't contain.",
                 self._login,
             ) from (cause if isinstance(cause, httpx.HTTPError) else None)
         except httpx.HTTPError as cause:
-            raise self._lost(call, HOW.get(type(cause).__name__, "hung up before it answered"), effect) from cause
+            raise self._lost(call, HOW.get(type(cause).__name__, "closed the connection before it answered"), effect) from cause
         except (httpx.InvalidURL, ValueError) as cause:
-            raise ConfigurationError(f"The address of {self._system} is not a URL.", "Mend it in the configuration.") from cause
+            raise ConfigurationError(f"The address of {self._system} is not a URL.", "Correct it in the configuration.") from cause
 
     def _unreachable(self, cause: Exception) -> Unreachable:
         return Unreachable(
-            f"{self._system} at {self._host} can't be reached: {sentence(cause)}",
+            f"{self._system} at {self._host} is unreachable: {sentence(cause)}",
             "Check the network (VPN), then run it again.",
         )
 
@@ -217,7 +217,7 @@ class Http(Adapter):
                 parts.append(part)
                 size += len(part)
                 if size > LARGEST or time.monotonic() > deadline:
-                    raise self._lost(call, "sent an answer without end", effect)
+                    raise self._lost(call, "sent an endless answer", effect)
         finally:
             answer.close()
         headers = [(name, value) for name, value in answer.headers.multi_items() if name not in ENCODED]
@@ -228,15 +228,15 @@ class Http(Adapter):
         status = answer.status_code
         code, said = str(status), words(answer)
         if status == 401:
-            what = f"{self._system} does not accept the credentials for {call}: {said}"
+            what = f"{self._system} rejected the credentials for {call}: {said}"
             return CredentialsInvalid(what, self._login, code=code, words=said)
         if status == 403:
-            return Denied(f"{self._system} denied {call}: {said}", "Ask for that permission.", code=code, words=said)
+            return Denied(f"{self._system} denied {call}: {said}", "Ask your administrator for this permission.", code=code, words=said)
         if status == 404:
-            what = f"{self._system} knows nothing at {call}: {said}"
+            what = f"{self._system} has nothing at {call}: {said}"
             return NotFound(what, "Check the name and the address.", code=code, words=said)
         if status in SLOW_DOWN:
-            what = f"{self._system} asks to slow down: {call} was not done."
+            what = f"{self._system} limits the rate of requests: {call} was not done."
             return Throttled(what, "Wait a minute, then run it again.", code=code, words=said)
         if status >= 500 and status != NOT_IMPLEMENTED:
             return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect, code, said)
@@ -245,10 +245,10 @@ class Http(Adapter):
     def _lost(self, call: str, how: str, effect: bool, code: str = "", words: str = "") -> OpsctlError:
         if effect:
             return OutcomeUnknown(
-                f"{self._system}, asked for {call}, {how}: nobody can tell whether it happened.",
+                f"{self._system} {how} ({call}): it may or may not have happened.",
                 "Resume the run, which looks first: opsctl runs resume ID",
             )
-        return ExternalError(f"{self._system}, asked for {call}, {how}.", "Run it again.", code=code, words=words)
+        return ExternalError(f"{self._system} {how} ({call}).", "Run it again.", code=code, words=words)
 
     def _shown(self, path: str) -> str:
         return vault.hide(path)
@@ -271,13 +271,16 @@ def _checked_host(base: str, system: str, sandbox: bool) -> str:
     parts = urlsplit(base)
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"The address of {system} is not an http(s) URL.", "Mend it in the configuration.")
+        raise ConfigurationError(f"The address of {system} is not an http(s) URL.", "Correct it in the configuration.")
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError(f"The address of {system} holds a credential.", "Take it out of the address: a credential is a reference.")
+        raise ConfigurationError(
+            f"The address of {system} contains a credential.",
+            'Remove it from the address, and use a reference such as { env = "VARIABLE" }.',
+        )
     if sandbox:
         require_loopback(system, host)
     elif parts.scheme == "http" and not is_loopback(host):
-        raise WrongPlace(f"{system} at {host} is not behind https: a credential would be open to all on the way.", "Use https.")
+        raise WrongPlace(f"{system} at {host} does not use https, so others could read the credential; nothing was sent.", "Use https.")
     return host
 
 

@@ -20,7 +20,7 @@ ACCEPT = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in ("oci.image.index.v1", "oci.image.manifest.v1", "docker.distribution.manifest.list.v2", "docker.distribution.manifest.v2")
 )
-ISSUED = "A classic personal access token with read:packages is needed: GitHub, Settings, Developer settings."
+ISSUED = "It needs a classic personal access token with read:packages: GitHub, Settings, Developer settings."
 
 
 DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+){0,8}:[0-9a-fA-F]{32,256}")
@@ -62,5 +62,5 @@ def _parts(image: str) -> tuple[str, str]:
     if not at:
         name, _, digest = image.partition(":")
     if name.count("/") < 1 or name.startswith("ghcr.io/"):
-        raise ConfigurationError(f"An image is written ORG/NAME:TAG, not {image!r}.", "Correct `image` of the secret.")
+        raise ConfigurationError(f"Expected an image such as ORG/NAME:TAG, got {image!r}.", "Correct `image` of the secret.")
     return name, digest or "latest"

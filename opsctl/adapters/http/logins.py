@@ -51,7 +51,7 @@ class ApiAddress(Struct, frozen=True):
 
 
 def _no_credential(reference: Reference) -> Secret:
-    raise ConfigurationError(f"The process that logs in reads no credential: {reference} was not read.")
+    raise ConfigurationError(f"The login process may not read credentials: {reference} was not read.")
 
 
 class LoginRequest(Struct, frozen=True):
@@ -94,8 +94,8 @@ class Logins:
             try:
                 answer = msgspec.json.decode(self._said(LoginRequest(path, body, token)), type=LoginResponse)
             except (OSError, msgspec.DecodeError) as cause:
-                told = "The process that logs in to the API and out again gave no answer; a login may be left."
-                raise ExternalError(told, "Try the same line again.") from cause
+                told = "The process that tests the login to the API did not answer; a session may be left."
+                raise ExternalError(told, "Run the same line again.") from cause
         if answer.error:
             kind: type[OpsctlError] = getattr(errors, answer.error, ExternalError)
             if issubclass(kind, ExternalError):

@@ -92,7 +92,7 @@ class Slack(Adapter):
         parts = urlsplit(url)
         # The path is the secret; kept by itself, so that it is hidden wherever it appears without its host.
         self._path = Secret(parts.path)
-        self._http = Http(f"{parts.scheme}://{parts.netloc}", access, system="Slack", login="Renew the webhook's URL.")
+        self._http = Http(f"{parts.scheme}://{parts.netloc}", access, system="Slack", login="Create a new webhook URL and store it.")
 
     @writes
     def post(self, text: str) -> None:
@@ -187,11 +187,11 @@ def _listed(found: Any) -> StatusIncident:
     try:
         read = _incident(convert(found, _Incident))
         known = read.status in OPEN | OVER | MAINTENANCE
-        return read if known else replace(read, problem="its status is one that opsctl doesn't know")
+        return read if known else replace(read, problem="opsctl doesn't know its status")
     except Unreadable:
         held = found if isinstance(found, dict) else {}
         id, name = (str(held.get(each) or "") for each in ("id", "name"))
-        return StatusIncident(id, name, "", "", EARLIEST, EARLIEST, "it can't be read")
+        return StatusIncident(id, name, "", "", EARLIEST, EARLIEST, "it is unreadable")
 
 
 def _configured(reference: Reference | None, key: str) -> Reference:
@@ -201,4 +201,4 @@ def _configured(reference: Reference | None, key: str) -> Reference:
 
 
 def _missing(key: str) -> ConfigurationError:
-    return ConfigurationError(f"No {key} is configured in [channels].", f"Add {key} to [channels], or tell people yourself.")
+    return ConfigurationError(f"[channels] has no {key}.", f"Add {key} to [channels], or notify people yourself.")

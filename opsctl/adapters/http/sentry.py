@@ -108,7 +108,7 @@ class Sentry(Adapter):
         self._config = settings
         self._token = access.resolve(settings.token)
         self._suspicious = re.compile("|".join(f"(?:{each})" for each in settings.suspicious) or "(?!)", re.IGNORECASE)
-        login = f"Look at the token in {settings.token}: it needs org:read, project:read and event:read."
+        login = f"Check the token in {settings.token}: it needs org:read, project:read and event:read."
         self._http = Http(settings.base, access, system="Sentry", ca=settings.ca, login=login)
         self._organization = f"/api/0/organizations/{quote(settings.organization, safe='')}"
 

@@ -82,7 +82,9 @@ class Webhook(Adapter):
     def __init__(self, access: Access, settings: HubSpotSettings, now: Callable[[], datetime]) -> None:
         super().__init__(writing=access.writing)
         if settings.webhook is None or settings.app_secret is None:
-            raise ConfigurationError("[hubspot] names no webhook or no app-secret.", "Add both to [hubspot], or mint by property.")
+            raise ConfigurationError(
+                "[hubspot] has no webhook or no app-secret.", "Add both to [hubspot], or mint the token without the webhook."
+            )
         self._config, self._url, self._now = settings, settings.webhook, now
         self._secret = access.resolve(settings.app_secret)
         parts = urlsplit(settings.webhook)
@@ -91,7 +93,7 @@ class Webhook(Adapter):
             f"{parts.scheme}://{parts.netloc}",
             access,
             system="the webhook",
-            login="Its signature was refused: look at app-secret and webhook in [hubspot], and at this machine's clock.",
+            login="The webhook rejected the signature: check app-secret and webhook in [hubspot], and this machine's clock.",
         )
 
     @writes

@@ -79,8 +79,8 @@ class HubSpot(Adapter):
                 if found.portal != self._config.portal:
                     ours = f"{self._name} is portal {self._config.portal}"
                     raise WrongPlace(
-                        f"The HubSpot token is for portal {found.portal}, and {ours}.",
-                        f"Look at {self._config.token}, and at portal in [hubspot].",
+                        f"The HubSpot token is for portal {found.portal}, but {ours}.",
+                        f"Check {self._config.token}, and portal in [hubspot].",
                     )
                 self._account = found
         return self._account
@@ -143,7 +143,7 @@ class HubSpot(Adapter):
                 if not done:
                     raise
                 # A definite no of this hundred is none of the whole.
-                raise OutcomeUnknown(f"{failed.what} {len(done)} contacts were updated before.", failed.next) from failed
+                raise OutcomeUnknown(f"{failed.what} {len(done)} contacts had been updated before that.", failed.next) from failed
             answered, refused = outcome_of(self._http.read(answer, BatchUpdateResponse, effect=True), ids)
             done += answered
             errors |= refused

@@ -74,20 +74,18 @@ def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: st
         return _throttled(answer, what, time_zone, own)
     if status >= 500 and effect:
         return OutcomeUnknown(
-            f"HubSpot, asked for {what}, answered {status}: {said} Nobody can tell whether it happened.",
+            f"HubSpot answered {status} to {what}: {said} It may or may not have happened.",
             "Resume the run, which looks first: opsctl runs resume ID",
         )
     if status >= 500:
-        return ExternalError(
-            f"HubSpot, asked for {what}, answered {status}: {said}", "Look at https://status.hubspot.com, then run it again.", **own
-        )
+        return ExternalError(f"HubSpot answered {status} to {what}: {said}", "Check https://status.hubspot.com, then run it again.", **own)
     return ExternalError(f"HubSpot refused {what} ({status}): {said}", _advice(body), **own)
 
 
 def _denied(body: dict[str, Any], what: str, own: dict[str, str]) -> Denied:
     scopes = sorted(set(_listed(body, "requiredGranularScopes") + _listed(body, "requiredScopes")))
     if not scopes:
-        return Denied(f"HubSpot denied {what}: {own['words']}", "Look at the scopes of the token's app.", **own)
+        return Denied(f"HubSpot denied {what}: {own['words']}", "Check the scopes of the token's app.", **own)
     named = ", ".join(scopes)
     return Denied(
         f"HubSpot denied {what}: the token lacks the scope {named}.",
@@ -101,12 +99,12 @@ def _throttled(answer: httpx.Response, what: str, time_zone: str, own: dict[str,
         zone = f" ({time_zone})" if time_zone else ""
         return Throttled(
             f"HubSpot's daily limit is reached: {what} was not done.",
-            f"It begins anew at midnight in the portal's time zone{zone}; resume after it: opsctl runs resume ID",
+            f"The limit resets at midnight in the portal's time zone{zone}; then: opsctl runs resume ID",
             **own,
         )
     return Throttled(
-        f"HubSpot still asks to slow down: {what} was not done.",
-        "Something else uses up this app's limit; look for it, then: opsctl runs resume ID",
+        f"HubSpot still throttles {what} after several tries: it was not done.",
+        "Another program uses up this app's limit; find and stop it, then: opsctl runs resume ID",
         **own,
     )
 
@@ -119,7 +117,7 @@ def _listed(body: dict[str, Any], key: str) -> list[str]:
 
 def _advice(body: dict[str, Any]) -> str:
     names = ", ".join(sorted(set(_listed(body, "propertyName"))))
-    return f"Look at the property {names} in HubSpot, and at [hubspot] in the configuration." if names else ""
+    return f"Check the property {names} in HubSpot, and [hubspot] in the configuration." if names else ""
 
 
 def _errors(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -143,15 +143,12 @@ def require_seen(found: HubSpotContact, wanted: Collection[str], history: Collec
     unseen = [name for name in wanted if name not in found.properties]
     if unseen:
         raise ExternalError(
-            f"HubSpot answers without the contact property {', '.join(unseen)}: the portal has none of that name, or the token may not"
-            " read it.",
+            f"HubSpot returned no contact property {', '.join(unseen)}: the portal doesn't have it, or the token may not read it.",
             "Correct the name in [hubspot], or give the app the property's scope.",
         )
     untold = [name for name in history if found.properties.get(name) and not found.history.get(name)]
     if untold:
-        raise ExternalError(
-            f"HubSpot answers without the history of {', '.join(untold)}, so that nobody can tell what it was before.", "Run it again."
-        )
+        raise ExternalError(f"HubSpot returned no history of {', '.join(untold)}, so the former value is unknown.", "Run it again.")
 
 
 def _kept(value: str | None) -> str | None:
@@ -172,7 +169,7 @@ def unfinished(status: Any) -> str | None:
 def results_of(found: BatchResponse) -> list[ContactRecord]:
     """The records of a batch that was read."""
     if status := unfinished(found.status):
-        raise ExternalError(f"HubSpot hasn't read the batch to its end: it answered {status}.", "Wait a minute, then run it again.")
+        raise ExternalError(f"HubSpot did not complete the batch: its status is {status}.", "Wait a minute, then run it again.")
     return found.results
 
 
@@ -186,8 +183,8 @@ def outcome_of(found: BatchUpdateResponse, ids: Sequence[str]) -> tuple[list[str
             told[str(key)] = f"{sentence(error.category or 'refused')[:-1]}: {sentence(error.message or '')[:-1]}"
     if (status := unfinished(found.status)) and set(ids) - answered - set(told):
         raise OutcomeUnknown(
-            f"HubSpot took the update of {len(ids)} contacts and answered {status}, so that some may be changed later.",
+            f"HubSpot accepted the update of {len(ids)} contacts with status {status}: it may change some of them later.",
             "Resume the run, which looks first: opsctl runs resume ID",
         )
-    silent = "HubSpot left it out without a word: it was merged into another contact, or deleted."
+    silent = "HubSpot skipped it and gave no reason: it was probably merged into another contact, or deleted."
     return [key for key in ids if key in answered], {key: told.get(key, silent) for key in ids if key not in answered}

@@ -75,8 +75,8 @@ class DeadLetterFile:
         return len(new)
 
     def _refused(self, cause: OSError) -> ExternalError:
-        what = f"What can't be read can't be kept in {self.path}: {cause.strerror}; it was left where it is."
-        return ExternalError(what, "Name another file with --aside.")
+        what = f"The unreadable notifications can't be written to {self.path}: {cause.strerror}. They are still where they were."
+        return ExternalError(what, "Choose another file with --aside.")
 
     def _append(self, text: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -109,10 +109,12 @@ class DeadLetterFile:
                 yield msgspec.json.decode(line, type=DeadLetter).digest
             except (msgspec.MsgspecError, UnicodeError):
                 if line.strip() and not BEGIN.startswith(line[: len(BEGIN)]):
-                    raise self._foreign("it holds something else") from None
+                    raise self._foreign("it contains something else") from None
 
     def _foreign(self, why: str) -> ConfigurationError:
-        return ConfigurationError(f"What can't be read can't be kept in {self.path}: {why}.", "Name another file with --aside.")
+        return ConfigurationError(
+            f"The unreadable notifications can't be written to {self.path}: {why}.", "Choose another file with --aside."
+        )
 
 
 def _line(raw: bytes, reason: str, now: datetime) -> DeadLetter:

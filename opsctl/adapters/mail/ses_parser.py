@@ -202,7 +202,7 @@ def read(raw: bytes | str, rules: ParsingRules, depth: int = 0, *, signed: bool 
     Raises Malformed for what is no notification, or isn't for us.
     """
     if depth == DEEPEST:
-        raise MalformedNotification("it is wrapped too often")
+        raise MalformedNotification("it is wrapped in too many layers")
     found: SesMessage = _decoded(_decoder, raw)
     if found.body is not None:
         return read(found.body, rules, depth + 1, signed=signed)
@@ -217,24 +217,24 @@ def _decoded(decoder: Any, raw: bytes | str) -> Any:
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as cause:
-        raise MalformedNotification(f"it is not a notification's JSON: {cause}") from cause
+        raise MalformedNotification(f"it is not the JSON of a notification: {cause}") from cause
 
 
 def _unwrapped(found: Envelope, rules: ParsingRules) -> str:
     """SNS's message, once SNS's signature proves that it came through a topic of ours."""
     parts = found.topic_arn.split(":")
     if len(parts) != 6 or parts[2] != "sns":
-        raise MalformedNotification("it says it is SNS's, and names no topic")
+        raise MalformedNotification("it is from SNS but names no topic")
     if (found.topic_arn not in rules.topics) if rules.topics else (parts[4] not in rules.accounts):
-        raise MalformedNotification("it came through a topic that isn't ours")
+        raise MalformedNotification("it is from an SNS topic that is not in `topics`")
     try:
         rules.verify(found)
     except Unsigned as cause:
         raise MalformedNotification(str(cause)) from cause
     if found.type != "Notification":
-        raise MalformedNotification(f"it is SNS's {_safe(found.type)}, which a person answers")
+        raise MalformedNotification(f"it is an SNS {_safe(found.type)}, which a person has to answer")
     if found.message is None:
-        raise MalformedNotification("it is SNS's, without a message")
+        raise MalformedNotification("it is from SNS but has no message")
     return found.message
 
 
@@ -245,29 +245,29 @@ def _counted(found: SesMessage, rules: ParsingRules, signed: bool) -> list[Count
     if kind not in ("Bounce", "Complaint"):
         return []
     if rules.topics and not signed:
-        raise MalformedNotification("it carries no signature of SNS, so that nothing says through which topic it came")
+        raise MalformedNotification("it has no SNS signature, so its topic can't be verified")
     if found.mail and found.mail.sending_account_id and found.mail.sending_account_id not in rules.accounts:
-        raise MalformedNotification("it is about another account's mail")
+        raise MalformedNotification("it is for another account")
     told: Bounce | Complaint | None = found.bounce if kind == "Bounce" else found.complaint
     if told is None:
-        raise MalformedNotification(f"it is a {kind} without {kind.lower()} in it")
+        raise MalformedNotification(f"it is a {kind} but has no {kind.lower()}")
     if not IDENTIFIER.fullmatch(told.feedback_id):
-        raise MalformedNotification("its feedbackId is none")
+        raise MalformedNotification("its feedbackId is not valid")
     at = _moment(told.timestamp or (found.mail.timestamp if found.mail else None), rules)
     about = _bounce(told) if isinstance(told, Bounce) else _complaint(told)
     if not about:
-        raise MalformedNotification("it names no recipient")
+        raise MalformedNotification("it has no recipient")
     return [_row(told.feedback_id, at, signed, *each) for each in about]
 
 
 def _moment(at: datetime | None, rules: ParsingRules) -> datetime:
     if at is None:
-        raise MalformedNotification("it doesn't say when it happened")
+        raise MalformedNotification("it has no time")
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     if at > rules.latest:
-        raise MalformedNotification("it happened in the future")
+        raise MalformedNotification("its time is in the future")
     if at < EARLIEST:
-        raise MalformedNotification("it happened before there was SES")
+        raise MalformedNotification("its time is before SES existed")
     return at
 
 
@@ -275,11 +275,11 @@ def _bounce(told: Bounce) -> list[Judged]:
     """What a bounce says of each of its recipients."""
     kind = told.bounce_type.lower()
     if kind not in SUBTYPES:
-        raise MalformedNotification(f"its bounceType is {_safe(told.bounce_type)}, which opsctl doesn't know")
+        raise MalformedNotification(f"opsctl doesn't know its bounceType {_safe(told.bounce_type)}")
     subtype = _word(told.bounce_sub_type or SUBTYPES[kind])
     known = KNOWN.get(f"{kind}/{subtype.lower()}")
     if known is None:
-        raise MalformedNotification(f"its bounceSubType is {subtype}, which opsctl doesn't know of a bounce that is {kind}")
+        raise MalformedNotification(f"opsctl doesn't know the bounceSubType {subtype} of a {kind} bounce")
     kind, _, subtype = known.partition("/")
     answer: tuple[str, Effect] = (NO_FAILURE, "none")
     return [
@@ -301,13 +301,13 @@ def _row(
     try:
         found = addresses.parse(recipient.email_address)
     except ValueError as cause:
-        raise MalformedNotification("a recipient in it is no e-mail address") from cause
+        raise MalformedNotification("a recipient is not an e-mail address") from cause
     return CountedRecipient(feedback, found.recipient, found.domain, kind, type, subtype, at, effect, found.others or None, signed)
 
 
 def _word(text: str) -> str:
     if not WORD.fullmatch(text):
-        raise MalformedNotification("a type in it is no word")
+        raise MalformedNotification("a type in it is not a word")
     return text
 
 

@@ -78,8 +78,7 @@ class SnsSignatures:
             from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
         except ImportError as cause:
             raise Refused(
-                "A message that came through SNS can't be counted: its signature is verified by the library cryptography, which isn't"
-                " installed.",
+                "Messages from SNS can't be counted: verifying their signature needs the library cryptography, which is not installed.",
                 install_extra("sns"),
             ) from cause
         digest = {"1": hashes.SHA1, "2": hashes.SHA256}.get(found.signature_version)
@@ -89,10 +88,10 @@ class SnsSignatures:
         try:
             key.verify(base64.b64decode(found.signature, validate=True), canonical(found), PKCS1v15(), digest())
         except (InvalidSignature, binascii.Error, ValueError) as cause:
-            raise Unsigned("its signature isn't Amazon's") from cause
+            raise Unsigned("its signature is not valid") from cause
         except UnsupportedAlgorithm as cause:
             raise Refused(
-                "This machine's OpenSSL verifies no SHA-1 signatures, which SNS makes unless its topic says otherwise.",
+                "This machine's OpenSSL can't verify SHA-1 signatures, which SNS uses unless the topic has SignatureVersion 2.",
                 f"aws sns set-topic-attributes --topic-arn {found.topic_arn} --attribute-name SignatureVersion --attribute-value 2",
             ) from cause
 
@@ -117,10 +116,10 @@ class SnsSignatures:
                 return self._endpoint, path, frozenset({"sns.amazonaws.com"})
         match = CERTIFICATE.fullmatch(found.certificate)
         if self._access.sandbox or match is None:
-            raise Unsigned("it is signed with a certificate that isn't Amazon's")
+            raise Unsigned("its signing certificate is not from Amazon")
         region, suffix = match["region"], match["suffix"]
         if found.topic_arn.split(":")[3:4] != [region] or region not in self._regions("sns"):
-            raise Unsigned("it is signed with a certificate of another region than its topic's")
+            raise Unsigned("its signing certificate is from another region than its topic")
         # The names that AWS's own SDK for Java accepts, and those of a region's own certificate.
         regional = {f"sns.{region}.{suffix}", f"sns-signing.{region}.{suffix}", f"sns-{region}.{suffix}"}
         government = {"sns-us-gov-west-1.amazonaws.com"} if region.startswith("us-gov-") else set()
@@ -134,7 +133,7 @@ class SnsSignatures:
         finally:
             http.close()
         if not answer.is_success:
-            return Unsigned("it is signed with a certificate that Amazon doesn't have")
+            return Unsigned("Amazon has no such signing certificate")
         try:
             return public_key(answer.content, names, self._now())
         except Unsigned as no:
@@ -155,7 +154,7 @@ def canonical(found: Envelope) -> bytes:
     }
     names = SIGNED.get(found.type)
     if names is None:
-        raise Unsigned("SNS has no messages of its type")
+        raise Unsigned("SNS has no message of this type")
     return "".join(f"{name}\n{values[name]}\n" for name in names if values[name] is not None).encode(errors="surrogatepass")
 
 
@@ -168,11 +167,11 @@ def public_key(pem: bytes, names: frozenset[str], now: datetime) -> Any:
         found = x509.load_pem_x509_certificates(pem[:LARGEST])[0]
         key, held = found.public_key(), _names(found)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as cause:
-        raise Unsigned("its certificate can't be read") from cause
+        raise Unsigned("its certificate is unreadable") from cause
     if not held & names:
-        raise Unsigned("its certificate isn't SNS's")
+        raise Unsigned("its certificate is not for SNS")
     if not found.not_valid_before_utc <= now <= found.not_valid_after_utc:
-        raise Unsigned("its certificate isn't valid any more, or not yet")
+        raise Unsigned("its certificate has expired or is not valid yet")
     if not isinstance(key, RSAPublicKey):
         raise Unsigned("its certificate has no RSA key")
     return key

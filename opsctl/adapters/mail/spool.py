@@ -57,7 +57,7 @@ class Spool:
                 raise ConfigurationError(f"{source} can't be read: {cause.strerror}.", "Check its owner and mode.") from cause
         if sys.stdin is None or sys.stdin.isatty():
             raise InputRequired(
-                "The notifications are to come from standard input, which is a terminal or closed.", "Pipe them in, or name a file."
+                "The notifications are expected on standard input, which is a terminal or closed.", "Pipe them in, or give a file."
             )
         return self._take_in(sys.stdin.buffer)
 
@@ -72,9 +72,11 @@ class Spool:
             try:
                 file = stack.enter_context(files.opened(path))
             except OSError as cause:
-                raise _moved(pinned.source, "it is gone" if isinstance(cause, FileNotFoundError) else str(cause.strerror)) from cause
+                raise _moved(
+                    pinned.source, "it no longer exists" if isinstance(cause, FileNotFoundError) else str(cause.strerror)
+                ) from cause
             if _digested(file) != (pinned.digest, pinned.size):
-                raise _moved(pinned.source, "its content is another")
+                raise _moved(pinned.source, "its content has changed")
             file.seek(0)
             yield file
 
@@ -97,11 +99,11 @@ class Spool:
             again = self._again()
             if again is None:
                 raise InputRequired(
-                    "The notifications came from standard input, and nobody gives them again.",
-                    "Give them again: opsctl runs resume ID < FILE",
+                    "The notifications came from standard input, which is empty now.",
+                    "Pass them again: opsctl runs resume ID < FILE",
                 )
             if again.digest != pinned.digest:
-                raise _moved(STDIN, "its content is another")
+                raise _moved(STDIN, "its content has changed")
         self._kept.setdefault(pinned.digest, True)
         return path
 
@@ -121,7 +123,7 @@ class Spool:
                 digest, size = _digested(stream, file.file)
             os.replace(file.name, _spooled(digest))
         except OSError as cause:
-            raise ExternalError(f"Standard input can't be kept in {folder}: {cause.strerror}.", "Free space on its disk.") from cause
+            raise ExternalError(f"Standard input can't be stored in {folder}: {cause.strerror}.", "Free space on its disk.") from cause
         self._kept[digest] = False
         return PinnedContent(STDIN, digest, size)
 
@@ -149,4 +151,4 @@ def _digested(stream: BinaryIO, copy: IO[bytes] | None = None) -> tuple[str, int
 
 def _moved(source: str, why: str) -> DriftError:
     name = "standard input" if source == STDIN else source
-    return DriftError(f"{name} is no longer as reviewed: {why}.", "Look at it, then plan anew.")
+    return DriftError(f"{name} has changed since the plan: {why}.", "Check it, then make a new plan.")

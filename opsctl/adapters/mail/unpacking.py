@@ -40,9 +40,9 @@ class _Unpacking(io.RawIOBase):
         try:
             part = self._file.read(len(view))
         except (gzip.BadGzipFile, EOFError, zlib.error) as cause:
-            raise ConfigurationError(f"{self._name} is a broken gzip file: {cause}.", "Get it once more.") from cause
+            raise ConfigurationError(f"{self._name} is a broken gzip file: {cause}.", "Download it again.") from cause
         self._size += len(part)
         if self._size > LARGEST:
-            raise ConfigurationError(f"{self._name} unpacks to more than {LARGEST:,} bytes.", "Unpack it, and give it in parts.")
+            raise ConfigurationError(f"{self._name} unpacks to more than {LARGEST:,} bytes.", "Unpack it, and pass it in parts.")
         view[: len(part)] = part
         return len(part)

@@ -103,7 +103,7 @@ class Redis(Adapter):
             if old:
                 bounds[0] = ANY_AGE
         if silent and not old:
-            rest = "The other primaries hold no session that began before the cutoff."
+            rest = "The other primaries have no session from before the cutoff."
             raise ExternalError(_said(silent, "" if len(silent) == len(self._primaries) else rest), silent[0].next)
         keys, elsewhere = (0, ()) if silent else self._around(met)
         return KeyCount(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
@@ -146,7 +146,9 @@ class Redis(Adapter):
             raise (OutcomeUnknown if unsure else ExternalError)(_said(silent), (unsure or silent[0]).next)
         if silent:
             # A cluster's primaries have nothing to do with one another: the others' keys are gone.
-            rest = "Some keys of these are gone." if len(silent) == len(self._primaries) else "The keys of the other primaries are gone."
+            rest = (
+                "Some of these keys are deleted." if len(silent) == len(self._primaries) else "The keys of the other primaries are deleted."
+            )
             raise PartialFailure(_said(silent, rest), silent[0].next, parts=())
         return done
 
@@ -157,7 +159,7 @@ class Redis(Adapter):
             if not done:
                 raise
             # A definite no of this step is none of the whole.
-            raise OutcomeUnknown(f"{failed.what} Some keys are gone by now, and some are left.", RESUME) from failed
+            raise OutcomeUnknown(f"{failed.what} Some keys are deleted, and some are left.", RESUME) from failed
 
     def values(self, keys: Sequence[str]) -> list[str | None]:
         """The value of each string key, or None, in the order given."""
@@ -317,27 +319,27 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
 
     said = sentence(cause)
     if (distrust := certificates.distrusted(cause)) is not None:
-        return certificates.untrusted("Redis", where, distrust, "Set `ca` in [redis] to the file of its authority.")
+        return certificates.untrusted("Redis", where, distrust, "Set `ca` in [redis] to the file of its certificate authority.")
     if isinstance(cause, sdk.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
-        return CredentialsInvalid(f"Redis at {where} refused the password: {said}", "Look at the secret that [redis] names.")
+        return CredentialsInvalid(f"Redis at {where} rejected the password: {said}", "Check the password that [redis] refers to.")
     if isinstance(cause, sdk.NoPermissionError) or "has no permissions" in said:
-        return Denied(f"Redis denied it: {said}", "Grant this user the missing command.", code="NOPERM", words=said)
+        return Denied(f"Redis denied the command: {said}", "Allow this user to run the command (ACL SETUSER).", code="NOPERM", words=said)
     if isinstance(cause, sdk.ReadOnlyError):
-        return ReadOnly(f"Redis at {where} is a replica, which only reads: {said}", "Name the primary in [redis].")
+        return ReadOnly(f"Redis at {where} is a read-only replica: {said}", "Set cluster in [redis] to the primary.")
     if isinstance(cause, sdk.MaxConnectionsError | sdk.BusyLoadingError):
-        return ExternalError(f"Redis at {where} takes no command now: {said}", "Wait a moment, then run it again.")
+        return ExternalError(f"Redis at {where} accepts no commands now: {said}", "Wait a moment, then run it again.")
     if isinstance(cause, sdk.ConnectionError | sdk.TimeoutError):
         if said.startswith(("Error ", "Timeout connecting")):
-            return Unreachable(f"Redis at {where} can't be reached: {said}", "Check the network (VPN), then run it again.")
+            return Unreachable(f"Redis at {where} is unreachable: {said}", "Check the network (VPN), then run it again.")
         if effect:
             return OutcomeUnknown(
-                f"Redis at {where} did not answer in the middle of a deletion: {said} Some keys may be gone.",
+                f"Redis at {where} stopped answering during a deletion: {said} Some keys may be deleted.",
                 RESUME,
             )
-        return ExternalError(f"Redis at {where} did not answer in time or hung up: {said}", "Run it again.")
+        return ExternalError(f"Redis at {where} did not answer in time, or closed the connection: {said}", "Run it again.")
     if "unknown command" in said.lower() and "EVAL_RO" in said:
-        return ConfigurationError(f"Redis at {where} is older than 7.0, which counting needs.", "Upgrade the cluster.")
-    return ExternalError(f"Redis at {where} refused: {said}", code=said.split(" ", 1)[0], words=said)
+        return ConfigurationError(f"Redis at {where} is older than 7.0, which opsctl needs.", "Upgrade it.")
+    return ExternalError(f"Redis at {where} refused the command: {said}", code=said.split(" ", 1)[0], words=said)
 
 
 def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:

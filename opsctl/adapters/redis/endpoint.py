@@ -73,15 +73,15 @@ class RedisEndpoint:
         if not self.tls:
             address = loopback_address(host)
             if secret is not None and (address is None or self.tunnel):
-                what = f"Redis at {host} is not on this machine, and [redis] says tls = false: its password was not sent."
-                raise WrongPlace(what, "Take tls = false out of [redis].")
+                what = f"Redis at {host} is not on this machine, but [redis] has tls = false; the password was not sent."
+                raise WrongPlace(what, "Remove tls = false from [redis].")
             return {"host": address or host, "port": port, **login}
         if (host, port) == (self.host, self.port):
             return {"host": host, "port": port, **login, "ca": self.ca, "address": self.tunnel or (host, port)}
         if self.tunnel:
-            what = f"Redis is a cluster of several nodes, and the tunnel leads to {self.host} alone."
-            raise ConfigurationError(what, "Run it where all of them are reached, and take tunnel out of [redis].")
+            what = f"Redis is a cluster of several nodes, but the tunnel leads to {self.host} only."
+            raise ConfigurationError(what, "Run opsctl where it can reach all nodes, and remove tunnel from [redis].")
         if host.partition(".")[2] != self.host.partition(".")[2]:
-            what = f"Redis at {self.host} names a node {host}, beyond its own domain: nothing was sent there."
-            raise WrongPlace(what, "Look at the cluster.")
+            what = f"Redis at {self.host} names a node in another domain, {host}; nothing was sent there."
+            raise WrongPlace(what, "Check the cluster's nodes in AWS.")
         return {"host": host, "port": port, **login, "ca": self.ca, "address": (host, port)}

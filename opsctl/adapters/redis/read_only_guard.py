@@ -34,7 +34,7 @@ def refuse_writing(command: tuple[Any, ...]) -> None:
     words = " ".join(_text(word) for word in command[:2]).upper().split()
     first, second = (*words, "", "")[:2]
     if first not in READING and second not in READING_PAIRS.get(first, ()):
-        raise ReadOnly(f"Redis' {first} may write, and this is a reading connection.")
+        raise ReadOnly(f"Redis' {first} may write, and this connection is read-only.")
 
 
 class ReadingConnection(redis.Connection):

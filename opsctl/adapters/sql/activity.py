@@ -178,7 +178,7 @@ class Backends(Adapter):
         """Every instance that can be asked, the writer first; over the Data API the writer alone. NotFound when there is none."""
         found = [i for i in self.members if self._config.driver == "postgres" or i.writer]
         if not found:
-            raise NotFound(f"The cluster {self._config.cluster} has no instance that can be asked.", "Look at it: opsctl status")
+            raise NotFound(f"The cluster {self._config.cluster} has no instance that can be queried.", "Check it: opsctl status")
         return found
 
     @property
@@ -268,7 +268,7 @@ class Backends(Adapter):
         for instance in self.instances:
             if instance.id == id:
                 return instance
-        raise NotFound(f"The cluster {self._config.cluster} has no instance {id} any more.", "Look: opsctl database connections")
+        raise NotFound(f"The cluster {self._config.cluster} no longer has the instance {id}.", "Check it: opsctl database connections")
 
     def _at(self, instance: DatabaseInstance) -> Connection:
         """One connection an address: where few are left, each counts. Denied for a role that doesn't see what others do."""
@@ -288,7 +288,7 @@ class Backends(Adapter):
     def _spared(self, row: Row) -> str:
         config = self._config
         if row["kind"] != CLIENT:
-            return f"{row['kind']} of the server's own"
+            return f"a process of the server ({row['kind']})"
         if row["vacuums"] or VACUUM.match(brief(row["query"])):
             return "it vacuums"
         if row["application"].startswith((OURSELVES, *config.spare_applications)):
@@ -319,7 +319,7 @@ def holding(running: Sequence[Activity]) -> dict[int, int]:
 
 def unseeing(role: str) -> Denied:
     """The error for a role without pg_read_all_stats, to which the server tells nothing of others' connections."""
-    return Denied(f"The role {role} doesn't see what others do in the database.", f"GRANT pg_read_all_stats TO {role}")
+    return Denied(f"The role {role} can't see the queries of other roles.", f"GRANT pg_read_all_stats TO {role}")
 
 
 def _statements(there: Database, most: int) -> list[Row] | None:

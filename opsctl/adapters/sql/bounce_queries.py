@@ -179,7 +179,7 @@ class BounceQueries:
             return self._database.query(asked, **values)
         except NotFound as cause:
             table = f"the table {settings.notifications_table}, and the other names in [bounces]"
-            raise NotFound(cause.what, f"Check {table}; RUNBOOK.md says how that table is made.") from cause
+            raise NotFound(cause.what, f"Check {table}; RUNBOOK.md says how to create that table.") from cause
 
 
 def compared(address: str) -> str:
@@ -203,5 +203,7 @@ def _exempt(name: str) -> str:
     try:
         found = addresses.parse(name if "@" in name.strip()[1:] else f"any@{name.strip().removeprefix('@')}")
     except ValueError as cause:
-        raise ConfigurationError(f"[bounces] exempt has {name!r}, which is no address and no domain.", "Correct it.") from cause
+        raise ConfigurationError(
+            f"exempt in [bounces] contains {name!r}, which is neither an address nor a domain.", "Correct it."
+        ) from cause
     return found.recipient if "@" in name.strip()[1:] else found.domain

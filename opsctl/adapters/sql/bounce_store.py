@@ -135,7 +135,7 @@ class BounceStore(Adapter):
         with self._database.transaction():
             done = self._database.execute(self._sql(statements.SET_ACTIVE), ids=statements.ids_json(self._settings, ids), wanted=wanted)
             if all_or_none and done != len(ids):
-                raise DriftError("Not all of these users are as reviewed; none was changed.", "Plan it anew.")
+                raise DriftError("Some of these users have changed since the plan; none was changed by this run.", "Make a new plan.")
         return done
 
     def _one(self, statement: str, **values: Any) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class BounceStore(Adapter):
             yield
         except NotFound as cause:
             raise NotFound(
-                f"{cause.what} opsctl makes no tables by itself.", f'Once, as the owner of the users: psql "$DATABASE_URL" -f {DDL}'
+                f"{cause.what} opsctl does not create the table itself.", f'Once, as the owner of the users: psql "$DATABASE_URL" -f {DDL}'
             ) from cause
 
     def _sql(self, text: str) -> sql.Composed:

@@ -65,7 +65,7 @@ class Connector:
         if self._by_data_api:
             return self._over_data_api(self._rescue_role, self._cluster.arn)
         if not instance.host:
-            raise ExternalError(f"AWS names no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
+            raise ExternalError(f"AWS returned no endpoint for the instance {instance.id}.", "It may still be starting: opsctl status")
         return self._over_psycopg(instance.host, instance.port, self._rescue_login, anywhere=True)
 
     def members(self) -> list[DatabaseInstance]:
@@ -87,7 +87,8 @@ class Connector:
             return str(found["username"]), Secret(str(found["password"]))
         except (ValueError, KeyError, TypeError):
             raise ConfigurationError(
-                f"The database login in {reference} is not JSON with username and password.", "Store it as RDS does, as JSON."
+                f"The database login in {reference} is not JSON with username and password.",
+                "Store it as RDS does: JSON with username and password.",
             ) from None
 
     @property
@@ -128,7 +129,7 @@ class Connector:
 
         if role.aws is None:
             raise ConfigurationError(
-                "[database] with driver rds-data logs in with a secret in AWS.",
+                "The driver rds-data in [database] needs a login that is an AWS secret.",
                 "Set login and reader in [database] to { aws = ... }.",
             )
         resource, account = arn or self._rds.arn(self._settings.cluster), self._aws.config

@@ -90,11 +90,11 @@ def render(statement: Statement) -> str:
 def only_reads(text: str) -> None:
     """Raise ReadOnly for SQL text that isn't one reading statement: a wall beside the session's and the role's own."""
     if not READING_WORD.match(text):
-        raise ReadOnly(f"{_begin(text)} is no reading statement, and this is a reading system.")
+        raise ReadOnly(f"{_begin(text)} is not a read statement, and this connection is read-only.")
     if ";" in text.rstrip().removesuffix(";"):
-        raise ReadOnly("A reading system takes one statement at a time, without a semicolon in it.")
+        raise ReadOnly("A read-only connection accepts one statement at a time, without a semicolon.")
     if found := EFFECT.search(text):
-        raise ReadOnly(f"{found[1]} has an effect, and this is a reading system.")
+        raise ReadOnly(f"{found[1]} has side effects, and this connection is read-only.")
 
 
 def reads(text: str) -> bool:
@@ -117,17 +117,19 @@ def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
     said = one_line(said)
     own = {"code": state, "words": said}
     if state == "42501":
-        return Denied(f"The database denied it: {said}", "Grant this role the missing permission.", **own)
+        return Denied(f"The database denied the statement: {said}", "Grant this role the missing permission.", **own)
     if state == "25006":
-        return ReadOnly(f"The database session only reads: {said}")
+        return ReadOnly(f"The database session is read-only: {said}")
     if state in ("55P03", "40P01", "40001", "57014"):
         return Busy(f"The database was busy: {said} The statement was rolled back.", "Run it again in a moment.", **own)
     if state == "53300":
-        return Busy(f"The database has no connection left: {said}", "Look at opsctl database connections, then run it again.", **own)
+        return Busy(
+            f"The database has no free connection: {said}", "Check the connections: opsctl database connections; then run it again.", **own
+        )
     if state[:2] == "28":
-        return CredentialsInvalid(f"The database refused the login: {said}", "Look at the login secret that [database] names.", **own)
+        return CredentialsInvalid(f"The database rejected the login: {said}", "Check the login that [database] refers to.", **own)
     if state in ("3D000", "42P01", "42703", "3F000"):
-        return NotFound(f"The database doesn't know it: {said}", "Check [database] and [sessions] in the configuration.", **own)
+        return NotFound(f"The database has no such object: {said}", "Check [database] and [sessions] in the configuration.", **own)
     if state[:2] in ("23", "27", "44") or state == "P0001":
         return Kept(f"The database refused the statement ({state}): {said}", **own)
     return ExternalError(f"The database refused the statement ({state}): {said}", **own)
@@ -138,21 +140,23 @@ def lost(*, writing: bool, why: str) -> OpsctlError:
     why = one_line(why)
     if writing:
         return OutcomeUnknown(
-            f"The database connection was lost in the middle of a write: {why} Nobody can tell whether it was committed.",
+            f"The database connection was lost during a write: {why} It may or may not have been committed.",
             "Resume the run, which looks first: opsctl runs resume ID",
         )
-    return ExternalError(f"The database did not answer in time or hung up: {why} Its transaction was not committed.", "Run it again.")
+    return ExternalError(
+        f"The database did not answer in time, or closed the connection: {why} The transaction was not committed.", "Run it again."
+    )
 
 
 def not_committed() -> ExternalError:
     """Return the error for a transaction that went on after one of its statements had failed: PostgreSQL rolls it back."""
-    return ExternalError("A statement of the transaction had failed, so that all of it was rolled back.", "Run it again.")
+    return ExternalError("A statement of the transaction failed, so the whole transaction was rolled back.", "Run it again.")
 
 
 def unreachable(where: str, why: str) -> Unreachable:
     """Return the error for a connection that could not be made."""
     return Unreachable(
-        f"The database at {where} can't be reached: {one_line(why)}",
+        f"The database at {where} is unreachable: {one_line(why)}",
         "Check the network (VPN, security group), then run it again.",
     )
 

@@ -111,7 +111,7 @@ class Postgres(Adapter):
         """Commit together what this thread runs inside; see `Database`. It doesn't nest."""
         with self._lock:
             if self._inside:
-                raise RuntimeError("a transaction is open already")
+                raise RuntimeError("a transaction is already open")
             connection = self._begun()
             self._inside = True
             try:
@@ -231,7 +231,7 @@ class Postgres(Adapter):
 
         if pq.version() < OLDEST_LIBPQ:
             raise ConfigurationError(
-                f"This libpq ({pq.version()}) can't be told to refuse weak logins.",
+                f"This libpq ({pq.version()}) is too old to refuse insecure logins.",
                 "pip install 'psycopg[binary]>=3.2.4'",
             )
         endpoint = self._endpoint
@@ -240,8 +240,8 @@ class Postgres(Adapter):
             address = loopback_address(endpoint.host)
             if address is None or endpoint.tunnel:
                 raise WrongPlace(
-                    f"The database at {endpoint.host} is not on this machine, and [database] says tls = false.",
-                    "Take tls = false out of [database].",
+                    f"The database at {endpoint.host} is not on this machine, but [database] has tls = false.",
+                    "Remove tls = false from [database].",
                 )
             return {"host": endpoint.host, "hostaddr": address, "sslmode": "disable"}
         verified = {"host": endpoint.host, "sslmode": "verify-full", "sslrootcert": certificates.authorities(endpoint.ca)}
@@ -283,7 +283,7 @@ class Postgres(Adapter):
             if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
                 raise database.lost(writing=effect, why=str(cause)) from cause
             if isinstance(cause, psycopg.DataError):
-                raise ExternalError(f"The database's answer can't be read: {database.one_line(str(cause))}") from cause
+                raise ExternalError(f"The database sent an unreadable answer: {database.one_line(str(cause))}") from cause
             raise
 
 
@@ -319,10 +319,10 @@ def _untrusted(where: str, said: str) -> Untrusted | None:
         return None
     why = database.one_line(found[0])
     if found["weak"]:
-        what = f"The database at {where} asks for the password in a weak way: {why} No password was sent."
+        what = f"The database at {where} asks for the password with an insecure method: {why} No password was sent."
         return Untrusted(what, "Give the role a SCRAM password: SET password_encryption = 'scram-sha-256', then ALTER ROLE ... PASSWORD.")
-    bundle = f"Download {certificates.RDS_BUNDLE}, and name the file as `ca` in [database]."
-    return certificates.untrusted("The database", where, why, f"RDS signs its certificates itself. {bundle}")
+    bundle = f"Download {certificates.RDS_BUNDLE}, and set `ca` in [database] to the file."
+    return certificates.untrusted("The database", where, why, f"RDS has its own certificate authority. {bundle}")
 
 
 def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
@@ -333,13 +333,14 @@ def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
     fatal = next((line.partition("FATAL:")[2].strip() for line in said.splitlines() if "FATAL:" in line), "")
     if "connection slots" in fatal or "too many" in fatal:
         return database.Busy(
-            f"The database has no connection left: {database.one_line(fatal)}",
-            "Reserve some, and GRANT pg_use_reserved_connections to the roles of [database] reader and rescue; or wait, then run it again.",
+            f"The database has no free connection: {database.one_line(fatal)}",
+            "Reserve connections, and GRANT pg_use_reserved_connections to the roles of [database] reader and rescue;"
+            " or wait, then run it again.",
         )
     if "authentication failed" in fatal or "pg_hba.conf" in fatal or "role " in fatal:
         return CredentialsInvalid(
-            f"The database at {where} refused the login: {database.one_line(fatal)}",
-            "Look at the login secret that [database] names.",
+            f"The database at {where} rejected the login: {database.one_line(fatal)}",
+            "Check the login that [database] refers to.",
         )
     if "database " in fatal and "does not exist" in fatal:
         return NotFound(f"{database.one_line(fatal)}", "Check name in [database] of the configuration.")

@@ -33,13 +33,13 @@ STATE = re.compile(r";?\s*SQLState: (\w{5})")
 REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
     "StatementTimeoutException": (Busy, "The Data API stopped a statement at its time limit", "Run it again in a moment."),
     "DatabaseResumingException": (Busy, "The database is waking up", "Wait a minute, then run it again."),
-    "DatabaseUnavailableException": (Unreachable, "The Data API finds no writer", "Wait for the failover, then run it again."),
-    "DatabaseNotFoundException": (NotFound, "The Data API knows no such database", "Check name in [database]."),
-    "InvalidSecretException": (CredentialsInvalid, "The Data API can't log in", "Look at login and reader in [database]."),
-    "SecretsErrorException": (CredentialsInvalid, "The Data API can't log in", "Look at login and reader in [database]."),
-    "ForbiddenException": (Denied, "AWS denied rds-data:ExecuteStatement", "Ask for that permission."),
+    "DatabaseUnavailableException": (Unreachable, "The Data API found no writer", "Wait for the failover, then run it again."),
+    "DatabaseNotFoundException": (NotFound, "The Data API found no such database", "Check name in [database]."),
+    "InvalidSecretException": (CredentialsInvalid, "The Data API can't log in", "Check login and reader in [database]."),
+    "SecretsErrorException": (CredentialsInvalid, "The Data API can't log in", "Check login and reader in [database]."),
+    "ForbiddenException": (Denied, "AWS denied rds-data:ExecuteStatement", "Ask your administrator for this permission."),
     "HttpEndpointNotEnabledException": (ExternalError, "The cluster has no Data API", "Enable it, or choose driver postgres."),
-    "TransactionNotFoundException": (ExternalError, "The Data API has dropped the transaction", "Run it again."),
+    "TransactionNotFoundException": (ExternalError, "The Data API dropped the transaction", "Run it again."),
     "BadRequestException": (ExternalError, "The Data API refused", ""),
 }
 DROPPED = "TransactionNotFoundException"
@@ -89,7 +89,7 @@ class RdsData(Adapter):
         """Commit together what this thread runs inside; see `Database`. It doesn't nest."""
         with self._lock:
             if self._inside:
-                raise RuntimeError("a transaction is open already")
+                raise RuntimeError("a transaction is already open")
             if self.writing:
                 self._transaction = self._begin()
             self._inside, self._failed = True, False
@@ -182,7 +182,7 @@ class RdsData(Adapter):
 
         if effect and _doubtful(cause, operation):
             code, message = _said(cause)
-            told = f"rds-data:{operation} answered {code}: {database.one_line(message)} Nobody can tell whether it was committed."
+            told = f"rds-data:{operation} answered {code}: {database.one_line(message)} It may or may not have been committed."
             return OutcomeUnknown(told, "Resume the run, which looks first: opsctl runs resume ID")
         known = _refused(*_said(cause), effect)
         return known or translate(cause, effect=effect, service="rds-data", operation=operation, login=self._login)

@@ -103,7 +103,7 @@ def only_reads(rights: dict[str, Any]) -> None:
     ]
     if not too_much:
         return
-    following = "Point [database] reader at a role that has only the grants for opsctl_reader in: opsctl permissions --format grants"
+    following = "Set reader in [database] to a role that has only the grants for opsctl_reader in: opsctl permissions --format grants"
     if definer and len(too_much) == 1:
-        following = f"REVOKE EXECUTE ON FUNCTION {definer} FROM PUBLIC, {role}; then GRANT it to those who need it."
-    raise Refused(f"The reading role {role} may do more than read: {'; '.join(too_much)}. Nothing was read.", following)
+        following = f"REVOKE EXECUTE ON FUNCTION {definer} FROM PUBLIC, {role}; then GRANT it to the roles that need it."
+    raise Refused(f"The role {role} of reader can do more than read: {'; '.join(too_much)}. Nothing was read.", following)

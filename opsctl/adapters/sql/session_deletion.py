@@ -209,7 +209,7 @@ class Emptying:
                 self._wait_for_locks(BATCH_LOCK_MS)
                 self._database.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(self._table))
         except Busy as why:
-            raise self._held(f"{self._settings.table} is locked as a whole, so that no session can be deleted.") from why
+            raise self._held(f"The whole table {self._settings.table} is locked, so no session can be deleted.") from why
 
     def _divide(self, rows: list[Row], why: ExternalError) -> None:
         """Delete rows of which at least one can't be: half by half, until each that is kept stands alone."""
@@ -259,13 +259,13 @@ def _locked(database: Database, settings: SessionSettings, work: Callable[[], An
 
 def _never_alone(settings: SessionSettings, tries: int) -> NeverAlone:
     return NeverAlone(
-        f"{settings.table} could not be locked in {tries} tries, so a refresh may have slipped through.",
-        "Look for long transactions on it, then resume the run.",
+        f"Could not lock {settings.table} in {tries} tries, so some sessions may have been refreshed meanwhile.",
+        "Find long transactions on that table, then resume the run.",
     )
 
 
 def _too_slow(settings: SessionSettings) -> ExternalError:
     return ExternalError(
-        f"What came to {settings.table} meanwhile took longer than {VACUUM_MS / 1000:g} s while it was had alone, and was rolled back.",
-        "Look for a slow trigger on it, a foreign key to it, or an index that it lacks; then resume the run.",
+        f"Deleting the new rows of {settings.table} under the lock took longer than {VACUUM_MS / 1000:g} s and was rolled back.",
+        "Check the table for a slow trigger, a foreign key to it, or a missing index; then resume the run.",
     )

@@ -206,7 +206,7 @@ class SessionRows(Adapter):
         for row in rows:
             if row["began"] is None and row["pid"] and not row["sees"]:
                 raise Denied(
-                    f"The role {row['reader']} doesn't see how long others have been writing to {self._settings.table}.",
+                    f"The role {row['reader']} can't see how long other roles have been writing to {self._settings.table}.",
                     f"GRANT pg_read_all_stats TO {row['reader']}",
                 )
         # A process without a beginning has ended its transaction between the two views that are joined here.

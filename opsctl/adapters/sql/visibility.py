@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TABLES = ("r", "p", "v")
 """Tables, partitioned tables and views; PostgreSQL documentation, pg_class.relkind."""
 
-KINDS = {"m": "a materialized view, which shows its rows as they once were", "f": "a foreign table, whose rows another server chooses"}
+KINDS = {"m": "a materialized view, which may be out of date", "f": "a foreign table, whose rows come from another server"}
 
 # Who reads a table through a view is the view's owner, unless the view has `security_invoker`. A policy that is `true` hides nothing.
 # PostgreSQL documentation, "Row Security Policies", and its source, check_enable_rls.
@@ -83,9 +83,9 @@ def require_same_table(database: Database, table: str, writer: Callable[[], str]
     if not found or not found[0]["ours"]:
         theirs = found[0]["name"] if found else "none"
         raise Refused(
-            f"By the name {table} the role {others[0]['reader']} finds another table than the role {role}, which finds {theirs}:"
-            " what one of them changes the other doesn't see.",
-            f'Have both find the right one: ALTER ROLE "{others[0]["reader"]}" SET search_path = ...',
+            f"The name {table} is a different table for the role {others[0]['reader']} and the role {role}, which finds {theirs}:"
+            " one role would not see what the other changes.",
+            f'Set the same search path for both: ALTER ROLE "{others[0]["reader"]}" SET search_path = ...',
         )
 
 
@@ -98,13 +98,13 @@ def require_all_rows(database: Database, table: str) -> None:
     for found in database.query(SEEN, table=name, needs="r d" if database.writing else "r"):
         if found["kind"] not in TABLES and found["kind"] in KINDS:
             raise Refused(
-                f"{found['name']} is {KINDS[found['kind']]}: what it hides can't be told from what isn't there.",
-                f"Name the table itself in the configuration, in place of {table}.",
+                f"{found['name']} is {KINDS[found['kind']]}: opsctl can't tell whether rows are missing.",
+                f"Use the table itself in the configuration instead of {table}.",
             )
         if found["hidden"]:
             raise Refused(
-                f"The role {found['role']} sees only some rows of {found['name']}, which has row-level security: sessions or users that are"
-                " hidden can't be told from ones that aren't there.",
+                f"The role {found['role']} sees only some rows of {found['name']}, which has row-level security: opsctl can't tell"
+                " whether sessions or users are missing.",
                 f'ALTER ROLE "{found["role"]}" BYPASSRLS; or a policy for it: CREATE POLICY opsctl ON {found["name"]}'
                 f' TO "{found["role"]}" USING (true)',
             )

@@ -40,14 +40,14 @@ class Answers:
 @pytest.mark.parametrize("told", [{}, {"Attributes": {}}, {"Attributes": {"ApproximateNumberOfMessages": "0"}}])
 def test_a_queue_whose_figures_are_missing_is_not_empty(told: dict[str, Any]) -> None:
     session: Any = Answers(get_queue_url={"QueueUrl": "q"}, get_queue_attributes=told)
-    with pytest.raises(ExternalError, match="answers without ApproximateNumberOf"):
+    with pytest.raises(ExternalError, match="returned no ApproximateNumberOf"):
         Sqs(session).depth("bounces")
 
 
 def test_an_acl_that_uses_capacity_and_names_no_rule_is_not_empty() -> None:
     listed = {"WebACLs": [{"Name": "acl", "Id": "1"}]}
     full: Any = Answers(list_web_acls=listed, get_web_acl={"WebACL": {**ACL, "Capacity": 2}, "LockToken": "t"})
-    with pytest.raises(ExternalError, match="names none of them"):
+    with pytest.raises(ExternalError, match="returned no rules"):
         Waf(full).acl("acl", WafPlace())
     empty: Any = Answers(list_web_acls=listed, get_web_acl={"WebACL": {**ACL, "Capacity": 0}, "LockToken": "t"})
     assert Waf(empty).acl("acl", WafPlace()).rules == ()

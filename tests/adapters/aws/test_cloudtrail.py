@@ -119,7 +119,7 @@ def test_what_is_no_source_is_refused(text: str) -> None:
         (raw(name="ListUsers"), "", ""),
         (raw(name="CreateAccessKey"), "", "changes rights"),
         (raw(name="StopLogging"), "", "hides traces"),
-        (raw(name="PutBucketPolicy"), "", "opens to others"),
+        (raw(name="PutBucketPolicy"), "", "opens access to others"),
         (raw(errorCode="AccessDeniedException"), "AccessDeniedException", "denied"),
         (raw(errorCode="Client.UnauthorizedOperation"), "Client.UnauthorizedOperation", "denied"),
         (raw(errorCode="NoSuchEntityException"), "NoSuchEntityException", ""),
@@ -154,7 +154,7 @@ def test_a_secret_that_was_asked_for_is_named() -> None:
         ),
         ("DeleteUserPolicy DetachUserPolicy DeleteUserPermissionsBoundary RemoveUserFromGroup DeleteAccessKey", "changes rights"),
         ("StopLogging DeleteLogGroup StopConfigurationRecorder DisableSecurityHub DisableAlarmActions", "hides traces"),
-        ("PutResourcePolicy PutKeyPolicy CreateGrant AddPermission20150331v2 ModifyImageAttribute", "opens to others"),
+        ("PutResourcePolicy PutKeyPolicy CreateGrant AddPermission20150331v2 ModifyImageAttribute", "opens access to others"),
         ("GetSecretValue ListUsers UpdateService CreateServiceLinkedRole PutMetricAlarm", ""),
     ],
 )

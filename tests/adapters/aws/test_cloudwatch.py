@@ -141,8 +141,8 @@ def test_figures_that_are_all_there_count(statuses: list[str]) -> None:
     [
         ({}, ""),
         ({"ActionsEnabled": True}, ""),
-        ({"ActionsEnabled": False}, "its actions are disabled, so nobody is told"),
-        ({"ActionsEnabled": True, "ActionsSuppressedBy": "Alarm"}, "its actions are suppressed (Alarm), so nobody is told"),
+        ({"ActionsEnabled": False}, "its actions are disabled, so nobody is notified"),
+        ({"ActionsEnabled": True, "ActionsSuppressedBy": "Alarm"}, "its actions are suppressed (Alarm), so nobody is notified"),
         ({"EvaluationState": "PARTIAL_DATA"}, "its evaluation is PARTIAL_DATA"),
     ],
 )

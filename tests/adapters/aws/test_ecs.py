@@ -144,7 +144,7 @@ def test_images_that_have_no_tag_to_ask_about(reading: AwsSession, writing: AwsS
     assert ecr.digest(f"{REGISTRY}/team/api:v1@{PINNED}") == PINNED
     assert ecr.digest(f"{REGISTRY}/unknown:v1") is None
     writing.call("ecr", "create_repository", repositoryName="team/api")
-    with pytest.raises(NotFound, match="no new task could start"):
+    with pytest.raises(NotFound, match="no new task can start"):
         ecr.digest(f"{REGISTRY}/team/api:gone")
 
 

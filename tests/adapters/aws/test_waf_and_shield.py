@@ -63,7 +63,7 @@ def test_a_rule_goes_in_beside_what_somebody_else_put_in_meanwhile(writing: AwsS
 def test_whoever_is_always_slower_gives_up_and_has_changed_nothing(writing: AwsSession) -> None:
     waf = Hurried(writing)
     waf.times = 2
-    with pytest.raises(ExternalError, match="Somebody else is changing acl at this moment"):
+    with pytest.raises(ExternalError, match="Somebody else is changing acl at the same time"):
         waf.put_rule("acl", PLACE, "ours", None, RULE)
     assert waf.acl("acl", PLACE).rule("ours") is None
 
@@ -71,10 +71,10 @@ def test_whoever_is_always_slower_gives_up_and_has_changed_nothing(writing: AwsS
 @pytest.mark.usefixtures("acl")
 def test_a_rule_that_is_not_as_reviewed_is_left_alone(writing: AwsSession) -> None:
     waf = Waf(writing)
-    with pytest.raises(DriftError, match="isn't as reviewed"):
+    with pytest.raises(DriftError, match="has changed since the plan"):
         waf.put_rule("acl", PLACE, "ours", RULE, None)
     waf.put_rule("acl", PLACE, "ours", None, RULE)
-    with pytest.raises(DriftError, match="isn't as reviewed"):
+    with pytest.raises(DriftError, match="has changed since the plan"):
         waf.put_rule("acl", PLACE, "ours", None, RULE)
 
 
@@ -107,7 +107,7 @@ def test_reading_systems_write_neither_rules_nor_addresses_nor_protections(readi
 
 @pytest.mark.usefixtures("acl")
 def test_what_is_not_there_is_named_with_what_is(reading: AwsSession) -> None:
-    with pytest.raises(NotFound, match=r"no web ACL absent \(REGIONAL, region us-east-1\); there are: acl\."):
+    with pytest.raises(NotFound, match=r"no web ACL absent \(REGIONAL, region us-east-1\)\. There is: acl\."):
         Waf(reading).acl("absent", PLACE)
     with pytest.raises(NotFound, match="no address set absent"):
         Waf(reading).addresses("absent", PLACE)

@@ -100,9 +100,9 @@ def test_a_look_tells_mode_owner_and_what_is_wrong(tmp_path: Path) -> None:
     for text, problem in {
         config(): "",
         '{"code": "x"}': "has no edge_auth",
-        '{"edge_auth": 5}': "has an edge_auth that is no text",
-        '{\n "edge_auth": }': "is not JSON as hh reads it (line 2, column 15)",
-        "[1]": "is not JSON as hh reads it (it is no object)",
+        '{"edge_auth": 5}': "has an edge_auth that is not text",
+        '{\n "edge_auth": }': "is not valid JSON for hh (line 2, column 15)",
+        "[1]": "is not valid JSON for hh (it is not an object)",
     }.items():
         write(place.path, text, 0o640)
         found = it.look(place)
@@ -115,7 +115,7 @@ def test_a_dangling_link_is_said(tmp_path: Path) -> None:
     place = it.place("user")
     place.path.parent.mkdir()
     place.path.symlink_to("/nowhere/config.json")
-    assert it.look(place).problem == "is a link to /nowhere/config.json, where nothing is"
+    assert it.look(place).problem == "is a link to /nowhere/config.json, which does not exist"
 
 
 def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
     place = it.place("user")
     place.path.parent.mkdir()
     os.mkfifo(place.path)
-    assert "no file" in it.look(place).problem
+    assert "not a file" in it.look(place).problem
 
 
 # The one field.
@@ -182,7 +182,7 @@ def test_a_group_is_let_go_only_where_it_has_no_rights(tmp_path: Path, mode: int
     monkeypatch.setattr(adapter, "_stamp", lambda info: ())
     rewrite = lambda: it.set_edge_auth(msgspec.structs.replace(seen, info=other), Secret(NEW), "run-1")  # noqa: E731
     if kept:
-        with pytest.raises(Denied, match="can't be kept"):
+        with pytest.raises(Denied, match="can't be preserved"):
             rewrite()
     else:
         rewrite()
@@ -273,9 +273,9 @@ def test_a_folder_that_cannot_be_written_is_denied(tmp_path: Path, monkeypatch: 
 def test_half_a_character_is_no_text(tmp_path: Path) -> None:
     it = client(tmp_path)
     path = write(tmp_path / "home/.hh/config.json", '{"edge_auth": "\\ud800abc"}')
-    with pytest.raises(Refused, match="has an edge_auth that is no text"):
+    with pytest.raises(Refused, match="has an edge_auth that is not text"):
         it.read(path)
-    assert "no text" in it.look(it.place("user")).problem
+    assert "is not text" in it.look(it.place("user")).problem
     write(path, '{"edge_auth": "the-edge-secret", "token": "\\ud800abcdef"}')
     assert it.read(path).edge_auth == Secret("the-edge-secret")
 
@@ -284,7 +284,7 @@ def test_what_is_not_json_is_refused_by_its_place(tmp_path: Path) -> None:
     it = client(tmp_path)
     for text in (b'{"edge_auth": "s3cr3t-value", }', b'{"edge_auth": "\xff"}'):
         path = write(it.place("user").path, text)
-        with pytest.raises(Refused, match="is not JSON") as raised:
+        with pytest.raises(Refused, match="is not valid JSON") as raised:
             it.read(path)
         assert "s3cr3t" not in str(raised.value)
 
@@ -310,10 +310,10 @@ def test_the_socket_is_tried(tmp_path_factory: pytest.TempPathFactory, monkeypat
     # A unix socket's path has 107 bytes at most.
     monkeypatch.chdir(tmp_path_factory.mktemp("s"))
     it = Docker(machine(Path.cwd(), socket=Path("docker.sock")))
-    assert it.reach() == "is not there"
+    assert it.reach() == "does not exist"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("docker.sock")
-        assert "nobody answers" in it.reach()
+        assert "docker doesn't answer" in it.reach()
         server.listen()
         assert it.reach() == ""
 
@@ -323,10 +323,10 @@ def test_the_socket_is_tried(tmp_path_factory: pytest.TempPathFactory, monkeypat
     [
         ('{"credHelpers": {"ghcr.io": "hh", "other.io": "ecr"}}', ("ghcr.io",), ""),
         ('{"credsStore": "hh"}', ("ghcr.io",), ""),
-        ('{"credsStore": "desktop", "credHelpers": []}', (), "doesn't name"),
-        ("[]", (), "doesn't name"),
+        ('{"credsStore": "desktop", "credHelpers": []}', (), "doesn't contain"),
+        ("[]", (), "doesn't contain"),
         ("{", (), "is not JSON"),
-        (None, (), "is not there"),
+        (None, (), "does not exist"),
     ],
 )
 def test_whom_docker_asks(tmp_path: Path, text: str | None, registries: tuple[str, ...], problem: str) -> None:
@@ -349,11 +349,11 @@ def helper(root: Path, script: str, mode: int = 0o755) -> Docker:
 def test_the_helper_is_looked_at_before_it_is_run(tmp_path: Path) -> None:
     assert "not installed" in Docker(machine(tmp_path)).helper().problem
     assert helper(tmp_path, "").helper().problem == ""
-    assert "can be changed by others" in helper(tmp_path, "", 0o775).helper().problem
+    assert "can be changed by other users" in helper(tmp_path, "", 0o775).helper().problem
     path = tmp_path / "bin/docker-credential-hh"
     path.unlink()
     path.mkdir()
-    assert "is no file" in Docker(machine(tmp_path)).helper().problem
+    assert "is not a file" in Docker(machine(tmp_path)).helper().problem
 
 
 def test_the_helper_is_spoken_to_by_its_protocol(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_the_helper_is_spoken_to_by_its_protocol(tmp_path: Path) -> None:
 echo '{{"ServerURL":"ghcr.io","Username":"hh-partner","Secret":"ghp_verysecret"}}'""",
     )
     answer = it.ask("ghcr.io", tmp_path / "etc/hh/config.json")
-    assert (answer.ok, answer.told) == (True, "gives a login for ghcr.io")
+    assert (answer.ok, answer.told) == (True, "returns a login for ghcr.io")
     assert (tmp_path / "asked").read_text() == "ghcr.io"
     assert (tmp_path / "args").read_text() == "get\n"
     given = (tmp_path / "env").read_text()
@@ -377,8 +377,8 @@ echo '{{"ServerURL":"ghcr.io","Username":"hh-partner","Secret":"ghp_verysecret"}
     [
         ("echo 'credentials not found in native keychain'; exit 1", "refused (exit 1): credentials not found in native keychain"),
         ('echo \'{"Username":"u","Secret":"ghp_leaked"}\'; exit 1', "refused (exit 1)"),
-        ("echo nonsense-that-may-be-secret", "answered with no login (Username and Secret); what it said isn't shown"),
-        ('echo \'{"Username":"u","Secret":""}\'', "answered with no login (Username and Secret); what it said isn't shown"),
+        ("echo nonsense-that-may-be-secret", "returned no login (Username and Secret); its output isn't shown"),
+        ('echo \'{"Username":"u","Secret":""}\'', "returned no login (Username and Secret); its output isn't shown"),
         ("exit 3", "refused (exit 3)"),
     ],
 )
@@ -390,7 +390,7 @@ def test_what_the_helper_answers_instead(tmp_path: Path, script: str, told: str)
 def test_a_helper_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     helper(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/child; wait")
     it = Docker(machine(tmp_path), deadline=0.5)
-    assert it.ask("ghcr.io").told == "gave no answer in 0.5 s"
+    assert it.ask("ghcr.io").told == "did not answer in 0.5 s"
     child = int((tmp_path / "child").read_text())
     # Whoever was killed may still be on the way out.
     until(lambda: processes.start_time(child) is None)

@@ -27,5 +27,5 @@ def test_a_question_obeys_nobody_and_forges_no_line(monkeypatch: pytest.MonkeyPa
     os.close(master)
     os.close(slave)
     assert r"Sure? \x1b[2J\x9b\u202e [secret]\nforged [yes/no]: " in said
-    assert "'x' is no answer here; type yes or no.\r\nSure?" in said
+    assert "'x' is not an answer; type yes or no.\r\nSure?" in said
     assert not any(each in said for each in ("\x1b", "\x9b", "\u202e", SECRET[:12]))

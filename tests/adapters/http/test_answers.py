@@ -175,7 +175,7 @@ def test_every_shape_of_json_is_read_or_refused(answer: Any, name: str, found: A
 BODIES: dict[str, tuple[bytes, dict[str, str]]] = {
     "empty": (b"", {}),
     "HTML": (b"<html>", {"Content-Type": "text/html"}),
-    "no JSON": (b"ok", {}),
+    "not JSON": (b"ok", {}),
     "deep": (b"[" * 200_000, {}),
     "deep objects": (b'{"a":' * 100_000, {}),
     "UTF-16 that isn't": (b"{}x", {"Content-Type": "application/json; charset=utf-16"}),

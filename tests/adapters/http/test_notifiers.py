@@ -176,7 +176,7 @@ def test_one_that_cant_be_read_bars_no_other(channels, monkeypatch):
     monkeypatch.setattr(page._http.client, "send", lambda *_, **__: httpx.Response(200, json=answers))
     found = {incident.name or incident.id: incident for incident in page.incidents()}
     assert [name for name, each in found.items() if not each.problem] == ["good", "report", "maintenance"]
-    assert found["new status"].problem == "its status is one that opsctl doesn't know"
+    assert found["new status"].problem == "opsctl doesn't know its status"
     assert {(each.open, each.over) for name, each in found.items() if name != "good" and name != "report"} == {(False, False)}
 
 

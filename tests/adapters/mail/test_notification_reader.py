@@ -75,10 +75,10 @@ def test_a_file_is_pinned_by_its_content(tmp_path: Path, state: Path) -> None:
     assert (pinned.source, pinned.size) == (str(path), len(LINE) + 1)
     assert rows(read, pinned.source, pinned.digest, pinned.size) == 1
     path.write_text(f"{LINE}\n{LINE}\n")
-    with pytest.raises(DriftError, match="is no longer as reviewed: its content is another"):
+    with pytest.raises(DriftError, match="has changed since the plan: its content has changed"):
         rows(read, pinned.source, pinned.digest, pinned.size)
     path.unlink()
-    with pytest.raises(DriftError, match="is no longer as reviewed: it is gone"):
+    with pytest.raises(DriftError, match="has changed since the plan: it no longer exists"):
         rows(read, pinned.source, pinned.digest, pinned.size)
     with pytest.raises(ConfigurationError):
         read.pin(str(path))
@@ -185,9 +185,9 @@ def test_what_cant_be_read_is_kept_once_with_its_reason(tmp_path: Path) -> None:
     with aside.open("a") as file:
         file.write('{"digest": "cut sh')
     again = DeadLetterFile(aside)
-    assert again.add([(b"{", "broken"), (b"more", "no JSON")]) == 1
+    assert again.add([(b"{", "broken"), (b"more", "not JSON")]) == 1
     lines = [json.loads(line) for line in aside.read_text().splitlines() if not line.endswith("cut sh")]
-    assert [(line["reason"], line["Body"]) for line in lines] == [("broken", "{"), ("no text", "\ufffd\ufffd"), ("no JSON", "more")]
+    assert [(line["reason"], line["Body"]) for line in lines] == [("broken", "{"), ("no text", "\ufffd\ufffd"), ("not JSON", "more")]
     assert base64.b64decode(lines[1]["Base64"]) == b"\xff\xfe"
     assert stat.S_IMODE(aside.stat().st_mode) == 0o600
 
@@ -211,7 +211,7 @@ def test_a_line_that_was_mended_counts(tmp_path: Path, state: Path) -> None:
 
 def test_a_file_that_cant_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="can't be kept in"):
+    with pytest.raises(ConfigurationError, match="can't be written to"):
         DeadLetterFile(tmp_path / "link").add([(b"{", "broken")])
 
 
@@ -231,7 +231,7 @@ def test_what_is_no_file_of_ours_is_left_as_it_is(tmp_path: Path, kind: str) -> 
         path.write_text(notes if kind == "notes" else f'{{"digest": 1}}\n{notes}')
     path.chmod(0o644)
     for work in (lambda: DeadLetterFile(path).known, lambda: DeadLetterFile(path).add([(b"{", "broken")])):
-        with pytest.raises(ConfigurationError, match="can't be kept in"):
+        with pytest.raises(ConfigurationError, match="can't be written to"):
             work()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert not path.is_file() or path.read_text().endswith(notes)

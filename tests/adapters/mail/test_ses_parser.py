@@ -22,7 +22,7 @@ SIGNER = Signer(new_key(), f"https://sns.{made.REGION}.amazonaws.com")
 
 def genuine(found: Envelope) -> None:
     if json.loads(SIGNED)["Signature"] != found.signature:
-        raise Unsigned("its signature isn't Amazon's")
+        raise Unsigned("its signature is not valid")
 
 
 RULES = ParsingRules(frozenset([ACCOUNT]), frozenset(), NOW, genuine)
@@ -181,15 +181,15 @@ def with_(value: Any, *path: str) -> str:
 
 
 BROKEN = {
-    "": "not a notification's JSON",
-    "null": "not a notification's JSON",
-    "[]": "not a notification's JSON",
-    '"Bounce"': "not a notification's JSON",
+    "": "not the JSON of a notification",
+    "null": "not the JSON of a notification",
+    "[]": "not the JSON of a notification",
+    '"Bounce"': "not the JSON of a notification",
     "{}": "neither notificationType nor eventType",
-    '{"notificationType": "Bounce"}': "without bounce in it",
-    text(bounce())[:-5]: "not a notification's JSON",
-    "[" * 100_000: "not a notification's JSON",
-    '{"a":' * 100_000: "not a notification's JSON",
+    '{"notificationType": "Bounce"}': "has no bounce",
+    text(bounce())[:-5]: "not the JSON of a notification",
+    "[" * 100_000: "not the JSON of a notification",
+    '{"a":' * 100_000: "not the JSON of a notification",
     without("bounce", "feedbackId"): "feedbackId",
     without("bounce", "bounceType"): "bounceType",
     without("bounce", "bouncedRecipients"): "bouncedRecipients",
@@ -197,18 +197,18 @@ BROKEN = {
     with_("a\0b", "bounce", "feedbackId"): "feedbackId",
     with_(7, "bounce", "feedbackId"): "feedbackId",
     with_("x" * 257, "bounce", "feedbackId"): "feedbackId",
-    with_("Wobbly", "bounce", "bounceType"): "Wobbly, which opsctl doesn't know",
-    with_("a\nb", "bounce", "bounceSubType"): "no word",
-    with_("Wobbly", "bounce", "bounceSubType"): "bounceSubType is Wobbly, which opsctl doesn't know",
+    with_("Wobbly", "bounce", "bounceType"): "doesn't know its bounceType Wobbly",
+    with_("a\nb", "bounce", "bounceSubType"): "not a word",
+    with_("Wobbly", "bounce", "bounceSubType"): "doesn't know the bounceSubType Wobbly",
     with_([], "bounce", "bouncedRecipients"): "no recipient",
     with_([{}], "bounce", "bouncedRecipients"): "emailAddress",
-    with_([{"emailAddress": "nobody"}], "bounce", "bouncedRecipients"): "no e-mail address",
+    with_([{"emailAddress": "nobody"}], "bounce", "bouncedRecipients"): "not an e-mail address",
     with_("2026-02-30T12:00:00Z", "bounce", "timestamp"): "timestamp",
     with_("yesterday", "bounce", "timestamp"): "timestamp",
     with_("2126-01-01T00:00:00Z", "bounce", "timestamp"): "in the future",
-    with_("0001-01-01T00:00:00+14:00", "bounce", "timestamp"): "before there was SES",
-    with_("1970-01-01T00:00:00Z", "bounce", "timestamp"): "before there was SES",
-    with_("210987654321", "mail", "sendingAccountId"): "another account's mail",
+    with_("0001-01-01T00:00:00+14:00", "bounce", "timestamp"): "before SES existed",
+    with_("1970-01-01T00:00:00Z", "bounce", "timestamp"): "before SES existed",
+    with_("210987654321", "mail", "sendingAccountId"): "another account",
 }
 
 
@@ -223,7 +223,7 @@ def test_without_its_own_time_it_happened_when_the_mail_was_sent() -> None:
     assert row.at == NOW - timedelta(hours=1, seconds=2)
     told = bounce()
     del told["mail"], told["bounce"]["timestamp"]
-    with pytest.raises(MalformedNotification, match="when it happened"):
+    with pytest.raises(MalformedNotification, match="has no time"):
         read(text(told), RULES)
 
 
@@ -234,12 +234,12 @@ def forged(**fields: str) -> str:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"TopicArn": "arn:aws:sns:us-east-1:210987654321:ses-feedback"}, "a topic that isn't ours"),
+        ({"TopicArn": "arn:aws:sns:us-east-1:210987654321:ses-feedback"}, "not in `topics`"),
         ({"TopicArn": ""}, "names no topic"),
         ({"TopicArn": "arn:aws:s3:::x"}, "names no topic"),
-        ({"Signature": "NOT A SIGNATURE"}, "isn't Amazon's"),
+        ({"Signature": "NOT A SIGNATURE"}, "is not valid"),
         ({"Type": "SubscriptionConfirmation"}, "SubscriptionConfirmation"),
-        ({"Message": "hello"}, "not a notification's JSON"),
+        ({"Message": "hello"}, "not the JSON of a notification"),
     ],
 )
 def test_what_is_not_from_our_topic_is_forged(fields: dict[str, str], why: str) -> None:
@@ -250,9 +250,9 @@ def test_what_is_not_from_our_topic_is_forged(fields: dict[str, str], why: str) 
 def test_where_topics_are_named_only_they_count() -> None:
     named = structs.replace(RULES, topics=frozenset([made.TOPIC]))
     assert read(forged(), named)
-    with pytest.raises(MalformedNotification, match="no signature"):
+    with pytest.raises(MalformedNotification, match="no SNS signature"):
         read(text(bounce()), named)
-    with pytest.raises(MalformedNotification, match="isn't ours"):
+    with pytest.raises(MalformedNotification, match="not in `topics`"):
         read(forged(TopicArn=f"{made.TOPIC}-other"), named)
 
 
@@ -260,7 +260,7 @@ def test_wrapped_for_ever_is_refused() -> None:
     body = text(bounce())
     for _ in range(6):
         body = json.dumps({"Body": body})
-    with pytest.raises(MalformedNotification, match="too often"):
+    with pytest.raises(MalformedNotification, match="too many layers"):
         read(body, RULES)
 
 

@@ -138,7 +138,7 @@ def test_a_sandbox_asks_its_own_endpoint_alone(monkeypatch: pytest.MonkeyPatch) 
     found.verify(envelope(local.sign(NOTICE)))
     assert amazon.asked == [f"http://127.0.0.1:4566{SIGNER.path}"]
     for url in (f"{BASE}{SIGNER.path}", f"http://127.0.0.1:45660{SIGNER.path}", f"http://127.0.0.1:4566@evil.example{SIGNER.path}"):
-        with pytest.raises(Unsigned, match="isn't Amazon's"):
+        with pytest.raises(Unsigned, match=r"not from Amazon|from another region"):
             found.verify(envelope(local.sign(NOTICE), SigningCertURL=url))
     assert len(amazon.asked) == 1
 
@@ -165,17 +165,17 @@ def test_a_certificate_that_isnt_snss_is_none() -> None:
     names = frozenset({"sns.amazonaws.com"})
     day = timedelta(days=1)
     wrong = {
-        "isn't SNS's": certificate(key, "ec2.amazonaws.com"),
-        "isn't valid": certificate(key, end=NOW - day),
-        "not yet": certificate(key, begin=NOW + day),
+        "not for SNS": certificate(key, "ec2.amazonaws.com"),
+        "has expired": certificate(key, end=NOW - day),
+        "not valid yet": certificate(key, begin=NOW + day),
         "no RSA key": certificate(ec.generate_private_key(ec.SECP256R1())),
-        "can't be read": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "unreadable": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     }
     for why, pem in wrong.items():
         with pytest.raises(Unsigned, match=why):
             public_key(pem, names, NOW)
     for pem in (b"", b"<html>", b"\0" * 200_000):
-        with pytest.raises(Unsigned, match="can't be read"):
+        with pytest.raises(Unsigned, match="unreadable"):
             public_key(pem, names, NOW)
     assert isinstance(public_key(certificate(key), names, NOW), rsa.RSAPublicKey)
 
@@ -183,7 +183,7 @@ def test_a_certificate_that_isnt_snss_is_none() -> None:
 def test_a_certificate_that_amazon_doesnt_have_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     amazon, found = Amazon(monkeypatch, status=404), signatures()
     for _ in range(2):
-        with pytest.raises(Unsigned, match="doesn't have"):
+        with pytest.raises(Unsigned, match="no such signing certificate"):
             found.verify(envelope(SIGNER.sign(NOTICE)))
     assert len(amazon.asked) == 1
 

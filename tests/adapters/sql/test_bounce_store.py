@@ -125,7 +125,7 @@ def test_without_the_table_it_is_said_how_to_make_it(opened: Callable[..., Any])
     write = opened(writing=True)
     write.database.execute("DROP TABLE ses_notifications")
     for work in (lambda: write.bounce_store.count([told(1, "user5@example.com")]), lambda: write.bounce_store.missing([("a", "b")])):
-        with pytest.raises(NotFound, match="makes no tables by itself") as said:
+        with pytest.raises(NotFound, match="does not create the table itself") as said:
             work()
         assert f"-f {bounced.DDL}" in said.value.next
         assert bounced.DDL.is_file()

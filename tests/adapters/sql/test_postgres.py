@@ -176,7 +176,7 @@ def test_the_owners_secret_is_no_readers(systems, driver, secret):
         'driver = "postgres"': f'driver = "{driver}"',
         'reader = { aws = "safawinet/prod/database-reader" }': f'reader = {{ aws = "{secret}" }}',
     }
-    with pytest.raises(Refused, match="may do more than read"):
+    with pytest.raises(Refused, match="can do more than read"):
         systems(writing=False, replace=replace).database.query("SELECT 1")
 
 
@@ -274,7 +274,7 @@ def test_a_connection_lost_before_the_commit_leaves_no_doubt(writing):
             writing.execute("DELETE FROM refresh_sessions WHERE user_id = 3")
             writing.execute(END_ITSELF)
 
-    with pytest.raises(ExternalError, match="Its transaction was not committed"):
+    with pytest.raises(ExternalError, match="The transaction was not committed"):
         delete_and_end()
     assert writing.query("SELECT count(*) > 0 AS there FROM refresh_sessions WHERE user_id = 3") == [{"there": True}]
 

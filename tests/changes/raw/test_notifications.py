@@ -87,7 +87,7 @@ def lines(signer: Signer) -> dict[str, str]:
             {**SPAM, "complaint": {**SPAM["complaint"], "complaintSubType": "OnAccountSuppressionList"}}
         ),
         "no recipients": inner(bouncedRecipients=[]),
-        "no address": inner(bouncedRecipients=[{"emailAddress": "nobody"}]),
+        "neither an address": inner(bouncedRecipients=[{"emailAddress": "nobody"}]),
         "no feedback": inner(feedbackId="two words"),
         "the future": inner(timestamp="2999-01-01T00:00:00.000Z"),
         "long ago": inner(timestamp="1999-01-01T00:00:00.000Z"),
@@ -97,7 +97,7 @@ def lines(signer: Signer) -> dict[str, str]:
         "another certificate": sns(SigningCertURL="https://evil.example/x.pem"),
         "no such certificate": sns(SigningCertURL=f"{base(signer)}/none.pem"),
         "another message": sns(Message=json.dumps(SPAM)),
-        "no signature": sns(Signature="NOT A SIGNATURE"),
+        "no SNS signature": sns(Signature="NOT A SIGNATURE"),
         "a subscription": sns(Type="SubscriptionConfirmation"),
         "nothing": "",
         "half": sns()[:100],
@@ -113,7 +113,7 @@ def genuine(signer: Signer, found: Envelope) -> None:
     names = {"Type": found.type, "MessageId": found.message_id, "TopicArn": found.topic_arn, "Message": found.message}
     again = signer.sign({**names, "Timestamp": found.timestamp}, found.signature_version)
     if canonical(found) and (again["Signature"], again["SigningCertURL"]) != (found.signature, found.certificate):
-        raise Unsigned("its signature isn't Amazon's")
+        raise Unsigned("its signature is not valid")
 
 
 @pytest.mark.parametrize("case", CASES)
