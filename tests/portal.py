@@ -19,8 +19,8 @@ from opsctl.config import Environment
 from opsctl.sandbox import hubspot
 from opsctl.sandbox.faults import Faults, FaultyApp, Rule
 from opsctl.sandbox.hubspot_contacts import FIRST
-from opsctl.sandbox.services import World
-from opsctl.settings import Aws, HubSpotSettings, Reference, Settings
+from opsctl.sandbox.services import SandboxContext
+from opsctl.settings import AwsSettings, HubSpotSettings, Reference, Settings
 from opsctl.systems import Systems
 
 
@@ -56,9 +56,9 @@ class Portal:
     """One portal. `calls` is all that was asked; `tempo` scales its limits' windows, at 0 there are none."""
 
     def __init__(self, folder: Path, tempo: float = 0.0, **facts: str) -> None:
-        self.world = World(folder, tempo, facts=facts)
+        self.world = SandboxContext(folder, tempo, facts=facts)
         self.part = hubspot.build(self.world)
-        assert isinstance(self.part, hubspot.HubSpot)
+        assert isinstance(self.part, hubspot.FakeHubSpot)
         self.contacts = self.part.contacts
         self.calls: list[Call] = []
         self._faults = Faults()
@@ -75,7 +75,7 @@ class Portal:
         file.write_text(self.world.facts.get(token, hubspot.TOKENS.get(token, token)))
         given: dict[str, Any] = {"base": self.base, "portal": int(hubspot.PORTAL), "token": Reference(file=str(file)), **settings}
         whole = Settings(
-            title="portal", sandbox=True, aws=Aws(account="123456789012", region="us-west-2"), hubspot=HubSpotSettings(**given)
+            title="portal", sandbox=True, aws=AwsSettings(account="123456789012", region="us-west-2"), hubspot=HubSpotSettings(**given)
         )
         environment = Environment("portal", file, "", whole)
         self._made.append(Systems(environment, writing=writing, person=Prompt(), values=SecretSources(), history=None, fingerprint=None))  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from opsctl.settings import Duration
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.cloudtrail import EventSource, TrailEvent
-    from opsctl.adapters.aws.iam import Credentials, IamAccount, IamUser, Key, Rights
+    from opsctl.adapters.aws.iam import AccessKey, Credentials, IamAccount, IamUser, Rights
     from opsctl.settings import SecretSettings
     from opsctl.systems import Systems
 
@@ -141,7 +141,7 @@ def _administrator(systems: Systems, person: IamUser, rights: Rights) -> bool:
     return person.name in systems.config.access.administrators or rights.administrator
 
 
-def _key_flags(key: Key, held: Credentials, now: datetime, limit: timedelta, unused: timedelta) -> list[str]:
+def _key_flags(key: AccessKey, held: Credentials, now: datetime, limit: timedelta, unused: timedelta) -> list[str]:
     flags = ["old key"] if now - key.created > limit else []
     if sum(each.active for each in held.keys) > 1:
         flags.append("two active keys")

@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 
 from werkzeug.test import Client
 
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 TIMEOUT = 5.0
 """Seconds for an answer: what HubSpot gives a webhook."""
 
 
-class Unanswered(Exception):
+class NoAnswer(Exception):
     """Raised where a part gave no answer at all, or none in time."""
 
 
@@ -35,20 +35,26 @@ class Reply(NamedTuple):
         return content if isinstance(content, dict) else {}
 
 
-def base(world: World, part: str) -> str:
+def base(world: SandboxContext, part: str) -> str:
     """The address of a part, without a trailing slash."""
     return f"http://127.0.0.1:{world.ports[part]}" if part in world.ports else "http://localhost"
 
 
 def ask(
-    world: World, part: str, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", query: Mapping[str, str] | None = None
+    world: SandboxContext,
+    part: str,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    query: Mapping[str, str] | None = None,
 ) -> Reply:
     """Ask another part. Raises Unanswered."""
     target = f"{path}?{urlencode(query)}" if query else path
     if part in world.ports:
         return _over_the_port(world.ports[part], method, target, headers, body)
     if part not in world.parts:
-        raise Unanswered(f"this world has no {part}")
+        raise NoAnswer(f"this world has no {part}")
     response = Client(world.parts[part].app).open(target, method=method, headers=dict(headers), data=body)
     return Reply(response.status_code, response.get_data())
 
@@ -60,6 +66,6 @@ def _over_the_port(port: int, method: str, target: str, headers: Mapping[str, st
         response = connection.getresponse()
         return Reply(response.status, response.read())
     except (OSError, http.client.HTTPException) as cause:
-        raise Unanswered(f"no answer: {type(cause).__name__}") from cause
+        raise NoAnswer(f"no answer: {type(cause).__name__}") from cause
     finally:
         connection.close()

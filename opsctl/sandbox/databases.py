@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from opsctl.sandbox import postgres, seed
-from opsctl.sandbox.seed import Sizes
+from opsctl.sandbox.seed import SeedSizes
 
 DATABASE = "safawinet"
 TEMPLATE = "safawinet_seed"
@@ -19,7 +19,7 @@ TEMPLATE = "safawinet_seed"
 _seeded: dict[int, str] = {}
 
 
-def reset(facts: dict[str, str], sizes: Sizes) -> None:
+def reset(facts: dict[str, str], sizes: SeedSizes) -> None:
     """Put the seeded database and the roles' passwords back, ending every connection to the database.
 
     Where nothing was written since it was put back last, it stays. The template is made where it is missing, unfinished, of other sizes
@@ -69,7 +69,7 @@ def _forget_visitors(connection: psycopg.Connection[TupleRow], port: int, passwo
             inside.execute("SELECT pg_stat_statements_reset()")
 
 
-def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, str], sizes: Sizes) -> None:
+def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, str], sizes: SeedSizes) -> None:
     mark = f"{sizes} at {datetime.now(UTC).isoformat()}"
     connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE))
     connection.execute(_named("CREATE DATABASE {} OWNER {}", TEMPLATE, seed.OWNER))
@@ -91,7 +91,7 @@ def _mark(connection: psycopg.Connection[TupleRow]) -> str | None:
     return row[0] if row is not None else None
 
 
-def _is_new(mark: str | None, sizes: Sizes) -> bool:
+def _is_new(mark: str | None, sizes: SeedSizes) -> bool:
     """Whether a template with this mark holds what these sizes ask for, counted back from a moment that has just been."""
     of, _, made = (mark or "").partition(" at ")
     with contextlib.suppress(ValueError):

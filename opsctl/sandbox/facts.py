@@ -7,7 +7,7 @@ import time
 
 from opsctl.sandbox.aws.sns_signing import new_key
 from opsctl.sandbox.seed import ADMIN_ID, AUTH_TEST_ID, OWNER, READER, RESCUE
-from opsctl.sandbox.tokens import Access, access_token
+from opsctl.sandbox.tokens import AccessToken, access_token
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -44,7 +44,7 @@ PREFIXED = {
 def new() -> dict[str, str]:
     """The facts of a new world that don't depend on its ports; every secret is drawn anew."""
     jwt_secret = secrets.token_hex(32)
-    administrator = Access(ADMIN_ID, "admin", session_id=0, issued_at=int(time.time() * 1000))
+    administrator = AccessToken(ADMIN_ID, "admin", session_id=0, issued_at=int(time.time() * 1000))
     fixed = {
         "account": ACCOUNT,
         "region": REGION,

@@ -18,7 +18,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
-from opsctl.sandbox.services import Part
+from opsctl.sandbox.services import SandboxService
 
 ACTIONS = {
     "slow": "the answer waits `seconds`",
@@ -98,7 +98,7 @@ class Faults:
 class FaultyApp:
     """A part's application, behind the faults set on it."""
 
-    def __init__(self, part: Part, faults: Faults) -> None:
+    def __init__(self, part: SandboxService, faults: Faults) -> None:
         self._part = part
         self._faults = faults
 
@@ -132,7 +132,7 @@ class FaultyApp:
         raise ConnectionAbortedError("a fault closed the connection")
 
 
-def _run_to_the_end(part: Part, environ: dict[str, Any]) -> None:
+def _run_to_the_end(part: SandboxService, environ: dict[str, Any]) -> None:
     answer = part.app(environ, lambda status, headers, error=None: lambda data: None)
     try:
         for _ in answer:

@@ -14,7 +14,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.services import Part, World
+from opsctl.sandbox.services import SandboxContext, SandboxService
 from opsctl.sandbox.web import Routes, answer, bearer
 
 PATS = {"ghcr_pat": "ghp_sandbox", "ghcr_next_pat": "ghp_sandbox_next"}
@@ -25,12 +25,12 @@ READABLE = (INDEX, "application/vnd.oci.image.manifest.v1+json", "application/vn
 KEPT_TOKENS = 1_000
 
 
-class Registry:
+class FakeGhcr:
     """The registry's part of a sandbox: every image of every organisation exists, as an OCI index."""
 
     name = "ghcr"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxContext) -> None:
         self._world = world
         self._lock = threading.Lock()
         self._granted: OrderedDict[str, str] = OrderedDict()
@@ -83,9 +83,9 @@ class Registry:
         return response
 
 
-def build(world: World) -> Part:
+def build(world: SandboxContext) -> SandboxService:
     """The registry's part."""
-    return Registry(world)
+    return FakeGhcr(world)
 
 
 def _refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -17,10 +17,10 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.hh_functions import WEBHOOK, Broken, Functions
-from opsctl.sandbox.hh_leases import Leases
+from opsctl.sandbox.hh_functions import WEBHOOK, FunctionFailed, HhFunctions
+from opsctl.sandbox.hh_leases import LeaseFunction
 from opsctl.sandbox.hubspot_signatures import signature_v3
-from opsctl.sandbox.services import Part, World
+from opsctl.sandbox.services import SandboxContext, SandboxService
 from opsctl.sandbox.web import Handler, Routes, answer
 
 EVENTS = 100
@@ -29,15 +29,15 @@ SIGNATURE_AGE = 300
 KEPT_EVENTS = 10_000
 
 
-class Hh:
+class FakeHh:
     """HH's part of a sandbox."""
 
     name = "hh"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxContext) -> None:
         self._world = world
-        self._functions = Functions(world)
-        self._leases = Leases(self._functions)
+        self._functions = HhFunctions(world)
+        self._leases = LeaseFunction(self._functions)
         self._lock = threading.Lock()
         self._seen: deque[str] = deque(maxlen=KEPT_EVENTS)
         self.controls: dict[str, Handler] = {"GET /leases": lambda request: answer(self._leases.granted())}
@@ -61,7 +61,7 @@ class Hh:
 
     def failed(self, operation: str, status: int) -> None:
         """Log a failure that a fault made of a call, as the function would have."""
-        broken = Broken("hubspot" if status == 502 else "handler", f"status {status}", status)
+        broken = FunctionFailed("hubspot" if status == 502 else "handler", f"status {status}", status)
         if operation.endswith("/webhook"):
             self._mint_error("", broken)
         else:
@@ -70,7 +70,7 @@ class Hh:
     def _webhook(self, request: Request) -> Response:
         try:
             reason = self._unsigned(request)
-        except Broken as broken:
+        except FunctionFailed as broken:
             self._mint_error("", broken)
             return answer({"error": "internal-error"}, broken.status)
         if reason:
@@ -81,7 +81,7 @@ class Hh:
             return answer({"error": "invalid-body"}, 400)
         try:
             return answer({"minted": sum(self._handle(event) for event in events)})
-        except Broken as broken:
+        except FunctionFailed as broken:
             return answer({"error": "hubspot-error" if broken.status == 502 else "internal-error"}, broken.status)
 
     def _unsigned(self, request: Request) -> str:
@@ -108,7 +108,7 @@ class Hh:
         contact = str(event["objectId"])
         try:
             return self._mint(contact, event)
-        except Broken as broken:
+        except FunctionFailed as broken:
             with self._lock:
                 self._seen.remove(name)
             self._mint_error(contact, broken)
@@ -119,21 +119,21 @@ class Hh:
         body = json.dumps({"properties": {"download_token": token}}).encode()
         if self._functions.hubspot(WEBHOOK, "PATCH", contact, body=body) is None:
             # HubSpot would send it again, and again in vain.
-            self._mint_error(contact, Broken("hubspot", "status 404 OBJECT_NOT_FOUND", 200))
+            self._mint_error(contact, FunctionFailed("hubspot", "status 404 OBJECT_NOT_FOUND", 200))
             return False
         self._functions.log(WEBHOOK, f"minted_token {contact} {token}")
         told = {"contactId": contact, "eventId": event.get("eventId"), "attemptNumber": event.get("attemptNumber", 0)}
         self._functions.log(WEBHOOK, {"type": "token_minted", **told})
         return True
 
-    def _mint_error(self, contact: str, broken: Broken) -> None:
+    def _mint_error(self, contact: str, broken: FunctionFailed) -> None:
         told = {"contactId": contact, "where": broken.where, "detail": broken.detail}
         self._functions.log(WEBHOOK, {"type": "mint_error", **told})
 
 
-def build(world: World) -> Part:
+def build(world: SandboxContext) -> SandboxService:
     """HH's part; it asks the `hubspot` and `ghcr` parts of the same world."""
-    return Hh(world)
+    return FakeHh(world)
 
 
 def _events(request: Request) -> list[Any] | None:

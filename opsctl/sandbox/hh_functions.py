@@ -9,8 +9,8 @@ from typing import Any
 
 from opsctl.sandbox import background_load as neighbours
 from opsctl.sandbox.aws.wire import AwsError
-from opsctl.sandbox.background_load import Reply, Unanswered
-from opsctl.sandbox.services import World
+from opsctl.sandbox.background_load import NoAnswer, Reply
+from opsctl.sandbox.services import SandboxContext
 
 REGION = "us-west-2"
 WEBHOOK, LEASE, AUTHORIZER = "hh-webhook", "hh-lease", "hh-authz"
@@ -25,7 +25,7 @@ FACTS = {
 """The world's facts, with their defaults, that stand for secrets where there is no AWS."""
 
 
-class Broken(Exception):
+class FunctionFailed(Exception):
     """Raised where a function can't do its work: `where` is the system, `detail` what it said, `status` the answer's."""
 
     def __init__(self, where: str, detail: str, status: int) -> None:
@@ -36,19 +36,19 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _CachedSecret:
     text: str
     until: float
     instance: str
 
 
-class Functions:
+class HhFunctions:
     """The three functions of one world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxContext) -> None:
         self.world = world
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._kept: dict[tuple[str, str], _CachedSecret] = {}
 
     def reset(self) -> None:
         """Forget what was kept."""
@@ -61,13 +61,13 @@ class Functions:
         with self._lock:
             kept = self._kept.get((function, name))
         if kept is None or kept.instance != instance or self.world.clock() >= kept.until:
-            kept = _Kept(self._read(name, key), self.world.clock() + self.world.wait(KEEP), instance)
+            kept = _CachedSecret(self._read(name, key), self.world.clock() + self.world.wait(KEEP), instance)
             with self._lock:
                 self._kept[function, name] = kept
         try:
             return str(json.loads(kept.text)[key])
         except (ValueError, KeyError, TypeError) as error:
-            raise Broken("secrets", f"{name} is not JSON with {key}", 500) from error
+            raise FunctionFailed("secrets", f"{name} is not JSON with {key}", 500) from error
 
     def edge_secret(self) -> str:
         """The authorizer's EDGE_SHARED_SECRET. Raises Broken."""
@@ -77,7 +77,7 @@ class Functions:
         try:
             return str(read(REGION, AUTHORIZER)["EDGE_SHARED_SECRET"])
         except (AwsError, KeyError) as error:
-            raise Broken("environment", "EDGE_SHARED_SECRET is not set", 500) from error
+            raise FunctionFailed("environment", "EDGE_SHARED_SECRET is not set", 500) from error
 
     def hubspot(self, function: str, method: str, contact: str, **call: Any) -> dict[str, Any] | None:
         """A call for a contact: its answer, or None where there is no such contact. Raises Broken with 502."""
@@ -88,15 +88,15 @@ class Functions:
             return None
         if reply.status >= 400:
             told = reply.json()
-            raise Broken("hubspot", f"status {reply.status} {told.get('category') or told.get('policyName') or ''}".rstrip(), 502)
+            raise FunctionFailed("hubspot", f"status {reply.status} {told.get('category') or told.get('policyName') or ''}".rstrip(), 502)
         return reply.json()
 
     def ask(self, part: str, method: str, path: str, headers: dict[str, str], status: int, **call: Any) -> Reply:
         """Ask another system. Raises Broken with `status` where it doesn't answer."""
         try:
             return neighbours.ask(self.world, part, method, path, headers, **call)
-        except Unanswered as cause:
-            raise Broken(part, str(cause), status) from cause
+        except NoAnswer as cause:
+            raise FunctionFailed(part, str(cause), status) from cause
 
     def log(self, function: str, line: dict[str, Any] | str) -> None:
         """Add a line to a function's log group."""
@@ -111,7 +111,7 @@ class Functions:
         try:
             return str(read(REGION, name))
         except AwsError as error:
-            raise Broken("secrets", f"{name}: {error.code}", 500) from error
+            raise FunctionFailed("secrets", f"{name}: {error.code}", 500) from error
 
     def _instance(self, function: str) -> str:
         read = self._offered("function_instance")

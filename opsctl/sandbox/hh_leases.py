@@ -13,7 +13,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.hh_functions import AUTHORIZER, LEASE, Broken, Functions
+from opsctl.sandbox.hh_functions import AUTHORIZER, LEASE, FunctionFailed, HhFunctions
 from opsctl.sandbox.web import answer, bearer, iso, json_object
 
 REPOSITORY, TAG = "hh-partner/hh", "latest"
@@ -24,10 +24,10 @@ ALLOWED_SECONDS = 300.0
 KEPT = 1_000
 
 
-class Leases:
+class LeaseFunction:
     """The endpoint's state: how many leases were granted, and which headers the gateway still lets pass."""
 
-    def __init__(self, functions: Functions) -> None:
+    def __init__(self, functions: HhFunctions) -> None:
         self._functions = functions
         self._world = functions.world
         self._lock = threading.Lock()
@@ -52,12 +52,12 @@ class Leases:
         number = str(uuid.uuid4())
         try:
             response = self._refused(request, number) or self._lease(request, number)
-        except Broken as broken:
+        except FunctionFailed as broken:
             response = self.broken(number, broken)
         response.headers["apigw-requestid"] = number
         return response
 
-    def broken(self, number: str, broken: Broken) -> Response:
+    def broken(self, number: str, broken: FunctionFailed) -> Response:
         """Log what a function failed at, and the answer to it."""
         self._log(LEASE, "lease_error", number, where=broken.where, detail=broken.detail)
         return answer({"error": "hubspot-error" if broken.status == 502 else "internal-error"}, broken.status)
@@ -116,7 +116,7 @@ class Leases:
         headers = {"Authorization": f"Bearer {token}", "Accept": MANIFEST}
         reply = self._functions.ask("ghcr", "HEAD", f"/v2/{REPOSITORY}/manifests/{TAG}", headers, 500)
         if reply.status != 200:
-            raise Broken("ghcr", f"status {reply.status}", 500)
+            raise FunctionFailed("ghcr", f"status {reply.status}", 500)
         return username, token
 
     def _log(self, function: str, kind: str, number: str, **told: Any) -> None:

@@ -18,9 +18,18 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
 from opsctl.sandbox.aws.wire import AwsError
-from opsctl.sandbox.hubspot_contacts import APP, PERSON, Author, Contact, Contacts, DuplicateEmail, InvalidProperties, check
-from opsctl.sandbox.hubspot_webhooks import Change, Webhooks
-from opsctl.sandbox.services import Part, World
+from opsctl.sandbox.hubspot_contacts import (
+    APP,
+    PERSON,
+    ContactStore,
+    DuplicateEmail,
+    InvalidProperties,
+    PropertyAuthor,
+    StoredContact,
+    check,
+)
+from opsctl.sandbox.hubspot_webhooks import PropertyChange, WebhookSender
+from opsctl.sandbox.services import SandboxContext, SandboxService
 from opsctl.sandbox.web import Handler, Routes, Window, answer, bearer, json_object, refuse
 
 TOKENS = {
@@ -51,15 +60,15 @@ _READING = ("GET", "POST /crm/v3/objects/contacts/search", "POST /crm/v3/objects
 _GONE = "Could not get some CONTACT objects, they may be deleted or not exist. Check that ids are valid."
 
 
-class HubSpot:
+class FakeHubSpot:
     """HubSpot's part of a sandbox. `contacts` is its state, for parts and tests that look behind the interface."""
 
     name = "hubspot"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxContext) -> None:
         self._world = world
-        self.contacts = Contacts(world.clock)
-        self.webhooks = Webhooks(world, int(world.facts.get("hs_portal", PORTAL)), self._app_secret)
+        self.contacts = ContactStore(world.clock)
+        self.webhooks = WebhookSender(world, int(world.facts.get("hs_portal", PORTAL)), self._app_secret)
         self._refusals: Counter[str] = Counter()
         self._requests = 0
         self._counting = threading.Lock()
@@ -182,11 +191,11 @@ class HubSpot:
             raise refuse(_problem("CONFLICT", f"Contact already exists. Existing ID: {other.held_by}"), 409) from None
         return answer(contact.shown(sorted(properties)), 201)
 
-    def _write(self, id: str, properties: Mapping[str, Any], author: Author) -> list[Change]:
+    def _write(self, id: str, properties: Mapping[str, Any], author: PropertyAuthor) -> list[PropertyChange]:
         contact, changed = self.contacts.write(id, properties, author)
-        return [Change(contact.id, name, properties[name], contact.values(name)[-1].at, author) for name in changed]
+        return [PropertyChange(contact.id, name, properties[name], contact.values(name)[-1].at, author) for name in changed]
 
-    def _find(self, request: Request, key: str) -> Contact:
+    def _find(self, request: Request, key: str) -> StoredContact:
         contact = self.contacts.find(key, request.args.get("idProperty") == "email")
         if contact is None:
             raise refuse(_problem("OBJECT_NOT_FOUND", "resource not found"), 404)
@@ -279,9 +288,9 @@ class HubSpot:
         return answer({})
 
 
-def build(world: World) -> Part:
+def build(world: SandboxContext) -> SandboxService:
     """HubSpot's part, with its seeded contacts."""
-    return HubSpot(world)
+    return FakeHubSpot(world)
 
 
 def _names(request: Request, parameter: str) -> list[str]:
@@ -335,12 +344,12 @@ def _emails(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(email) for item in conditions for email in [item.get("value", ""), *item.get("values", [])]]
 
 
-def _matches(contact: Contact, groups: Sequence[Mapping[str, Any]], at: float) -> bool:
+def _matches(contact: StoredContact, groups: Sequence[Mapping[str, Any]], at: float) -> bool:
     fits = [all(_fits(contact, item, at) for item in group.get("filters", [])) for group in groups]
     return any(fits) or not groups
 
 
-def _fits(contact: Contact, condition: Mapping[str, Any], at: float) -> bool:
+def _fits(contact: StoredContact, condition: Mapping[str, Any], at: float) -> bool:
     value = contact.value(str(condition.get("propertyName")), at)
     match condition.get("operator"):
         case "EQ":

@@ -45,7 +45,7 @@ class DuplicateEmail(Exception):
         self.held_by = held_by
 
 
-class Author(NamedTuple):
+class PropertyAuthor(NamedTuple):
     """Who wrote a value: HubSpot's source type and id (an app's number, `userId:N`), and the user where it was one."""
 
     type: str
@@ -53,18 +53,18 @@ class Author(NamedTuple):
     user: int | None = None
 
 
-IMPORT = Author("IMPORT", "sandbox")
-APP = Author("INTEGRATION", "7906213")
-PERSON = Author("CRM_UI", "userId:9586504", 9586504)
+IMPORT = PropertyAuthor("IMPORT", "sandbox")
+APP = PropertyAuthor("INTEGRATION", "7906213")
+PERSON = PropertyAuthor("CRM_UI", "userId:9586504", 9586504)
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class PropertyValue:
     """One value that a property had, from `at` (epoch seconds) on."""
 
     text: str
     at: float
-    author: Author
+    author: PropertyAuthor
 
     def history(self) -> dict[str, Any]:
         """The entry of a property's history that HubSpot shows."""
@@ -79,20 +79,20 @@ class Value:
 
 
 @dataclass(slots=True)
-class Contact:
+class StoredContact:
     """One record. `written` holds the values of properties that were written since it began, oldest first."""
 
     id: str
     created: float
-    written: dict[str, list[Value]] = field(default_factory=dict)
+    written: dict[str, list[PropertyValue]] = field(default_factory=dict)
 
-    def values(self, name: str) -> list[Value]:
+    def values(self, name: str) -> list[PropertyValue]:
         """What a property was, oldest first."""
         if name in self.written:
             return self.written[name]
         # Told anew each time: a hundred thousand of them would fill the memory.
         text = _seeded(self.id, self.created).get(name)
-        return [] if text is None else [Value(text, self.created, IMPORT)]
+        return [] if text is None else [PropertyValue(text, self.created, IMPORT)]
 
     def value(self, name: str, at: float | None = None) -> str | None:
         """A property's value now, or as it was `at` a time; None where it is empty."""
@@ -113,20 +113,20 @@ class Contact:
         return {**body, "propertiesWithHistory": told} if told else body
 
 
-class Written(NamedTuple):
+class PropertyWrite(NamedTuple):
     """A record after a write, and the names of the properties that it changed."""
 
-    contact: Contact
+    contact: StoredContact
     changed: tuple[str, ...]
 
 
-class Contacts:
+class ContactStore:
     """All contacts of the portal. Safe between threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._records: dict[str, Contact] = {}
+        self._records: dict[str, StoredContact] = {}
         self._emails: dict[str, str] = {}
         self._merged: dict[str, str] = {}
         self.reset()
@@ -141,12 +141,12 @@ class Contacts:
             for number in range(SEEDED):
                 self._generate(str(FIRST + number))
 
-    def all(self) -> list[Contact]:
+    def all(self) -> list[StoredContact]:
         """The contacts that exist so far, by id."""
         with self._lock:
             return [self._records[record_id] for record_id in sorted(self._records)]
 
-    def find(self, key: str, by_email: bool = False) -> Contact | None:
+    def find(self, key: str, by_email: bool = False) -> StoredContact | None:
         """A contact by record id, or by e-mail; the one it was merged into where it was merged away."""
         with self._lock:
             record_id = self._id_of(key) if by_email else key
@@ -172,7 +172,7 @@ class Contacts:
             self._merged[lost.id] = won.id
             self._records.pop(lost.id)
 
-    def create(self, properties: Mapping[str, Any], author: Author = APP) -> Contact:
+    def create(self, properties: Mapping[str, Any], author: PropertyAuthor = APP) -> StoredContact:
         """Add a record. Raises DuplicateEmail, InvalidProperties."""
         check(properties)
         with self._lock:
@@ -182,11 +182,11 @@ class Contacts:
             record_id, now = str(self._next), self._clock()
             self._next += 1
             fixed = {"createdate": iso(now), "hs_object_id": record_id, "lastmodifieddate": iso(now)}
-            contact = Contact(record_id, now, {name: [Value(text, now, author)] for name, text in fixed.items()})
+            contact = StoredContact(record_id, now, {name: [PropertyValue(text, now, author)] for name, text in fixed.items()})
             self._records[record_id] = contact
             return self.write(record_id, properties, author).contact
 
-    def write(self, id: str, properties: Mapping[str, Any], author: Author = APP) -> Written:
+    def write(self, id: str, properties: Mapping[str, Any], author: PropertyAuthor = APP) -> PropertyWrite:
         """Set properties of one record; an empty string clears one, an equal value adds no history.
 
         Raises InvalidProperties for an unknown or read-only property, a wrong value, or another contact's e-mail: then
@@ -204,11 +204,11 @@ class Contacts:
                 self._emails.pop((contact.value("email") or "").lower(), None)
                 self._emails[properties["email"].lower()] = contact.id
             for name in changed:
-                contact.written[name] = [*contact.values(name), Value(properties[name], now, author)]
-            contact.written["lastmodifieddate"] = [Value(iso(now), now, author)]
-            return Written(contact, changed)
+                contact.written[name] = [*contact.values(name), PropertyValue(properties[name], now, author)]
+            contact.written["lastmodifieddate"] = [PropertyValue(iso(now), now, author)]
+            return PropertyWrite(contact, changed)
 
-    def _check_email(self, contact: Contact, email: str | None) -> None:
+    def _check_email(self, contact: StoredContact, email: str | None) -> None:
         other = self.find(email, by_email=True) if email else None
         if other is not None and other.id != contact.id:
             context = {"propertyName": ["email"], "existingObjectId": [other.id]}
@@ -225,11 +225,11 @@ class Contacts:
         changed = record_id in self._records and "email" in self._records[record_id].written
         return "" if changed else record_id
 
-    def _generate(self, id: str) -> Contact | None:
+    def _generate(self, id: str) -> StoredContact | None:
         number = _number(id)
         if number is None or not 0 <= number < POPULATION or id in self._merged:
             return None
-        contact = self._records[id] = Contact(id, self._began + number)
+        contact = self._records[id] = StoredContact(id, self._began + number)
         return contact
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from opsctl.sandbox import background_load as neighbours
-from opsctl.sandbox.background_load import Unanswered
-from opsctl.sandbox.hubspot_contacts import Author
+from opsctl.sandbox.background_load import NoAnswer
+from opsctl.sandbox.hubspot_contacts import PropertyAuthor
 from opsctl.sandbox.hubspot_signatures import signature_v1, signature_v3
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 APP_ID = 7906213
 SUBSCRIPTION_ID = 686627
@@ -32,18 +32,18 @@ FIRST_EVENT = 3029365631
 
 
 @dataclass(frozen=True)
-class Change:
+class PropertyChange:
     """A property's new value, at an epoch time."""
 
     contact: str
     name: str
     value: str
     at: float
-    author: Author
+    author: PropertyAuthor
 
 
 @dataclass
-class Delivery:
+class WebhookDelivery:
     """One request with its events. `statuses` are the answers so far, 0 for none."""
 
     events: list[dict[str, Any]]
@@ -55,22 +55,22 @@ class Delivery:
         return {"events": self.events, "statuses": self.statuses, "ended": self.ended}
 
 
-class Webhooks:
+class WebhookSender:
     """Deliveries to HH's webhook, one after another, on a thread that begins with the first of them."""
 
-    def __init__(self, world: World, portal: int, secret: Callable[[], str]) -> None:
+    def __init__(self, world: SandboxContext, portal: int, secret: Callable[[], str]) -> None:
         self._world = world
         self._portal = portal
         self._secret = secret
         self._changed = threading.Condition()
         self._sending = threading.Lock()
-        self._waiting: list[tuple[float, int, Delivery]] = []
+        self._waiting: list[tuple[float, int, WebhookDelivery]] = []
         self._order = itertools.count()
         self._event_ids = itertools.count(FIRST_EVENT)
-        self._kept: deque[Delivery] = deque(maxlen=KEPT)
+        self._kept: deque[WebhookDelivery] = deque(maxlen=KEPT)
         self._thread: threading.Thread | None = None
 
-    def tell(self, changes: Iterable[Change]) -> None:
+    def tell(self, changes: Iterable[PropertyChange]) -> None:
         """Send the events of what is subscribed to."""
         events = [self._event(change) for change in changes if change.name in SUBSCRIBED]
         if events and self._has_target():
@@ -98,7 +98,7 @@ class Webhooks:
     def _has_target(self) -> bool:
         return TARGET in self._world.ports or TARGET in self._world.parts
 
-    def _event(self, change: Change) -> dict[str, Any]:
+    def _event(self, change: PropertyChange) -> dict[str, Any]:
         return {
             "eventId": next(self._event_ids),
             "subscriptionId": SUBSCRIPTION_ID,
@@ -115,11 +115,11 @@ class Webhooks:
         }
 
     def _add(self, events: list[dict[str, Any]], seconds: float) -> None:
-        delivery = Delivery(events, [])
+        delivery = WebhookDelivery(events, [])
         self._kept.append(delivery)
         self._schedule(delivery, seconds)
 
-    def _schedule(self, delivery: Delivery, seconds: float) -> None:
+    def _schedule(self, delivery: WebhookDelivery, seconds: float) -> None:
         with self._changed:
             heapq.heappush(self._waiting, (time.monotonic() + seconds, next(self._order), delivery))
             if self._thread is None:
@@ -140,7 +140,7 @@ class Webhooks:
                 if due is not None:
                     self._attempt(due)
 
-    def _attempt(self, delivery: Delivery) -> None:
+    def _attempt(self, delivery: WebhookDelivery) -> None:
         number = len(delivery.statuses)
         status = self._send([{**event, "attemptNumber": number} for event in delivery.events])
         delivery.statuses.append(status)
@@ -161,5 +161,5 @@ class Webhooks:
         }
         try:
             return neighbours.ask(self._world, TARGET, "POST", PATH, headers, body).status
-        except Unanswered:
+        except NoAnswer:
             return 0

@@ -25,7 +25,7 @@ from opsctl.sandbox import gateway as front_door
 from opsctl.sandbox import state_dirs as homes
 from opsctl.sandbox.faults import Rule
 from opsctl.sandbox.processes import Process
-from opsctl.sandbox.seed import Sizes
+from opsctl.sandbox.seed import SeedSizes
 from opsctl.sandbox.world_file import WorldFile
 
 PROCESSES: dict[str, ModuleType] = {
@@ -39,7 +39,7 @@ SHORT_PATIENCE = 2.0
 """Seconds that such a part is then given to end by itself."""
 
 
-class PartState(NamedTuple):
+class ServiceStatus(NamedTuple):
     """A line of `sandbox status`. `state` is running, silent (it doesn't answer) or stopped."""
 
     part: str
@@ -105,7 +105,7 @@ def down(folder: Path, tell: Callable[[str], None] = quiet) -> None:
         tell("The sandbox is down.")
 
 
-def status(folder: Path) -> list[PartState]:
+def status(folder: Path) -> list[ServiceStatus]:
     """What runs, and where. Empty when no sandbox was ever started in `folder`."""
     folder = folder.resolve()
     world = world_file.load(folder)
@@ -121,7 +121,7 @@ def status(folder: Path) -> list[PartState]:
         state = "stopped" if not found else "running" if answers(world) else "silent"
         pid = found[0].pid if found else None
         names = (part,) if part != front_door.PART else front_door.HTTP_PARTS
-        states += [PartState(name, state, pid, f"127.0.0.1:{world.ports.get(name, 0)}") for name in names]
+        states += [ServiceStatus(name, state, pid, f"127.0.0.1:{world.ports.get(name, 0)}") for name in names]
     return states
 
 
@@ -322,7 +322,7 @@ def _store_facts(folder: Path, world: WorldFile) -> dict[str, str]:
 
 
 def _fill(folder: Path, world: WorldFile, tell: Callable[[str], None]) -> None:
-    sizes = Sizes(world.users, world.sessions)
+    sizes = SeedSizes(world.users, world.sessions)
     try:
         if not world.ready or not databases.is_whole(world.facts):
             databases.reset(world.facts, sizes)

@@ -15,8 +15,8 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.sentry import Sentry
-from opsctl.sandbox.services import Part, World
+from opsctl.sandbox.sentry import FakeSentry
+from opsctl.sandbox.services import SandboxContext, SandboxService
 from opsctl.sandbox.web import Routes, Window, answer, iso, json_object, refuse
 
 SLACK_KEY = "sandbox"
@@ -32,12 +32,12 @@ EVENT_ACTIONS = ("trigger", "acknowledge", "resolve")
 SEVERITIES = ("critical", "error", "warning", "info")
 
 
-class Notices:
+class FakeNotifiers:
     """The notices' part of a sandbox."""
 
     name = "notices"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxContext) -> None:
         self._world = world
         self._lock = threading.Lock()
         self._slack: list[dict[str, Any]] = []
@@ -45,7 +45,7 @@ class Notices:
         self._incidents: list[dict[str, Any]] = []
         self._slack_pace = Window(SLACK_BURST, world.wait(SLACK_BURST), world.clock)
         self._statuspage_pace = Window(1, world.wait(1), world.clock)
-        self._sentry = Sentry(world)
+        self._sentry = FakeSentry(world)
         self._routes = Routes(
             {
                 "POST /slack/services/{team}/{channel}/{key}": self._post_message,
@@ -185,9 +185,9 @@ class Notices:
         return iso(self._world.clock())
 
 
-def build(world: World) -> Part:
+def build(world: SandboxContext) -> SandboxService:
     """The notices' part."""
-    return Notices(world)
+    return FakeNotifiers(world)
 
 
 def _incident(request: Request) -> dict[str, Any]:

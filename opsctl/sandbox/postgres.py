@@ -48,7 +48,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Runner:
+class ProgramRunner:
     """How a PostgreSQL program is run: a prefix to its command, or a uid to become."""
 
     prefix: tuple[str, ...] = ()
@@ -60,11 +60,11 @@ class Runner:
         return os.geteuid() if self.user is None else self.user
 
 
-def runner() -> Runner:
+def runner() -> ProgramRunner:
     """The first way that works here."""
     if os.geteuid() != 0:
-        return Runner()
-    return Runner(prefix=NAMESPACE) if namespaces_work() else Runner(user=NOBODY)
+        return ProgramRunner()
+    return ProgramRunner(prefix=NAMESPACE) if namespaces_work() else ProgramRunner(user=NOBODY)
 
 
 def namespaces_work() -> bool:
@@ -146,7 +146,7 @@ def last_line(log: Path) -> str:
     return lines[-1] if lines else "its log is empty"
 
 
-def _initialise(folder: Path, directory: Path, programs: binaries.PostgresPrograms, how: Runner, password: str) -> None:
+def _initialise(folder: Path, directory: Path, programs: binaries.PostgresPrograms, how: ProgramRunner, password: str) -> None:
     # Into another name first: a directory called "data" is always whole.
     unfinished = directory / "data.new"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -181,7 +181,7 @@ def _write_for(owner: int | None, file: Path, text: str) -> None:
         os.chown(file, owner, owner)
 
 
-def _launch(folder: Path, directory: Path, programs: binaries.PostgresPrograms, how: Runner, port: int) -> Process:
+def _launch(folder: Path, directory: Path, programs: binaries.PostgresPrograms, how: ProgramRunner, port: int) -> Process:
     # A killed server leaves these; that no process of ours uses them was seen before.
     for stale in (directory / "data" / "postmaster.pid", *directory.glob(".s.PGSQL.*")):
         stale.unlink(missing_ok=True)
@@ -197,7 +197,7 @@ def _launch(folder: Path, directory: Path, programs: binaries.PostgresPrograms, 
     return processes.spawn(command, directory, folder / "postgres.log", processes.clean_environment(TZ="UTC"), user=how.user)
 
 
-def _reachable_programs(directory: Path, how: Runner) -> binaries.PostgresPrograms:
+def _reachable_programs(directory: Path, how: ProgramRunner) -> binaries.PostgresPrograms:
     programs = binaries.postgres_programs()
     if programs.parcel is None or homes.reachable(programs.folder, how.owner):
         return programs

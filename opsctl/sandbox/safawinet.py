@@ -22,9 +22,9 @@ import redis
 from psycopg.conninfo import make_conninfo
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.safawinet_sessions import Database, LoginRefused, Opened, Sessions
-from opsctl.sandbox.services import Part, World
-from opsctl.sandbox.tokens import ACCESS_TTL, Access, TokenRefused, access_token, verify
+from opsctl.sandbox.safawinet_sessions import LoginRefused, OpenedSession, SessionDatabase, SessionStore
+from opsctl.sandbox.services import SandboxContext, SandboxService
+from opsctl.sandbox.tokens import ACCESS_TTL, AccessToken, TokenRefused, access_token, verify
 from opsctl.sandbox.web import Handler, Routes, answer, bearer, iso, json_object, refuse
 
 CLUSTER = "safawinet-prod"
@@ -36,7 +36,7 @@ CLAIM_LIFETIME = 30
 """Seconds after which a key may be used again, although the request that claimed it never answered."""
 
 
-class Task(Protocol):
+class RunningTask(Protocol):
     """A running task as the AWS part describes it."""
 
     id: str
@@ -46,19 +46,19 @@ class Task(Protocol):
 class RunsTasks(Protocol):
     """What this part asks of the AWS part."""
 
-    def running_tasks(self, cluster: str, service: str) -> Sequence[Task]:
+    def running_tasks(self, cluster: str, service: str) -> Sequence[RunningTask]:
         """The tasks of a service that run now."""
         ...
 
 
-class Safawinet:
+class FakeSafawinet:
     """The API's part of a sandbox. `lines` holds the newest log lines, oldest first."""
 
     name = "api"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxContext) -> None:
         self._world = world
-        self._database = Database(lambda: _conninfo(world))
+        self._database = SessionDatabase(lambda: _conninfo(world))
         self._turn = itertools.count()
         self._lock = threading.Lock()
         self._announced: list[dict[str, str]] = []
@@ -85,8 +85,8 @@ class Safawinet:
         return redis.Redis(host=facts["redis_host"], port=int(facts["redis_port"]), password=facts["redis_password"], socket_timeout=5)
 
     @cached_property
-    def _sessions(self) -> Sessions:
-        return Sessions(self._database, self._cache)
+    def _sessions(self) -> SessionStore:
+        return SessionStore(self._database, self._cache)
 
     def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request by the next running task; 503 where none runs or a store doesn't answer."""
@@ -112,7 +112,7 @@ class Safawinet:
             self._announced.clear()
             self.lines.clear()
 
-    def _next_task(self) -> Task | None:
+    def _next_task(self) -> RunningTask | None:
         tasks = cast(RunsTasks, self._world.parts["aws"]).running_tasks(CLUSTER, SERVICE)
         return tasks[next(self._turn) % len(tasks)] if tasks else None
 
@@ -158,8 +158,8 @@ class Safawinet:
         (token,) = _texts(request, "refreshToken")
         return self._tokens(request, self._sessions.refresh(token))
 
-    def _tokens(self, request: Request, opened: Opened) -> Response:
-        access = Access(opened.user_id, opened.role, opened.session_id, self._now())
+    def _tokens(self, request: Request, opened: OpenedSession) -> Response:
+        access = AccessToken(opened.user_id, opened.role, opened.session_id, self._now())
         request.environ["safawinet.user"] = opened.user_id
         return answer(
             {
@@ -219,7 +219,7 @@ class Safawinet:
         with self._lock:
             return answer({"announcements": list(self._announced)})
 
-    def _signed(self, request: Request) -> Access:
+    def _signed(self, request: Request) -> AccessToken:
         token = bearer(request)
         if not token:
             raise refuse({"error": "missing-token"}, 401)
@@ -230,13 +230,13 @@ class Safawinet:
         request.environ["safawinet.user"] = access.user_id
         return access
 
-    def _access(self, request: Request) -> Access:
+    def _access(self, request: Request) -> AccessToken:
         access = self._signed(request)
         if self._sessions.revoked(access):
             raise refuse({"error": "revoked-token"}, 401)
         return access
 
-    def _admin(self, request: Request) -> Access:
+    def _admin(self, request: Request) -> AccessToken:
         access = self._access(request)
         if access.role != "admin":
             raise refuse({"error": "admin-only"}, 403)
@@ -277,12 +277,12 @@ class Safawinet:
         return body
 
 
-def build(world: World) -> Part:
+def build(world: SandboxContext) -> SandboxService:
     """The API's part; the stores are connected to at the first request."""
-    return Safawinet(world)
+    return FakeSafawinet(world)
 
 
-def _conninfo(world: World) -> str:
+def _conninfo(world: SandboxContext) -> str:
     facts = world.facts
     return make_conninfo(
         host=facts["pg_host"],

@@ -18,7 +18,7 @@ import psycopg
 import redis
 from psycopg.rows import TupleRow
 
-from opsctl.sandbox.tokens import ACCESS_TTL, Access, password_matches, refresh_token, token_hash
+from opsctl.sandbox.tokens import ACCESS_TTL, AccessToken, password_matches, refresh_token, token_hash
 
 KEPT_CONNECTIONS = 8
 ROWS_AT_ONCE = 5_000
@@ -39,7 +39,7 @@ class LoginRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSession:
     """A session that login or refresh began, and the only copy of its refresh token."""
 
     user_id: int
@@ -48,7 +48,7 @@ class Opened:
     refresh_token: str
 
 
-class Database:
+class SessionDatabase:
     """A few connections to the sandbox's Postgres, lent to one request at a time."""
 
     def __init__(self, conninfo: Callable[[], str]) -> None:
@@ -93,14 +93,14 @@ class Database:
             connection.close()
 
 
-class Sessions:
+class SessionStore:
     """Begins, renews and ends sessions."""
 
-    def __init__(self, database: Database, cache: redis.Redis) -> None:
+    def __init__(self, database: SessionDatabase, cache: redis.Redis) -> None:
         self._database = database
         self._cache = cache
 
-    def login(self, email: str, password: str) -> Opened:
+    def login(self, email: str, password: str) -> OpenedSession:
         """Begin a session. Raises LoginRefused: 401 `bad-credentials`, 403 `inactive-user`."""
         with self._database.transaction() as connection:
             user = connection.execute("SELECT id, role, password_hash, is_active FROM users WHERE email = %s", [email]).fetchone()
@@ -113,7 +113,7 @@ class Sessions:
         self._remember(opened)
         return opened
 
-    def refresh(self, token: str) -> Opened:
+    def refresh(self, token: str) -> OpenedSession:
         """Replace a session by a new row with a new time of creation; the old refresh token is spent.
 
         It looks at the row only, not at the marks: a session that isn't deleted lives on.
@@ -140,7 +140,7 @@ class Sessions:
             row = connection.execute("SELECT email FROM users WHERE id = %s", [user_id]).fetchone()
         return None if row is None else str(row[0])
 
-    def revoked(self, access: Access) -> bool:
+    def revoked(self, access: AccessToken) -> bool:
         """Whether a mark ends this token: one issued at or before the mark's millisecond."""
         marks: list[Any] = self._cache.mget(MARK_ALL, _user_mark(access.user_id))
         return any(mark is not None and access.issued_at <= int(mark) for mark in marks)
@@ -202,7 +202,7 @@ class Sessions:
             self._cache.unlink(*(_key(user_id, session_id) for user_id, session_id in rows))
         return len(rows)
 
-    def _remember(self, opened: Opened) -> None:
+    def _remember(self, opened: OpenedSession) -> None:
         self._cache.set(_key(opened.user_id, opened.session_id), json.dumps({"role": opened.role}), ex=ACCESS_TTL)
 
     def _forget(self, pattern: str) -> None:
@@ -215,7 +215,7 @@ class Sessions:
                 return
 
 
-def _insert(connection: Connection, user_id: int, role: str) -> Opened:
+def _insert(connection: Connection, user_id: int, role: str) -> OpenedSession:
     token = refresh_token()
     row = connection.execute(
         "INSERT INTO refresh_sessions (user_id, token_hash, created_at, expires_at)"
@@ -223,7 +223,7 @@ def _insert(connection: Connection, user_id: int, role: str) -> Opened:
         [user_id, token_hash(token), REFRESH_LIFETIME],
     ).fetchone()
     assert row is not None
-    return Opened(user_id, role, row[0], token)
+    return OpenedSession(user_id, role, row[0], token)
 
 
 def _key(user_id: int, session_id: int) -> str:

@@ -116,7 +116,7 @@ _filled: dict[tuple[int, ...], tuple[tuple[str, int], float]] = {}
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SeedSizes:
     """How much a world holds. Two of five sessions have a key in Valkey; one foreign key lies there for ten sessions."""
 
     users: int = 10_000
@@ -144,7 +144,7 @@ def set_roles(connection: psycopg.Connection[TupleRow], passwords: dict[str, str
     connection.execute(GRANTS)
 
 
-def fill_database(connection: psycopg.Connection[TupleRow], sizes: Sizes, facts: dict[str, str]) -> None:
+def fill_database(connection: psycopg.Connection[TupleRow], sizes: SeedSizes, facts: dict[str, str]) -> None:
     """Make the tables, owned by the application's role, and their rows in an empty database."""
     with connection.transaction():
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER)))
@@ -176,7 +176,7 @@ def fill_database(connection: psycopg.Connection[TupleRow], sizes: Sizes, facts:
     connection.execute("ANALYZE")
 
 
-def fill_keys(client: redis.Redis, sizes: Sizes) -> None:
+def fill_keys(client: redis.Redis, sizes: SeedSizes) -> None:
     """Replace everything in the sandbox's own Valkey by the seeded keys, unless they are new and nothing was written since."""
     arguments = (sizes.users, sizes.sessions, sizes.sessions_without_key, ACCESS_TTL, OLDEST_KEY, sizes.foreign_keys)
     writes, filled = _filled.get(arguments, (None, 0.0))

@@ -13,7 +13,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 from opsctl.sandbox.web import Handler, Window, answer, bearer, iso, refuse
 
 ORGANIZATION, PROJECT, PROJECT_ID = "safawinet", "safawinet-api", "4507000000000001"
@@ -57,10 +57,10 @@ ISSUES = (
 )
 
 
-class Sentry:
+class FakeSentry:
     """The routes of Sentry's stand-in, for the part that serves them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxContext) -> None:
         self._world = world
         self._pace = Window(PER_SECOND, world.wait(1), world.clock)
         base = "GET /sentry/api/0"

@@ -25,9 +25,9 @@ from werkzeug.wrappers import Request, Response
 
 from opsctl.sandbox import databases, seed, valkey, world_file
 from opsctl.sandbox.faults import Faults, FaultyApp, Rule
-from opsctl.sandbox.seed import Sizes
-from opsctl.sandbox.services import Part, World, WSGIApp
-from opsctl.sandbox.supervisor import KINDS, Holder
+from opsctl.sandbox.seed import SeedSizes
+from opsctl.sandbox.services import SandboxContext, SandboxService, WSGIApp
+from opsctl.sandbox.supervisor import KINDS, ConnectionHolder
 from opsctl.sandbox.web import Handler, Routes, answer, bearer, json_object, refuse
 
 PARTS = {
@@ -42,7 +42,7 @@ CONTROL = "control"
 _SLACK_KEY = re.compile(r"(/slack/services/)\S+")
 
 
-class Aws(Protocol):
+class AwsControls(Protocol):
     """What the AWS part offers beside its application."""
 
     def guarded(self, app: WSGIApp) -> WSGIApp:
@@ -76,11 +76,11 @@ class RequestHandler(WSGIRequestHandler):
 class Control:
     """Answers the commands of `opsctl sandbox`."""
 
-    def __init__(self, world: World, sizes: Sizes, faults: Faults) -> None:
+    def __init__(self, world: SandboxContext, sizes: SeedSizes, faults: Faults) -> None:
         self._world = world
         self._sizes = sizes
         self._faults = faults
-        self._holder = Holder(world.facts)
+        self._holder = ConnectionHolder(world.facts)
         self._resetting = threading.Lock()
         self._routes = Routes(
             {
@@ -131,7 +131,7 @@ class Control:
     def _clear_faults(self, request: Request) -> Response:
         self._faults.clear()
         self._holder.let_go()
-        cast(Aws, self._world.parts["aws"]).clear()
+        cast(AwsControls, self._world.parts["aws"]).clear()
         return answer({})
 
     def _run_queries(self, request: Request) -> Response:
@@ -146,7 +146,7 @@ class Control:
     def _take_connections(self, request: Request) -> Response:
         try:
             taken = self._holder.take_connections(int(json_object(request).get("count", 0)))
-            cast(Aws, self._world.parts["aws"]).measure_connections(self._holder.count())
+            cast(AwsControls, self._world.parts["aws"]).measure_connections(self._holder.count())
             return answer({"taken": taken})
         except (ValueError, TypeError) as error:
             raise refuse({"error": str(error)}, 400) from error
@@ -156,13 +156,13 @@ class Control:
     def _fail_rollout(self, request: Request) -> Response:
         service = str(json_object(request).get("service", ""))
         try:
-            cast(Aws, self._world.parts["aws"]).fail_next_rollout(service)
+            cast(AwsControls, self._world.parts["aws"]).fail_next_rollout(service)
         except KeyError as error:
             raise refuse({"error": f"the sandbox runs no service {service!r}"}, 400) from error
         return answer({})
 
 
-def _controls(parts: Iterable[Part]) -> dict[str, Handler]:
+def _controls(parts: Iterable[SandboxService]) -> dict[str, Handler]:
     offered: dict[str, Handler] = {}
     for part in parts:
         for name, handler in getattr(part, "controls", {}).items():
@@ -171,11 +171,11 @@ def _controls(parts: Iterable[Part]) -> dict[str, Handler]:
     return offered
 
 
-def build_world(folder: Path, held: world_file.WorldFile) -> World:
+def build_world(folder: Path, held: world_file.WorldFile) -> SandboxContext:
     """A world with all its parts, in the table's order: later ones may look at earlier ones."""
-    world = World(folder=folder, tempo=held.tempo, ports=dict(held.ports), facts=dict(held.facts))
+    world = SandboxContext(folder=folder, tempo=held.tempo, ports=dict(held.ports), facts=dict(held.facts))
     for name, module in PARTS.items():
-        part: Part = importlib.import_module(module).build(world)
+        part: SandboxService = importlib.import_module(module).build(world)
         world.parts[name] = part
     return world
 
@@ -192,9 +192,9 @@ def serve(folder: Path) -> None:
     world = build_world(folder, held)
     for name, part in world.parts.items():
         app = FaultyApp(part, faults)
-        _listen(held.ports[name], cast(Aws, part).guarded(app) if name == "aws" else app)
+        _listen(held.ports[name], cast(AwsControls, part).guarded(app) if name == "aws" else app)
     # The control port comes last: who gets an answer there finds all of them listening.
-    control = Control(world, Sizes(held.users, held.sessions), faults)
+    control = Control(world, SeedSizes(held.users, held.sessions), faults)
     _listen(held.ports[CONTROL], control.app)
     control.begin()
     ended.wait()

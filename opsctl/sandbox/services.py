@@ -1,6 +1,6 @@
 """The contract between the sandbox's server process and its parts.
 
-A part is a WSGI application with a name; the server gives each its own free loopback port. Parts share one `World`.
+A part is a WSGI application with a name; the server gives each its own free loopback port. Parts share one `SandboxContext`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 @dataclass
-class World:
+class SandboxContext:
     """What every part of one running sandbox knows of it. Times are seconds; `tempo` scales every pretended wait."""
 
     folder: Path
@@ -23,14 +23,14 @@ class World:
     clock: Callable[[], float] = time.time
     ports: dict[str, int] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
-    parts: dict[str, Part] = field(default_factory=dict)
+    parts: dict[str, SandboxService] = field(default_factory=dict)
 
     def wait(self, seconds: float) -> float:
         """How long something that takes `seconds` in the demo takes in this world."""
         return seconds * self.tempo
 
 
-class Part(Protocol):
+class SandboxService(Protocol):
     """One stand-in, or the front before moto."""
 
     name: str

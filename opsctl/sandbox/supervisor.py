@@ -35,7 +35,7 @@ KINDS = {
 """What a long query does, by its kind; the transaction that the pool holds has the lock."""
 
 
-class Holder:
+class ConnectionHolder:
     """Holds connections to the world's database until it is told to let go. Safe between threads."""
 
     def __init__(self, facts: Mapping[str, str]) -> None:

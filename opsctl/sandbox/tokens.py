@@ -28,7 +28,7 @@ class TokenRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessToken:
     """What a verified access token says. `issued_at` is in epoch milliseconds."""
 
     user_id: int
@@ -44,7 +44,7 @@ def sign(claims: Mapping[str, Any], key: str) -> str:
     return f"{head}.{body}.{_encode(_signature(f'{head}.{body}', key))}"
 
 
-def access_token(access: Access, key: str, lifetime: int = ACCESS_TTL) -> str:
+def access_token(access: AccessToken, key: str, lifetime: int = ACCESS_TTL) -> str:
     """Write an access token that is good for `lifetime` seconds from `access.issued_at`."""
     issued = access.issued_at // 1000
     return sign(
@@ -60,7 +60,7 @@ def access_token(access: Access, key: str, lifetime: int = ACCESS_TTL) -> str:
     )
 
 
-def verify(token: str, key: str, now: float) -> Access:
+def verify(token: str, key: str, now: float) -> AccessToken:
     """Read a token signed with `key` and not expired at `now` (epoch seconds).
 
     Raises TokenRefused: `malformed-token`, `bad-signature` or `expired-token`.
@@ -76,7 +76,7 @@ def verify(token: str, key: str, now: float) -> Access:
     if algorithm != "HS256" or not hmac.compare_digest(given, _signature(signed, key)):
         raise TokenRefused("bad-signature")
     try:
-        access = Access(int(claims["sub"]), claims["role"], int(claims["sid"]), int(claims["iat_ms"]))
+        access = AccessToken(int(claims["sub"]), claims["role"], int(claims["sid"]), int(claims["iat_ms"]))
         expires = float(claims["exp"])
     except (KeyError, TypeError, ValueError):
         raise TokenRefused("malformed-token") from None

@@ -30,17 +30,17 @@ __all__ = [
     "AccessSettings",
     "AlertSettings",
     "ApiSettings",
-    "Aws",
+    "AwsSettings",
     "BounceSettings",
     "ChannelSettings",
-    "Contact",
+    "ContactSettings",
     "Count",
     "DatabaseSettings",
     "Duration",
     "FunctionSettings",
     "HubSpotSettings",
     "LeaseSettings",
-    "Limits",
+    "LimitSettings",
     "Login",
     "ProtectionSettings",
     "RedisSettings",
@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 
-class Aws(Section, frozen=True, kw_only=True):
+class AwsSettings(Section, frozen=True, kw_only=True):
     """The AWS account of this environment, and how opsctl logs in to it."""
 
     account: str
@@ -78,7 +78,7 @@ class Aws(Section, frozen=True, kw_only=True):
     """The secret key of a sandbox."""
 
 
-class Limits(Section, frozen=True, kw_only=True):
+class LimitSettings(Section, frozen=True, kw_only=True):
     """How much one run may change, and how long it waits."""
 
     max_affected: Count = 100_000
@@ -93,7 +93,7 @@ class Limits(Section, frozen=True, kw_only=True):
     """Refuse to scale a service when its tasks could use more than this share of the database's connections."""
 
 
-class Contact(Section, frozen=True, kw_only=True):
+class ContactSettings(Section, frozen=True, kw_only=True):
     """Somebody to call in an incident; `opsctl people` lists them."""
 
     role: str
@@ -117,8 +117,8 @@ class Settings(Section, frozen=True, kw_only=True):
     """Ask for the target's name before an irreversible or large change."""
     sandbox: bool = False
     """Whether this is a sandbox: every endpoint must then be on this machine."""
-    aws: Aws | None = None
-    limits: Limits = Limits()
+    aws: AwsSettings | None = None
+    limits: LimitSettings = LimitSettings()
     secrets: dict[str, SecretSettings] = {}
     services: dict[str, ServiceSettings] = {}
     database: DatabaseSettings | None = None
@@ -142,7 +142,7 @@ class Settings(Section, frozen=True, kw_only=True):
     alarms: list[str] = []
     """The CloudWatch alarms of this environment; none means all of the account's."""
     alerts: AlertSettings = AlertSettings()
-    people: list[Contact] = []
+    people: list[ContactSettings] = []
     links: dict[str, str] = {}
     """Links that `opsctl status` shows, by name."""
     log_groups: dict[str, str] = {}

@@ -20,7 +20,7 @@ from opsctl.settings.fields import fields, plain_type
 TYPES = {str: "text", int: "number", float: "number", bool: "true or false", Duration: "duration", Reference: "reference"}
 
 
-class Key(NamedTuple):
+class SettingKey(NamedTuple):
     """A key of a table; its default is as TOML writes it, empty for none, and `required` where the table needs the key."""
 
     name: str
@@ -29,20 +29,20 @@ class Key(NamedTuple):
     description: str
 
 
-class Table(NamedTuple):
+class SettingTable(NamedTuple):
     """A table of a configuration file, what it is for, and its keys."""
 
     header: str
     description: str
-    keys: list[Key]
+    keys: list[SettingKey]
 
 
-def tables() -> list[Table]:
+def tables() -> list[SettingTable]:
     """Every table in the order of the settings: the top of the file, [aws], [limits] and so on, then the members of a reference."""
     return [*_tables("", Settings), *_tables("REFERENCE", Reference)]
 
 
-def _tables(name: str, of: type[Struct], defaults: Struct | None = None) -> Iterator[Table]:
+def _tables(name: str, of: type[Struct], defaults: Struct | None = None) -> Iterator[SettingTable]:
     keys, nested = [], []
     for field in fields(of):
         default = getattr(defaults, field.name) if defaults else field.default
@@ -50,10 +50,10 @@ def _tables(name: str, of: type[Struct], defaults: Struct | None = None) -> Iter
             path = f"{name}.{field.key}{field.suffix}".removeprefix(".")
             nested.append((path, field.struct, default if isinstance(default, Struct) else None))
         else:
-            keys.append(Key(field.key, _type(field.hint), _toml(default), descriptions(of).get(field.name, "")))
+            keys.append(SettingKey(field.key, _type(field.hint), _toml(default), descriptions(of).get(field.name, "")))
     if keys:
         header = f"[[{name.removesuffix('[]')}]]" if name.endswith("[]") else f"[{name}]"
-        yield Table(header if name else "", inspect.cleandoc(of.__doc__ or ""), keys)
+        yield SettingTable(header if name else "", inspect.cleandoc(of.__doc__ or ""), keys)
     for path, struct, inner in nested:
         yield from _tables(path, struct, inner)
 

@@ -13,14 +13,14 @@ Percent = Annotated[float, Meta(gt=0, le=100)]
 Whole = Annotated[int, Meta(ge=1)]
 
 
-class Level(Section, frozen=True, kw_only=True):
+class LevelAlert(Section, frozen=True, kw_only=True):
     """An alert that fires when the value is above a limit now."""
 
     above: Percent
     """The limit, in percent."""
 
 
-class Rate(Section, frozen=True, kw_only=True):
+class RateAlert(Section, frozen=True, kw_only=True):
     """An alert that fires when the average over a while is above a limit."""
 
     above: Percent
@@ -34,7 +34,7 @@ class Rate(Section, frozen=True, kw_only=True):
             raise ValueError(f"expected whole minutes in `over`, from 1m to 24h, got {self.over}")
 
 
-class Connections(Level, frozen=True, kw_only=True):
+class ConnectionAlert(LevelAlert, frozen=True, kw_only=True):
     """The alert on the database's connections."""
 
     most: Whole | None = None
@@ -44,11 +44,11 @@ class Connections(Level, frozen=True, kw_only=True):
 class AlertSettings(Section, frozen=True, kw_only=True):
     """When the critical alerts fire, for `opsctl status` and `opsctl alarms check`."""
 
-    alb_5xx: Rate = Rate(above=1.0)
-    ecs_cpu: Rate = Rate(above=70.0)
-    rds_connections: Connections = Connections(above=80.0)
-    redis_memory: Level = Level(above=80.0)
-    sentry_errors: Level = Level(above=5.0)
+    alb_5xx: RateAlert = RateAlert(above=1.0)
+    ecs_cpu: RateAlert = RateAlert(above=70.0)
+    rds_connections: ConnectionAlert = ConnectionAlert(above=80.0)
+    redis_memory: LevelAlert = LevelAlert(above=80.0)
+    sentry_errors: LevelAlert = LevelAlert(above=5.0)
 
 
 class SentrySettings(Section, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import NullReporter, Reporter
 from opsctl.errors import InputRequired
 from opsctl.protocols import ProgressCallback
-from opsctl.settings import Duration, Limits, Settings
+from opsctl.settings import Duration, LimitSettings, Settings
 from opsctl.systems import Systems
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -198,7 +198,7 @@ class Rig:
         self.now = START
         self.ledger = open_ledger(folder / "ledger.db", find_kind, lambda: self.now, durable=durable)
         bounds: dict[str, Any] = {name: value for name, value in (("max_affected", max_affected), ("large", large)) if value is not None}
-        limits = Limits(lock_wait=Duration(seconds=lock_wait), **bounds)
+        limits = LimitSettings(lock_wait=Duration(seconds=lock_wait), **bounds)
         self.environment = Environment("test", folder, "c0ffee", Settings(title="test", protected=protected, limits=limits))
         self.person = ScriptedPerson()
         read, write = self._systems(writing=False), self._systems(writing=True)

@@ -19,7 +19,7 @@ from opsctl.adapters.redis.endpoint import RedisEndpoint
 from opsctl.adapters.sql.postgres import Postgres, PostgresEndpoint
 from opsctl.errors import ConfigurationError, ExternalError, Refused, Untrusted, WrongPlace
 from opsctl.redaction import Secret
-from opsctl.settings import Aws
+from opsctl.settings import AwsSettings
 
 PASSWORD = "the-database-password"
 REAL = "safawinet-prod.cluster-c1.us-east-1.rds.amazonaws.com"
@@ -164,7 +164,7 @@ def test_a_redis_with_a_strangers_certificate_gets_no_password(
     for ca in (str(authority.ca), certificates.SYSTEM):
         with Pretender(redis(tls=True), stranger.issue(*names)).running() as thief:
             with pytest.raises(Untrusted, match="is not valid"):
-                cache(thief.port, writing=writing, ca=ca).server_time_ms()
+                cache(thief.port, writing=writing, ca=ca).values(["key"])
         assert thief.connections
         assert PASSWORD.encode() not in thief.heard
 
@@ -172,20 +172,20 @@ def test_a_redis_with_a_strangers_certificate_gets_no_password(
 def test_a_redis_with_a_certificate_for_another_name_gets_no_password(authority: Authority) -> None:
     with Pretender(redis(tls=True), authority.issue("other.abc123.use1.cache.amazonaws.com")).running() as thief:
         with pytest.raises(Untrusted, match="is not valid"):
-            cache(thief.port, writing=True, ca=str(authority.ca)).server_time_ms()
+            cache(thief.port, writing=True, ca=str(authority.ca)).values(["key"])
     assert PASSWORD.encode() not in thief.heard
 
 
 def test_a_redis_without_tls_gets_no_password(authority: Authority) -> None:
     with Pretender(redis(tls=False)).running() as thief:
         with pytest.raises(Untrusted):
-            cache(thief.port, writing=True, ca=str(authority.ca)).server_time_ms()
+            cache(thief.port, writing=True, ca=str(authority.ca)).values(["key"])
     assert PASSWORD.encode() not in thief.heard
 
 
 def test_a_redis_that_proves_its_name_gets_it(authority: Authority) -> None:
     with Pretender(redis(tls=True), authority.issue(NODE)).running() as server:
-        assert cache(server.port, writing=True, ca=str(authority.ca)).server_time_ms() == 1000
+        assert cache(server.port, writing=True, ca=str(authority.ca)).values(["key"]) == ["OK"]
     assert PASSWORD.encode() in server.heard
 
 
@@ -193,7 +193,7 @@ def test_variables_choose_no_authority_for_redis(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SSL_CERT_FILE", str(stranger.ca))
     with Pretender(redis(tls=True), stranger.issue(NODE)).running() as thief:
         with pytest.raises(Untrusted):
-            cache(thief.port, writing=True, ca=str(authority.ca)).server_time_ms()
+            cache(thief.port, writing=True, ca=str(authority.ca)).values(["key"])
     assert PASSWORD.encode() not in thief.heard
 
 
@@ -201,7 +201,7 @@ def test_variables_choose_no_authority_for_redis(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("tunnel", [None, ("127.0.0.1", 1)], ids=["direct", "tunnel"])
 def test_redis_gets_no_password_in_plain_text_on_another_machine(host: str, tunnel: Any) -> None:
     with pytest.raises(WrongPlace, match="tls = false"):
-        cache(1, writing=True, host=host, tunnel=tunnel, tls=False).server_time_ms()
+        cache(1, writing=True, host=host, tunnel=tunnel, tls=False).values(["key"])
 
 
 def test_a_cluster_names_no_node_beyond_its_domain() -> None:
@@ -286,7 +286,7 @@ def test_only_a_configured_proxy_is_used(monkeypatch: pytest.MonkeyPatch, author
 
 
 def session(**other: Any) -> AwsSession:
-    return AwsSession(Aws(account="123456789012", region="us-east-1", **other), sandbox=False, writing=False)
+    return AwsSession(AwsSettings(account="123456789012", region="us-east-1", **other), sandbox=False, writing=False)
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ def test_aws_behind_a_configured_proxy_proves_its_name(stray_login: Path, strang
 
     with Pretender(talk, stranger.issue("sts.us-east-1.amazonaws.com")).running() as proxy:
         behind = AwsSession(
-            Aws(account="123456789012", region="us-east-1"), sandbox=False, writing=True, proxy=f"http://127.0.0.1:{proxy.port}"
+            AwsSettings(account="123456789012", region="us-east-1"), sandbox=False, writing=True, proxy=f"http://127.0.0.1:{proxy.port}"
         )
         with pytest.raises(Untrusted, match="is not valid"):
             behind.prove()

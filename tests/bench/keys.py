@@ -69,7 +69,7 @@ class Bench:
         """The change's `apply`, through the real adapter, connected before it is timed."""
         change = EndCachedSessions(users=None, cutoff=datetime.now(UTC))
         with context(self.folder) as systems:
-            systems.write.redis.server_time_ms()
+            systems.write.redis.infos()
             taken, growth = grown(lambda: applied(change, systems))
         self.growth.append(growth)
         self.look()

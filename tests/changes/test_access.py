@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters.aws.iam import IamAccount, Rights, Role
+from opsctl.adapters.aws.iam import IamAccount, IamRole, Rights
 from opsctl.changes.access import _left_over
 
 ROOT = "arn:aws:iam::123456789012"
 
 
-def role(name: str, trusted: str, path: str = "/", **may: Any) -> Role:
+def role(name: str, trusted: str, path: str = "/", **may: Any) -> IamRole:
     """A role that trusts a principal, and may do one thing."""
     trust = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": trusted}, "Action": "sts:AssumeRole"}]}
     documents = {"own": {"Statement": [{"Effect": "Allow", **may}]}} if may else {}
-    return Role(name, path, trust, Rights(f"{ROOT}:role/{name}", documents))
+    return IamRole(name, path, trust, Rights(f"{ROOT}:role/{name}", documents))
 
 
-def account(*roles: Role) -> IamAccount:
+def account(*roles: IamRole) -> IamAccount:
     return IamAccount({"jo": Rights(f"{ROOT}:user/jo", {})}, list(roles))
 
 

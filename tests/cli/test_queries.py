@@ -9,7 +9,7 @@ import pytest
 from opsctl.cli import queries
 from opsctl.config import Environment
 from opsctl.errors import ConfigurationError
-from opsctl.settings import Aws, FunctionSettings, Settings
+from opsctl.settings import AwsSettings, FunctionSettings, Settings
 
 GROUP = "/aws/lambda/hh-lease"
 
@@ -18,7 +18,7 @@ GROUP = "/aws/lambda/hh-lease"
 def environment(tmp_path: Path) -> Environment:
     """An environment whose file is in an empty folder."""
     functions = {"hh-lease": FunctionSettings(name="hh-lease", region="us-west-2", log_group=GROUP)}
-    aws = Aws(account="123456789012", region="us-east-1")
+    aws = AwsSettings(account="123456789012", region="us-east-1")
     settings = Settings(title="test", aws=aws, functions=functions, log_groups={"api": "/ecs/api"})
     return Environment("test", tmp_path / "test.toml", "", settings)
 

@@ -11,7 +11,7 @@ import redis as sdk
 from msgspec.structs import replace
 from valkeys import two_primaries
 
-from opsctl.adapters.aws.iam import Credentials, IamAccount, Key, Rights
+from opsctl.adapters.aws.iam import AccessKey, Credentials, IamAccount, Rights
 from opsctl.adapters.aws.session import Caller
 from opsctl.adapters.redis.client import Redis
 from opsctl.adapters.redis.endpoint import RedisEndpoint
@@ -47,7 +47,7 @@ def test_the_others_keys_end_and_the_node_that_is_left_is_named(rig: Rig) -> Non
         assert outcome.result == "partial"
         assert rig.states(outcome) == ["failed", "applied"]
         told = outcome.error.what
-        assert f"127.0.0.1:{other} can't be reached" in told
+        assert f"127.0.0.1:{other} is unreachable" in told
         assert f"127.0.0.1:{one} " not in told
         assert f"opsctl runs resume {outcome.run}" in outcome.error.next
         assert sdk.Redis(port=one).dbsize() == 0
@@ -137,8 +137,8 @@ class Iam:
     def inline(self, user: str, policy: str) -> dict[str, Any] | None:
         return denial(compromised=True) if "put_policy" in self.made else None
 
-    def keys(self, user: str) -> list[Key]:
-        return [Key("AKIA1", "set_key" not in self.made, START)]
+    def keys(self, user: str) -> list[AccessKey]:
+        return [AccessKey("AKIA1", "set_key" not in self.made, START)]
 
     def password(self, user: str) -> datetime | None:
         return None if "delete_password" in self.made else START

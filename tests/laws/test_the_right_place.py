@@ -14,7 +14,7 @@ from world import World
 from opsctl import config
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.cli import script as scripts
-from opsctl.settings import Aws
+from opsctl.settings import AwsSettings
 
 ELSEWHERE = "203.0.113.9"
 STRAYS = {
@@ -74,7 +74,7 @@ def test_production_ignores_stray_endpoints(machine: object, monkeypatch: pytest
     for name, value in STRAYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE")
-    session = AwsSession(Aws(account="123456789012", region="us-east-1"), sandbox=False, writing=False)
+    session = AwsSession(AwsSettings(account="123456789012", region="us-east-1"), sandbox=False, writing=False)
     for service in ("sts", "ecs", "secretsmanager"):
         client = session._made((service, "us-east-1"))
         assert client.meta.endpoint_url == f"https://{service}.us-east-1.amazonaws.com"

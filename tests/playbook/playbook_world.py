@@ -23,7 +23,7 @@ from opsctl.engine.reporter import NullReporter
 from opsctl.errors import ExternalError, InputRequired
 from opsctl.protocols import ProgressCallback
 from opsctl.render.shapes import Check, Page, Verdict
-from opsctl.settings import Aws, Limits, Settings
+from opsctl.settings import AwsSettings, LimitSettings, Settings
 from opsctl.shell import Statement, run
 from opsctl.systems import Systems
 
@@ -241,8 +241,8 @@ class House:
 
     def process(self, *answers: str | type[BaseException], output: str = "table") -> AppContext:
         """Another process on this machine: everything new but the ledger's file and the world."""
-        limits = Limits(max_affected=self.limit)
-        aws = Aws(account="123456789012", region="us-east-1")
+        limits = LimitSettings(max_affected=self.limit)
+        aws = AwsSettings(account="123456789012", region="us-east-1")
         settings = Settings(title="test", protected=self.protected, sandbox=self.sandbox, aws=aws, limits=limits)
         invocation = AppContext(name="test", output=output)
         person = Answers(answers)

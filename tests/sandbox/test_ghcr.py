@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import Client
 
 from opsctl.sandbox import ghcr
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 IMAGE = "/v2/hh/app/manifests/latest"
 SCOPE = "repository:hh/app:pull"
@@ -16,7 +16,7 @@ OCI = {"Accept": "application/vnd.oci.image.index.v1+json"}
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    return Client(ghcr.build(World(tmp_path)).app)
+    return Client(ghcr.build(SandboxContext(tmp_path)).app)
 
 
 def _token(client: Client, pat: str, scope: str = SCOPE) -> str:
@@ -63,13 +63,13 @@ def test_an_index_needs_an_accept_that_knows_it(client: Client) -> None:
 
 
 def test_the_world_s_facts_name_the_access_token(tmp_path: Path) -> None:
-    client = Client(ghcr.build(World(tmp_path, facts={"ghcr_pat": "mine"})).app)
+    client = Client(ghcr.build(SandboxContext(tmp_path, facts={"ghcr_pat": "mine"})).app)
     assert client.head(IMAGE, headers=_bearer(_token(client, "mine"))).status_code == 200
     assert client.head(IMAGE, headers=_bearer(_token(client, "ghp_sandbox"))).status_code == 403
 
 
 def test_an_operation_keeps_the_method(tmp_path: Path) -> None:
-    part = ghcr.build(World(tmp_path))
+    part = ghcr.build(SandboxContext(tmp_path))
     environ = {"PATH_INFO": IMAGE, "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "80", "wsgi.url_scheme": "http"}
     for method in ("HEAD", "GET"):
         operation = part.operation({**environ, "REQUEST_METHOD": method})
@@ -77,7 +77,7 @@ def test_an_operation_keeps_the_method(tmp_path: Path) -> None:
 
 
 def test_reset_forgets_tokens(tmp_path: Path) -> None:
-    part = ghcr.build(World(tmp_path))
+    part = ghcr.build(SandboxContext(tmp_path))
     client = Client(part.app)
     token = _token(client, "ghp_sandbox")
     part.reset()

@@ -11,9 +11,9 @@ from werkzeug.wrappers import Request
 
 from opsctl.sandbox import ghcr, hh, hubspot
 from opsctl.sandbox.aws.wire import AwsError
-from opsctl.sandbox.hubspot import HubSpot
+from opsctl.sandbox.hubspot import FakeHubSpot
 from opsctl.sandbox.hubspot_signatures import signature_v1, signature_v3
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 CONTACT = "156855158284"
 VECTOR_SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
@@ -50,7 +50,7 @@ class Rig:
 
     def __init__(self, folder: Path, tempo: float = 0.0) -> None:
         self.now = 1_700_000_000.0
-        self.world = World(folder, tempo, lambda: self.now)
+        self.world = SandboxContext(folder, tempo, lambda: self.now)
         self.aws = FakeAws(
             {
                 "/hh/prod/hubspot/app_secret": {"secret": "app"},
@@ -59,10 +59,10 @@ class Rig:
             }
         )
         part = hubspot.build(self.world)
-        assert isinstance(part, HubSpot)
+        assert isinstance(part, FakeHubSpot)
         self.contacts = part.contacts
         self.world.parts |= {"aws": self.aws, "hubspot": part, "ghcr": ghcr.build(self.world)}  # type: ignore[dict-item]
-        self.part = hh.Hh(self.world)
+        self.part = hh.FakeHh(self.world)
         self.client = Client(self.part.app)
 
     def token(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from opsctl.errors import ConfigurationError
 from opsctl.sandbox import lifecycle, postgres
-from opsctl.sandbox.supervisor import APPLICATION, Holder
+from opsctl.sandbox.supervisor import APPLICATION, ConnectionHolder
 
 HELD = "SELECT coalesce(state, ''), count(*)::int FROM pg_stat_activity WHERE application_name = %s GROUP BY 1 ORDER BY 1"
 
@@ -66,7 +66,7 @@ def test_it_takes_so_many_or_all_but_the_reserved_ones(folder: Path, facts: dict
 
 
 def test_a_pool_whose_server_was_away_comes_back(facts: dict[str, str]) -> None:
-    holder = Holder(facts)
+    holder = ConnectionHolder(facts)
     try:
         holder.open()
         with postgres.connect(int(facts["pg_port"]), facts["pg_superuser_password"]) as ending:

@@ -8,9 +8,9 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from opsctl.sandbox import hubspot
-from opsctl.sandbox.hubspot import TOKENS, HubSpot
+from opsctl.sandbox.hubspot import TOKENS, FakeHubSpot
 from opsctl.sandbox.hubspot_contacts import FIRST, POPULATION, SEEDED
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 from opsctl.sandbox.web import Routes
 
 CONTACT = "156855158284"
@@ -27,9 +27,9 @@ class Portal:
     now: float = 1_700_000_000.0
 
     def __post_init__(self) -> None:
-        world = World(self.folder, self.tempo, lambda: self.now, facts=self.facts)
+        world = SandboxContext(self.folder, self.tempo, lambda: self.now, facts=self.facts)
         part = hubspot.build(world)
-        assert isinstance(part, HubSpot)
+        assert isinstance(part, FakeHubSpot)
         self.part = part
         self.client = Client(part.app)
 

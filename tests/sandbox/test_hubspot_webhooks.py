@@ -13,10 +13,10 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Request, Response
 
 from opsctl.sandbox import hh, hubspot
-from opsctl.sandbox.hubspot import TOKENS, HubSpot
+from opsctl.sandbox.hubspot import TOKENS, FakeHubSpot
 from opsctl.sandbox.hubspot_contacts import FIRST
 from opsctl.sandbox.hubspot_signatures import signature_v1, signature_v3
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 ENABLED = str(FIRST)
 NEVER_ASKED = str(FIRST + 9)
@@ -50,9 +50,9 @@ class Portal:
     """HubSpot beside a webhook in one world."""
 
     def __init__(self, folder: Path, target: Any = None) -> None:
-        self.world = World(folder, 0)
+        self.world = SandboxContext(folder, 0)
         part = hubspot.build(self.world)
-        assert isinstance(part, HubSpot)
+        assert isinstance(part, FakeHubSpot)
         self.part, self.client = part, Client(part.app)
         self.target: Any = target or hh.build(self.world)
         self.world.parts |= {"hubspot": part, "hh": self.target}

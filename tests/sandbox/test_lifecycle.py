@@ -137,7 +137,7 @@ def test_a_reset_takes_back_every_write_and_keeps_what_nobody_wrote_to(folder: P
 
 
 def test_a_reset_fills_anew_what_has_aged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts, sizes = lifecycle.up(folder, **SMALL), seed.Sizes(200, 1_000)
+    facts, sizes = lifecycle.up(folder, **SMALL), seed.SeedSizes(200, 1_000)
 
     def newest() -> datetime:
         databases.reset(facts, sizes)

@@ -8,7 +8,7 @@ from werkzeug.test import Client, TestResponse
 
 from opsctl.sandbox import notices
 from opsctl.sandbox.notices import PAGERDUTY_KEY, STATUSPAGE_KEY
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 HOOK = "/slack/services/T1/B1/sandbox"
 INCIDENTS = "/statuspage/v1/pages/p1/incidents"
@@ -23,7 +23,7 @@ EVENT = {
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    return Client(notices.build(World(tmp_path, tempo=0)).app)
+    return Client(notices.build(SandboxContext(tmp_path, tempo=0)).app)
 
 
 def _sent(client: Client, channel: str) -> list[dict[str, Any]]:
@@ -64,7 +64,7 @@ def test_slack_s_errors_are_plain_text(client: Client, path: str, body: bytes, s
 
 def test_slack_takes_about_one_message_a_second(tmp_path: Path) -> None:
     now = [1000.0]
-    client = Client(notices.build(World(tmp_path, clock=lambda: now[0])).app)
+    client = Client(notices.build(SandboxContext(tmp_path, clock=lambda: now[0])).app)
     answers = [client.post(HOOK, json={"text": "x"}) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
     assert answers[5].headers["Retry-After"] == "5"
@@ -147,14 +147,14 @@ def test_statuspage_refuses_what_it_does_not_know(client: Client) -> None:
 
 def test_statuspage_takes_one_request_a_second(tmp_path: Path) -> None:
     now = [1000.0]
-    client = Client(notices.build(World(tmp_path, clock=lambda: now[0])).app)
+    client = Client(notices.build(SandboxContext(tmp_path, clock=lambda: now[0])).app)
     assert [client.get(INCIDENTS, headers=KEY).status_code for _ in range(2)] == [200, 429]
     now[0] += 1
     assert client.get(INCIDENTS, headers=KEY).status_code == 200
 
 
 def test_reset_forgets_what_was_sent(tmp_path: Path) -> None:
-    part = notices.build(World(tmp_path, tempo=0))
+    part = notices.build(SandboxContext(tmp_path, tempo=0))
     client = Client(part.app)
     client.post(HOOK, json={"text": "x"})
     client.post("/pagerduty/v2/enqueue", json=EVENT)
@@ -166,4 +166,4 @@ def test_reset_forgets_what_was_sent(tmp_path: Path) -> None:
 def test_an_operation_is_the_route_s_template(tmp_path: Path) -> None:
     environ = {"REQUEST_METHOD": "POST", "PATH_INFO": HOOK, "SERVER_NAME": "127.0.0.1"}
     environ |= {"SERVER_PORT": "80", "wsgi.url_scheme": "http"}
-    assert notices.build(World(tmp_path)).operation(environ) == "POST /slack/services/{team}/{channel}/{key}"
+    assert notices.build(SandboxContext(tmp_path)).operation(environ) == "POST /slack/services/{team}/{channel}/{key}"

@@ -15,12 +15,12 @@ import redis
 from werkzeug.test import Client, TestResponse
 
 from opsctl.sandbox import databases, facts, postgres, safawinet, valkey
-from opsctl.sandbox.safawinet import Safawinet
-from opsctl.sandbox.seed import ADMIN_ID, Sizes, fill_keys
-from opsctl.sandbox.services import World
-from opsctl.sandbox.tokens import ACCESS_TTL, Access, access_token, token_hash, verify
+from opsctl.sandbox.safawinet import FakeSafawinet
+from opsctl.sandbox.seed import ADMIN_ID, SeedSizes, fill_keys
+from opsctl.sandbox.services import SandboxContext
+from opsctl.sandbox.tokens import ACCESS_TTL, AccessToken, access_token, token_hash, verify
 
-SIZES = Sizes(users=20, sessions=100)
+SIZES = SeedSizes(users=20, sessions=100)
 OTHER_KEY = "f" * 64
 
 
@@ -48,8 +48,8 @@ class FakeAws:
 class Rig:
     """One API over real stores, with a clock that a test may set ahead."""
 
-    world: World
-    api: Safawinet
+    world: SandboxContext
+    api: FakeSafawinet
     aws: FakeAws
     client: Client
     ahead: float = 0.0
@@ -85,7 +85,7 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _superuser(world: World) -> psycopg.Connection:
+def _superuser(world: SandboxContext) -> psycopg.Connection:
     port, password = int(world.facts["pg_port"]), world.facts["pg_superuser_password"]
     return postgres.connect(port, password, database=world.facts["database"])
 
@@ -112,10 +112,10 @@ def rig(stores: dict[str, str], tmp_path: Path) -> Iterator[Rig]:
         fill_keys(cache, SIZES)
     key = stores["jwt_secret"]
     aws = FakeAws([FakeTask("one", {"JWT_SECRET": key}), FakeTask("two", {"JWT_SECRET": key})])
-    world = World(folder=tmp_path, tempo=0, facts=dict(stores))
+    world = SandboxContext(folder=tmp_path, tempo=0, facts=dict(stores))
     world.parts["aws"] = aws  # type: ignore[assignment]
     api = safawinet.build(world)
-    assert isinstance(api, Safawinet)
+    assert isinstance(api, FakeSafawinet)
     rig = Rig(world, api, aws, Client(api.app))
     real = world.clock
     world.clock = lambda: real() + rig.ahead
@@ -255,7 +255,7 @@ def test_a_mark_ends_what_was_issued_in_its_own_millisecond_and_nothing_later(ri
     key, issued = rig.world.facts["jwt_secret"], int(rig.world.clock() * 1000)
     with rig.cache() as cache:
         cache.set("auth:revoked:user:5", issued)
-    at, after = (access_token(Access(5, "user", 0, issued + later), key) for later in (0, 1))
+    at, after = (access_token(AccessToken(5, "user", 0, issued + later), key) for later in (0, 1))
     assert rig.me(at).status_code == 401
     assert rig.me(after).status_code == 200
 

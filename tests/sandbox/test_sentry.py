@@ -10,7 +10,7 @@ from werkzeug.test import Client
 
 from opsctl.sandbox import notices
 from opsctl.sandbox.sentry import PER_SECOND, PROJECT_ID, TOKEN
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 BASE = "/sentry/api/0/organizations/safawinet"
 COUNTS = f"{BASE}/stats_v2/?field=sum(quantity)&groupBy=category&groupBy=outcome&statsPeriod=1h&project={PROJECT_ID}"
@@ -20,7 +20,7 @@ KEY = {"Authorization": f"Bearer {TOKEN}"}
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    return Client(notices.build(World(tmp_path, tempo=0)).app)
+    return Client(notices.build(SandboxContext(tmp_path, tempo=0)).app)
 
 
 def titles(client: Client, query: str) -> list[str]:
@@ -74,7 +74,7 @@ def test_who_may_ask_and_what(client: Client, path: str, headers: dict[str, str]
 
 def test_too_many_requests_are_turned_away_until_the_next_second(tmp_path: Path) -> None:
     now = [1_000.0]
-    client = Client(notices.build(World(tmp_path, tempo=1, clock=lambda: now[0])).app)
+    client = Client(notices.build(SandboxContext(tmp_path, tempo=1, clock=lambda: now[0])).app)
     answers = [client.get(COUNTS, headers=KEY) for _ in range(PER_SECOND + 1)]
     assert [each.status_code for each in answers] == [200] * PER_SECOND + [429]
     assert answers[-1].headers["Retry-After"] == "1"

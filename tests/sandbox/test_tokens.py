@@ -4,7 +4,7 @@ import json
 import pytest
 
 from opsctl.sandbox.tokens import (
-    Access,
+    AccessToken,
     TokenRefused,
     access_token,
     password_hash,
@@ -16,7 +16,7 @@ from opsctl.sandbox.tokens import (
 )
 
 KEY = "a" * 64
-ACCESS = Access(user_id=7, role="user", session_id=31, issued_at=1_700_000_000_123)
+ACCESS = AccessToken(user_id=7, role="user", session_id=31, issued_at=1_700_000_000_123)
 
 
 def test_a_token_says_what_was_signed_until_it_expires() -> None:

@@ -23,7 +23,7 @@ SSO_PATH = "/aws-reserved/sso.amazonaws.com/"
 DETAILS = ["User", "Group", "Role", "LocalManagedPolicy", "AWSManagedPolicy"]
 
 
-class Key(Struct, frozen=True):
+class AccessKey(Struct, frozen=True):
     """One access key; its id is no secret. `used`, `service` and `region` tell its last use, and are empty where it never was."""
 
     id: str
@@ -46,7 +46,7 @@ class IamUser(Struct, frozen=True):
 class Credentials(Struct, frozen=True):
     """What a user can sign in with: `password` is since when the console takes one."""
 
-    keys: list[Key]
+    keys: list[AccessKey]
     password: datetime | None
     mfa: int
 
@@ -93,7 +93,7 @@ class Rights(Struct, frozen=True):
         return within and policies.surely(self.documents.values(), action, resource)
 
 
-class Role(Struct, frozen=True):
+class IamRole(Struct, frozen=True):
     """One role: who may assume it, and what it may do."""
 
     name: str
@@ -102,7 +102,7 @@ class Role(Struct, frozen=True):
     rights: Rights
 
 
-class Reached(Struct, frozen=True):
+class ReachableRole(Struct, frozen=True):
     """A role that may have been assumed, and `by` whom: the user, or another role that was assumed before."""
 
     role: str
@@ -114,7 +114,7 @@ class IamAccount(Struct, frozen=True):
     """Who may do what: every user's policies, by name, and every role."""
 
     rights: dict[str, Rights]
-    roles: list[Role]
+    roles: list[IamRole]
 
     @property
     def identity_centre(self) -> bool:
@@ -125,14 +125,14 @@ class IamAccount(Struct, frozen=True):
         """A user's policies; none of one who was made since the listing."""
         return self.rights.get(person.name) or Rights(person.arn, {})
 
-    def reach(self, name: str) -> list[Reached]:
+    def reach(self, name: str) -> list[ReachableRole]:
         """The roles of which a user may have sessions, directly or by way of another role, by name."""
         ahead = [(name, self.rights[name])] if name in self.rights else []
-        found: dict[str, Reached] = {}
+        found: dict[str, ReachableRole] = {}
         for by, rights in ahead:
             for role in self.roles:
                 if role.name not in found and _may_assume(rights, role):
-                    found[role.name] = Reached(role.name, role.rights.arn, by)
+                    found[role.name] = ReachableRole(role.name, role.rights.arn, by)
                     ahead.append((role.name, role.rights))
         return [found[role] for role in sorted(found)]
 
@@ -157,7 +157,7 @@ class Iam(Adapter):
         except NotFound as cause:
             raise _nobody(name) from cause
 
-    def keys(self, name: str) -> list[Key]:
+    def keys(self, name: str) -> list[AccessKey]:
         """A user's keys, without their last use."""
         self.person(name)
         return self._keys(name)
@@ -245,17 +245,17 @@ class Iam(Adapter):
         with suppress(NotFound):
             self._aws.call("iam", "delete_login_profile", UserName=name)
 
-    def _keys(self, name: str) -> list[Key]:
+    def _keys(self, name: str) -> list[AccessKey]:
         pages = self._aws.pages("iam", "list_access_keys", UserName=name)
         found = [raw for page in pages for raw in page["AccessKeyMetadata"]]
-        return [Key(raw["AccessKeyId"], raw["Status"] == "Active", utc(raw["CreateDate"])) for raw in found]
+        return [AccessKey(raw["AccessKeyId"], raw["Status"] == "Active", utc(raw["CreateDate"])) for raw in found]
 
-    def _with_use(self, key: Key) -> Key:
+    def _with_use(self, key: AccessKey) -> AccessKey:
         """A key with its last use; IAM writes N/A for the service and the region of one that was never used."""
         found = self._aws.call("iam", "get_access_key_last_used", AccessKeyId=key.id)["AccessKeyLastUsed"]
         if not found.get("LastUsedDate"):
             return key
-        return Key(key.id, key.active, key.created, utc(found["LastUsedDate"]), found["ServiceName"], found["Region"])
+        return AccessKey(key.id, key.active, key.created, utc(found["LastUsedDate"]), found["ServiceName"], found["Region"])
 
 
 def _nobody(name: str) -> NotFound:
@@ -268,12 +268,12 @@ def _person(raw: dict[str, Any]) -> IamUser:
     return IamUser(raw["UserName"], raw["Arn"], utc(raw["CreateDate"]), utc(used) if used else None)
 
 
-def _role(raw: dict[str, Any], managed: dict[str, Document]) -> Role:
+def _role(raw: dict[str, Any], managed: dict[str, Document]) -> IamRole:
     rights = Rights(raw["Arn"], _held(raw, "RolePolicyList", managed))
-    return Role(raw["RoleName"], raw.get("Path", "/"), _document(raw["AssumeRolePolicyDocument"]), rights)
+    return IamRole(raw["RoleName"], raw.get("Path", "/"), _document(raw["AssumeRolePolicyDocument"]), rights)
 
 
-def _may_assume(rights: Rights, role: Role) -> bool:
+def _may_assume(rights: Rights, role: IamRole) -> bool:
     how = policies.trusts(role.trust, rights.arn, rights.arn.split(":")[4])
     return how == "by name" or (how == "by account" and rights.allow("sts:AssumeRole", role.rights.arn))
 

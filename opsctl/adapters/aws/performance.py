@@ -16,7 +16,7 @@ STATEMENT = "db.sql_tokenized"
 PERIOD = 60
 
 
-class Weight(Struct, frozen=True):
+class StatementLoad(Struct, frozen=True):
     """One statement, its literals already replaced, and the load that is its."""
 
     statement: str
@@ -45,7 +45,7 @@ class Performance(Adapter):
         )
         return [point["Value"] for each in answer["MetricList"] for point in each["DataPoints"] if "Value" in point]
 
-    def top(self, resource: str, since: datetime, until: datetime, most: int, region: str | None = None) -> list[Weight]:
+    def top(self, resource: str, since: datetime, until: datetime, most: int, region: str | None = None) -> list[StatementLoad]:
         """The statements with the highest load, the heaviest first; `most` is at most 25."""
         answer = self._aws.call(
             "pi",
@@ -58,4 +58,4 @@ class Performance(Adapter):
             EndTime=until,
             GroupBy={"Group": STATEMENT, "Dimensions": [f"{STATEMENT}.id", f"{STATEMENT}.statement"], "Limit": min(most, 25)},
         )
-        return [Weight(brief(key["Dimensions"].get(f"{STATEMENT}.statement", "")), float(key["Total"])) for key in answer["Keys"]]
+        return [StatementLoad(brief(key["Dimensions"].get(f"{STATEMENT}.statement", "")), float(key["Total"])) for key in answer["Keys"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from opsctl.adapters.base import locked_cached_property
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     from opsctl.adapters.aws.waf import Waf
 
 
-class AwsSystems:
-    """Makes each service when it is first asked for, and imports its module then."""
+class AwsSystems(ABC):
+    """The adapters of AWS services over one session; each is built, and its module imported, on first use."""
 
     @property
+    @abstractmethod
     def aws(self) -> AwsSession:
-        """The session."""
-        raise NotImplementedError
+        """The session that every service uses."""
 
     @locked_cached_property
     def secrets(self) -> Secrets:

@@ -22,7 +22,7 @@ from opsctl.adapters.aws.sent import SentAnswer, sent
 from opsctl.adapters.loopback import require_loopback
 from opsctl.errors import ConfigurationError, CredentialsInvalid, Throttled, WrongPlace
 from opsctl.retry import Policy, retry
-from opsctl.settings import Aws
+from opsctl.settings import AwsSettings
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 50  # The Data API itself gives a statement up after 45.
@@ -98,7 +98,7 @@ class AwsSession:
     since the first answer may have been lost after the effect.
     """
 
-    def __init__(self, config: Aws, *, sandbox: bool, writing: bool, proxy: str | None = None) -> None:
+    def __init__(self, config: AwsSettings, *, sandbox: bool, writing: bool, proxy: str | None = None) -> None:
         self.config = config
         self.sandbox = sandbox
         self.writing = writing

@@ -12,9 +12,8 @@ from msgspec import Struct
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http.answers import decoded, moment
-from opsctl.adapters.http.client import Http
 from opsctl.adapters.http.health import Health, check_health, check_url
-from opsctl.adapters.http.logins import LOGIN, LOGOUT, REFRESH, ApiAddress, Logins
+from opsctl.adapters.http.logins import LOGIN, LOGOUT, REFRESH, Logins, api_client
 from opsctl.errors import ConfigurationError, CredentialsInvalid, ExternalError
 from opsctl.redaction import Secret
 
@@ -72,9 +71,8 @@ class Api(Adapter):
         self._access, self._config, self._person, self._marks = access, settings, person, marks
         self._token: Secret | None = None
         self._choosing = threading.Lock()
-        login = f"Renew its token in {settings.token}, or set [api.login]."
-        self._http = Http(settings.base, access, system="the API", ca=settings.ca, login=login)
-        self._logins = Logins(ApiAddress(settings.base, access.sandbox, access.proxy, settings.ca, login))
+        self._http = api_client(settings, access)
+        self._logins = Logins(settings, access)
 
     def health(self) -> Health:
         """Ask /health; an API that is down or unwell is an answer here, not an error."""

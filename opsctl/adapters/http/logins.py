@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Collection
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -24,9 +25,7 @@ from opsctl.errors import ConfigurationError, ExternalError, OpsctlError
 from opsctl.files import readable
 from opsctl.redaction import Secret
 from opsctl.retry import Policy, TryAgain, retry
-
-if TYPE_CHECKING:
-    from opsctl.settings import Reference
+from opsctl.settings import ApiSettings, Reference
 
 LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
 PATIENCE = 90.0
@@ -35,19 +34,23 @@ LEAVING = Policy(tries=5, deadline=PATIENCE, first=2.0, longest=2.0)
 """How a login that was left is ended again where the API doesn't answer."""
 
 
-class ApiAddress(Struct, frozen=True):
-    """Where the API is, as `Http` is told."""
+def api_client(settings: ApiSettings, access: Access, reading_posts: Collection[str] = ()) -> Http:
+    """The HTTP client of the configured API."""
+    login = f"Store a new token in {settings.token}, or add [api.login]."
+    return Http(settings.base, access, system="the API", ca=settings.ca, login=login, reading_posts=reading_posts)
 
-    base: str
+
+class LoginProcess(Struct, frozen=True):
+    """What the login process is started with: settings only, no credential."""
+
+    settings: ApiSettings
     sandbox: bool
     proxy: str | None
-    ca: str
-    login: str
 
-    def http(self) -> Http:
-        """A client that can log in and out, and read."""
+    def client(self) -> Http:
+        """A client that can log in, log out and read."""
         access = Access(False, self.sandbox, _no_credential, self.proxy)
-        return Http(self.base, access, system="the API", ca=self.ca, login=self.login, reading_posts=(LOGIN, REFRESH, LOGOUT))
+        return api_client(self.settings, access, (LOGIN, REFRESH, LOGOUT))
 
 
 def _no_credential(reference: Reference) -> Secret:
@@ -74,7 +77,7 @@ class LoginResponse(Struct, frozen=True):
     words: str = ""
 
 
-class Begun(Struct, frozen=True, rename="camel"):
+class LoginStarted(Struct, frozen=True, rename="camel"):
     """What of a login's answer ends it again."""
 
     access_token: str
@@ -83,8 +86,8 @@ class Begun(Struct, frozen=True, rename="camel"):
 class Logins:
     """Logs in and out in a process of its own, which is started when it is first asked."""
 
-    def __init__(self, place: ApiAddress) -> None:
-        self._place = place
+    def __init__(self, settings: ApiSettings, access: Access) -> None:
+        self._process = LoginProcess(settings, access.sandbox, access.proxy)
         self._mutex = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -92,7 +95,7 @@ class Logins:
         """Send one request; raises what the client there raised, ExternalError when that process doesn't answer."""
         with self._mutex:
             try:
-                answer = msgspec.json.decode(self._said(LoginRequest(path, body, token)), type=LoginResponse)
+                answer = msgspec.json.decode(self._exchange(LoginRequest(path, body, token)), type=LoginResponse)
             except (OSError, msgspec.DecodeError) as cause:
                 told = "The process that tests the login to the API did not answer; a session may be left."
                 raise ExternalError(told, "Run the same line again.") from cause
@@ -103,7 +106,7 @@ class Logins:
             raise kind(answer.what, answer.next)
         return answer
 
-    def _said(self, asked: LoginRequest) -> bytes:
+    def _exchange(self, asked: LoginRequest) -> bytes:
         child = self._child = self._child or self._started()
         assert child.stdin
         assert child.stdout
@@ -122,7 +125,7 @@ class Logins:
             start_new_session=True,
         )
         assert child.stdin
-        child.stdin.write(msgspec.json.encode(self._place) + b"\n")
+        child.stdin.write(msgspec.json.encode(self._process) + b"\n")
         return child
 
     def close(self) -> None:
@@ -137,10 +140,10 @@ class Logins:
 
 def _serve() -> None:
     """Answer until nobody asks any more, then end the logins that are left."""
-    place = msgspec.json.decode(sys.stdin.buffer.readline(), type=ApiAddress)
-    http, left = place.http(), dict[str, None]()
+    process = msgspec.json.decode(sys.stdin.buffer.readline(), type=LoginProcess)
+    http, left = process.client(), dict[str, None]()
     while line := sys.stdin.buffer.readline():
-        answer = _answered(http, msgspec.json.decode(line, type=LoginRequest), left)
+        answer = _handle(http, msgspec.json.decode(line, type=LoginRequest), left)
         with contextlib.suppress(OSError):
             sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
             sys.stdout.buffer.flush()
@@ -150,11 +153,11 @@ def _serve() -> None:
 
 
 def _log_out(http: Http, token: str, left: dict[str, None]) -> None:
-    if error := _answered(http, LoginRequest(LOGOUT, {}, token), left).what:
+    if error := _handle(http, LoginRequest(LOGOUT, {}, token), left).what:
         raise TryAgain(ExternalError(error))
 
 
-def _answered(http: Http, asked: LoginRequest, left: dict[str, None]) -> LoginResponse:
+def _handle(http: Http, asked: LoginRequest, left: dict[str, None]) -> LoginResponse:
     # Nothing of it is repeated in an error.
     for value in (*asked.body.values(), asked.token):
         if value:
@@ -169,7 +172,7 @@ def _answered(http: Http, asked: LoginRequest, left: dict[str, None]) -> LoginRe
         left.pop(asked.token or "", None)
     elif answer.status_code != 401:
         with contextlib.suppress(Unreadable):
-            left[decoded(answer.content, Begun).access_token] = None
+            left[decoded(answer.content, LoginStarted).access_token] = None
     return LoginResponse(answer.status_code, answer.content)
 
 

@@ -98,7 +98,7 @@ class HubSpot(Adapter):
         if by_email:
             params["idProperty"] = EMAIL
         answer = self._http.call("GET", self._path(id_or_email), f"contact {id_or_email}", params=params)
-        found = self._contact(answer, properties, None if by_email else id_or_email)
+        found = self._contact(answer, properties)
         require_seen(found, properties, history)
         return found
 
@@ -154,7 +154,7 @@ class HubSpot(Adapter):
         """Set properties of one contact, and return them as HubSpot has them now; NotFound where there is none."""
         self.prove()
         answer = self._http.call("PATCH", self._path(id), f"the change of contact {id}", json={"properties": dict(properties)})
-        return self._contact(answer, properties, id, effect=True)
+        return self._contact(answer, properties, effect=True)
 
     def close(self) -> None:
         """Give every connection back."""
@@ -170,9 +170,9 @@ class HubSpot(Adapter):
         with self._http.reading():
             return [self._guarded(contact_of(each, properties)) for each in results_of(decoded(answer.content, BatchResponse))]
 
-    def _contact(self, answer: httpx.Response, properties: Collection[str], asked: str | None, *, effect: bool = False) -> HubSpotContact:
+    def _contact(self, answer: httpx.Response, properties: Collection[str], *, effect: bool = False) -> HubSpotContact:
         with self._http.reading(effect=effect):
-            return self._guarded(contact_of(decoded(answer.content, ContactRecord), properties, asked))
+            return self._guarded(contact_of(decoded(answer.content, ContactRecord), properties))
 
     def _guarded(self, contact: HubSpotContact) -> HubSpotContact:
         """The same contact, its pairing tokens hidden from now on wherever text leaves."""

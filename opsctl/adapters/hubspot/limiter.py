@@ -56,7 +56,7 @@ class TokenStore(Protocol):
         ...
 
 
-class Slots(Struct):
+class TokenWindow(Struct):
     """The time until which each slot is taken, and the time before which no request is sent; both on the monotonic clock."""
 
     until: dict[str, float] = {}
@@ -78,7 +78,7 @@ class MemoryStore:
     """The slots of this process. Safe between threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock, self._slots = clock, threading.Lock(), Slots()
+        self._clock, self._lock, self._slots = clock, threading.Lock(), TokenWindow()
 
     def acquire(self, name: str, limit: int, window: float) -> tuple[bool, float]:
         """As `TokenStore.acquire`."""
@@ -108,7 +108,7 @@ class FileStore:
             slots.until[name] = self._clock() + seconds
 
     @contextmanager
-    def _opened(self) -> Iterator[Slots]:
+    def _opened(self) -> Iterator[TokenWindow]:
         """The file's slots under its lock; they are written back after the block."""
         with self._lock:
             try:
@@ -126,13 +126,13 @@ class FileStore:
             except OSError as cause:
                 raise StoreUnavailable(str(cause.strerror)) from cause
 
-    def _read(self, descriptor: int) -> Slots:
+    def _read(self, descriptor: int) -> TokenWindow:
         """The slots in the file; a file that can't be read counts as a window that is full."""
         content = os.pread(descriptor, LARGEST_FILE, 0).partition(b"\n")[0]
         try:
-            return msgspec.json.decode(content, type=Slots) if content else Slots()
+            return msgspec.json.decode(content, type=TokenWindow) if content else TokenWindow()
         except (msgspec.MsgspecError, UnicodeError):
-            return Slots(next=self._clock() + WINDOW_SECONDS)
+            return TokenWindow(next=self._clock() + WINDOW_SECONDS)
 
 
 def _lock(descriptor: int) -> None:

@@ -44,16 +44,12 @@ NO_HISTORY: Mapping[str, list[HistoryEntry]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class HubSpotContact:
-    """A record. A property that is empty is None; a history begins with the newest.
-
-    `merged_from` is the id that was asked for where that record was merged into this one.
-    """
+    """A contact. An empty property is None; a history starts with the newest entry."""
 
     id: str
     email: str | None
     properties: dict[str, str | None] = field(repr=False)
     history: Mapping[str, list[HistoryEntry]] = field(default_factory=lambda: NO_HISTORY, repr=False)
-    merged_from: str | None = None
 
 
 class BatchReadResult(NamedTuple):
@@ -124,15 +120,12 @@ class BatchUpdateResponse(Struct):
     status: Any = COMPLETE
 
 
-def contact_of(found: ContactRecord, wanted: Collection[str], asked: str | None = None) -> HubSpotContact:
-    """A record that was answered where the id `asked` was named, with the properties that were wanted; raises Unreadable.
-
-    Of a hundred thousand contacts few values differ, so that each is kept once.
-    """
+def contact_of(found: ContactRecord, wanted: Collection[str]) -> HubSpotContact:
+    """The contact in a record, with the wanted properties; raises Unreadable. Equal values are stored once."""
     key, given = str(found.id), found.properties
     properties = {name: _kept(given[name]) for name in wanted if name in given}
     history = {name: [_entry(each) for each in entries] for name, entries in (found.properties_with_history or {}).items()}
-    return HubSpotContact(key, given.get(EMAIL), properties, history or NO_HISTORY, asked if asked not in (None, key) else None)
+    return HubSpotContact(key, given.get(EMAIL), properties, history or NO_HISTORY)
 
 
 def require_seen(found: HubSpotContact, wanted: Collection[str], history: Collection[str] = ()) -> None:

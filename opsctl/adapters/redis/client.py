@@ -191,12 +191,6 @@ class Redis(Adapter):
         with ThreadPoolExecutor(min(len(primaries), AT_ONCE), thread_name_prefix="primary") as pool:
             return dict(zip(map(_place, primaries), pool.map(info, primaries), strict=True))
 
-    def server_time_ms(self) -> int:
-        """The server's clock, in epoch milliseconds."""
-        with self._translating(effect=False):
-            seconds, microseconds = self._main.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
     def close(self) -> None:
         """Give every connection back."""
         for name in ("_main", "_nodes"):

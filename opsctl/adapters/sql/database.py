@@ -46,7 +46,7 @@ class Busy(ExternalError):
     """Raised when a lock, a deadlock or a time limit ended a statement: it was rolled back and may be tried again."""
 
 
-class Kept(ExternalError):
+class ReferencedRows(ExternalError):
     """Raised when a constraint or a trigger keeps a row as it is: the statement was rolled back."""
 
 
@@ -131,7 +131,7 @@ def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
     if state in ("3D000", "42P01", "42703", "3F000"):
         return NotFound(f"The database has no such object: {said}", "Check [database] and [sessions] in the configuration.", **own)
     if state[:2] in ("23", "27", "44") or state == "P0001":
-        return Kept(f"The database refused the statement ({state}): {said}", **own)
+        return ReferencedRows(f"The database refused the statement ({state}): {said}", **own)
     return ExternalError(f"The database refused the statement ({state}): {said}", **own)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from psycopg import sql
 
-from opsctl.adapters.sql.database import Busy, Kept
+from opsctl.adapters.sql.database import Busy, ReferencedRows
 from opsctl.errors import ExternalError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ VACUUM_MS = 1_500
 """Autovacuum gives a table up to a lock that has waited for `deadlock_timeout`, a second."""
 
 
-class Start(Struct, frozen=True):
+class DeletionStart(Struct, frozen=True):
     """The table as the deletion found it, at a moment when no other transaction was writing to it."""
 
     pages: int
@@ -61,7 +61,7 @@ class Start(Struct, frozen=True):
         return since(self.moment)
 
 
-def begin(database: Database, settings: SessionSettings, progress: ProgressCallback) -> Start:
+def begin(database: Database, settings: SessionSettings, progress: ProgressCallback) -> DeletionStart:
     """Look at the table while a lock has let every other writer end, so that later ids are higher than those seen.
 
     Where somebody's transaction stays open, the lock can't be had: then only the time of beginning tells what came since.
@@ -82,16 +82,16 @@ def begin(database: Database, settings: SessionSettings, progress: ProgressCallb
     )
     try:
         row: Row = _locked(database, settings, lambda: database.query(query)[0], before=lambda: progress(0, None, "sessions"))
-    except NeverAlone:
+    except LockNotAcquired:
         row = {**database.query(query)[0], "last": None}
-    return Start(pages=int(row["pages"]), last=row["last"], moment=row["moment"], whole=bool(row["whole"]))
+    return DeletionStart(pages=int(row["pages"]), last=row["last"], moment=row["moment"], whole=bool(row["whole"]))
 
 
-class NeverAlone(ExternalError):
+class LockNotAcquired(ExternalError):
     """Raised when the table could not be had alone: somebody's transaction has it all the time."""
 
 
-class Emptying:
+class SessionDeletion:
     """A deletion under way; `deleted` is how many rows it has taken so far. It may be stopped between two of its transactions."""
 
     def __init__(self, database: Database, settings: SessionSettings, holders: Callable[[], list[str]], progress: ProgressCallback) -> None:
@@ -104,7 +104,7 @@ class Emptying:
         self._key = sql.SQL(", ").join([self._ident, self._user])
         self._kept: list[Row] = []
         self._why: dict[str, None] = {}
-        self._crowded: NeverAlone | None = None
+        self._crowded: LockNotAcquired | None = None
         self.deleted = 0
 
     def pages(self, pages: int) -> None:
@@ -140,7 +140,7 @@ class Emptying:
             return self.rows(where, values)
         try:
             self.deleted += _locked(self._database, self._settings, work, before=lambda: self.rows(where, values))
-        except NeverAlone as why:
+        except LockNotAcquired as why:
             self._crowded = why
         return None
 
@@ -164,7 +164,7 @@ class Emptying:
         for row in rows:
             try:
                 self._delete(*self._among([row], "row"))
-            except (Busy, Kept) as why:
+            except (Busy, ReferencedRows) as why:
                 self._divide([row], why)
 
     def _held(self, what: str) -> ExternalError:
@@ -194,7 +194,7 @@ class Emptying:
         """Delete the rows of a condition; return how many there were, with those that are kept."""
         try:
             return self._delete(where, values)
-        except (Busy, Kept) as why:
+        except (Busy, ReferencedRows) as why:
             self._not_locked_as_a_whole()
             columns = sql.SQL("SELECT {}::text AS id, {}::text AS user FROM {} WHERE {}")
             query = columns.format(self._ident, self._user, self._table, where)
@@ -222,7 +222,7 @@ class Emptying:
         for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
             try:
                 self._delete(*self._among(half, "half"), PART_LOCK_MS)
-            except (Busy, Kept) as no:
+            except (Busy, ReferencedRows) as no:
                 self._divide(half, no)
 
     def _delete(self, where: sql.Composable, values: dict[str, Any], patience: int = BATCH_LOCK_MS) -> int:
@@ -257,8 +257,8 @@ def _locked(database: Database, settings: SessionSettings, work: Callable[[], An
     raise _too_slow(settings) if held else _never_alone(settings, len(patience))
 
 
-def _never_alone(settings: SessionSettings, tries: int) -> NeverAlone:
-    return NeverAlone(
+def _never_alone(settings: SessionSettings, tries: int) -> LockNotAcquired:
+    return LockNotAcquired(
         f"Could not lock {settings.table} in {tries} tries, so some sessions may have been refreshed meanwhile.",
         "Find long transactions on that table, then resume the run.",
     )

@@ -109,12 +109,12 @@ class SessionRows(Adapter):
         Batches keep nobody waiting; what came since the beginning goes last, under a lock, so that no refresh slips through.
         Raises ExternalError for rows that are kept.
         """
-        from opsctl.adapters.sql.session_deletion import Emptying, begin
+        from opsctl.adapters.sql.session_deletion import SessionDeletion, begin
 
         self.require_all()
         start = begin(self._database, self._settings, progress)
         since, bounds = start.came_since(self.above, self.since)
-        emptying = Emptying(self._database, self._settings, holders, progress)
+        emptying = SessionDeletion(self._database, self._settings, holders, progress)
         # So few users at a time that finding theirs takes no longer than the lock may be held; everybody is found at once.
         for some in [None] if users is None else [users[i : i + SOME] for i in range(0, len(users), SOME)]:
             whose, values = self.of(some)

@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opsctl.sandbox.aws.ecs import Ecs
-from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.ecs import FakeEcs
+from opsctl.sandbox.aws.event_log import EventLog
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 _KEYS = ("ServiceNamespace", "ResourceId", "ScalableDimension")
@@ -16,10 +16,10 @@ _ARN = "arn:aws:application-autoscaling:us-east-1:123456789012:scalable-target"
 Key = tuple[str, str, str]
 
 
-class AutoScaling:
+class FakeAutoScaling:
     """Scalable targets and what they did; nothing of it is moto's."""
 
-    def __init__(self, timeline: Timeline, ecs: Ecs) -> None:
+    def __init__(self, timeline: EventLog, ecs: FakeEcs) -> None:
         self._timeline = timeline
         self._ecs = ecs
         self._targets: dict[Key, dict[str, Any]] = {}

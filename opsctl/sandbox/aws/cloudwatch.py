@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.figures import Datum, Figures
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.figures import MetricDatum, MetricValues
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.moto_internals import backend, part
 from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.wire import Answer, Request
@@ -25,17 +25,17 @@ _ALARMS = (
 _PAGE = 100
 
 
-class Source:
+class MetricSource:
     """What a request is answered from: what the sandbox's own world measured until `now`, and what was put by PutMetricData."""
 
-    def __init__(self, figures: Figures, now: float, region: str, put: list[Any]) -> None:
+    def __init__(self, figures: MetricValues, now: float, region: str, put: list[Any]) -> None:
         self._figures, self._now, self._region, self._put = figures, now, region, put
 
-    def data(self, namespace: str, metric: str, given: list[dict[str, str]], start: float, end: float) -> list[Datum]:
+    def data(self, namespace: str, metric: str, given: list[dict[str, str]], start: float, end: float) -> list[MetricDatum]:
         """The figures of a metric with exactly these dimensions, in a span of epoch seconds."""
         dimensions = frozenset((pair["Name"], pair["Value"]) for pair in given)
         put = [
-            Datum(_seconds(datum.timestamp), float(getattr(datum, "value", 0.0)), datum.unit or "None")
+            MetricDatum(_seconds(datum.timestamp), float(getattr(datum, "value", 0.0)), datum.unit or "None")
             for datum in self._put
             if datum.name == metric
             and datum.namespace == namespace
@@ -45,13 +45,13 @@ class Source:
         return [*self._figures.data((self._region, namespace, metric, dimensions), start, min(end, self._now)), *put]
 
 
-class CloudWatch:
+class FakeCloudWatch:
     """Mends moto's CloudWatch in place, since the request comes in any of three protocols that moto reads."""
 
-    def __init__(self, timeline: Timeline, moto: Moto) -> None:
+    def __init__(self, timeline: EventLog, moto: MotoApp) -> None:
         self._timeline = timeline
         self._moto = moto
-        self._figures = Figures()
+        self._figures = MetricValues()
         mended = ("GetMetricStatistics", "GetMetricData", "DescribeAlarms", "DescribeAlarmHistory", "SetAlarmState")
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = dict.fromkeys(mended, self._mended)
 
@@ -111,8 +111,8 @@ class CloudWatch:
         # An alarm that was put and never changed has been so since it was put.
         setattr(part("cloudwatch.models.Alarm"), "state_transitioned_timestamp", property(_since))  # noqa: B010
 
-    def _source(self, response: Any) -> Source:
-        return Source(self._figures, self._timeline.now(), response.region, response.cloudwatch_backend.metric_data)
+    def _source(self, response: Any) -> MetricSource:
+        return MetricSource(self._figures, self._timeline.now(), response.region, response.cloudwatch_backend.metric_data)
 
 
 def _backend(region: str) -> Any:
@@ -166,7 +166,7 @@ def _describe_alarm_history(response: Any) -> Any:
     return part("core.responses.ActionResult")({"AlarmHistoryItems": items[first : first + most], **more})
 
 
-def _get_metric_statistics(source: Source, response: Any) -> Any:
+def _get_metric_statistics(source: MetricSource, response: Any) -> Any:
     names = [*response._get_param("Statistics", []), *response._get_param("ExtendedStatistics", [])]
     if not names:
         raise part("cloudwatch.exceptions.InvalidParameterCombination")("Must specify either Statistics or ExtendedStatistics")
@@ -178,7 +178,7 @@ def _get_metric_statistics(source: Source, response: Any) -> Any:
     )
 
 
-def _get_metric_data(source: Source, response: Any) -> Any:
+def _get_metric_data(source: MetricSource, response: Any) -> Any:
     start, end = _span(response)
     descending = response._get_param("ScanBy") != "TimestampAscending"
     results = []
@@ -209,8 +209,8 @@ def _seconds(moment: datetime) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _datapoints(data: list[Datum], names: list[str], period: int, start: float) -> list[dict[str, Any]]:
-    buckets: dict[int, list[Datum]] = {}
+def _datapoints(data: list[MetricDatum], names: list[str], period: int, start: float) -> list[dict[str, Any]]:
+    buckets: dict[int, list[MetricDatum]] = {}
     for datum in data:
         buckets.setdefault(int((datum.at - start) // period), []).append(datum)
     points = []

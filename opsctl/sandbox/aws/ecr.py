@@ -15,7 +15,7 @@ _REGISTRY = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
 _HOST = re.compile(rf"^{ACCOUNT}\.dkr[.-]ecr(-fips)?\.us-east-1\.(amazonaws\.com|on\.aws)/")
 
 
-class Ecr:
+class FakeEcr:
     """Repositories, tags and digests; nothing of it is moto's."""
 
     def __init__(self) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opsctl.sandbox.aws.ecs_model import Deployment, Rollouts, Service, Task
-from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.ecs_model import EcsDeployment, EcsRollouts, EcsService, EcsTask
+from opsctl.sandbox.aws.event_log import EventLog
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 _ARN = f"arn:aws:ecs:{REGION}:{ACCOUNT}"
 
 
-class Ecs:
+class FakeEcs:
     """The whole of ECS that the sandbox has; nothing of it is moto's.
 
     `resolve` reads a container secret's `valueFrom`; `digest` tells what an image reference means now.
@@ -21,7 +21,7 @@ class Ecs:
 
     def __init__(
         self,
-        timeline: Timeline,
+        timeline: EventLog,
         wait: Callable[[float], float],
         resolve: Callable[[str], str],
         digest: Callable[[str], str],
@@ -29,9 +29,9 @@ class Ecs:
         self._timeline = timeline
         self._resolve = resolve
         self._digest = digest
-        self._rollouts = Rollouts(timeline, wait, self._prepare)
+        self._rollouts = EcsRollouts(timeline, wait, self._prepare)
         self._clusters: list[str] = []
-        self._services: dict[tuple[str, str], Service] = {}
+        self._services: dict[tuple[str, str], EcsService] = {}
         self._definitions: dict[str, list[dict[str, Any]]] = {}
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
             "DescribeClusters": self._describe_clusters,
@@ -61,15 +61,15 @@ class Ecs:
         if cluster not in self._clusters:
             self._clusters.append(cluster)
         arn = str(self._definition(definition)["taskDefinitionArn"])
-        service = Service(cluster, name, desired, arn, started_at)
+        service = EcsService(cluster, name, desired, arn, started_at)
         self._services[cluster, name] = service
         self._rollouts.seed(service, started_at)
 
-    def service(self, cluster: str, name: str) -> Service | None:
+    def service(self, cluster: str, name: str) -> EcsService | None:
         """A service by name or ARN; None where there is none."""
         return self._services.get((_short(cluster), _short(name)))
 
-    def scale(self, service: Service, desired: int) -> None:
+    def scale(self, service: EcsService, desired: int) -> None:
         """Set the desired count, as Application Auto Scaling does."""
         service.desired = desired
         self._rollouts.adjust(service, self._timeline.now())
@@ -94,7 +94,7 @@ class Ecs:
             raise AwsError("ClusterNotFoundException", "Cluster not found.")
         return name
 
-    def _need_service(self, request: Request, key: str) -> Service:
+    def _need_service(self, request: Request, key: str) -> EcsService:
         service = self._services.get((self._cluster(request), _short(str(request.params[key]))))
         if service is None:
             raise AwsError("ServiceNotFoundException", "Service not found.")
@@ -180,7 +180,7 @@ class Ecs:
                 missing.append(_missing("task", f"{self._cluster(request)}/{_short(name)}"))
         return {"tasks": found, "failures": missing}
 
-    def _find_task(self, request: Request, name: str) -> tuple[Service, Task] | None:
+    def _find_task(self, request: Request, name: str) -> tuple[EcsService, EcsTask] | None:
         cluster = self._cluster(request)
         for (owner, _), service in self._services.items():
             for task in service.tasks:
@@ -208,7 +208,7 @@ class Ecs:
         kept = [each for family, every in self._definitions.items() if wanted in (None, family) for each in every]
         return {"taskDefinitionArns": [each["taskDefinitionArn"] for each in kept]}
 
-    def _show_task(self, service: Service, task: Task) -> dict[str, Any]:
+    def _show_task(self, service: EcsService, task: EcsTask) -> dict[str, Any]:
         containers = self._definition(task.task_definition)["containerDefinitions"]
         arn = _task_arn(service, task)
         shown: dict[str, Any] = {
@@ -238,7 +238,7 @@ class Ecs:
         return {**shown, **{key: value for key, value in times.items() if value}}
 
 
-def show_service(service: Service) -> dict[str, Any]:
+def show_service(service: EcsService) -> dict[str, Any]:
     """A service as DescribeServices and UpdateService give it."""
     return {
         "serviceArn": _service_arn(service),
@@ -266,7 +266,7 @@ def show_service(service: Service) -> dict[str, Any]:
     }
 
 
-def _show_deployment(service: Service, deployment: Deployment) -> dict[str, Any]:
+def _show_deployment(service: EcsService, deployment: EcsDeployment) -> dict[str, Any]:
     tasks = [task for task in service.tasks if task.deployment == deployment.id]
     return {
         "id": deployment.id,
@@ -284,7 +284,7 @@ def _show_deployment(service: Service, deployment: Deployment) -> dict[str, Any]
     }
 
 
-def _pending(tasks: list[Task]) -> list[Task]:
+def _pending(tasks: list[EcsTask]) -> list[EcsTask]:
     return [task for task in tasks if task.status in ("PROVISIONING", "PENDING")]
 
 
@@ -296,9 +296,9 @@ def _missing(kind: str, path: str) -> dict[str, str]:
     return {"arn": f"{_ARN}:{kind}/{path}", "reason": "MISSING"}
 
 
-def _service_arn(service: Service) -> str:
+def _service_arn(service: EcsService) -> str:
     return f"{_ARN}:service/{service.cluster}/{service.name}"
 
 
-def _task_arn(service: Service, task: Task) -> str:
+def _task_arn(service: EcsService, task: EcsTask) -> str:
     return f"{_ARN}:task/{service.cluster}/{task.id}"

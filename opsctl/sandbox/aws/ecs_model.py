@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.event_log import EventLog
 from opsctl.sandbox.aws.wire import AwsError
 
 ROLLOUT_SECONDS = 4.0
@@ -24,7 +24,7 @@ Prepare = Callable[[str], tuple[Environment, dict[str, str]]]
 
 
 @dataclass
-class Task:
+class EcsTask:
     """One task. Times are epoch seconds; `environment` and `digests` (by container) are what it resolved when it started."""
 
     id: str
@@ -45,7 +45,7 @@ class Task:
 
 
 @dataclass
-class Deployment:
+class EcsDeployment:
     """One deployment of a service. Times are epoch seconds."""
 
     id: str
@@ -59,7 +59,7 @@ class Deployment:
 
 
 @dataclass
-class Service:
+class EcsService:
     """One service: what it should be, what runs, and what happened (newest event first)."""
 
     cluster: str
@@ -67,18 +67,18 @@ class Service:
     desired: int
     task_definition: str
     created_at: float
-    deployments: list[Deployment] = field(default_factory=list)
-    tasks: list[Task] = field(default_factory=list)
+    deployments: list[EcsDeployment] = field(default_factory=list)
+    tasks: list[EcsTask] = field(default_factory=list)
     events: list[dict[str, str | float]] = field(default_factory=list)
     fail_next: bool = False
     plan: int = 0
 
     @property
-    def primary(self) -> Deployment:
+    def primary(self) -> EcsDeployment:
         """The deployment that should be running."""
         return next(deployment for deployment in self.deployments if deployment.status == "PRIMARY")
 
-    def running(self) -> list[Task]:
+    def running(self) -> list[EcsTask]:
         """The tasks that run, oldest first."""
         return [task for task in self.tasks if task.status == "RUNNING"]
 
@@ -88,24 +88,24 @@ class Service:
         del self.events[100:]
 
 
-class Rollouts:
+class EcsRollouts:
     """Brings services to what they should be. `prepare` gives a starting task its environment and each container's image digest."""
 
-    def __init__(self, timeline: Timeline, wait: Callable[[float], float], prepare: Prepare) -> None:
+    def __init__(self, timeline: EventLog, wait: Callable[[float], float], prepare: Prepare) -> None:
         self._timeline = timeline
         self._wait = wait
         self._prepare = prepare
 
-    def seed(self, service: Service, started_at: float) -> None:
+    def seed(self, service: EcsService, started_at: float) -> None:
         """Have the service run, settled, since `started_at`."""
         deployment = self._new_deployment(service, started_at)
         for _ in range(service.desired):
-            task = Task(_task_id(), deployment.id, deployment.task_definition, started_at)
+            task = EcsTask(_task_id(), deployment.id, deployment.task_definition, started_at)
             service.tasks.append(task)
             self._run(task, started_at)
         self._complete(service, deployment, started_at)
 
-    def deploy(self, service: Service) -> None:
+    def deploy(self, service: EcsService) -> None:
         """Begin a new deployment of the service's task definition."""
         now = self._timeline.now()
         for old in service.deployments:
@@ -118,7 +118,7 @@ class Rollouts:
         else:
             self.adjust(service, now)
 
-    def adjust(self, service: Service, now: float) -> None:
+    def adjust(self, service: EcsService, now: float) -> None:
         """Plan the steps from what runs to what should run, in place of any earlier plan."""
         service.plan += 1
         primary = service.primary
@@ -126,7 +126,7 @@ class Rollouts:
         missing = service.desired - len(mine)
         surplus = mine[service.desired :] if missing < 0 else []
         waiting = [task for task in mine if task.status != "RUNNING" and task not in surplus]
-        starts: list[Task | None] = [*waiting, *[None] * max(missing, 0)]
+        starts: list[EcsTask | None] = [*waiting, *[None] * max(missing, 0)]
         stops = [task for task in service.tasks if task.alive and task.deployment != primary.id] + surplus
         rounds = max(len(starts), len(stops), 1)
         for number in range(rounds):
@@ -137,13 +137,13 @@ class Rollouts:
                 self._later(service, now, moment + 0.12, partial(self._stop, service, stops[number], "Scaling activity"))
         self._later(service, now, 1.0, partial(self._complete, service, primary))
 
-    def stop(self, service: Service, task: Task, reason: str) -> None:
+    def stop(self, service: EcsService, task: EcsTask, reason: str) -> None:
         """Stop one task now; the service replaces it."""
         now = self._timeline.now()
         self._stop(service, task, reason, now)
         self.adjust(service, now)
 
-    def _later(self, service: Service, now: float, fraction: float, step: Callable[[float], None]) -> None:
+    def _later(self, service: EcsService, now: float, fraction: float, step: Callable[[float], None]) -> None:
         plan = service.plan
 
         def run(due: float) -> None:
@@ -152,11 +152,11 @@ class Rollouts:
 
         self._timeline.at(now + self._wait(ROLLOUT_SECONDS * fraction), run)
 
-    def _plan_start(self, service: Service, deployment: Deployment, waiting: Task | None, now: float, moment: float) -> None:
+    def _plan_start(self, service: EcsService, deployment: EcsDeployment, waiting: EcsTask | None, now: float, moment: float) -> None:
         launched = [waiting] if waiting else []
 
         def launch(due: float) -> None:
-            task = Task(_task_id(), deployment.id, deployment.task_definition, due, "PENDING")
+            task = EcsTask(_task_id(), deployment.id, deployment.task_definition, due, "PENDING")
             service.tasks.append(task)
             launched.append(task)
             service.note(due, f"has started 1 tasks: (task {task.id}).")
@@ -173,13 +173,13 @@ class Rollouts:
             self._later(service, now, moment - 0.1, launch)
         self._later(service, now, moment, run)
 
-    def _plan_failure(self, service: Service, now: float) -> None:
+    def _plan_failure(self, service: EcsService, now: float) -> None:
         service.plan += 1
         deployment = service.primary
         for number in range(3):
 
             def crash(due: float) -> None:
-                task = Task(_task_id(), deployment.id, deployment.task_definition, due, "PENDING")
+                task = EcsTask(_task_id(), deployment.id, deployment.task_definition, due, "PENDING")
                 service.tasks.append(task)
                 deployment.failed_tasks += 1
                 service.note(due, f"has started 1 tasks: (task {task.id}).")
@@ -188,7 +188,7 @@ class Rollouts:
             self._later(service, now, 0.1 + 0.2 * number, crash)
         self._later(service, now, 0.75, partial(self._fail, service, deployment))
 
-    def _fail(self, service: Service, failed: Deployment, due: float) -> None:
+    def _fail(self, service: EcsService, failed: EcsDeployment, due: float) -> None:
         failed.rollout, failed.updated_at = "FAILED", due
         failed.reason = "ECS deployment circuit breaker: tasks failed to start."
         service.note(due, f"(deployment {failed.id}) deployment failed: tasks failed to start.")
@@ -204,7 +204,7 @@ class Rollouts:
         service.note(due, f"rolling back to deployment {former.id}.")
         self.adjust(service, due)
 
-    def _complete(self, service: Service, deployment: Deployment, due: float) -> None:
+    def _complete(self, service: EcsService, deployment: EcsDeployment, due: float) -> None:
         if deployment.rollout == "IN_PROGRESS":
             deployment.rollout, deployment.updated_at = "COMPLETED", due
             if not deployment.reason.startswith("ECS deployment circuit breaker"):
@@ -216,18 +216,18 @@ class Rollouts:
             self._timeline.at(old.updated_at + FAILED_SHOWN_SECONDS, partial(_forget, service, old))
         service.note(due, "has reached a steady state.")
 
-    def _new_deployment(self, service: Service, now: float) -> Deployment:
+    def _new_deployment(self, service: EcsService, now: float) -> EcsDeployment:
         identifier = f"ecs-svc/{random.randint(10**18, 10**19 - 1)}"  # an id, not a secret
-        deployment = Deployment(identifier, service.task_definition, now, now)
+        deployment = EcsDeployment(identifier, service.task_definition, now, now)
         deployment.reason = f"ECS deployment {identifier} in progress."
         service.deployments.insert(0, deployment)
         return deployment
 
-    def _run(self, task: Task, due: float) -> None:
+    def _run(self, task: EcsTask, due: float) -> None:
         task.environment, task.digests = self._prepare(task.task_definition)
         task.status, task.started_at = "RUNNING", due
 
-    def _stop(self, service: Service, task: Task, reason: str, due: float) -> None:
+    def _stop(self, service: EcsService, task: EcsTask, reason: str, due: float) -> None:
         if not task.alive:
             return
         task.status, task.stopped_at, task.stopped_reason = "STOPPED", due, reason
@@ -237,7 +237,7 @@ class Rollouts:
             service.tasks.remove(oldest)
 
 
-def _forget(service: Service, deployment: Deployment, due: float) -> None:
+def _forget(service: EcsService, deployment: EcsDeployment, due: float) -> None:
     if deployment in service.deployments and deployment.status != "PRIMARY":
         service.deployments.remove(deployment)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.moto_internals import backend
 from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.wire import Answer, Request
 
 
-class ElastiCache:
+class FakeElastiCache:
     """DescribeCacheClusters, with nodes where ShowCacheNodeInfo asks for them."""
 
-    def __init__(self, facts: Mapping[str, str], moto: Moto) -> None:
+    def __init__(self, facts: Mapping[str, str], moto: MotoApp) -> None:
         self._facts = facts
         self._moto = moto
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {"DescribeCacheClusters": self._describe}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 Action = Callable[[float], None]
 
 
-class Timeline:
+class EventLog:
     """Actions with a due time (epoch seconds). `settle` runs those that are due, in order, each with its own due time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -20,7 +20,7 @@ Value = Callable[[int], float | None]
 
 
 @dataclass(frozen=True)
-class Datum:
+class MetricDatum:
     """One figure; `at` is the beginning of its minute, in epoch seconds."""
 
     at: float
@@ -32,7 +32,7 @@ Key = tuple[str, str, str, frozenset[tuple[str, str]]]
 """Region, namespace, metric, dimensions."""
 
 
-class Figures:
+class MetricValues:
     """Every metric, computed when it is asked for."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Figures:
         """Let every figure be the computed one again."""
         self._forced.clear()
 
-    def data(self, key: Key, start: float, end: float) -> Iterator[Datum]:
+    def data(self, key: Key, start: float, end: float) -> Iterator[MetricDatum]:
         """The figures of the whole minutes in a span of epoch seconds, and a real one of the last; none of a metric that there isn't."""
         if key not in self._metrics:
             return
@@ -74,7 +74,7 @@ class Figures:
             computed = forced if minute >= since else value(minute)
             found = measured.get(minute, computed if minute < last else None)
             if found is not None:
-                yield Datum(self._first + minute * MINUTE, found, unit)
+                yield MetricDatum(self._first + minute * MINUTE, found, unit)
 
 
 def _wave(level: float, swing: float, minute: int) -> float:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.event_log import EventLog
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
-from opsctl.sandbox.aws.traffic import Rules, counted, sampled
+from opsctl.sandbox.aws.traffic import AclRules, counted, sampled
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
 LOAD_BALANCER = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:loadbalancer/app/safawinet-prod/50dc6c495c0c9188"
@@ -38,10 +38,10 @@ _ACL_FIELDS = (
 )
 
 
-class Firewall:
+class FakeWaf:
     """The calls of WAF about ACLs and address sets; rule groups and patterns are moto's."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: EventLog) -> None:
         self._timeline = timeline
         self._held: dict[str, dict[str, dict[str, Any]]] = {"webacl": {}, "ipset": {}}
         self._tokens: dict[str, str] = {}
@@ -232,8 +232,8 @@ class Firewall:
             "ManagedKeysIPV6": {"IPAddressVersion": "IPV6", "Addresses": [f"{one}/128" for one in six]},
         }
 
-    def _rules(self, acl: Mapping[str, Any]) -> Rules:
-        return Rules(acl["Rules"], {arn: held["Addresses"] for arn, held in self._held["ipset"].items()})
+    def _rules(self, acl: Mapping[str, Any]) -> AclRules:
+        return AclRules(acl["Rules"], {arn: held["Addresses"] for arn, held in self._held["ipset"].items()})
 
     def _create_set(self, request: Request) -> dict[str, Any]:
         self._new(request, "ipset")

@@ -13,16 +13,16 @@ from werkzeug.wrappers import Request as WebRequest
 from werkzeug.wrappers import Response
 
 from opsctl.sandbox.aws.aws_services import AwsServices
-from opsctl.sandbox.aws.ecs_model import Task
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.ecs_model import EcsTask
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.moto_internals import backend
 from opsctl.sandbox.aws.names import CLUSTER
-from opsctl.sandbox.aws.seed import Seed, fill_facts
-from opsctl.sandbox.aws.signatures import Signed
+from opsctl.sandbox.aws.seed import AwsSeed, fill_facts
+from opsctl.sandbox.aws.signatures import SignatureCheck
 from opsctl.sandbox.aws.sts import check_key
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, error_answer, json_answer, read_request, send
-from opsctl.sandbox.services import Part, World, WSGIApp
+from opsctl.sandbox.services import SandboxContext, SandboxService, WSGIApp
 from opsctl.sandbox.web import Handler, json_object, refuse
 from opsctl.sandbox.web import answer as done
 
@@ -36,7 +36,7 @@ KEPT_LINES = 5_000
 FUNCTION_CACHE = 300.0
 
 
-class AwsPart(AwsServices):
+class AwsEndpoint(AwsServices):
     """One WSGI application for every AWS service. Calls are answered one at a time, statements of rds-data side by side.
 
     `services` gives the parts of it; a service is seeded at its first call.
@@ -44,11 +44,11 @@ class AwsPart(AwsServices):
 
     name = "aws"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxContext) -> None:
         self._world = world
         self._lock = threading.RLock()
-        self._moto = Moto()
-        self._timeline = Timeline(world.clock)
+        self._moto = MotoApp()
+        self._timeline = EventLog(world.clock)
         self.controls: dict[str, Handler] = {
             "POST /snapshot-failure": self._fail_next_snapshot,
             "POST /rotation-failure": self._fail_next_rotation,
@@ -62,7 +62,7 @@ class AwsPart(AwsServices):
     def _begin(self) -> None:
         self.build(self._world, self._timeline, self._moto, self._login)
         self._lines: deque[tuple[str, int, str]] = deque(maxlen=KEPT_LINES)
-        self._seed = Seed(self, self._moto, self._world.facts, self._timeline.now())
+        self._seed = AwsSeed(self, self._moto, self._world.facts, self._timeline.now())
 
     def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one AWS call, in the protocol in which it came."""
@@ -78,7 +78,7 @@ class AwsPart(AwsServices):
 
     def guarded(self, app: WSGIApp) -> WSGIApp:
         """The application behind the check of signatures, so that a key's id alone, which is published, opens nothing."""
-        return Signed(app, self._secret_of)
+        return SignatureCheck(app, self._secret_of)
 
     def _secret_of(self, key: str) -> str | None:
         if key == self._world.facts["access_key_id"]:
@@ -98,7 +98,7 @@ class AwsPart(AwsServices):
             self._moto.reset()
             self._begin()
 
-    def running_tasks(self, cluster: str, service: str) -> list[Task]:
+    def running_tasks(self, cluster: str, service: str) -> list[EcsTask]:
         """The tasks that run now, oldest first; none for an unknown service."""
         with self._lock:
             self._prepare("ecs")
@@ -230,6 +230,6 @@ def _as_answer(value: Mapping[str, Any] | Answer) -> Answer:
     return value if isinstance(value, Answer) else json_answer(value)
 
 
-def build(world: World) -> Part:
+def build(world: SandboxContext) -> SandboxService:
     """The AWS part of a world. moto's state is the process's, so one world a process."""
-    return AwsPart(world)
+    return AwsEndpoint(world)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from opsctl.sandbox.aws.insights_filter import Malformed, compile_filter, number, text_of, unexpected
+from opsctl.sandbox.aws.insights_filter import MalformedFilter, compile_filter, number, text_of, unexpected
 from opsctl.sandbox.aws.wire import AwsError
 
 Row = dict[str, Any]
@@ -57,7 +57,7 @@ class Query:
         code = re.sub(r"(?m)^[ \t]*#.*$", lambda comment: " " * len(comment[0]), text)
         try:
             self._steps = list(self._read(code))
-        except Malformed as error:
+        except MalformedFilter as error:
             raise _refusal(code, error) from error
 
     def run(self, rows: list[Row]) -> list[list[dict[str, str]]]:
@@ -76,8 +76,8 @@ class Query:
             line = piece.strip()
             try:
                 yield self._step(line)
-            except Malformed as error:
-                raise Malformed(error.what, begin + piece.find(line) + error.at) from error
+            except MalformedFilter as error:
+                raise MalformedFilter(error.what, begin + piece.find(line) + error.at) from error
             begin += len(piece) + 1
 
     def _step(self, line: str) -> Step:
@@ -98,8 +98,8 @@ class Query:
             raise unexpected("end of input", len(line))
         try:
             return steps[word.lower()](rest)
-        except Malformed as error:
-            raise Malformed(error.what, len(line) - len(rest) + error.at) from error
+        except MalformedFilter as error:
+            raise MalformedFilter(error.what, len(line) - len(rest) + error.at) from error
 
     def _fields(self, rest: str) -> Step:
         names = [name.strip() for name in rest.split(",")]
@@ -133,7 +133,7 @@ class Query:
         return run
 
 
-def _refusal(text: str, error: Malformed) -> AwsError:
+def _refusal(text: str, error: MalformedFilter) -> AwsError:
     line = text.count("\n", 0, error.at) + 1
     position = error.at - (text.rfind("\n", 0, error.at) + 1) + 1
     message = f"{error.what} at line {line} and position {position}"
@@ -144,8 +144,8 @@ def _refusal(text: str, error: Malformed) -> AwsError:
 def _placed(read: Callable[[str], Read], piece: str, rest: str) -> Read:
     try:
         return read(piece.strip())
-    except Malformed as error:
-        raise Malformed(error.what, rest.find(piece.strip()) + error.at) from error
+    except MalformedFilter as error:
+        raise MalformedFilter(error.what, rest.find(piece.strip()) + error.at) from error
 
 
 def _filter(rest: str) -> Step:

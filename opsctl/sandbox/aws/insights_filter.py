@@ -24,7 +24,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-class Malformed(Exception):
+class MalformedFilter(Exception):
     """Raised for a text that can't be read: what is wrong, and at which of its letters."""
 
     def __init__(self, what: str, at: int = 0) -> None:
@@ -33,9 +33,9 @@ class Malformed(Exception):
         self.at = at
 
 
-def unexpected(symbol: object, at: int = 0) -> Malformed:
+def unexpected(symbol: object, at: int = 0) -> MalformedFilter:
     """CloudWatch's word on a symbol that doesn't belong there."""
-    return Malformed(f"unexpected symbol found {symbol}", at)
+    return MalformedFilter(f"unexpected symbol found {symbol}", at)
 
 
 def number(value: Any) -> float | None:
@@ -173,7 +173,7 @@ class _Reader:
     def _expect(self, sign: str) -> None:
         kind, value = self._next()
         if (kind, value) != ("sign", sign):
-            raise Malformed(f"unexpected symbol found {value}, expecting {sign}", self._last())
+            raise MalformedFilter(f"unexpected symbol found {value}, expecting {sign}", self._last())
 
 
 def _token(match: re.Match[str]) -> tuple[str, Any]:

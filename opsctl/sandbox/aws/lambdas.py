@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.moto_internals import backend, part
 from opsctl.sandbox.aws.names import ACCOUNT
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, json_answer
@@ -33,10 +33,10 @@ LATEST, LIVE = "$LATEST", "live"
 Key = tuple[str, str]
 
 
-class Lambda:
+class FakeLambda:
     """What AWS keeps of each function beside what moto does: revisions, updates under way, and what was last published."""
 
-    def __init__(self, timeline: Timeline, wait: Callable[[float], float], moto: Moto) -> None:
+    def __init__(self, timeline: EventLog, wait: Callable[[float], float], moto: MotoApp) -> None:
         self._timeline = timeline
         self._wait = wait
         self._moto = moto

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.event_log import EventLog
 from opsctl.sandbox.aws.insights import Query, row_of
 from opsctl.sandbox.aws.log_patterns import compile_pattern
 from opsctl.sandbox.aws.moto_internals import backend
@@ -31,10 +31,10 @@ class _Run:
     stopped: bool = False
 
 
-class Logs:
+class FakeLogs:
     """FilterLogEvents, StartQuery, GetQueryResults and StopQuery over moto's log groups."""
 
-    def __init__(self, timeline: Timeline, wait: Callable[[float], float], moto: Callable[[Request], Answer]) -> None:
+    def __init__(self, timeline: EventLog, wait: Callable[[float], float], moto: Callable[[Request], Answer]) -> None:
         self._timeline = timeline
         self._wait = wait
         self._moto = moto

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from opsctl.sandbox.aws import notifications
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.sns_signing import Signer
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
@@ -34,7 +34,7 @@ REASONS = ("BOUNCE", "COMPLAINT")
 
 
 @dataclass(frozen=True)
-class Point:
+class MailStatistics:
     """What was sent in the quarter of an hour that begins at `at` (epoch seconds)."""
 
     at: int
@@ -44,7 +44,7 @@ class Point:
     rejects: int
 
 
-def sent(now: float) -> Iterator[Point]:
+def sent(now: float) -> Iterator[MailStatistics]:
     """Two weeks of mail until `now`: 2 % comes back, rising to 5 % over the last two days."""
     last = int(now) // QUARTER * QUARTER
     due = {"bounces": 0.0, "complaints": 0.0}
@@ -57,13 +57,13 @@ def sent(now: float) -> Iterator[Point]:
         whole = {name: int(amount) for name, amount in due.items()}
         for name, amount in whole.items():
             due[name] -= amount
-        yield Point(last - before_end * QUARTER, attempts, whole["bounces"], whole["complaints"], int(number % 300 == 0))
+        yield MailStatistics(last - before_end * QUARTER, attempts, whole["bounces"], whole["complaints"], int(number % 300 == 0))
 
 
-class Mail:
+class FakeSes:
     """The calls of SES and its queue that the sandbox answers itself, by the service that signs them."""
 
-    def __init__(self, timeline: Timeline, moto: Moto, signer: Signer) -> None:
+    def __init__(self, timeline: EventLog, moto: MotoApp, signer: Signer) -> None:
         self._timeline = timeline
         self._signer = signer
         self._moto = moto

@@ -17,7 +17,7 @@ _ACCESS_KEY = "AKIASEEDSEEDSEEDSEED"
 _HOST = "127.0.0.1"
 
 
-class Moto:
+class MotoApp:
     """Answers requests with moto. Its state is the process's: one world at a time."""
 
     def __init__(self) -> None:

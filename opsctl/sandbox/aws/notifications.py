@@ -10,7 +10,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.sns_signing import Signer
 
@@ -48,7 +48,7 @@ AGAIN = (0, 0, 7)
 """Which of the messages SNS delivers again: at least once is all that it promises."""
 
 
-def fill(moto: Moto, now: float, signer: Signer) -> None:
+def fill(moto: MotoApp, now: float, signer: Signer) -> None:
     """Put everything into the queue, ten messages a call."""
     url = json.loads(moto.json("sqs", REGION, "AmazonSQS.GetQueueUrl", {"QueueName": QUEUE}).body)["QueueUrl"]
     bodies = messages(now, signer)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.moto_internals import backend, part
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.simulator import Simulator
@@ -126,10 +126,10 @@ _ROLES: dict[str, tuple[str, dict[str, str], str]] = {
 }
 
 
-class People:
+class FakeIam:
     """The users, groups and roles of the account; `own_key` is the sandbox's own, which is oncall's."""
 
-    def __init__(self, timeline: Timeline, own_key: str, moto: Moto) -> None:
+    def __init__(self, timeline: EventLog, own_key: str, moto: MotoApp) -> None:
         self._timeline = timeline
         self._own_key = own_key
         self.services: dict[str, dict[str, Operation]] = {"iam": Simulator(_backend, moto).operations}

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.moto_internals import backend
 from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
@@ -27,10 +27,10 @@ TOP_SQL = (
 )
 
 
-class Performance:
+class FakePerformanceInsights:
     """The calls of Performance Insights that the sandbox answers itself, by the service that signs them."""
 
-    def __init__(self, timeline: Timeline, moto: Moto) -> None:
+    def __init__(self, timeline: EventLog, moto: MotoApp) -> None:
         self._timeline = timeline
         self._moto = moto
         self._on: set[str] = set()

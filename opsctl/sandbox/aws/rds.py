@@ -7,28 +7,28 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.moto_internals import backend
 from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.rds_failover import Failovers, Outage
-from opsctl.sandbox.aws.snapshots import Snapshots
+from opsctl.sandbox.aws.snapshots import FakeSnapshots
 from opsctl.sandbox.aws.wire import Answer, Request, query_answer
 
 _NAMESPACE = "http://rds.amazonaws.com/doc/2014-10-31/"
 _HOST_NAME = re.compile(rb"[\w.-]+\.rds\.amazonaws\.com(?=</)")
 
 
-class Rds:
+class FakeRds:
     """The calls that take time. Progress waits on the timeline and shows in moto's own objects."""
 
-    def __init__(self, timeline: Timeline, wait: Callable[[float], float], facts: Mapping[str, str], moto: Moto) -> None:
+    def __init__(self, timeline: EventLog, wait: Callable[[float], float], facts: Mapping[str, str], moto: MotoApp) -> None:
         self._timeline = timeline
         self._wait = wait
         self._facts = facts
         self._moto = moto
         self._failovers = Failovers(timeline, wait, Outage(facts))
-        self.snapshots = Snapshots(timeline, wait, facts, moto)
+        self.snapshots = FakeSnapshots(timeline, wait, facts, moto)
         self.operations: dict[str, Callable[[Request], Mapping[str, Any] | Answer]] = {
             "FailoverDBCluster": self._failover,
             "RebootDBInstance": self._reboot,

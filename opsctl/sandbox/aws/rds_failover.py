@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from opsctl.sandbox import postgres
-from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.event_log import EventLog
 from opsctl.sandbox.aws.wire import AwsError
 
 FAILOVER_SECONDS = 3.0
@@ -54,7 +54,7 @@ class Outage:
 
 
 @dataclass
-class Event:
+class FailoverEvent:
     """One of RDS' events, with the names that moto writes out."""
 
     source_identifier: str
@@ -68,7 +68,7 @@ class Event:
 class Failovers:
     """Begins failovers; they end on the timeline, and each leaves two events."""
 
-    def __init__(self, timeline: Timeline, wait: Callable[[float], float], outage: Outage) -> None:
+    def __init__(self, timeline: EventLog, wait: Callable[[float], float], outage: Outage) -> None:
         self._timeline = timeline
         self._wait = wait
         self._outage = outage
@@ -119,7 +119,7 @@ class Failovers:
 
     def _tell(self, backend: Any, name: str, kind: str, arn: str, message: str) -> None:
         moment = datetime.fromtimestamp(self._timeline.now(), UTC)
-        backend.events.append(Event(name, kind, arn, message, moment))
+        backend.events.append(FailoverEvent(name, kind, arn, message, moment))
 
 
 def _target(cluster: Any, wanted: str | None) -> Any:

@@ -31,7 +31,7 @@ class _Transaction:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class RdsData:
+class FakeRdsData:
     """Statements and transactions. `login` reads a secret's value by ARN or name (and raises AwsError without one).
 
     `serves` tells whether another cluster than the seeded one has its Data API on, by its ARN.

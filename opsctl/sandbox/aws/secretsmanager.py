@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.event_log import EventLog
 from opsctl.sandbox.aws.moto_internals import backend
 from opsctl.sandbox.aws.names import ACCOUNT
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
@@ -25,10 +25,10 @@ _NO_SECRET = "Secrets Manager can't find the specified secret."
 _DELETED = "You can't perform this operation on the secret because it was marked for deletion."
 
 
-class SecretsManager:
+class FakeSecretsManager:
     """The calls that read or change versions, on moto's own store."""
 
-    def __init__(self, timeline: Timeline, wait: Callable[[float], float], moto: Callable[[Request], Answer]) -> None:
+    def __init__(self, timeline: EventLog, wait: Callable[[float], float], moto: Callable[[Request], Answer]) -> None:
         self._timeline = timeline
         self._wait = wait
         self._moto = moto

@@ -14,7 +14,7 @@ from opsctl.sandbox import tokens
 from opsctl.sandbox.aws import seed_logs
 from opsctl.sandbox.aws.aws_services import AwsServices
 from opsctl.sandbox.aws.ecr import digest_of
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.names import ACCOUNT, CLUSTER, HH_REGION, REGION
 from opsctl.sandbox.aws.sns_signing import new_key
 
@@ -73,14 +73,14 @@ def fill_facts(facts: MutableMapping[str, str], clock: Callable[[], float] = tim
     if "sns_key" not in facts:
         facts["sns_key"] = new_key()
     if "admin_token" not in facts:
-        administrator = tokens.Access(1, "admin", session_id=0, issued_at=int(clock() * 1000))
+        administrator = tokens.AccessToken(1, "admin", session_id=0, issued_at=int(clock() * 1000))
         facts["admin_token"] = tokens.access_token(administrator, facts["jwt_secret"], TOKEN_SECONDS)
 
 
-class Seed:
+class AwsSeed:
     """Fills services, each once. `began` (epoch seconds) is when this world's account was last empty."""
 
-    def __init__(self, part: AwsServices, moto: Moto, facts: Mapping[str, str], began: float) -> None:
+    def __init__(self, part: AwsServices, moto: MotoApp, facts: Mapping[str, str], began: float) -> None:
         self._part = part
         self._moto = moto
         self._facts = facts

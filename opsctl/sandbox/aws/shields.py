@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.firewall import LOAD_BALANCER, Firewall
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.firewall import LOAD_BALANCER, FakeWaf
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.names import ACCOUNT
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
 
@@ -26,12 +26,12 @@ KNOWN = {LOAD_BALANCER, DISTRIBUTION}
 _KIND = re.compile(r"arn:aws:(elasticloadbalancing:[^:]+|cloudfront:|globalaccelerator:|route53:|ec2:[^:]+):\d*:\w+/.+")
 
 
-class Shields:
+class FakeShield:
     """The calls of Shield Advanced, and those of WAF, by the service that signs them."""
 
-    def __init__(self, timeline: Timeline, moto: Moto) -> None:
+    def __init__(self, timeline: EventLog, moto: MotoApp) -> None:
         self._timeline = timeline
-        self._firewall = Firewall(timeline)
+        self._firewall = FakeWaf(timeline)
         self._since: float | None = None
         self._renews = True
         self._protections: dict[str, dict[str, Any]] = {}

@@ -28,7 +28,7 @@ WRONG = (
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class Signed:
+class SignatureCheck:
     """An AWS application behind the check of signatures. `secret_of` gives the secret of a key id, None for an unknown one.
 
     A request without a signature, or of an unknown key, is passed on: the application itself has the words for it.

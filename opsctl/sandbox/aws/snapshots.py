@@ -9,8 +9,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
-from opsctl.sandbox.aws.moto_app import Moto
+from opsctl.sandbox.aws.event_log import EventLog
+from opsctl.sandbox.aws.moto_app import MotoApp
 from opsctl.sandbox.aws.moto_internals import backend
 from opsctl.sandbox.aws.names import REGION
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request, query_answer
@@ -37,10 +37,10 @@ class _Creating(str):
     __hash__ = str.__hash__
 
 
-class Snapshots:
+class FakeSnapshots:
     """Snapshots of clusters and instances, and restores. Progress waits on the timeline and shows in moto's own objects."""
 
-    def __init__(self, timeline: Timeline, wait: Callable[[float], float], facts: Mapping[str, str], moto: Moto) -> None:
+    def __init__(self, timeline: EventLog, wait: Callable[[float], float], facts: Mapping[str, str], moto: MotoApp) -> None:
         self._timeline = timeline
         self._wait = wait
         self._facts = facts

@@ -14,7 +14,7 @@ _EXPIRED = "The security token included in the request is expired"
 _INVALID = "The security token included in the request is invalid"
 
 
-class Sts:
+class FakeSts:
     """GetCallerIdentity for the sandbox's user; roles are moto's."""
 
     def __init__(self, own_key: str, moto: Callable[[Request], Answer]) -> None:

@@ -14,7 +14,7 @@ HOST = "api.safawinet.com"
 
 
 @dataclass(frozen=True)
-class Sender:
+class TrafficSource:
     """One client: its address, country, what it asks for, and how many requests it sends in five minutes."""
 
     address: str
@@ -24,25 +24,25 @@ class Sender:
 
 
 ATTACKERS = [
-    Sender("203.0.113.66", "NL", "/v1/auth/login", 1_500),
-    Sender("2001:db8:bad::7", "DE", "/v1/search", 1_200),
-    Sender("198.51.100.23", "BR", "/v1/auth/login", 900),
+    TrafficSource("203.0.113.66", "NL", "/v1/auth/login", 1_500),
+    TrafficSource("2001:db8:bad::7", "DE", "/v1/search", 1_200),
+    TrafficSource("198.51.100.23", "BR", "/v1/auth/login", 900),
 ]
-PROBE = Sender("192.0.2.200", "US", "/wp-login.php", 30)
+PROBE = TrafficSource("192.0.2.200", "US", "/wp-login.php", 30)
 """Whom the managed rules turn away."""
 
-SENDERS = [*ATTACKERS, PROBE, *(Sender(f"192.0.2.{number}", "US", "/v1/products", 20) for number in range(10, 30))]
+SENDERS = [*ATTACKERS, PROBE, *(TrafficSource(f"192.0.2.{number}", "US", "/v1/products", 20) for number in range(10, 30))]
 
 
 @dataclass(frozen=True)
-class Rules:
+class AclRules:
     """An ACL's rules as WAF writes them, and the entries of every address set by its ARN."""
 
     rules: Sequence[Mapping[str, Any]]
     sets: Mapping[str, Sequence[str]]
 
 
-def fate(rules: Rules, sender: Sender) -> tuple[str, str, list[str]]:
+def fate(rules: AclRules, sender: TrafficSource) -> tuple[str, str, list[str]]:
     """What becomes of a sender's requests: metric of the rule that ends it, BLOCK or ALLOW, names of the rules that count it."""
     counting = []
     for rule in sorted(rules.rules, key=lambda rule: int(rule["Priority"])):
@@ -56,7 +56,7 @@ def fate(rules: Rules, sender: Sender) -> tuple[str, str, list[str]]:
     return "Default_Action", "ALLOW", counting
 
 
-def _matches(rules: Rules, statement: Mapping[str, Any], sender: Sender) -> bool:
+def _matches(rules: AclRules, statement: Mapping[str, Any], sender: TrafficSource) -> bool:
     if either := statement.get("OrStatement"):
         return any(_matches(rules, one, sender) for one in either["Statements"])
     if named := statement.get("IPSetReferenceStatement"):
@@ -67,12 +67,12 @@ def _matches(rules: Rules, statement: Mapping[str, Any], sender: Sender) -> bool
     return "ManagedRuleGroupStatement" in statement and sender is PROBE
 
 
-def counted(rules: Rules, name: str) -> list[str]:
+def counted(rules: AclRules, name: str) -> list[str]:
     """The addresses that a rate-based rule counts, or blocks."""
     return [sender.address for sender in SENDERS if name in fate(rules, sender)[2]]
 
 
-def sampled(rules: Rules, metric: str, start: float, end: float, most: int) -> tuple[list[dict[str, Any]], int]:
+def sampled(rules: AclRules, metric: str, start: float, end: float, most: int) -> tuple[list[dict[str, Any]], int]:
     """Samples of the requests that met the rule with this metric (ALL: any), and how many there were of them between two times."""
     names = {rule["VisibilityConfig"]["MetricName"]: rule["Name"] for rule in rules.rules}
     found: list[dict[str, Any]] = []
@@ -89,7 +89,7 @@ def sampled(rules: Rules, metric: str, start: float, end: float, most: int) -> t
     return found[:most], population
 
 
-def _sample(sender: Sender, action: str, at: float, weight: int) -> dict[str, Any]:
+def _sample(sender: TrafficSource, action: str, at: float, weight: int) -> dict[str, Any]:
     headers = {"Host": HOST, "User-Agent": "curl/8.5.0", "X-Forwarded-For": sender.address}
     request = {
         "ClientIP": sender.address,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from opsctl.sandbox.aws.event_log import Timeline
+from opsctl.sandbox.aws.event_log import EventLog
 from opsctl.sandbox.aws.names import ACCOUNT, REGION
 from opsctl.sandbox.aws.seed_trail import past
 from opsctl.sandbox.aws.wire import Answer, AwsError, Request
@@ -46,7 +46,7 @@ _CODE = re.compile(rb"<Code>(\w+)</Code>|\"__type\": ?\"([\w#.]+)\"")
 
 
 @dataclass(frozen=True)
-class Happened:
+class RecordedCall:
     """One event, at `at` epoch seconds; `fields` are what its record says beside."""
 
     at: float
@@ -62,12 +62,12 @@ class Happened:
     id: str = ""
 
 
-class Trail:
+class FakeCloudTrail:
     """`wait` scales the second in which two look-ups are allowed; `owner` says whose an access key is."""
 
-    def __init__(self, timeline: Timeline, wait: Callable[[float], float], owner: Callable[[str], str]) -> None:
+    def __init__(self, timeline: EventLog, wait: Callable[[float], float], owner: Callable[[str], str]) -> None:
         self._timeline, self._wait, self._owner = timeline, wait, owner
-        self._events: deque[Happened] = deque(maxlen=KEPT_EVENTS)
+        self._events: deque[RecordedCall] = deque(maxlen=KEPT_EVENTS)
         self._asked: dict[str, list[float]] = {}
         self._number = count()
         self._lock = threading.Lock()
@@ -78,7 +78,7 @@ class Trail:
         with self._lock:
             since = list(self._events)
             self._events.clear()
-            self._events.extend(Happened(**each, id=self._id()) for each in past(self._timeline.now()))
+            self._events.extend(RecordedCall(**each, id=self._id()) for each in past(self._timeline.now()))
             self._events.extend(since)
 
     def note(self, request: Request, answer: Answer) -> None:
@@ -88,7 +88,7 @@ class Trail:
             return
         failed = _CODE.search(answer.body) if answer.status >= 300 else None
         code = next((part.decode() for part in failed.groups() if part), "") if failed else ""
-        happened = Happened(
+        happened = RecordedCall(
             at=self._timeline.now(),
             user=self._owner(request.access_key),
             name=request.operation,
@@ -109,7 +109,9 @@ class Trail:
         told = {"additionalEventData": {"SecretId": arn}, "errorMessage": "The rotation function failed at createSecret."}
         source = "secretsmanager.amazonaws.com"
         with self._lock:
-            self._events.append(Happened(self._timeline.now(), "", "RotationFailed", source, source, region, fields=told, id=self._id()))
+            self._events.append(
+                RecordedCall(self._timeline.now(), "", "RotationFailed", source, source, region, fields=told, id=self._id())
+            )
 
     def _id(self) -> str:
         return str(uuid.UUID(int=next(self._number)))
@@ -147,14 +149,14 @@ def _told(request: Request) -> tuple[str, ...]:
     return tuple(str(params[name]) for name in _NAMED if params.get(name))
 
 
-def _attribute(asked: list[Mapping[str, str]]) -> Callable[[Happened], bool]:
+def _attribute(asked: list[Mapping[str, str]]) -> Callable[[RecordedCall], bool]:
     """What an event has to have: one attribute at most, as CloudTrail does."""
     if len(asked) > 1:
         raise AwsError("InvalidLookupAttributesException", "Only one lookup attribute is supported.")
     if not asked:
         return lambda each: True
     key, value = asked[0].get("AttributeKey", ""), asked[0].get("AttributeValue", "")
-    values: dict[str, Callable[[Happened], Iterable[str]]] = {
+    values: dict[str, Callable[[RecordedCall], Iterable[str]]] = {
         "Username": lambda each: [each.user],
         "EventName": lambda each: [each.name],
         "EventSource": lambda each: [each.source],
@@ -168,7 +170,7 @@ def _attribute(asked: list[Mapping[str, str]]) -> Callable[[Happened], bool]:
     return lambda each: value in values[key](each)
 
 
-def _page(found: list[Happened], params: Mapping[str, Any], most: int) -> Mapping[str, Any]:
+def _page(found: list[RecordedCall], params: Mapping[str, Any], most: int) -> Mapping[str, Any]:
     """The events after the one that the token names; a token belongs to the question that it came from."""
     question = json.dumps({k: v for k, v in params.items() if k not in ("NextToken", "MaxResults")}, sort_keys=True)
     digest = hashlib.sha256(question.encode()).hexdigest()[:16]
@@ -184,7 +186,7 @@ def _page(found: list[Happened], params: Mapping[str, Any], most: int) -> Mappin
     return {"Events": [_as_told(each) for each in page], **more}
 
 
-def _as_told(each: Happened) -> Mapping[str, Any]:
+def _as_told(each: RecordedCall) -> Mapping[str, Any]:
     identity = {"type": "IAMUser", "accountId": ACCOUNT, "userName": each.user, "accessKeyId": each.key}
     record = {
         "eventVersion": "1.09",

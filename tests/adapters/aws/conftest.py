@@ -11,10 +11,10 @@ from moto import mock_aws
 
 from opsctl.adapters.aws import session as module
 from opsctl.adapters.aws.session import AwsSession
-from opsctl.settings import Aws
+from opsctl.settings import AwsSettings
 
 ACCOUNT = "123456789012"
-CONFIG = Aws(account=ACCOUNT, region="us-east-1", login="aws sso login --profile oncall")
+CONFIG = AwsSettings(account=ACCOUNT, region="us-east-1", login="aws sso login --profile oncall")
 
 IDENTITY = f"""<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
 <Arn>arn:aws:iam::{ACCOUNT}:user/ops/jo</Arn><UserId>AIDA</UserId><Account>{ACCOUNT}</Account>
@@ -34,8 +34,8 @@ class FakeAws(ThreadingHTTPServer):
         self.released = threading.Event()
 
     @property
-    def config(self) -> Aws:
-        return Aws(
+    def config(self) -> AwsSettings:
+        return AwsSettings(
             account=ACCOUNT,
             region="us-east-1",
             login="opsctl sandbox up",
@@ -90,7 +90,7 @@ def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 
 
 @pytest.fixture
-def config() -> Aws:
+def config() -> AwsSettings:
     return CONFIG
 
 

@@ -127,7 +127,11 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
     monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
     # Another process wouldn't get these answers.
-    monkeypatch.setattr(logins.Logins, "_said", lambda self, asked: msgspec.json.encode(logins._answered(self._place.http(), asked, {})))
+
+    def exchange(self, asked):
+        return msgspec.json.encode(logins._handle(self._process.client(), asked, {}))
+
+    monkeypatch.setattr(logins.Logins, "_exchange", exchange)
 
     def set_(make: Any, *, account: bool = False) -> None:
         told.update(make=make, account=account)

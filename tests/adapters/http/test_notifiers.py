@@ -16,7 +16,7 @@ from opsctl.errors import ConfigurationError, CredentialsInvalid, ExternalError,
 from opsctl.sandbox import lifecycle, notices
 from opsctl.sandbox.faults import Rule
 from opsctl.sandbox.notices import PAGERDUTY_KEY, SLACK_ARCHIVED_KEY, SLACK_KEY, STATUSPAGE_KEY
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 CHANNELS = """[channels]
 slack = { env = "SLACK" }
@@ -50,7 +50,7 @@ def paced(systems, tmp_path, monkeypatch):
     servers = []
 
     def make(tempo):
-        part = notices.build(World(tmp_path, tempo=tempo))
+        part = notices.build(SandboxContext(tmp_path, tempo=tempo))
         server = make_server("127.0.0.1", 0, part.app, threaded=True, request_handler=Quiet)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         servers.append(server)

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from opsctl.adapters.sql import rds_data
-from opsctl.adapters.sql.database import Busy, Kept
+from opsctl.adapters.sql.database import Busy, ReferencedRows
 from opsctl.adapters.sql.rds_data import RdsData, _refused, bind
 from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OutcomeUnknown, ReadOnly, Throttled, Unreachable
 from opsctl.retry import Policy
@@ -167,7 +167,7 @@ def failing(*how):
         ("ServiceUnavailableError", "", 503, OutcomeUnknown),
         ("504", "Gateway Timeout", 504, OutcomeUnknown),
         ("StatementTimeoutException", "timed out", 400, OutcomeUnknown),
-        ("DatabaseErrorException", "ERROR: deferred key; SQLState: 23503", 400, Kept),
+        ("DatabaseErrorException", "ERROR: deferred key; SQLState: 23503", 400, ReferencedRows),
         ("DatabaseErrorException", "ERROR: terminating; SQLState: 57P01", 400, OutcomeUnknown),
         ("TransactionNotFoundException", "", 404, ExternalError),
         ("AccessDeniedException", "no", 403, Denied),

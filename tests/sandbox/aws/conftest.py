@@ -10,15 +10,15 @@ from stand_in import Aws, Clock, Quiet
 from werkzeug.serving import make_server
 
 from opsctl.sandbox.aws import front
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 
 @pytest.fixture(scope="session")
 def served_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     clock = Clock()
-    world = World(tmp_path_factory.mktemp("aws"), clock=clock)
+    world = SandboxContext(tmp_path_factory.mktemp("aws"), clock=clock)
     world.facts.update(pg_host="127.0.0.1", pg_port="5999", redis_host="127.0.0.1", redis_port="6999")
-    part = front.AwsPart(world)
+    part = front.AwsEndpoint(world)
     server = make_server("127.0.0.1", 0, part.app, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -8,7 +8,7 @@ from botocore.config import Config
 from werkzeug.serving import WSGIRequestHandler
 
 from opsctl.sandbox.aws import front
-from opsctl.sandbox.services import World
+from opsctl.sandbox.services import SandboxContext
 
 CLUSTER = "safawinet-prod"
 API = "safawinet-api-prod"
@@ -38,7 +38,7 @@ class Quiet(WSGIRequestHandler):
 class Aws:
     """The stand-in behind a port, and clients for it."""
 
-    def __init__(self, world: World, part: front.AwsPart, clock: Clock, port: int) -> None:
+    def __init__(self, world: SandboxContext, part: front.AwsEndpoint, clock: Clock, port: int) -> None:
         self.world, self.part, self.clock, self.port = world, part, clock, port
         self._clients: dict[tuple[str, str, str], Any] = {}
 
