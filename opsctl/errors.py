@@ -31,16 +31,35 @@ An adapter translates an SDK's exception into one of these, once; `cli` shows it
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any, ClassVar
-
-_AGAIN = re.compile(r",? (?:then|and) run it again$")
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 
-def followed(*hints: str, line: str) -> str:
-    """Hints in their order, then the `line` to type; a hint that ends by asking to run it again means that line."""
-    return "; then: ".join([*(_AGAIN.sub("", hint.rstrip(".")) for hint in hints if hint), line])
+class Retry(NamedTuple):
+    """The hint to repeat what failed: the same command or, once a run has begun, that run.
+
+    `first` is what to do before. `run` is the id of the run to resume; the engine fills it in. `options` are alternatives, each typed
+    behind the line that resumes the run.
+    """
+
+    first: str = ""
+    run: str = ""
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The hint as a sentence that names no command."""
+        first = self.first.rstrip(".")
+        return f"{first}, then run the same command again." if first else "Run the same command again."
+
+
+Hint = str | Retry
+"""What to do next: a sentence or a command line, or to repeat what failed."""
+
+
+def retry_after(hints: Iterable[Hint], run: str = "", *, options: tuple[str, ...] = ()) -> Retry:
+    """The hint to follow all the given hints, each once and in their order, and then to repeat what failed."""
+    steps = dict.fromkeys((hint.first if isinstance(hint, Retry) else hint).rstrip(".") for hint in hints)
+    return Retry("; then: ".join(filter(None, steps)), run, options)
 
 
 class OpsctlError(Exception):
@@ -57,14 +76,14 @@ class OpsctlError(Exception):
     bars: bool = False
     """Whether no other step of the run may be made either, also where the kind of the step is independent: what a guard raises."""
 
-    def __init__(self, what: str, next: str = "") -> None:
+    def __init__(self, what: str, next: Hint = "") -> None:
         super().__init__(what)
         self.what = what
         self.next = next
 
     def as_json(self) -> dict[str, Any]:
         """The error as JSON shows it."""
-        return {"type": type(self).__name__, "what": self.what, "next": self.next}
+        return {"type": type(self).__name__, "what": self.what, "next": str(self.next)}
 
 
 class ConfigurationError(OpsctlError):
@@ -72,7 +91,7 @@ class ConfigurationError(OpsctlError):
 
     exit_code = 2
 
-    def __init__(self, what: str, next: str = "", *, details: Sequence[str] = ()) -> None:
+    def __init__(self, what: str, next: Hint = "", *, details: Sequence[str] = ()) -> None:
         super().__init__(what, next)
         self.details = details
 
@@ -88,7 +107,7 @@ class ExternalError(OpsctlError):
     adapter has cleaned. Both are empty where the system gave none.
     """
 
-    def __init__(self, what: str, next: str = "", *, code: str = "", words: str = "") -> None:
+    def __init__(self, what: str, next: Hint = "", *, code: str = "", words: str = "") -> None:
         super().__init__(what, next)
         self.code, self.words = code, words
 
@@ -130,7 +149,7 @@ class PartialFailure(OpsctlError):
     `parts` names what was changed. Of work in batches, the last beat tells it, whatever is raised.
     """
 
-    def __init__(self, what: str, next: str = "", *, parts: Sequence[str]) -> None:
+    def __init__(self, what: str, next: Hint = "", *, parts: Sequence[str]) -> None:
         super().__init__(what, next)
         self.parts = parts
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from opsctl import errors
-from opsctl.errors import OpsctlError
+from opsctl.errors import Hint, OpsctlError, Retry
 
 RESULTS = {"refused", "failed", "unknown", "waiting", "partial"}
 
@@ -48,14 +48,19 @@ def test_an_outside_error_keeps_that_systems_own_code_and_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hints", "told"),
+    ("hints", "first"),
     [
-        ([], "opsctl runs resume R"),
-        ([""], "opsctl runs resume R"),
-        (["Check the network (VPN), then run it again."], "Check the network (VPN); then: opsctl runs resume R"),
-        (["Set X and run it again."], "Set X; then: opsctl runs resume R"),
-        (["Ask for s3:Get.", "Wait a minute, then run it again."], "Ask for s3:Get; then: Wait a minute; then: opsctl runs resume R"),
+        ([], ""),
+        ([""], ""),
+        ([Retry("Check the network (VPN)")], "Check the network (VPN)"),
+        ([Retry(run="R"), "Ask for s3:Get.", Retry("Wait a minute"), "Ask for s3:Get."], "Ask for s3:Get; then: Wait a minute"),
     ],
 )
-def test_the_line_to_type_stands_once_behind_the_hints(hints: list[str], told: str) -> None:
-    assert errors.followed(*hints, line="opsctl runs resume R") == told
+def test_several_hints_become_one_that_names_each_step_once(hints: list[Hint], first: str) -> None:
+    assert errors.retry_after(hints, "R", options=("--skip x",)) == Retry(first, "R", ("--skip x",))
+
+
+def test_a_hint_to_retry_is_a_sentence_that_names_no_command() -> None:
+    assert str(Retry()) == "Run the same command again."
+    assert str(Retry("Wait a minute.")) == "Wait a minute, then run the same command again."
+    assert OpsctlError("it broke", Retry("Fix it")).as_json()["next"] == "Fix it, then run the same command again."

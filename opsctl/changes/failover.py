@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opsctl.changes import raw
 from opsctl.changes.states import DATABASE
 from opsctl.contract import Change, Done, Drifted, Evidence, Failed, Finding, InProgress, OutcomeKnownBy, Pending
-from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, ExternalError, NotFound, OutcomeUnknown, ReadOnly, Refused
+from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, ExternalError, NotFound, OutcomeUnknown, ReadOnly, Refused, Retry
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Equal, Forever, Variable
 
@@ -261,7 +261,7 @@ def _written(write: Systems, patience: float, progress: ProgressCallback) -> int
             if time.monotonic() >= patience:
                 raise CheckFailed(
                     f"No write was committed in {PATIENCE:.0f} s since the failover: {cause.what}",
-                    "Look: opsctl database status, then opsctl runs resume ID",
+                    Retry("Look at opsctl database status"),
                 ) from cause
             progress(tries, None, f"tries to write: {cause.what}", effect=False)
         time.sleep(PAUSE)

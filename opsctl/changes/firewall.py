@@ -96,7 +96,7 @@ class RuleChange(Change, frozen=True, kw_only=True):
             return Drifted(f"the rule {_set(now)}, and not as reviewed, when it {_set(self.before)}")
         self._fits(acl)
         unguarded = f"The installed SDK doesn't know {', '.join(acl.unknown[:5])} of {self.acl}, and would drop it." if acl.unknown else ""
-        newer = "Install a newer botocore (pip install --upgrade botocore boto3), then run it again." if acl.unknown else ""
+        newer = "Install a newer botocore (pip install --upgrade botocore boto3)." if acl.unknown else ""
         return Pending(1, "rules", self._note(read, acl), unguarded, newer)
 
     def _fits(self, acl: WebAcl) -> None:

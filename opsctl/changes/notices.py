@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending
-from opsctl.errors import ExternalError
+from opsctl.errors import ExternalError, Retry
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Filled, Program, Put, Question, Stop, Variable, When, joined, piped, run
 
@@ -42,7 +42,7 @@ class Ask(Change, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Ask on the terminal; InputRequired when nobody is there."""
-        answer = write.person.choose(self.question, self.choices or ("done",), "Answer at a terminal: opsctl runs resume ID")
+        answer = write.person.choose(self.question, self.choices or ("done",), Retry("Open a terminal, to answer"))
         return {"answer": answer, "assumed": write.person.assume}
 
     def as_shell(self, environment: Environment) -> list[Statement]:

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Evidence, Finding, OutcomeKnownBy, Pending, Skipped
-from opsctl.errors import CheckFailed, CredentialsInvalid, Denied, ExternalError, PartialFailure, Refused, Throttled, Unreachable, Untrusted
+from opsctl.errors import (
+    CheckFailed,
+    CredentialsInvalid,
+    Denied,
+    ExternalError,
+    PartialFailure,
+    Refused,
+    Retry,
+    Throttled,
+    Unreachable,
+    Untrusted,
+)
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import Each, File, Put, Variable
 from opsctl.statements import sessions as statements
@@ -32,7 +43,6 @@ MANY = 5_000
 AT_ONCE = 8
 """How many users the API is asked to log out at a time."""
 NAMED = 5
-RESUME = "opsctl runs resume ID"
 OF_ALL_USERS = (CredentialsInvalid, Denied, Throttled, Unreachable)
 """What the API says that is about no single user."""
 
@@ -330,5 +340,5 @@ def _each(answers: dict[str, Future[Any]], progress: ProgressCallback) -> int:
         progress(done, len(answers), "users")
     if refused:
         told = " ".join(f"{user}: {no.what}" for user, no in list(refused.items())[:NAMED])
-        raise PartialFailure(f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {told}", RESUME, parts=())
+        raise PartialFailure(f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {told}", Retry(), parts=())
     return revoked

@@ -10,7 +10,7 @@ from opsctl.adapters.aws.snapshots import HOLD, NAME, OURS, STEP, Kind, Snapshot
 from opsctl.changes import raw
 from opsctl.changes.states import SNAPSHOT
 from opsctl.contract import Change, Done, Drifted, Evidence, Finding, InProgress, Pending
-from opsctl.errors import ExternalError
+from opsctl.errors import ExternalError, Retry
 from opsctl.permissions import Permissions, needs
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         found = read.snapshots.all(self.of)
         mine = next((s for s in found if s.id == self.id and s.kind == self.of_kind), None)
         if mine is None and read.snapshots.find(self.id, self.of_kind):
-            raise ExternalError(f"RDS has the snapshot {self.id}, and doesn't list it among those of {self.of}.", "Run it again soon.")
+            raise ExternalError(f"RDS has the snapshot {self.id}, and doesn't list it among those of {self.of}.", Retry("Wait a moment"))
         if mine is None:
             return Done(f"{self.id} is gone: RDS knows no snapshot of that name")
         if mine.held is not None:

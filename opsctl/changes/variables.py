@@ -9,7 +9,7 @@ from opsctl import fingerprints
 from opsctl.changes import raw
 from opsctl.changes.functions import REVISION, FunctionChange, Stored, fingerprint, taken
 from opsctl.contract import Done, Drifted, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending
-from opsctl.errors import DriftError, Refused
+from opsctl.errors import DriftError, Refused, Retry
 from opsctl.permissions import Permissions, needs
 from opsctl.shell import File, Program, Question, Say, joined, piped, run
 
@@ -63,9 +63,9 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Ask on the terminal; InputRequired when nobody is there, Refused when the answer is no."""
-        answer = write.person.choose(self.question, (READY, NOT_READY), "Answer at a terminal: opsctl runs resume ID")
+        answer = write.person.choose(self.question, (READY, NOT_READY), Retry("Open a terminal, to answer"))
         if answer != READY:
-            raise Refused("Not ready.", "When it is: opsctl runs resume ID")
+            raise Refused("Not ready.", Retry("Wait until it is ready"))
         return {"answer": answer, "assumed": write.person.assume}
 
     def as_shell(self, environment: Environment) -> list[Statement]:

@@ -124,10 +124,9 @@ def run(args: Sequence[str]) -> int:
 
 def show_error(error: OpsctlError, verbose: bool = False) -> None:
     """Show an error: what happened, and what to type next; with `verbose` its causes."""
-    # An adapter says how to go on and knows no run; where none was begun, the line itself is typed again.
-    _print_error(
-        error.exit_code, str(error.what), error.next.replace("opsctl runs resume ID", "the same line again"), error.place, error.details
-    )
+    from opsctl.cli.hints import next_line
+
+    _print_error(error.exit_code, str(error.what), next_line(error.next), error.place, error.details)
     from opsctl.redaction import sentence
 
     cause = error.__cause__

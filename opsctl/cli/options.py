@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from opsctl.cli.context import AppContext
+from opsctl.cli.hints import next_line
 from opsctl.errors import ConfigurationError, OpsctlError
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ def report_and_exit(app: AppContext, outcome: Outcome, *, aside: bool = False) -
         outcome.error.what = f"{outcome.error.what.rstrip('.')}."
     if outcome.error and isinstance(outcome.error, ConfigurationError):
         raise outcome.error
+    if outcome.error:
+        outcome.error.next = next_line(outcome.error.next)
     app.screen.outcome(outcome, aside=aside)
     if outcome.error:
         raise outcome.error

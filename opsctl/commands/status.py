@@ -203,4 +203,4 @@ def page(systems: Systems, sources: dict[str, Callable[[Systems], Rows]]) -> Pag
 
 
 def _said(found: Rows | OpsctlError) -> Rows:
-    return [{"state": "could not be asked", "why": found.what, "next": found.next}] if isinstance(found, OpsctlError) else found
+    return [{"state": "could not be asked", "why": found.what, "next": str(found.next)}] if isinstance(found, OpsctlError) else found

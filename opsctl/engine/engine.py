@@ -22,7 +22,7 @@ from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import Reporter
 from opsctl.engine.runner import Runner
-from opsctl.errors import DriftError, LedgerFailed, OpsctlError, OutcomeUnknown, Refused, Unrecorded, followed
+from opsctl.errors import DriftError, LedgerFailed, OpsctlError, OutcomeUnknown, Refused, Retry, Unrecorded, retry_after
 from opsctl.redaction import kept
 from opsctl.systems import Systems
 
@@ -198,7 +198,7 @@ class Engine:
                 what = f"{error.what} " if error and error.what != cause.what else ""
                 error = Unrecorded(
                     f"{what}The end of run {run.id}, which has changed something, can't be recorded. {cause.what}",
-                    followed(cause.next, line=f"opsctl runs resume {run.id}"),
+                    retry_after([cause.next], run.id),
                 )
             return "unknown", error
         return word, error
@@ -231,8 +231,8 @@ class Engine:
         try:
             runner.go(steps)
         except OpsctlError as error:
-            # An adapter says how to go on, and knows no run.
-            error.next = error.next.replace("runs resume ID", f"runs resume {run.id}")
+            if isinstance(error.next, Retry) and not error.next.run:
+                error.next = error.next._replace(run=run.id)
             return error
         finally:
             self.watcher.rests()
@@ -311,7 +311,7 @@ class Engine:
             raise Refused(f"Step {seq} of run {run.id} {state}; only an unknown outcome is settled.", f"opsctl runs show {run.id}")
         if step.change.outcome_known_by == "state":
             told = f"Step {seq} of run {run.id} needs no person's word: its system tells whether it happened."
-            raise Refused(told, f"opsctl runs resume {run.id}")
+            raise Refused(told, Retry(run=run.id))
         step.why = f"settled by {self.operator}: {reason}"
         if not happened:
             step.begun = None

@@ -15,9 +15,10 @@ from opsctl.errors import (
     LockHeld,
     OpsctlError,
     OutcomeUnknown,
+    Retry,
     Unrecorded,
     WrongPlace,
-    followed,
+    retry_after,
 )
 
 STOPS_ALL = (Interrupted, LedgerFailed, LockHeld, Unrecorded, WrongPlace)
@@ -78,30 +79,29 @@ class Order:
             if stops_all(step, error):
                 self.halt.set()
 
-    def conclude(self, steps: list[Step], resume: str) -> None:
-        """Raise what the run ends with, if a step failed or isn't proven; `resume` is the line that takes the run up again."""
+    def conclude(self, steps: list[Step]) -> None:
+        """Raise the error that the run ends with, if a step failed or isn't verified."""
         errors = [(step, error) for step, error in self._failed if not isinstance(error, Halted)] or self._failed
         if errors:
-            raise _sum(errors, len(steps), resume)
+            raise _sum(errors, len(steps))
         if self.unproven:
             names = ", ".join(s.change.target for s in self.unproven)
-            raise OutcomeUnknown(f"Begun and not yet proven: {names}.", f"Prove it: {resume}")
+            raise OutcomeUnknown(f"Applied and not yet verified: {names}.", Retry())
 
 
-def _sum(errors: list[tuple[Step, OpsctlError]], steps: int, resume: str) -> OpsctlError:
+def _sum(errors: list[tuple[Step, OpsctlError]], steps: int) -> OpsctlError:
     """One error for all: the error that the run stopped at, or what is left of the independent steps that failed."""
     stops = [error for step, error in errors if stops_all(step, error)]
     if len(stops) == len(errors) or steps == 1 or isinstance(stops[0] if stops else None, STOPS_ALL):
         return stops[0] if stops else errors[0][1]
     left = " ".join(f"Not done: {_told(step, error)}" for step, error in errors)
     on = "" if stops else " The other steps went on."
-    hints = dict.fromkeys(error.next for _, error in errors if error.next and "runs resume" not in error.next)
     kind: type[OpsctlError] = Incomplete
     if any(isinstance(error, OutcomeUnknown) for _, error in errors):
         kind = OutcomeUnknown
     elif all(isinstance(error, InputRequired) for _, error in errors):
         kind = InputRequired
-    return kind(f"{left}{on}", followed(*hints, line=resume))
+    return kind(f"{left}{on}", retry_after(error.next for _, error in errors))
 
 
 def _told(step: Step, error: OpsctlError) -> str:

@@ -34,8 +34,9 @@ from opsctl.errors import (
     OutcomeUnknown,
     PartialFailure,
     Refused,
+    Retry,
     Unrecorded,
-    followed,
+    retry_after,
 )
 from opsctl.redaction import kept
 
@@ -103,7 +104,7 @@ class Runner:
             todo = [s for s in group if s.state not in ENDED]
             if todo and not self.order.halt.is_set():
                 self._side_by_side(todo, kind.max_parallel)
-        self.order.conclude(steps, f"opsctl runs resume {self.run.id}")
+        self.order.conclude(steps)
 
     def _side_by_side(self, steps: list[Step], width: int) -> None:
         queue, workers = iter(steps), min(width, len(steps))
@@ -115,7 +116,7 @@ class Runner:
             except KeyboardInterrupt:
                 self.order.halt.set()
                 self.write.person.leave()
-                raise Interrupted("Interrupted; what was begun was let finish.", f"opsctl runs resume {self.run.id}") from None
+                raise Interrupted("Interrupted; what was begun was let finish.", Retry()) from None
 
     def _work(self, queue: Iterator[Step]) -> None:
         """Drive one step after another until none is left or the run stops."""
@@ -145,7 +146,7 @@ class Runner:
         if step.state not in ("begun", "made"):
             return cause
         told = f"{step.change.target}: it was begun, and what came of it can't be recorded. {cause.what}"
-        return Unrecorded(told, followed(cause.next, line=f"opsctl runs resume {self.run.id}"))
+        return Unrecorded(told, retry_after([cause.next]))
 
     @contextmanager
     def _locked(self, step: Step) -> Iterator[Lease]:
@@ -191,7 +192,7 @@ class Runner:
         what = f"{step.change.target} is not proven after {limit:.0f} s; it may still come true"
         if isinstance(found, Pending) and step.change.converging:
             what = f"{step.change.target}: {found.count:,} {found.unit} are left after {limit:.0f} s"
-        return OutcomeUnknown(f"{what}.", f"opsctl runs resume {self.run.id}")
+        return OutcomeUnknown(f"{what}.", Retry())
 
     def _advance(self, step: Step, lease: Lease, found: Finding) -> Turn:
         """Act on one finding."""
@@ -248,7 +249,7 @@ class Runner:
         self._end(step, "failed", why, lease)
         return CheckFailed(
             f"{step.change.target}: {why}.",
-            f"Check what the login that writes may see and change, then: opsctl runs resume {self.run.id}",
+            Retry("Check what the login that writes may see and change"),
         )
 
     def _check(self, step: Step) -> Finding:
@@ -377,13 +378,13 @@ class Runner:
         blind = step.change.outcome_known_by == "nothing"
         return OutcomeUnknown(
             f"{step.change.target}: {told}{sofar}.",
-            f"Find out, then: {settle}" if blind else followed(first, line=f"opsctl runs resume {self.run.id}"),
+            f"Find out, then: {settle}" if blind else retry_after([first]),
         )
 
     def _check_stop(self, *, anew: bool = False) -> None:
         """Stop when a person asked for it, here or from another process; the ledger is asked now and then, before a step `anew`."""
         if self.order.halt.is_set():
-            raise Halted("Stopped.", f"opsctl runs resume {self.run.id}")
+            raise Halted("Stopped.", Retry())
         looked, wish = self._wish
         if anew or self.monotonic() - looked >= WISH_EVERY:
             self._wish = (self.monotonic(), wish := self.ledger.wished(self.run.id))
@@ -391,7 +392,7 @@ class Runner:
             self.order.halt.set()
             word = {"pause": "paused", "cancel": "cancelled"}[wish]
             undo = "" if self.run.parent else f"Take back what it did: opsctl runs undo {self.run.id}"
-            raise Interrupted(f"Run {self.run.id} was {word} by request.", f"opsctl runs resume {self.run.id}" if wish == "pause" else undo)
+            raise Interrupted(f"Run {self.run.id} was {word} by request.", Retry() if wish == "pause" else undo)
 
     def _progress(self, step: Step, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
         self.watcher.beat(step, done, total, unit)

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from opsctl.errors import CheckFailed, ConfigurationError, ExternalError, Interrupted, LedgerFailed, OpsctlError, Refused, followed
+from opsctl.errors import (
+    CheckFailed,
+    ConfigurationError,
+    ExternalError,
+    Hint,
+    Interrupted,
+    LedgerFailed,
+    OpsctlError,
+    Refused,
+    Retry,
+    retry_after,
+)
 from opsctl.playbook import conditions, lines, looking, questions
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, STEP_FAILED, came_about
 from opsctl.playbook.overrides import Overrides
@@ -63,29 +74,25 @@ class Executor:
                     self._check_stop()
                     self._take_step(number, step)
         except KeyboardInterrupt:
-            raise Interrupted("Interrupted; what was done so far is in the ledger.", self._resume_line) from None
+            raise Interrupted("Interrupted; what was done so far is in the ledger.", Retry(run=self.run.id)) from None
         except OpsctlError as error:
             error.next = self._next_hint(error)
             raise
 
-    @property
-    def _resume_line(self) -> str:
-        return f"opsctl runs resume {self.run.id}"
-
-    def _next_hint(self, error: OpsctlError) -> str:
-        """What to type next: a child's run is taken up through its playbook's; nothing after a cancelling."""
-        if self._resume_line in error.next or (isinstance(error, Interrupted) and not error.next):
-            return error.next
-        if isinstance(error, Interrupted) or "runs resume" in error.next or not error.next:
-            return self._resume_line
-        return followed(error.next, line=self._resume_line)
+    def _next_hint(self, error: OpsctlError) -> Hint:
+        """What to do next: a step's run is resumed through its playbook's; after a cancelling there is nothing to do."""
+        if isinstance(error.next, Retry):
+            return error.next._replace(run=self.run.id)
+        if isinstance(error, Interrupted):
+            return Retry(run=self.run.id) if error.next else ""
+        return retry_after([error.next], self.run.id)
 
     def _check_stop(self) -> None:
         wish = self.ledger.wished(self.run.id)
         if wish == "cancel":
             raise Interrupted(f"Run {self.run.id} was cancelled by request.")
         if wish:
-            raise Interrupted(f"Run {self.run.id} was paused by request.", self._resume_line)
+            raise Interrupted(f"Run {self.run.id} was paused by request.", Retry())
 
     def _take_step(self, number: int, step: PlaybookStep) -> None:
         if not conditions.holds(step, self.history.known()):
@@ -121,19 +128,18 @@ class Executor:
             self.watcher.says(f"  answer assumed: {answer.text}")
         else:
             overrides = Overrides(self.history, "", who)
-            answer = questions.ask(person, question, step, self._resume_line, self.watcher.says, lambda: overrides.skip(number))
+            answer = questions.ask(person, question, step, Retry(), self.watcher.says, lambda: overrides.skip(number))
         detail: dict[str, Any] = {"question": question, "who": who, "assumed": person.assume, **self._lateness(step)}
         if answer.state == "skipped":
             self.history.record(STEP_ENDED, number, "skipped", reason=answer.text, **detail)
         elif answer.state == "failed":
             what = f"{question}{'' if question.endswith('?') else ':'} Answered as failed: {answer.text}."
-            self._fail(number, what, f"Fix it, then: {self._resume_line}", **detail, reason=answer.text)
+            self._fail(number, what, Retry("Fix it"), **detail, reason=answer.text)
         elif step.expected and answer.text not in step.expected:
             wanted = " or ".join(step.expected)
-            what = f"{question} The answer is {answer.text}, and the run goes on only with {wanted}."
-            first = f"{step.note} To go on with this run:" if step.note else "Fix it, then:"
-            way = f"{first} {self._resume_line} (it asks again; to go on without an answer, add --skip {key} --reason WHY)"
-            self._fail(number, what, way, **detail, answer=answer.text)
+            what = f"{question} The answer is {answer.text}; the run continues only with {wanted}. {step.note}".rstrip()
+            hint = Retry("" if step.note else "Fix it", options=("", f"--skip {key} --reason WHY"))
+            self._fail(number, what, hint, **detail, answer=answer.text)
         else:
             self.history.record(ANSWERED, number, "answered", **detail, answer=answer.text)
 
@@ -204,14 +210,15 @@ class Executor:
         if isinstance(error, Interrupted) and self.ledger.run(outcome.run or "").wish == "cancel":
             error.next = self._ways_past(number)
         elif error.result in ("failed", "refused"):
-            look = error.next or f"opsctl runs show {outcome.run}"
-            error.next = followed(look, line=f"{self._resume_line} --retry {self.playbook.key(number)} --reason WHY")
+            hint = error.next if isinstance(error.next, Retry) else Retry(error.next)
+            first = hint.first or f"opsctl runs show {outcome.run}"
+            error.next = Retry(first, options=(f"--retry {self.playbook.key(number)} --reason WHY",))
         return error
 
-    def _ways_past(self, number: int) -> str:
-        """The ways past a step whose run was given up for good."""
+    def _ways_past(self, number: int) -> Retry:
+        """The ways to go on behind a step whose run was cancelled: plan the step anew, or skip it."""
         key = self.playbook.key(number)
-        return f"Anew: {self._resume_line} --retry {key} --reason WHY; or without it: {self._resume_line} --skip {key} --reason WHY"
+        return Retry(options=(f"--retry {key} --reason WHY", f"--skip {key} --reason WHY"))
 
     def _look(self, number: int, step: PlaybookStep) -> None:
         """Show what a command sees, and keep it; it proves nothing, so that what can't be seen is said and doesn't stop the run."""
@@ -238,14 +245,14 @@ class Executor:
             found, wrong = None, [f"it couldn't be asked: {cause.what}"]
         if wrong:
             key = self.playbook.key(number)
-            way = f"Fix it, then: {self._resume_line} --retry {key} --reason WHY (or --skip {key} --reason WHY)"
-            self._fail(number, f"Verification {key} (`{parsed.text}`) found it not so: {'; '.join(wrong)}.", way, found=found)
+            hint = Retry("Fix it", options=(f"--retry {key} --reason WHY", f"--skip {key} --reason WHY"))
+            self._fail(number, f"Verification {key} (`{parsed.text}`) found it not so: {'; '.join(wrong)}.", hint, found=found)
         self.history.record(STEP_ENDED, number, "verified", found=found)
 
-    def _fail(self, number: int, what: str, way: str, **detail: Any) -> NoReturn:
+    def _fail(self, number: int, what: str, hint: Hint, **detail: Any) -> NoReturn:
         """Keep that a step failed, and raise what ends the run; the step is taken again when the run is resumed."""
         self.history.record(STEP_FAILED, number, "failed", **{"why": foreign(what), "who": self.app.operator, **detail})
-        raise CheckFailed(what, way)
+        raise CheckFailed(what, hint)
 
     def _verify_by_plan(self, step: PlaybookStep, parsed: ParsedCommand) -> tuple[Any, list[str]]:
         """What a changing command would still change; our own memory of it is no proof."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from opsctl.errors import Refused
+from opsctl.errors import Hint, Refused
 from opsctl.redaction import foreign
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def assumed_answer(step: PlaybookStep) -> ChecklistAnswer:
 
 
 def ask(
-    person: Prompt, question: str, step: PlaybookStep, otherwise: str, says: Callable[[str], None], skippable: Callable[[], object]
+    person: Prompt, question: str, step: PlaybookStep, otherwise: Hint, says: Callable[[str], None], skippable: Callable[[], object]
 ) -> ChecklistAnswer:
     """Ask until it is answered. `skippable` raises Refused where others depend on the answer; then no skip is offered."""
     needed = _why_required(skippable)
@@ -68,7 +68,7 @@ def _why_required(skippable: Callable[[], object]) -> str:
     return ""
 
 
-def _reason(person: Prompt, word: str, given: str, otherwise: str) -> str:
+def _reason(person: Prompt, word: str, given: str, otherwise: Hint) -> str:
     reason = given.strip()
     while not reason:
         reason = person.text(WHY[word], otherwise)

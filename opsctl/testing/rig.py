@@ -31,7 +31,7 @@ from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import NullReporter, Reporter
-from opsctl.errors import InputRequired
+from opsctl.errors import Hint, InputRequired
 from opsctl.protocols import ProgressCallback
 from opsctl.settings import Duration, LimitSettings, Settings
 from opsctl.systems import Systems
@@ -168,7 +168,7 @@ class ScriptedPerson(Prompt):
         self.answers: list[str] = []
         self.asked: list[str] = []
 
-    def text(self, question: str, otherwise: str, *, ahead: str = "") -> str:
+    def text(self, question: str, otherwise: Hint, *, ahead: str = "") -> str:
         """The next answer."""
         self.asked.append(question)
         if not self.answers:

@@ -105,7 +105,7 @@ def test_without_waiting_what_is_not_proven_yet_is_unknown(rig: Rig) -> None:
     outcome = rig.run(Set(name="a"), no_wait=True)
     assert (outcome.exit_code, outcome.result, rig.states(outcome)) == (6, "unknown", ["made"])
     assert outcome.error
-    assert outcome.error.what == "Begun and not yet proven: a."
+    assert outcome.error.what == "Applied and not yet verified: a."
     assert rig.resume(outcome).result == "changed"
     assert rig.world.applied == ["a"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from opsctl.contract import Done, Evidence, Finding, InProgress, Pending
 from opsctl.engine.runner import TRIES, VAIN
-from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, Throttled, Unreachable
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, Retry, Throttled, Unreachable
 from opsctl.protocols import ProgressCallback
 from opsctl.testing.rig import MemorySystems, Rig, Set, Setting
 
@@ -66,7 +66,7 @@ def test_the_deadline_holds_where_each_pass_makes_something(rig: Rig, seconds: i
     assert outcome.exit_code == 6
     assert outcome.error
     assert outcome.error.what == f"rows: 10 rows are left after {seconds} s."
-    assert outcome.error.next == f"opsctl runs resume {outcome.run}"
+    assert outcome.error.next == Retry(run=outcome.run or "")
 
 
 def test_a_pass_that_outlasts_the_deadline_is_proven_all_the_same(rig: Rig) -> None:
@@ -82,7 +82,7 @@ def test_what_waiting_cant_mend_ends_the_wait_with_what_to_type(rig: Rig, cause:
     assert outcome.exit_code == 6
     assert outcome.error
     assert outcome.error.what == f"a: {cause.what} It was made, and isn't proven."
-    assert outcome.error.next == f"{cause.next.rstrip('.')}; then: opsctl runs resume {outcome.run}"
+    assert outcome.error.next == Retry(str(cause.next).rstrip("."), outcome.run or "")
     assert rig.states(outcome) == ["made"]
     assert rig.resume(outcome).result == "changed"
     assert rig.world.applied == ["a"]

@@ -1,6 +1,7 @@
 import pytest
 from playbook_world import House, Killed
 
+from opsctl.cli.hints import next_line
 from opsctl.engine.ledger import verify
 from opsctl.engine.ledger.rows import Run, Step
 from opsctl.errors import Interrupted, Refused
@@ -166,7 +167,7 @@ def test_after_a_cancelled_step_the_lines_that_are_said_go_on(house: House, word
     again = resume(house.process(), first.run or "")
     assert again.exit_code == 4
     assert again.error is not None
-    assert f"opsctl runs resume {first.run} --{word} other --reason WHY" in again.error.next
+    assert f"opsctl runs resume {first.run} --{word} other --reason WHY" in next_line(again.error.next)
     assert resume(house.process(""), first.run or "", **{word: "other"}).error is None
 
 
@@ -183,4 +184,4 @@ def test_a_step_that_is_cancelled_on_its_way_says_how_to_go_on(house: House) -> 
     here.ledger.open = cancelled  # type: ignore[method-assign]
     outcome = run(here)
     assert isinstance(outcome.error, Interrupted)
-    assert f"opsctl runs resume {outcome.run} --retry rollout --reason WHY" in outcome.error.next
+    assert f"opsctl runs resume {outcome.run} --retry rollout --reason WHY" in next_line(outcome.error.next)

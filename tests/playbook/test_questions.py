@@ -3,6 +3,7 @@
 import pytest
 from playbook_world import House
 
+from opsctl.errors import Retry
 from opsctl.playbook.loader import inspect
 from tests.playbook.test_resume import resume
 from tests.playbook.test_runner import run, said, states
@@ -95,7 +96,9 @@ def test_an_unexpected_answer_says_what_the_note_says_to_do(house: House) -> Non
     house.write(ASKS.replace("    expect: yes\n", "    expect: yes\n    note: Begin anew with scope=all.\n"))
     error = run(house.process("", "no", "no")).error
     assert error
-    assert error.next.startswith("Begin anew with scope=all. To go on with this run: opsctl runs resume ")
+    assert error.what.endswith("Begin anew with scope=all.")
+    assert isinstance(error.next, Retry)
+    assert error.next.options[0] == ""
 
 
 @pytest.mark.parametrize(("asked", "told"), [("Is it well?", "Is it well? Answered"), ("See to it", "See to it: Answered")])
@@ -121,7 +124,7 @@ def test_another_answer_than_the_expected_one_ends_the_run(house: House) -> None
     house.write(ASKS)
     outcome = run(house.process("", "no", "no"))
     assert (outcome.exit_code, states(outcome)["in"]) == (1, "failed")
-    assert "goes on only with yes" in str(outcome.error)
+    assert "continues only with yes" in str(outcome.error)
     assert house.world.effects == []
     assert resume(house.process("yes"), outcome.run or "").exit_code == 0
     assert house.world.effects == ["door=shut"]

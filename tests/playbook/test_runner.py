@@ -6,6 +6,7 @@ import pytest
 from playbook_world import DRY, LATER, YES, House, Killed, Put, Watch
 
 from opsctl.cli.context import AppContext
+from opsctl.cli.hints import next_line
 from opsctl.cli.parsed import ParsedCommand
 from opsctl.engine.ledger import verify
 from opsctl.engine.options import Options
@@ -268,7 +269,7 @@ def test_without_a_terminal_it_waits_at_the_question(house: House) -> None:
     outcome = run(house.process(""))
     assert (outcome.result, outcome.exit_code) == ("waiting", 7)
     assert outcome.error is not None
-    assert outcome.error.next == f"opsctl runs resume {outcome.run}"
+    assert next_line(outcome.error.next) == f"opsctl runs resume {outcome.run}"
     assert house.world.effects == ["door=shut"]
 
 
@@ -277,7 +278,7 @@ def test_interrupted_at_a_question_it_can_be_taken_up(house: House) -> None:
     outcome = run(house.process("", KeyboardInterrupt))
     assert (outcome.exit_code, type(outcome.error)) == (6, Interrupted)
     assert outcome.error is not None
-    assert outcome.error.next == f"opsctl runs resume {outcome.run}"
+    assert next_line(outcome.error.next) == f"opsctl runs resume {outcome.run}"
     assert _resume(house.process("no"), outcome).result == "changed"
 
 
@@ -299,7 +300,7 @@ def test_a_failed_verification_stops_the_run_and_is_looked_at_again(house: House
     outcome = run(house.process("", "no"))
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
     assert outcome.error is not None
-    assert "--skip health" in outcome.error.next
+    assert "--skip health" in next_line(outcome.error.next)
     assert states(outcome)["health"] == "failed"
     house.world.good = True
     assert _resume(house.process(), outcome).result == "changed"
@@ -318,7 +319,7 @@ def test_a_failed_step_says_how_to_go_on(house: House) -> None:
     outcome = run(house.process("", "no"))
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
     assert outcome.error is not None
-    assert f"opsctl runs resume {outcome.run} --retry lamp" in outcome.error.next
+    assert f"opsctl runs resume {outcome.run} --retry lamp" in next_line(outcome.error.next)
 
 
 def test_a_blind_step_of_unknown_outcome_is_not_sent_again(house: House) -> None:

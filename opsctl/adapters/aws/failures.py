@@ -10,9 +10,11 @@ from opsctl.errors import (
     CredentialsInvalid,
     Denied,
     ExternalError,
+    Hint,
     NotFound,
     OpsctlError,
     OutcomeUnknown,
+    Retry,
     Throttled,
     Unreachable,
 )
@@ -20,7 +22,7 @@ from opsctl.redaction import foreign, sentence
 
 CODE = 100
 """Characters of an error's code that are shown."""
-REACH = "Check the network (VPN, proxy), then run it again."
+REACH = Retry("Check the network (VPN, proxy)")
 
 DENIED = re.compile(r"AccessDenied|UnauthorizedOperation|NotAuthorized|AuthorizationError|Forbidden")
 INVALID = re.compile(
@@ -53,7 +55,7 @@ NO_LOGIN = frozenset(
 TURNED_AWAY = 503
 
 
-def translate(error: BaseException, *, effect: bool, service: str, operation: str, login: str, reach: str = REACH) -> OpsctlError:
+def translate(error: BaseException, *, effect: bool, service: str, operation: str, login: str, reach: Hint = REACH) -> OpsctlError:
     """Return the error of opsctl's tree that `error`, raised by botocore, means.
 
     `effect`: the call would have changed something, so that silence after sending it is OutcomeUnknown. `login` and
@@ -78,9 +80,7 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
     if INVALID.search(code):
         return CredentialsInvalid(f"AWS rejected the credentials ({code}): {call} was not done.", f"Log in: {login}", **own)
     if THROTTLED.search(code) or status == 429:
-        return Throttled(
-            f"AWS still throttles {call} after several tries ({code}): it was not done.", "Wait a minute, then run it again.", **own
-        )
+        return Throttled(f"AWS still throttles {call} after several tries ({code}): it was not done.", Retry("Wait a minute"), **own)
     if DENIED.search(code):
         permission = found[1] if (found := PERMISSION.search(said)) else call
         return Denied(
@@ -92,11 +92,11 @@ def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> 
         return NotFound(f"{call}: {said}", "Check the name, the region and the environment.", **own)
     if status >= 500 and status != TURNED_AWAY:
         return _lost(effect, call, f"failed inside AWS ({code})", **own)
-    again = "Wait a minute, then run it again." if status >= 500 else "Fix what AWS names, then run it again."
+    again = Retry("Wait a minute") if status >= 500 else Retry("Fix what AWS names")
     return ExternalError(f"{call} was refused ({code}): {said}", again, **own)
 
 
-def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach: str) -> OpsctlError:
+def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach: Hint) -> OpsctlError:
     """An error of the SDK: no credentials, no connection, or no answer."""
     from botocore import exceptions as sdk
 
@@ -116,4 +116,4 @@ def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach
 def _lost(effect: bool, call: str, how: str, **own: str) -> OpsctlError:
     if effect:
         return OutcomeUnknown(f"{call} {how}: it may or may not have happened.", "Look at the run: opsctl runs list --active")
-    return ExternalError(f"{call} {how}.", "Run it again.", **own)
+    return ExternalError(f"{call} {how}.", Retry(), **own)

@@ -16,7 +16,7 @@ from msgspec import Struct
 from opsctl.adapters.aws.sent import SentAnswer, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import Denied, DriftError, ExternalError, Refused
+from opsctl.errors import Denied, DriftError, ExternalError, Refused, Retry
 from opsctl.redaction import HIDDEN, Secret
 
 SERVICE = "lambda"
@@ -152,7 +152,7 @@ class Functions(Adapter):
                 "Ask for kms:Decrypt on the function's key.",
             )
         if "CodeSha256" not in found:
-            raise ExternalError(f"Lambda returned no CodeSha256 for {name}, {version}: its code can't be compared.", "Run it again.")
+            raise ExternalError(f"Lambda returned no CodeSha256 for {name}, {version}: its code can't be compared.", Retry())
         state = FunctionState(
             name=found["FunctionName"],
             version=found.get("Version", version),
@@ -230,7 +230,7 @@ def _comparing(name: str) -> Iterator[None]:
         if code == "PreconditionFailedException":
             raise _moved(name) from no
         if code == "ResourceConflictException":
-            raise ExternalError(f"Lambda is still applying an earlier update of {name}.", "Wait a minute, then run it again.") from no
+            raise ExternalError(f"Lambda is still applying an earlier update of {name}.", Retry("Wait a minute")) from no
         raise
 
 

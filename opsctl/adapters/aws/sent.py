@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from opsctl.errors import Refused
+from opsctl.errors import Refused, Retry
 
 MOST_NAMED = 5
 
@@ -35,7 +35,7 @@ def refuse_loss(unknown: tuple[str, ...], what: str) -> None:
         names = ", ".join(unknown[:MOST_NAMED]) + (f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else "")
         raise Refused(
             f"The installed SDK doesn't know {names} of {what}, and a write would delete it.",
-            "Install a newer botocore (pip install --upgrade botocore boto3), then run it again.",
+            Retry("Install a newer botocore (pip install --upgrade botocore boto3)"),
         )
 
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import ExternalError
+from opsctl.errors import ExternalError, Retry
 
 AT_ONCE = 10
 """Messages of one call (SQS API reference, ReceiveMessage and DeleteMessageBatch)."""
@@ -44,7 +44,7 @@ class Sqs(Adapter):
         url = self._url(queue, region)
         found = self._aws.call("sqs", "get_queue_attributes", region=region, QueueUrl=url, AttributeNames=names).get("Attributes", {})
         if missing := [name for name in names if name not in found]:
-            raise ExternalError(f"SQS returned no {', '.join(missing)} for the queue {queue}.", "Run it again.")
+            raise ExternalError(f"SQS returned no {', '.join(missing)} for the queue {queue}.", Retry())
         return Depth(*(int(found[name]) for name in names))
 
     @writes

@@ -14,7 +14,7 @@ from msgspec import Struct
 from opsctl.adapters.aws.sent import SentAnswer, refuse_loss
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter, writes
-from opsctl.errors import DriftError, ExternalError, NotFound
+from opsctl.errors import DriftError, ExternalError, NotFound, Retry
 from opsctl.retry import Policy, TryAgain, retry
 from opsctl.settings.security import WafPlace
 
@@ -192,7 +192,7 @@ class Waf(Adapter):
                 if no.code != LOCKED:
                     raise
                 what = f"Somebody else is changing {name} at the same time."
-                raise TryAgain(ExternalError(what, "Check it, then run it again.", code=no.code, words=no.words)) from no
+                raise TryAgain(ExternalError(what, Retry("Wait a moment"), code=no.code, words=no.words)) from no
 
         retry(once, ONCE_MORE)
 
@@ -205,7 +205,7 @@ class Waf(Adapter):
         found = self._named(place, "list_web_acls", "WebACLs", name, "web ACL")
         answer, sent = self._whole(place, "get_web_acl", name, found)
         if "Rules" not in answer["WebACL"] and answer["WebACL"].get("Capacity"):
-            raise ExternalError(f"WAF returned no rules for the web ACL {name}, but reports that they use capacity (WCU).", "Run it again.")
+            raise ExternalError(f"WAF returned no rules for the web ACL {name}, but reports that they use capacity (WCU).", Retry())
         return answer, sent
 
     def _set(self, name: str, place: WafPlace) -> tuple[dict[str, Any], SentAnswer]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import FileIO
 
-from opsctl.errors import InputRequired, Interrupted
+from opsctl.errors import Hint, InputRequired, Interrupted
 from opsctl.redaction import Secret, leaving, visible
 
 LOOK_EVERY = 0.2
@@ -41,7 +41,7 @@ class Prompt:
             return True
         return False
 
-    def text(self, question: str, otherwise: str, *, ahead: str = "") -> str:
+    def text(self, question: str, otherwise: Hint, *, ahead: str = "") -> str:
         """Ask for a line, with the lines of `ahead` above; raises InputRequired, whose next step is `otherwise`, when nobody is there."""
         if not self.present:
             raise InputRequired(f"{question}: there is no terminal to ask.", otherwise)
@@ -60,7 +60,7 @@ class Prompt:
         """End every question that waits in another thread: it raises InputRequired there."""
         self._left.set()
 
-    def _line(self, terminal: FileIO, question: str, otherwise: str) -> str:
+    def _line(self, terminal: FileIO, question: str, otherwise: Hint) -> str:
         line = b""
         try:
             while not line.endswith(b"\n"):
@@ -76,11 +76,11 @@ class Prompt:
             raise Interrupted("Stopped at a question. The ledger has what was done so far.", "opsctl runs list --active") from None
         return line.decode(errors="replace").strip()
 
-    def agree(self, question: str, otherwise: str) -> bool:
+    def agree(self, question: str, otherwise: Hint) -> bool:
         """Ask for a yes; anything else is a no."""
         return self.text(f"{question} [y/N]", otherwise).lower() in ("y", "yes")
 
-    def choose(self, question: str, choices: Sequence[str], otherwise: str) -> str:
+    def choose(self, question: str, choices: Sequence[str], otherwise: Hint) -> str:
         """Ask until one of `choices` is typed, and say what can be typed when something else was."""
         if self.assume:
             return choices[0]
@@ -89,7 +89,7 @@ class Prompt:
             told = f"{answer!r} is not an answer; type {' or '.join(choices)}.\n"
         return answer
 
-    def secret(self, question: str, otherwise: str = "Run it in a terminal.") -> Secret:
+    def secret(self, question: str, otherwise: Hint = "Run it in a terminal.") -> Secret:
         """Ask for a value without showing it."""
         if not self.present:
             raise InputRequired(f"{question}: there is no terminal to ask.", otherwise)

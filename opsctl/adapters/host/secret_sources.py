@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from opsctl import files
-from opsctl.errors import ConfigurationError, InputRequired, Refused
+from opsctl.errors import ConfigurationError, InputRequired, Refused, Retry
 from opsctl.redaction import Secret as Secret
 from opsctl.settings import Reference
 
@@ -52,7 +52,7 @@ class SecretSources:
             return sys.stdin.buffer.read(LARGEST + 3)
         if kind == "env":
             if rest not in os.environ:
-                raise InputRequired(f"The value is expected in the variable {rest}, which is not set.", f"Set {rest} and run it again.")
+                raise InputRequired(f"The value is expected in the variable {rest}, which is not set.", Retry(f"Set {rest}"))
             return os.environb[rest.encode()]
         try:
             with files.opened(Path(rest), pipes=True) as file:
@@ -60,9 +60,7 @@ class SecretSources:
         except files.Unfit as cause:
             raise Refused(f"The file {rest} can't be used as a value: {cause.strerror}.", "Use a regular file.") from cause
         except OSError as cause:
-            raise InputRequired(
-                f"The file {rest} with the value can't be read: {cause.strerror}.", "Create the file, then run it again."
-            ) from cause
+            raise InputRequired(f"The file {rest} with the value can't be read: {cause.strerror}.", Retry("Create the file")) from cause
 
     def reference(self, reference: Reference) -> Secret:
         """Return the credential behind an `env` or `file` reference; raises ConfigurationError when it isn't there."""

@@ -24,6 +24,7 @@ from opsctl.errors import (
     OpsctlError,
     OutcomeUnknown,
     ReadOnly,
+    Retry,
     Throttled,
     Unreachable,
     WrongPlace,
@@ -204,7 +205,7 @@ class Http(Adapter):
     def _unreachable(self, cause: Exception) -> Unreachable:
         return Unreachable(
             f"{self._system} at {self._host} is unreachable: {sentence(cause)}",
-            "Check the network (VPN), then run it again.",
+            Retry("Check the network (VPN)"),
         )
 
     def _whole(self, answer: httpx.Response, request: httpx.Request, call: str, effect: bool) -> httpx.Response:
@@ -237,7 +238,7 @@ class Http(Adapter):
             return NotFound(what, "Check the name and the address.", code=code, words=said)
         if status in SLOW_DOWN:
             what = f"{self._system} limits the rate of requests: {call} was not done."
-            return Throttled(what, "Wait a minute, then run it again.", code=code, words=said)
+            return Throttled(what, Retry("Wait a minute"), code=code, words=said)
         if status >= 500 and status != NOT_IMPLEMENTED:
             return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect, code, said)
         return ExternalError(f"{self._system} refused {call} ({status}): {said}", code=code, words=said)
@@ -246,9 +247,9 @@ class Http(Adapter):
         if effect:
             return OutcomeUnknown(
                 f"{self._system} {how} ({call}): it may or may not have happened.",
-                "Resume the run, which looks first: opsctl runs resume ID",
+                Retry(),
             )
-        return ExternalError(f"{self._system} {how} ({call}).", "Run it again.", code=code, words=words)
+        return ExternalError(f"{self._system} {how} ({call}).", Retry(), code=code, words=words)
 
     def _shown(self, path: str) -> str:
         return vault.hide(path)

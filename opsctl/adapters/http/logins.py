@@ -167,7 +167,7 @@ def _handle(http: Http, asked: LoginRequest, left: dict[str, None]) -> LoginResp
         answer = http.ask("POST", asked.path, json=asked.body, headers=headers, accept=(401,))
     except OpsctlError as cause:
         code, words = (cause.code, cause.words) if isinstance(cause, ExternalError) else ("", "")
-        return LoginResponse(error=type(cause).__name__, what=cause.what, next=cause.next, code=code, words=words)
+        return LoginResponse(error=type(cause).__name__, what=cause.what, next=str(cause.next), code=code, words=words)
     if asked.path == LOGOUT:
         left.pop(asked.token or "", None)
     elif answer.status_code != 401:

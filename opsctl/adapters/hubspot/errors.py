@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsctl.adapters.http.answers import Unreadable, decoded
 from opsctl.adapters.http.client import retry_after
-from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Throttled
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Retry, Throttled
 from opsctl.redaction import sentence
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: st
     if status >= 500 and effect:
         return OutcomeUnknown(
             f"HubSpot answered {status} to {what}: {said} It may or may not have happened.",
-            "Resume the run, which looks first: opsctl runs resume ID",
+            Retry(),
         )
     if status >= 500:
-        return ExternalError(f"HubSpot answered {status} to {what}: {said}", "Check https://status.hubspot.com, then run it again.", **own)
+        return ExternalError(f"HubSpot answered {status} to {what}: {said}", Retry("Check https://status.hubspot.com"), **own)
     return ExternalError(f"HubSpot refused {what} ({status}): {said}", _advice(body), **own)
 
 
@@ -89,7 +89,7 @@ def _denied(body: dict[str, Any], what: str, own: dict[str, str]) -> Denied:
     named = ", ".join(scopes)
     return Denied(
         f"HubSpot denied {what}: the token lacks the scope {named}.",
-        f"Grant {named} to the token's app in HubSpot (Settings, Integrations), then run it again.",
+        Retry(f"Grant {named} to the token's app in HubSpot (Settings, Integrations)"),
         **own,
     )
 
@@ -99,12 +99,12 @@ def _throttled(answer: httpx.Response, what: str, time_zone: str, own: dict[str,
         zone = f" ({time_zone})" if time_zone else ""
         return Throttled(
             f"HubSpot's daily limit is reached: {what} was not done.",
-            f"The limit resets at midnight in the portal's time zone{zone}; then: opsctl runs resume ID",
+            Retry(f"Wait until midnight in the portal's time zone{zone}, when the limit resets"),
             **own,
         )
     return Throttled(
         f"HubSpot still throttles {what} after several tries: it was not done.",
-        "Another program uses up this app's limit; find and stop it, then: opsctl runs resume ID",
+        Retry("Find and stop the other program that uses up this app's limit"),
         **own,
     )
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from opsctl.adapters.http.answers import moment
-from opsctl.errors import ExternalError, OutcomeUnknown
+from opsctl.errors import ExternalError, OutcomeUnknown, Retry
 from opsctl.redaction import sentence
 
 EMAIL, OTHER_EMAILS = "email", "hs_additional_emails"
@@ -141,7 +141,7 @@ def require_seen(found: HubSpotContact, wanted: Collection[str], history: Collec
         )
     untold = [name for name in history if found.properties.get(name) and not found.history.get(name)]
     if untold:
-        raise ExternalError(f"HubSpot returned no history of {', '.join(untold)}, so the former value is unknown.", "Run it again.")
+        raise ExternalError(f"HubSpot returned no history of {', '.join(untold)}, so the former value is unknown.", Retry())
 
 
 def _kept(value: str | None) -> str | None:
@@ -162,7 +162,7 @@ def unfinished(status: Any) -> str | None:
 def results_of(found: BatchResponse) -> list[ContactRecord]:
     """The records of a batch that was read."""
     if status := unfinished(found.status):
-        raise ExternalError(f"HubSpot did not complete the batch: its status is {status}.", "Wait a minute, then run it again.")
+        raise ExternalError(f"HubSpot did not complete the batch: its status is {status}.", Retry("Wait a minute"))
     return found.results
 
 
@@ -177,7 +177,7 @@ def outcome_of(found: BatchUpdateResponse, ids: Sequence[str]) -> tuple[list[str
     if (status := unfinished(found.status)) and set(ids) - answered - set(told):
         raise OutcomeUnknown(
             f"HubSpot accepted the update of {len(ids)} contacts with status {status}: it may change some of them later.",
-            "Resume the run, which looks first: opsctl runs resume ID",
+            Retry(),
         )
     silent = "HubSpot skipped it and gave no reason: it was probably merged into another contact, or deleted."
     return [key for key in ids if key in answered], {key: told.get(key, silent) for key in ids if key not in answered}

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from opsctl import files
 from opsctl.config import state_folder
-from opsctl.errors import ConfigurationError, DriftError, ExternalError, InputRequired
+from opsctl.errors import ConfigurationError, DriftError, ExternalError, InputRequired, Retry
 
 STDIN = "-"
 CHUNK = 1 << 20
@@ -100,7 +100,7 @@ class Spool:
             if again is None:
                 raise InputRequired(
                     "The notifications came from standard input, which is empty now.",
-                    "Pass them again: opsctl runs resume ID < FILE",
+                    Retry("Pass the notifications again on standard input", options=("< FILE",)),
                 )
             if again.digest != pinned.digest:
                 raise _moved(STDIN, "its content has changed")

@@ -19,6 +19,7 @@ from opsctl.errors import (
     OutcomeUnknown,
     PartialFailure,
     ReadOnly,
+    Retry,
     Unreachable,
 )
 from opsctl.redaction import sentence
@@ -38,7 +39,6 @@ AT_ONCE = 16
 KEYS_AT_ONCE = 1_000
 """How many keys are asked for in one pipeline."""
 ANY_AGE = -1
-RESUME = "Resume the run, which counts again: opsctl runs resume ID"
 
 
 class KeyCount(NamedTuple):
@@ -159,7 +159,7 @@ class Redis(Adapter):
             if not done:
                 raise
             # A definite no of this step is none of the whole.
-            raise OutcomeUnknown(f"{failed.what} Some keys are deleted, and some are left.", RESUME) from failed
+            raise OutcomeUnknown(f"{failed.what} Some keys are deleted, and some are left.", Retry()) from failed
 
     def values(self, keys: Sequence[str]) -> list[str | None]:
         """The value of each string key, or None, in the order given."""
@@ -321,16 +321,16 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
     if isinstance(cause, sdk.ReadOnlyError):
         return ReadOnly(f"Redis at {where} is a read-only replica: {said}", "Set cluster in [redis] to the primary.")
     if isinstance(cause, sdk.MaxConnectionsError | sdk.BusyLoadingError):
-        return ExternalError(f"Redis at {where} accepts no commands now: {said}", "Wait a moment, then run it again.")
+        return ExternalError(f"Redis at {where} accepts no commands now: {said}", Retry("Wait a moment"))
     if isinstance(cause, sdk.ConnectionError | sdk.TimeoutError):
         if said.startswith(("Error ", "Timeout connecting")):
-            return Unreachable(f"Redis at {where} is unreachable: {said}", "Check the network (VPN), then run it again.")
+            return Unreachable(f"Redis at {where} is unreachable: {said}", Retry("Check the network (VPN)"))
         if effect:
             return OutcomeUnknown(
                 f"Redis at {where} stopped answering during a deletion: {said} Some keys may be deleted.",
-                RESUME,
+                Retry(),
             )
-        return ExternalError(f"Redis at {where} did not answer in time, or closed the connection: {said}", "Run it again.")
+        return ExternalError(f"Redis at {where} did not answer in time, or closed the connection: {said}", Retry())
     if "unknown command" in said.lower() and "EVAL_RO" in said:
         return ConfigurationError(f"Redis at {where} is older than 7.0, which opsctl needs.", "Upgrade it.")
     return ExternalError(f"Redis at {where} refused the command: {said}", code=said.split(" ", 1)[0], words=said)

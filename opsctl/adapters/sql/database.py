@@ -20,6 +20,7 @@ from opsctl.errors import (
     OpsctlError,
     OutcomeUnknown,
     ReadOnly,
+    Retry,
     Unreachable,
 )
 from opsctl.redaction import sentence
@@ -121,11 +122,9 @@ def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
     if state == "25006":
         return ReadOnly(f"The database session is read-only: {said}")
     if state in ("55P03", "40P01", "40001", "57014"):
-        return Busy(f"The database was busy: {said} The statement was rolled back.", "Run it again in a moment.", **own)
+        return Busy(f"The database was busy: {said} The statement was rolled back.", Retry("Wait a moment"), **own)
     if state == "53300":
-        return Busy(
-            f"The database has no free connection: {said}", "Check the connections: opsctl database connections; then run it again.", **own
-        )
+        return Busy(f"The database has no free connection: {said}", Retry("Look at opsctl database connections"), **own)
     if state[:2] == "28":
         return CredentialsInvalid(f"The database rejected the login: {said}", "Check the login that [database] refers to.", **own)
     if state in ("3D000", "42P01", "42703", "3F000"):
@@ -141,23 +140,23 @@ def lost(*, writing: bool, why: str) -> OpsctlError:
     if writing:
         return OutcomeUnknown(
             f"The database connection was lost during a write: {why} It may or may not have been committed.",
-            "Resume the run, which looks first: opsctl runs resume ID",
+            Retry(),
         )
     return ExternalError(
-        f"The database did not answer in time, or closed the connection: {why} The transaction was not committed.", "Run it again."
+        f"The database did not answer in time, or closed the connection: {why} The transaction was not committed.", Retry()
     )
 
 
 def not_committed() -> ExternalError:
     """Return the error for a transaction that went on after one of its statements had failed: PostgreSQL rolls it back."""
-    return ExternalError("A statement of the transaction failed, so the whole transaction was rolled back.", "Run it again.")
+    return ExternalError("A statement of the transaction failed, so the whole transaction was rolled back.", Retry())
 
 
 def unreachable(where: str, why: str) -> Unreachable:
     """Return the error for a connection that could not be made."""
     return Unreachable(
         f"The database at {where} is unreachable: {one_line(why)}",
-        "Check the network (VPN, security group), then run it again.",
+        Retry("Check the network (VPN, security group)"),
     )
 
 

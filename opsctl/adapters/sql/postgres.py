@@ -21,7 +21,7 @@ from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.loopback import loopback_address
 from opsctl.adapters.sql import database, reader_rights
 from opsctl.adapters.sql.database import Row
-from opsctl.errors import ConfigurationError, CredentialsInvalid, ExternalError, NotFound, OpsctlError, Untrusted, WrongPlace
+from opsctl.errors import ConfigurationError, CredentialsInvalid, ExternalError, NotFound, OpsctlError, Retry, Untrusted, WrongPlace
 from opsctl.redaction import Secret
 
 if TYPE_CHECKING:
@@ -334,8 +334,9 @@ def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
     if "connection slots" in fatal or "too many" in fatal:
         return database.Busy(
             f"The database has no free connection: {database.one_line(fatal)}",
-            "Reserve connections, and GRANT pg_use_reserved_connections to the roles of [database] reader and rescue;"
-            " or wait, then run it again.",
+            Retry(
+                "Reserve connections, and GRANT pg_use_reserved_connections to the roles of [database] reader and rescue; or wait a minute"
+            ),
         )
     if "authentication failed" in fatal or "pg_hba.conf" in fatal or "role " in fatal:
         return CredentialsInvalid(

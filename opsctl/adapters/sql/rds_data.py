@@ -21,7 +21,7 @@ from opsctl.adapters.aws.failures import TURNED_AWAY
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.sql import database, reader_rights
 from opsctl.adapters.sql.database import Busy, Row
-from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Unreachable
+from opsctl.errors import CredentialsInvalid, Denied, ExternalError, Hint, NotFound, OpsctlError, OutcomeUnknown, Retry, Unreachable
 from opsctl.retry import Policy, TryAgain, retry
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 PLACEHOLDER = re.compile(r"%%|%\((\w+)\)s|%")
 STATE = re.compile(r";?\s*SQLState: (\w{5})")
 # What this API says beside what any AWS service may: the error, what it means, and what to do.
-REFUSALS: dict[str, tuple[type[OpsctlError], str, str]] = {
-    "StatementTimeoutException": (Busy, "The Data API stopped a statement at its time limit", "Run it again in a moment."),
-    "DatabaseResumingException": (Busy, "The database is waking up", "Wait a minute, then run it again."),
-    "DatabaseUnavailableException": (Unreachable, "The Data API found no writer", "Wait for the failover, then run it again."),
+REFUSALS: dict[str, tuple[type[OpsctlError], str, Hint]] = {
+    "StatementTimeoutException": (Busy, "The Data API stopped a statement at its time limit", Retry("Wait a moment")),
+    "DatabaseResumingException": (Busy, "The database is waking up", Retry("Wait a minute")),
+    "DatabaseUnavailableException": (Unreachable, "The Data API found no writer", Retry("Wait for the failover")),
     "DatabaseNotFoundException": (NotFound, "The Data API found no such database", "Check name in [database]."),
     "InvalidSecretException": (CredentialsInvalid, "The Data API can't log in", "Check login and reader in [database]."),
     "SecretsErrorException": (CredentialsInvalid, "The Data API can't log in", "Check login and reader in [database]."),
     "ForbiddenException": (Denied, "AWS denied rds-data:ExecuteStatement", "Ask your administrator for this permission."),
     "HttpEndpointNotEnabledException": (ExternalError, "The cluster has no Data API", "Enable it, or choose driver postgres."),
-    "TransactionNotFoundException": (ExternalError, "The Data API dropped the transaction", "Run it again."),
+    "TransactionNotFoundException": (ExternalError, "The Data API dropped the transaction", Retry()),
     "BadRequestException": (ExternalError, "The Data API refused", ""),
 }
 DROPPED = "TransactionNotFoundException"
@@ -183,7 +183,7 @@ class RdsData(Adapter):
         if effect and _doubtful(cause, operation):
             code, message = _said(cause)
             told = f"rds-data:{operation} answered {code}: {database.one_line(message)} It may or may not have been committed."
-            return OutcomeUnknown(told, "Resume the run, which looks first: opsctl runs resume ID")
+            return OutcomeUnknown(told, Retry())
         known = _refused(*_said(cause), effect)
         return known or translate(cause, effect=effect, service="rds-data", operation=operation, login=self._login)
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from opsctl.adapters.sql.database import Busy, ReferencedRows
-from opsctl.errors import ExternalError
+from opsctl.errors import ExternalError, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,7 +172,7 @@ class SessionDeletion:
         if holders := self._holders():
             open_ones = "; ".join(holders[:NAMED])
             what = f"{what} Open transactions on {self._settings.table}: {open_ones}. To end one: SELECT pg_terminate_backend(PID)."
-        return ExternalError(what, "opsctl runs resume ID")
+        return ExternalError(what, Retry())
 
     @property
     def _free(self) -> Condition:

@@ -16,7 +16,7 @@ from opsctl.engine.ledger import process
 from opsctl.engine.ledger.personal import Pseudonyms
 from opsctl.engine.ledger.rows import Lease
 from opsctl.engine.ledger.store import Holder, LockRow, LockStore
-from opsctl.errors import LedgerFailed, LockHeld
+from opsctl.errors import LedgerFailed, LockHeld, Retry
 
 LEASE = 600.0
 """Seconds after which a living holder that doesn't renew is taken for hung; a dead one's lock is void at once."""
@@ -80,7 +80,7 @@ class Locks:
         if not self._store.holds_lock(self._pseudonyms.lookup_key(lease.target), lease.fence):
             raise LockHeld(
                 f"The lock on {lease.target} was lost to another run; this one stops before its next effect.",
-                f"opsctl runs resume {lease.run}",
+                Retry(run=lease.run),
             )
 
     def release(self, lease: Lease) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from opsctl.adapters.aws.cloudtrail import CloudTrail, EventSource
 from opsctl.adapters.aws.patience import THROTTLED
-from opsctl.errors import Throttled
+from opsctl.errors import Retry, Throttled
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -84,7 +84,7 @@ def test_throttled_for_good_it_says_how_far_it_came() -> None:
 
 
 def test_throttled_from_the_beginning_it_says_just_that() -> None:
-    cause = Throttled("AWS asks to slow down.", "Wait a minute, then run it again.")
+    cause = Throttled("AWS asks to slow down.", Retry("Wait a minute"))
     with pytest.raises(Throttled) as caught:
         found(Asked(*[cause] * 4))
     assert (caught.value.what, caught.value.next) == (cause.what, cause.next)
