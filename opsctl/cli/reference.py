@@ -16,13 +16,13 @@ from opsctl.errors import OpsctlError
 WIDTH = 120
 
 EXIT = {
-    0: "done, or already so",
-    1: "failed, or found not so; nothing is half done that the ledger doesn't name",
-    2: "wrong usage or configuration; nothing was run",
-    3: "a dry run found something that would change, or an alert fires",
-    4: "refused: a guard, a wrong place, a plan that no longer holds",
-    5: "another run works on the same target: who, since when, doing what",
-    6: "interrupted, or an outcome is unknown: `opsctl runs resume RUN`",
+    0: "done, or nothing to do",
+    1: "failed or partly done; anything half done is recorded",
+    2: "wrong usage or configuration",
+    3: "a dry run or audit found something to change, or an alert fires",
+    4: "refused: a guard, a stale plan, the wrong place, a missing approval",
+    5: "another run holds the lock: who, since when, doing what",
+    6: "interrupted, or an outcome is unknown: `opsctl runs resume ID`",
     7: "waiting for a person",
 }
 """What each exit code of the process means."""

@@ -45,7 +45,7 @@ class Progress:
 
     def ends(self, step: Step) -> None:
         """Leave a line that says how the step ended and, where the outcome isn't printed elsewhere, one of what was found."""
-        words = {"applied": "done", "done": "already so"}
+        words = {"applied": "done", "done": "already done"}
         self._line(f"  {words.get(step.state, step.state):<10} {visible(step.change.summary)} ({self._elapsed(step):.1f} s)")
         if self.live and step.why:
             self._line(f"  {'':<10} {visible(step.why)}")

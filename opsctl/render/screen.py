@@ -35,16 +35,16 @@ MARKS = {
 }
 
 WORDS = {
-    "unchanged": "Already so; nothing was changed.",
-    "would-change": "This was a dry run; nothing was changed.",
-    "changed": "Done, and proven.",
-    "partial": "Done in part.",
+    "unchanged": "Nothing to do: already in the wanted state.",
+    "would-change": "Dry run: nothing was changed.",
+    "changed": "Done. Verified.",
+    "partial": "Partly done.",
     "refused": "Refused.",
     "failed": "Failed.",
-    "unknown": "Begun; the outcome is unknown.",
-    "waiting": "Waiting for a person.",
+    "unknown": "Outcome unknown: it may or may not have happened.",
+    "waiting": "Waiting for an answer.",
 }
-DRY = {"partial": "It would be done in part; nothing was changed."}
+DRY = {"partial": "Dry run: it would be partly done; nothing was changed."}
 """What a dry run says in other words."""
 
 
@@ -178,7 +178,7 @@ def _format_planned(planned: Step) -> str:
     if planned.pending and (before is not None or after is not None):
         lines.append(f"       {_brief(before)} -> {_brief(after)}")
     if planned.why:
-        lines.append(f"       {'already so: ' if planned.state == 'done' else ''}{visible(planned.why)}")
+        lines.append(f"       {'already done: ' if planned.state == 'done' else ''}{visible(planned.why)}")
     if planned.after is not None:
         lines.append(f"       once change {planned.after} is made")
     if planned.pending:

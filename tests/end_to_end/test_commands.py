@@ -61,8 +61,8 @@ def test_what_a_person_reads(world: World) -> None:
     for words in ("in sandbox, account 123456789012", "~ 1", "2 -> 4", "undo: run 2 tasks of api", "nothing was changed"):
         assert words in dry
     done = world.opsctl("service", "scale", "api", "4", "-y", check=0)
-    assert "Done, and proven." in done.out
-    assert "Already so" in world.opsctl("service", "scale", "api", "4", "-y", check=0).out
+    assert "Done. Verified." in done.out
+    assert "Nothing to do: already in the wanted state." in world.opsctl("service", "scale", "api", "4", "-y", check=0).out
 
 
 def test_looking_changes_nothing(world: World) -> None:

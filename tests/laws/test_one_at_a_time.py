@@ -85,7 +85,7 @@ def test_the_second_waits_as_long_as_it_may(world: World) -> None:
     assert first.wait().code == 0
     done = second.wait()
     assert done.code == 0
-    assert "already so" in done.err + done.out
+    assert "already done" in done.err + done.out
 
 
 def sitting(release: Path) -> Callable[[], None]:

@@ -170,7 +170,7 @@ def test_a_saved_plan_looks_again(world: World) -> None:
     world.opsctl("service", "scale", "api", "4", "-n", "--save", path, check=3)
     world.opsctl("apply", path, "-y", check=0)
     assert world.opsctl("-o", "json", "apply", path, "-n", check=0).json["result"] == "unchanged"
-    assert "already so" in world.opsctl("apply", path, "-y", check=0).err
+    assert "already done" in world.opsctl("apply", path, "-y", check=0).err
     world.opsctl("service", "scale", "api", "2", "-y", check=0)
     assert world.opsctl("-o", "json", "apply", path, "-y", check=0).json["result"] == "changed"
     assert world.service("api")["desiredCount"] == 4
