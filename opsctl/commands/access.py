@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from opsctl.changes.access import DeletePassword, SetDenial, SetKeys
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
@@ -292,6 +291,8 @@ def _regions(systems: Systems) -> list[str]:
 @mutating
 def revoke(planning: Planning, user: str, compromised: bool) -> Iterator[Change]:
     """Take an IAM user's access away: everything denied first, then every key inactive."""
+    from opsctl.changes.access import DeletePassword, SetDenial, SetKeys
+
     name = planning.systems.iam.person(user).name
     yield SetDenial(user=name, compromised=compromised)
     keys = tuple(key.id for key in planning.systems.iam.keys(name) if key.active)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changes.alarms import ALARM, SetAcknowledgement, SetAlarmReason, acknowledged
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.concurrency import gather
@@ -60,6 +59,8 @@ def _unknown(systems: Systems, name: str) -> NotFound:
 
 def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
     """An alarm as a row; the ledger is asked only about one that is in ALARM."""
+    from opsctl.changes.alarms import ALARM
+
     return {
         "alarm": alarm.name,
         "state": alarm.state,
@@ -72,6 +73,8 @@ def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
 
 
 def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
+    from opsctl.changes.alarms import acknowledged
+
     known = acknowledged(systems.history, name, transition)
     return f"{known.by} at {known.at:%Y-%m-%d %H:%M:%S}, run {known.run}" if known else "nobody"
 
@@ -83,6 +86,8 @@ def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
 @mutating
 def ack(planning: Planning, name: str, annotate: str | None) -> Iterator[Change]:
     """Say that you look after an alarm, since its last transition; its state stays as it is."""
+    from opsctl.changes.alarms import SetAcknowledgement, SetAlarmReason
+
     systems = planning.systems
     if annotate is not None and not annotate.strip():
         raise click.UsageError("--annotate needs a text.")

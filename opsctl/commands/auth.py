@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opsctl.adapters.http.jwt import claims, sign
-from opsctl.changes.secrets import last_rotation
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, read_only, requires
 from opsctl.errors import ExternalError, OpsctlError
@@ -63,6 +62,8 @@ def _renewed(systems: Systems, tokens: Tokens) -> Check:
 
 def _former_refused(systems: Systems, tokens: Tokens) -> Check:
     """Sign what the API has just issued with the former key, as a thief would who holds it."""
+    from opsctl.changes.secrets import last_rotation
+
     word = "tokens of the former key are refused"
     name = systems.environment.api.signed_by
     if name is None:

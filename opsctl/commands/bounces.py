@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changes.bounces import STDIN, CountNotifications, CountQueue, MarkAddress
-from opsctl.changes.enforcement import SetUsersActive
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
@@ -197,6 +195,7 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 def enforce(planning: Planning, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
     """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
     from opsctl.adapters.sql.bounce_queries import BounceRule
+    from opsctl.changes.enforcement import SetUsersActive
 
     systems = planning.systems
 
@@ -242,6 +241,8 @@ def _longer_than_zero(span: timedelta | None, option: str) -> None:
 @mutating
 def process(planning: Planning, file: str | None, queue: bool, aside: Path | None) -> Iterator[Change]:
     """Count SES's bounces and complaints from a file, standard input (-) or the queue, each once."""
+    from opsctl.changes.bounces import STDIN, CountNotifications, CountQueue
+
     systems = planning.systems
     if queue == (file is not None):
         raise click.UsageError("Name a file, - for standard input, or --queue; one of them.")
@@ -268,6 +269,8 @@ def process(planning: Planning, file: str | None, queue: bool, aside: Path | Non
 @mutating
 def mark(planning: Planning, email: str, hard: bool, soft: bool, notification: str) -> Iterator[Change]:
     """Count one bounce of one address by hand, under its notification's id."""
+    from opsctl.changes.bounces import MarkAddress
+
     systems = planning.systems
     if hard == soft:
         raise click.UsageError("Say --hard or --soft; one of them.")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from opsctl.changes.client import SetEdgeAuth, fingerprint
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, offline, read_only, requires
 from opsctl.cli.types import GIVEN
@@ -40,6 +39,8 @@ def show(systems: Systems) -> list[dict[str, Any]]:
 
 
 def _row(systems: Systems, place: ConfigLocation) -> dict[str, Any]:
+    from opsctl.changes.client import fingerprint
+
     found, chosen = systems.client.look(place), systems.client.in_force()
     unknown = found.exists is not True or found.problem.startswith("can't be read")
     return {
@@ -64,6 +65,8 @@ def _row(systems: Systems, place: ConfigLocation) -> dict[str, Any]:
 @mutating
 def set_edge_auth(planning: Planning, user: bool, system: bool, value_from: str) -> Iterator[Change]:
     """Give hh a new EDGE_SHARED_SECRET: one field of its configuration is replaced, all else in the file stays."""
+    from opsctl.changes.client import SetEdgeAuth, fingerprint
+
     systems = planning.systems
     mode = one_mode(user, system)
     place = systems.client.place(mode) if mode else systems.client.in_force()

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from opsctl.adapters.sql_redaction import brief
-from opsctl.changes.backends import EndBlockers, EndQueries, LongQuery
-from opsctl.changes.failover import FailOverCluster, FailOverInstance, ProveWrites, fit_cluster, fit_instance
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
@@ -24,6 +22,8 @@ from opsctl.render.shapes import UNASKED, Page, Proportion
 if TYPE_CHECKING:
     from opsctl.adapters.aws.rds import Cluster, ClusterMember
     from opsctl.adapters.sql.activity import Activity, ConnectionCounts, InstanceResult
+    from opsctl.changes.backends import LongQuery
+    from opsctl.changes.failover import FailOverCluster, FailOverInstance
     from opsctl.systems import Systems
 
 Figures = dict[tuple[str, str], float | None]
@@ -139,6 +139,8 @@ def _load(instance: str, figures: Figures) -> dict[str, float | None]:
 @mutating
 def failover(planning: Planning, to: str | None, accept_global: bool) -> Iterator[Change]:
     """Give the database another writer, and prove it by a write; every connection breaks, and writes stop for a moment."""
+    from opsctl.changes.failover import ProveWrites
+
     systems = planning.systems
     settings = systems.environment.database
     if settings.instance:
@@ -150,6 +152,8 @@ def failover(planning: Planning, to: str | None, accept_global: bool) -> Iterato
 
 
 def _of_cluster(systems: Systems, name: str, to: str | None, *, accept_global: bool) -> FailOverCluster:
+    from opsctl.changes.failover import FailOverCluster, fit_cluster
+
     state = systems.rds.cluster(name)
     chosen = _first(state) if to is None else _named(state, to.lower())
     if state.writer is None:
@@ -160,6 +164,8 @@ def _of_cluster(systems: Systems, name: str, to: str | None, *, accept_global: b
 
 
 def _of_instance(systems: Systems, name: str, to: str | None) -> FailOverInstance:
+    from opsctl.changes.failover import FailOverInstance, fit_instance
+
     if to is not None:
         raise click.UsageError(f"--to names a reader of a cluster; {name} is an instance, which has one standby.")
     state = systems.rds.instance(name)
@@ -370,6 +376,8 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
 @mutating
 def kill_long_running(planning: Planning, older_than: timedelta, grace: timedelta, blockers: bool) -> Iterator[Change]:
     """End active queries that have run too long; replication, vacuum, backups and superusers' are spared."""
+    from opsctl.changes.backends import EndQueries
+
     answers = planning.systems.backends.running()
     if not any(answer.found is not None for answer in answers):
         raise next(answer.why for answer in answers if answer.why)
@@ -394,6 +402,7 @@ def kill_long_running(planning: Planning, older_than: timedelta, grace: timedelt
 def _blockers(instance: str, running: Sequence[Activity], *, asked: bool) -> Iterator[Change]:
     """What others wait for without doing anything itself; nothing where nobody does."""
     from opsctl.adapters.sql.activity import holding
+    from opsctl.changes.backends import EndBlockers, LongQuery
 
     known = {each.pid: each for each in running}
     sessions: list[LongQuery] = []
@@ -412,5 +421,7 @@ def _blockers(instance: str, running: Sequence[Activity], *, asked: bool) -> Ite
 
 
 def _pinned(found: Activity) -> LongQuery:
+    from opsctl.changes.backends import LongQuery
+
     told = f"{found.application or 'no name'} as {found.role}, {found.seconds:.0f} s: {brief(found.query, 60)}"
     return LongQuery(pid=found.pid, backend_start=found.backend_start, query_start=found.query_start, told=told)

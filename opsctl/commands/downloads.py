@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from opsctl.changes.contacts import FALSE, TRUE, SetContactProperties, fingerprint
 from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
@@ -42,6 +41,8 @@ def named(command: F) -> F:
 @read_only
 def show(systems: Systems, contact: str) -> dict[str, Any]:
     """Show whether a contact may download, and who last decided it; the token as a fingerprint."""
+    from opsctl.changes.contacts import fingerprint
+
     settings = systems.environment.hubspot
     found = systems.hubspot.contact(contact, (settings.enabled, settings.requested, settings.minted), (settings.enabled,))
     last = max(found.history.get(settings.enabled, []), key=lambda entry: entry.at, default=None)
@@ -62,6 +63,8 @@ def show(systems: Systems, contact: str) -> dict[str, Any]:
 @mutating
 def disable(planning: Planning, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
     """Stop downloads (checkbox No): the lease endpoint answers 403 from then on."""
+    from opsctl.changes.contacts import FALSE
+
     yield from setting(planning.systems, FALSE, contacts, from_file, skip_missing)
 
 
@@ -71,11 +74,15 @@ def disable(planning: Planning, contacts: tuple[str, ...], from_file: Path | Non
 @mutating
 def enable(planning: Planning, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
     """Allow downloads again (checkbox Yes)."""
+    from opsctl.changes.contacts import TRUE
+
     yield from setting(planning.systems, TRUE, contacts, from_file, skip_missing)
 
 
 def setting(systems: Systems, after: str, contacts: tuple[str, ...], file: Path | None, skip_missing: bool) -> Iterator[Change]:
     """A change for each hundred contacts, with what each has now."""
+    from opsctl.changes.contacts import SetContactProperties
+
     if not contacts and file is None:
         raise click.UsageError("Name at least one contact, or a file with --from-file.")
     enabled = systems.environment.hubspot.enabled

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opsctl.changes.lease import TakeLease
 from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, requires
@@ -31,6 +30,8 @@ lease = group("lease")
 @mutating
 def verify(planning: Planning, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
     """Ask the lease endpoint as a customer would, and say what its answer means; a granted lease is an effect."""
+    from opsctl.changes.lease import TakeLease
+
     (id,) = naming.ids(planning.systems, [contact])
     yield TakeLease(contact=id, source=code_from, expect=expect, reads=_read_on_the_way(planning.systems))
 

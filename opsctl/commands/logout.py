@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import files
-from opsctl.changes.sessions import EndCachedSessions, EndDatabaseSessions, RevokeTokens
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
 from opsctl.cli.types import DURATION
@@ -88,6 +87,8 @@ def all_(planning: Planning, stores: tuple[str, ...]) -> Iterator[Change]:
 
 def ending(planning: Planning, users: Sequence[str] | None, stores: Sequence[str], *, unproven: int = 0) -> Iterator[Change]:
     """One change for each store, all with one cutoff; for nobody the first one, which says so."""
+    from opsctl.changes.sessions import EndCachedSessions, EndDatabaseSessions, RevokeTokens
+
     systems = planning.systems
     settings = systems.environment.sessions
     systems.environment.require(*(store for store in ("redis", "api") if store in stores))

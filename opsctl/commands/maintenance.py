@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-from opsctl.changes.maintenance import AnnounceMaintenance
-from opsctl.changes.notices import Ask
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
 from opsctl.cli.types import DURATION
@@ -65,6 +63,9 @@ def readable(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @mutating
 def announce(planning: Planning, message: str, duration: timedelta, at: datetime | str) -> Iterator[Change]:
     """Tell users of a maintenance through the API."""
+    from opsctl.changes.maintenance import AnnounceMaintenance
+    from opsctl.changes.notices import Ask
+
     begins = at if isinstance(at, datetime) else None
     if begins and not planning.now <= begins <= planning.now + AHEAD:
         word = "in the past" if begins < planning.now else "more than a year ahead"

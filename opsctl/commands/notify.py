@@ -8,7 +8,6 @@ from typing import Literal
 
 import click
 
-from opsctl.changes.notices import Ask, PostSlack, PostStatus, SetPage
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
 from opsctl.contract import Change, Planning
@@ -29,6 +28,8 @@ def status(
     planning: Planning, title: str, status: Literal["investigating", "identified", "monitoring", "resolved"], message: str
 ) -> Iterator[Change]:
     """Post to the status page."""
+    from opsctl.changes.notices import Ask, PostStatus
+
     channels = planning.systems.config.channels
     if channels.status_page and channels.status_key:
         yield PostStatus(title=title, status=status, text=message)
@@ -42,6 +43,8 @@ def status(
 @mutating
 def slack(planning: Planning, message: str) -> Iterator[Change]:
     """Post to the team's Slack channel."""
+    from opsctl.changes.notices import Ask, PostSlack
+
     yield PostSlack(text=message) if planning.systems.config.channels.slack else Ask(question=f"Tell the team: {message}")
 
 
@@ -52,6 +55,8 @@ def slack(planning: Planning, message: str) -> Iterator[Change]:
 @mutating
 def page(planning: Planning, message: str, severity: Literal["critical", "error", "warning", "info"]) -> Iterator[Change]:
     """Page whoever is on call."""
+    from opsctl.changes.notices import Ask, SetPage
+
     if planning.systems.config.channels.page:
         key = "opsctl-" + hashlib.sha256(message.encode()).hexdigest()[:16]
         yield SetPage(text=message, severity=severity, key=key)

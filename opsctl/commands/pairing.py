@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import fingerprints
-from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, fingerprint
 from opsctl.cli import contacts as naming
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, requires
@@ -44,6 +43,8 @@ FINGERPRINT = FingerprintType()
 @mutating
 def mint(planning: Planning, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
     """Mint a new token: by the contact's request property, or by a signed webhook event."""
+    from opsctl.changes.contacts import EndTokenRequest, MintToken
+
     for pinned in pins(planning.systems, contacts):
         if via == "property":
             yield EndTokenRequest(**pinned)
@@ -59,6 +60,8 @@ def mint(planning: Planning, contacts: tuple[str, ...], via: str) -> Iterator[Ch
 @mutating
 def revoke(planning: Planning, contacts: tuple[str, ...], if_token: str | None) -> Iterator[Change]:
     """Clear a contact's token, so that its pairing code stops working, and mint another."""
+    from opsctl.changes.contacts import MintToken, RevokeToken
+
     if if_token and len(contacts) > 1:
         raise click.UsageError("--if-token goes with one contact.")
     pinned_all = pins(planning.systems, contacts)
@@ -77,6 +80,8 @@ def pins(systems: Systems, contacts: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def pin(systems: Systems, contact: str) -> dict[str, Any]:
     """What a change to a contact's token rests on: its fingerprint now, and the newest write of the request."""
+    from opsctl.changes.contacts import fingerprint
+
     settings = systems.environment.hubspot
     found = systems.hubspot.contact(contact, (settings.minted,), (settings.requested,))
     history = found.history.get(settings.requested, [])

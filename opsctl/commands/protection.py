@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changes.addresses import ListAddresses, uncovered
-from opsctl.changes.firewall import BlockListed, LimitRate
-from opsctl.changes.protection import Protect, short
-from opsctl.changes.rules import limiting, matched, rate, refusing
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.concurrency import first_error_if_all_failed, gather
@@ -106,6 +102,8 @@ def _subscription(systems: Systems) -> Rows:
 
 def _protected(systems: Systems, settings: ProtectionSettings) -> Rows:
     """Everything protected, and what configuration names and isn't."""
+    from opsctl.changes.protection import short
+
     if not systems.shield.subscribed():
         return _said("nothing", "only a subscription protects")
     names = {arn: name for name, arn in settings.resources.items()}
@@ -116,6 +114,8 @@ def _protected(systems: Systems, settings: ProtectionSettings) -> Rows:
 
 
 def _attacks(systems: Systems) -> Rows:
+    from opsctl.changes.protection import short
+
     if not systems.shield.subscribed():
         return _said("not known", "only a subscription tells")
     attacks = systems.shield.attacks(systems.now() - WEEK, systems.now())
@@ -127,6 +127,8 @@ def _attacks(systems: Systems) -> Rows:
 
 def _acl(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
     """The ACL, and what stands behind it."""
+    from opsctl.changes.protection import short
+
     behind = [short(arn) for arn in systems.waf.guards(acl, settings.place)]
     return [{"acl": acl.name, "otherwise": acl.default, "guards": behind or ["NOTHING"], "capacity": f"{acl.capacity:,} of 5,000"}]
 
@@ -151,6 +153,8 @@ def _figures(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Row
 
 def _rules(acl: WebAcl) -> Rows:
     """Each rule, the first one first."""
+    from opsctl.changes.rules import matched, rate
+
     rows = []
     for rule in acl.rules:
         given = rate(rule)
@@ -170,6 +174,8 @@ def _rules(acl: WebAcl) -> Rows:
 
 
 def _over(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
+    from opsctl.changes.rules import rate
+
     if not rate(acl.rule(settings.rate_rule)):
         return _said("no limit", f"the rule {settings.rate_rule} isn't there: opsctl protection rate-limit LIMIT")
     return [{"address": one, "rule": settings.rate_rule} for one in systems.waf.over(acl, settings.place, settings.rate_rule)]
@@ -206,6 +212,8 @@ def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
 @mutating
 def enable_shield(planning: Planning, resource: str) -> Iterator[Change]:
     """Have Shield Advanced protect a resource (its ARN, or a name of [protection.resources]); never subscribes."""
+    from opsctl.changes.protection import Protect, short
+
     systems = planning.systems
     settings = systems.environment.protection
     arn = resource if resource.startswith("arn:") else settings.resources.get(resource, "")
@@ -239,6 +247,9 @@ def enable_shield(planning: Planning, resource: str) -> Iterator[Change]:
 @mutating
 def rate_limit(planning: Planning, limit: int, block: bool, window: str | None) -> Iterator[Change]:
     """Have the firewall count who sends more than LIMIT requests in a while or, with --block, turn them away."""
+    from opsctl.changes.firewall import LimitRate
+    from opsctl.changes.rules import limiting, rate
+
     settings = planning.systems.environment.protection
     acl = planning.systems.waf.acl(settings.acl, settings.place)
     before = acl.rule(settings.rate_rule)
@@ -264,6 +275,10 @@ def rate_limit(planning: Planning, limit: int, block: bool, window: str | None) 
 @mutating
 def block(planning: Planning, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Put addresses or ranges (CIDR) on the firewall's block list, and see that a rule blocks who is on it."""
+    from opsctl.changes.addresses import ListAddresses, uncovered
+    from opsctl.changes.firewall import BlockListed
+    from opsctl.changes.rules import refusing
+
     systems = planning.systems
     settings = systems.environment.protection
     wanted = parsed(addresses)
@@ -294,6 +309,8 @@ def block(planning: Planning, addresses: tuple[str, ...]) -> Iterator[Change]:
 @mutating
 def unblock(planning: Planning, addresses: tuple[str, ...]) -> Iterator[Change]:
     """Take addresses or ranges (CIDR) off the firewall's block list."""
+    from opsctl.changes.addresses import ListAddresses
+
     settings = planning.systems.environment.protection
     wanted = [
         (planning.systems.waf.addresses(name, settings.place), those) for name, those in _by_set(settings, parsed(addresses)) if those

@@ -10,18 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changes.proofs import prove
-from opsctl.changes.rotation import Place, ask, cached, described, function_of, into_variable, place_of, proof_of, refresh
-from opsctl.changes.secrets import (
-    CURRENT,
-    PENDING,
-    PREVIOUS,
-    MoveSecretStage,
-    RotateManagedSecret,
-    StageSecretVersion,
-    compromised_versions,
-    last_rotation,
-)
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import SOURCE
@@ -31,6 +19,7 @@ from opsctl.errors import ExternalError, OpsctlError, Refused
 from opsctl.render.shapes import Check, Verdict
 
 if TYPE_CHECKING:
+    from opsctl.changes.rotation import Place
     from opsctl.settings import SecretSettings
     from opsctl.systems import Systems
 
@@ -67,6 +56,8 @@ def _version(systems: Systems, secret: SecretSettings) -> dict[str, Any]:
 
 
 def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, Any]:
+    from opsctl.changes.rotation import function_of
+
     _, variable, state = function_of(systems, name, secret)
     words = {"InProgress": "the function is being updated", "Failed": f"the function's update failed: {state.reason}"}
     word = words.get(state.status, "ok") if variable in state.variables else f"the function has no variable {variable}"
@@ -86,6 +77,9 @@ def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, 
 @mutating
 def rotate(planning: Planning, name: str, value_from: str, compromised: bool, refresh_now: bool) -> Iterator[Change]:
     """Give a secret a new value: staged, proven, then made current; other keys of its JSON stay."""
+    from opsctl.changes.rotation import ask, cached, described, into_variable, place_of, proof_of, refresh
+    from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
+
     systems = planning.systems
     secret = systems.environment.secret(name)
     refuse_kind(name, secret, value_from)
@@ -120,6 +114,9 @@ def rotate(planning: Planning, name: str, value_from: str, compromised: bool, re
 
 def _given(systems: Systems, name: str, secret: SecretSettings, value_from: str) -> str:
     """The fingerprint of a given value, which was proven before anything is staged."""
+    from opsctl.changes.proofs import prove
+    from opsctl.changes.rotation import proof_of
+
     value = systems.values.read(value_from)
     prove(systems, name, value, proof=proof_of(secret))
     return systems.fingerprint(value.raw())
@@ -148,6 +145,9 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
 @mutating
 def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Change]:
     """Make a former version of a secret current again."""
+    from opsctl.changes.rotation import ask, cached, described, into_variable, place_of
+    from opsctl.changes.secrets import CURRENT, MoveSecretStage, compromised_versions, last_rotation
+
     systems = planning.systems
     secret = systems.environment.secret(name)
     place, state = place_of(name, secret), described(systems, name, secret)
@@ -187,6 +187,8 @@ def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Cha
 @read_only
 def verify(systems: Systems, name: str) -> Verdict:
     """Prove that a secret's current value is there, readable and good for its work, and that nobody has failed since it changed."""
+    from opsctl.changes.rotation import described, place_of
+
     secret = systems.environment.secret(name)
     place, state = place_of(name, secret), described(systems, name, secret)
     checks = [Check("a version is current", state.current is not None, state.current or "")]
@@ -202,6 +204,9 @@ def verify(systems: Systems, name: str) -> Verdict:
 
 
 def _proof(systems: Systems, name: str, secret: SecretSettings, place: Place) -> Check:
+    from opsctl.changes.proofs import prove
+    from opsctl.changes.rotation import proof_of
+
     word = "its value does its work" if proof_of(secret) != "none" else "its value can be read"
     try:
         value = systems.secrets.value(place.id, key=place.key, region=place.region)
@@ -213,6 +218,8 @@ def _proof(systems: Systems, name: str, secret: SecretSettings, place: Place) ->
 
 def _at_function(systems: Systems, name: str, secret: SecretSettings, place: Place) -> Iterator[Check]:
     """Whether the callers of a function meet the value that is kept for everybody else."""
+    from opsctl.changes.rotation import function_of
+
     settings, variable, state = function_of(systems, name, secret)
     value = systems.secrets.value(place.id, key=place.key, region=place.region)
     yield Check("the function's last update succeeded", state.status == "Successful", state.reason or state.status)

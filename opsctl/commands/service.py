@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from opsctl.changes.ecs import Redeploy, SetBounds, SetDesiredCount
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import DURATION
@@ -173,6 +172,8 @@ def _period(since: timedelta) -> int:
 @mutating
 def scale(planning: Planning, name: str, count: int, accept_connections: bool) -> Iterator[Change]:
     """Set how many tasks of a service run, and let its scaling bounds allow it."""
+    from opsctl.changes.ecs import SetBounds, SetDesiredCount
+
     systems = planning.systems
     settings = systems.environment.service(name)
     if count > settings.scale_max:
@@ -193,6 +194,8 @@ def scale(planning: Planning, name: str, count: int, accept_connections: bool) -
 @mutating
 def redeploy(planning: Planning, names: tuple[str, ...], accept_new_image: bool) -> Iterator[Change]:
     """Replace the tasks of services that are older than a secret they consume (with --again: all of them)."""
+    from opsctl.changes.ecs import Redeploy
+
     systems = planning.systems
     for name in names:
         settings = systems.environment.service(name)

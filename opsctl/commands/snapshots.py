@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opsctl.changes.restores import AddInstance, EnableDataApi, RestoreCluster, RestoreInstance
-from opsctl.changes.snapshots import CreateSnapshot, PruneSnapshot, progress, prunable
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.cli.types import DURATION
@@ -54,6 +52,8 @@ COPY_NAME = NameType(61)
 @mutating
 def create(planning: Planning, name: str | None, max_age: timedelta, of: str | None) -> Iterator[Change]:
     """Make a snapshot of the database, unless there is a young one of ours, and wait until it is available."""
+    from opsctl.changes.snapshots import CreateSnapshot
+
     source = source_of(planning.systems, of)
     if name:
         free_of_failure(planning.systems, name, source.kind)
@@ -82,6 +82,8 @@ def source_of(systems: Systems, of: str | None) -> RdsDatabase:
 
 def free_of_failure(systems: Systems, name: str, kind: Kind) -> None:
     """Raise Refused where a snapshot of this name has failed: it keeps its name until somebody deletes it."""
+    from opsctl.changes.snapshots import progress
+
     found = systems.snapshots.find(name, kind)
     if found is not None and found.status == "failed":
         what = "db-cluster-snapshot" if kind == "cluster" else "db-snapshot"
@@ -152,6 +154,8 @@ def _age(span: timedelta) -> str:
 @mutating
 def restore(planning: Planning, snapshot: str, to: str, like: str | None) -> Iterator[Change]:
     """Restore a snapshot into a new database beside the old one, in its network and closed to the internet, and ask it."""
+    from opsctl.changes.restores import AddInstance, EnableDataApi, RestoreCluster, RestoreInstance
+
     systems = planning.systems
     found = systems.snapshots.find(snapshot)
     if found is None:
@@ -191,6 +195,8 @@ def surroundings(systems: Systems, snapshot: Snapshot, like: str | None) -> Surr
 @mutating
 def prune(planning: Planning, keep: int, of: str | None) -> Iterator[Change]:
     """Delete the oldest of our own snapshots for good; never AWS's, anybody else's, or one with the tag hold."""
+    from opsctl.changes.snapshots import PruneSnapshot, prunable
+
     source = source_of(planning.systems, of)
     ours = [s for s in planning.systems.snapshots.all(source.id) if prunable(s, source.kind)]
     yield from (PruneSnapshot(of=source.id, of_kind=source.kind, id=s.id, keep=keep) for s in reversed(ours))

@@ -65,6 +65,13 @@ def test_help_imports_no_vendor_and_draws_no_table(tmp_path):
     assert packages.isdisjoint(HEAVY)
 
 
+def test_the_files_of_commands_import_no_kind_of_change():
+    """A view pays for no kind: a command imports its kinds where it yields them."""
+    every = "; ".join(["import sys", *(f"import opsctl.commands.{name}" for name in GROUPS), "print(*sys.modules)"])
+    done = subprocess.run([sys.executable, "-c", every], capture_output=True, text=True, check=True, timeout=60)
+    assert [name for name in done.stdout.split() if name.startswith("opsctl.changes")] == []
+
+
 def test_looking_at_services_imports_neither_database_nor_cache_nor_http(tmp_path):
     code, packages = loaded("--env", "sandbox", "service", "status", folder=tmp_path)
     assert code == 2, "there is no sandbox in that folder"
