@@ -50,7 +50,7 @@ class RunHistory(Protocol):
         """Yield the changes of a kind, planned under this very configuration, that have an impact or evidence."""
         ...
 
-    def driven(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
+    def past_active(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
         """Yield the changes of a kind on a target in runs that a living process drives."""
         ...
 

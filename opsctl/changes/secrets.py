@@ -136,7 +136,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
     def _alone(self, read: Systems, state: SecretState) -> None:
         """Raise LockHeld while another run of ours is between staging a version and making it current: this one would be left over."""
         staged = state.staged(STAGED)
-        driven = read.history.driven(type(self), self.target) if staged not in (None, state.current) else ()
+        driven = read.history.past_active(type(self), self.target) if staged not in (None, state.current) else ()
         if run := next((past.run for past in driven if past.change.version == staged), None):
             told = f"Run {run} is rotating {self.name}: it has staged version {staged}. Nothing was staged here."
             raise LockHeld(told, f"See it: opsctl runs show {run}")

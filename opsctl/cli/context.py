@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opsctl.adapters.host.secret_sources import SecretSources
     from opsctl.config import Environment
     from opsctl.engine.engine import Engine
-    from opsctl.engine.history import LedgerMemory
+    from opsctl.engine.history import LedgerHistory
     from opsctl.engine.ledger.keys import Keyring
     from opsctl.engine.ledger.ledger import Ledger
     from opsctl.engine.reporter import Reporter
@@ -77,7 +77,7 @@ class AppContext:
         """Whoever sits at the terminal."""
         from opsctl.adapters.host.prompt import Prompt
 
-        return Prompt(ahead=lambda: self.watcher.rests())
+        return Prompt(ahead=lambda: self.reporter.close())
 
     @cached_property
     def values(self) -> SecretSources:
@@ -95,8 +95,8 @@ class AppContext:
         from opsctl.changes import find_kind
         from opsctl.engine.ledger.ledger import open_ledger
 
-        tell = self.watcher.says if without else tell
-        return open_ledger(self.ledger_path, find_kind, tell=tell, without=without, warn=lambda told: self.watcher.says(told))
+        tell = self.reporter.message if without else tell
+        return open_ledger(self.ledger_path, find_kind, tell=tell, without=without, warn=lambda told: self.reporter.message(told))
 
     @property
     def ledger_path(self) -> Path:
@@ -116,7 +116,7 @@ class AppContext:
     def readable_ledger(self) -> Ledger:
         """The ledger to be shown: where it can't be written, what can be read of it."""
         if "ledger" not in self.__dict__:
-            self.__dict__["ledger"] = self._ledger(tell=self.watcher.says)
+            self.__dict__["ledger"] = self._ledger(tell=self.reporter.message)
         ledger: Ledger = self.__dict__["ledger"]
         return ledger
 
@@ -127,11 +127,11 @@ class AppContext:
         return fingerprints.of(self.ledger.key(self.environment.name), value)
 
     @cached_property
-    def history(self) -> LedgerMemory:
+    def history(self) -> LedgerHistory:
         """What the ledger remembers of this environment."""
-        from opsctl.engine.history import LedgerMemory
+        from opsctl.engine.history import LedgerHistory
 
-        return LedgerMemory(lambda: self.ledger, self.environment)
+        return LedgerHistory(lambda: self.ledger, self.environment)
 
     def _systems(self, *, read_twin: Systems | None = None) -> Systems:
         from opsctl.systems import Systems
@@ -164,7 +164,7 @@ class AppContext:
         return Screen(self.output)
 
     @cached_property
-    def watcher(self) -> Reporter:
+    def reporter(self) -> Reporter:
         """Progress, on standard error."""
         from opsctl.render.progress import Progress
 
@@ -183,7 +183,7 @@ class AppContext:
         from opsctl.engine.engine import Engine
 
         tempo = _tempo(os.environ.get("OPSCTL_TEMPO", "1")) if self.environment.settings.sandbox else 1.0
-        return Engine(self.environment, self.ledger, self.read, self.write, self.watcher, self.operator, tempo)
+        return Engine(self.environment, self.ledger, self.read, self.write, self.reporter, self.operator, tempo)
 
     @property
     def has_begun(self) -> bool:

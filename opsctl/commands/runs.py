@@ -41,7 +41,7 @@ runs = group("runs")
 def list_(app: AppContext, active: bool, limit: int) -> list[dict[str, Any]]:
     """List runs, the newest first."""
     ledger = app.readable_ledger
-    driven = ledger.locks.driven()
+    driven = ledger.locks.active_runs()
     return [_row(run, driven) for run in (ledger.active(limit) if active else ledger.runs(limit=limit))]
 
 
@@ -65,7 +65,7 @@ def show(app: AppContext, run: str) -> Page:
     """Show a run: its steps, and its history event by event."""
     ledger = app.readable_ledger
     found = ledger.run(run)
-    head = {**_row(found, ledger.locks.driven()), "account": found.account, "caller": found.caller, "version": found.version}
+    head = {**_row(found, ledger.locks.active_runs()), "account": found.account, "caller": found.caller, "version": found.version}
     family = [found, *reversed(ledger.children(found.id))]
     steps = [
         {"run": r.id, "step": s.seq, "state": s.state, "what": s.change.summary, "why": s.why, "evidence": _brief(s.evidence)}
@@ -122,7 +122,7 @@ def _resumed(app: AppContext, run: Run, options: Options, **special: str | None)
         return preview_or_apply(app, app.engine.remaining(run), options)
     if not options.dry_run:
         _ = app.environment
-        app.watcher.says("\n".join(visible(line) for line in (run.command, app.place) if line))
+        app.reporter.message("\n".join(visible(line) for line in (run.command, app.place) if line))
     if run.kind != "playbook":
         return app.engine.resume(run, options)
     if options.dry_run:
@@ -161,17 +161,17 @@ def undo(app: AppContext, run: str, **shared: Any) -> None:
 
     def work() -> Outcome:
         # Whoever still drives it would make again what is taken back here.
-        with app.ledger.locks.holding(f"run/{found.id}", found.id, app.operator, line):
+        with app.ledger.locks.hold(f"run/{found.id}", found.id, app.operator, line):
             return _undone(app, found, options)
 
     run_and_report(app, line, options, work)
 
 
 def _undone(app: AppContext, run: Run, options: Options) -> Outcome:
-    app.engine.same_place(run, given_up=True)
+    app.engine.same_place(run, allow_cancelled=True)
     plan, nevers = app.engine.undo_plan(run)
     for never in nevers:
-        app.watcher.says(f"  no way back: {visible(never)}")
+        app.reporter.message(f"  no way back: {visible(never)}")
     skipped = [planned for planned in plan.changes if planned.state == "skipped"]
     if not plan.pending and (skipped or not plan.changes):
         left = "".join(f" Left alone: {planned.why.rstrip('.')}." for planned in skipped)
@@ -197,12 +197,12 @@ def cancel(app: AppContext, run: str) -> dict[str, Any]:
 
 def _wish(app: AppContext, run: str, wish: str) -> dict[str, Any]:
     found = app.ledger.run(run)
-    driven = found.id in app.ledger.locks.driven()
+    driven = found.id in app.ledger.locks.active_runs()
     if found.result in ("changed", "unchanged") and not driven:
         raise Refused(f"Run {found.id} has ended: {found.result}.", f"Take it back: opsctl runs undo {found.id}")
     if wish == "pause" and not driven:
         raise Refused(f"Run {found.id} isn't running, so there is nothing to pause.", f"opsctl runs resume {found.id}")
-    app.ledger.wish(found.id, wish)
+    app.ledger.request_stop(found.id, wish)
     return {"run": found.id, "asked": wish, "takes effect": "at its next step or batch" if driven else "now"}
 
 

@@ -45,7 +45,7 @@ def lifecycle() -> Any:
 @local
 def up(app: AppContext, tempo: float | None, users: int | None, sessions: int | None) -> dict[str, Any]:
     """Start the world, or mend what of it has died."""
-    facts = lifecycle().up(folder(), tempo, users, sessions, app.watcher.says)
+    facts = lifecycle().up(folder(), tempo, users, sessions, app.reporter.message)
     return {"aws": facts["aws"], "api": facts["api"], "next": 'eval "$(opsctl sandbox env)"'}
 
 
@@ -53,7 +53,7 @@ def up(app: AppContext, tempo: float | None, users: int | None, sessions: int | 
 @local
 def down(app: AppContext) -> None:
     """Stop the world; nothing of it runs on."""
-    lifecycle().down(folder(), app.watcher.says)
+    lifecycle().down(folder(), app.reporter.message)
 
 
 @sandbox.command()
@@ -77,7 +77,7 @@ def env(app: AppContext) -> Text:
 def reset(app: AppContext) -> None:
     """Put the seeded data back, and take every fault away."""
     lifecycle().reset(folder())
-    app.watcher.says("The seeded data is back.")
+    app.reporter.message("The seeded data is back.")
 
 
 @sandbox.group()
@@ -98,7 +98,7 @@ def set_(app: AppContext, part: str, operation: str, action: str, seconds: float
     from opsctl.sandbox.faults import Rule
 
     lifecycle().set_fault(folder(), Rule(part, operation, action, seconds, status or 0, times))
-    app.watcher.says(f"{operation} of {part} will {action}.")
+    app.reporter.message(f"{operation} of {part} will {action}.")
 
 
 @fault.command("list")
@@ -115,7 +115,7 @@ def list_(app: AppContext) -> list[dict[str, Any]]:
 def clear(app: AppContext) -> None:
     """Take every fault away."""
     lifecycle().clear_faults(folder())
-    app.watcher.says("No fault is set.")
+    app.reporter.message("No fault is set.")
 
 
 @fault.command()
@@ -124,7 +124,7 @@ def clear(app: AppContext) -> None:
 def rollout(app: AppContext, service: str) -> None:
     """Make the next rollout of an ECS service fail and be taken back."""
     lifecycle().fail_next_rollout(folder(), service)
-    app.watcher.says(f"The next rollout of {service} will fail.")
+    app.reporter.message(f"The next rollout of {service} will fail.")
 
 
 @fault.command()
@@ -136,7 +136,7 @@ def rollout(app: AppContext, service: str) -> None:
 def queries(app: AppContext, count: int, kind: str) -> None:
     """Have the application run long queries, until they are ended or faults are cleared."""
     running = lifecycle().run_queries(folder(), count, kind)
-    app.watcher.says(f"{running} {kind} queries run; see them: opsctl database activity")
+    app.reporter.message(f"{running} {kind} queries run; see them: opsctl database activity")
 
 
 @fault.command()
@@ -145,7 +145,7 @@ def queries(app: AppContext, count: int, kind: str) -> None:
 def connections(app: AppContext, count: int | None) -> None:
     """Have the application take database connections, until faults are cleared."""
     taken = lifecycle().take_connections(folder(), count or 0)
-    app.watcher.says(f"It took {taken} connections; see them: opsctl database connections")
+    app.reporter.message(f"It took {taken} connections; see them: opsctl database connections")
 
 
 @fault.command()
@@ -156,7 +156,7 @@ def connections(app: AppContext, count: int | None) -> None:
 def figure(app: AppContext, metric: str, value: float, minutes: int) -> None:
     """Have CloudWatch show a metric's figure, such as `TargetResponseTime 6.4`, until faults are cleared."""
     lifecycle().force_figure(folder(), metric, value, minutes)
-    app.watcher.says(f"{metric} has been {value:g} for {minutes} min; take it back: opsctl sandbox fault clear")
+    app.reporter.message(f"{metric} has been {value:g} for {minutes} min; take it back: opsctl sandbox fault clear")
 
 
 @fault.command()
@@ -164,7 +164,7 @@ def figure(app: AppContext, metric: str, value: float, minutes: int) -> None:
 def snapshot(app: AppContext) -> None:
     """Make the next snapshot of the database fail half way."""
     lifecycle().fail_next_snapshot(folder())
-    app.watcher.says("The next snapshot will fail.")
+    app.reporter.message("The next snapshot will fail.")
 
 
 @fault.command()
@@ -173,4 +173,4 @@ def snapshot(app: AppContext) -> None:
 def crash(app: AppContext, part: str) -> None:
     """Kill a part as a crash would: postgres, valkey, or server."""
     killed = lifecycle().crash(folder(), part)
-    app.watcher.says(f"Killed {killed} process(es) of {part}; mend it: opsctl sandbox up")
+    app.reporter.message(f"Killed {killed} process(es) of {part}; mend it: opsctl sandbox up")

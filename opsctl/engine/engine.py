@@ -14,7 +14,7 @@ from opsctl.config import Environment
 from opsctl.contract import Change, Done, Irreversible, Planning
 from opsctl.engine import guards, order, outcome
 from opsctl.engine import plan as plans
-from opsctl.engine.history import LedgerMemory, Remembered, is_undo_of
+from opsctl.engine.history import CompletedRun, LedgerHistory, is_undo_of
 from opsctl.engine.ledger.ledger import Ledger
 from opsctl.engine.ledger.rows import ENDED, Result, Run, Step, run_id
 from opsctl.engine.options import Options
@@ -28,7 +28,7 @@ from opsctl.systems import Systems
 
 Make = Callable[[Planning], Iterable[Change]]
 
-AGAIN = "Look again, then plan anew: -n --save FILE"
+PLAN_ANEW = "Look again, then plan anew: -n --save FILE"
 
 
 class Engine:
@@ -43,13 +43,13 @@ class Engine:
         ledger: Ledger,
         read: Systems,
         write: Systems,
-        watcher: Reporter,
+        reporter: Reporter,
         operator: str,
         tempo: float = 1.0,
     ) -> None:
         self.environment, self.ledger, self.read, self.write = environment, ledger, read, write
-        self.watcher, self.operator, self.tempo = watcher, operator, tempo
-        self.history = LedgerMemory(lambda: ledger, environment)
+        self.reporter, self.operator, self.tempo = reporter, operator, tempo
+        self.history = LedgerHistory(lambda: ledger, environment)
         self.begun = False
 
     def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None, *, recall: bool = True) -> Plan:
@@ -62,10 +62,10 @@ class Engine:
         plan = plans.make(command, make(planning), planning)
         plan.position = position
         # Memory speaks only for what no state can tell, and only where nothing else is to be changed too.
-        if recall and plan.pending and all(step.change.proven_by_history for step in plan.pending) and (found := self._remembered(command)):
+        if recall and plan.pending and all(step.change.proven_by_history for step in plan.pending) and (found := self._recent_run(command)):
             plan.changes = plans.mark_recently_done(plan.changes, found)
         if not options.again and any(p.change.outcome_known_by == "nothing" for p in plan.pending):
-            self._known(command)
+            self._require_decided(command)
         return plan
 
     def plan_again(self, saved: Plan, options: Options) -> Plan:
@@ -73,23 +73,23 @@ class Engine:
         found = self.plan(saved.command, lambda planning: [planned.change for planned in saved.changes], options, follows=saved.follows)
         for now, then in zip(found.changes, saved.changes, strict=True):
             if now.pending and not then.pending:
-                raise DriftError(f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now.", AGAIN)
+                raise DriftError(f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now.", PLAN_ANEW)
             # What was reviewed stays the bound of what is made.
             now.count, now.unit = then.count, then.unit
         return found
 
-    def _remembered(self, command: str, *, besides: str = "", since: int | None = None) -> Remembered | None:
+    def _recent_run(self, command: str, *, besides: str = "", since: int | None = None) -> CompletedRun | None:
         """Our recent run of the same command, unless the systems tell that somebody has changed since what it made."""
-        found = self.history.recently(command, besides=besides, since=since)
+        found = self.history.recent_run(command, besides=besides, since=since)
         for step in found.steps if found else []:
             tells = step.state == "applied" and step.change.proven_by_history and step.change.outcome_known_by == "state"
             if tells and not isinstance(step.change.check(self.read), Done):
                 return None
         return found
 
-    def _known(self, command: str, *, besides: str = "", change: Change | None = None) -> None:
+    def _require_decided(self, command: str, *, besides: str = "", change: Change | None = None) -> None:
         """Raise OutcomeUnknown while nobody knows whether the same blind change was made before: it would be sent a second time."""
-        if found := self.history.unsettled(command, besides=besides, change=change):
+        if found := self.history.undecided_step(command, besides=besides, change=change):
             run, step = found
             raise OutcomeUnknown(
                 f"Run {run} began this before and nobody knows whether it happened: {step.change.summary}. It was not sent again.",
@@ -101,12 +101,12 @@ class Engine:
         if not (steps and step.change.proven_by_history and "position" in run.details):
             return None
         if step.change.outcome_known_by == "nothing":
-            self._known(run.command, besides=run.id, change=step.change)
+            self._require_decided(run.command, besides=run.id, change=step.change)
         if any(each.may_have_effect for each in steps):
             return None
-        found = self._remembered(run.command, besides=run.id, since=run.details["position"])
+        found = self._recent_run(run.command, besides=run.id, since=run.details["position"])
         left = [each.change for each in steps if each.state not in ENDED]
-        if found is None or not all(change.proven_by_history and found.same(change) for change in left):
+        if found is None or not all(change.proven_by_history and found.same_change(change) for change in left):
             return None
         return Done(found.why, found.run.closed)
 
@@ -123,7 +123,7 @@ class Engine:
             command=plan.command,
             dry_run=True,
             result="refused" if error else outcome.would(plan.changes),
-            changes=[outcome.shown(step) for step in plan.changes],
+            changes=[outcome.step_as_json(step) for step in plan.changes],
             plan=plan,
             error=error,
             untouched=True,
@@ -177,15 +177,15 @@ class Engine:
     def _drive(self, run: Run, options: Options, steps: list[Step] | None = None) -> Outcome:
         """Drive a run in the ledger, alone among processes, and close it with what came of it; without its new `steps` it is resumed."""
         self.begun = True
-        with self.ledger.locks.holding(f"run/{run.id}", run.id, self.operator, run.command):
+        with self.ledger.locks.hold(f"run/{run.id}", run.id, self.operator, run.command):
             unreviewed: list[int] = []
             if steps is None:
                 self.ledger.reopen(run.id, {"operator": self.operator, "caller": self.read.caller.arn})
                 steps = self.ledger.steps(run.id)
-                unreviewed = self._look_again(run, steps)
-            error = self._go(run, steps, options, unreviewed)
+                unreviewed = self._reset_unverified(run, steps)
+            error = self._run_steps(run, steps, options, unreviewed)
             word, error = self.close(run, outcome.result(steps, error), error, touched=any(step.may_have_effect for step in steps))
-        return self._told(run, word, steps, error)
+        return self._outcome(run, word, steps, error)
 
     def close(self, run: Run, word: Result, error: OpsctlError | None, *, touched: bool) -> tuple[Result, OpsctlError | None]:
         """Record how a run ended, and return that; where it can't be recorded and the run has `touched` something, it is unknown."""
@@ -203,24 +203,24 @@ class Engine:
             return "unknown", error
         return word, error
 
-    def _look_again(self, run: Run, steps: list[Step]) -> list[int]:
+    def _reset_unverified(self, run: Run, steps: list[Step]) -> list[int]:
         """Put back what was found done, or was skipped, behind a step that isn't done: by now it may be otherwise.
 
         Returns the numbers of those that the plan found so: nobody has agreed to make them.
         """
-        again = [step for step in order.left(steps) if step.state in ENDED]
+        again = [step for step in order.remaining(steps) if step.state in ENDED]
         for step in again:
             self.ledger.put(run.id, step, "pending", {"why": "looked at again, since an earlier step isn't done"})
         planned = self.ledger.events(run.id)[0].detail["steps"] if again else []
         return [step["seq"] for step in planned if step["state"] in ENDED]
 
-    def _go(self, run: Run, steps: list[Step], options: Options, unreviewed: list[int]) -> OpsctlError | None:
+    def _run_steps(self, run: Run, steps: list[Step], options: Options, unreviewed: list[int]) -> OpsctlError | None:
         runner = Runner(
             self.ledger,
             run,
             self.read,
             self.write,
-            self.watcher,
+            self.reporter,
             wait=not options.no_wait,
             timeout=options.timeout,
             limit=guards.limit(self.read, options),
@@ -229,22 +229,22 @@ class Engine:
             tempo=self.tempo,
         )
         try:
-            runner.go(steps)
+            runner.run_steps(steps)
         except OpsctlError as error:
             if isinstance(error.next, Retry) and not error.next.run:
                 error.next = error.next._replace(run=run.id)
             return error
         finally:
-            self.watcher.rests()
+            self.reporter.close()
         return None
 
-    def _told(self, run: Run, word: Result, steps: list[Step], error: OpsctlError | None = None) -> Outcome:
+    def _outcome(self, run: Run, word: Result, steps: list[Step], error: OpsctlError | None = None) -> Outcome:
         return Outcome(
             run=run.id,
             environment=run.environment,
             command=run.command,
             result=word,
-            changes=[outcome.shown(s) for s in steps],
+            changes=[outcome.step_as_json(s) for s in steps],
             error=error,
             untouched=not any(s.may_have_effect or s.begun for s in steps),
         )
@@ -253,17 +253,17 @@ class Engine:
         """Take a command's run up again where the ledger says it stopped; raises Refused for one that was cancelled."""
         self.same_place(run)
         if run.result in ("changed", "unchanged"):
-            return self._told(run, run.result, self.ledger.steps(run.id))
+            return self._outcome(run, run.result, self.ledger.steps(run.id))
         return self._drive(run, options)
 
     def remaining(self, run: Run) -> Plan:
         """What taking a command's run up again would change."""
         self.same_place(run)
-        left = [step.change for step in order.left(self.ledger.steps(run.id))]
+        left = [step.change for step in order.remaining(self.ledger.steps(run.id))]
         return self.plan(run.command, lambda planning: left, Options(again=True))
 
-    def same_place(self, run: Run, *, given_up: bool = False) -> None:
-        """Raise Refused unless `run` belongs to this environment and account and, if it isn't to be `given_up`, wasn't cancelled."""
+    def same_place(self, run: Run, *, allow_cancelled: bool = False) -> None:
+        """Raise Refused unless `run` belongs to this environment and account and, if it isn't to be `allow_cancelled`, wasn't cancelled."""
         self.read.prove()
         if run.environment != self.environment.name or run.account != self.read.caller.account:
             raise Refused(
@@ -271,35 +271,35 @@ class Engine:
                 f"Use --env {run.environment}.",
             )
         self.ledger.require_usable(run.id)
-        if run.wish == "cancel" and not given_up:
+        if run.wish == "cancel" and not allow_cancelled:
             raise Refused(f"Run {run.id} was cancelled; it is not taken up again.", f"Start anew: opsctl {run.command}")
 
     def undo_plan(self, run: Run) -> tuple[Plan, list[str]]:
         """The plan that takes a run's changes back, newest first, and why each of the others has no way back."""
-        steps, backs, owners, nevers = [], [], [], []
-        for owner, step in reversed([(each.id, step) for each in self._family(run) for step in self._touched(each)]):
-            back = step.undo_change
-            if isinstance(back, Irreversible):
-                nevers.append(f"{step.change.target}: {step.change.summary}: {back.why}")
+        steps, undos, owners, irreversible = [], [], [], []
+        for owner, step in reversed([(each.id, step) for each in self._family(run) for step in self._steps_with_effect(each)]):
+            undo = step.undo_change
+            if isinstance(undo, Irreversible):
+                irreversible.append(f"{step.change.target}: {step.change.summary}: {undo.why}")
             else:
                 steps.append(step)
-                backs.append(back)
+                undos.append(undo)
                 owners.append(owner)
-        plan = self.plan(f"runs undo {run.id}", lambda planning: backs, Options())
-        before = self.history.taken_back([*filter(None, [run.parent]), *(each.id for each in self._family(run))])
+        plan = self.plan(f"runs undo {run.id}", lambda planning: undos, Options())
+        before = self.history.undone_steps([*filter(None, [run.parent]), *(each.id for each in self._family(run))])
         for planned, step in zip(plan.changes, steps, strict=True):
-            undo = next((undo for undo, back in before if is_undo_of(back, step)), None)
-            # What stands there since is somebody else's, though it looks like ours.
-            if undo and planned.state in ("pending", "moved"):
-                planned.state, planned.why, planned.count = "done", f"taken back by run {undo}", 0
-        _leave_alone(plan.changes, owners)
-        return plan, nevers
+            undone_by = next((run for run, done in before if is_undo_of(done, step)), None)
+            # The target's present state is somebody else's, even if it looks like the one that this run left.
+            if undone_by and planned.state in ("pending", "moved"):
+                planned.state, planned.why, planned.count = "done", f"undone by run {undone_by}", 0
+        _skip_drifted(plan.changes, owners)
+        return plan, irreversible
 
     def _family(self, run: Run) -> list[Run]:
         """A run and, of a playbook, those of its steps."""
         return [run, *reversed(self.ledger.children(run.id))]
 
-    def _touched(self, run: Run) -> list[Step]:
+    def _steps_with_effect(self, run: Run) -> list[Step]:
         """Every step that a run made, made in part, or may have made: its way back finds out."""
         return [step for step in self.ledger.steps(run.id) if step.may_have_effect]
 
@@ -310,8 +310,8 @@ class Engine:
             state = f"is {step.state}" if step else "doesn't exist"
             raise Refused(f"Step {seq} of run {run.id} {state}; only an unknown outcome is settled.", f"opsctl runs show {run.id}")
         if step.change.outcome_known_by == "state":
-            told = f"Step {seq} of run {run.id} needs no person's word: its system tells whether it happened."
-            raise Refused(told, Retry(run=run.id))
+            what = f"Step {seq} of run {run.id} needs no person's word: its system tells whether it happened."
+            raise Refused(what, Retry(run=run.id))
         step.why = f"settled by {self.operator}: {reason}"
         if not happened:
             step.begun = None
@@ -319,7 +319,7 @@ class Engine:
         return step
 
 
-def _leave_alone(changes: list[Step], owners: list[str]) -> None:
+def _skip_drifted(changes: list[Step], owners: list[str]) -> None:
     """Skip, in a plan that takes runs back, what somebody else has changed since, and the rest of the run that it belongs to.
 
     What one run made goes together: a service's count and its bounds, a secret's labels. Other runs of a playbook are taken back.

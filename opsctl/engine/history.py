@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opsctl.engine.ledger.rows import Run, Step
 
 
-class Remembered(NamedTuple):
+class CompletedRun(NamedTuple):
     """A run of ours, and what it did."""
 
     run: Run
@@ -26,13 +26,13 @@ class Remembered(NamedTuple):
         """Why there is nothing to do."""
         return f"done by run {self.run.id} moments ago; --again asks for another"
 
-    def same(self, change: Change) -> Change | None:
+    def same_change(self, change: Change) -> Change | None:
         """The very same change, as that run made it or found it made."""
         identity = change.identity
         return next((s.change for s in self.steps if s.state in ("applied", "done") and s.change.identity == identity), None)
 
 
-class LedgerMemory:
+class LedgerHistory:
     """One environment's memory; the ledger is opened when something is first asked."""
 
     def __init__(self, ledger: Callable[[], Ledger], environment: Environment) -> None:
@@ -55,9 +55,9 @@ class LedgerMemory:
         for step in self._ledger.steps_with_impact(_change(kind), self._environment.name, self._environment.digest):
             yield from self._past(kind, [step])
 
-    def driven(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
+    def past_active(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
         """Yield the changes of a kind on a target in runs that a living process drives."""
-        steps = [past for run in sorted(self._ledger.locks.driven()) for past in self._ledger.past_steps(run)]
+        steps = [past for run in sorted(self._ledger.locks.active_runs()) for past in self._ledger.past_steps(run)]
         yield from self._past(kind, [past for past in steps if past.step.change.target == target])
 
     def _past(self, kind: type[Kind], steps: Iterable[PastStep]) -> Iterator[PastChange[Kind]]:
@@ -65,8 +65,8 @@ class LedgerMemory:
         runs = self._ledger.runs_by_id({past.run for past in steps})
         for id, step, ended in steps:
             if (run := runs.get(id)) and isinstance(step.change, kind):
-                told = (step.state, step.count, step.begun, ended, step.evidence or {})
-                yield PastChange(id, run.operator, run.command, step.change, *told)
+                values = (step.state, step.count, step.begun, ended, step.evidence or {})
+                yield PastChange(id, run.operator, run.command, step.change, *values)
 
     def begun(self, token: str, target: str) -> datetime | None:
         """When the run that `token` belongs to began its own change of `target`; None where it made none."""
@@ -77,7 +77,7 @@ class LedgerMemory:
         """How far the ledger's log has come: what is opened or closed from now on has a higher number, whatever the clock says."""
         return self._ledger.position()
 
-    def recently(self, command: str, *, besides: str = "", since: int | None = None) -> Remembered | None:
+    def recent_run(self, command: str, *, besides: str = "", since: int | None = None) -> CompletedRun | None:
         """The newest run of the same command that made all it was to, if it is recent and nothing that it rests on was changed later.
 
         A run that ended after the log's position `since` is recent; another one by its age. `besides` is the run that asks.
@@ -89,11 +89,11 @@ class LedgerMemory:
         if (since is None or ended <= since) and self._age(run, ended) > self._environment.settings.limits.recently:
             return None
         rests = {t for s in steps for t in (s.change.target, *s.change.extra_locks, *s.change.depends_on)}
-        return None if self._changed_since(run, ended, rests) else Remembered(run, steps)
+        return None if self._changed_since(run, ended, rests) else CompletedRun(run, steps)
 
     def _closed(self, run: Run) -> int:
         """A run's newest place in the log; that of one which is still driven is yet to come."""
-        if run.closed is None and run.id in self._ledger.locks.driven():
+        if run.closed is None and run.id in self._ledger.locks.active_runs():
             return self.position() + 1
         return self._ledger.last_position(run.id)
 
@@ -127,25 +127,25 @@ class LedgerMemory:
                 return True
         return False
 
-    def taken_back(self, runs: list[str]) -> list[tuple[str, Step]]:
+    def undone_steps(self, runs: list[str]) -> list[tuple[str, Step]]:
         """The undos of `runs`, each with the steps by which it put something back that wasn't made again by an undo of its own."""
         found = []
         for run in runs:
             for undo in self._ledger.runs_of_command(self._environment.name, f"runs undo {run}"):
                 made = [step for step in self._ledger.steps(undo.id) if step.state == "applied"]
-                again = self.taken_back([undo.id]) if made else []
+                again = self.undone_steps([undo.id]) if made else []
                 found += [(undo.id, step) for step in made if not any(is_undo_of(later, step) for _, later in again)]
         return found
 
-    def unsettled(self, command: str, *, besides: str = "", change: Change | None = None) -> tuple[str, Step] | None:
+    def undecided_step(self, command: str, *, besides: str = "", change: Change | None = None) -> tuple[str, Step] | None:
         """The run and the step of ours that began the same command's blind change, of which nobody has found out whether it happened.
 
         Asked while planning, one that a living process still drives isn't meant: its lock speaks for it. Whoever holds the lock of
         `change` has no such neighbour, so that every run but the one that asks, `besides`, is meant.
         """
-        driven = self._ledger.locks.driven() if change is None else set()
+        active = self._ledger.locks.active_runs() if change is None else set()
         for run in self._ledger.undecided_runs(self._environment.name, command, besides):
-            for step in self._ledger.steps(run.id) if run.id not in driven else []:
+            for step in self._ledger.steps(run.id) if run.id not in active else []:
                 same = change is None or step.change.identity == change.identity
                 if same and step.change.outcome_known_by == "nothing" and step.state in ("begun", "unknown"):
                     return run.id, step

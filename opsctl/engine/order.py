@@ -30,14 +30,14 @@ def stops_all(step: Step, error: OpsctlError) -> bool:
     return not step.change.independent or error.bars or isinstance(error, STOPS_ALL)
 
 
-def names(later: Change, earlier: Change) -> bool:
+def shares_target(later: Change, earlier: Change) -> bool:
     """Whether a change works on a target of an earlier one, or declares in `depends_on` that it rests on one."""
     return not {earlier.target, *earlier.extra_locks}.isdisjoint({later.target, *later.depends_on})
 
 
-def rests_on(later: Change, earlier: Change) -> bool:
+def depends_on(later: Change, earlier: Change) -> bool:
     """Whether a change must wait until an earlier one of its plan is done."""
-    return not earlier.independent or names(later, earlier)
+    return not earlier.independent or shares_target(later, earlier)
 
 
 class Halted(Interrupted):
@@ -55,22 +55,22 @@ class Order:
         self.unproven: list[Step] = []
         self._mutex = threading.Lock()
         self._failed: list[tuple[Step, OpsctlError]] = []
-        self._barred: list[Step] = []
+        self._blocked: list[Step] = []
 
     def next(self, queue: Iterator[Step]) -> Step | None:
         """The next step of `queue` that may begin; None when there is none, or the run stops."""
         with self._mutex:
             for step in queue if not self.halt.is_set() else ():
-                if not self._waits(step):
+                if not self._is_blocked(step):
                     return step
-                self._barred.append(step)
+                self._blocked.append(step)
         return None
 
-    def _waits(self, step: Step) -> bool:
-        failed = [*(each for each, _ in self._failed), *self._barred]
-        if any(rests_on(step.change, each.change) for each in failed if each.seq < step.seq):
+    def _is_blocked(self, step: Step) -> bool:
+        failed = [*(each for each, _ in self._failed), *self._blocked]
+        if any(depends_on(step.change, each.change) for each in failed if each.seq < step.seq):
             return True
-        return any(names(step.change, each.change) for each in self.unproven if each.seq < step.seq)
+        return any(shares_target(step.change, each.change) for each in self.unproven if each.seq < step.seq)
 
     def fail(self, step: Step, error: OpsctlError) -> None:
         """Keep the error that ended a step. The whole run stops, unless the step is independent of what comes after it."""
@@ -79,22 +79,22 @@ class Order:
             if stops_all(step, error):
                 self.halt.set()
 
-    def conclude(self, steps: list[Step]) -> None:
+    def raise_errors(self, steps: list[Step]) -> None:
         """Raise the error that the run ends with, if a step failed or isn't verified."""
         errors = [(step, error) for step, error in self._failed if not isinstance(error, Halted)] or self._failed
         if errors:
-            raise _sum(errors, len(steps))
+            raise _combined_error(errors, len(steps))
         if self.unproven:
             names = ", ".join(s.change.target for s in self.unproven)
             raise OutcomeUnknown(f"Applied and not yet verified: {names}.", Retry())
 
 
-def _sum(errors: list[tuple[Step, OpsctlError]], steps: int) -> OpsctlError:
+def _combined_error(errors: list[tuple[Step, OpsctlError]], steps: int) -> OpsctlError:
     """One error for all: the error that the run stopped at, or what is left of the independent steps that failed."""
     stops = [error for step, error in errors if stops_all(step, error)]
     if len(stops) == len(errors) or steps == 1 or isinstance(stops[0] if stops else None, STOPS_ALL):
         return stops[0] if stops else errors[0][1]
-    left = " ".join(f"Not done: {_told(step, error)}" for step, error in errors)
+    left = " ".join(f"Not done: {_error_line(step, error)}" for step, error in errors)
     on = "" if stops else " The other steps went on."
     kind: type[OpsctlError] = Incomplete
     if any(isinstance(error, OutcomeUnknown) for _, error in errors):
@@ -104,16 +104,16 @@ def _sum(errors: list[tuple[Step, OpsctlError]], steps: int) -> OpsctlError:
     return kind(f"{left}{on}", retry_after(error.next for _, error in errors))
 
 
-def _told(step: Step, error: OpsctlError) -> str:
+def _error_line(step: Step, error: OpsctlError) -> str:
     target = step.change.target
     return error.what if error.what.startswith(target) else f"{target}: {error.what}"
 
 
-def left(steps: Iterable[Step]) -> list[Step]:
+def remaining(steps: Iterable[Step]) -> list[Step]:
     """The steps that taking a run up again drives: those that haven't ended, and what was found done or skipped behind one of them."""
     found: list[Step] = []
     for step in steps:
         looked = step.state in ("done", "skipped")
-        if step.state not in ENDED or (looked and any(rests_on(step.change, each.change) for each in found)):
+        if step.state not in ENDED or (looked and any(depends_on(step.change, each.change) for each in found)):
             found.append(step)
     return found

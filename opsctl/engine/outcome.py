@@ -56,7 +56,7 @@ class Outcome(Struct, kw_only=True):
         }
 
 
-def shown(step: Step) -> dict[str, Any]:
+def step_as_json(step: Step) -> dict[str, Any]:
     """One step of a plan or a run, as JSON shows it; what is begun but not proven is `unknown`."""
     before, after = step.change.difference()
     return {

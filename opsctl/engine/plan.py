@@ -24,7 +24,7 @@ from opsctl.errors import CheckFailed, ConfigurationError, ExternalError, Opsctl
 from opsctl.redaction import kept
 
 if TYPE_CHECKING:
-    from opsctl.engine.history import Remembered
+    from opsctl.engine.history import CompletedRun
     from opsctl.systems import Systems
 
 LIFETIME = timedelta(hours=24)
@@ -155,13 +155,13 @@ def _planned(seq: int, change: Change, found: Finding | OpsctlError) -> Step:
             return Step(seq=seq, change=change, state="pending", why=f"can't be looked at: {found.what}")
 
 
-def mark_recently_done(planned: list[Step], remembered: Remembered) -> list[Step]:
+def mark_recently_done(planned: list[Step], completed: CompletedRun) -> list[Step]:
     """The steps of a plan, those to be made replaced by what our own recent run did, if it made every one of them.
 
     They show the changes as they were made then: the same change as pinned now, with another version or cutoff, was never made.
     """
-    same = {p.seq: remembered.same(p.change) for p in planned if p.pending}
-    why, at = remembered.why, remembered.run.closed
+    same = {p.seq: completed.same_change(p.change) for p in planned if p.pending}
+    why, at = completed.why, completed.run.closed
     then = {seq: Step(seq=seq, change=made, state="done", why=why, at=at) for seq, made in same.items() if made}
     return [then.get(p.seq, p) for p in planned] if len(then) == len(same) else planned
 

@@ -46,17 +46,17 @@ if TYPE_CHECKING:
     from opsctl.engine.ledger.ledger import Ledger
     from opsctl.systems import Systems
 
-WISH_EVERY = 1.0
+STOP_CHECK_SECONDS = 1.0
 IMPACT_TOLERANCE = 1.1
-TRIES = 5
+MAX_ATTEMPTS = 5
 """How often in one process a call without an answer is made, where its token or its probe makes that safe."""
-VAIN = 3
+MAX_EMPTY_PASSES = 3
 """How many passes in a row may make nothing: another's work, or a count that is only an estimate, explains one or two."""
-LONGER = 0.25
+LATE_EFFECT_MARGIN = 0.25
 """By which part of the time that a call was given, without an answer, it is waited for longer."""
 SHORTEST_PAUSE = 0.01
 
-Turn = Literal["ended", "look again", "wait"]
+NextAction = Literal["ended", "look again", "wait"]
 
 
 class Runner:
@@ -72,7 +72,7 @@ class Runner:
         run: Run,
         read: Systems,
         write: Systems,
-        watcher: Reporter,
+        reporter: Reporter,
         *,
         wait: bool = True,
         timeout: timedelta | None = None,
@@ -82,18 +82,18 @@ class Runner:
         monotonic: Callable[[], float] = time.monotonic,
         tempo: float = 1.0,
     ) -> None:
-        self.ledger, self.run, self.read, self.write, self.watcher = ledger, run, read, write, watcher
+        self.ledger, self.run, self.read, self.write, self.reporter = ledger, run, read, write, reporter
         self.wait, self.timeout, self.monotonic, self.tempo = wait, timeout, monotonic, tempo
         self.unreviewed, self.recall = frozenset(unreviewed), recall
         self.limit = read.config.limits.max_affected if limit is None else limit
         self.order = Order()
         self._unanswered: Counter[int] = Counter()
-        self._vain: Counter[int] = Counter()
-        self._arrives: dict[int, float] = {}
+        self._empty_passes: Counter[int] = Counter()
+        self._may_take_effect_until: dict[int, float] = {}
         self._batches: dict[int, str] = {}
-        self._wish: tuple[float, str | None] = (0.0, None)
+        self._stop_request: tuple[float, str | None] = (0.0, None)
 
-    def go(self, steps: list[Step]) -> None:
+    def run_steps(self, steps: list[Step]) -> None:
         """Drive every step that hasn't ended; neighbours of one kind side by side, as far as the kind allows.
 
         Behind a step that failed only those go on that don't rest on it.
@@ -104,7 +104,7 @@ class Runner:
             todo = [s for s in group if s.state not in ENDED]
             if todo and not self.order.halt.is_set():
                 self._side_by_side(todo, kind.max_parallel)
-        self.order.conclude(steps)
+        self.order.raise_errors(steps)
 
     def _side_by_side(self, steps: list[Step], width: int) -> None:
         queue, workers = iter(steps), min(width, len(steps))
@@ -131,13 +131,13 @@ class Runner:
 
     def _drive(self, step: Step) -> None:
         self._check_stop(anew=True)
-        self.watcher.begins(step)
+        self.reporter.step_started(step)
         if step.change.outcome_known_by == "nothing" and step.state in ("begun", "unknown"):
             self._end(step, "unknown", "it was begun, and nobody can tell from outside whether it happened")
             raise self._unknown(step)
         try:
             with self._locked(step) as lease:
-                self._until_true(step, lease)
+                self._until_done(step, lease)
         except LedgerFailed as cause:
             raise self._unrecorded(step, cause) from cause
 
@@ -145,8 +145,8 @@ class Runner:
         """What a failure of the ledger means for a step: `step.state` is the last state that was recorded."""
         if step.state not in ("begun", "made"):
             return cause
-        told = f"{step.change.target}: it was begun, and what came of it can't be recorded. {cause.what}"
-        return Unrecorded(told, retry_after([cause.next]))
+        what = f"{step.change.target}: it was begun, and what came of it can't be recorded. {cause.what}"
+        return Unrecorded(what, retry_after([cause.next]))
 
     @contextmanager
     def _locked(self, step: Step) -> Iterator[Lease]:
@@ -154,12 +154,12 @@ class Runner:
         while True:
             try:
                 change = step.change
-                lease = self.ledger.locks.take(change.target, self.run.id, self.run.operator, self.run.command, change.extra_locks)
+                lease = self.ledger.locks.acquire(change.target, self.run.id, self.run.operator, self.run.command, change.extra_locks)
                 break
             except LockHeld as held:
                 if self.monotonic() >= deadline:
                     raise
-                self.watcher.note(step, held.what)
+                self.reporter.step_waiting(step, held.what)
                 self.order.halt.wait(0.2)
                 self._check_stop()
         try:
@@ -167,34 +167,34 @@ class Runner:
         finally:
             self.ledger.locks.release(lease)
 
-    def _until_true(self, step: Step, lease: Lease) -> None:
+    def _until_done(self, step: Step, lease: Lease) -> None:
         limit = step.change.timeout if self.timeout is None else self.timeout.total_seconds()
         deadline, late = self.monotonic() + limit, False
         while True:
             found = self._check(step)
             if late and isinstance(found, Pending | InProgress):
-                raise self._too_late(step, found, limit)
-            turn = self._advance(step, lease, found)
-            if turn == "ended":
+                raise self._timed_out(step, found, limit)
+            action = self._advance(step, lease, found)
+            if action == "ended":
                 return
-            if turn == "wait":
+            if action == "wait":
                 if not self.wait:
                     self.order.unproven.append(step)
                     return
                 left = max(deadline - self.monotonic(), 0)
                 self.order.halt.wait(max(min(step.change.poll * self.tempo, left), SHORTEST_PAUSE))
-            if turn == "wait" or step.change.converging:
+            if action == "wait" or step.change.converging:
                 # What was made just now is looked at once before a stop, so that it isn't told as unknown.
                 self._check_stop()
             late = self.monotonic() >= deadline
 
-    def _too_late(self, step: Step, found: Pending | InProgress, limit: float) -> OutcomeUnknown:
+    def _timed_out(self, step: Step, found: Pending | InProgress, limit: float) -> OutcomeUnknown:
         what = f"{step.change.target} is not proven after {limit:.0f} s; it may still come true"
         if isinstance(found, Pending) and step.change.converging:
             what = f"{step.change.target}: {found.count:,} {found.unit} are left after {limit:.0f} s"
         return OutcomeUnknown(f"{what}.", Retry())
 
-    def _advance(self, step: Step, lease: Lease, found: Finding) -> Turn:
+    def _advance(self, step: Step, lease: Lease, found: Finding) -> NextAction:
         """Act on one finding."""
         match found:
             case Done(why, at):
@@ -205,33 +205,33 @@ class Runner:
                 self._end(step, "skipped", why, lease)
                 return "ended"
             case Drifted(why):
-                raise self._moved(step, why, lease)
+                raise self._drifted(step, why, lease)
             case Failed(why) if step.begun:
                 self._end(step, "failed", why, lease)
                 raise ExternalError(f"{step.change.target}: {why.rstrip('.')}.", f"opsctl runs show {self.run.id}")
             case Pending() | Failed() if not self._within_read_lag(step):
-                return self._todo(step, lease, found)
+                return self._apply_unless_recalled(step, lease, found)
             case InProgress(note):
-                self.watcher.note(step, note)
+                self.reporter.step_waiting(step, note)
                 if step.state == "begun":
-                    self._mark(step, "made", {"note": note}, lease)
+                    self._record(step, "made", {"note": note}, lease)
             case _ if step.state == "begun":
-                self.watcher.note(step, "no answer came to its call; waiting until the call can't take effect any more")
+                self.reporter.step_waiting(step, "no answer came to its call; waiting until the call can't take effect any more")
             case _:
-                self.watcher.note(step, "made; waiting until it shows")
+                self.reporter.step_waiting(step, "made; waiting until it shows")
         return "wait"
 
-    def _todo(self, step: Step, lease: Lease, found: Pending | Failed) -> Turn:
+    def _apply_unless_recalled(self, step: Step, lease: Lease, found: Pending | Failed) -> NextAction:
         if step.begun is None and (made := self.recall(step)):
             return self._advance(step, lease, made)
-        if self._vain[step.seq] >= VAIN:
-            raise self._in_vain(step, found, lease)
-        self._make(step, lease, found)
-        if step.state == "made" and not self._vain[step.seq]:
+        if self._empty_passes[step.seq] >= MAX_EMPTY_PASSES:
+            raise self._no_progress(step, found, lease)
+        self._apply(step, lease, found)
+        if step.state == "made" and not self._empty_passes[step.seq]:
             return "look again"
         return "ended" if step.state == "applied" else "wait"
 
-    def _moved(self, step: Step, why: str, lease: Lease) -> OpsctlError:
+    def _drifted(self, step: Step, why: str, lease: Lease) -> OpsctlError:
         """Record that somebody else changed the target: before this change, or after it was made, when it stays ours to take back."""
         state = step.state
         if step.begun is None:
@@ -243,9 +243,9 @@ class Runner:
         undo = f"opsctl runs undo {self.run.id}"
         return CheckFailed(f"{step.change.target}: {told}.", f"Look at it. To take back what is still as this run left it: {undo}")
 
-    def _in_vain(self, step: Step, found: Pending | Failed, lease: Lease) -> CheckFailed:
+    def _no_progress(self, step: Step, found: Pending | Failed, lease: Lease) -> CheckFailed:
         """Fail a change that is made in passes, when they make nothing although there is something to do."""
-        why = f"{found.count:,} {found.unit} match, and {VAIN} passes over them changed none"
+        why = f"{found.count:,} {found.unit} match, and {MAX_EMPTY_PASSES} passes over them changed none"
         self._end(step, "failed", why, lease)
         return CheckFailed(
             f"{step.change.target}: {why}.",
@@ -275,22 +275,22 @@ class Runner:
         """Whether a call without an answer may still take effect; with a token, sending it again has no second effect."""
         if step.state not in ("begun", "unknown") or step.change.outcome_known_by == "idempotency_key" or not step.change.under_way:
             return False
-        return since < step.change.under_way * self.tempo or self.monotonic() < self._arrives.get(step.seq, 0)
+        return since < step.change.under_way * self.tempo or self.monotonic() < self._may_take_effect_until.get(step.seq, 0)
 
-    def _make(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
+    def _apply(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
         """Write the intent, make the one effecting call, write what came of it."""
         try:
-            self._within(step, found)
+            self._require_reviewed(step, found)
         except Refused as error:
             # What goes beyond what was agreed to ends the whole run, whatever the kind says.
             error.bars = True
             raise
         before: State = step.state
-        if parts := _earlier(step, found):
+        if parts := _earlier_effects(step, found):
             step.evidence = {"parts": parts}
         step.begun = self.read.now()
         self._batches.pop(step.seq, None)
-        self._mark(step, "begun", {"attempt": self._token(step)}, lease)
+        self._record(step, "begun", {"attempt": self._token(step)}, lease)
         started = self.monotonic()
         try:
             answer = step.change.apply(self.write, self._token(step), partial(self._progress, step))
@@ -299,28 +299,29 @@ class Runner:
             raise
         except (PartialFailure, ExternalError, CheckFailed) as no:
             # A definite no: nothing was made, so that whoever makes it later is somebody else.
-            if not self._part(step, no) and isinstance(no, ExternalError) and before == "pending" and not step.partial_effects:
+            in_part = self._keep_partial_effect(step, no)
+            if not in_part and isinstance(no, ExternalError) and before == "pending" and not step.partial_effects:
                 step.begun = None
             self._end(step, "failed", no.what, lease)
             raise
         except OutcomeUnknown as cause:
             ended = self.monotonic()
-            self._arrives[step.seq] = ended + (ended - started) * LONGER
-            if self._part(step, cause):
-                self._mark(step, "begun", {"evidence": step.evidence}, lease)
+            self._may_take_effect_until[step.seq] = ended + (ended - started) * LATE_EFFECT_MARGIN
+            if self._keep_partial_effect(step, cause):
+                self._record(step, "begun", {"evidence": step.evidence}, lease)
             if step.change.outcome_known_by == "nothing":
                 self._end(step, "unknown", cause.what, lease)
                 raise self._unknown(step, cause) from cause
             self._unanswered[step.seq] += 1
-            if self._unanswered[step.seq] == TRIES:
+            if self._unanswered[step.seq] == MAX_ATTEMPTS:
                 raise self._unknown(step, cause) from cause
-            self.watcher.note(step, f"{cause.what} Asking the system what became of it.")
+            self.reporter.step_waiting(step, f"{cause.what} Asking the system what became of it.")
             return
-        self._vain[step.seq] = self._vain[step.seq] + 1 if step.change.converging and not any(answer.values()) else 0
+        self._empty_passes[step.seq] = self._empty_passes[step.seq] + 1 if step.change.converging and not any(answer.values()) else 0
         step.evidence = {**answer, **({"parts": parts} if parts else {})}
         self._accepted(step, lease)
 
-    def _part(self, step: Step, error: OpsctlError) -> bool:
+    def _keep_partial_effect(self, step: Step, error: OpsctlError) -> bool:
         """Keep what this attempt made before the error, as that or the last batch tells; whether it made anything."""
         made = list(error.parts) if isinstance(error, PartialFailure) else []
         if batches := self._batches.pop(step.seq, ""):
@@ -332,13 +333,13 @@ class Runner:
 
     def _stopped(self, step: Step, before: State, stop: OpsctlError, lease: Lease) -> None:
         """What is left of it is made when it is taken up again; an attempt that stopped at once leaves it as it was."""
-        if self._part(step, stop):
-            self._mark(step, "pending", {"not made": stop.what, "evidence": step.evidence}, lease)
+        if self._keep_partial_effect(step, stop):
+            self._record(step, "pending", {"not made": stop.what, "evidence": step.evidence}, lease)
         elif not isinstance(stop, Interrupted):
             step.begun = None if before == "pending" and not step.partial_effects else step.begun
-            self._mark(step, before, {"not made": stop.what}, lease)
+            self._record(step, before, {"not made": stop.what}, lease)
 
-    def _within(self, step: Step, found: Pending | Failed) -> None:
+    def _require_reviewed(self, step: Step, found: Pending | Failed) -> None:
         """Refuse what wasn't reviewed, what grew beyond what was, and what is above the limit where it couldn't be counted before."""
         if step.seq in self.unreviewed:
             raise DriftError(f"{step.change.target}: it was done when the plan was reviewed, and is to be changed now.", "Plan it anew.")
@@ -353,7 +354,7 @@ class Runner:
 
     def _accepted(self, step: Step, lease: Lease) -> None:
         if step.change.outcome_known_by == "state":
-            return self._mark(step, "made", {"evidence": step.evidence}, lease)
+            return self._record(step, "made", {"evidence": step.evidence}, lease)
         if at := (step.evidence or {}).get("at"):
             step.at = datetime.fromisoformat(at)
         return self._end(step, "applied", str((step.evidence or {}).get("why", "accepted")), lease)
@@ -361,14 +362,14 @@ class Runner:
     def _token(self, step: Step) -> str:
         return f"{self.run.id}-{step.seq}"
 
-    def _mark(self, step: Step, state: State, detail: dict[str, Any], lease: Lease | None = None) -> None:
+    def _record(self, step: Step, state: State, detail: dict[str, Any], lease: Lease | None = None) -> None:
         words = {name: kept(value) if isinstance(value, str) else value for name, value in detail.items()}
         self.ledger.put(self.run.id, step, state, words, lease)
 
     def _end(self, step: Step, state: State, why: str, lease: Lease | None = None) -> None:
         step.why = kept(why)
-        self._mark(step, state, {"why": why, "evidence": step.evidence}, lease)
-        self.watcher.ends(step)
+        self._record(step, state, {"why": why, "evidence": step.evidence}, lease)
+        self.reporter.step_ended(step)
 
     def _unknown(self, step: Step, cause: OpsctlError | None = None) -> OutcomeUnknown:
         told = f"{cause.what} " if cause else ""
@@ -385,23 +386,23 @@ class Runner:
         """Stop when a person asked for it, here or from another process; the ledger is asked now and then, before a step `anew`."""
         if self.order.halt.is_set():
             raise Halted("Stopped.", Retry())
-        looked, wish = self._wish
-        if anew or self.monotonic() - looked >= WISH_EVERY:
-            self._wish = (self.monotonic(), wish := self.ledger.wished(self.run.id))
-        if wish:
+        looked, request = self._stop_request
+        if anew or self.monotonic() - looked >= STOP_CHECK_SECONDS:
+            self._stop_request = (self.monotonic(), request := self.ledger.stop_requested(self.run.id))
+        if request:
             self.order.halt.set()
-            word = {"pause": "paused", "cancel": "cancelled"}[wish]
+            word = {"pause": "paused", "cancel": "cancelled"}[request]
             undo = "" if self.run.parent else f"Take back what it did: opsctl runs undo {self.run.id}"
-            raise Interrupted(f"Run {self.run.id} was {word} by request.", Retry() if wish == "pause" else undo)
+            raise Interrupted(f"Run {self.run.id} was {word} by request.", Retry() if request == "pause" else undo)
 
     def _progress(self, step: Step, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
-        self.watcher.beat(step, done, total, unit)
+        self.reporter.step_progress(step, done, total, unit)
         if done and effect:
             self._batches[step.seq] = f"{done:,} {unit}"
         self._check_stop()
 
 
-def _earlier(step: Step, found: Pending | Failed) -> list[str]:
+def _earlier_effects(step: Step, found: Pending | Failed) -> list[str]:
     """What earlier attempts have made of a step, as they told; of one that never told, by how much less there is left to do."""
     parts = step.partial_effects
     told = ", ".join(f"{name} {value}" for name, value in (step.evidence or {}).items() if name != "parts")

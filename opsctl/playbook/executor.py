@@ -62,7 +62,7 @@ class Executor:
         fresh: bool = False,
     ) -> None:
         self.app, self.run, self.history, self.options = app, run, history, options
-        self.engine, self.ledger, self.watcher = app.engine, app.engine.ledger, app.watcher
+        self.engine, self.ledger, self.reporter = app.engine, app.engine.ledger, app.reporter
         self.playbook, self.parameters = history.playbook, dict(run.details["parameters"])
         self._parser, self._bounds, self._fresh, self._section = parser, bounds, fresh, ""
 
@@ -88,7 +88,7 @@ class Executor:
         return retry_after([error.next], self.run.id)
 
     def _check_stop(self) -> None:
-        wish = self.ledger.wished(self.run.id)
+        wish = self.ledger.stop_requested(self.run.id)
         if wish == "cancel":
             raise Interrupted(f"Run {self.run.id} was cancelled by request.")
         if wish:
@@ -111,13 +111,13 @@ class Executor:
         heading = " · ".join(x for x in (step.section, step.mark) if x)
         if heading != self._section:
             self._section = heading
-            self.watcher.says(f"\n{visible(heading)}")
+            self.reporter.message(f"\n{visible(heading)}")
         name = f" [{step.id}]" if step.id else ""
         # A question that is put to somebody says itself.
         told = "" if step.kind == "ask" and not self.app.person.assume else f" {self.history.text(number)}"
-        self.watcher.says(f"Step {number} of {len(self.playbook.steps)}{name}: {step.kind}{visible(told)}")
+        self.reporter.message(f"Step {number} of {len(self.playbook.steps)}{name}: {step.kind}{visible(told)}")
         if step.note and step.kind == "ask":
-            self.watcher.says(f"  {indented(step.note)}")
+            self.reporter.message(f"  {indented(step.note)}")
 
     def _ask(self, number: int, step: PlaybookStep) -> None:
         """Ask, and keep the answer before anything else is done."""
@@ -125,10 +125,10 @@ class Executor:
         key, who = self.playbook.key(number), self.app.operator
         if person.assume:
             answer = questions.assumed_answer(step)
-            self.watcher.says(f"  answer assumed: {answer.text}")
+            self.reporter.message(f"  answer assumed: {answer.text}")
         else:
             overrides = Overrides(self.history, "", who)
-            answer = questions.ask(person, question, step, Retry(), self.watcher.says, lambda: overrides.skip(number))
+            answer = questions.ask(person, question, step, Retry(), self.reporter.message, lambda: overrides.skip(number))
         detail: dict[str, Any] = {"question": question, "who": who, "assumed": person.assume, **self._lateness(step)}
         if answer.state == "skipped":
             self.history.record(STEP_ENDED, number, "skipped", reason=answer.text, **detail)
@@ -147,7 +147,7 @@ class Executor:
         """How long after its time a question was answered, which is said and kept."""
         if (late := self._overdue(step)) <= 0:
             return {}
-        self.watcher.says(f"  answered {late} s after the {step.within} it was to be done within")
+        self.reporter.message(f"  answered {late} s after the {step.within} it was to be done within")
         return {"overdue": f"{late} s"}
 
     def _overdue(self, step: PlaybookStep) -> int:
@@ -189,11 +189,12 @@ class Executor:
         over = self._beyond(number, plan)
         for planned in plan.changes:
             if not planned.pending:
-                self.watcher.says(f"  {'already so' if planned.state == 'done' else planned.state:<10} {visible(planned.change.summary)}")
+                state = "already done" if planned.state == "done" else planned.state
+                self.reporter.message(f"  {state:<12} {visible(planned.change.summary)}")
         if over and not self._fresh:
             options = msgspec.structs.replace(options, yes=False, confirm=None)
         if over:
-            self.watcher.says(f"  this is beyond what was shown: {over}")
+            self.reporter.message(f"  this is beyond what was shown: {over}")
             self.app.screen.plan(plan)
         return self.engine.perform(plan, options, parent=(self.run.id, number), agreed=not over)
 
@@ -225,7 +226,7 @@ class Executor:
         try:
             found = looking.look(self.app, self._parser.given(step, self.parameters))
         except (ExternalError, ConfigurationError) as cause:
-            self.watcher.says(f"  it couldn't be looked at: {visible(cause.what)}")
+            self.reporter.message(f"  it couldn't be looked at: {visible(cause.what)}")
             self.history.record(STEP_ENDED, number, "unseen", why=cause.what)
             return
         self._show(found)
@@ -272,7 +273,7 @@ class Executor:
         return looking.for_ledger(seen.found), seen.wrong
 
     def _report(self, word: str, what: str, why: str) -> None:
-        self.watcher.says(f"  {word:<10} {visible(what)}{': ' if why else ''}{visible(why)}")
+        self.reporter.message(f"  {word:<10} {visible(what)}{': ' if why else ''}{visible(why)}")
 
     def _show(self, found: Any) -> None:
         """Draw what was seen, unless standard output is to be one JSON object."""

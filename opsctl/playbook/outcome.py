@@ -58,7 +58,11 @@ def _changes(ledger: Ledger, run: Run, history: History) -> list[dict[str, Any]]
     """Every change that some step's run holds, in the order of the steps; those of a retried step's former run too."""
     oldest_first = ledger.children(run.id)[::-1]
     children = sorted(oldest_first, key=lambda child: child.item or 0)
-    return [{**engines.shown(step), "step": history.playbook.key(child.item or 1)} for child in children for step in ledger.steps(child.id)]
+    return [
+        {**engines.step_as_json(step), "step": history.playbook.key(child.item or 1)}
+        for child in children
+        for step in ledger.steps(child.id)
+    ]
 
 
 def _step(history: History, number: int) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Preview(Struct, kw_only=True):
     @property
     def changes(self) -> list[dict[str, Any]]:
         """Every change, as JSON output shows it."""
-        return [{**outcome.shown(p), "step": look.key} for look in self.steps if look.plan for p in look.plan.changes]
+        return [{**outcome.step_as_json(p), "step": look.key} for look in self.steps if look.plan for p in look.plan.changes]
 
 
 def preview_steps(app: AppContext, loaded: Loaded, command: str, parameters: Mapping[str, str], options: Options) -> Preview:

@@ -47,7 +47,7 @@ def run(app: AppContext, name: str, words: Sequence[str], options: Options, *, a
     if options.dry_run:
         return _dry_run(app, shown, given, options)
     if not app.screen.json:
-        app.watcher.says(format_preview(shown))
+        app.reporter.message(format_preview(shown))
     if shown.blocking:
         raise shown.blocking
     together = shown.together
@@ -67,7 +67,7 @@ def _require_trusted(loaded: Loaded, app: AppContext) -> Loaded:
 
 def _dry_run(app: AppContext, shown: Preview, given: dict[str, str], options: Options) -> PlaybookOutcome:
     if options.as_shell:
-        app.watcher.says(format_preview(shown))
+        app.reporter.message(format_preview(shown))
     elif not app.screen.json:
         app.show(Text(format_preview(shown)))
     if options.as_shell and not shown.blocking:
@@ -109,7 +109,7 @@ def resume(
     if run.details.get("assume"):
         app.assume_answers()
     options = msgspec.structs.replace(options, incident=options.incident or run.incident, reason=options.reason or run.reason)
-    with engine.ledger.locks.holding(f"run/{run.id}", run.id, engine.operator, run.command):
+    with engine.ledger.locks.hold(f"run/{run.id}", run.id, engine.operator, run.command):
         history = History(engine.ledger, run, loaded.playbook)
         who = engine.operator
         overrides = Overrides(history, reason, who).asked(skip, retry, jump)
@@ -120,7 +120,7 @@ def resume(
         for what, detail in overrides:
             history.keep(what, detail)
         if anew := [detail["key"] for what, detail in overrides if what == AGAIN]:
-            app.watcher.says(f"Taken anew: {', '.join(anew)}")
+            app.reporter.message(f"Taken anew: {', '.join(anew)}")
         return _execute(app, run, loaded.parser, history, options, fresh=True)
 
 
@@ -138,7 +138,7 @@ def _load_approved(run: Run) -> Loaded:
 def _drive(app: AppContext, run: Run, loaded: Loaded, options: Options) -> PlaybookOutcome:
     engine = app.engine
     history = History(engine.ledger, run, loaded.playbook)
-    with engine.ledger.locks.holding(f"run/{run.id}", run.id, engine.operator, run.command):
+    with engine.ledger.locks.hold(f"run/{run.id}", run.id, engine.operator, run.command):
         return _execute(app, run, loaded.parser, history, options)
 
 
@@ -161,7 +161,7 @@ def _execute(app: AppContext, run: Run, parser: StepParser, history: History, op
 def _report_skipped(app: AppContext, run: Run, came: PlaybookOutcome) -> PlaybookOutcome:
     """The outcome, once what was left out is said; of a run that has come to its end, also how to do it later."""
     for left in came.left:
-        app.watcher.says(f"  not done: {visible(left)}")
+        app.reporter.message(f"  not done: {visible(left)}")
     if came.left and not came.error:
-        app.watcher.says(f"  to do one of these after all: opsctl runs resume {run.id} --retry STEP --reason WHY")
+        app.reporter.message(f"  to do one of these after all: opsctl runs resume {run.id} --retry STEP --reason WHY")
     return came

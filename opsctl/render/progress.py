@@ -28,36 +28,36 @@ class Progress:
         self._noted: dict[int, str] = {}
         self._width = 0
 
-    def begins(self, step: Step) -> None:
+    def step_started(self, step: Step) -> None:
         """Start the step's clock."""
         self._began[id(step)] = self._monotonic()
         self._draw(step, "checking", quiet=True)
 
-    def note(self, step: Step, text: str) -> None:
+    def step_waiting(self, step: Step, text: str) -> None:
         """Show what a step waits for."""
         self._draw(step, text)
 
-    def beat(self, step: Step, done: int, total: int | None, unit: str) -> None:
+    def step_progress(self, step: Step, done: int, total: int | None, unit: str) -> None:
         """Show how far a step's batches came."""
         told = f"{done:,}" if total is None else f"{done:,} of {total:,}"
         bar = _bar(done, total) if self.live and total else ""
         self._draw(step, f"{bar}{told} {unit}", often=True)
 
-    def ends(self, step: Step) -> None:
+    def step_ended(self, step: Step) -> None:
         """Leave a line that says how the step ended and, where the outcome isn't printed elsewhere, one of what was found."""
         words = {"applied": "done", "done": "already done"}
         self._line(f"  {words.get(step.state, step.state):<10} {visible(step.change.summary)} ({self._elapsed(step):.1f} s)")
         if self.live and step.why:
             self._line(f"  {'':<10} {visible(step.why)}")
 
-    def rests(self) -> None:
+    def close(self) -> None:
         """Take the live line away."""
         with self._mutex:
             if self._width:
                 out.erase(self._width)
                 self._width = 0
 
-    def says(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Show a line of its own."""
         self._line(line)
 

@@ -24,7 +24,7 @@ from opsctl.changes import find_kind
 from opsctl.config import Environment
 from opsctl.contract import Change, Done, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending, Planning
 from opsctl.engine.engine import Engine
-from opsctl.engine.history import LedgerMemory
+from opsctl.engine.history import LedgerHistory
 from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.engine.ledger.rows import Run, Step
 from opsctl.engine.options import Options
@@ -191,7 +191,7 @@ class Rig:
         protected: bool = False,
         max_affected: int | None = None,
         large: int | None = None,
-        watcher: Reporter | None = None,
+        reporter: Reporter | None = None,
         durable: bool = False,
     ) -> None:
         self.world = world or World()
@@ -202,7 +202,7 @@ class Rig:
         self.environment = Environment("test", folder, "c0ffee", Settings(title="test", protected=protected, limits=limits))
         self.person = ScriptedPerson()
         read, write = self._systems(writing=False), self._systems(writing=True)
-        self.engine = Engine(self.environment, self.ledger, read, write, watcher or NullReporter(), "me", tempo=0)
+        self.engine = Engine(self.environment, self.ledger, read, write, reporter or NullReporter(), "me", tempo=0)
 
     def _systems(self, *, writing: bool) -> MemorySystems:
         made = MemorySystems(
@@ -210,7 +210,7 @@ class Rig:
             writing=writing,
             person=self.person,
             values=SecretSources(),
-            history=LedgerMemory(lambda: self.ledger, self.environment),
+            history=LedgerHistory(lambda: self.ledger, self.environment),
             fingerprint=lambda value: fingerprints.of(b"a key", value),
             now=lambda: self.now,
         )

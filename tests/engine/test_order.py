@@ -9,7 +9,7 @@ import pytest
 from opsctl.contract import Done, Drifted, Failed, InProgress
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.order import Order
-from opsctl.engine.runner import TRIES
+from opsctl.engine.runner import MAX_ATTEMPTS
 from opsctl.errors import (
     Denied,
     ExternalError,
@@ -32,7 +32,7 @@ FAILURES = [NO, Refused("Not so."), OutcomeUnknown("No answer."), Denied("Not yo
 
 @pytest.mark.parametrize("error", FAILURES)
 def test_nothing_behind_a_failed_step_is_looked_at_or_recorded(rig: Rig, error: OpsctlError) -> None:
-    rig.world.on("apply", "a", *[error] * TRIES)
+    rig.world.on("apply", "a", *[error] * MAX_ATTEMPTS)
     rig.world.on("check", "b", None, Done("it looks done while a isn't"))
     outcome = rig.run(Set(name="a"), Set(name="b"))
     assert outcome.exit_code == error.exit_code
@@ -49,7 +49,7 @@ def test_no_neighbour_begins_after_one_failed(rig: Rig, error: OpsctlError, monk
         failed.set()
 
     monkeypatch.setattr(Order, "fail", failing)
-    rig.world.on("apply", "a", *[error] * TRIES)
+    rig.world.on("apply", "a", *[error] * MAX_ATTEMPTS)
     for name in ("x", "y"):
         rig.world.on("apply", name, lambda world: failed.wait(60) and None)
     outcome = rig.run(*[SetWide(name=name) for name in ["a", "x", "y", "b", "c"]])
@@ -92,7 +92,7 @@ def test_what_was_done_when_it_was_reviewed_and_still_is_needs_nothing(rig: Rig)
 @pytest.mark.parametrize("error", [NO, Refused("Not so."), OutcomeUnknown("No answer.")])
 @pytest.mark.parametrize("kind", [SetAlone, SetAloneWide])
 def test_other_stores_go_on_past_one_that_fails(rig: Rig, kind: type[Setting], error: OpsctlError) -> None:
-    rig.world.on("apply", "b", *[error] * (TRIES if isinstance(error, OutcomeUnknown) else 1))
+    rig.world.on("apply", "b", *[error] * (MAX_ATTEMPTS if isinstance(error, OutcomeUnknown) else 1))
     outcome = rig.run(*[kind(name=name) for name in "abc"])
     assert rig.world.values == {"a": 1, "c": 1}
     unknown = isinstance(error, OutcomeUnknown)

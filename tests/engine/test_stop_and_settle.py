@@ -14,7 +14,7 @@ SILENT = OutcomeUnknown("No answer came.")
 
 
 def asked_to(rig: Rig, wish: str) -> None:
-    rig.ledger.wish(rig.newest().id, wish)  # type: ignore[arg-type]
+    rig.ledger.request_stop(rig.newest().id, wish)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("wish", "word"), [("pause", "paused"), ("cancel", "cancelled")])
@@ -139,7 +139,7 @@ def test_undone_twice_is_undone_once(rig: Rig) -> None:
     rig.world.values["a"] = 1
     again = rig.undo(outcome)
     assert (again.result, rig.world.values) == ("unchanged", {"a": 1}), "what stands there since is somebody else's"
-    assert again.changes[0]["why"].startswith("taken back by run ")
+    assert again.changes[0]["why"].startswith("undone by run ")
 
 
 def test_a_run_belongs_to_its_environment_and_account(rig: Rig) -> None:

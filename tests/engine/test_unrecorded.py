@@ -158,7 +158,7 @@ def test_however_fast_the_sandbox_runs_a_call_is_waited_for_longer_than_it_was_g
     rig.world.on("apply", "a", call)
     rig.world.on("check", "a", None, *[look] * 30)
     runner = Runner(rig.ledger, run, rig.engine.read, rig.engine.write, NullReporter(), tempo=0, monotonic=lambda: clock)
-    runner.go(rig.ledger.steps(run.id))
+    runner.run_steps(rig.ledger.steps(run.id))
     assert rig.world.applied == ["a"]
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 from opsctl.contract import Done, Evidence, Finding, InProgress, Pending
-from opsctl.engine.runner import TRIES, VAIN
+from opsctl.engine.runner import MAX_ATTEMPTS, MAX_EMPTY_PASSES
 from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, Retry, Throttled, Unreachable
 from opsctl.protocols import ProgressCallback
 from opsctl.testing.rig import MemorySystems, Rig, Set, Setting
@@ -40,7 +40,7 @@ def test_passes_that_make_nothing_fail(rig: Rig) -> None:
     assert outcome.exit_code == 1
     assert outcome.error
     assert outcome.error.what == "rows: 50 rows match, and 3 passes over them changed none."
-    assert len(rig.world.applied) == VAIN
+    assert len(rig.world.applied) == MAX_EMPTY_PASSES
     assert rig.states(outcome) == ["failed"]
 
 
@@ -107,4 +107,4 @@ def test_a_call_without_an_answer_is_not_sent_for_ever(rig: Rig) -> None:
 
     rig.world.on("apply", "a", *[OutcomeUnknown("No answer.")] * 100)
     assert rig.run(Set(name="a")).exit_code == 6
-    assert len(rig.world.applied) == TRIES
+    assert len(rig.world.applied) == MAX_ATTEMPTS

@@ -166,12 +166,12 @@ def ledger(path: Path, ahead: timedelta = timedelta(0)) -> Ledger:
 @pytest.mark.parametrize("jump", [timedelta(hours=9), timedelta(hours=-9), timedelta(days=400)])
 def test_a_clock_that_jumps_neither_voids_nor_keeps_a_lock(tmp_path: Path, jump: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = ledger(tmp_path), ledger(tmp_path, jump)
-    lease = one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    lease = one.locks.acquire("service/api", "run-1", "jo", "service redeploy api")
     with pytest.raises(LockHeld):
-        other.locks.take("service/api/count", "run-2", "al", "service scale api 3")
+        other.locks.acquire("service/api/count", "run-2", "al", "service scale api 3")
     later = process.uptime() + LEASE + 1
     monkeypatch.setattr(process, "uptime", lambda: later)
-    taken = other.locks.take("service/api", "run-2", "al", "service redeploy api")
+    taken = other.locks.acquire("service/api", "run-2", "al", "service redeploy api")
     assert taken.fence != lease.fence
 
 
@@ -197,7 +197,7 @@ def test_a_ledger_that_fails_for_a_while_does_not_end_the_renewal(tmp_path: Path
             failed.set()
             raise
 
-    lease = one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    lease = one.locks.acquire("service/api", "run-1", "jo", "service redeploy api")
     monkeypatch.setattr(one.store, "transaction", watched)
     with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
@@ -210,30 +210,30 @@ def test_a_ledger_that_fails_for_a_while_does_not_end_the_renewal(tmp_path: Path
 
 def test_a_living_holder_who_cannot_renew_for_a_minute_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = ledger(tmp_path), ledger(tmp_path)
-    one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    one.locks.acquire("service/api", "run-1", "jo", "service redeploy api")
     later = process.uptime() + 60
     monkeypatch.setattr(process, "uptime", lambda: later)
     with pytest.raises(LockHeld):
-        other.locks.take("service/api", "run-2", "al", "service redeploy api")
+        other.locks.acquire("service/api", "run-2", "al", "service redeploy api")
 
 
 def test_what_follows_a_lock_is_durable(tmp_path: Path) -> None:
     one = ledger(tmp_path)
-    one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    one.locks.acquire("service/api", "run-1", "jo", "service redeploy api")
     assert one.store.query("PRAGMA synchronous") == [(2,)]  # type: ignore[attr-defined]
 
 
 def test_who_lost_a_lock_can_neither_write_nor_give_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = ledger(tmp_path), ledger(tmp_path)
-    lease = one.locks.take("service/api", "run-1", "jo", "service redeploy api")
+    lease = one.locks.acquire("service/api", "run-1", "jo", "service redeploy api")
     later = process.uptime() + LEASE + 1
     monkeypatch.setattr(process, "uptime", lambda: later)
-    taken = other.locks.take("service/api", "run-2", "al", "service redeploy api")
+    taken = other.locks.acquire("service/api", "run-2", "al", "service redeploy api")
     with pytest.raises(LockHeld, match="was lost"), one.store.transaction():
-        one.locks.fence(lease)
+        one.locks.require_held(lease)
     one.locks.release(lease)
     with other.store.transaction():
-        other.locks.fence(taken)
+        other.locks.require_held(taken)
 
 
 def losing(path: Path) -> Callable[[], None]:

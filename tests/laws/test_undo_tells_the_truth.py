@@ -81,7 +81,7 @@ def test_what_was_taken_back_once_is_no_longer_ours(world: World) -> None:
     world.aws("ecs").update_service(cluster="safawinet-prod", service="safawinet-worker-prod", desiredCount=4)
     again = world.undo(run).json
     assert again["result"] == "unchanged"
-    assert [change["why"] for change in again["changes"]] == [f"taken back by run {first['run']}"]
+    assert [change["why"] for change in again["changes"]] == [f"undone by run {first['run']}"]
     assert world.service("worker")["desiredCount"] == 4
 
 

@@ -220,7 +220,7 @@ class Watch(NullReporter):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def says(self, line: str) -> None:
+    def message(self, line: str) -> None:
         self.lines.append(line)
 
 
@@ -249,7 +249,7 @@ class House:
         environment = Environment("test", self.folder, self.digest, settings)
         caller = SimpleNamespace(account="123456789012", arn="arn:aws:iam::123456789012:user/oncall")
         ledger = open_ledger(self.folder / "state" / "ledger.db", find_kind)
-        invocation.__dict__.update(environment=environment, person=person, ledger=ledger, watcher=Watch())
+        invocation.__dict__.update(environment=environment, person=person, ledger=ledger, reporter=Watch())
         for name, writing in (("read", False), ("write", True)):
             history, fingerprint = invocation.history, invocation.fingerprint
             systems = Systems(environment, writing=writing, person=person, values=None, history=history, fingerprint=fingerprint)  # type: ignore[arg-type]

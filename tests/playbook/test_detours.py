@@ -163,7 +163,7 @@ def test_after_a_cancelled_step_the_lines_that_are_said_go_on(house: House, word
     here = house.process("")
     first = run(here)
     house.world.broken.clear()
-    here.ledger.wish(here.ledger.children(first.run)[0].id, "cancel")
+    here.ledger.request_stop(here.ledger.children(first.run)[0].id, "cancel")
     again = resume(house.process(), first.run or "")
     assert again.exit_code == 4
     assert again.error is not None
@@ -179,7 +179,7 @@ def test_a_step_that_is_cancelled_on_its_way_says_how_to_go_on(house: House) -> 
     def cancelled(child: Run, steps: list[Step]) -> None:
         opened(child, steps)
         if child.command.startswith("put rollout"):
-            here.ledger.wish(child.id, "cancel")
+            here.ledger.request_stop(child.id, "cancel")
 
     here.ledger.open = cancelled  # type: ignore[method-assign]
     outcome = run(here)

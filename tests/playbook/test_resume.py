@@ -123,7 +123,7 @@ def test_a_run_that_is_driven_elsewhere_is_not_taken_up(house: House) -> None:
     house.write(DRILL)
     first = run(house.process(""))
     here = house.process()
-    with here.ledger.locks.holding(f"run/{first.run}", first.run or "", "somebody", "it"), pytest.raises(LockHeld):
+    with here.ledger.locks.hold(f"run/{first.run}", first.run or "", "somebody", "it"), pytest.raises(LockHeld):
         resume(house.process("yes"), first.run or "")
 
 

@@ -47,9 +47,9 @@ def run(invocation: AppContext, *words: str, options: Options = YES, assume: boo
 
 
 def said(invocation: AppContext) -> str:
-    watcher = invocation.watcher
-    assert isinstance(watcher, Watch)
-    return "\n".join(watcher.lines)
+    reporter = invocation.reporter
+    assert isinstance(reporter, Watch)
+    return "\n".join(reporter.lines)
 
 
 def states(outcome: PlaybookOutcome) -> dict[str, str]:
@@ -348,7 +348,7 @@ def test_a_wish_is_heeded_between_steps(house: House, wish: str, resumable: bool
 
     def wishing(question: str, otherwise: str) -> str:
         if "raining" in question:
-            here.ledger.wish(here.ledger.runs()[0].id, wish)
+            here.ledger.request_stop(here.ledger.runs()[0].id, wish)
         return answer(question, otherwise)
 
     here.person.text = wishing  # type: ignore[method-assign]

@@ -134,10 +134,10 @@ def test_a_plan_obeys_nobody_and_none_of_its_lines_is_forged(capsys: pytest.Capt
 def test_progress_obeys_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(live=False)
     step = Step(seq=1, change=Hostile(), state="applied", why=HOSTILE)
-    progress.begins(step)
-    progress.note(step, HOSTILE)
-    progress.ends(step)
-    progress.says(HOSTILE)
+    progress.step_started(step)
+    progress.step_waiting(step, HOSTILE)
+    progress.step_ended(step)
+    progress.message(HOSTILE)
     clean(capsys.readouterr().err)
 
 

@@ -37,7 +37,7 @@ SYSTEM_ADVICE = {
 }
 
 
-def advice(cause: Exception, path: Path) -> str:
+def advice_for(cause: Exception, path: Path) -> str:
     """What to do about a refusal of SQLite or the system; free space is named only where the disk is full."""
     told = ADVICE.get((getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF)
     if isinstance(cause, OSError):
@@ -45,21 +45,21 @@ def advice(cause: Exception, path: Path) -> str:
     return (told or "Look at it: ls -la {folder}; or choose another folder with XDG_STATE_HOME.").format(path=path, folder=path.parent)
 
 
-def words(cause: Exception) -> str:
+def system_message(cause: Exception) -> str:
     """A refusal in the system's own words."""
     return str(cause.strerror if isinstance(cause, OSError) else cause)
 
 
-def unopened(cause: Exception, path: Path) -> LedgerFailed:
+def open_error(cause: Exception, path: Path) -> LedgerFailed:
     """The error for a ledger that can't be opened."""
-    return LedgerFailed(f"The ledger {path} can't be opened: {words(cause)}.", advice(cause, path))
+    return LedgerFailed(f"The ledger {path} can't be opened: {system_message(cause)}.", advice_for(cause, path))
 
 
-def connect(path: Path, keyring: Keyring) -> sqlite3.Connection:
+def open_for_writing(path: Path, keyring: Keyring) -> sqlite3.Connection:
     """Open the ledger for writing, making it where there is none; raises LedgerFailed, and Refused for a file that others could edit."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        guard(path)
+        require_private(path)
         # SQLite's own files beside it get the mode of this one.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -68,10 +68,10 @@ def connect(path: Path, keyring: Keyring) -> sqlite3.Connection:
             raise OSError(code, os.strerror(code))
         return retry(partial(_connect, path, keyring), OPENING)
     except (OSError, sqlite3.Error) as cause:
-        raise unopened(cause, path) from cause
+        raise open_error(cause, path) from cause
 
 
-def guard(path: Path) -> None:
+def require_private(path: Path) -> None:
     """Raise Refused unless the ledger, its log and its folder are this user's alone to change."""
     for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         try:
@@ -134,7 +134,7 @@ def _migrate(db: sqlite3.Connection, keyring: Keyring) -> None:
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
-def reading(path: Path, keyring: Keyring) -> sqlite3.Connection:
+def open_copy(path: Path, keyring: Keyring) -> sqlite3.Connection:
     """Open a copy of the ledger in memory, for a file or a disk that can't be written; raises LedgerFailed for one that can't be read."""
     folder = Path(tempfile.mkdtemp(prefix="opsctl-"))
     memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -155,12 +155,12 @@ def reading(path: Path, keyring: Keyring) -> sqlite3.Connection:
         return memory
     except (OSError, sqlite3.Error) as cause:
         memory.close()
-        raise unopened(cause, path) from cause
+        raise open_error(cause, path) from cause
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def empty(keyring: Keyring) -> sqlite3.Connection:
+def open_empty(keyring: Keyring) -> sqlite3.Connection:
     """A ledger in memory, without any memory, that ends with this process."""
     memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     _migrate(memory, keyring)
@@ -185,7 +185,7 @@ class Identity:
             return None
         return info.st_dev, info.st_ino
 
-    def hold(self) -> None:
+    def require_unchanged(self) -> None:
         """Raise LedgerFailed when the file, or its log, is no longer the one that was opened."""
         if self._look() != self._seen:
             raise LedgerFailed(

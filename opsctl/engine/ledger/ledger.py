@@ -110,12 +110,12 @@ class Ledger:
             self.store.add_run(RunRow(run.id, run.parent, run.environment, command, opened, number, run.config_digest, row, *state))
             rows = [self._step_row(run.id, step) for step in steps]
             self.store.add_steps(rows)
-            told = [{**_plain(step), "row": digest(row)} for step, row in zip(steps, rows, strict=True)]
-            self._event(run.id, "opened", None, {"command": run.command, "steps": told})
+            entries = [{**_step_entry(step), "row": digest(row)} for step, row in zip(steps, rows, strict=True)]
+            self._event(run.id, "opened", None, {"command": run.command, "steps": entries})
 
     def _step_row(self, run: str, step: Step) -> StepRow:
         hide, kind = self.pseudonyms.pseudonymize, str(step.change.__struct_config__.tag)
-        change, at = hide(encoded(step.change).decode()), _written(step.at)
+        change, at = hide(encoded(step.change).decode()), _iso_or_none(step.at)
         return StepRow(
             run, step.seq, kind, hide(step.change.target), change, step.state, hide(step.why), at, step.count, step.unit, None, None, None
         )
@@ -124,15 +124,15 @@ class Ledger:
         """Record that a step reached `state`; with a lease, only if it still holds (LockHeld), in the same transaction."""
         with self.store.transaction():
             if lease:
-                self.locks.fence(lease)
+                self.locks.require_held(lease)
             before = self.store.step(run, step.seq)
             if before is None:
                 raise LedgerFailed(f"Step {step.seq} of run {run} is not in the ledger.", "Ask who had access to it: opsctl runs verify")
             row = before._replace(
                 state=state,
                 why=self.pseudonyms.pseudonymize(step.why),
-                at=_written(step.at),
-                begun=_written(step.begun),
+                at=_iso_or_none(step.at),
+                begun=_iso_or_none(step.begun),
                 ended=self._stamp(),
                 evidence=None if step.evidence is None else self.pseudonyms.serialize(step.evidence),
             )
@@ -184,14 +184,14 @@ class Ledger:
         with self.store.transaction():
             self._event(run, "resumed", None, detail, closed=None, result=None, wish=None)
 
-    def wish(self, run: str, wish: str) -> None:
+    def request_stop(self, run: str, wish: str) -> None:
         """Ask the process that drives a run to pause or to cancel it."""
         with self.store.transaction():
             self._event(run, f"asked to {wish}", None, {}, wish=wish)
 
     # Reading
 
-    def wished(self, run: str) -> str | None:
+    def stop_requested(self, run: str) -> str | None:
         """What somebody asked of a run, or of the one that it belongs to."""
         row = next(iter(self.store.run_rows([run])), None)
         if row is None or row.wish or row.parent is None:
@@ -213,7 +213,7 @@ class Ledger:
 
     def active(self, limit: int) -> list[Run]:
         """The newest runs that haven't ended: those that some process drives, and those that were left before their end."""
-        driven = [row for row in self.store.run_rows(self.locks.driven()) if row.parent is None]
+        driven = [row for row in self.store.run_rows(self.locks.active_runs()) if row.parent is None]
         found = {row.id: row for row in (*driven, *self.store.unended_runs(limit))}
         return self._runs(sorted(found.values(), key=lambda row: row.number or 0, reverse=True)[:limit])
 
@@ -346,7 +346,7 @@ def _run(row: RunRow, text: str) -> Run:
     return run
 
 
-def _plain(step: Step) -> dict[str, Any]:
+def _step_entry(step: Step) -> dict[str, Any]:
     return {"seq": step.seq, "change": builtins(step.change), "state": step.state, "count": step.count, "unit": step.unit}
 
 
@@ -354,5 +354,5 @@ def _moment(at: str | None) -> datetime | None:
     return datetime.fromisoformat(at) if at else None
 
 
-def _written(at: datetime | None) -> str | None:
+def _iso_or_none(at: datetime | None) -> str | None:
     return at.isoformat() if at else None

@@ -18,12 +18,12 @@ from opsctl.engine.ledger.rows import Lease
 from opsctl.engine.ledger.store import Holder, LockRow, LockStore
 from opsctl.errors import LedgerFailed, LockHeld, Retry
 
-LEASE = 600.0
+LEASE_SECONDS = 600.0
 """Seconds after which a living holder that doesn't renew is taken for hung; a dead one's lock is void at once."""
-UNSEEN = 60.0
+UNSEEN_LEASE_SECONDS = 60.0
 """Seconds after which a holder that doesn't renew is taken for dead where its life can't be seen: in another container, on another host."""
-RENEW = 10.0
-SOON = 1.0
+RENEW_INTERVAL = 10.0
+RETRY_INTERVAL = 1.0
 """Seconds until a renewal that the ledger refused is tried again."""
 
 
@@ -42,7 +42,7 @@ class Locks:
         self._held: dict[int, Lease] = {}
         self._idle = threading.Event()
 
-    def take(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
+    def acquire(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
         """Take the lock of a target and of those beside it at once, or raise LockHeld that says who has one, since when, and doing what."""
         hide, fence = self._pseudonyms.pseudonymize, secrets.randbits(62)
         with self._store.transaction(durable=False):
@@ -52,8 +52,8 @@ class Locks:
             for lock in locks:
                 if lock.target in within or not wanted.isdisjoint(paths(lock.target)):
                     raise self._held_by(lock)
-            holding = (run, fence, hide(operator), hide(doing), self._stamp(), _holder())
-            self._store.add_locks([LockRow(each, *holding) for each in sorted(wanted)])
+            row = (run, fence, hide(operator), hide(doing), self._stamp(), _holder())
+            self._store.add_locks([LockRow(each, *row) for each in sorted(wanted)])
         lease = Lease(target, run, fence)
         with self._mutex:
             if not self._held:
@@ -70,12 +70,12 @@ class Locks:
     def _reap_stale(self) -> list[LockRow]:
         """Remove the locks whose holder is gone; return the others."""
         locks = self._store.locks()
-        living = [lock for lock in locks if _holds(lock.holder)]
-        if stale := {lock.fence for lock in locks} - {lock.fence for lock in living}:
+        alive = [lock for lock in locks if _is_alive(lock.holder)]
+        if stale := {lock.fence for lock in locks} - {lock.fence for lock in alive}:
             self._store.remove_locks(stale)
-        return living
+        return alive
 
-    def fence(self, lease: Lease) -> None:
+    def require_held(self, lease: Lease) -> None:
         """Raise LockHeld if the lease was lost; inside the transaction that relies on it."""
         if not self._store.holds_lock(self._pseudonyms.lookup_key(lease.target), lease.fence):
             raise LockHeld(
@@ -93,50 +93,50 @@ class Locks:
             self._store.remove_locks([lease.fence])
 
     @contextmanager
-    def holding(self, target: str, run: str, operator: str, doing: str) -> Iterator[Lease]:
+    def hold(self, target: str, run: str, operator: str, doing: str) -> Iterator[Lease]:
         """Hold a lock for the length of a block."""
-        lease = self.take(target, run, operator, doing)
+        lease = self.acquire(target, run, operator, doing)
         try:
             yield lease
         finally:
             self.release(lease)
 
-    def driven(self) -> set[str]:
+    def active_runs(self) -> set[str]:
         """The runs that some living process drives."""
-        return {lock.run for lock in self._store.locks() if _holds(lock.holder)}
+        return {lock.run for lock in self._store.locks() if _is_alive(lock.holder)}
 
     def _renew(self, idle: threading.Event) -> None:
         """Renew what is held until nothing is: a thread that went on would keep the ledger's file open."""
-        pause = RENEW
+        pause = RENEW_INTERVAL
         while not idle.wait(pause):
             try:
                 self._renew_once()
-                pause = RENEW
+                pause = RENEW_INTERVAL
             except LedgerFailed:
                 # The step's own next write tells of it; the lock must outlast the trouble.
-                pause = SOON
+                pause = RETRY_INTERVAL
 
     def _renew_once(self) -> None:
         if held := list(self._held.values()):
             with self._store.transaction(durable=False):
-                self._store.renew_locks([lease.fence for lease in held], *_leases())
+                self._store.renew_locks([lease.fence for lease in held], *_expiries())
 
 
-def _leases() -> tuple[float, float]:
+def _expiries() -> tuple[float, float]:
     """Until when a lock is held: on the clock that the processes of one boot share, and on the wall's for another host."""
-    return process.uptime() + LEASE, time.time() + UNSEEN
+    return process.uptime() + LEASE_SECONDS, time.time() + UNSEEN_LEASE_SECONDS
 
 
 def _holder() -> Holder:
     pid = process.number()
-    return Holder(process.host(), process.boot(), process.namespace(), pid, process.started(pid), *_leases())
+    return Holder(process.host(), process.boot(), process.namespace(), pid, process.started(pid), *_expiries())
 
 
-def _holds(holder: Holder) -> bool:
+def _is_alive(holder: Holder) -> bool:
     """Whether a lock's holder still lives, as far as can be seen from here."""
     if holder.boot != process.boot():
         # This machine has been started anew since, and took the holder with it; another machine's can't be seen.
         return holder.host != process.host() and holder.until > time.time()
     if holder.namespace != process.namespace():
-        return holder.expires - LEASE + UNSEEN > process.uptime()
+        return holder.expires - LEASE_SECONDS + UNSEEN_LEASE_SECONDS > process.uptime()
     return holder.expires > process.uptime() and process.alive(holder.pid, holder.started)

@@ -55,7 +55,7 @@ class SqliteStore:
 
     def _opened(self) -> sqlite3.Connection:
         try:
-            db = file.connect(self.path, self.keyring)
+            db = file.open_for_writing(self.path, self.keyring)
             db.execute(f"PRAGMA synchronous={self._synchronous}")
             self._identity = file.Identity(self.path)
             return db
@@ -68,11 +68,11 @@ class SqliteStore:
         """What can be read of a ledger that can't be written, in memory."""
         self.keyring = Keyring(self.keyring.folder, keep=False)
         try:
-            db, told = file.reading(self.path, self.keyring), "It was only read."
+            db, told = file.open_copy(self.path, self.keyring), "It was only read."
         except LedgerFailed:
             if not self._without:
                 raise
-            db, told = file.empty(self.keyring), WITHOUT
+            db, told = file.open_empty(self.keyring), WITHOUT
             self._without = False
         tell(f"{cause.what} {told}")
         return db
@@ -81,7 +81,7 @@ class SqliteStore:
         """Go on without what can't be read, where that is allowed; whether it was."""
         if self._tell is None or not self._without:
             return False
-        self._without, self._identity, self._db = False, None, file.empty(self.keyring)
+        self._without, self._identity, self._db = False, None, file.open_empty(self.keyring)
         self._tell(f"{cause.what} {WITHOUT}")
         return True
 
@@ -101,7 +101,7 @@ class SqliteStore:
     def _transaction(self) -> Iterator[None]:
         try:
             if self._identity:
-                self._identity.hold()
+                self._identity.require_unchanged()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -111,9 +111,9 @@ class SqliteStore:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as cause:
-            raise LedgerFailed(f"The ledger {self.path} can't be written: {cause}.", file.advice(cause, self.path)) from cause
+            raise LedgerFailed(f"The ledger {self.path} can't be written: {cause}.", file.advice_for(cause, self.path)) from cause
         if self._identity:
-            self._identity.hold()
+            self._identity.require_unchanged()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -136,7 +136,7 @@ class SqliteStore:
             try:
                 return self._fetched(sql, values)
             except (sqlite3.Error, UnicodeEncodeError) as cause:
-                failed = LedgerFailed(f"The ledger {self.path} can't be read: {cause}.", file.advice(cause, self.path))
+                failed = LedgerFailed(f"The ledger {self.path} can't be read: {cause}.", file.advice_for(cause, self.path))
                 if not self._forgotten(failed):
                     raise failed from cause
         return self.query(sql, *values)

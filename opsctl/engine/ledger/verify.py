@@ -113,7 +113,7 @@ def _by_run(rows: Iterable[EventRow] | Iterable[StepRow]) -> Callable[[str], lis
 
 
 def _walk_log(ledger: Ledger, found: Verified) -> _Log:
-    told, previous, expected, keyed = _Log(), START, 1, False
+    log, previous, expected, keyed = _Log(), START, 1, False
     for line in ledger.store.all_log():
         if line.number != expected:
             found.wrong.append(f"the log: entry {expected} is missing")
@@ -124,21 +124,21 @@ def _walk_log(ledger: Ledger, found: Verified) -> _Log:
             found.unkeyed = line.number
         elif not keyed:
             keyed = True
-            found.keyed_since = _moment(line.at) if found.unkeyed else None
-        _note(told, line)
+            found.keyed_since = _parse_time(line.at) if found.unkeyed else None
+        _add_to_log(log, line)
         previous, expected = line.hash, line.number + 1
     if expected > 1 and not keyed:
         found.wrong.append("the log: none of its entries has a key, as those of this version have")
-    return told
+    return log
 
 
-def _note(told: _Log, line: LogRow) -> None:
+def _add_to_log(log: _Log, line: LogRow) -> None:
     if line.what == "opened":
-        told.opened[line.run] = (line.number, line.head)
+        log.opened[line.run] = (line.number, line.head)
     elif line.run:
-        told.heads.setdefault(line.run, []).append(line.head)
+        log.heads.setdefault(line.run, []).append(line.head)
         if line.what == "closed":
-            told.closed[line.run] = line.head
+            log.closed[line.run] = line.head
 
 
 def _why(holds: bool | None, hash: str) -> str:
@@ -188,7 +188,7 @@ def _events(chain: Chain, row: RunRow, events: list[EventRow], logged: list[str]
         if is_keyed(previous) and not is_keyed(event.hash):
             wrong.append(f"run {row.id}: event {event.number} ({event.what}) has no key")
         if event.seq is None:
-            ended = _ended(event, ended)
+            ended = _run_end(event, ended)
         hashes.add(event.hash)
         previous, expected = event.hash, event.number + 1
     if previous != row.head or expected != row.events or not hashes.issuperset(logged):
@@ -198,7 +198,7 @@ def _events(chain: Chain, row: RunRow, events: list[EventRow], logged: list[str]
     return wrong
 
 
-def _ended(event: EventRow, before: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+def _run_end(event: EventRow, before: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     """When a run ended, how, and what was asked of it, after one more event."""
     closed, result, wish = before
     if event.what == "resumed":
@@ -240,7 +240,7 @@ def _read(detail: str) -> _Mark:
         return _Mark()
 
 
-def _moment(at: str) -> datetime | None:
+def _parse_time(at: str) -> datetime | None:
     try:
         return datetime.fromisoformat(at)
     except ValueError:

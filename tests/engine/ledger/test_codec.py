@@ -118,7 +118,7 @@ def test_an_unreadable_change_is_shown_and_never_made_or_taken_back(rig: Rig, ch
     with pytest.raises(Refused, match="Step 1 of run"):
         rig.engine.resume(run, Options())
     with pytest.raises(Refused, match="Step 1 of run"):
-        rig.engine.same_place(run, given_up=True)
+        rig.engine.same_place(run, allow_cancelled=True)
     assert rig.world.applied == made
 
 

@@ -106,7 +106,7 @@ def test_a_column_that_a_later_release_adds_disturbs_nothing(path: Path) -> None
     for name in ("runs", "steps", "events", "log", "locks", "personal"):
         ledger.store.query(f"ALTER TABLE {name} ADD COLUMN note TEXT")  # type: ignore[attr-defined]
     ledger.open(a_run("two"), [])
-    ledger.locks.take("service/api", "two", "me", "scale")
+    ledger.locks.acquire("service/api", "two", "me", "scale")
     assert verify.verify(ledger) == []
 
 
@@ -161,7 +161,7 @@ def test_one_that_is_deleted_while_a_record_is_written_is_noticed_too(path: Path
 def test_the_disk_is_named_only_where_it_is_the_disk(path: Path, code: int, advised: str) -> None:
     cause = sqlite3.OperationalError("said")
     cause.sqlite_errorcode = code
-    told = file.advice(cause, path)
+    told = file.advice_for(cause, path)
     assert advised in told
     assert ("Free space" in told) == (code == sqlite3.SQLITE_FULL)
 
@@ -193,21 +193,21 @@ def test_what_is_active_is_found_behind_any_number_of_ended_runs(path: Path, res
         ledger.open(a_run(f"ended-{number}"), [])
         ledger.close(f"ended-{number}", "changed", {})
     assert [run.id for run in ledger.active(limit=1)] == ["left"]
-    ledger.wish("left", "cancel")
+    ledger.request_stop("left", "cancel")
     assert ledger.active(limit=1) == []
-    ledger.locks.take("service/api", "left", "me", "scale")
+    ledger.locks.acquire("service/api", "left", "me", "scale")
     assert [run.id for run in ledger.active(limit=1)] == ["left"]
 
 
 def refuse(path: Path, keyring: Keyring) -> sqlite3.Connection:
-    raise file.unopened(OSError(30, "Read-only file system"), path)
+    raise file.open_error(OSError(30, "Read-only file system"), path)
 
 
 def test_one_that_can_only_be_read_is_shown_with_a_word_on_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = opened(path)
     writer.open(a_run(), [])
     before = path.read_bytes()
-    monkeypatch.setattr(file, "connect", refuse)
+    monkeypatch.setattr(file, "open_for_writing", refuse)
     with pytest.raises(LedgerFailed, match="Read-only file system"):
         opened(path)
     said: list[str] = []
@@ -238,5 +238,5 @@ def test_a_read_only_copy_holds_what_only_the_log_holds(path: Path) -> None:
     ledger = opened(path)
     ledger.open(a_run(), [])
     assert path.with_name("ledger.db-wal").stat().st_size
-    copy = file.reading(path, Keyring(path.parent))
+    copy = file.open_copy(path, Keyring(path.parent))
     assert copy.execute("SELECT id FROM runs").fetchall() == [("one",)]

@@ -36,14 +36,14 @@ def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
 @pytest.fixture
 def ledger(tmp_path: Path, here: type[Here]) -> Ledger:
     found = open_ledger(tmp_path / "ledger.db", find_kind)
-    found.locks.take("service/api", "first", "ada", "scale api 4")
+    found.locks.acquire("service/api", "first", "ada", "scale api 4")
     return found
 
 
 def taken_over(ledger: Ledger) -> bool:
-    driven = ledger.locks.driven()
+    driven = ledger.locks.active_runs()
     try:
-        ledger.locks.take("service/api", "second", "bob", "scale api 5")
+        ledger.locks.acquire("service/api", "second", "bob", "scale api 5")
     except LockHeld:
         over = False
     else:

@@ -34,13 +34,13 @@ def test_what_a_run_opened_is_closed_when_nobody_holds_it(tmp_path: Path) -> Non
 
 def test_the_renewal_of_a_lock_ends_with_the_last_that_is_held(tmp_path: Path) -> None:
     running, locks = renewers(), Rig(tmp_path).ledger.locks
-    leases = [locks.take(target, "run", "me", "a test") for target in ("a", "b")]
+    leases = [locks.acquire(target, "run", "me", "a test") for target in ("a", "b")]
     assert renewers() == running + 1
     locks.release(leases[0])
     assert not locks._idle.is_set()
     locks.release(leases[1])
     until(lambda: renewers() == running)
-    again = locks.take("a", "run", "me", "a test")
+    again = locks.acquire("a", "run", "me", "a test")
     assert renewers() == running + 1
     locks.release(again)
     until(lambda: renewers() == running)

@@ -35,7 +35,7 @@ def rig(tmp_path: Path) -> Rig:
     made.run(Set(name="a"))
     run = made.engine.new_run("set b", Options())
     made.ledger.open(run, [])
-    made.ledger.wish(run.id, "cancel")
+    made.ledger.request_stop(run.id, "cancel")
     made.run(Set(name=EMAIL), command=f"set {EMAIL}")
     return made
 
