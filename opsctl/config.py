@@ -117,7 +117,7 @@ def trusted() -> Trusted:
     return Trusted(state_folder() / "trusted.json")
 
 
-def foreign(folder: Path, name: str) -> bool:
+def is_foreign(folder: Path, name: str) -> bool:
     """Tell whether `folder` of the current directory is there, and is not what was shipped as `name`."""
     return folder.is_dir() and not (shipped(name).is_dir() and folder.samefile(shipped(name)))
 
@@ -135,12 +135,12 @@ def find(name: str, folder: str | None = None) -> ConfigFile:
     `./config` counts first once it is trusted. Before, it counts for a sandbox that nobody else has a file for, and never for more.
     """
     file = f"{name}.toml" if re.fullmatch(r"[\w-]+", name) else "no file has this name"
-    here = HERE if not folder and foreign(HERE, "config") else None
+    here = HERE if not folder and is_foreign(HERE, "config") else None
     if here and (here / file).is_file() and (held := trusted().files(here)) is not None:
         return ConfigFile(here / file, held[file])
     for place in [Path(folder)] if folder else folders():
         if (path := place / file).is_file():
-            return _own(path)
+            return _private_file(path)
     if here and (path := here / file).is_file():
         what = f"{path} is in the current folder, which is not trusted in its present state; nothing was run."
         return _sandbox_only(path, Refused(what, TRUST))
@@ -163,7 +163,7 @@ def names(folder: str | None = None) -> list[str]:
     return sorted({path.stem for place in places(folder) for path in place.glob("*.toml") if path.stem != "schedules"})
 
 
-def _own(path: Path) -> ConfigFile:
+def _private_file(path: Path) -> ConfigFile:
     """A file of the user's or the system's folder, or of one that was named; what others may write is no better than a foreign file."""
     try:
         if not path.parent.samefile(shipped("config")):

@@ -1,8 +1,8 @@
-"""Secret values: the type that can't be shown, the list of what must never leave, and the cleaning of what others wrote.
+"""The type of a secret, the known secrets of this process, and the cleaning of text that other programs wrote.
 
-Foreign text is cleaned once, where it comes in (`foreign`, `sentence`): there any known value is hidden, a weak one too. What leaves
-passes one more wall (`Vault.redact`), which hides only values that can't be words of ours: the text that opsctl itself composes doesn't
-depend on a secret, so that hiding a word in it would hide nothing, and tell that the word is one.
+Foreign text is cleaned once, where it enters (`clean_text`, `clean_sentence`); every known secret in it is hidden, even one that is a
+common word. Output is checked again (`Vault.redact`), but there a secret that could be a common word stays: opsctl's own text doesn't
+depend on secrets, and hiding the word would reveal that it is one.
 """
 
 from __future__ import annotations
@@ -16,77 +16,77 @@ from typing import Any, NamedTuple
 
 from opsctl.errors import Refused
 from opsctl.secret_patterns import HIDDEN as HIDDEN
-from opsctl.secret_patterns import masked as masked
+from opsctl.secret_patterns import mask_secrets as mask_secrets
 
 SHORTEST = 6
 START = 6
-"""Characters by which a form is looked up."""
+"""Length of the prefix by which a form is looked up."""
 PART = 12
-"""So much of a value's beginning is enough to know it where somebody else has cut it."""
+"""Length of a secret's prefix that identifies a secret which another program has cut."""
 DEEP = 2
-"""How often text may be wrapped in escapes: JSON in JSON, JSON in a URL."""
+"""How many layers of escapes are decoded: JSON in JSON, JSON in a URL."""
 FEW = 64
 
 LONGEST = 65_536
-"""Characters of a foreign text that are kept."""
+"""Maximum length of a foreign text."""
 LINE = 2000
 SENTENCE = 500
-"""The same of one line, and of a sentence in an error."""
+"""Maximum length of one line, and of a sentence in an error."""
 READ = 4
-"""How many times what is kept is looked at; the last TAIL characters are let go, since what they begin may be a secret."""
+"""How many times the maximum length is read. The last TAIL characters read are dropped, as a secret may be cut there."""
 TAIL = 8192
 
 
-# C0, DEL and C1; half characters; what breaks lines, joins, hides, or turns the direction of writing round.
+# C0, DEL and C1; surrogates; characters that break lines, join, are invisible, or change the direction of writing.
 _ODD = (
     "\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
     "\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff"
 )
 CONTROL = re.compile(f"[\x00-\x1f{_ODD}]")
 IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_ODD}]")
-"""The same where lines and tabs are kept."""
+"""CONTROL without line ends and tabs."""
 
 
 def visible(text: str, which: re.Pattern[str] = CONTROL) -> str:
-    """`text` on one line, its control characters written out: `\\x1b`, `\\n`."""
+    """`text` with its control characters escaped, such as `\\x1b`; by default on one line."""
     return which.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def foreign(text: str, most: int = LONGEST) -> str:
-    """What others wrote, safe to store and to show: without known secrets, what looks like one, and control characters; bounded."""
+def clean_text(text: str, most: int = LONGEST) -> str:
+    """Foreign text, safe to store and show: known secrets, text that looks like a secret and control characters are replaced; bounded."""
     read = READ * max(most, TAIL)
-    kept = visible(masked(vault.hide(text if len(text) <= read else text[: read - TAIL])), IN_LINES)
-    return kept if len(kept) <= most and len(text) <= read else _cut(kept, most, len(text))
+    clean = visible(mask_secrets(vault.hide(text if len(text) <= read else text[: read - TAIL])), IN_LINES)
+    return clean if len(clean) <= most and len(text) <= read else _cut(clean, most, len(text))
 
 
-def sentence(said: object, most: int = SENTENCE) -> str:
-    """What another program said, cleaned, as one line that ends in a full stop."""
-    line = " ".join(foreign(str(said), READ * most).split()).rstrip(".") or "it gave no reason"
+def clean_sentence(message: object, most: int = SENTENCE) -> str:
+    """The message of another program, cleaned, on one line that ends with a full stop."""
+    line = " ".join(clean_text(str(message), READ * most).split()).rstrip(".") or "it gave no reason"
     return (line if len(line) <= most else _cut(line, most, len(line))) + "."
 
 
-def whole(value: Any) -> Any:
-    """`value`, of lists, dicts and texts, with every half of a character written out, so that UTF-8 can hold it."""
+def escape_surrogates(value: Any) -> Any:
+    """`value` (lists, dicts and texts) with lone surrogates escaped, so that it can be encoded as UTF-8."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):
-        return {whole(name): whole(member) for name, member in value.items()}
-    return [whole(each) for each in value] if isinstance(value, list | tuple) else value
+        return {escape_surrogates(name): escape_surrogates(member) for name, member in value.items()}
+    return [escape_surrogates(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def leaving(text: str) -> str:
-    """What opsctl prints, as it leaves: no value that it knows for secret, and no control character but line ends and tabs."""
+def redact_output(text: str) -> str:
+    """opsctl's own text for output: known secrets replaced, and control characters escaped, except line ends and tabs."""
     return visible(vault.redact(text), IN_LINES)
 
 
-def kept(text: str, most: int = LINE) -> str:
-    """What opsctl says about the world, as it is recorded: its own words, and what it quotes, without known secrets and bounded."""
-    clean = leaving(text)
+def redact_record(text: str, most: int = LINE) -> str:
+    """opsctl's own text for the ledger: as for output, and bounded."""
+    clean = redact_output(text)
     return clean if len(clean) <= most else _cut(clean, most, len(clean))
 
 
-def _cut(text: str, most: int, whole: int) -> str:
-    return f"{text[:most]} ... (cut, of {whole:,} characters)"
+def _cut(text: str, most: int, total: int) -> str:
+    return f"{text[:most]} ... (cut, of {total:,} characters)"
 
 
 BLANK = re.compile(r"\s+")
@@ -97,11 +97,11 @@ ESCAPES = {
     "''": re.compile(r"\s+|''"),
     '""': re.compile(r'\s+|""'),
 }
-"""The families of escapes, each by what its text holds: JSON's and Python's, a URL's, HTML's, SQL's, CSV's."""
+"""Escapes by a mark that the text contains: of JSON and Python, URLs, HTML, SQL, CSV."""
 
 
 class _Piece(NamedTuple):
-    """Where a stretch of a read text came from; one that was `escaped` is taken whole."""
+    """The position in the source of a piece of the decoded text; an `escaped` piece is indivisible."""
 
     start: int
     end: int
@@ -109,7 +109,7 @@ class _Piece(NamedTuple):
 
 
 class _Reading:
-    """A text without its blanks and without one family of escapes; it knows where each of its characters came from."""
+    """A text without blanks and with one kind of escapes decoded; it maps each character to its position in the source."""
 
     def __init__(self, source: str, pattern: re.Pattern[str]) -> None:
         self._at: list[int] = []
@@ -119,7 +119,7 @@ class _Reading:
         last = 0
         for found in pattern.finditer(source):
             self._add(parts, source[last : found.start()], _Piece(last, found.start(), False))
-            self._add(parts, _plain(found[0]), _Piece(found.start(), found.end(), True))
+            self._add(parts, _unescape(found[0]), _Piece(found.start(), found.end(), True))
             last = found.end()
         self._add(parts, source[last:], _Piece(last, len(source), False))
         self.text = "".join(parts)
@@ -132,7 +132,7 @@ class _Reading:
             self._length += len(text)
 
     def source(self, start: int, end: int) -> tuple[int, int]:
-        """The stretch that `start` to `end` came from."""
+        """The range in the source of the decoded characters `start` to `end`."""
         first, last = (bisect_right(self._at, place) - 1 for place in (start, end - 1))
         a, z = self._pieces[first], self._pieces[last]
         begin = a.start if a.escaped else a.start + start - self._at[first]
@@ -142,8 +142,8 @@ class _Reading:
 _SHORT = {"n": "", "r": "", "t": "", "b": "\b", "f": "", "v": "", "0": "\0"}
 
 
-def _plain(escaped: str) -> str:
-    """What an escape stands for, without blanks."""
+def _unescape(escaped: str) -> str:
+    """The text of an escape, without blanks."""
     if escaped.isspace():
         return ""
     head = escaped[:2]
@@ -165,7 +165,7 @@ def _plain(escaped: str) -> str:
 
         found = html.unescape(escaped)
     else:
-        # A quote that is doubled, or taken out of a shell's quotes.
+        # A doubled quote, or a quote outside of a shell's quotes.
         found = escaped[0]
     return "".join(found.split())
 
@@ -175,14 +175,14 @@ TOKEN = re.compile(r"""[^\s"'<>,;]*+""")
 
 
 class _Forms:
-    """Texts to be found, each by its beginning, in time linear in the text."""
+    """A set of texts, searched by prefix in time linear in the searched text."""
 
     def __init__(self) -> None:
         self._starts: dict[str, dict[int, dict[str, re.Pattern[str] | None]]] = {}
         self._few: tuple[str, ...] | None = ()
 
     def add(self, form: str, more: re.Pattern[str] | None = None) -> None:
-        """Find `form` from now on, and with it what around it `more` matches."""
+        """Add `form`; a match is extended by what `more` matches around it."""
         if len(form) < START:
             return
         self._starts.setdefault(form[:START], {}).setdefault(len(form), {}).setdefault(form, more)
@@ -192,7 +192,7 @@ class _Forms:
         return bool(self._starts)
 
     def find(self, text: str) -> Iterator[tuple[int, int, re.Pattern[str] | None]]:
-        """Where they are: start, end, and what belongs to it."""
+        """Each match: start, end, and the pattern by which to extend it."""
         if self._few is not None and not any(start in text for start in self._few):
             return
         starts, at, end = self._starts.get, 0, len(text) - START
@@ -205,7 +205,7 @@ class _Forms:
 
 
 class Vault:
-    """Every secret value that this process has seen, in the forms in which it might leak."""
+    """The secrets that this process has read, in every encoding in which they might leak."""
 
     def __init__(self) -> None:
         self._known: set[bytes] = set()
@@ -213,7 +213,7 @@ class Vault:
         self._telling = _Forms()
 
     def remember(self, value: bytes) -> None:
-        """From now on hide `value`; values under six characters can't be told from words."""
+        """Hide `value` from now on, unless it has fewer than six characters."""
         if value in self._known or len(value) < SHORTEST:
             return
         self._known.add(value)
@@ -224,22 +224,22 @@ class Vault:
                 self._telling.add(form, more)
 
     def hide(self, text: str) -> str:
-        """`text`, which others wrote, with every remembered value replaced."""
+        """Foreign `text` with every known secret replaced."""
         return _replaced(text, self._all)
 
     def redact(self, text: str) -> str:
-        """`text`, which leaves, with every remembered value replaced that can't be a word of ours."""
+        """opsctl's own `text` with every known secret replaced that can't be a common word."""
         return _replaced(text, self._telling)
 
 
 def is_wordlike(value: str) -> bool:
-    """Whether a value could be a word, a name or a number that opsctl writes for other reasons."""
+    """Whether a secret could also be a common word, a name or a number."""
     pieces = re.split(r"[^A-Za-z0-9]", value)
     return len(value) <= 24 and all(len(piece) <= PART and (piece.isalpha() or piece.isdigit() or not piece) for piece in pieces)
 
 
 def _forms(value: bytes) -> Iterator[tuple[str, re.Pattern[str] | None]]:
-    """How a value may be written, beside its escapes; blanks are left out."""
+    """The encodings of a secret, without blanks and escapes, each with the pattern that extends a match."""
     text = value.decode(errors="replace")
     plain = {text, text.replace(" ", "+"), value.decode("latin-1")}
     for each in ("".join(form.split()) for form in plain):
@@ -249,7 +249,7 @@ def _forms(value: bytes) -> Iterator[tuple[str, re.Pattern[str] | None]]:
     yield value.hex(), None
     yield value.hex().upper(), None
     for shift in range(3):
-        # What the bytes before and after it have no part in.
+        # Only the characters that don't depend on the bytes before and after the secret.
         coded = base64.b64encode(bytes(shift) + value).decode()[(8 * shift + 5) // 6 : (8 * (shift + len(value))) // 6]
         for form in {coded, coded.replace("+", "-").replace("/", "_")}:
             yield form, BASE64
@@ -260,7 +260,7 @@ def _forms(value: bytes) -> Iterator[tuple[str, re.Pattern[str] | None]]:
 def _replaced(text: str, forms: _Forms) -> str:
     if not forms:
         return text
-    found = sorted(_found(text, forms))
+    found = sorted(_matches(text, forms))
     parts, last = [], 0
     for start, end in found:
         if start >= last:
@@ -269,8 +269,8 @@ def _replaced(text: str, forms: _Forms) -> str:
     return "".join([*parts, text[last:]]) if found else text
 
 
-def _found(text: str, forms: _Forms) -> Iterator[tuple[int, int]]:
-    """Where in `text` a form is, as it stands and under each layer of escapes."""
+def _matches(text: str, forms: _Forms) -> Iterator[tuple[int, int]]:
+    """The ranges of `text` that contain a form, plain or under layers of escapes."""
     layers: list[list[_Reading]] = [[_Reading(text, BLANK)], *([_Reading(text, e)] for mark, e in ESCAPES.items() if mark in text)]
     for deeper in range(DEEP):
         for readings in layers:
@@ -284,7 +284,7 @@ def _found(text: str, forms: _Forms) -> Iterator[tuple[int, int]]:
 
 
 def _grown(text: str, start: int, end: int, more: re.Pattern[str] | None) -> tuple[int, int]:
-    """The stretch with what belongs to it: the rest of a value that was cut, or all of an encoded one."""
+    """The match extended to the rest of a cut secret, or to the whole encoded text."""
     if more is None:
         return start, end
     if more is BASE64:
@@ -294,11 +294,11 @@ def _grown(text: str, start: int, end: int, more: re.Pattern[str] | None) -> tup
 
 
 vault = Vault()
-"""One a process: what has been read can leak anywhere in it."""
+"""The known secrets of this process."""
 
 
 class Secret:
-    """A secret value. Only `reveal` gives it; every other way of showing it says `[secret]`."""
+    """A secret value. Only `reveal` and `raw` return it; it prints as `[secret]`."""
 
     __slots__ = ("_value",)
 
@@ -308,7 +308,7 @@ class Secret:
 
     @property
     def is_text(self) -> bool:
-        """Whether it can be revealed."""
+        """Whether it is UTF-8 text, so that `reveal` works."""
         try:
             self._value.decode()
         except UnicodeDecodeError:
@@ -334,7 +334,7 @@ class Secret:
         return isinstance(other, Secret) and secrets.compare_digest(self._value, other._value)
 
     def __hash__(self) -> int:
-        raise TypeError("a secret is no key")
+        raise TypeError("a Secret can't be a dictionary key")
 
     def __reduce__(self) -> str:
-        raise TypeError("a secret is not pickled")
+        raise TypeError("a Secret can't be pickled")

@@ -1,6 +1,6 @@
-"""What looks like a secret in text that others wrote, by its shape alone.
+"""Patterns of text that looks like a secret.
 
-Every pattern takes linear time: a repeated part is possessive, or bounded, or can only begin where the one before it can't.
+Each takes linear time: a repetition is possessive or bounded, or starts with a character that the repetition before it can't contain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WORDS = r"""
     | webhook[_-]?url
     | pairing[_-]?code | requirepass | masterauth | customer-key | (?<![a-z])(?:pat|otp|dsn|jwt|_auth|auth|creds?|signature|sessid|sid)
 """
-# `secret_arn`, `token_type`, `client-request-token`: what names a secret, or tells of it, is none.
+# `secret_arn`, `token_type`, `client-request-token` name or describe a secret; they are not secrets.
 TELLS = (
     r"[_-]?(?:id|arns?|names?|type|version|count|ttl|expir|len|size|uri|file|path|provider|manager|kind|status|age|policy|mode)(?![a-z])"
 )
@@ -90,18 +90,18 @@ PREFIXED = r"""
       )
     | (?<![\w.-])\d{9,20}-[\w-]{8,}+
 """
-"""Tokens that say by how they begin what they are; the last is a pairing code: a contact's id, a hyphen, what is secret."""
+"""Tokens with a known prefix. The last is a pairing code: a contact's id, a hyphen, and the secret."""
 
 
 @functools.cache
 def _patterns() -> tuple[re.Pattern[str], ...]:
-    """The patterns, compiled when the first foreign text comes."""
+    """The patterns, compiled on first use."""
     ignoring = re.IGNORECASE | re.VERBOSE
     return (re.compile(PREFIXED, re.VERBOSE), *(re.compile(each, ignoring) for each in (HEADER, TYPED, KEYED)))
 
 
-def masked(text: str) -> str:
-    """`text` with what looks like a secret in it hidden; what names the secret stays."""
+def mask_secrets(text: str) -> str:
+    """`text` with everything that looks like a secret replaced; the secret's name stays."""
     for pattern in _patterns():
         text = pattern.sub(_hidden, text)
     return text

@@ -92,10 +92,10 @@ class Systems(AwsSystems):
 
         return self.aws.caller if self.config.aws else caller()
 
-    def prove(self) -> None:
+    def verify_account(self) -> None:
         """Raise WrongPlace unless the caller is in the environment's account; without AWS there is no other place to be in."""
         if self.config.aws:
-            self.aws.prove()
+            self.aws.verify_account()
 
     @locked_cached_property
     def notifications(self) -> NotificationReader:
@@ -210,7 +210,7 @@ class Systems(AwsSystems):
 
     def hubspot_as(self, token: Secret) -> HubSpot:
         """HubSpot as another token than the configured one sees it."""
-        self._place_proven()
+        self._verify_place()
         return self._hubspot(token)
 
     def _hubspot(self, token: Secret | None = None) -> HubSpot:
@@ -265,20 +265,20 @@ class Systems(AwsSystems):
 
         return Statuspage(self.access, self.config.channels)
 
-    def refuse_elsewhere(self) -> None:
+    def refuse_wrong_account(self) -> None:
         """Raise WrongPlace in another account; return where AWS can't be asked, so that what needs no AWS still is."""
         with suppress(ExternalError):
-            self.prove()
+            self.verify_account()
 
-    def _place_proven(self) -> None:
+    def _verify_place(self) -> None:
         """Raise WrongPlace in another account; a sandbox without an AWS has none, and reaches nothing but this machine."""
         if not (self.config.sandbox and self.config.aws and self.config.aws.endpoint is None):
-            self.reader.prove()
+            self.reader.verify_account()
 
     def resolve(self, reference: Reference) -> Secret:
         """Read the credential that `reference` names, once the place is proven; ConfigurationError or NotFound when it isn't there."""
         if reference.aws is None:
-            self._place_proven()
+            self._verify_place()
             return self.values.reference(reference)
         return self.reader.secrets.value(reference.aws, key=reference.key, region=reference.region)
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsctl.errors import Refused
-from opsctl.redaction import HIDDEN, SHORTEST, Secret, Vault, masked
+from opsctl.redaction import HIDDEN, SHORTEST, Secret, Vault, mask_secrets
 
 VALUE = 'ca"na\\ry/ü+ & value'
 
@@ -175,7 +175,7 @@ CODE = "156855158284-0123456789abcdef"
     ],
 )
 def test_what_looks_like_a_secret_in_a_strangers_line_is_hidden(line: str) -> None:
-    hidden = masked(line)
+    hidden = mask_secrets(line)
     assert "0123456789" not in hidden
     assert HIDDEN in hidden
 
@@ -190,4 +190,4 @@ def test_what_looks_like_a_secret_in_a_strangers_line_is_hidden(line: str) -> No
     ],
 )
 def test_other_words_of_a_line_are_left(line: str) -> None:
-    assert masked(line) == line
+    assert mask_secrets(line) == line

@@ -12,8 +12,8 @@ import pytest
 from opsctl import secret_patterns
 from opsctl.cli import contacts
 from opsctl.engine.ledger import personal
-from opsctl.redaction import HIDDEN, foreign, sentence
-from opsctl.secret_patterns import masked
+from opsctl.redaction import HIDDEN, clean_sentence, clean_text
+from opsctl.secret_patterns import mask_secrets
 
 SHOWN = "SUPERSECRET"
 SHAPES = """
@@ -140,13 +140,13 @@ BLOCKS = [
 @pytest.mark.parametrize("text", [*SHAPES, *BLOCKS])
 def test_a_shape_is_hidden(text: str) -> None:
     for wrapped in (text, f"it said: {text}", f"{text}\nand more", f"({text})"):
-        assert SHOWN not in masked(wrapped)
-        assert HIDDEN in masked(wrapped)
+        assert SHOWN not in mask_secrets(wrapped)
+        assert HIDDEN in mask_secrets(wrapped)
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_is_hidden_whole(key: str) -> None:
-    assert masked(f"it is {key}") == f"it is {HIDDEN}"
+    assert mask_secrets(f"it is {key}") == f"it is {HIDDEN}"
 
 
 PLAIN = """
@@ -189,7 +189,7 @@ Session with identifier 7 expired after 15m
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_other_words_are_left(text: str) -> None:
-    assert masked(text) == text
+    assert mask_secrets(text) == text
 
 
 def repeats(tree: Any) -> list[tuple[Any, int]]:
@@ -231,21 +231,21 @@ UNITS = [
 def test_64_kilobytes_of_anything_are_looked_at(unit: str) -> None:
     """A pattern that takes quadratic time would take minutes for each of these."""
     text = (unit * 65_536)[:65_536]
-    assert len(foreign(text)) <= 65_536 * 10
-    assert len(sentence(text)) < 600
+    assert len(clean_text(text)) <= 65_536 * 10
+    assert len(clean_sentence(text)) < 600
     personal.hide(text, b"key")
     assert contacts.EMAIL.fullmatch(text) is None
 
 
 def test_what_is_cut_says_so_and_is_cleaned_before() -> None:
     text = "x" * 495 + " password: SUPERSECRET and more"
-    assert "SUPER" not in sentence(text)
-    assert sentence(text).endswith("... (cut, of 523 characters).")
-    assert foreign("a" * 3_000, 2_000).endswith("(cut, of 3,000 characters)")
-    huge = foreign("y" * 1_000_000)
+    assert "SUPER" not in clean_sentence(text)
+    assert clean_sentence(text).endswith("... (cut, of 523 characters).")
+    assert clean_text("a" * 3_000, 2_000).endswith("(cut, of 3,000 characters)")
+    huge = clean_text("y" * 1_000_000)
     assert len(huge) < 66_000
     assert "of 1,000,000 characters" in huge
 
 
 def test_what_a_terminal_obeys_is_written_out_and_lines_are_kept() -> None:
-    assert foreign("a\x1b[2J\x9b\u202e\u200b\ud800\r\n\tb") == "a\\x1b[2J\\x9b\\u202e\\u200b\\ud800\\r\n\tb"
+    assert clean_text("a\x1b[2J\x9b\u202e\u200b\ud800\r\n\tb") == "a\\x1b[2J\\x9b\\u202e\\u200b\\ud800\\r\n\tb"

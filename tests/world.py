@@ -130,7 +130,7 @@ class Rehearsal:
         # Its loader is opsctl's, so that a forked child finds AWS's models in memory.
         found.register_component("data_loader", session._loader())
         # And so is what reads the times in an answer, of which a snapshot has hundreds.
-        found.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=session._moment)
+        found.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=session._parse_time)
         return found
 
     def aws(self, service: str, region: str = REGIONS[0]) -> Any:

@@ -124,7 +124,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         """Raise Refused unless somebody else can surely put things right afterwards; how sure that is, where it is an estimate."""
         named = set(read.config.access.administrators)
         known = {name for name, rights in account.rights.items() if rights.administrator or (name in named and not rights.denied)}
-        perhaps = self.user in known or account.rights[self.user].unread
+        perhaps = self.user in known or account.rights[self.user].unreadable_policies
         if not perhaps or named & {f"role/{role.name}" for role in account.roles}:
             return ""
         unsure = []
@@ -156,9 +156,9 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             takes = any(read.iam.simulated(rights.arn, action, rights.arn, mfa=mfa) for action in TAKES_ALL)
             return takes and read.iam.simulated(rights.arn, TAKES_BACK, denied, mfa=mfa), ""
         except ExternalError as cause:
-            takes = any(rights.surely(action, rights.arn) for action in TAKES_ALL)
+            takes = any(rights.certainly_allows(action, rights.arn) for action in TAKES_ALL)
             estimate = f"an estimate by the policies, without the organisation's: {cause.what.rstrip('.')}"
-            sure = takes and rights.surely(TAKES_BACK, denied)
+            sure = takes and rights.certainly_allows(TAKES_BACK, denied)
             return sure, f"{name} can put things right, {estimate}" if sure else estimate
 
     def _unlisted(self, read: Systems, cause: ExternalError) -> Pending:
@@ -200,7 +200,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
 
 def _left_over(account: IamAccount, user: str, caller: str) -> str:
     """What a user's end doesn't end. `caller` may be a session of a role: whose credentials began it can't be seen from here."""
-    roles = [reached.role for reached in account.reach(user)]
+    roles = [reached.role for reached in account.assumable_roles(user)]
     more = f" and {len(roles) - MOST_NAMED} more" if len(roles) > MOST_NAMED else ""
     _, session, name = caller.partition(":assumed-role/")
     own = name.partition("/")[0]

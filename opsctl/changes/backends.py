@@ -84,12 +84,12 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
         if self.unseen:
             return Skipped(self.unseen)
         if self.unasked:
-            read.backends.left(self.instance, ())
+            read.backends.still_running(self.instance, ())
             return Skipped(f"it answers again, and nobody has looked for queries on it: {AGAIN}")
         spared = f"; spared: {'; '.join(self.spared)}" if self.spared else ""
         if not self.queries:
             return Done(f"no query runs longer than {self.older_than}{spared}")
-        left = read.backends.left(self.instance, self.queries)
+        left = read.backends.still_running(self.instance, self.queries)
         if left:
             return Pending(len(left), "queries", f"what they did is rolled back{spared}")
         return Done(f"none of these queries runs any more{spared}")
@@ -98,7 +98,7 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
         """Cancel; what still runs after the grace loses its connection, also when the run is interrupted meanwhile: this is one change."""
         cancelled = write.backends.cancel(self.instance, self.queries)
         deadline = time.monotonic() + self.grace
-        while left := write.backends.left(self.instance, self.queries):
+        while left := write.backends.still_running(self.instance, self.queries):
             if time.monotonic() >= deadline:
                 return {"cancelled": cancelled, "terminated": write.backends.terminate(self.instance, left)}
             with suppress(Interrupted):

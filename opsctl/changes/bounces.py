@@ -330,7 +330,7 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     def _said_too(self, read: Systems) -> bool:
         """Whether the status that we would change back is also another notification's."""
         changed = self.hard and self.before != self.after
-        return changed and read.bounce_store.said_too(self.notification, read.notifications.address(self.address))
+        return changed and read.bounce_store.has_complaint_or_bounce(self.notification, read.notifications.address(self.address))
 
     def inverse(self) -> Change:
         """The mark."""

@@ -63,7 +63,7 @@ def _hubspot(systems: Systems, name: str, secret: SecretSettings, value: Secret,
     _shape(systems, name, secret, value, version)
     asked = systems.hubspot_as(value)
     try:
-        return f"HubSpot takes it, for portal {asked.prove().portal}"
+        return f"HubSpot takes it, for portal {asked.verify_portal().portal}"
     finally:
         asked.close()
 

@@ -120,7 +120,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
         total = read.session_rows.total()
         if total != "0":
             return f"none of the {total} sessions in the database is of {self.whose}"
-        if others := read.session_rows.namesakes():
+        if others := read.session_rows.same_named_tables():
             raise Refused(
                 f"{settings.table} holds no row, and there is another table of this name: {', '.join(others)}.",
                 "Have the roles of [database] find the right one first: ALTER ROLE ... SET search_path",

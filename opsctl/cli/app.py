@@ -127,11 +127,11 @@ def show_error(error: OpsctlError, verbose: bool = False) -> None:
     from opsctl.cli.hints import next_line
 
     _print_error(error.exit_code, str(error.what), next_line(error.next), error.place, error.details)
-    from opsctl.redaction import sentence
+    from opsctl.redaction import clean_sentence
 
     cause = error.__cause__
     while verbose and cause is not None:
-        _print_error(error.exit_code, f"caused by {type(cause).__name__}: {sentence(cause)}")
+        _print_error(error.exit_code, f"caused by {type(cause).__name__}: {clean_sentence(cause)}")
         cause = cause.__cause__
 
 
@@ -169,27 +169,27 @@ def _report_unwritable(why: str) -> int:
 
 def _show_usage_error(wrong: click.ClickException) -> int:
     """Show a usage error; what was typed, which it may repeat, stays on one line of bounded length."""
-    from opsctl.redaction import sentence
+    from opsctl.redaction import clean_sentence
     from opsctl.render import out
 
     usage = ""
     if isinstance(wrong, click.UsageError) and wrong.ctx:
         usage = f"{wrong.ctx.get_usage()}\nTry '{wrong.ctx.command_path} --help' for help.\n\n"
     try:
-        out.say(f"{usage}Error: {sentence(wrong.format_message(), MAX_REPEATED)}", err=True)
+        out.say(f"{usage}Error: {clean_sentence(wrong.format_message(), MAX_REPEATED)}", err=True)
     except OSError:
         sys.stderr = to_nowhere(2)
     return wrong.exit_code
 
 
 def _show_defect(bug: Exception, verbose: bool) -> int:
-    from opsctl.redaction import foreign, sentence
+    from opsctl.redaction import clean_sentence, clean_text
     from opsctl.render import out
 
     if verbose:
         import traceback
 
         with contextlib.suppress(OSError):
-            out.say(foreign("".join(traceback.format_exception(bug))), err=True)
-    what = f"This is a defect in opsctl ({type(bug).__name__}: {sentence(bug)[:-1]}). What had begun is in the ledger."
+            out.say(clean_text("".join(traceback.format_exception(bug))), err=True)
+    what = f"This is a defect in opsctl ({type(bug).__name__}: {clean_sentence(bug)[:-1]}). What had begun is in the ledger."
     return _print_error(1, what, "opsctl runs list --active; report it with the output of -v")

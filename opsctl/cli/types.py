@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from opsctl.redaction import foreign
+from opsctl.redaction import clean_text
 from opsctl.settings import Duration
 
 
@@ -60,7 +60,7 @@ class WordsType(click.types.StringParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Returns the cleaned text."""
-        return foreign(str(value))
+        return clean_text(str(value))
 
 
 WORDS = WordsType()

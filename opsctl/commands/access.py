@@ -83,7 +83,7 @@ def review(systems: Systems, user: str | None, older_than: Duration | None, sinc
     account = systems.iam.account()
     rights = account.of(person)
     seen = _seen(systems, person.name, _since(systems, since))
-    reached = account.reach(person.name)
+    reached = account.assumable_roles(person.name)
     names = {role.role for role in reached}
     held = {person.name: rights} | {f"role/{role.name}": role.rights for role in account.roles if role.name in names}
     return Page(

@@ -105,7 +105,7 @@ def ack(planning: Planning, name: str, annotate: str | None) -> Iterator[Change]
 def check(systems: Systems) -> Alerts:
     """Compute the critical alerts from their real sources: exit 3 if one fires, 1 if one couldn't be asked."""
     asked = dict(_alerts(systems))
-    systems.refuse_elsewhere()
+    systems.refuse_wrong_account()
     found = gather({"\n".join(key): ask for key, (_, ask) in asked.items()})
     rows = [_alert(key, above, found["\n".join(key)]) for key, (above, _) in asked.items()]
     return Alerts.of(rows, NEXT)
@@ -182,7 +182,7 @@ def _begin(systems: Systems, over: timedelta = timedelta()) -> datetime:
 
 def _connections(systems: Systems) -> tuple[float, str]:
     """Asked of the database itself; when it can't be reached, or shows this role no others' connections, CloudWatch's count of them."""
-    from opsctl.adapters.sql.activity import unseeing
+    from opsctl.adapters.sql.activity import stats_denied
 
     try:
         (row,) = systems.database.query(CONNECTIONS)
@@ -191,7 +191,7 @@ def _connections(systems: Systems) -> tuple[float, str]:
         return _counted_connections(systems, cause, most, f"the configured {most}")
     used, most = row["used"], row["most"]
     if not row["sees_others"]:
-        return _counted_connections(systems, unseeing(row["role"]), most, f"max_connections {most}")
+        return _counted_connections(systems, stats_denied(row["role"]), most, f"max_connections {most}")
     return 100 * used / most, f"the database: {used} of max_connections {most}"
 
 

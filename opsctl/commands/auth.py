@@ -46,7 +46,7 @@ def verify(systems: Systems) -> Verdict:
 
 def _accepted(systems: Systems, tokens: Tokens) -> Check:
     """Asked several times, since each request may reach another task."""
-    users = {systems.api.who(tokens.access) for _ in range(ASKED)}
+    users = {systems.api.user_of(tokens.access) for _ in range(ASKED)}
     return Check("new tokens are issued and accepted", None not in users, f"{ASKED} requests" if None not in users else "refused by a task")
 
 
@@ -55,7 +55,7 @@ def _renewed(systems: Systems, tokens: Tokens) -> Check:
         fresh = systems.api.refresh(tokens.refresh)
     except ExternalError as cause:
         return Check("sessions can be refreshed", False, cause.what)
-    accepted = systems.api.who(fresh.access) is not None
+    accepted = systems.api.user_of(fresh.access) is not None
     systems.api.end(fresh.access)
     return Check("sessions can be refreshed", accepted)
 
@@ -76,5 +76,5 @@ def _former_refused(systems: Systems, tokens: Tokens) -> Check:
     except OpsctlError as cause:
         return Check(word, None, f"the former key can't be read: {cause.what}")
     forged = sign(claims(tokens.access), former)
-    accepted = [user for user in (systems.api.who(forged) for _ in range(ASKED)) if user is not None]
+    accepted = [user for user in (systems.api.user_of(forged) for _ in range(ASKED)) if user is not None]
     return Check(word, not accepted, f"{len(accepted)} of {ASKED} requests were accepted" if accepted else f"{ASKED} requests")

@@ -155,7 +155,7 @@ def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows
     _longer_than_zero(since, "--since")
     settings = systems.environment.bounces
     suppressed = {compared(each.address): each for each in systems.ses.suppressed(settings.region)}
-    held = {row["address"]: row for row in systems.bounce_queries.marks(list(suppressed))}
+    held = {row["address"]: row for row in systems.bounce_queries.marked_addresses(list(suppressed))}
     rows = [_beside(address, suppressed.get(address), held.get(address), settings) for address in suppressed | held]
     begin = systems.now() - since if since else None
     wanted = [row for row in rows if _wanted(row, begin, reason)]
@@ -203,7 +203,7 @@ def enforce(planning: Planning, threshold: int | None, window: Duration | None, 
     span, most = settings.window if window is None else window, threshold or settings.threshold
     _longer_than_zero(span, "--window")
     rule = BounceRule(most, systems.database.server_time() - span, settings.exempt)
-    found = list(systems.bounce_queries.over(rule))
+    found = list(systems.bounce_queries.users_over_threshold(rule))
     if not accept_outage and any(row["active"] and not row["exempt"] for row in found):
         _no_outage(systems, settings, rule)
     spared = sum(row["exempt"] for row in found)
@@ -216,7 +216,7 @@ def enforce(planning: Planning, threshold: int | None, window: Duration | None, 
 def _no_outage(systems: Systems, settings: BounceSettings, rule: BounceRule) -> None:
     """Raise Refused where one domain (of several users) or one hour makes up most of the bounces of those to be deactivated."""
     shares = {"domain": settings.domain_share, "hour": settings.hour_share}
-    for most in systems.bounce_queries.spread(rule):
+    for most in systems.bounce_queries.concentration(rule):
         share = most.bounces / most.of_all
         # One user's bounces are of one domain, whoever's fault they are.
         alone = most.what == "domain" and most.addresses == 1

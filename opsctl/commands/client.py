@@ -41,7 +41,7 @@ def show(systems: Systems) -> list[dict[str, Any]]:
 def _row(systems: Systems, place: ConfigLocation) -> dict[str, Any]:
     from opsctl.changes.client import fingerprint
 
-    found, chosen = systems.client.look(place), systems.client.in_force()
+    found, chosen = systems.client.read_state(place), systems.client.in_force()
     unknown = found.exists is not True or found.problem.startswith("can't be read")
     return {
         "place": place.name,
@@ -106,7 +106,7 @@ def doctor(systems: Systems, user: bool, system: bool, registry: str | None, wit
 def _set_up(machine: HhClient) -> list[Mode]:
     """The modes that somebody has logged in to; user mode when nobody has."""
     modes: list[Mode] = ["user", "system"]
-    return [mode for mode in modes if machine.look(_place(machine, mode)).exists is not False] or ["user"]
+    return [mode for mode in modes if machine.read_state(_place(machine, mode)).exists is not False] or ["user"]
 
 
 def _place(machine: HhClient, mode: Mode) -> ConfigLocation:
@@ -122,7 +122,7 @@ def _type(what: str, line: str) -> str:
 def _configuration(machine: HhClient, mode: Mode) -> Iterator[Check]:
     """Whether the mode's file is there and readable, and by whom."""
     place = _place(machine, mode)
-    found = machine.look(place)
+    found = machine.read_state(place)
     name = f"{mode} mode's {place.path} is good"
     if found.exists is False:
         line = "unset HH_CONFIG" if place.name == "HH_CONFIG" else place.login
@@ -185,7 +185,7 @@ def _socket(machine: HhClient) -> Check:
     host = machine.machine.variables.get("DOCKER_HOST")
     if host:
         return Check(name, None, f"DOCKER_HOST sends docker to {host.rpartition('@')[2]}; if that isn't meant, type: unset DOCKER_HOST")
-    wrong = machine.docker.reach()
+    wrong = machine.docker.unreachable_reason()
     if not wrong:
         return Check(name, True, str(path))
     denied = f"sudo chgrp docker {path} && sudo chmod 660 {path}" if machine.docker.membership() == "member" else "newgrp docker"

@@ -266,7 +266,7 @@ def _counted(held: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
 def _untold(systems: Systems, answers: Sequence[InstanceResult[Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
     """A last section for what could not be asked, and why; none when all could."""
     rows = [{"instance": answer.instance.id, "why": answer.why.what} for answer in answers if answer.why]
-    rows += [{"instance": instance.id, "why": UNSEEN} for instance in systems.backends.unseen]
+    rows += [{"instance": instance.id, "why": UNSEEN} for instance in systems.backends.unavailable]
     return [(UNASKED, rows)] if rows else []
 
 
@@ -383,7 +383,7 @@ def kill_long_running(planning: Planning, older_than: timedelta, grace: timedelt
         raise next(answer.why for answer in answers if answer.why)
     found = {answer.instance.id: answer.found for answer in answers if answer.found is not None}
     unasked = {answer.instance.id: f"it can't be asked: {answer.why.what}" for answer in answers if answer.why}
-    unseen = {instance.id: UNSEEN for instance in planning.systems.backends.unseen}
+    unseen = {instance.id: UNSEEN for instance in planning.systems.backends.unavailable}
     for instance, running in found.items():
         yield from _blockers(instance, running, asked=blockers)
     for instance in [*found, *unasked, *unseen]:

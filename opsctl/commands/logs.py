@@ -12,7 +12,7 @@ from opsctl.cli import queries
 from opsctl.cli.app import group
 from opsctl.cli.command import read_only, requires
 from opsctl.cli.types import DURATION
-from opsctl.redaction import foreign
+from opsctl.redaction import clean_text
 from opsctl.render.shapes import Series
 
 if TYPE_CHECKING:
@@ -70,4 +70,4 @@ def _cell(key: str, value: str) -> Any:
             return int(value) if value.isdigit() else float(value)
     except ValueError:
         pass
-    return foreign(value)
+    return clean_text(value)

@@ -178,7 +178,7 @@ def _over(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:
 
     if not rate(acl.rule(settings.rate_rule)):
         return _said("no limit", f"the rule {settings.rate_rule} isn't there: opsctl protection rate-limit LIMIT")
-    return [{"address": one, "rule": settings.rate_rule} for one in systems.waf.over(acl, settings.place, settings.rate_rule)]
+    return [{"address": one, "rule": settings.rate_rule} for one in systems.waf.rate_limited(acl, settings.place, settings.rate_rule)]
 
 
 def _noisy(systems: Systems, settings: ProtectionSettings, acl: WebAcl) -> Rows:

@@ -196,7 +196,7 @@ def _watching(systems: Systems, sources: dict[str, Callable[[Systems], Rows]], e
 
 def page(systems: Systems, sources: dict[str, Callable[[Systems], Rows]]) -> Page:
     """Ask these sources at once; one that can't be asked doesn't hide the others."""
-    systems.refuse_elsewhere()
+    systems.refuse_wrong_account()
     asked = gather({name: partial(source, systems) for name, source in sources.items()})
     head: dict[str, Any] = {"environment": systems.environment.name, "at": systems.now()}
     return Page([("Status", head), *((name, _said(found)) for name, found in asked.items())])

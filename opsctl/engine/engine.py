@@ -23,7 +23,7 @@ from opsctl.engine.plan import Plan
 from opsctl.engine.reporter import Reporter
 from opsctl.engine.runner import Runner
 from opsctl.errors import DriftError, LedgerFailed, OpsctlError, OutcomeUnknown, Refused, Retry, Unrecorded, retry_after
-from opsctl.redaction import kept
+from opsctl.redaction import redact_record
 from opsctl.systems import Systems
 
 Make = Callable[[Planning], Iterable[Change]]
@@ -54,7 +54,7 @@ class Engine:
 
     def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None, *, recall: bool = True) -> Plan:
         """Find out what a command would change; nothing can be written on the way. With `recall`, our memory may say that it is done."""
-        self.read.prove()
+        self.read.verify_account()
         recall = recall and not (options.again or follows)
         # Before anything is looked at, so that what others do from here on is found later.
         position = self.history.position() if recall else None
@@ -190,7 +190,7 @@ class Engine:
     def close(self, run: Run, word: Result, error: OpsctlError | None, *, touched: bool) -> tuple[Result, OpsctlError | None]:
         """Record how a run ended, and return that; where it can't be recorded and the run has `touched` something, it is unknown."""
         try:
-            self.ledger.close(run.id, word, {"why": kept(error.what)} if error else {})
+            self.ledger.close(run.id, word, {"why": redact_record(error.what)} if error else {})
         except LedgerFailed as cause:
             if not touched:
                 raise error or cause from cause
@@ -264,7 +264,7 @@ class Engine:
 
     def same_place(self, run: Run, *, allow_cancelled: bool = False) -> None:
         """Raise Refused unless `run` belongs to this environment and account and, if it isn't to be `allow_cancelled`, wasn't cancelled."""
-        self.read.prove()
+        self.read.verify_account()
         if run.environment != self.environment.name or run.account != self.read.caller.account:
             raise Refused(
                 f"Run {run.id} belongs to {run.environment} (account {run.account}).",

@@ -21,7 +21,7 @@ from opsctl.engine.ledger.codec import Codec, UnreadableError, builtins
 from opsctl.engine.ledger.keys import Keyring, RootKey
 from opsctl.engine.ledger.rows import Step, encode
 from opsctl.errors import CheckFailed, ConfigurationError, ExternalError, OpsctlError, PlanStale, ReadOnly, Refused, WrongPlace
-from opsctl.redaction import kept
+from opsctl.redaction import redact_record
 
 if TYPE_CHECKING:
     from opsctl.engine.history import CompletedRun
@@ -99,7 +99,7 @@ def _look(changes: Iterable[Change], read: Systems) -> Iterator[Step]:
     for seq, (change, found) in enumerate(checked, 1):
         after = min((ahead[t] for t in change.depends_on if t in ahead), default=None)
         planned = _planned(seq, change, found)
-        planned.why = kept(planned.why)
+        planned.why = redact_record(planned.why)
         if after is not None and not planned.pending:
             planned = Step(seq=seq, change=change, state="pending")
         if planned.pending:

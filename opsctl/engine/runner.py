@@ -38,7 +38,7 @@ from opsctl.errors import (
     Unrecorded,
     retry_after,
 )
-from opsctl.redaction import kept
+from opsctl.redaction import redact_record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -363,11 +363,11 @@ class Runner:
         return f"{self.run.id}-{step.seq}"
 
     def _record(self, step: Step, state: State, detail: dict[str, Any], lease: Lease | None = None) -> None:
-        words = {name: kept(value) if isinstance(value, str) else value for name, value in detail.items()}
+        words = {name: redact_record(value) if isinstance(value, str) else value for name, value in detail.items()}
         self.ledger.put(self.run.id, step, state, words, lease)
 
     def _end(self, step: Step, state: State, why: str, lease: Lease | None = None) -> None:
-        step.why = kept(why)
+        step.why = redact_record(why)
         self._record(step, state, {"why": why, "evidence": step.evidence}, lease)
         self.reporter.step_ended(step)
 

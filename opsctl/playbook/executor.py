@@ -24,7 +24,7 @@ from opsctl.errors import (
 from opsctl.playbook import conditions, lines, looking, questions
 from opsctl.playbook.history import ANSWERED, STEP_ENDED, STEP_FAILED, came_about
 from opsctl.playbook.overrides import Overrides
-from opsctl.redaction import foreign
+from opsctl.redaction import clean_text
 from opsctl.render.shapes import Verdict
 from opsctl.render.visible import indented, visible
 from opsctl.settings import Duration
@@ -231,7 +231,7 @@ class Executor:
             return
         self._show(found)
         missing = "; ".join(looking.unasked_parts(found))
-        why = {"why": foreign(missing)} if missing else {}
+        why = {"why": clean_text(missing)} if missing else {}
         self.history.record(STEP_ENDED, number, "unseen" if looking.is_blind(found) else "seen", found=looking.for_ledger(found), **why)
 
     def _verify(self, number: int, step: PlaybookStep) -> None:
@@ -252,7 +252,7 @@ class Executor:
 
     def _fail(self, number: int, what: str, hint: Hint, **detail: Any) -> NoReturn:
         """Keep that a step failed, and raise what ends the run; the step is taken again when the run is resumed."""
-        self.history.record(STEP_FAILED, number, "failed", **{"why": foreign(what), "who": self.app.operator, **detail})
+        self.history.record(STEP_FAILED, number, "failed", **{"why": clean_text(what), "who": self.app.operator, **detail})
         raise CheckFailed(what, hint)
 
     def _verify_by_plan(self, step: PlaybookStep, parsed: ParsedCommand) -> tuple[Any, list[str]]:

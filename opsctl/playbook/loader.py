@@ -41,7 +41,7 @@ HERE = Path("playbooks")
 def folders() -> list[Path]:
     """Where playbooks are looked for, best first: the user's, the system's, the shipped ones; here before them only once it is trusted."""
     known = [*(folder / "playbooks" for folder in config.folders()), shipped("playbooks")]
-    if not config.foreign(HERE, "playbooks"):
+    if not config.is_foreign(HERE, "playbooks"):
         return known
     return [HERE, *known] if _trusted_here() else [*known, HERE]
 

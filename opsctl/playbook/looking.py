@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from opsctl.playbook.expectation import Expectation
-from opsctl.redaction import foreign
+from opsctl.redaction import clean_text
 from opsctl.render.shapes import UNASKED, Page, Proportion, Series, Text, Verdict
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def for_ledger(found: Any) -> Any:
     if isinstance(found, dict):
         return {str(name): for_ledger(value) for name, value in found.items()}
     if isinstance(found, str):
-        return foreign(found, LONGEST)
+        return clean_text(found, LONGEST)
     if isinstance(found, Sequence):
         left = len(found) - KEPT
         return [for_ledger(each) for each in found[:KEPT]] + ([f"{left} more"] if left > 0 else [])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from opsctl.errors import Hint, Refused
-from opsctl.redaction import foreign
+from opsctl.redaction import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ def _reason(person: Prompt, word: str, given: str, otherwise: Hint) -> str:
     reason = given.strip()
     while not reason:
         reason = person.text(WHY[word], otherwise)
-    return foreign(reason)
+    return clean_text(reason)
 
 
 def _help(step: PlaybookStep, typed: str, needed: str, says: Callable[[str], None]) -> None:

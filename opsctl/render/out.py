@@ -16,7 +16,7 @@ from typing import Any
 import click
 import msgspec
 
-from opsctl.redaction import IN_LINES, leaving, vault, visible, whole
+from opsctl.redaction import IN_LINES, escape_surrogates, redact_output, vault, visible
 
 MARK = f"\x1b{os.urandom(8).hex()}"
 STYLED = re.compile(rf"{MARK}(\[[0-9;]*m)")
@@ -41,12 +41,12 @@ def say(text: str = "", *, err: bool = False) -> None:
 def clean(text: str) -> str:
     """`text` as it leaves, with the styles that are ours."""
     pieces = STYLED.split(text)
-    return "".join(f"\x1b{piece}" if number % 2 else leaving(piece) for number, piece in enumerate(pieces))
+    return "".join(f"\x1b{piece}" if number % 2 else redact_output(piece) for number, piece in enumerate(pieces))
 
 
 def live(line: str, before: int, columns: int) -> int:
     """Draw a line of standard error, cut to `columns`, over one that was `before` characters wide; returns how wide it is."""
-    shown = visible(leaving(line))[:columns]
+    shown = visible(redact_output(line))[:columns]
     _write(f"\r{shown:<{before}}", err=True)
     return len(shown)
 
@@ -87,7 +87,7 @@ def as_json(what: Any, indent: int = 0) -> str:
     try:
         text = msgspec.json.encode(plain)
     except UnicodeEncodeError:
-        plain = whole(plain)
+        plain = escape_surrogates(plain)
         text = msgspec.json.encode(plain)
     if vault.redact(given := text.decode()) != given:
         text = msgspec.json.encode(_each(plain, vault.redact))

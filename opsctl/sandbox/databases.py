@@ -39,8 +39,8 @@ def reset(facts: dict[str, str], sizes: SeedSizes) -> None:
         seed.set_roles(connection, logins)
         if not new:
             _make_template(connection, facts, sizes)
-        connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", DATABASE))
-        connection.execute(_named("CREATE DATABASE {} TEMPLATE {} OWNER {}", DATABASE, TEMPLATE, seed.OWNER))
+        connection.execute(_with_identifiers("DROP DATABASE IF EXISTS {} WITH (FORCE)", DATABASE))
+        connection.execute(_with_identifiers("CREATE DATABASE {} TEMPLATE {} OWNER {}", DATABASE, TEMPLATE, seed.OWNER))
         _seeded[port] = _end_of_log(connection)
 
 
@@ -71,8 +71,8 @@ def _forget_visitors(connection: psycopg.Connection[TupleRow], port: int, passwo
 
 def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, str], sizes: SeedSizes) -> None:
     mark = f"{sizes} at {datetime.now(UTC).isoformat()}"
-    connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE))
-    connection.execute(_named("CREATE DATABASE {} OWNER {}", TEMPLATE, seed.OWNER))
+    connection.execute(_with_identifiers("DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE))
+    connection.execute(_with_identifiers("CREATE DATABASE {} OWNER {}", TEMPLATE, seed.OWNER))
     port, password = int(facts["pg_port"]), facts["pg_superuser_password"]
     with postgres.connect(port, password, database=TEMPLATE) as template:
         loaded = template.execute("SHOW shared_preload_libraries").fetchone()
@@ -80,7 +80,7 @@ def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, st
             template.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         seed.fill_database(template, sizes, facts)
     # Whoever is connected to a template keeps it from being cloned.
-    connection.execute(_named("ALTER DATABASE {} ALLOW_CONNECTIONS false", TEMPLATE))
+    connection.execute(_with_identifiers("ALTER DATABASE {} ALLOW_CONNECTIONS false", TEMPLATE))
     # The mark comes last: a template without it was left unfinished.
     statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
     connection.execute(statement.format(sql.Identifier(TEMPLATE), sql.Literal(mark)))
@@ -99,5 +99,5 @@ def _is_new(mark: str | None, sizes: SeedSizes) -> bool:
     return False
 
 
-def _named(statement: str, *names: str) -> sql.Composed:
+def _with_identifiers(statement: str, *names: str) -> sql.Composed:
     return sql.SQL(statement).format(*map(sql.Identifier, names))

@@ -81,22 +81,22 @@ class FakeNotifiers:
 
     def _post_message(self, request: Request, team: str, channel: str, key: str) -> Response:
         if key == SLACK_ARCHIVED_KEY:
-            return _plain("channel_is_archived", 410)
+            return _text_response("channel_is_archived", 410)
         if key != self._world.facts.get("slack_key", SLACK_KEY):
-            return _plain("no_service", 404)
+            return _text_response("no_service", 404)
         if not self._slack_pace.admit():
-            return _plain("rate_limited", 429, {"Retry-After": str(math.ceil(self._slack_pace.wait()))})
+            return _text_response("rate_limited", 429, {"Retry-After": str(math.ceil(self._slack_pace.wait()))})
         try:
             message = json.loads(request.get_data())
         except ValueError:
-            return _plain("invalid_payload", 400)
+            return _text_response("invalid_payload", 400)
         if not isinstance(message, dict):
-            return _plain("invalid_payload", 400)
+            return _text_response("invalid_payload", 400)
         if not (message.get("text") or message.get("blocks")):
-            return _plain("no_text", 400)
+            return _text_response("no_text", 400)
         with self._lock:
             self._slack.append({"team": team, "channel": channel, "message": message, "at": self._now()})
-        return _plain("ok", 200)
+        return _text_response("ok", 200)
 
     def _enqueue(self, request: Request) -> Response:
         event = json_object(request)
@@ -199,5 +199,5 @@ def _incident(request: Request) -> dict[str, Any]:
     return given
 
 
-def _plain(text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+def _text_response(text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
     return Response(text, status, headers, content_type="text/plain")

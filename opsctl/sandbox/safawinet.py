@@ -206,7 +206,7 @@ class FakeSafawinet:
         self._admin(request)
         message, duration = _texts(request, "message", "duration")
         at = json_object(request).get("at")
-        announcement = {"message": message, "duration": duration, "at": _moment(at) if at else iso(self._world.clock())}
+        announcement = {"message": message, "duration": duration, "at": _timestamp(at) if at else iso(self._world.clock())}
         with self._lock:
             self._announced.append(announcement)
         return answer(announcement)
@@ -303,7 +303,7 @@ def _texts(request: Request, *names: str) -> list[str]:
     return [body[name] for name in names]
 
 
-def _moment(at: object) -> str:
+def _timestamp(at: object) -> str:
     try:
         return iso(datetime.fromisoformat(str(at)).timestamp())
     except ValueError:

@@ -48,7 +48,7 @@ class ConnectionHolder:
     def open(self) -> None:
         """Have the pool's connections, now."""
         with self._lock:
-            if self._pool and not _stands(self._pool[0]):
+            if self._pool and not _is_open(self._pool[0]):
                 self._end(self._pool)
             if not self._pool:
                 self._pool = [self._connect() for _ in range(IDLE + 1)]
@@ -153,7 +153,7 @@ class ConnectionHolder:
         return postgres.connect(int(self._facts["pg_port"]), self._facts["pg_superuser_password"])
 
 
-def _stands(connection: postgres.Connection) -> bool:
+def _is_open(connection: postgres.Connection) -> bool:
     """Whether the server has said nothing: all that an idle connection can hear is its end."""
     return not connection.closed and not readable([connection.fileno()])
 

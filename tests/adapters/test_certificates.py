@@ -316,7 +316,7 @@ def stray_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stranger: Autho
 def test_neither_variables_nor_files_say_where_aws_is_or_who_vouches_for_it(stray_login: Path, authority: Authority, service: str) -> None:
     for ca, used in ((certificates.SYSTEM, certificates.authorities()), (str(authority.ca), str(authority.ca))):
         made = session(ca=ca)
-        for client in (made._made((service, "us-east-1")), made._botocore.create_client(service)):
+        for client in (made._create_client((service, "us-east-1")), made._botocore.create_client(service)):
             assert client.meta.endpoint_url == f"https://{service}.us-east-1.amazonaws.com"
             sender = client._endpoint.http_session
             assert sender._verify == used
@@ -334,6 +334,6 @@ def test_aws_behind_a_configured_proxy_proves_its_name(stray_login: Path, strang
             AwsSettings(account="123456789012", region="us-east-1"), sandbox=False, writing=True, proxy=f"http://127.0.0.1:{proxy.port}"
         )
         with pytest.raises(Untrusted, match="is not valid"):
-            behind.prove()
+            behind.verify_account()
     assert proxy.connections
     assert b"AKIA" not in proxy.heard

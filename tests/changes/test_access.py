@@ -33,8 +33,13 @@ def test_roles_are_followed_by_way_of_others_and_in_a_circle() -> None:
         role("four", f"{ROOT}:role/five"),
         role("five", "999999999999"),
     )
-    assert [(each.role, each.by) for each in found.reach("jo")] == [("back", "three"), ("one", "jo"), ("three", "two"), ("two", "one")]
-    assert found.reach("somebody-new") == []
+    assert [(each.role, each.by) for each in found.assumable_roles("jo")] == [
+        ("back", "three"),
+        ("one", "jo"),
+        ("three", "two"),
+        ("two", "one"),
+    ]
+    assert found.assumable_roles("somebody-new") == []
 
 
 def test_many_roles_are_counted() -> None:

@@ -60,17 +60,17 @@ class Backends:
     def __init__(self, *dead: str) -> None:
         self.dead, self.ended = set(dead), set[str]()
 
-    def left(self, instance: str, queries: tuple[LongQuery, ...]) -> list[LongQuery]:
+    def still_running(self, instance: str, queries: tuple[LongQuery, ...]) -> list[LongQuery]:
         if instance in self.dead:
             raise Unreachable(f"The database {instance} can't be reached.", "Check the network.")
         return [] if instance in self.ended else list(queries)
 
     def cancel(self, instance: str, queries: tuple[LongQuery, ...]) -> int:
-        self.left(instance, ())
+        self.still_running(instance, ())
         self.ended.add(instance)
         return len(queries)
 
-    idle_left, end_idle = left, cancel
+    idle_left, end_idle = still_running, cancel
 
 
 QUERY = LongQuery(pid=1, backend_start=2, query_start=3, told="a report")

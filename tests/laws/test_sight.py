@@ -60,7 +60,7 @@ def without(answer: Any) -> Any:
 
 def aws(seen: Callable[[Any], Any]) -> None:
     """Have AWS's answers be seen so, in this process."""
-    call, pages, whole = AwsSession.call, AwsSession.pages, AwsSession.whole
+    call, pages, whole = AwsSession.call, AwsSession.pages, AwsSession.call_complete
     AwsSession.call = lambda *of, **how: seen(call(*of, **how))  # type: ignore[method-assign]
     AwsSession.pages = lambda *of, **how: (seen(page) for page in pages(*of, **how))  # type: ignore[method-assign]
 
@@ -68,7 +68,7 @@ def aws(seen: Callable[[Any], Any]) -> None:
         answer, sent = whole(*of, **how)
         return seen(answer), sent
 
-    AwsSession.whole = blind  # type: ignore[method-assign]
+    AwsSession.call_complete = blind  # type: ignore[method-assign]
 
 
 def properties() -> None:

@@ -76,7 +76,7 @@ def test_production_ignores_stray_endpoints(machine: object, monkeypatch: pytest
     monkeypatch.delenv("AWS_PROFILE")
     session = AwsSession(AwsSettings(account="123456789012", region="us-east-1"), sandbox=False, writing=False)
     for service in ("sts", "ecs", "secretsmanager"):
-        client = session._made((service, "us-east-1"))
+        client = session._create_client((service, "us-east-1"))
         assert client.meta.endpoint_url == f"https://{service}.us-east-1.amazonaws.com"
 
 

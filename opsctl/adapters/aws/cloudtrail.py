@@ -21,7 +21,7 @@ from opsctl.adapters.aws.patience import retry_throttled
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter
 from opsctl.errors import Throttled
-from opsctl.redaction import LINE, foreign
+from opsctl.redaction import LINE, clean_text
 
 KEPT = timedelta(days=90)
 AT_ONCE = 50
@@ -147,10 +147,10 @@ class CloudTrail(Adapter):
             only = [{"AttributeKey": "EventName", "AttributeValue": name}]
             asked = partial(self._page, where, StartTime=since, EndTime=until, MaxResults=AT_ONCE, LookupAttributes=only)
             for raw in retry_throttled(asked, self._pause)["Events"]:
-                told = json.loads(raw.get("CloudTrailEvent") or "{}")
-                more = {**(told.get("additionalEventData") or {}), **(told.get("serviceEventDetails") or {})}
+                detail = json.loads(raw.get("CloudTrailEvent") or "{}")
+                more = {**(detail.get("additionalEventData") or {}), **(detail.get("serviceEventDetails") or {})}
                 if secret in {str(value) for value in more.values()}:
-                    return str(told.get("errorMessage") or more.get("errorMessage") or f"CloudTrail has its event {name}")
+                    return str(detail.get("errorMessage") or more.get("errorMessage") or f"CloudTrail has its event {name}")
         return ""
 
     def _region(self, region: str, since: datetime, until: datetime, asked: dict[str, str]) -> Iterator[TrailEvent]:
@@ -192,36 +192,36 @@ def _stopped(cause: Throttled, region: str, reached: datetime | None) -> Throttl
 
 
 def _event(raw: dict[str, Any], region: str) -> TrailEvent:
-    told: dict[str, Any] = json.loads(raw.get("CloudTrailEvent") or "{}")
+    detail: dict[str, Any] = json.loads(raw.get("CloudTrailEvent") or "{}")
     resources = [each["ResourceName"] for each in raw.get("Resources", []) if each.get("ResourceName")]
-    secret = (told.get("requestParameters") or {}).get("secretId")
-    error = _error(told)
+    secret = (detail.get("requestParameters") or {}).get("secretId")
+    error = _error(detail)
     return TrailEvent(
         time=utc(raw["EventTime"]),
         user=raw.get("Username", ""),
         event=raw["EventName"],
         source=raw.get("EventSource", "").removesuffix(".amazonaws.com"),
-        address=told.get("sourceIPAddress", ""),
-        region=told.get("awsRegion", region),
+        address=detail.get("sourceIPAddress", ""),
+        region=detail.get("awsRegion", region),
         access="read" if str(raw.get("ReadOnly", "")).lower() == "true" else "write",
         resources=list(dict.fromkeys([*resources, secret] if secret else resources)),
         error=error,
-        unusual=_unusual(raw["EventName"], error, told),
+        unusual=_unusual(raw["EventName"], error, detail),
         id=raw.get("EventId", ""),
     )
 
 
-def _error(told: dict[str, Any]) -> str:
-    failed = (told.get("responseElements") or {}).get("ConsoleLogin") == "Failure"
-    return foreign(str(told.get("errorCode") or (told.get("errorMessage") or "Failure" if failed else "")), LINE)
+def _error(detail: dict[str, Any]) -> str:
+    failed = (detail.get("responseElements") or {}).get("ConsoleLogin") == "Failure"
+    return clean_text(str(detail.get("errorCode") or (detail.get("errorMessage") or "Failure" if failed else "")), LINE)
 
 
-def _unusual(name: str, error: str, told: dict[str, Any]) -> str:
+def _unusual(name: str, error: str, detail: dict[str, Any]) -> str:
     """Why an event is worth a look, where it is."""
-    if (told.get("userIdentity") or {}).get("type") == "Root":
+    if (detail.get("userIdentity") or {}).get("type") == "Root":
         return "the root user"
     if name == "ConsoleLogin":
-        without = (told.get("additionalEventData") or {}).get("MFAUsed") == "No"
+        without = (detail.get("additionalEventData") or {}).get("MFAUsed") == "No"
         return "failed sign-in" if error else "signed in without MFA" if without else ""
     if any(error.startswith(word) or error.endswith(word) for word in DENIED):
         return "denied"

@@ -11,7 +11,7 @@ from msgspec import Struct
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import DriftError, ExternalError
-from opsctl.redaction import LINE, foreign
+from opsctl.redaction import LINE, clean_text
 
 MISSING = "MISSING"
 ALARM = "ALARM"
@@ -174,7 +174,7 @@ def _alarm(raw: dict[str, Any]) -> Alarm:
     return Alarm(
         name=raw["AlarmName"],
         state=raw["StateValue"],
-        reason=foreign(raw.get("StateReason", ""), LINE),
+        reason=clean_text(raw.get("StateReason", ""), LINE),
         updated=utc(changed) if changed else None,
         threshold=_threshold(raw),
         warning=_warning(raw),

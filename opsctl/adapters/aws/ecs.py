@@ -11,7 +11,7 @@ from msgspec import Struct
 from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import NotFound
-from opsctl.redaction import LINE, foreign
+from opsctl.redaction import LINE, clean_text
 
 AT_ONCE = 100
 """How many tasks DescribeTasks takes."""
@@ -159,7 +159,7 @@ def _service(cluster: str, raw: dict[str, Any]) -> ServiceState:
             id=d["id"],
             status=d["status"],
             rollout_state=d.get("rolloutState", ""),
-            reason=foreign(d.get("rolloutStateReason", ""), LINE),
+            reason=clean_text(d.get("rolloutStateReason", ""), LINE),
             created=utc(d["createdAt"]),
             updated=utc(d["updatedAt"]),
             desired=d["desiredCount"],
@@ -169,7 +169,7 @@ def _service(cluster: str, raw: dict[str, Any]) -> ServiceState:
         )
         for d in raw.get("deployments", [])
     ]
-    events = [ServiceEvent(e["id"], utc(e["createdAt"]), foreign(e["message"], LINE)) for e in raw.get("events", [])]
+    events = [ServiceEvent(e["id"], utc(e["createdAt"]), clean_text(e["message"], LINE)) for e in raw.get("events", [])]
     return ServiceState(
         cluster=cluster,
         service=raw["serviceName"],

@@ -18,7 +18,7 @@ from opsctl.errors import (
     Throttled,
     Unreachable,
 )
-from opsctl.redaction import foreign, sentence
+from opsctl.redaction import clean_sentence, clean_text
 
 CODE = 100
 """Characters of an error's code that are shown."""
@@ -65,35 +65,35 @@ def translate(error: BaseException, *, effect: bool, service: str, operation: st
 
     call = f"{service}:{operation}"
     if isinstance(error, ClientError):
-        return _answered(error.response, effect, call, login)
+        return _from_answer(error.response, effect, call, login)
     if isinstance(error, BotoCoreError):
         return _unanswered(error, effect, call, login, reach)
     return _lost(effect, call, "sent an unreadable answer")
 
 
-def _answered(response: dict[str, Any], effect: bool, call: str, login: str) -> OpsctlError:
+def _from_answer(response: dict[str, Any], effect: bool, call: str, login: str) -> OpsctlError:
     """An error that AWS itself sent, by its code."""
-    code = foreign(str(response.get("Error", {}).get("Code", "")), CODE)
-    said = sentence(response.get("Error", {}).get("Message") or code)
+    code = clean_text(str(response.get("Error", {}).get("Code", "")), CODE)
+    message = clean_sentence(response.get("Error", {}).get("Message") or code)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    own = {"code": code, "words": said}
+    own = {"code": code, "words": message}
     if INVALID.search(code):
         return CredentialsInvalid(f"AWS rejected the credentials ({code}): {call} was not done.", f"Log in: {login}", **own)
     if THROTTLED.search(code) or status == 429:
         return Throttled(f"AWS still throttles {call} after several tries ({code}): it was not done.", Retry("Wait a minute"), **own)
     if DENIED.search(code):
-        permission = found[1] if (found := PERMISSION.search(said)) else call
+        permission = found[1] if (found := PERMISSION.search(message)) else call
         return Denied(
             f"AWS denied {permission}.",
             f"Ask for the permission {permission}, or log in with another role: {login}",
             **own,
         )
     if ABSENT.search(code):
-        return NotFound(f"{call}: {said}", "Check the name, the region and the environment.", **own)
+        return NotFound(f"{call}: {message}", "Check the name, the region and the environment.", **own)
     if status >= 500 and status != TURNED_AWAY:
         return _lost(effect, call, f"failed inside AWS ({code})", **own)
     again = Retry("Wait a minute") if status >= 500 else Retry("Fix what AWS names")
-    return ExternalError(f"{call} was refused ({code}): {said}", again, **own)
+    return ExternalError(f"{call} was refused ({code}): {message}", again, **own)
 
 
 def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach: Hint) -> OpsctlError:
@@ -101,16 +101,16 @@ def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach
     from botocore import exceptions as sdk
 
     if any(kind.__name__ in NO_LOGIN for kind in type(error).__mro__):
-        return CredentialsInvalid(f"No valid AWS login: {sentence(error)}", f"Log in: {login}")
+        return CredentialsInvalid(f"No valid AWS login: {clean_sentence(error)}", f"Log in: {login}")
     if isinstance(error, sdk.SSLError) and (distrust := certificates.distrusted(error)) is not None:
         return certificates.untrusted("AWS", call, distrust, "Set `ca` in [aws] to the file of its certificate authority.")
     if isinstance(error, sdk.ConnectionError):
-        return Unreachable(f"AWS is unreachable for {call}; nothing was sent: {sentence(error)}", reach)
+        return Unreachable(f"AWS is unreachable for {call}; nothing was sent: {clean_sentence(error)}", reach)
     if isinstance(error, sdk.ReadTimeoutError):
         return _lost(effect, call, "did not answer in time")
     if isinstance(error, sdk.HTTPClientError | sdk.IncompleteReadError):
         return _lost(effect, call, "lost the connection before an answer came")
-    return ExternalError(f"{call} could not be sent: {sentence(error)}")
+    return ExternalError(f"{call} could not be sent: {clean_sentence(error)}")
 
 
 def _lost(effect: bool, call: str, how: str, **own: str) -> OpsctlError:

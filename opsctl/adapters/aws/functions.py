@@ -144,7 +144,7 @@ class Functions(Adapter):
         return self._state(name, region, version)[0]
 
     def _state(self, name: str, region: str | None, version: str = LATEST) -> tuple[FunctionState, SentAnswer]:
-        found, sent = self._aws.whole(SERVICE, "get_function_configuration", region=region, FunctionName=name, Qualifier=version)
+        found, sent = self._aws.call_complete(SERVICE, "get_function_configuration", region=region, FunctionName=name, Qualifier=version)
         environment = found.get("Environment", {})
         if error := environment.get("Error"):
             raise Denied(

@@ -72,7 +72,7 @@ class Rights(Struct, frozen=True):
         return policies.denies_all(self.documents.values())
 
     @property
-    def unread(self) -> list[str]:
+    def unreadable_policies(self) -> list[str]:
         """The policies, and groups, that IAM's listing names without what they say: they may give any right."""
         return sorted(name for name, document in self.documents.items() if not document)
 
@@ -87,10 +87,10 @@ class Rights(Struct, frozen=True):
         weighed = [each for each in self.documents.values() if not policies.denies_all([each])]
         return policies.allows(weighed, action, resource)
 
-    def surely(self, action: str, resource: str) -> bool:
+    def certainly_allows(self, action: str, resource: str) -> bool:
         """Whether they allow it whatever the conditions are. An organisation's policies aren't among them."""
-        within = self.boundary is None or policies.surely([self.boundary], action, resource)
-        return within and policies.surely(self.documents.values(), action, resource)
+        within = self.boundary is None or policies.certainly_allows([self.boundary], action, resource)
+        return within and policies.certainly_allows(self.documents.values(), action, resource)
 
 
 class IamRole(Struct, frozen=True):
@@ -125,7 +125,7 @@ class IamAccount(Struct, frozen=True):
         """A user's policies; none of one who was made since the listing."""
         return self.rights.get(person.name) or Rights(person.arn, {})
 
-    def reach(self, name: str) -> list[ReachableRole]:
+    def assumable_roles(self, name: str) -> list[ReachableRole]:
         """The roles of which a user may have sessions, directly or by way of another role, by name."""
         ahead = [(name, self.rights[name])] if name in self.rights else []
         found: dict[str, ReachableRole] = {}
@@ -269,7 +269,7 @@ def _person(raw: dict[str, Any]) -> IamUser:
 
 
 def _role(raw: dict[str, Any], managed: dict[str, Document]) -> IamRole:
-    rights = Rights(raw["Arn"], _held(raw, "RolePolicyList", managed))
+    rights = Rights(raw["Arn"], _policies_of(raw, "RolePolicyList", managed))
     return IamRole(raw["RoleName"], raw.get("Path", "/"), _document(raw["AssumeRolePolicyDocument"]), rights)
 
 
@@ -279,15 +279,15 @@ def _may_assume(rights: Rights, role: IamRole) -> bool:
 
 
 def _rights(user: dict[str, Any], groups: dict[str, dict[str, Any]], managed: dict[str, Document]) -> Rights:
-    found = _held(user, "UserPolicyList", managed)
+    found = _policies_of(user, "UserPolicyList", managed)
     for name in user.get("GroupList", []):
-        held = _held(groups[name], "GroupPolicyList", managed) if name in groups else {"its policies": {}}
+        held = _policies_of(groups[name], "GroupPolicyList", managed) if name in groups else {"its policies": {}}
         found |= {f"{policy} (group {name})": document for policy, document in held.items()}
     bound = (user.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
     return Rights(user["Arn"], found, managed.get(bound, {}) if bound else None)
 
 
-def _held(raw: dict[str, Any], own: str, managed: dict[str, Document]) -> dict[str, Document]:
+def _policies_of(raw: dict[str, Any], own: str, managed: dict[str, Document]) -> dict[str, Document]:
     attached = {each["PolicyName"]: managed.get(each["PolicyArn"], {}) for each in raw.get("AttachedManagedPolicies", [])}
     return attached | {each["PolicyName"]: _document(each["PolicyDocument"]) for each in raw.get(own, [])}
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.base import Adapter
-from opsctl.redaction import foreign
+from opsctl.redaction import clean_text
 
 POLL = 2.0
 LATE = timedelta(seconds=30)
@@ -29,7 +29,7 @@ class LogLine(Struct, frozen=True):
     @property
     def words(self) -> str:
         """The message as a person reads it, secrets hidden; a JSON object's fields as key=value, its type first."""
-        text = foreign(self.message)
+        text = clean_text(self.message)
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
@@ -38,7 +38,7 @@ class LogLine(Struct, frozen=True):
             return text
         kind = str(found.pop("type", found.pop("level", "")))
         # What JSON's escapes stood for is foreign as well.
-        return foreign(" ".join([kind, *(f"{key}={value}" for key, value in found.items() if value is not None)]).strip())
+        return clean_text(" ".join([kind, *(f"{key}={value}" for key, value in found.items() if value is not None)]).strip())
 
 
 class Logs(Adapter):

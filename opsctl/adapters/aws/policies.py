@@ -1,7 +1,7 @@
 """What IAM's policy documents say, as far as a person on call has to know.
 
 Conditions are not weighed. `allows` answers "may", never "can't" by mistake: an Allow with a condition counts, a Deny with one doesn't.
-`surely` answers "can", never by mistake: an Allow with a condition doesn't count, and a Deny with one does.
+`certainly_allows` answers "can", never by mistake: an Allow with a condition doesn't count, and a Deny with one does.
 IAM's wildcards are `*` and `?`; the names of actions have no case.
 """
 
@@ -25,7 +25,7 @@ def allows(documents: Iterable[Document], action: str, resource: str) -> bool:
     return not denied and any(each["Effect"] == "Allow" for each in found)
 
 
-def surely(documents: Iterable[Document], action: str, resource: str) -> bool:
+def certainly_allows(documents: Iterable[Document], action: str, resource: str) -> bool:
     """Whether an Allow without a condition covers `action` on `resource`, and no Deny at all does."""
     found = [each for document in documents for each in _statements(document) if _covers(each, action, resource)]
     denied = any(each["Effect"] == "Deny" for each in found)
@@ -41,7 +41,7 @@ def denies_all(documents: Iterable[Document]) -> bool:
     """Whether one of them denies everything, so that nothing else counts."""
     everything = ("Action", "Resource")
     return any(
-        each["Effect"] == "Deny" and not each.get("Condition") and all(ANY in _list(each.get(what)) for what in everything)
+        each["Effect"] == "Deny" and not each.get("Condition") and all(ANY in _as_list(each.get(what)) for what in everything)
         for document in documents
         for each in _statements(document)
     )
@@ -52,10 +52,10 @@ def trusts(trust: Document, arn: str, account: str) -> str:
     whole = {account, f"arn:{arn.split(':')[1]}:iam::{account}:root"}
     found = ""
     for each in _statements(trust):
-        if each["Effect"] != "Allow" or not any(_alike("sts:AssumeRole", one) for one in _list(each.get("Action"))):
+        if each["Effect"] != "Allow" or not any(_action_matches("sts:AssumeRole", one) for one in _as_list(each.get("Action"))):
             continue
         principal = each.get("Principal", {})
-        named = [ANY] if principal == ANY else _list(principal.get("AWS"))
+        named = [ANY] if principal == ANY else _as_list(principal.get("AWS"))
         if arn in named or ANY in named:
             return "by name"
         if whole & set(named):
@@ -65,21 +65,21 @@ def trusts(trust: Document, arn: str, account: str) -> str:
 
 def _covers(statement: Document, action: str, resource: str) -> bool:
     if "NotAction" in statement:
-        acts = not any(_alike(action, one) for one in _list(statement["NotAction"]))
+        acts = not any(_action_matches(action, one) for one in _as_list(statement["NotAction"]))
     else:
-        acts = any(_alike(action, one) for one in _list(statement.get("Action")))
+        acts = any(_action_matches(action, one) for one in _as_list(statement.get("Action")))
     if "NotResource" in statement:
-        return acts and not any(fnmatch.fnmatchcase(resource, one) for one in _list(statement["NotResource"]))
-    return acts and any(fnmatch.fnmatchcase(resource, one) for one in _list(statement.get("Resource")))
+        return acts and not any(fnmatch.fnmatchcase(resource, one) for one in _as_list(statement["NotResource"]))
+    return acts and any(fnmatch.fnmatchcase(resource, one) for one in _as_list(statement.get("Resource")))
 
 
 def _statements(document: Document) -> Iterator[Document]:
-    yield from _list(document.get("Statement"))
+    yield from _as_list(document.get("Statement"))
 
 
-def _alike(action: str, pattern: str) -> bool:
+def _action_matches(action: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(action.lower(), pattern.lower())
 
 
-def _list(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]

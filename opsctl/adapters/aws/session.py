@@ -81,7 +81,7 @@ def _loader() -> Any:
     return Models(file_loader=Files())
 
 
-def _moment(value: Any) -> Any:
+def _parse_time(value: Any) -> Any:
     """A time in an answer, as the SDK gives it; ISO 8601, of which one answer may hold thousands, without the SDK's slow general parser."""
     from botocore.utils import parse_timestamp
 
@@ -116,9 +116,9 @@ class AwsSession:
         """
         key = (service, region or self.config.region)
         if service == "sts" or self._proven:
-            return self._made(key)
+            return self._create_client(key)
         proof = self._begin_proof()
-        found = self._made(key)
+        found = self._create_client(key)
         proof.result()
         return found
 
@@ -127,10 +127,10 @@ class AwsSession:
         with self._lock:
             if self._proof is None or (self._proof.done() and self._proof.exception()):
                 # Both are made here, because the thread must not wait for the lock that the next client is made under.
-                self._made(("sts", self.config.region))
+                self._create_client(("sts", self.config.region))
                 self._access_key  # noqa: B018
                 aside = ThreadPoolExecutor(1, thread_name_prefix="account")
-                self._proof = aside.submit(self.prove)
+                self._proof = aside.submit(self.verify_account)
                 aside.shutdown(wait=False)
             return self._proof
 
@@ -149,7 +149,9 @@ class AwsSession:
 
         return retry(once, THROTTLED, sleep=time.sleep) if self.writing else once()
 
-    def whole(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> tuple[dict[str, Any], SentAnswer]:
+    def call_complete(
+        self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any
+    ) -> tuple[dict[str, Any], SentAnswer]:
         """As `call`, where the answer is to be sent back or compared as a whole: also what AWS sent, of a protocol of JSON.
 
         The SDK drops every member of an answer that its model doesn't have.
@@ -194,7 +196,7 @@ class AwsSession:
                 _callers[key] = Caller(answer["Account"], arn, arn.rpartition(":")[2].rpartition("/")[2])
             return _callers[key]
 
-    def prove(self) -> None:
+    def verify_account(self) -> None:
         """Raise WrongPlace when the caller's account isn't the environment's; asks once."""
         if self._proven:
             return
@@ -212,18 +214,18 @@ class AwsSession:
         found = self._botocore
         return {region for partition in found.get_available_partitions() for region in found.get_available_regions(service, partition)}
 
-    def _made(self, key: tuple[str, str]) -> Any:
+    def _create_client(self, key: tuple[str, str]) -> Any:
         if key in self._clients:
             return self._clients[key]
         service, region = key
         with self._lock, self.calling(service, CREATION):
             if key not in self._clients:
                 made = self._botocore.create_client(service, region_name=region, config=self._settings, **self._where)
-                made.meta.events.register("after-call", self._kept)
+                made.meta.events.register("after-call", self._keep_response)
                 self._clients[key] = made
             return self._clients[key]
 
-    def _kept(self, http_response: Any, **_: Any) -> None:
+    def _keep_response(self, http_response: Any, **_: Any) -> None:
         """Keep an answer's body for the thread that asked for it whole."""
         if (bodies := getattr(self._here, "bodies", None)) is not None:
             bodies.append(http_response.content)
@@ -269,7 +271,7 @@ class AwsSession:
 
         session = botocore.session.Session(session_vars=NOBODYS_FILES if self.sandbox else None)
         session.register_component("data_loader", _loader())
-        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
         session.set_config_variable("region", self.config.region)
         # These hold for the clients that the SDK makes by itself, to log in, too: no variable or file names an endpoint, an authority or a
         # proxy.

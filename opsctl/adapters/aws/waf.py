@@ -98,7 +98,7 @@ class Waf(Adapter):
         """Return a web ACL as it stands."""
         answer, sent = self._acl(name, place)
         raw = answer["WebACL"]
-        rules = sorted((plain(rule) for rule in raw.get("Rules", [])), key=lambda rule: int(rule["Priority"]))
+        rules = sorted((to_json(rule) for rule in raw.get("Rules", [])), key=lambda rule: int(rule["Priority"]))
         default = next(iter(raw["DefaultAction"]), "")
         metric = raw["VisibilityConfig"]["MetricName"]
         return WebAcl(raw["Name"], raw["Id"], raw["ARN"], default.lower(), metric, raw.get("Capacity", 0), tuple(rules), sent.unknown)
@@ -135,7 +135,7 @@ class Waf(Adapter):
         seconds = (window["EndTime"] - window["StartTime"]).total_seconds()
         return Samples(tuple(_sample(raw, header) for raw in answer["SampledRequests"]), answer.get("PopulationSize", 0), seconds)
 
-    def over(self, acl: WebAcl, place: WafPlace, rule: str) -> list[str]:
+    def rate_limited(self, acl: WebAcl, place: WafPlace, rule: str) -> list[str]:
         """Return the addresses that are over a rate-based rule's limit now, whether it counts or blocks; 10,000 at most."""
         where = {"WebACLName": acl.name, "WebACLId": acl.id, "RuleName": rule}
         answer = self._call(place, "get_rate_based_statement_managed_keys", Scope=place.scope, **where)
@@ -155,14 +155,17 @@ class Waf(Adapter):
             now = None
             for each in raw.get("Rules", []):
                 if each["Name"] == rule:
-                    now = plain(each)
+                    now = to_json(each)
                 else:
                     others.append(each)
             if now != before:
                 raise DriftError(f"The rule {rule} of {name} has changed since the plan.", "Check it, then make a new plan.")
-            rules = others if after is None else [*others, wire(after)]
+            rules = others if after is None else [*others, from_json(after)]
             self._call(
-                place, "update_web_acl", **{**self._kept(place, raw), "Rules": rules, "LockToken": answer["LockToken"]}, Scope=place.scope
+                place,
+                "update_web_acl",
+                **{**self._update_fields(place, raw), "Rules": rules, "LockToken": answer["LockToken"]},
+                Scope=place.scope,
             )
 
         self._locking(name, change)
@@ -176,9 +179,9 @@ class Waf(Adapter):
             refuse_loss(sent.unknown, f"the address set {name}")
             raw = answer["IPSet"]
             entries = listed(AddressSet(raw["Name"], raw["Id"], raw["ARN"], raw["IPAddressVersion"], tuple(raw["Addresses"])))
-            told = {"Description": raw["Description"]} if raw.get("Description") else {}
+            description = {"Description": raw["Description"]} if raw.get("Description") else {}
             where = {"Name": raw["Name"], "Id": raw["Id"], "Scope": place.scope, "LockToken": answer["LockToken"]}
-            self._call(place, "update_ip_set", **where, **told, Addresses=entries)
+            self._call(place, "update_ip_set", **where, **description, Addresses=entries)
 
         self._locking(name, change)
 
@@ -196,28 +199,28 @@ class Waf(Adapter):
 
         retry(once, ONCE_MORE)
 
-    def _kept(self, place: WafPlace, raw: dict[str, Any]) -> dict[str, Any]:
+    def _update_fields(self, place: WafPlace, raw: dict[str, Any]) -> dict[str, Any]:
         """All of an ACL that UpdateWebACL takes: what it isn't sent it forgets. An empty description is none."""
         takes = self._aws.client("wafv2", place.region).meta.service_model.operation_model("UpdateWebACL").input_shape.members
         return {name: value for name, value in raw.items() if name in takes and value != ""}
 
     def _acl(self, name: str, place: WafPlace) -> tuple[dict[str, Any], SentAnswer]:
-        found = self._named(place, "list_web_acls", "WebACLs", name, "web ACL")
+        found = self._id_by_name(place, "list_web_acls", "WebACLs", name, "web ACL")
         answer, sent = self._whole(place, "get_web_acl", name, found)
         if "Rules" not in answer["WebACL"] and answer["WebACL"].get("Capacity"):
             raise ExternalError(f"WAF returned no rules for the web ACL {name}, but reports that they use capacity (WCU).", Retry())
         return answer, sent
 
     def _set(self, name: str, place: WafPlace) -> tuple[dict[str, Any], SentAnswer]:
-        found = self._named(place, "list_ip_sets", "IPSets", name, "address set")
+        found = self._id_by_name(place, "list_ip_sets", "IPSets", name, "address set")
         return self._whole(place, "get_ip_set", name, found)
 
     def _whole(self, place: WafPlace, operation: str, name: str, id: str) -> tuple[dict[str, Any], SentAnswer]:
         """An answer, and what of it the SDK doesn't know; a lock token is no content, wherever it stands."""
-        answer, sent = self._aws.whole("wafv2", operation, region=place.region, Name=name, Id=id, Scope=place.scope)
+        answer, sent = self._aws.call_complete("wafv2", operation, region=place.region, Name=name, Id=id, Scope=place.scope)
         return answer, SentAnswer(sent.raw, tuple(path for path in sent.unknown if not path.endswith(".LockToken")))
 
-    def _named(self, place: WafPlace, operation: str, key: str, name: str, word: str) -> str:
+    def _id_by_name(self, place: WafPlace, operation: str, key: str, name: str, word: str) -> str:
         found = {each["Name"]: str(each["Id"]) for each in self._listed(place, operation, key)}
         if name not in found:
             known = ", ".join(sorted(found)) or "none"
@@ -239,20 +242,20 @@ class Waf(Adapter):
         return self._aws.call("wafv2", operation, region=place.region, **parameters)
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """What botocore gives, as JSON can hold it."""
     if isinstance(value, bytes):
         return {BYTES: base64.b64encode(value).decode()}
     if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list) else value
+        return {name: to_json(each) for name, each in value.items()}
+    return [to_json(each) for each in value] if isinstance(value, list) else value
 
 
-def wire(value: Any) -> Any:
+def from_json(value: Any) -> Any:
     """What `plain` was made of."""
     if isinstance(value, dict):
-        return base64.b64decode(value[BYTES]) if BYTES in value else {name: wire(each) for name, each in value.items()}
-    return [wire(each) for each in value] if isinstance(value, list) else value
+        return base64.b64decode(value[BYTES]) if BYTES in value else {name: from_json(each) for name, each in value.items()}
+    return [from_json(each) for each in value] if isinstance(value, list) else value
 
 
 def _sample(raw: dict[str, Any], header: str | None) -> Sample:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from opsctl import files
 from opsctl.adapters.host.machine import Machine, user_name
-from opsctl.redaction import Secret, sentence
+from opsctl.redaction import Secret, clean_sentence
 
 HELPER = "hh"
 REGISTRY = "ghcr.io"
@@ -73,7 +73,7 @@ class Docker:
             return "member"
         return "after login" if here.user in group.members else "outsider"
 
-    def reach(self) -> str:
+    def unreachable_reason(self) -> str:
         """Connect to docker's socket and hang up; returns what stands against it, or nothing."""
         if not self.machine.socket.exists():
             return "does not exist"
@@ -143,10 +143,10 @@ class Docker:
             )
         except OSError as cause:
             return HelperAnswer(False, f"can't be run: {cause.strerror}")
-        said = _said(child, registry.encode(), self.deadline)
-        if said is None:
+        output = _ask(child, registry.encode(), self.deadline)
+        if output is None:
             return HelperAnswer(False, f"did not answer in {self.deadline:g} s")
-        return _heard(child.returncode, said, registry)
+        return _helper_answer(child.returncode, output, registry)
 
 
 def _served(held: Any) -> tuple[str, ...]:
@@ -158,10 +158,10 @@ def _served(held: Any) -> tuple[str, ...]:
     return named or ((REGISTRY,) if held.get("credsStore") == HELPER else ())
 
 
-def _said(child: subprocess.Popen[bytes], question: bytes, deadline: float) -> bytes | None:
+def _ask(child: subprocess.Popen[bytes], question: bytes, deadline: float) -> bytes | None:
     """What a child says until it ends, or None when the deadline ends it and all its children."""
     try:
-        said, _ = child.communicate(question, timeout=deadline)
+        output, _ = child.communicate(question, timeout=deadline)
     except subprocess.TimeoutExpired:
         return None
     finally:
@@ -173,23 +173,23 @@ def _said(child: subprocess.Popen[bytes], question: bytes, deadline: float) -> b
         for pipe in (child.stdin, child.stdout):
             if pipe:
                 pipe.close()
-    return said
+    return output
 
 
-def _heard(code: int, said: bytes, registry: str) -> HelperAnswer:
+def _helper_answer(code: int, output: bytes, registry: str) -> HelperAnswer:
     try:
-        login = json.loads(said)
+        login = json.loads(output)
     except (ValueError, RecursionError):
         login = None
     if isinstance(login, dict) and isinstance(login.get("Secret"), str):
         Secret(login["Secret"])
     if code != 0:
-        return HelperAnswer(False, f"refused (exit {code}){_line(said) if login is None else ''}")
+        return HelperAnswer(False, f"refused (exit {code}){_first_line(output) if login is None else ''}")
     if not isinstance(login, dict) or not login.get("Username") or not login.get("Secret"):
         return HelperAnswer(False, "returned no login (Username and Secret); its output isn't shown")
     return HelperAnswer(True, f"returns a login for {registry}")
 
 
-def _line(said: bytes) -> str:
-    first = said.decode(errors="replace").strip().split("\n")[0]
-    return f": {sentence(first, LONGEST)[:-1]}" if first else ""
+def _first_line(output: bytes) -> str:
+    first = output.decode(errors="replace").strip().split("\n")[0]
+    return f": {clean_sentence(first, LONGEST)[:-1]}" if first else ""

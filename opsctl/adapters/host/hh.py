@@ -111,13 +111,13 @@ class HhClient(Adapter):
             if mode == "system"
             else [p for p in self.places() if p.name in ("XDG", "user")]
         )
-        return next((p for p in own if self.look(p).exists is not False), own[-1])
+        return next((p for p in own if self.read_state(p).exists is not False), own[-1])
 
     def in_force(self) -> ConfigLocation | None:
         """The place that `hh` takes; None when nothing is anywhere."""
-        return next((p for p in self.places() if p.name == "HH_CONFIG" or self.look(p).exists is not False), None)
+        return next((p for p in self.places() if p.name == "HH_CONFIG" or self.read_state(p).exists is not False), None)
 
-    def look(self, place: ConfigLocation) -> ConfigState:
+    def read_state(self, place: ConfigLocation) -> ConfigState:
         """What is there; whatever is wrong with it is said in `problem`, nothing is raised."""
         try:
             info = place.path.lstat()
@@ -132,10 +132,10 @@ class HhClient(Adapter):
         except FileNotFoundError:
             return ConfigState(place=place, exists=True, link=link, problem=f"is a link to {link}, which does not exist")
         except OSError as cause:
-            return _seen(place, link, info, f"can't be read: {cause.strerror}")
+            return _config_state(place, link, info, f"can't be read: {cause.strerror}")
         except OpsctlError as cause:
-            return _seen(place, link, info, cause.what.removeprefix(f"{place.path} ").rstrip("."))
-        return _seen(place, link, info, "" if document.edge_auth else f"has no {FIELD}", document.edge_auth)
+            return _config_state(place, link, info, cause.what.removeprefix(f"{place.path} ").rstrip("."))
+        return _config_state(place, link, info, "" if document.edge_auth else f"has no {FIELD}", document.edge_auth)
 
     def read(self, path: Path) -> Document:
         """A file that may be rewritten; raises NotFound, Denied or Refused, each with the next line to type, for any other."""
@@ -183,7 +183,9 @@ class HhClient(Adapter):
                 raise OutcomeUnknown(f"{seen.path} was replaced, but the disk did not confirm the write: {cause.strerror}.") from cause
 
 
-def _seen(place: ConfigLocation, link: str | None, info: os.stat_result, problem: str, edge_auth: Secret | None = None) -> ConfigState:
+def _config_state(
+    place: ConfigLocation, link: str | None, info: os.stat_result, problem: str, edge_auth: Secret | None = None
+) -> ConfigState:
     mode = stat.S_IMODE(info.st_mode)
     return ConfigState(place=place, exists=True, link=link, mode=mode, uid=info.st_uid, problem=problem, edge_auth=edge_auth)
 

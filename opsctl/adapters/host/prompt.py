@@ -12,7 +12,7 @@ from contextlib import suppress
 from io import FileIO
 
 from opsctl.errors import Hint, InputRequired, Interrupted
-from opsctl.redaction import Secret, leaving, visible
+from opsctl.redaction import Secret, redact_output, visible
 
 LOOK_EVERY = 0.2
 """Seconds between two looks whether the person has left; Ctrl-C reaches the main thread alone, and a question may be asked by another."""
@@ -51,8 +51,8 @@ class Prompt:
                 # What was typed before the question was there is no answer to it.
                 with suppress(termios.error):
                     termios.tcflush(terminal, termios.TCIFLUSH)
-                terminal.write(leaving(f"{ahead}{visible(question)}: ").encode())
-                return self._line(terminal, question, otherwise)
+                terminal.write(redact_output(f"{ahead}{visible(question)}: ").encode())
+                return self._read_line(terminal, question, otherwise)
         except OSError as cause:
             raise InputRequired(f"{question}: the terminal can't be read.", otherwise) from cause
 
@@ -60,7 +60,7 @@ class Prompt:
         """End every question that waits in another thread: it raises InputRequired there."""
         self._left.set()
 
-    def _line(self, terminal: FileIO, question: str, otherwise: Hint) -> str:
+    def _read_line(self, terminal: FileIO, question: str, otherwise: Hint) -> str:
         line = b""
         try:
             while not line.endswith(b"\n"):
@@ -84,9 +84,9 @@ class Prompt:
         """Ask until one of `choices` is typed, and say what can be typed when something else was."""
         if self.assume:
             return choices[0]
-        told = ""
-        while (answer := self.text(f"{question} [{'/'.join(choices)}]", otherwise, ahead=told)) not in choices:
-            told = f"{answer!r} is not an answer; type {' or '.join(choices)}.\n"
+        hint = ""
+        while (answer := self.text(f"{question} [{'/'.join(choices)}]", otherwise, ahead=hint)) not in choices:
+            hint = f"{answer!r} is not an answer; type {' or '.join(choices)}.\n"
         return answer
 
     def secret(self, question: str, otherwise: Hint = "Run it in a terminal.") -> Secret:
@@ -94,4 +94,4 @@ class Prompt:
         if not self.present:
             raise InputRequired(f"{question}: there is no terminal to ask.", otherwise)
         self._ahead()
-        return Secret(getpass.getpass(leaving(f"{visible(question)}: ")))
+        return Secret(getpass.getpass(redact_output(f"{visible(question)}: ")))

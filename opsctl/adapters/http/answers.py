@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from opsctl.redaction import sentence, whole
+from opsctl.redaction import clean_sentence, escape_surrogates
 
 if TYPE_CHECKING:
     import httpx
@@ -40,7 +40,7 @@ def decoded(content: bytes, shape: type[T]) -> T:
 def _lenient(content: bytes) -> Any:
     """JSON whose texts hold half characters, which are written out, or bytes that are no UTF-8."""
     try:
-        return whole(json.loads(content.decode(errors="replace"), parse_constant=_no_number))
+        return escape_surrogates(json.loads(content.decode(errors="replace"), parse_constant=_no_number))
     except RecursionError:
         raise Unreadable("it is nested too deeply") from None
     except (ValueError, OverflowError):
@@ -75,8 +75,8 @@ def number(text: str | None) -> float | None:
 
 def seconds(text: str | None, now: datetime) -> float | None:
     """The seconds that `Retry-After` says, as a number or a date; None where it says neither, infinite for an unreasonable number."""
-    if text is None or (said := number(text)) is not None:
-        return said if text else None
+    if text is None or (message := number(text)) is not None:
+        return message if text else None
     if text.strip().isdecimal():
         return math.inf
     try:
@@ -88,4 +88,4 @@ def seconds(text: str | None, now: datetime) -> float | None:
 def words(answer: httpx.Response) -> str:
     """What an answer says to a person, in a sentence: its text, or where that is a page of HTML, its reason."""
     plain = "html" not in answer.headers.get("Content-Type", "").lower()
-    return sentence(answer.content[:SAID].decode(errors="replace") if plain and answer.content else answer.reason_phrase)
+    return clean_sentence(answer.content[:SAID].decode(errors="replace") if plain and answer.content else answer.reason_phrase)

@@ -92,7 +92,7 @@ class Api(Adapter):
         """Trade a refresh token for new tokens; raises CredentialsInvalid when it isn't accepted."""
         return self._tokens(REFRESH, {"refreshToken": token.reveal()})
 
-    def who(self, access: Secret) -> str | None:
+    def user_of(self, access: Secret) -> str | None:
         """The id of the user whom this access token is for, or None when the API refuses it."""
         answer = self._http.ask("GET", "/v1/auth/me", headers=_bearer(access), accept=(401,))
         if answer.status_code == 401:
@@ -123,7 +123,7 @@ class Api(Adapter):
         """Whether an administrator's token is there that the API accepts, or a way to one."""
         if self._config.login or self._person.present:
             return True
-        return self.who(self._access.resolve(self._config.token)) is not None
+        return self.user_of(self._access.resolve(self._config.token)) is not None
 
     def close(self) -> None:
         """End the connection, and what logins of its own are left."""

@@ -29,7 +29,7 @@ from opsctl.errors import (
     Unreachable,
     WrongPlace,
 )
-from opsctl.redaction import sentence, vault
+from opsctl.redaction import clean_sentence, vault
 from opsctl.retry import Policy, TryAgain, retry
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Http(Adapter):
         Asked to slow down, it waits and sends again, as often as three times: that answer is a refusal before any effect, of a
         read and of a write alike.
         """
-        effect, call = not self._reads(method, path), f"{method} {self._shown(path)}"
+        effect, call = not self._reads(method, path), f"{method} {self._redacted_path(path)}"
 
         def once() -> httpx.Response:
             answer = self._send(method, path, effect, json=json, headers=dict(headers or {}), params=params)
@@ -139,7 +139,7 @@ class Http(Adapter):
         try:
             yield
         except Unreadable as cause:
-            what = f"{self._system} sent an unreadable answer: {sentence(cause)}"
+            what = f"{self._system} sent an unreadable answer: {clean_sentence(cause)}"
             if effect:
                 raise OutcomeUnknown(f"{what} The call succeeded, but its result is unknown.", "Check there what happened.") from None
             raise ExternalError(what, "Check its address in the configuration.") from None
@@ -180,7 +180,7 @@ class Http(Adapter):
     def _send(self, method: str, path: str, effect: bool, **parts: Any) -> httpx.Response:
         import httpx
 
-        call = f"{method} {self._shown(path)}"
+        call = f"{method} {self._redacted_path(path)}"
         try:
             request = self.client.build_request(method, path, **parts)
             return self._whole(self.client.send(request, stream=True), request, call, effect)
@@ -204,7 +204,7 @@ class Http(Adapter):
 
     def _unreachable(self, cause: Exception) -> Unreachable:
         return Unreachable(
-            f"{self._system} at {self._host} is unreachable: {sentence(cause)}",
+            f"{self._system} at {self._host} is unreachable: {clean_sentence(cause)}",
             Retry("Check the network (VPN)"),
         )
 
@@ -227,21 +227,23 @@ class Http(Adapter):
 
     def _refused(self, answer: httpx.Response, call: str, effect: bool) -> OpsctlError:
         status = answer.status_code
-        code, said = str(status), words(answer)
+        code, message = str(status), words(answer)
         if status == 401:
-            what = f"{self._system} rejected the credentials for {call}: {said}"
-            return CredentialsInvalid(what, self._login, code=code, words=said)
+            what = f"{self._system} rejected the credentials for {call}: {message}"
+            return CredentialsInvalid(what, self._login, code=code, words=message)
         if status == 403:
-            return Denied(f"{self._system} denied {call}: {said}", "Ask your administrator for this permission.", code=code, words=said)
+            return Denied(
+                f"{self._system} denied {call}: {message}", "Ask your administrator for this permission.", code=code, words=message
+            )
         if status == 404:
-            what = f"{self._system} has nothing at {call}: {said}"
-            return NotFound(what, "Check the name and the address.", code=code, words=said)
+            what = f"{self._system} has nothing at {call}: {message}"
+            return NotFound(what, "Check the name and the address.", code=code, words=message)
         if status in SLOW_DOWN:
             what = f"{self._system} limits the rate of requests: {call} was not done."
-            return Throttled(what, Retry("Wait a minute"), code=code, words=said)
+            return Throttled(what, Retry("Wait a minute"), code=code, words=message)
         if status >= 500 and status != NOT_IMPLEMENTED:
-            return self._lost(call, f"answered {status}: {said.rstrip('.')}", effect, code, said)
-        return ExternalError(f"{self._system} refused {call} ({status}): {said}", code=code, words=said)
+            return self._lost(call, f"answered {status}: {message.rstrip('.')}", effect, code, message)
+        return ExternalError(f"{self._system} refused {call} ({status}): {message}", code=code, words=message)
 
     def _lost(self, call: str, how: str, effect: bool, code: str = "", words: str = "") -> OpsctlError:
         if effect:
@@ -251,7 +253,7 @@ class Http(Adapter):
             )
         return ExternalError(f"{self._system} {how} ({call}).", Retry(), code=code, words=words)
 
-    def _shown(self, path: str) -> str:
+    def _redacted_path(self, path: str) -> str:
         return vault.hide(path)
 
 

@@ -15,7 +15,7 @@ def sign(claims: dict[str, Any], key: Secret) -> Secret:
     """Return the compact form of a token with `claims`."""
     parts = [_part({"alg": "HS256", "typ": "JWT"}), _part(claims)]
     signature = hmac.new(key.raw(), ".".join(parts).encode(), hashlib.sha256).digest()
-    return Secret(".".join([*parts, _text(signature)]))
+    return Secret(".".join([*parts, _encode(signature)]))
 
 
 def claims(token: Secret) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def claims(token: Secret) -> dict[str, Any]:
 
 
 def _part(content: dict[str, Any]) -> str:
-    return _text(json.dumps(content, separators=(",", ":")).encode())
+    return _encode(json.dumps(content, separators=(",", ":")).encode())
 
 
-def _text(raw: bytes) -> str:
+def _encode(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -11,7 +11,7 @@ from msgspec import Struct
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.http.answers import Unreadable, decoded
 from opsctl.adapters.http.client import Http
-from opsctl.redaction import sentence
+from opsctl.redaction import clean_sentence
 
 if TYPE_CHECKING:
     import httpx
@@ -82,5 +82,5 @@ def _reason(answer: httpx.Response) -> str:
         found = decoded(answer.content, dict[str, Any])
     except Unreadable:
         return ""
-    said = found.get("error") or found.get("message")
-    return sentence(said, REASON)[:-1] if said else ""
+    message = found.get("error") or found.get("message")
+    return clean_sentence(message, REASON)[:-1] if message else ""

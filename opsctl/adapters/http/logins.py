@@ -97,8 +97,8 @@ class Logins:
             try:
                 answer = msgspec.json.decode(self._exchange(LoginRequest(path, body, token)), type=LoginResponse)
             except (OSError, msgspec.DecodeError) as cause:
-                told = "The process that tests the login to the API did not answer; a session may be left."
-                raise ExternalError(told, "Run the same line again.") from cause
+                problem = "The process that tests the login to the API did not answer; a session may be left."
+                raise ExternalError(problem, "Run the same line again.") from cause
         if answer.error:
             kind: type[OpsctlError] = getattr(errors, answer.error, ExternalError)
             if issubclass(kind, ExternalError):

@@ -177,8 +177,8 @@ class Statuspage(Adapter):
 
 def _incident(found: _Incident) -> StatusIncident:
     created = moment(found.created_at)
-    said = [(moment(update.created_at), update.body or "") for update in found.incident_updates]
-    said_at, body = max(said, key=itemgetter(0), default=(created, ""))
+    message = [(moment(update.created_at), update.body or "") for update in found.incident_updates]
+    said_at, body = max(message, key=itemgetter(0), default=(created, ""))
     return StatusIncident(found.id, found.name, found.status, body, created, said_at)
 
 

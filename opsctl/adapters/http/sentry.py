@@ -17,7 +17,7 @@ from msgspec import Struct
 from opsctl.adapters.base import Adapter
 from opsctl.adapters.http.answers import moment
 from opsctl.adapters.http.client import Http
-from opsctl.redaction import foreign
+from opsctl.redaction import clean_text
 
 if TYPE_CHECKING:
     import httpx
@@ -155,13 +155,13 @@ class Sentry(Adapter):
         with self._http.reading():
             seen = moment(raw.last_seen)
         return SentryIssue(
-            id=foreign(raw.short_id or raw.id, LABEL),
-            title=foreign(raw.title, LABEL),
-            where=foreign(where, LABEL),
+            id=clean_text(raw.short_id or raw.id, LABEL),
+            title=clean_text(raw.title, LABEL),
+            where=clean_text(where, LABEL),
             count=raw.count,
             users=raw.user_count,
             seen=seen,
-            link=foreign(raw.permalink or "", LABEL),
+            link=clean_text(raw.permalink or "", LABEL),
             suspicious=bool(self._suspicious.search(f"{raw.title} {where}"[:SEARCHED])),
         )
 

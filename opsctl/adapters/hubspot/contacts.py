@@ -71,7 +71,7 @@ class HubSpot(Adapter):
         self._http.time_zone = account.time_zone
         return account
 
-    def prove(self) -> PortalAccount:
+    def verify_portal(self) -> PortalAccount:
         """Make sure, once, that the token is for the environment's portal; WrongPlace otherwise."""
         with self._proving:
             if self._account is None:
@@ -90,7 +90,7 @@ class HubSpot(Adapter):
 
         For an id that was merged away it is the contact that lives on. ExternalError where HubSpot leaves a property out.
         """
-        self.prove()
+        self.verify_portal()
         by_email = "@" in id_or_email
         params = {"properties": ",".join(dict.fromkeys((EMAIL, *properties)))}
         if history:
@@ -109,7 +109,7 @@ class HubSpot(Adapter):
         """
         wanted = list(dict.fromkeys(ids))
         found: dict[str, HubSpotContact] = {}
-        for some in _hundreds(wanted):
+        for some in _batches(wanted):
             found |= {contact.id: contact for contact in self._batch(some, properties, {})}
         for contact in found.values():
             require_seen(contact, properties)
@@ -120,10 +120,10 @@ class HubSpot(Adapter):
         asked: dict[str, str] = {}
         double = []
         for email in emails:
-            if _folded(email) in asked:
+            if _fold_case(email) in asked:
                 double.append(email)
             else:
-                asked[_folded(email)] = email
+                asked[_fold_case(email)] = email
         return self._resolved(asked, double)
 
     @writes
@@ -132,10 +132,10 @@ class HubSpot(Adapter):
 
         What HubSpot refused or silently left out is in `errors`. ExternalError when it refused a first hundred whole: nothing was done.
         """
-        self.prove()
+        self.verify_portal()
         done: list[str] = []
         errors: dict[str, str] = {}
-        for ids in _hundreds(list(changes)):
+        for ids in _batches(list(changes)):
             inputs = [{"id": key, "properties": dict(changes[key])} for key in ids]
             try:
                 answer = self._http.call("POST", self._update, f"the update of {len(ids)} contacts", json={"inputs": inputs})
@@ -152,7 +152,7 @@ class HubSpot(Adapter):
     @writes
     def set(self, id: str, properties: Mapping[str, str]) -> HubSpotContact:
         """Set properties of one contact, and return them as HubSpot has them now; NotFound where there is none."""
-        self.prove()
+        self.verify_portal()
         answer = self._http.call("PATCH", self._path(id), f"the change of contact {id}", json={"properties": dict(properties)})
         return self._contact(answer, properties, effect=True)
 
@@ -164,17 +164,17 @@ class HubSpot(Adapter):
         return f"{self._config.contacts}/{quote(id_or_email, safe='')}"
 
     def _batch(self, keys: Sequence[str], properties: Sequence[str], how: Mapping[str, Any]) -> list[HubSpotContact]:
-        self.prove()
+        self.verify_portal()
         body = {"inputs": [{"id": key} for key in keys], "properties": list(dict.fromkeys((EMAIL, *properties))), **how}
         answer = self._http.call("POST", self._read, f"{len(keys)} contacts", json=body)
         with self._http.reading():
-            return [self._guarded(contact_of(each, properties)) for each in results_of(decoded(answer.content, BatchResponse))]
+            return [self._hide_tokens(contact_of(each, properties)) for each in results_of(decoded(answer.content, BatchResponse))]
 
     def _contact(self, answer: httpx.Response, properties: Collection[str], *, effect: bool = False) -> HubSpotContact:
         with self._http.reading(effect=effect):
-            return self._guarded(contact_of(decoded(answer.content, ContactRecord), properties))
+            return self._hide_tokens(contact_of(decoded(answer.content, ContactRecord), properties))
 
-    def _guarded(self, contact: HubSpotContact) -> HubSpotContact:
+    def _hide_tokens(self, contact: HubSpotContact) -> HubSpotContact:
         """The same contact, its pairing tokens hidden from now on wherever text leaves."""
         minted = self._config.minted
         for token in (contact.properties.get(minted), *(entry.value for entry in contact.history.get(minted, ()))):
@@ -184,24 +184,24 @@ class HubSpot(Adapter):
 
     def _resolved(self, asked: Mapping[str, str], double: list[str]) -> ResolvedContacts:
         ids: dict[str, str] = {}
-        for some in _hundreds(list(asked)):
+        for some in _batches(list(asked)):
             for contact in self._batch(some, (OTHER_EMAILS,), {"idProperty": EMAIL}):
                 others = (contact.properties.get(OTHER_EMAILS) or "").split(";")
-                ids |= {_folded(email): contact.id for email in (contact.email or "", *others) if email}
+                ids |= {_fold_case(email): contact.id for email in (contact.email or "", *others) if email}
         found: dict[str, str] = {}
-        taken: set[str] = set()
+        known: set[str] = set()
         for folded, email in asked.items():
-            if folded in ids and ids[folded] in taken:
+            if folded in ids and ids[folded] in known:
                 double.append(email)
             elif folded in ids:
                 found[email] = ids[folded]
-                taken.add(ids[folded])
+                known.add(ids[folded])
         return ResolvedContacts(found, [email for folded, email in asked.items() if folded not in ids], double)
 
 
-def _hundreds(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     return (keys[first : first + BATCH] for first in range(0, len(keys), BATCH))
 
 
-def _folded(email: str) -> str:
+def _fold_case(email: str) -> str:
     return email.strip().lower()

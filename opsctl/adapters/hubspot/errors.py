@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opsctl.adapters.http.answers import Unreadable, decoded
 from opsctl.adapters.http.client import retry_after
 from opsctl.errors import CredentialsInvalid, Denied, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Retry, Throttled
-from opsctl.redaction import sentence
+from opsctl.redaction import clean_sentence
 
 if TYPE_CHECKING:
     import httpx
@@ -61,25 +61,25 @@ def wait_before_retry(answer: httpx.Response, *, effect: bool, scale: float = 1.
 def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: str) -> OpsctlError:
     """The error for an answer that is no success; `what` was asked for, in words: `contact 123`."""
     status, body = answer.status_code, body_of(answer)
-    said = sentence(body.get("message") or answer.reason_phrase)
-    own = {"code": sentence(body.get("category") or body.get("errorType") or status, NAME)[:-1], "words": said}
+    message = clean_sentence(body.get("message") or answer.reason_phrase)
+    own = {"code": clean_sentence(body.get("category") or body.get("errorType") or status, NAME)[:-1], "words": message}
     if status == 401:
         expired = "has expired" if body.get("category") == "EXPIRED_AUTHENTICATION" else "is not valid"
-        return CredentialsInvalid(f"HubSpot's token {expired}: {said}", ROTATE, **own)
+        return CredentialsInvalid(f"HubSpot's token {expired}: {message}", ROTATE, **own)
     if status == 403:
         return _denied(body, what, own)
     if status == 404:
-        return NotFound(f"HubSpot has no {what}: {said}", "Check the id or the e-mail.", **own)
+        return NotFound(f"HubSpot has no {what}: {message}", "Check the id or the e-mail.", **own)
     if status == SLOW_DOWN:
         return _throttled(answer, what, time_zone, own)
     if status >= 500 and effect:
         return OutcomeUnknown(
-            f"HubSpot answered {status} to {what}: {said} It may or may not have happened.",
+            f"HubSpot answered {status} to {what}: {message} It may or may not have happened.",
             Retry(),
         )
     if status >= 500:
-        return ExternalError(f"HubSpot answered {status} to {what}: {said}", Retry("Check https://status.hubspot.com"), **own)
-    return ExternalError(f"HubSpot refused {what} ({status}): {said}", _advice(body), **own)
+        return ExternalError(f"HubSpot answered {status} to {what}: {message}", Retry("Check https://status.hubspot.com"), **own)
+    return ExternalError(f"HubSpot refused {what} ({status}): {message}", _advice(body), **own)
 
 
 def _denied(body: dict[str, Any], what: str, own: dict[str, str]) -> Denied:
@@ -112,7 +112,7 @@ def _throttled(answer: httpx.Response, what: str, time_zone: str, own: dict[str,
 def _listed(body: dict[str, Any], key: str) -> list[str]:
     contexts = [body.get("context"), *(each.get("context") for each in _errors(body))]
     lists = (context.get(key) for context in contexts if isinstance(context, dict))
-    return [sentence(name, NAME)[:-1] for each in lists if isinstance(each, list) for name in each]
+    return [clean_sentence(name, NAME)[:-1] for each in lists if isinstance(each, list) for name in each]
 
 
 def _advice(body: dict[str, Any]) -> str:

@@ -188,11 +188,11 @@ class Limiter:
         while True:
             store = self._store
             try:
-                taken, wait = store.acquire(name, max(1, self.rate), self.window)
+                acquired, wait = store.acquire(name, max(1, self.rate), self.window)
             except StoreUnavailable:
                 self._lose(store)
                 continue
-            if taken:
+            if acquired:
                 self._pause(wait)
                 return
             self._pause(min(max(wait, SHORTEST_PAUSE), LONGEST_PAUSE))

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from opsctl.adapters.http.answers import moment
 from opsctl.errors import ExternalError, OutcomeUnknown, Retry
-from opsctl.redaction import sentence
+from opsctl.redaction import clean_sentence
 
 EMAIL, OTHER_EMAILS = "email", "hs_additional_emails"
 COMPLETE, UNFINISHED = "COMPLETE", ("PENDING", "PROCESSING", "CANCELED")
@@ -123,7 +123,7 @@ class BatchUpdateResponse(Struct):
 def contact_of(found: ContactRecord, wanted: Collection[str]) -> HubSpotContact:
     """The contact in a record, with the wanted properties; raises Unreadable. Equal values are stored once."""
     key, given = str(found.id), found.properties
-    properties = {name: _kept(given[name]) for name in wanted if name in given}
+    properties = {name: _interned(given[name]) for name in wanted if name in given}
     history = {name: [_entry(each) for each in entries] for name, entries in (found.properties_with_history or {}).items()}
     return HubSpotContact(key, given.get(EMAIL), properties, history or NO_HISTORY)
 
@@ -144,7 +144,7 @@ def require_seen(found: HubSpotContact, wanted: Collection[str], history: Collec
         raise ExternalError(f"HubSpot returned no history of {', '.join(untold)}, so the former value is unknown.", Retry())
 
 
-def _kept(value: str | None) -> str | None:
+def _interned(value: str | None) -> str | None:
     return value if value is None else sys.intern(value)
 
 
@@ -169,15 +169,15 @@ def results_of(found: BatchResponse) -> list[ContactRecord]:
 def outcome_of(found: BatchUpdateResponse, ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Who was updated and who wasn't: each error object names its ids, and some ids are left out without a word."""
     answered = {str(each.id) for each in found.results}
-    told: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for error in found.errors or ():
         named = (error.context or {}).get("ids")
         for key in named if isinstance(named, list) else ():
-            told[str(key)] = f"{sentence(error.category or 'refused')[:-1]}: {sentence(error.message or '')[:-1]}"
-    if (status := unfinished(found.status)) and set(ids) - answered - set(told):
+            reasons[str(key)] = f"{clean_sentence(error.category or 'refused')[:-1]}: {clean_sentence(error.message or '')[:-1]}"
+    if (status := unfinished(found.status)) and set(ids) - answered - set(reasons):
         raise OutcomeUnknown(
             f"HubSpot accepted the update of {len(ids)} contacts with status {status}: it may change some of them later.",
             Retry(),
         )
     silent = "HubSpot skipped it and gave no reason: it was probably merged into another contact, or deleted."
-    return [key for key in ids if key in answered], {key: told.get(key, silent) for key in ids if key not in answered}
+    return [key for key in ids if key in answered], {key: reasons.get(key, silent) for key in ids if key not in answered}

@@ -63,16 +63,16 @@ def _capitals(small: str) -> str:
 
 
 def _domain(domain: str, *, encode: bool) -> str:
-    return ".".join(_wire(label) if encode else _shown(label) for label in domain.split("."))
+    return ".".join(_wire(label) if encode else _readable_label(label) for label in domain.split("."))
 
 
 def _wire(label: str) -> str:
     """A label as DNS has it (RFC 3492)."""
-    plain = _shown(label)
+    plain = _readable_label(label)
     return plain if plain.isascii() else f"xn--{plain.encode('punycode').decode()}"
 
 
-def _shown(label: str) -> str:
+def _readable_label(label: str) -> str:
     """A label as people write it; one that only looks encoded stays as it is."""
     label = unicodedata.normalize("NFKC", label).lower()
     if not label.startswith("xn--"):

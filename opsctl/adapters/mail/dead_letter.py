@@ -66,7 +66,7 @@ class DeadLetterFile:
         if not new:
             return 0
         now = datetime.now(UTC)
-        lines = [_line(raw, reason, now) for raw, reason in new.values()]
+        lines = [_dead_letter(raw, reason, now) for raw, reason in new.values()]
         try:
             self._append(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
         except OSError as cause:
@@ -117,7 +117,7 @@ class DeadLetterFile:
         )
 
 
-def _line(raw: bytes, reason: str, now: datetime) -> DeadLetter:
+def _dead_letter(raw: bytes, reason: str, now: datetime) -> DeadLetter:
     try:
         return DeadLetter(digest(raw), reason, now, raw.decode())
     except UnicodeDecodeError:

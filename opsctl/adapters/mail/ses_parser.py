@@ -248,19 +248,19 @@ def _counted(found: SesMessage, rules: ParsingRules, signed: bool) -> list[Count
         raise MalformedNotification("it has no SNS signature, so its topic can't be verified")
     if found.mail and found.mail.sending_account_id and found.mail.sending_account_id not in rules.accounts:
         raise MalformedNotification("it is for another account")
-    told: Bounce | Complaint | None = found.bounce if kind == "Bounce" else found.complaint
-    if told is None:
+    notification: Bounce | Complaint | None = found.bounce if kind == "Bounce" else found.complaint
+    if notification is None:
         raise MalformedNotification(f"it is a {kind} but has no {kind.lower()}")
-    if not IDENTIFIER.fullmatch(told.feedback_id):
+    if not IDENTIFIER.fullmatch(notification.feedback_id):
         raise MalformedNotification("its feedbackId is not valid")
-    at = _moment(told.timestamp or (found.mail.timestamp if found.mail else None), rules)
-    about = _bounce(told) if isinstance(told, Bounce) else _complaint(told)
+    at = _event_time(notification.timestamp or (found.mail.timestamp if found.mail else None), rules)
+    about = _bounce(notification) if isinstance(notification, Bounce) else _complaint(notification)
     if not about:
         raise MalformedNotification("it has no recipient")
-    return [_row(told.feedback_id, at, signed, *each) for each in about]
+    return [_row(notification.feedback_id, at, signed, *each) for each in about]
 
 
-def _moment(at: datetime | None, rules: ParsingRules) -> datetime:
+def _event_time(at: datetime | None, rules: ParsingRules) -> datetime:
     if at is None:
         raise MalformedNotification("it has no time")
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
@@ -271,12 +271,12 @@ def _moment(at: datetime | None, rules: ParsingRules) -> datetime:
     return at
 
 
-def _bounce(told: Bounce) -> list[Judged]:
+def _bounce(notification: Bounce) -> list[Judged]:
     """What a bounce says of each of its recipients."""
-    kind = told.bounce_type.lower()
+    kind = notification.bounce_type.lower()
     if kind not in SUBTYPES:
-        raise MalformedNotification(f"opsctl doesn't know its bounceType {_safe(told.bounce_type)}")
-    subtype = _word(told.bounce_sub_type or SUBTYPES[kind])
+        raise MalformedNotification(f"opsctl doesn't know its bounceType {_safe(notification.bounce_type)}")
+    subtype = _word(notification.bounce_sub_type or SUBTYPES[kind])
     known = KNOWN.get(f"{kind}/{subtype.lower()}")
     if known is None:
         raise MalformedNotification(f"opsctl doesn't know the bounceSubType {subtype} of a {kind} bounce")
@@ -284,15 +284,15 @@ def _bounce(told: Bounce) -> list[Judged]:
     answer: tuple[str, Effect] = (NO_FAILURE, "none")
     return [
         ("bounce", kind, *(answer if known in BY_REPORT and not each.failed else (subtype, BOUNCES[known])), each)
-        for each in told.bounced_recipients
+        for each in notification.bounced_recipients
     ]
 
 
-def _complaint(told: Complaint) -> list[Judged]:
+def _complaint(notification: Complaint) -> list[Judged]:
     """What a complaint says of each of its recipients."""
-    kind, subtype = _word(told.complaint_feedback_type or "unknown").lower(), _word(told.complaint_sub_type or "General")
+    kind, subtype = _word(notification.complaint_feedback_type or "unknown").lower(), _word(notification.complaint_sub_type or "General")
     effect: Effect = "none" if kind in NO_COMPLAINT or subtype in NOT_SENT else "complained"
-    return [("complaint", kind, subtype, effect, each) for each in told.complained_recipients]
+    return [("complaint", kind, subtype, effect, each) for each in notification.complained_recipients]
 
 
 def _row(

@@ -96,7 +96,7 @@ class Spool:
             return Path(pinned.source)
         path = _spooled(pinned.digest)
         if not path.exists():
-            again = self._again()
+            again = self._reread()
             if again is None:
                 raise InputRequired(
                     "The notifications came from standard input, which is empty now.",
@@ -107,7 +107,7 @@ class Spool:
         self._kept.setdefault(pinned.digest, True)
         return path
 
-    def _again(self) -> PinnedContent | None:
+    def _reread(self) -> PinnedContent | None:
         """Standard input, if there is anything in it."""
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             return None

@@ -22,7 +22,7 @@ from opsctl.errors import (
     Retry,
     Unreachable,
 )
-from opsctl.redaction import sentence
+from opsctl.redaction import clean_sentence
 from opsctl.statements.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS, searches
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Redis(Adapter):
                 bounds[0] = ANY_AGE
         if silent and not old:
             rest = "The other primaries have no session from before the cutoff."
-            raise ExternalError(_said(silent, "" if len(silent) == len(self._primaries) else rest), silent[0].next)
+            raise ExternalError(_failures(silent, "" if len(silent) == len(self._primaries) else rest), silent[0].next)
         keys, elsewhere = (0, ()) if silent else self._around(met)
         return KeyCount(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
 
@@ -143,13 +143,13 @@ class Redis(Adapter):
             progress(done, total, "keys")
         if silent and len(silent) == len(self._primaries) and not done:
             unsure = next((each for each in silent if isinstance(each, OutcomeUnknown)), None)
-            raise (OutcomeUnknown if unsure else ExternalError)(_said(silent), (unsure or silent[0]).next)
+            raise (OutcomeUnknown if unsure else ExternalError)(_failures(silent), (unsure or silent[0]).next)
         if silent:
             # A cluster's primaries have nothing to do with one another: the others' keys are gone.
             rest = (
                 "Some of these keys are deleted." if len(silent) == len(self._primaries) else "The keys of the other primaries are deleted."
             )
-            raise PartialFailure(_said(silent, rest), silent[0].next, parts=())
+            raise PartialFailure(_failures(silent, rest), silent[0].next, parts=())
         return done
 
     def _next(self, steps: Iterator[ScanStep], done: int) -> ScanStep | None:
@@ -175,7 +175,7 @@ class Redis(Adapter):
                     for key in some:
                         pipeline.get(key)
                     found.update(zip(some, pipeline.execute(), strict=True))
-        return [None if found[key] is None else _text(found[key]) for key in keys]
+        return [None if found[key] is None else _decode(found[key]) for key in keys]
 
     def infos(self) -> dict[str, dict[str, Any] | ExternalError]:
         """What INFO tells of each primary, by `HOST:PORT`, asked side by side; an error stands for one that didn't answer."""
@@ -300,7 +300,7 @@ class Redis(Adapter):
             raise _translated(cause, effect, where or f"{self._endpoint.host}:{self._endpoint.port}") from cause
 
 
-def _said(silent: Sequence[OpsctlError], rest: str = "") -> str:
+def _failures(silent: Sequence[OpsctlError], rest: str = "") -> str:
     return " ".join(filter(None, [*(each.what for each in silent), rest]))
 
 
@@ -311,29 +311,31 @@ def _place(client: redis.Redis) -> str:
 def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
     import redis.exceptions as sdk
 
-    said = sentence(cause)
+    message = clean_sentence(cause)
     if (distrust := certificates.distrusted(cause)) is not None:
         return certificates.untrusted("Redis", where, distrust, "Set `ca` in [redis] to the file of its certificate authority.")
-    if isinstance(cause, sdk.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
-        return CredentialsInvalid(f"Redis at {where} rejected the password: {said}", "Check the password that [redis] refers to.")
-    if isinstance(cause, sdk.NoPermissionError) or "has no permissions" in said:
-        return Denied(f"Redis denied the command: {said}", "Allow this user to run the command (ACL SETUSER).", code="NOPERM", words=said)
+    if isinstance(cause, sdk.AuthenticationError) or message.startswith(("NOAUTH", "WRONGPASS")):
+        return CredentialsInvalid(f"Redis at {where} rejected the password: {message}", "Check the password that [redis] refers to.")
+    if isinstance(cause, sdk.NoPermissionError) or "has no permissions" in message:
+        return Denied(
+            f"Redis denied the command: {message}", "Allow this user to run the command (ACL SETUSER).", code="NOPERM", words=message
+        )
     if isinstance(cause, sdk.ReadOnlyError):
-        return ReadOnly(f"Redis at {where} is a read-only replica: {said}", "Set cluster in [redis] to the primary.")
+        return ReadOnly(f"Redis at {where} is a read-only replica: {message}", "Set cluster in [redis] to the primary.")
     if isinstance(cause, sdk.MaxConnectionsError | sdk.BusyLoadingError):
-        return ExternalError(f"Redis at {where} accepts no commands now: {said}", Retry("Wait a moment"))
+        return ExternalError(f"Redis at {where} accepts no commands now: {message}", Retry("Wait a moment"))
     if isinstance(cause, sdk.ConnectionError | sdk.TimeoutError):
-        if said.startswith(("Error ", "Timeout connecting")):
-            return Unreachable(f"Redis at {where} is unreachable: {said}", Retry("Check the network (VPN)"))
+        if message.startswith(("Error ", "Timeout connecting")):
+            return Unreachable(f"Redis at {where} is unreachable: {message}", Retry("Check the network (VPN)"))
         if effect:
             return OutcomeUnknown(
-                f"Redis at {where} stopped answering during a deletion: {said} Some keys may be deleted.",
+                f"Redis at {where} stopped answering during a deletion: {message} Some keys may be deleted.",
                 Retry(),
             )
-        return ExternalError(f"Redis at {where} did not answer in time, or closed the connection: {said}", Retry())
-    if "unknown command" in said.lower() and "EVAL_RO" in said:
+        return ExternalError(f"Redis at {where} did not answer in time, or closed the connection: {message}", Retry())
+    if "unknown command" in message.lower() and "EVAL_RO" in message:
         return ConfigurationError(f"Redis at {where} is older than 7.0, which opsctl needs.", "Upgrade it.")
-    return ExternalError(f"Redis at {where} refused the command: {said}", code=said.split(" ", 1)[0], words=said)
+    return ExternalError(f"Redis at {where} refused the command: {message}", code=message.split(" ", 1)[0], words=message)
 
 
 def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:
@@ -341,13 +343,13 @@ def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str,
     if isinstance(ranges, dict):
         for slots, nodes in ranges.items():
             host, port = nodes["primary"][:2]
-            yield slots, (_text(host) or main, int(port))
+            yield slots, (_decode(host) or main, int(port))
         return
     for first, last, primary, *_ in ranges:
-        yield (int(first), int(last)), (_text(primary[0]) or main, int(primary[1]))
+        yield (int(first), int(last)), (_decode(primary[0]) or main, int(primary[1]))
 
 
-def _text(value: Any) -> str:
+def _decode(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
 
 

@@ -31,7 +31,7 @@ READING_PAIRS = {
 
 def refuse_writing(command: tuple[Any, ...]) -> None:
     """Raise ReadOnly for a command that isn't known to read; `CLIENT LIST` may come as one word or as two."""
-    words = " ".join(_text(word) for word in command[:2]).upper().split()
+    words = " ".join(_decode(word) for word in command[:2]).upper().split()
     first, second = (*words, "", "")[:2]
     if first not in READING and second not in READING_PAIRS.get(first, ()):
         raise ReadOnly(f"Redis' {first} may write, and this connection is read-only.")
@@ -62,5 +62,5 @@ class ReadingTlsConnection(ReadingConnection, TlsConnection):
     """The same over TLS."""
 
 
-def _text(word: Any) -> str:
+def _decode(word: Any) -> str:
     return word.decode(errors="replace") if isinstance(word, bytes) else str(word)

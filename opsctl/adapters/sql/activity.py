@@ -182,7 +182,7 @@ class Backends(Adapter):
         return found
 
     @property
-    def unseen(self) -> list[DatabaseInstance]:
+    def unavailable(self) -> list[DatabaseInstance]:
         """The instances that the Data API doesn't lead to."""
         return [i for i in self.members if i not in self.instances]
 
@@ -193,17 +193,17 @@ class Backends(Adapter):
 
     def connections(self) -> list[InstanceResult[ConnectionCounts]]:
         """Count the connections of each instance."""
-        return self._ask(lambda door: ConnectionCounts(door.about["most"], door.about["reserved"], door.look(HELD)))
+        return self._ask(lambda connection: ConnectionCounts(connection.about["most"], connection.about["reserved"], connection.look(HELD)))
 
     def running(self) -> list[InstanceResult[list[Activity]]]:
         """What isn't idle on each instance, the oldest query first."""
-        return self._ask(lambda door: [self._activity(row) for row in door.look(RUNNING)])
+        return self._ask(lambda connection: [self._activity(row) for row in connection.look(RUNNING)])
 
     def statements(self, most: int) -> list[InstanceResult[list[Row] | None]]:
         """The statements that took most time in all, on each instance; None without the extension pg_stat_statements."""
-        return self._ask(lambda door: _statements(door.database, most))
+        return self._ask(lambda connection: _statements(connection.database, most))
 
-    def left(self, instance: str, backends: Sequence[P]) -> list[P]:
+    def still_running(self, instance: str, backends: Sequence[P]) -> list[P]:
         """Which of these are still at the same query."""
         return self._which(instance, statements.LEFT, backends)
 
@@ -233,7 +233,7 @@ class Backends(Adapter):
                 self._open.popitem()[1].database.close()
 
     def _which(self, instance: str, statement: str, backends: Sequence[P]) -> list[P]:
-        rows = self._at(self._named(instance)).look(statement, backends=statements.backends_json(backends))
+        rows = self._connection(self._instance(instance)).look(statement, backends=statements.backends_json(backends))
         pids = {row["pid"] for row in rows}
         return [each for each in backends if each.pid in pids]
 
@@ -242,17 +242,17 @@ class Backends(Adapter):
         with ThreadPoolExecutor(max(len(self.instances), 1)) as pool:
             doors = list(pool.map(self._tried, self.instances))
             first: dict[int, DatabaseInstance] = {}
-            for instance, door in zip(self.instances, doors, strict=True):
-                if isinstance(door, Connection):
-                    first.setdefault(door.about["server"], instance)
+            for instance, connection in zip(self.instances, doors, strict=True):
+                if isinstance(connection, Connection):
+                    first.setdefault(connection.about["server"], instance)
 
-            def answer(instance: DatabaseInstance, door: Connection | ExternalError) -> InstanceResult[T]:
-                if isinstance(door, ExternalError):
-                    return InstanceResult(instance, why=door)
-                if (known := first[door.about["server"]]) is not instance:
+            def answer(instance: DatabaseInstance, connection: Connection | ExternalError) -> InstanceResult[T]:
+                if isinstance(connection, ExternalError):
+                    return InstanceResult(instance, why=connection)
+                if (known := first[connection.about["server"]]) is not instance:
                     return InstanceResult(instance, same_as=known.id)
                 try:
-                    return InstanceResult(instance, found=question(door))
+                    return InstanceResult(instance, found=question(connection))
                 except ExternalError as why:
                     return InstanceResult(instance, why=why)
 
@@ -260,26 +260,26 @@ class Backends(Adapter):
 
     def _tried(self, instance: DatabaseInstance) -> Connection | ExternalError:
         try:
-            return self._at(instance)
+            return self._connection(instance)
         except ExternalError as why:
             return why
 
-    def _named(self, id: str) -> DatabaseInstance:
+    def _instance(self, id: str) -> DatabaseInstance:
         for instance in self.instances:
             if instance.id == id:
                 return instance
         raise NotFound(f"The cluster {self._config.cluster} no longer has the instance {id}.", "Check it: opsctl database connections")
 
-    def _at(self, instance: DatabaseInstance) -> Connection:
+    def _connection(self, instance: DatabaseInstance) -> Connection:
         """One connection an address: where few are left, each counts. Denied for a role that doesn't see what others do."""
         where = (instance.host, instance.port)
         with self._lock:
             if where not in self._open:
                 self._open[where] = Connection(self._connect(instance), anew=self._config.driver == "rds-data")
-            door = self._open[where]
-        if not door.about["sees_others"]:
-            raise unseeing(door.about["role"])
-        return door
+            connection = self._open[where]
+        if not connection.about["sees_others"]:
+            raise stats_denied(connection.about["role"])
+        return connection
 
     def _activity(self, row: Row) -> Activity:
         plain = {name: row[name] for name in Activity.__struct_fields__ if name in row and name != "query"}
@@ -317,7 +317,7 @@ def holding(running: Sequence[Activity]) -> dict[int, int]:
     return {pid: len(them) for pid, them in waiting.items()}
 
 
-def unseeing(role: str) -> Denied:
+def stats_denied(role: str) -> Denied:
     """The error for a role without pg_read_all_stats, to which the server tells nothing of others' connections."""
     return Denied(f"The role {role} can't see the queries of other roles.", f"GRANT pg_read_all_stats TO {role}")
 

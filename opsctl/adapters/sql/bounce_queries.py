@@ -119,7 +119,7 @@ class BounceQueries:
         """How many notifications of each kind happened since then, and of how many addresses."""
         return self._query(KINDS, since=since)
 
-    def marks(self, listed: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def marked_addresses(self, listed: Sequence[str]) -> Iterator[dict[str, Any]]:
         """What the database has of the addresses listed, in whatever spelling, and of all that it has marked; some may come twice.
 
         `address` is as it is compared, `kind` why it would be marked, and `at` when that was last told of, if it was.
@@ -130,11 +130,11 @@ class BounceQueries:
             for rows in self._paged(MARKS.replace("{which}", which), listed=json.dumps(some)):
                 yield from self._dated(rows)
 
-    def over(self, rule: BounceRule) -> Iterator[dict[str, Any]]:
+    def users_over_threshold(self, rule: BounceRule) -> Iterator[dict[str, Any]]:
         """Each user with too many bounces, by id: `id`, whether `active`, whether `exempt`."""
         return chain.from_iterable(self._paged(OVER, **self._values(rule)))
 
-    def spread(self, rule: BounceRule) -> list[Spread]:
+    def concentration(self, rule: BounceRule) -> list[Spread]:
         """The domain and the hour that most bounces are of, among those of the active users with too many."""
         return [Spread(**row) for row in self._query(SPREAD, **self._values(rule))]
 

@@ -83,7 +83,7 @@ class BounceStore(Adapter):
             rows = self._database.query(self._sql(statements.HOLDERS), spellings=spellings)
         return [AddressHolder(str(row["id"]), row["status"]) for row in rows]
 
-    def said_too(self, feedback_id: str, address: Address) -> bool:
+    def has_complaint_or_bounce(self, feedback_id: str, address: Address) -> bool:
         """Whether another notification says that the address bounced for good."""
         with self._translating():
             return bool(

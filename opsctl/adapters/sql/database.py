@@ -23,7 +23,7 @@ from opsctl.errors import (
     Retry,
     Unreachable,
 )
-from opsctl.redaction import sentence
+from opsctl.redaction import clean_sentence
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -88,7 +88,7 @@ def render(statement: Statement) -> str:
     return statement if isinstance(statement, str) else statement.as_string(None)
 
 
-def only_reads(text: str) -> None:
+def require_read_statement(text: str) -> None:
     """Raise ReadOnly for SQL text that isn't one reading statement: a wall beside the session's and the role's own."""
     if not READING_WORD.match(text):
         raise ReadOnly(f"{_begin(text)} is not a read statement, and this connection is read-only.")
@@ -108,33 +108,33 @@ def _begin(text: str) -> str:
     return " ".join(text.split()[:2]) or "Nothing"
 
 
-def refusal(state: str, said: str, *, writing: bool) -> OpsctlError:
+def refusal(state: str, message: str, *, writing: bool) -> OpsctlError:
     """Return the error that PostgreSQL's SQLSTATE means; `said` is its message, `writing` whether an effect was asked for.
 
     States: PostgreSQL documentation, appendix A. All of these roll the statement back, but for those of a lost connection.
     """
     if state in ("40003", "57P01", "57P02", "57P05") or state[:2] == "08":
-        return lost(writing=writing, why=said)
-    said = one_line(said)
-    own = {"code": state, "words": said}
+        return connection_lost(writing=writing, why=message)
+    message = one_line(message)
+    own = {"code": state, "words": message}
     if state == "42501":
-        return Denied(f"The database denied the statement: {said}", "Grant this role the missing permission.", **own)
+        return Denied(f"The database denied the statement: {message}", "Grant this role the missing permission.", **own)
     if state == "25006":
-        return ReadOnly(f"The database session is read-only: {said}")
+        return ReadOnly(f"The database session is read-only: {message}")
     if state in ("55P03", "40P01", "40001", "57014"):
-        return Busy(f"The database was busy: {said} The statement was rolled back.", Retry("Wait a moment"), **own)
+        return Busy(f"The database was busy: {message} The statement was rolled back.", Retry("Wait a moment"), **own)
     if state == "53300":
-        return Busy(f"The database has no free connection: {said}", Retry("Look at opsctl database connections"), **own)
+        return Busy(f"The database has no free connection: {message}", Retry("Look at opsctl database connections"), **own)
     if state[:2] == "28":
-        return CredentialsInvalid(f"The database rejected the login: {said}", "Check the login that [database] refers to.", **own)
+        return CredentialsInvalid(f"The database rejected the login: {message}", "Check the login that [database] refers to.", **own)
     if state in ("3D000", "42P01", "42703", "3F000"):
-        return NotFound(f"The database has no such object: {said}", "Check [database] and [sessions] in the configuration.", **own)
+        return NotFound(f"The database has no such object: {message}", "Check [database] and [sessions] in the configuration.", **own)
     if state[:2] in ("23", "27", "44") or state == "P0001":
-        return ReferencedRows(f"The database refused the statement ({state}): {said}", **own)
-    return ExternalError(f"The database refused the statement ({state}): {said}", **own)
+        return ReferencedRows(f"The database refused the statement ({state}): {message}", **own)
+    return ExternalError(f"The database refused the statement ({state}): {message}", **own)
 
 
-def lost(*, writing: bool, why: str) -> OpsctlError:
+def connection_lost(*, writing: bool, why: str) -> OpsctlError:
     """Return the error for a connection that was lost after a statement was sent; for a write nobody knows its outcome."""
     why = one_line(why)
     if writing:
@@ -163,4 +163,4 @@ def unreachable(where: str, why: str) -> Unreachable:
 def one_line(text: str) -> str:
     """The first line of what a server said, ended by a full stop and free of secrets."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "it gave no reason")
-    return sentence(first)
+    return clean_sentence(first)

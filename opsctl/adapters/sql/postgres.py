@@ -83,7 +83,7 @@ class Postgres(Adapter):
         """Return the rows of a statement, each by column name; ExternalError and its kinds when it fails."""
         text = database.render(statement)
         if not self.writing:
-            database.only_reads(text)
+            database.require_read_statement(text)
         with self._lock:
             known = self._open is not None and not self._inside
             try:
@@ -97,7 +97,7 @@ class Postgres(Adapter):
     def _fetched(self, text: str, params: dict[str, Any]) -> list[Row]:
         with self._translating(effect=self._effect and not database.reads(text)):
             rows = self._connection.execute(text.encode(), self._bound(params)).fetchall()
-        return [{name: _plain(value) for name, value in row.items()} for row in rows]
+        return [{name: _to_utc(value) for name, value in row.items()} for row in rows]
 
     @writes
     def execute(self, statement: Statement, /, **params: Any) -> int:
@@ -178,14 +178,14 @@ class Postgres(Adapter):
         """Raise Refused when the connected role may do more than read."""
         rights = connection.execute(reader_rights.QUERY, self._bound(reader_rights.PARAMETERS)).fetchone()
         assert rights is not None
-        reader_rights.only_reads(rights)
+        reader_rights.require_reader_only(rights)
 
     def _connect(self) -> psycopg.Connection[Row]:
         import psycopg
         from psycopg.rows import dict_row
 
         try:
-            with no_pg_variables():
+            with without_pg_variables():
                 connection = psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None, row_factory=dict_row)
         except psycopg.OperationalError as cause:
             raise _no_connection(f"{self._endpoint.host}:{self._endpoint.port}", cause) from cause
@@ -281,14 +281,14 @@ class Postgres(Adapter):
             if cause.sqlstate:
                 raise database.refusal(cause.sqlstate, cause.diag.message_primary or str(cause), writing=effect) from cause
             if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
-                raise database.lost(writing=effect, why=str(cause)) from cause
+                raise database.connection_lost(writing=effect, why=str(cause)) from cause
             if isinstance(cause, psycopg.DataError):
                 raise ExternalError(f"The database sent an unreadable answer: {database.one_line(str(cause))}") from cause
             raise
 
 
 @contextmanager
-def no_pg_variables() -> Iterator[None]:
+def without_pg_variables() -> Iterator[None]:
     """Hide every PG* variable from libpq; no parameter overrules PGSERVICE, PGTZ or PGSSLROOTCERT."""
     with _variables:
         kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
@@ -306,15 +306,15 @@ def _same_types(connection: psycopg.Connection[Row]) -> None:
         connection.adapters.register_loader(name, TextLoader)
 
 
-def _plain(value: Any) -> Any:
+def _to_utc(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return value
 
 
-def _untrusted(where: str, said: str) -> Untrusted | None:
+def _untrusted(where: str, message: str) -> Untrusted | None:
     """The error for a server that libpq turned away before it sent a password; None for any other failure."""
-    found = TURNED_AWAY.search(said)
+    found = TURNED_AWAY.search(message)
     if found is None:
         return None
     why = database.one_line(found[0])
@@ -327,10 +327,10 @@ def _untrusted(where: str, said: str) -> Untrusted | None:
 
 def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
     """libpq gives no SQLSTATE for a connection that failed, only the server's words."""
-    said = str(cause)
-    if (distrust := _untrusted(where, said)) is not None:
+    message = str(cause)
+    if (distrust := _untrusted(where, message)) is not None:
         return distrust
-    fatal = next((line.partition("FATAL:")[2].strip() for line in said.splitlines() if "FATAL:" in line), "")
+    fatal = next((line.partition("FATAL:")[2].strip() for line in message.splitlines() if "FATAL:" in line), "")
     if "connection slots" in fatal or "too many" in fatal:
         return database.Busy(
             f"The database has no free connection: {database.one_line(fatal)}",
@@ -345,4 +345,4 @@ def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
         )
     if "database " in fatal and "does not exist" in fatal:
         return NotFound(f"{database.one_line(fatal)}", "Check name in [database] of the configuration.")
-    return database.unreachable(where, fatal or said)
+    return database.unreachable(where, fatal or message)

@@ -73,9 +73,9 @@ class RdsData(Adapter):
         text = database.render(statement)
         with self._lock:
             if self.writing:
-                return _rows(self._run(text, params, effect=not self._inside and not database.reads(text)))
-            database.only_reads(text)
-            return _rows(self._read(text, params))
+                return _records(self._run(text, params, effect=not self._inside and not database.reads(text)))
+            database.require_read_statement(text)
+            return _records(self._read(text, params))
 
     @writes
     def execute(self, statement: Statement, /, **params: Any) -> int:
@@ -136,8 +136,8 @@ class RdsData(Adapter):
             self._transaction = self._begin()
             self._run("SET TRANSACTION READ ONLY", {}, effect=False)
             # PostgreSQL lets no transaction become READ WRITE again after its first query.
-            (rights,) = _rows(self._run(reader_rights.QUERY, reader_rights.PARAMETERS, effect=False))
-            reader_rights.only_reads(rights)
+            (rights,) = _records(self._run(reader_rights.QUERY, reader_rights.PARAMETERS, effect=False))
+            reader_rights.require_reader_only(rights)
         return self._run(text, params, effect=False)
 
     def _begin(self) -> str:
@@ -169,7 +169,7 @@ class RdsData(Adapter):
             except (BotoCoreError, ClientError, ResponseParserError) as cause:
                 error = self._translated(cause, operation, effect)
                 error.__cause__ = cause
-                raise TryAgain(error) if _said(cause)[0] == RESUMING else error from cause
+                raise TryAgain(error) if _code_and_message(cause)[0] == RESUMING else error from cause
 
         try:
             return retry(once, WAKING, sleep=time.sleep)
@@ -180,11 +180,11 @@ class RdsData(Adapter):
     def _translated(self, cause: BaseException, operation: str, effect: bool) -> OpsctlError:
         from opsctl.adapters.aws.failures import translate
 
-        if effect and _doubtful(cause, operation):
-            code, message = _said(cause)
-            told = f"rds-data:{operation} answered {code}: {database.one_line(message)} It may or may not have been committed."
-            return OutcomeUnknown(told, Retry())
-        known = _refused(*_said(cause), effect)
+        if effect and _may_have_committed(cause, operation):
+            code, message = _code_and_message(cause)
+            words = f"rds-data:{operation} answered {code}: {database.one_line(message)} It may or may not have been committed."
+            return OutcomeUnknown(words, Retry())
+        known = _refused(*_code_and_message(cause), effect)
         return known or translate(cause, effect=effect, service="rds-data", operation=operation, login=self._login)
 
 
@@ -229,7 +229,7 @@ def _field(value: Any) -> dict[str, Any]:
     raise TypeError(f"a parameter can't be {type(value).__name__}; times are aware")
 
 
-def _rows(answer: dict[str, Any]) -> list[Row]:
+def _records(answer: dict[str, Any]) -> list[Row]:
     columns = [(column["label"], column["typeName"].lower()) for column in answer.get("columnMetadata", [])]
     return [
         {name: _value(kind, field) for (name, kind), field in zip(columns, record, strict=True)} for record in answer.get("records", [])
@@ -263,23 +263,23 @@ def _list(array: dict[str, Any]) -> list[Any]:
 
 
 def _is_dropped(cause: BaseException | None) -> bool:
-    code, message = _said(cause)
+    code, message = _code_and_message(cause)
     state = STATE.search(message)
     return code == DROPPED or ("Transaction" in message and "is not found" in message) or (state is not None and state[1] in ENDED)
 
 
-def _said(cause: BaseException | None) -> tuple[str, str]:
+def _code_and_message(cause: BaseException | None) -> tuple[str, str]:
     """AWS's code and message, both empty where no answer came; some of botocore's exceptions have a `response` of None."""
     error = (getattr(cause, "response", None) or {}).get("Error", {})
     return str(error.get("Code", "")), str(error.get("Message", ""))
 
 
-def _doubtful(cause: BaseException, operation: str) -> bool:
+def _may_have_committed(cause: BaseException, operation: str) -> bool:
     """Whether an answer leaves open what became of an effect: AWS failed, not the database, which would say its state.
 
     A commit is in doubt after every answer that isn't the caller's fault. Of a statement, AWS may fail at its result alone.
     """
-    code, message = _said(cause)
+    code, message = _code_and_message(cause)
     status = int((getattr(cause, "response", None) or {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if STATE.search(message):
         return False
@@ -290,12 +290,12 @@ def _doubtful(cause: BaseException, operation: str) -> bool:
 
 def _refused(code: str, message: str, effect: bool) -> OpsctlError | None:
     """The error for what the Data API or the database behind it refused; None for what any AWS service may say."""
-    said = database.one_line(STATE.sub("", message).removeprefix("ERROR: "))
+    words = database.one_line(STATE.sub("", message).removeprefix("ERROR: "))
     if found := STATE.search(message):
-        return database.refusal(found[1], said, writing=effect)
+        return database.refusal(found[1], words, writing=effect)
     if code == "BadRequestException" and "password authentication failed" in message:
         code = "InvalidSecretException"
     if code not in REFUSALS:
         return None
     kind, what, following = REFUSALS[code]
-    return kind(f"{what}: {said}", following)
+    return kind(f"{what}: {words}", following)

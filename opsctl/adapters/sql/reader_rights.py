@@ -89,7 +89,7 @@ SELECT current_user::text AS role,
 PARAMETERS: dict[str, Any] = {"powers": POWERS, "restricted": RESTRICTED}
 
 
-def only_reads(rights: dict[str, Any]) -> None:
+def require_reader_only(rights: dict[str, Any]) -> None:
     """Raise Refused when the row that QUERY gave says that the role may do more than read."""
     role, definer = rights["role"], rights["definer"]
     too_much = [

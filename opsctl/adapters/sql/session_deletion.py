@@ -147,15 +147,15 @@ class SessionDeletion:
     def conclude(self) -> None:
         """Raise ExternalError when a row is left, or when a transaction that is still open may add one."""
         self._once_more()
-        said = []
+        message = []
         if self._kept:
             reasons = " ".join(list(self._why)[:NAMED])
-            said.append(f"{len(self._kept):,} {'session' if len(self._kept) == 1 else 'sessions'} can't be deleted: {reasons}")
+            message.append(f"{len(self._kept):,} {'session' if len(self._kept) == 1 else 'sessions'} can't be deleted: {reasons}")
         if self._crowded is not None:
-            said.append(self._crowded.what)
-        if not said:
+            message.append(self._crowded.what)
+        if not message:
             return
-        raise self._held(" ".join(said))
+        raise self._lock_error(" ".join(message))
 
     def _once_more(self) -> None:
         """Delete the rows that were kept a moment ago and no longer are."""
@@ -163,11 +163,11 @@ class SessionDeletion:
         self._why.clear()
         for row in rows:
             try:
-                self._delete(*self._among([row], "row"))
+                self._delete(*self._row_condition([row], "row"))
             except (Busy, ReferencedRows) as why:
                 self._divide([row], why)
 
-    def _held(self, what: str) -> ExternalError:
+    def _lock_error(self, what: str) -> ExternalError:
         """The error for what somebody's transaction keeps from being deleted; it names the transactions that may be meant."""
         if holders := self._holders():
             open_ones = "; ".join(holders[:NAMED])
@@ -179,10 +179,10 @@ class SessionDeletion:
         """The condition for the rows that nothing keeps, as far as is known."""
         if not self._kept:
             return sql.SQL("true"), {}
-        condition, values = self._among(self._kept, "kept")
+        condition, values = self._row_condition(self._kept, "kept")
         return sql.SQL("NOT {}").format(condition), values
 
-    def _among(self, rows: list[Row], name: str) -> Condition:
+    def _row_condition(self, rows: list[Row], name: str) -> Condition:
         condition = sql.SQL(
             "EXISTS (SELECT FROM jsonb_populate_recordset(NULL::{table}, {rows}::jsonb) AS part"
             " WHERE part.{ident} = {table}.{ident} AND part.{user} IS NOT DISTINCT FROM {table}.{user})"
@@ -209,7 +209,7 @@ class SessionDeletion:
                 self._wait_for_locks(BATCH_LOCK_MS)
                 self._database.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(self._table))
         except Busy as why:
-            raise self._held(f"The whole table {self._settings.table} is locked, so no session can be deleted.") from why
+            raise self._lock_error(f"The whole table {self._settings.table} is locked, so no session can be deleted.") from why
 
     def _divide(self, rows: list[Row], why: ExternalError) -> None:
         """Delete rows of which at least one can't be: half by half, until each that is kept stands alone."""
@@ -221,7 +221,7 @@ class SessionDeletion:
             return
         for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
             try:
-                self._delete(*self._among(half, "half"), PART_LOCK_MS)
+                self._delete(*self._row_condition(half, "half"), PART_LOCK_MS)
             except (Busy, ReferencedRows) as no:
                 self._divide(half, no)
 

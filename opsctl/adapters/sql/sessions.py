@@ -192,7 +192,7 @@ class SessionRows(Adapter):
         found = int(self._database.query(query, most=COUNTED + 1)[0]["n"])
         return f"more than {COUNTED:,}" if found > COUNTED else f"{found:,}"
 
-    def namesakes(self) -> list[str]:
+    def same_named_tables(self) -> list[str]:
         """Tables of the same name in other schemas."""
         rows = self._database.query(NAMESAKES, name=self._settings.table, table=self._table.as_string(None))
         return [str(row["name"]) for row in rows]

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from opsctl.contract import Change, Irreversible
-from opsctl.redaction import whole
+from opsctl.redaction import escape_surrogates
 
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
 """`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven."""
@@ -138,4 +138,4 @@ def encode(value: Any) -> bytes:
     try:
         return _encode(value)
     except UnicodeEncodeError:
-        return _encode(whole(msgspec.to_builtins(value)))
+        return _encode(escape_surrogates(msgspec.to_builtins(value)))

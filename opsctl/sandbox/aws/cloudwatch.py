@@ -218,13 +218,13 @@ def _datapoints(data: list[MetricDatum], names: list[str], period: int, start: f
         values = sorted(datum.value for datum in bucket)
         point: dict[str, Any] = {"Timestamp": datetime.fromtimestamp(start + number * period, UTC), "Unit": bucket[0].unit}
         extended = {name: _percentile(values, float(name[1:])) for name in names if name.startswith("p")}
-        plain = _plain(values)
+        plain = _statistics(values)
         point |= {name: plain[name] for name in names if name in plain}
         points.append({**point, "ExtendedStatistics": extended} if extended else point)
     return points
 
 
-def _plain(values: list[float]) -> dict[str, float]:
+def _statistics(values: list[float]) -> dict[str, float]:
     total = math.fsum(values)
     counted = {"Sum": total, "Average": total / len(values), "SampleCount": float(len(values))}
     return {**counted, "Minimum": values[0], "Maximum": values[-1]}

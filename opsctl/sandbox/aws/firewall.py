@@ -74,7 +74,7 @@ class FakeWaf:
             "Priority": 10,
             "Statement": {"ManagedRuleGroupStatement": group},
             "OverrideAction": {"None": {}},
-            "VisibilityConfig": _seen("AWSManagedRulesCommonRuleSet"),
+            "VisibilityConfig": _visibility("AWSManagedRulesCommonRuleSet"),
         }
         arn = self._make(
             "webacl",
@@ -84,7 +84,7 @@ class FakeWaf:
                 "DefaultAction": {"Allow": {}},
                 "Description": "In front of the API",
                 "Rules": [managed],
-                "VisibilityConfig": _seen(ACL),
+                "VisibilityConfig": _visibility(ACL),
                 "CustomResponseBodies": {"slow-down": {"ContentType": "TEXT_PLAIN", "Content": "Slow down."}},
                 "CaptchaConfig": {"ImmunityTimeProperty": {"ImmunityTime": 120}},
                 "TokenDomains": ["safawinet.com"],
@@ -108,7 +108,7 @@ class FakeWaf:
         place = f":{request.region}:{ACCOUNT}:{'global' if cloudfront else 'regional'}/"
         return [held for arn, held in self._held[kind].items() if place in arn]
 
-    def _found(self, request: Request, kind: str) -> dict[str, Any]:
+    def _existing(self, request: Request, kind: str) -> dict[str, Any]:
         params = request.params
         if arn := params.get("ARN") or params.get("WebAclArn") or params.get("WebACLArn"):
             found = self._held[kind].get(str(arn))
@@ -120,7 +120,7 @@ class FakeWaf:
         return found
 
     def _locked(self, request: Request, kind: str) -> dict[str, Any]:
-        found = self._found(request, kind)
+        found = self._existing(request, kind)
         if request.params.get("LockToken") != self._tokens[found["ARN"]]:
             raise AwsError("WAFOptimisticLockException", _LOCK)
         return found
@@ -158,7 +158,7 @@ class FakeWaf:
             raise AwsError("WAFDuplicateItemException", "Some resource in your request is a duplicate of an existing one.")
 
     def _get_acl(self, request: Request) -> dict[str, Any]:
-        found = self._found(request, "webacl")
+        found = self._existing(request, "webacl")
         label = f"awswaf:{ACCOUNT}:webacl:{found['Name']}:"
         full = {
             "Description": "",
@@ -190,7 +190,7 @@ class FakeWaf:
         return content
 
     def _associate(self, request: Request) -> dict[str, Any]:
-        self._behind[str(request.params["ResourceArn"])] = self._found(request, "webacl")["ARN"]
+        self._behind[str(request.params["ResourceArn"])] = self._existing(request, "webacl")["ARN"]
         return {}
 
     def _disassociate(self, request: Request) -> dict[str, Any]:
@@ -203,13 +203,13 @@ class FakeWaf:
 
     def _resources(self, request: Request) -> dict[str, Any]:
         """Of one kind only; load balancers unless another is asked for."""
-        acl = self._found(request, "webacl")["ARN"]
+        acl = self._existing(request, "webacl")["ARN"]
         word = {"APPLICATION_LOAD_BALANCER": ":elasticloadbalancing:", "API_GATEWAY": ":apigateway:", "APPSYNC": ":appsync:"}
         kind = word.get(str(request.params.get("ResourceType", "APPLICATION_LOAD_BALANCER")), ":nothing:")
         return {"ResourceArns": [arn for arn, by in self._behind.items() if by == acl and kind in arn]}
 
     def _samples(self, request: Request) -> dict[str, Any]:
-        acl, window = self._found(request, "webacl"), request.params["TimeWindow"]
+        acl, window = self._existing(request, "webacl"), request.params["TimeWindow"]
         end = min(float(window["EndTime"]), self._timeline.now())
         start = max(float(window["StartTime"]), end - 3 * 3600)
         metric = str(request.params["RuleMetricName"])
@@ -221,7 +221,7 @@ class FakeWaf:
         return {"SampledRequests": requests, "PopulationSize": population, "TimeWindow": {"StartTime": start, "EndTime": end}}
 
     def _over(self, request: Request) -> dict[str, Any]:
-        acl = self._found(request, "webacl")
+        acl = self._existing(request, "webacl")
         name = str(request.params["RuleName"])
         if not any(rule["Name"] == name and "RateBasedStatement" in rule["Statement"] for rule in acl["Rules"]):
             raise AwsError("WAFNonexistentItemException", _ABSENT)
@@ -244,7 +244,7 @@ class FakeWaf:
         return {"Summary": self._summary(self._held["ipset"][arn])}
 
     def _get_set(self, request: Request) -> dict[str, Any]:
-        found = self._found(request, "ipset")
+        found = self._existing(request, "ipset")
         return {"IPSet": {"Description": "", **found}, "LockToken": self._tokens[found["ARN"]]}
 
     def _update_set(self, request: Request) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def _scope(request: Request) -> str:
     return scope
 
 
-def _seen(metric: str) -> dict[str, Any]:
+def _visibility(metric: str) -> dict[str, Any]:
     return {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": metric}
 
 

@@ -48,8 +48,8 @@ class FakeLambda:
             "UpdateFunctionConfiguration": self._update,
             "UpdateFunctionCode": self._update,
             "PublishVersion": self._publish,
-            "GetFunctionConfiguration": self._shown,
-            "GetFunction": self._shown,
+            "GetFunctionConfiguration": self._configuration,
+            "GetFunction": self._configuration,
             "UpdateAlias": self._update_alias,
         }
 
@@ -68,7 +68,7 @@ class FakeLambda:
         functions = "/2015-03-31/functions"
         self._moto.rest("lambda", region, functions, body)
         function = self._function((region, name))
-        function.last_modified = _moment(modified)
+        function.last_modified = _timestamp(modified)
         if alias:
             self._published[region, name] = _fingerprint(function)
             self._moto.rest("lambda", region, f"{functions}/{name}/versions", {})
@@ -109,7 +109,7 @@ class FakeLambda:
         function = self._function(key)
         before, modified = dict(function.environment_vars), function.last_modified
         # moto never changes it.
-        function.last_modified = _moment(self._timeline.now())
+        function.last_modified = _timestamp(self._timeline.now())
         answer = self._moto(request)
         if answer.status < 300:
             self._renew(key)
@@ -154,7 +154,7 @@ class FakeLambda:
         alias.revision_id = str(uuid.uuid4())
         return json_answer(alias.to_json())
 
-    def _shown(self, request: Request) -> Answer:
+    def _configuration(self, request: Request) -> Answer:
         return self._marked(_key(request), self._moto(request))
 
     def _check(self, request: Request) -> Key:
@@ -201,7 +201,7 @@ def _alias(key: Key, name: str) -> Any:
         return None
 
 
-def _moment(seconds: float) -> str:
+def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"
 
 

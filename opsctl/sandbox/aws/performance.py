@@ -48,7 +48,7 @@ class FakePerformanceInsights:
                 self._on.add(database.dbi_resource_id)
 
     def _metrics(self, request: Request) -> Mapping[str, Any]:
-        params, start, end = self._asked(request)
+        params, start, end = self._parse_request(request)
         period = int(params.get("PeriodInSeconds", 60))
         queries = params.get("MetricQueries") or []
         if [query.get("Metric") for query in queries] != [METRIC]:
@@ -63,7 +63,7 @@ class FakePerformanceInsights:
         }
 
     def _keys(self, request: Request) -> Mapping[str, Any]:
-        params, start, end = self._asked(request)
+        params, start, end = self._parse_request(request)
         group = params.get("GroupBy") or {}
         if params.get("Metric") != METRIC or group.get("Group") != GROUP:
             raise AwsError("InvalidArgumentException", f"The sandbox knows {METRIC} by {GROUP} alone.")
@@ -77,7 +77,7 @@ class FakePerformanceInsights:
         ]
         return {"AlignedStartTime": start, "AlignedEndTime": end, "Keys": keys}
 
-    def _asked(self, request: Request) -> tuple[dict[str, Any], float, float]:
+    def _parse_request(self, request: Request) -> tuple[dict[str, Any], float, float]:
         params = request.params
         if params.get("ServiceType") != "RDS" or params.get("Identifier") not in self._on:
             raise AwsError("InvalidArgumentException", f"Performance Insights is not enabled for {params.get('Identifier')}.")

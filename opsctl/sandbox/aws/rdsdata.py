@@ -198,12 +198,12 @@ def _database_errors() -> Iterator[None]:
         if "statement timeout" in str(error):
             message = f"Request timed out after {STATEMENT_MILLISECONDS // 1000} s"
             raise AwsError("StatementTimeoutException", message, dbConnectionId=0) from error
-        raise _shown(error) from error
+        raise _as_aws_error(error) from error
     except psycopg.Error as error:
-        raise _shown(error) from error
+        raise _as_aws_error(error) from error
 
 
-def _shown(error: psycopg.Error) -> AwsError:
+def _as_aws_error(error: psycopg.Error) -> AwsError:
     """The database's own words, and its SQLSTATE, as AWS gives them."""
     primary = error.diag.message_primary or str(error).strip()
     position = f"; Position: {error.diag.statement_position}" if error.diag.statement_position else ""

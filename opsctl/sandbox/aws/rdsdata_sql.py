@@ -115,10 +115,10 @@ def _value(parameter: Mapping[str, Any]) -> Any:
             return _HINTS[hint](field["stringValue"])
         except (KeyError, ValueError, decimal.InvalidOperation) as error:
             raise AwsError("BadRequestException", f"Parameter {name} doesn't fit type hint {hint}.") from error
-    return _plain(str(name), field)
+    return _python_value(str(name), field)
 
 
-def _plain(name: str, field: Mapping[str, Any]) -> Any:
+def _python_value(name: str, field: Mapping[str, Any]) -> Any:
     from psycopg.types.numeric import Float8, Int8
 
     for key, make in (

@@ -61,7 +61,7 @@ class SignatureCheck:
         if not hmac.compare_digest(expected.encode(), found[3].encode()):
             raise AwsError(code, WRONG, status)
         stamp = _header(request, "x-amz-date")
-        if abs(_moment(stamp) - self._clock()) > LIFETIME:
+        if abs(_parse_time(stamp) - self._clock()) > LIFETIME:
             raise AwsError(code, f"Signature expired: {stamp} is not within 5 minutes of the server's time.", status)
 
 
@@ -94,7 +94,7 @@ def _header(request: Request, name: str, otherwise: str | None = None) -> str:
     return str(request.environ[key] if otherwise is None else request.environ.get(key, otherwise))
 
 
-def _moment(stamp: str) -> float:
+def _parse_time(stamp: str) -> float:
     try:
         return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:

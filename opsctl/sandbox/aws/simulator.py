@@ -34,7 +34,7 @@ class Simulator:
 
     def _simulate(self, request: Request) -> Answer:
         user = self._user(str(request.params.get("PolicySourceArn", "")).rpartition("/")[2])
-        own, boundary = self._held(user), self._boundary(user)
+        own, boundary = self._statements_of(user), self._boundary(user)
         context = _context(request.params)
         results = "".join(
             self._result(action, resource, own, boundary, context)
@@ -92,7 +92,7 @@ class Simulator:
     def _boundary(self, user: Any) -> list[Statement] | None:
         return self._policy(self._boundaries[user.name]) if user.name in self._boundaries else None
 
-    def _held(self, user: Any) -> list[Statement]:
+    def _statements_of(self, user: Any) -> list[Statement]:
         backend = self._backend()
         groups = [group for group in backend.groups.values() if any(each.name == user.name for each in group.users)]
         found: list[Statement] = []

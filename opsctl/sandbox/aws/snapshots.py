@@ -84,7 +84,7 @@ class FakeSnapshots:
     def _backend(self, region: str) -> Any:
         return backend("rds.models.rds_backends", region)
 
-    def _kept(self, request: Request) -> tuple[Any, bool]:
+    def _find_snapshot(self, request: Request) -> tuple[Any, bool]:
         """The snapshot that a request names, or None; and whether it is one of a cluster."""
         backend, params = self._backend(request.region), request.params
         names = ("DBClusterSnapshotIdentifier", "SnapshotIdentifier", "DBSnapshotIdentifier")
@@ -94,7 +94,7 @@ class FakeSnapshots:
 
     def _snapshot_cluster(self, request: Request) -> Answer:
         answer = self._moto(request)
-        return self._creating(answer, self._kept(request)[0]) if answer.status == 200 else answer
+        return self._creating(answer, self._find_snapshot(request)[0]) if answer.status == 200 else answer
 
     def _snapshot_instance(self, request: Request) -> Answer:
         instance = self._backend(request.region).databases.get(request.params.get("DBInstanceIdentifier", ""))
@@ -119,7 +119,7 @@ class FakeSnapshots:
         return self._moto(request)
 
     def _must_be_whole(self, request: Request, states: tuple[str, ...] = ("available",)) -> None:
-        snapshot, cluster = self._kept(request)
+        snapshot, cluster = self._find_snapshot(request)
         if snapshot is not None and snapshot.status not in states:
             code = "InvalidDBClusterSnapshotStateFault" if cluster else "InvalidDBSnapshotState"
             raise AwsError(code, f"The snapshot is not in a state that allows it: {snapshot.status}")

@@ -95,7 +95,7 @@ class FakeCloudTrail:
             source=f"{request.service}.amazonaws.com",
             address=str(request.environ.get("REMOTE_ADDR", "127.0.0.1")),
             region=REGION if request.service in _GLOBAL else request.region,
-            resources=_told(request),
+            resources=_resource_names(request),
             key=request.access_key,
             reads=reads,
             fields={"errorCode": code} if code else {},
@@ -140,7 +140,7 @@ class FakeCloudTrail:
         self._asked[region] = [*recent, now]
 
 
-def _told(request: Request) -> tuple[str, ...]:
+def _resource_names(request: Request) -> tuple[str, ...]:
     """What a call names; nothing where its parameters can't be read."""
     try:
         params = request.params

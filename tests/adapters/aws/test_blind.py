@@ -28,7 +28,7 @@ class Answers:
     def call(self, service: str, operation: str, /, **how: Any) -> dict[str, Any]:
         return self.answers[operation]
 
-    def whole(self, service: str, operation: str, /, **how: Any) -> tuple[dict[str, Any], Any]:
+    def call_complete(self, service: str, operation: str, /, **how: Any) -> tuple[dict[str, Any], Any]:
         from opsctl.adapters.aws.sent import SentAnswer
 
         return self.answers[operation], SentAnswer(self.answers[operation], ())
@@ -67,4 +67,4 @@ def test_an_update_of_which_nothing_is_told_has_not_succeeded(version: str, stat
 def test_a_policy_or_group_that_isnt_listed_is_unread() -> None:
     user = {"UserName": "jo", "Arn": "arn", "GroupList": ["ops"], "AttachedManagedPolicies": [{"PolicyName": "p", "PolicyArn": "a"}]}
     session: Any = Answers(get_account_authorization_details={"UserDetailList": [user]})
-    assert Iam(session).account().rights["jo"].unread == ["its policies (group ops)", "p"]
+    assert Iam(session).account().rights["jo"].unreadable_policies == ["its policies (group ops)", "p"]

@@ -140,7 +140,7 @@ def test_over_the_wire_a_lost_answer_to_a_read_is_asked_again(fake) -> None:
 
 def test_over_the_wire_silence_is_unknown_for_a_write_and_failed_for_a_read(fake, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.answer = lambda: fake.silence()
-    AwsSession(fake.config, sandbox=True, writing=False).prove()
+    AwsSession(fake.config, sandbox=True, writing=False).verify_account()
     monkeypatch.setattr(module, "READ_SECONDS", 0.1)
     writing = AwsSession(fake.config, sandbox=True, writing=True)
     reading = AwsSession(fake.config, sandbox=True, writing=False)

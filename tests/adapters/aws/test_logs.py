@@ -10,7 +10,7 @@ import pytest
 
 from opsctl.adapters.aws.logs import LogLine
 from opsctl.engine.ledger.rows import encode
-from opsctl.redaction import IN_LINES, foreign
+from opsctl.redaction import IN_LINES, clean_text
 from opsctl.render.screen import Screen
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,6 +41,6 @@ def test_every_line_is_shown(odd: str, output: str, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("odd", ODD)
 def test_every_line_is_recorded(odd: str) -> None:
     """As evidence, also where it wasn't cleaned."""
-    for text in (ODD[odd], foreign(ODD[odd])):
+    for text in (ODD[odd], clean_text(ODD[odd])):
         assert isinstance(json.loads(encode({"why": text, "evidence": [text], text: 1})), dict)
     assert msgspec.json.decode(encode("\ud800")) == "\\ud800"

@@ -96,7 +96,7 @@ def test_hh_config_is_in_force_even_where_nothing_is(tmp_path: Path) -> None:
 def test_a_look_tells_mode_owner_and_what_is_wrong(tmp_path: Path) -> None:
     it = client(tmp_path)
     place = it.place("user")
-    assert it.look(place).exists is False
+    assert it.read_state(place).exists is False
     for text, problem in {
         config(): "",
         '{"code": "x"}': "has no edge_auth",
@@ -105,7 +105,7 @@ def test_a_look_tells_mode_owner_and_what_is_wrong(tmp_path: Path) -> None:
         "[1]": "is not valid JSON for hh (it is not an object)",
     }.items():
         write(place.path, text, 0o640)
-        found = it.look(place)
+        found = it.read_state(place)
         assert (found.exists, found.mode, found.uid, found.problem) == (True, 0o640, os.geteuid(), problem)
         assert OLD not in repr(found)
 
@@ -115,7 +115,7 @@ def test_a_dangling_link_is_said(tmp_path: Path) -> None:
     place = it.place("user")
     place.path.parent.mkdir()
     place.path.symlink_to("/nowhere/config.json")
-    assert it.look(place).problem == "is a link to /nowhere/config.json, which does not exist"
+    assert it.read_state(place).problem == "is a link to /nowhere/config.json, which does not exist"
 
 
 def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
     place = it.place("user")
     place.path.parent.mkdir()
     os.mkfifo(place.path)
-    assert "not a file" in it.look(place).problem
+    assert "not a file" in it.read_state(place).problem
 
 
 # The one field.
@@ -251,7 +251,7 @@ def test_a_link_is_refused_and_says_where_to(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=f"is a link to {real}") as raised:
         it.read(path)
     assert f"HH_CONFIG={real}" in raised.value.next
-    assert it.look(it.place("user")).link == str(real)
+    assert it.read_state(it.place("user")).link == str(real)
 
 
 def test_another_users_file_is_refused_but_for_root(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_half_a_character_is_no_text(tmp_path: Path) -> None:
     path = write(tmp_path / "home/.hh/config.json", '{"edge_auth": "\\ud800abc"}')
     with pytest.raises(Refused, match="has an edge_auth that is not text"):
         it.read(path)
-    assert "is not text" in it.look(it.place("user")).problem
+    assert "is not text" in it.read_state(it.place("user")).problem
     write(path, '{"edge_auth": "the-edge-secret", "token": "\\ud800abcdef"}')
     assert it.read(path).edge_auth == Secret("the-edge-secret")
 
@@ -310,12 +310,12 @@ def test_the_socket_is_tried(tmp_path_factory: pytest.TempPathFactory, monkeypat
     # A unix socket's path has 107 bytes at most.
     monkeypatch.chdir(tmp_path_factory.mktemp("s"))
     it = Docker(machine(Path.cwd(), socket=Path("docker.sock")))
-    assert it.reach() == "does not exist"
+    assert it.unreachable_reason() == "does not exist"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("docker.sock")
-        assert "docker doesn't answer" in it.reach()
+        assert "docker doesn't answer" in it.unreachable_reason()
         server.listen()
-        assert it.reach() == ""
+        assert it.unreachable_reason() == ""
 
 
 @pytest.mark.parametrize(

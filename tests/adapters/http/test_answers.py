@@ -100,7 +100,7 @@ def every(token: str = TOKEN) -> dict[str, Any]:
         "ghcr": lambda: Ghcr(it, BASE).pull("o/n:t", "user", secret),
         "api health": lambda: api().health(),
         "api login": lambda: api().login(Secret("user@example.com"), secret),
-        "api who": lambda: api().who(secret),
+        "api who": lambda: api().user_of(secret),
         "api end": lambda: api().end(secret),
         "api force logout": lambda: api().force_logout("7", "key"),
         "api announce": lambda: api().announce("x", "1 hour", "key"),

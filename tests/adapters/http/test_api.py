@@ -27,13 +27,13 @@ def test_a_test_user_logs_in_is_known_refreshes_and_leaves(systems):
     made = systems(writing=False)
     tokens = log_in(made)
     assert tokens.expires_in == 900
-    assert made.api.who(tokens.access) == "2"
+    assert made.api.user_of(tokens.access) == "2"
     newer = made.api.refresh(tokens.refresh)
-    assert made.api.who(newer.access) == "2"
+    assert made.api.user_of(newer.access) == "2"
     made.api.end(newer.access)
     with pytest.raises(CredentialsInvalid):
         made.api.refresh(newer.refresh)
-    assert made.api.who(Secret("not-a-token-at-all")) is None
+    assert made.api.user_of(Secret("not-a-token-at-all")) is None
     assert "secret" in repr(tokens)
 
 
@@ -48,7 +48,7 @@ def test_everybody_is_logged_out_once_for_one_key(systems):
     stolen = log_in(made)
     assert made.api.revoked_since(["all"]) == [None]
     first = made.api.force_logout_all("run-1-step-2")
-    assert made.api.who(stolen.access) is None
+    assert made.api.user_of(stolen.access) is None
     assert made.api.revoked_since(["all"]) == [first.at]
     assert first.at.tzinfo is UTC
     assert abs(first.at - datetime.now(UTC)) < timedelta(minutes=1)
@@ -61,9 +61,9 @@ def test_one_user_is_logged_out_and_others_are_not(systems):
     made = systems(writing=True)
     tokens = log_in(made)
     made.api.force_logout("3", "a")
-    assert made.api.who(tokens.access) == "2"
+    assert made.api.user_of(tokens.access) == "2"
     done = made.api.force_logout("2", "b")
-    assert made.api.who(tokens.access) is None
+    assert made.api.user_of(tokens.access) is None
     assert made.api.revoked_since(["user:2"]) == [done.at]
     assert made.api.revoked_since(["user:77"]) == [None]
     with pytest.raises(NotFound):

@@ -182,10 +182,10 @@ def test_another_portal_than_the_environments_is_left_alone(portal):
 def test_a_token_may_be_proven_before_it_is_stored(portal):
     systems = portal.systems(writing=False)
     good = portal.systems(writing=False, token="hs_next_token")
-    assert systems.hubspot_as(good.resolve(good.config.hubspot.token)).prove().portal == int(PORTAL)
+    assert systems.hubspot_as(good.resolve(good.config.hubspot.token)).verify_portal().portal == int(PORTAL)
     bad = portal.systems(writing=False, token="hs_expired_token")
     with pytest.raises(CredentialsInvalid, match="expired"):
-        systems.hubspot_as(bad.resolve(bad.config.hubspot.token)).prove()
+        systems.hubspot_as(bad.resolve(bad.config.hubspot.token)).verify_portal()
 
 
 def test_a_token_without_the_scope_names_it(portal):
@@ -224,7 +224,7 @@ def test_the_daily_limit_stops_a_run_that_may_be_resumed(tmp_path):
 def test_a_burst_limit_is_waited_out_for_a_write_too(portal, writing):
     waits = []
     writing._http.pause = waits.append
-    writing.prove()
+    writing.verify_portal()
     writing._http.limiter.learn(190, 10)
     portal.fault("PATCH*", "throttle")
     writing.set(FIRST, OFF)
@@ -254,7 +254,7 @@ def test_a_connection_that_is_lost_under_a_read_is_no_failure(portal, reading):
 
 
 def test_a_read_that_is_not_answered_in_time_is_not_asked_again(portal, reading):
-    reading.prove()
+    reading.verify_portal()
     reading._http.client.timeout = 0.05
     portal.fault("GET /crm*", "slow", seconds=2, times=0)
     with pytest.raises(ExternalError, match="in time"):

@@ -111,7 +111,7 @@ def test_an_instance_that_starts_is_said_not_to_be_asked(systems, world):
 def test_the_data_api_sees_the_writer_alone(systems):
     backends = systems(writing=False, replace=DRIVERS["rds-data"]).backends
     assert [answer.instance.id for answer in backends.connections()] == [WRITER]
-    assert [instance.id for instance in backends.unseen] == ["safawinet-prod-2", "safawinet-prod-3"]
+    assert [instance.id for instance in backends.unavailable] == ["safawinet-prod-2", "safawinet-prod-3"]
 
 
 def test_a_query_is_seen_and_ended(systems, driver, fault):
@@ -120,10 +120,10 @@ def test_a_query_is_seen_and_ended(systems, driver, fault):
     seen = found(reading, pid)
     assert (seen.application, seen.role, seen.active, seen.spared) == ("safawinet-api", "safawinet", True, "")
     assert seen.query == "SELECT email, last_login_at FROM users WHERE email = ? AND pg_sleep(?) IS NULL"
-    assert reading.backends.left(WRITER, [seen]) == [seen]
+    assert reading.backends.still_running(WRITER, [seen]) == [seen]
     assert writing.backends.cancel(WRITER, [seen]) == 1
     deadline = time.monotonic() + 10
-    while reading.backends.left(WRITER, [seen]):
+    while reading.backends.still_running(WRITER, [seen]):
         assert time.monotonic() < deadline
     assert writing.backends.terminate(WRITER, [seen]) == 0
 
@@ -134,7 +134,7 @@ def test_who_has_moved_on_is_left_alone(systems, driver, world):
         seen = found(reading, pid)
         for other in ({"query_start": seen.query_start - 1}, {"backend_start": seen.backend_start - 1}):
             moved = type(seen)(**{name: getattr(seen, name) for name in seen.__struct_fields__} | other)
-            assert reading.backends.left(WRITER, [moved]) == []
+            assert reading.backends.still_running(WRITER, [moved]) == []
             assert writing.backends.cancel(WRITER, [moved]) == 0
             assert writing.backends.terminate(WRITER, [moved]) == 0
         assert found(reading, pid).active
@@ -226,7 +226,7 @@ def test_when_no_connection_is_left_the_reserved_ones_are(systems, fault, world)
     without = systems(writing=True, replace={'rescue = { aws = "safawinet/prod/database-rescue" }\n': ""})
     with pytest.raises(Busy, match="no free connection") as refused:
         without.backends.cancel(WRITER, [seen])
-    assert "pg_use_reserved_connections" in refused.value.next
+    assert "pg_use_reserved_connections" in str(refused.value.next.first)
 
 
 def test_a_role_that_sees_only_itself_is_told_so(systems, driver, world):
