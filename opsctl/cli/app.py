@@ -8,47 +8,48 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
 from opsctl.cli.command import OpsCommand, OpsGroup, to_nowhere
 from opsctl.cli.context import AppContext
+from opsctl.cli.help import HelpfulGroup
 from opsctl.cli.options import global_options
 from opsctl.errors import OpsctlError
 
 GROUPS = {
-    "access": "Who may do what, what they did, and how it is taken away.",
-    "alarms": "What fires, against its real source, and who looks after it.",
-    "apply": "Apply a saved plan, exactly as it was reviewed.",
-    "auth": "Prove that signing in works, and that old tokens don't.",
-    "bounces": "Mail that came back: count it, mark it, act on it.",
-    "client": "The customer's machine: hh's configuration, docker and its credential helper.",
-    "config": "Where the configuration was found, and which folders are trusted.",
-    "database": "The database: state, connections, queries, failover.",
+    "access": "Review IAM users' rights and activity, and revoke access.",
+    "alarms": "Check alerts against their sources, and acknowledge alarms.",
+    "apply": "Apply a saved plan exactly as it was reviewed.",
+    "auth": "Verify that sign-in works and that old tokens don't.",
+    "bounces": "Process, list and act on bounced e-mails.",
+    "client": "Check and configure hh and docker on a customer's machine.",
+    "config": "Show where the configuration was found; trust a directory.",
+    "database": "Database state, connections, queries and failover.",
     "downloads": "Allow or stop customers' downloads.",
     "lease": "Check a customer's download as the customer would.",
-    "logs": "Watch log groups, and query them.",
-    "logout": "End sessions: one user's, many users', or all.",
-    "maintenance": "Tell users of maintenance ahead.",
-    "notify": "Tell people: the status page, Slack, the pager.",
-    "pairing": "Mint and revoke the tokens that pair customers' machines.",
-    "people": "Who to call.",
-    "permissions": "What a command has to be allowed: AWS policies, database grants, Redis ACL, scopes.",
+    "logs": "Show and query log groups.",
+    "logout": "End the sessions of one user, many users or all users.",
+    "maintenance": "Announce maintenance to users.",
+    "notify": "Post to the status page, Slack or the pager.",
+    "pairing": "Create and revoke the tokens that pair customers' machines.",
+    "people": "List who to call.",
+    "permissions": "Show the permissions that a command needs: AWS, Postgres, Redis, HTTP.",
     "playbook": "Run a procedure: commands and checklist items in order.",
-    "protection": "What stands between the service and the internet: Shield, and the firewall's rules.",
-    "runs": "What was run: look, resume, undo, verify.",
-    "sandbox": "The rehearsal world on this machine.",
+    "protection": "Shield Advanced and the firewall: show, block, limit.",
+    "runs": "Show, resume, undo and verify what was run.",
+    "sandbox": "Rehearse on this machine: a sandbox of all systems.",
     "secrets": "List, rotate, roll back and verify secrets.",
-    "service": "Look at, scale and redeploy services.",
-    "sessions": "Who is signed in.",
-    "snapshots": "Snapshots of the database: make, restore, prune.",
-    "status": "One page: what is up and what is not.",
+    "service": "Show, scale and redeploy services.",
+    "sessions": "List who is signed in.",
+    "snapshots": "List, create, restore and prune database snapshots.",
+    "status": "Show what is wrong, and the state of every system.",
 }
 """Every file of commands/, and its line in --help: read without importing any of them."""
 
 
-class Root(click.Group):
+class Root(HelpfulGroup):
     """The root: a command's file is imported when its name is typed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -62,10 +63,9 @@ class Root(click.Group):
         found: click.Command = getattr(importlib.import_module(f"opsctl.commands.{name}"), name)
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands from the table."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(GROUPS.items()))
+    def lines(self, ctx: click.Context) -> Mapping[str, str]:
+        """Every group's line of help, from the table."""
+        return GROUPS
 
 
 def group(name: str) -> OpsGroup:
@@ -82,9 +82,9 @@ def root_command(name: str) -> Callable[[Callable[..., object]], OpsCommand]:
 @click.version_option(package_name="opsctl-runbook")
 @click.pass_obj
 def root(app: AppContext) -> None:
-    """Runbook-as-code: see what would change, say yes, and be able to stop, resume, undo and prove it.
+    """Runbook as code: see what would change, confirm, and stop, resume, undo or verify it later.
 
-    The options can also follow the command.
+    Options can be typed anywhere on the line.
     """
     click.get_current_context().with_resource(app)
 
@@ -176,7 +176,8 @@ def _show_usage_error(wrong: click.ClickException) -> int:
     if isinstance(wrong, click.UsageError) and wrong.ctx:
         usage = f"{wrong.ctx.get_usage()}\nTry '{wrong.ctx.command_path} --help' for help.\n\n"
     try:
-        out.say(f"{usage}Error: {clean_sentence(wrong.format_message(), MAX_REPEATED)}", err=True)
+        what = clean_sentence(wrong.format_message(), MAX_REPEATED)
+        out.say(f"{usage}Error: {what.removesuffix('.') if '?' in what[-3:] else what}", err=True)
     except OSError:
         sys.stderr = to_nowhere(2)
     return wrong.exit_code

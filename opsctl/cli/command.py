@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from opsctl.cli.context import LOCAL, AppContext
+from opsctl.cli.help import HelpfulGroup, split_examples, write_examples
 from opsctl.cli.line import canonical_command_line, fill
 from opsctl.cli.options import check_value, global_options, run_changes, shared_options, split_options
 from opsctl.errors import OpsctlError
@@ -78,6 +79,7 @@ class OpsCommand(click.Command):
         from opsctl.permissions import Requirement
 
         super().__init__(*args, **kwargs)
+        self.help, self.examples = split_examples(self.help)
         assert self.callback is not None
         self.function: Callable[..., Any] = self.callback
         marks = self.function.__dict__[MARKS]
@@ -90,6 +92,11 @@ class OpsCommand(click.Command):
         if self.kind == "mutating":
             self.params.extend(shared_options())
         self.params.extend(global_options(self.params))
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help text and the examples."""
+        super().format_help_text(ctx, formatter)
+        write_examples(formatter, self.examples)
 
     def make_parser(self, ctx: click.Context) -> Any:
         """A parser that fills `{name}` in its result, so that a value stays one argument whatever is in it."""
@@ -140,7 +147,7 @@ class OpsCommand(click.Command):
             app.show(found)
 
 
-class OpsGroup(click.Group):
+class OpsGroup(HelpfulGroup):
     """A group of `OpsCommand`s and of such groups."""
 
     command_class = OpsCommand

@@ -72,11 +72,11 @@ def _take(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 def global_options(own: Iterable[click.Parameter], *, hidden: bool = True) -> list[click.Parameter]:
     """The options that are taken anywhere on the line, without those for which a command's `own` parameters have a name already."""
     taken = {name for param in own if isinstance(param, click.Option) for name in (*param.opts, *param.secondary_opts)}
-    output, folder = click.Choice(["table", "json"]), "Where the environments' files are."
+    output, folder = click.Choice(["table", "json"]), "The directory of the environments' files."
     options = [
         GlobalOption(["-e", "--env", "global_name"], metavar="NAME", help="The environment; there is no default.", hidden=hidden),
-        GlobalOption(["-o", "--output", "global_output"], type=output, help="How results are printed.", hidden=hidden),
-        GlobalOption(["-v", "--verbose", "global_verbose"], is_flag=True, help="Show the cause of an error too.", hidden=hidden),
+        GlobalOption(["-o", "--output", "global_output"], type=output, help="The format of results.", hidden=hidden),
+        GlobalOption(["-v", "--verbose", "global_verbose"], is_flag=True, help="Also show the causes of errors.", hidden=hidden),
         GlobalOption(["--config", "global_folder"], metavar="DIR", help=folder, hidden=hidden),
     ]
     return [option for option in options if taken.isdisjoint(option.opts)]
@@ -94,18 +94,18 @@ def shared_options() -> tuple[click.Parameter, ...]:
     from opsctl.cli.types import DURATION, WORDS
 
     return (
-        SharedOption(["-n", "--dry-run"], is_flag=True, help="Show what would change; change nothing (exit 3 if something would)."),
-        SharedOption(["--save"], type=click.Path(dir_okay=False, path_type=Path), help="With -n: keep the plan in this file."),
-        SharedOption(["--force"], is_flag=True, help="With --save: replace the plan that the file holds."),
+        SharedOption(["-n", "--dry-run"], is_flag=True, help="Show what would change; change nothing. Exit 3 if anything would."),
+        SharedOption(["--save"], type=click.Path(dir_okay=False, path_type=Path), help="With -n: save the plan in this file."),
+        SharedOption(["--force"], is_flag=True, help="With --save: replace the plan in the file."),
         SharedOption(["--as-shell"], is_flag=True, help="With -n: print a bash script that does the same without opsctl."),
-        SharedOption(["-y", "--yes"], is_flag=True, help="Don't ask; guards still stand."),
-        SharedOption(["--confirm"], metavar="TARGET", help="The target's name, where it would have to be typed."),
-        SharedOption(["--reason"], type=WORDS, default="", help="Why; kept in the ledger."),
-        SharedOption(["--incident"], default="", metavar="ID", help="The incident that it belongs to."),
-        SharedOption(["--max-affected"], type=click.IntRange(0), metavar="N", help="Refuse above this many of anything."),
-        SharedOption(["--timeout"], type=DURATION, help="How long to wait for a change to come true."),
-        SharedOption(["--no-wait"], is_flag=True, help="Don't wait for the proof (exit 6; resume to prove it)."),
-        SharedOption(["--again"], is_flag=True, help="Do it again where only our own memory says it is done."),
+        SharedOption(["-y", "--yes"], is_flag=True, help="Skip the y/N question; safety checks still apply."),
+        SharedOption(["--confirm"], metavar="TARGET", help="The target's name, if the command asks to type it."),
+        SharedOption(["--reason"], type=WORDS, default="", help="Why you run this; kept in the ledger."),
+        SharedOption(["--incident"], default="", metavar="ID", help="The incident that this belongs to."),
+        SharedOption(["--max-affected"], type=click.IntRange(0), metavar="N", help="Refuse to change more than N of anything."),
+        SharedOption(["--timeout"], type=DURATION, help="How long to wait for each change to finish."),
+        SharedOption(["--no-wait"], is_flag=True, help="Don't wait for verification. Exit 6; `opsctl runs resume` verifies later."),
+        SharedOption(["--again"], is_flag=True, help="Repeat, even if it was done recently."),
     )
 
 
@@ -118,7 +118,7 @@ def split_options(params: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
     if (options.save or options.as_shell) and not options.dry_run:
         raise click.UsageError("--save and --as-shell go with --dry-run (-n).")
     if options.force and not options.save:
-        raise click.UsageError("--force goes with --save. It replaces a saved plan; it passes no guard.")
+        raise click.UsageError("--force goes with --save. It replaces a saved plan; it skips no safety check.")
     return options, {k: v for k, v in params.items() if k not in names}
 
 

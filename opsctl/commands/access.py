@@ -69,7 +69,14 @@ class SourceType(click.ParamType["EventSource"]):
 )
 @read_only
 def review(systems: Systems, user: str | None, older_than: Duration | None, since: timedelta) -> Rows | Page:
-    """Review IAM users' credentials, the worst first; of one USER also its rights, its roles, and what it could read."""
+    """Review the credentials of all IAM users, the riskiest first.
+
+    With USER: also the user's rights, roles and the secrets that the user read.
+
+    Examples:
+        opsctl access review
+        opsctl access review deploy --since 90d
+    """
     limit = systems.config.access.key_age if older_than is None else older_than
     if not limit:
         raise click.BadParameter("every key is older than that; give 1d or more.", param_hint="--older-than")
@@ -237,7 +244,14 @@ def _procedure(name: str, secret: SecretSettings) -> str:
 def events(
     systems: Systems, user: str | None, source: EventSource | None, since: timedelta, until: datetime | None, unusual: bool
 ) -> Iterator[dict[str, Any]]:
-    """List what CloudTrail knows, newest first, a line each (`-o json`: a JSON object a line); what is unusual says why at its end."""
+    """List CloudTrail events, newest first, one line each (`-o json`: one JSON object a line).
+
+    Unusual events say why at the end of the line.
+
+    Examples:
+        opsctl access events --user deploy --since 24h
+        opsctl access events --unusual --since 7d
+    """
     began, end = _since(systems, since), until.replace(tzinfo=UTC) if until else systems.now()
     if end <= began:
         raise click.BadParameter("it ends before it begins; give a longer --since too.", param_hint="--until")
@@ -290,7 +304,12 @@ def _regions(systems: Systems) -> list[str]:
 @click.option("--compromised", is_flag=True, help="Others have the credentials: the password goes too, and nothing can be given back.")
 @mutating
 def revoke(planning: Planning, user: str, compromised: bool) -> Iterator[Change]:
-    """Take an IAM user's access away: everything denied first, then every key inactive."""
+    """Revoke an IAM user's access: deny everything first, then deactivate every access key.
+
+    Examples:
+        opsctl access revoke deploy -n
+        opsctl access revoke deploy --compromised --incident INC-42
+    """
     from opsctl.changes.access import DeletePassword, SetDenial, SetKeys
 
     name = planning.systems.iam.person(user).name

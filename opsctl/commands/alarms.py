@@ -44,7 +44,12 @@ alarms = group("alarms")
 @click.option("--all", "everything", is_flag=True, help="Every alarm of the region, not only those that are configured.")
 @read_only
 def list_(systems: Systems, names: tuple[str, ...], everything: bool) -> list[dict[str, Any]]:
-    """List CloudWatch's alarms: state, since when, why, and who has acknowledged it."""
+    """List CloudWatch alarms: state, since when, why, and who acknowledged them.
+
+    Examples:
+        opsctl alarms list
+        opsctl alarms list --all
+    """
     if names and everything:
         raise click.UsageError("Name alarms, or ask for --all.")
     found = systems.cloudwatch.alarms([] if everything else list(names or systems.config.alarms))
@@ -85,7 +90,12 @@ def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
 @click.option("--annotate", metavar="TEXT", help="Write this to the alarm as its reason too, as long as it is in ALARM.")
 @mutating
 def ack(planning: Planning, name: str, annotate: str | None) -> Iterator[Change]:
-    """Say that you look after an alarm, since its last transition; its state stays as it is."""
+    """Acknowledge an alarm: record that you look after it. The alarm's state does not change.
+
+    Examples:
+        opsctl alarms ack Safawinet-ALB-5xx-Errors
+        opsctl alarms ack Safawinet-ALB-5xx-Errors --annotate 'Bad deployment, rolling back'
+    """
     from opsctl.changes.alarms import SetAcknowledgement, SetAlarmReason
 
     systems = planning.systems
@@ -103,7 +113,12 @@ def ack(planning: Planning, name: str, annotate: str | None) -> Iterator[Change]
 @requires("cloudwatch:GetMetricData cloudwatch:GetMetricStatistics postgres:stats rds:DescribeDBClusters redis:info sentry")
 @read_only
 def check(systems: Systems) -> Alerts:
-    """Compute the critical alerts from their real sources: exit 3 if one fires, 1 if one couldn't be asked."""
+    """Compute the critical alerts from their sources. Exit 3 if an alert fires, 1 if a source could not be queried.
+
+    Examples:
+        opsctl alarms check
+        opsctl alarms check -o json
+    """
     asked = dict(_alerts(systems))
     systems.refuse_wrong_account()
     found = gather({"\n".join(key): ask for key, (_, ask) in asked.items()})

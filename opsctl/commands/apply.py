@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 @apply_options
 @local
 def apply(app: AppContext, plan: Path, **shared: Any) -> None:
-    """Apply a plan that was kept with `-n --save`; it must still be fresh, and each change as reviewed."""
+    """Apply a plan that was kept with `-n --save`; it must still be fresh, and each change as reviewed.
+
+    Examples:
+        opsctl apply plan.json
+    """
     from opsctl.changes import find_kind
     from opsctl.engine import plan as plans
     from opsctl.engine.ledger.codec import Codec

@@ -24,7 +24,11 @@ auth = group("auth")
 @gives_verdict(probes="it signs a test user in, and out again")
 @read_only
 def verify(systems: Systems) -> Verdict:
-    """Log the configured test user in, refresh, show that a token of the former key is refused, and log out again."""
+    """Verify sign-in with the configured test user: log in, refresh, check that a token of the former key is refused, log out.
+
+    Examples:
+        opsctl auth verify
+    """
     settings = systems.environment.api
     health = systems.api.health()
     checks = [Check("the API answers", health.ok, f"{health.detail}, {health.latency_ms:.0f} ms")]

@@ -48,7 +48,12 @@ bounces = group("bounces")
 @click.option("--since", type=DURATION, default="14d", show_default=True, help="How far back; SES itself keeps two weeks.")
 @read_only
 def stats(systems: Systems, since: timedelta) -> Page:
-    """Show what SES sent and got back, the account's reputation, and the database's own counts."""
+    """Show how much mail SES sent and how much bounced, the account's reputation, and the database's own counts.
+
+    Examples:
+        opsctl bounces stats
+        opsctl bounces stats --since 7d -o json
+    """
     _longer_than_zero(since, "--since")
     settings = systems.environment.bounces
     begin = systems.now() - since
@@ -149,7 +154,12 @@ def _share(some: int, of_all: int) -> float | None:
 @click.option("--reason", type=click.Choice(["bounce", "complaint"]), help="Only addresses that are there for this.")
 @read_only
 def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows:
-    """List the addresses that SES no longer sends to, beside the database's marks; says what one has and the other lacks."""
+    """List the addresses on SES's suppression list, compare them with the database's marks, and show the differences.
+
+    Examples:
+        opsctl bounces list --since 7d
+        opsctl bounces list --reason bounce
+    """
     from opsctl.adapters.sql.bounce_queries import compared
 
     _longer_than_zero(since, "--since")
@@ -193,7 +203,12 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 @click.option("--accept-outage", is_flag=True, help="Go on though one domain or one hour makes up most of the bounces.")
 @mutating
 def enforce(planning: Planning, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
-    """Deactivate the users who have too many bounces within a window; complaints and older bounces don't count."""
+    """Deactivate users with too many hard bounces within a time window. Complaints and older bounces don't count.
+
+    Examples:
+        opsctl bounces enforce -n
+        opsctl bounces enforce --threshold 5 --window 30d
+    """
     from opsctl.adapters.sql.bounce_queries import BounceRule
     from opsctl.changes.enforcement import SetUsersActive
 
@@ -240,7 +255,12 @@ def _longer_than_zero(span: timedelta | None, option: str) -> None:
 @click.option("--aside", type=click.Path(dir_okay=False, path_type=Path), help="Keep in this file what can't be read.")
 @mutating
 def process(planning: Planning, file: str | None, queue: bool, aside: Path | None) -> Iterator[Change]:
-    """Count SES's bounces and complaints from a file, standard input (-) or the queue, each once."""
+    """Record SES's bounces and complaints from a file, standard input (-) or the queue. Each notification is counted once.
+
+    Examples:
+        opsctl bounces process notifications.json -n
+        opsctl bounces process --queue
+    """
     from opsctl.changes.bounces import STDIN, CountNotifications, CountQueue
 
     systems = planning.systems
@@ -268,7 +288,11 @@ def process(planning: Planning, file: str | None, queue: bool, aside: Path | Non
 @click.option("--notification", required=True, metavar="ID", help="SES's feedbackId, so that it is counted once.")
 @mutating
 def mark(planning: Planning, email: str, hard: bool, soft: bool, notification: str) -> Iterator[Change]:
-    """Count one bounce of one address by hand, under its notification's id."""
+    """Record one bounce of one address by hand, under its notification's id.
+
+    Examples:
+        opsctl bounces mark jane@example.com --hard --notification 0100018f
+    """
     from opsctl.changes.bounces import MarkAddress
 
     systems = planning.systems

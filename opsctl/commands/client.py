@@ -34,7 +34,11 @@ def one_mode(user: bool, system: bool) -> Mode | None:
 @offline
 @read_only
 def show(systems: Systems) -> list[dict[str, Any]]:
-    """Show where hh looks for its configuration, which file is in force, and what is in each; never a value."""
+    """Show where hh looks for its configuration, which file it uses, and which fields each file contains. Values are not shown.
+
+    Examples:
+        opsctl client show
+    """
     return [_row(systems, place) for place in systems.client.places()]
 
 
@@ -64,7 +68,12 @@ def _row(systems: Systems, place: ConfigLocation) -> dict[str, Any]:
 @offline
 @mutating
 def set_edge_auth(planning: Planning, user: bool, system: bool, value_from: str) -> Iterator[Change]:
-    """Give hh a new EDGE_SHARED_SECRET: one field of its configuration is replaced, all else in the file stays."""
+    """Replace EDGE_SHARED_SECRET in hh's configuration file. The rest of the file does not change.
+
+    Examples:
+        opsctl client set-edge-auth --value-from -
+        opsctl client set-edge-auth --system --value-from file:/root/edge-secret
+    """
     from opsctl.changes.client import SetEdgeAuth, fingerprint
 
     systems = planning.systems
@@ -90,7 +99,12 @@ def set_edge_auth(planning: Planning, user: bool, system: bool, value_from: str)
 @gives_verdict(probes="it asks the credential helper, which may take out a lease")
 @read_only
 def doctor(systems: Systems, user: bool, system: bool, registry: str | None, without_helper: bool) -> Verdict:
-    """Find out why docker or hh doesn't work here; each failing check says the next line to type."""
+    """Find out why docker or hh doesn't work on this machine. Each failed check shows the next command to type.
+
+    Examples:
+        opsctl client doctor
+        opsctl client doctor --system
+    """
     mode = one_mode(user, system)
     modes = [mode] if mode else _set_up(systems.client)
     checks = [check for each in modes for check in _configuration(systems.client, each)]

@@ -22,7 +22,12 @@ config = group("config")
 @offline
 @local
 def trust(app: AppContext, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
-    """Trust ./config and ./playbooks, or the folders named, as they are now; a folder that changes has to be trusted again."""
+    """Trust ./config and ./playbooks, or the given folders, as they are now. When a folder changes, trust it again.
+
+    Examples:
+        opsctl config trust
+        opsctl config trust ./config
+    """
     from opsctl.config import HERE, trusted
     from opsctl.playbook import loader
     from opsctl.trust import content
@@ -44,7 +49,11 @@ def trust(app: AppContext, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
 @offline
 @local
 def which(app: AppContext) -> list[dict[str, Any]]:
-    """List the environments that there are, and the file that each would be read from."""
+    """List the environments and the file that each is read from.
+
+    Examples:
+        opsctl config which
+    """
     from opsctl.config import find, names
 
     rows: list[dict[str, Any]] = []

@@ -40,7 +40,11 @@ database = group("database")
 @requires("cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances rds:DescribeGlobalClusters")
 @read_only
 def status(systems: Systems) -> Page:
-    """Show the cluster or instance, who writes and who could take over, lag, endpoints, connections and CPU."""
+    """Show the cluster or instance: the writer, possible writers, lag, endpoints, connections and CPU.
+
+    Examples:
+        opsctl database status
+    """
     settings = systems.environment.database
     sections, found = (_instance if settings.instance else _cluster)(systems, settings.instance or settings.cluster)
     unanswered = [{"what": what, "why": told.what} for what, told in found.items() if isinstance(told, ExternalError)]
@@ -138,7 +142,12 @@ def _load(instance: str, figures: Figures) -> dict[str, float | None]:
 )
 @mutating
 def failover(planning: Planning, to: str | None, accept_global: bool) -> Iterator[Change]:
-    """Give the database another writer, and prove it by a write; every connection breaks, and writes stop for a moment."""
+    """Make another instance the database's writer, and verify it with a test write. Every connection breaks and writes stop for a moment.
+
+    Examples:
+        opsctl database failover -n
+        opsctl database failover --to safawinet-reader-1
+    """
     from opsctl.changes.failover import ProveWrites
 
     systems = planning.systems
@@ -206,7 +215,12 @@ def positive(ctx: click.Context, param: click.Parameter, value: timedelta) -> ti
 @requires("postgres:activity")
 @read_only
 def connections(systems: Systems) -> Page:
-    """Count connections against the maximum, by instance, state, user, application and client."""
+    """Count the database's connections against the maximum: by instance, state, user, application and client.
+
+    Examples:
+        opsctl database connections
+        opsctl database connections -o json
+    """
     answers = systems.backends.connections()
     rows = _shares(systems, answers)
     told = _untold(systems, answers)
@@ -279,7 +293,12 @@ UNSEEN = "the Data API leads to the writer alone (driver postgres asks every ins
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many rows of each kind.")
 @read_only
 def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page:
-    """Show what runs and what waits for what, slow statements, and what Performance Insights says; no query's literals."""
+    """Show running queries, what each waits for, slow statements, and Performance Insights' top queries. Values in queries are hidden.
+
+    Examples:
+        opsctl database activity
+        opsctl database activity --older-than 5m --limit 50
+    """
     found: dict[str, Any] = gather(
         {
             "running": systems.backends.running,
@@ -375,7 +394,12 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
 @click.option("--blockers", is_flag=True, help="First end the sessions that are idle in a transaction and that others wait for.")
 @mutating
 def kill_long_running(planning: Planning, older_than: timedelta, grace: timedelta, blockers: bool) -> Iterator[Change]:
-    """End active queries that have run too long; replication, vacuum, backups and superusers' are spared."""
+    """End active queries that run too long. Replication, vacuum, backups and superusers' queries are not ended.
+
+    Examples:
+        opsctl database kill-long-running --older-than 10m -n
+        opsctl database kill-long-running --older-than 10m --blockers
+    """
     from opsctl.changes.backends import EndQueries
 
     answers = planning.systems.backends.running()

@@ -40,7 +40,11 @@ def named(command: F) -> F:
 @click.argument("contact", type=naming.CONTACT)
 @read_only
 def show(systems: Systems, contact: str) -> dict[str, Any]:
-    """Show whether a contact may download, and who last decided it; the token as a fingerprint."""
+    """Show whether a contact may download, and who decided it last. The token is shown as a fingerprint.
+
+    Examples:
+        opsctl downloads show jane@example.com
+    """
     from opsctl.changes.contacts import fingerprint
 
     settings = systems.environment.hubspot
@@ -62,7 +66,12 @@ def show(systems: Systems, contact: str) -> dict[str, Any]:
 @named
 @mutating
 def disable(planning: Planning, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
-    """Stop downloads (checkbox No): the lease endpoint answers 403 from then on."""
+    """Stop contacts' downloads: the lease endpoint answers 403 from then on.
+
+    Examples:
+        opsctl downloads disable jane@example.com -n
+        opsctl downloads disable --from-file contacts.csv --skip-missing
+    """
     from opsctl.changes.contacts import FALSE
 
     yield from setting(planning.systems, FALSE, contacts, from_file, skip_missing)
@@ -73,7 +82,12 @@ def disable(planning: Planning, contacts: tuple[str, ...], from_file: Path | Non
 @named
 @mutating
 def enable(planning: Planning, contacts: tuple[str, ...], from_file: Path | None, skip_missing: bool) -> Iterator[Change]:
-    """Allow downloads again (checkbox Yes)."""
+    """Allow contacts' downloads again.
+
+    Examples:
+        opsctl downloads enable jane@example.com
+        opsctl downloads enable --from-file contacts.csv
+    """
     from opsctl.changes.contacts import TRUE
 
     yield from setting(planning.systems, TRUE, contacts, from_file, skip_missing)

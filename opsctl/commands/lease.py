@@ -29,7 +29,12 @@ lease = group("lease")
 @gives_verdict()
 @mutating
 def verify(planning: Planning, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
-    """Ask the lease endpoint as a customer would, and say what its answer means; a granted lease is an effect."""
+    """Ask the lease endpoint as a customer would, and explain the answer. A granted lease is recorded at the endpoint.
+
+    Examples:
+        opsctl lease verify jane@example.com
+        opsctl lease verify jane@example.com --expect 403
+    """
     from opsctl.changes.lease import TakeLease
 
     (id,) = naming.ids(planning.systems, [contact])

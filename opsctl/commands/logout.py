@@ -39,7 +39,12 @@ only: Callable[[Any], Any] = click.option(
 @only
 @mutating
 def user(planning: Planning, users: tuple[str, ...], stores: tuple[str, ...]) -> Iterator[Change]:
-    """End every session of some users, named by id or e-mail."""
+    """End every session of the given users (id or e-mail).
+
+    Examples:
+        opsctl logout user jane@example.com
+        opsctl logout user 4711 4712 -n
+    """
     yield from ending(planning, resolved(planning.systems, users), stores)
 
 
@@ -60,7 +65,12 @@ def bulk(
     users_from: Path | None,
     stores: tuple[str, ...],
 ) -> Iterator[Change]:
-    """End the sessions of every user who meets all the criteria; no last login, or one in the future, counts as one long ago."""
+    """End the sessions of every user who matches all the criteria. A missing or future last login counts as long ago.
+
+    Examples:
+        opsctl logout bulk --inactive-for 90d -n
+        opsctl logout bulk --users-from users.txt
+    """
     systems = planning.systems
     if inactive_for is not None and not inactive_for:
         raise click.BadParameter("expected a span longer than zero.", param_hint="--inactive-for")
@@ -81,7 +91,12 @@ def bulk(
 @only
 @mutating
 def all_(planning: Planning, stores: tuple[str, ...]) -> Iterator[Change]:
-    """End every session of every user."""
+    """End every session of every user.
+
+    Examples:
+        opsctl logout all -n
+        opsctl logout all --incident INC-42 --reason 'Signing key exposed'
+    """
     yield from ending(planning, None, stores)
 
 

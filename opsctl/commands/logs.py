@@ -32,7 +32,12 @@ logs = group("logs")
 @click.option("--filter", "pattern", default="", help="A CloudWatch filter pattern: lease_denied, '{ $.type = \"lease_error\" }'.")
 @read_only
 def tail(systems: Systems, group: str, follow: bool, since: timedelta, pattern: str) -> Iterator[dict[str, Any]]:
-    """Show a log group's lines, JSON made readable, secrets hidden; GROUP is a configured name or a full one."""
+    """Show the lines of a log group. JSON is made readable and secrets are hidden. GROUP is a configured name or a full one.
+
+    Examples:
+        opsctl logs tail hh-lease --since 1h
+        opsctl logs tail hh-lease --follow --filter lease_denied
+    """
     name, region = queries.group(systems.environment, group)
     start = systems.now() - since
     if follow:
@@ -51,7 +56,12 @@ def readable(line: LogLine) -> dict[str, Any]:
 @click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back to look.")
 @read_only
 def query(systems: Systems, name: str, since: timedelta) -> Series:
-    """Run a query of config/queries with CloudWatch Logs Insights."""
+    """Run a query of config/queries with CloudWatch Logs Insights.
+
+    Examples:
+        opsctl logs query lease-errors --since 24h
+        opsctl logs query lease-outcomes --since 7d -o json
+    """
     asked = queries.load(systems.environment, name)
     now = systems.now()
     rows: list[dict[str, Any]] = []

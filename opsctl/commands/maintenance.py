@@ -62,7 +62,11 @@ def readable(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--at", type=MomentType(), default="now", show_default=True, metavar="T", help="When it begins: 2026-11-22T02:00 (UTC).")
 @mutating
 def announce(planning: Planning, message: str, duration: timedelta, at: datetime | str) -> Iterator[Change]:
-    """Tell users of a maintenance through the API."""
+    """Announce a maintenance to users through the API.
+
+    Examples:
+        opsctl maintenance announce --message 'Database upgrade' --duration 30m --at 2026-12-24T02:00
+    """
     from opsctl.changes.maintenance import AnnounceMaintenance
     from opsctl.changes.notices import Ask
 

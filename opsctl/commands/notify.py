@@ -27,7 +27,11 @@ notify = group("notify")
 def status(
     planning: Planning, title: str, status: Literal["investigating", "identified", "monitoring", "resolved"], message: str
 ) -> Iterator[Change]:
-    """Post to the status page."""
+    """Post an incident to the status page.
+
+    Examples:
+        opsctl notify status --title 'Sign-in is slow' --status investigating --message 'We are looking into it.'
+    """
     from opsctl.changes.notices import Ask, PostStatus
 
     channels = planning.systems.config.channels
@@ -42,7 +46,11 @@ def status(
 @click.option("--message", required=True, help="What is posted.")
 @mutating
 def slack(planning: Planning, message: str) -> Iterator[Change]:
-    """Post to the team's Slack channel."""
+    """Post a message to the team's Slack channel.
+
+    Examples:
+        opsctl notify slack --message 'Failover done, watching the API'
+    """
     from opsctl.changes.notices import Ask, PostSlack
 
     yield PostSlack(text=message) if planning.systems.config.channels.slack else Ask(question=f"Tell the team: {message}")
@@ -54,7 +62,11 @@ def slack(planning: Planning, message: str) -> Iterator[Change]:
 @click.option("--severity", type=click.Choice(SEVERITIES), default="critical", show_default=True, help="How bad it is.")
 @mutating
 def page(planning: Planning, message: str, severity: Literal["critical", "error", "warning", "info"]) -> Iterator[Change]:
-    """Page whoever is on call."""
+    """Page the person on call.
+
+    Examples:
+        opsctl notify page --message 'Lease endpoint answers 500' --severity critical
+    """
     from opsctl.changes.notices import Ask, SetPage
 
     if planning.systems.config.channels.page:

@@ -42,7 +42,12 @@ FINGERPRINT = FingerprintType()
 @click.option("--via", type=click.Choice(["property", "webhook"]), default="property", show_default=True, help="How it is asked for.")
 @mutating
 def mint(planning: Planning, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
-    """Mint a new token: by the contact's request property, or by a signed webhook event."""
+    """Create a new pairing token for contacts: through the contact's request property, or by a signed webhook event.
+
+    Examples:
+        opsctl pairing mint jane@example.com -n
+        opsctl pairing mint jane@example.com --via webhook
+    """
     from opsctl.changes.contacts import EndTokenRequest, MintToken
 
     for pinned in pins(planning.systems, contacts):
@@ -59,7 +64,12 @@ def mint(planning: Planning, contacts: tuple[str, ...], via: str) -> Iterator[Ch
 @click.option("--if-token", type=FINGERPRINT, metavar="FINGERPRINT", help="Only if the token is still this one (see: downloads show).")
 @mutating
 def revoke(planning: Planning, contacts: tuple[str, ...], if_token: str | None) -> Iterator[Change]:
-    """Clear a contact's token, so that its pairing code stops working, and mint another."""
+    """Clear a contact's pairing token, so that its code stops working, and create another.
+
+    Examples:
+        opsctl pairing revoke jane@example.com
+        opsctl pairing revoke jane@example.com -n
+    """
     from opsctl.changes.contacts import MintToken, RevokeToken
 
     if if_token and len(contacts) > 1:

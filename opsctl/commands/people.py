@@ -16,5 +16,9 @@ if TYPE_CHECKING:
 @root_command("people")
 @read_only
 def people(systems: Systems) -> list[dict[str, Any]]:
-    """List who to call, and how."""
+    """List who to call, and how.
+
+    Examples:
+        opsctl people
+    """
     return [msgspec.structs.asdict(contact) for contact in systems.config.people]

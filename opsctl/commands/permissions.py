@@ -27,7 +27,12 @@ EVERY_KIND = frozenset(("apply", "runs resume", "runs undo"))
 @click.option("--format", "form", type=click.Choice(["iam", "grants"]), help="Print only AWS policies (JSON), or only grants.")
 @read_only
 def permissions(systems: Systems, command: tuple[str, ...], form: str | None) -> Page | Text | dict[str, Any]:
-    """Show the permissions that a command, a group, a playbook or, by default, everything needs: AWS, Postgres, Redis, HTTP."""
+    """Show the permissions that a command, a group, a playbook or (the default) everything needs: AWS, Postgres, Redis, HTTP.
+
+    Examples:
+        opsctl permissions service scale
+        opsctl permissions token-compromise --format iam
+    """
     from opsctl.permissions import grants, iam, scopes
 
     settings = systems.environment.settings

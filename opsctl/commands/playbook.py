@@ -20,7 +20,11 @@ playbook = group("playbook")
 @playbook.command("list")
 @local
 def list_(app: AppContext) -> list[dict[str, Any]]:
-    """List the playbooks there are, and where each was found."""
+    """List the playbooks there are, and where each was found.
+
+    Examples:
+        opsctl playbook list
+    """
     from opsctl.playbook.loader import inspect, names, trusted
 
     rows = []
@@ -45,7 +49,11 @@ def list_(app: AppContext) -> list[dict[str, Any]]:
 @click.argument("name")
 @local
 def show(app: AppContext, name: str) -> Text | dict[str, Any]:
-    """Show a playbook as a checklist: its steps under their headings, with when, marks and commands."""
+    """Show a playbook as a checklist: its steps under their headings, with when, marks and commands.
+
+    Examples:
+        opsctl playbook show token-compromise
+    """
     import msgspec
 
     from opsctl.playbook.format import format_checklist
@@ -65,7 +73,12 @@ def show(app: AppContext, name: str) -> Text | dict[str, Any]:
 @apply_options
 @local
 def run_(app: AppContext, name: str, words: tuple[str, ...], assume_answers: bool, **shared: Any) -> None:
-    """Run a procedure: shown whole, agreed to once, then step by step; leave it and take it up with `runs resume`."""
+    """Run a procedure: shown whole, agreed to once, then step by step; leave it and take it up with `runs resume`.
+
+    Examples:
+        opsctl playbook run token-compromise scope=widespread -n
+        opsctl playbook run alert-response --incident INC-42
+    """
     from opsctl.playbook import parameters, runner
 
     options, _ = split_options(shared)
@@ -78,7 +91,12 @@ def run_(app: AppContext, name: str, words: tuple[str, ...], assume_answers: boo
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of playbooks, for editors.")
 @local
 def lint(app: AppContext, names: tuple[str, ...], schema: bool) -> Verdict | Text:
-    """Check playbooks, all or those named, against their schema and the command tree (exit 1 with every problem)."""
+    """Check playbooks, all or those named, against their schema and the command tree (exit 1 with every problem).
+
+    Examples:
+        opsctl playbook lint
+        opsctl playbook lint token-compromise
+    """
     import msgspec
 
     from opsctl.playbook import loader

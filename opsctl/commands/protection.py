@@ -69,7 +69,11 @@ protection = group("protection")
 )
 @read_only
 def status(systems: Systems) -> Page:
-    """Show what Shield protects, what the firewall's rules do and whom they meet. What can't be asked is said plainly."""
+    """Show what Shield protects, and what each firewall rule does and which requests it matched.
+
+    Examples:
+        opsctl protection status
+    """
     settings = systems.environment.protection
     with ThreadPoolExecutor(1) as pool:
         acl = pool.submit(systems.waf.acl, settings.acl, settings.place)
@@ -211,7 +215,11 @@ def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
 @click.argument("resource")
 @mutating
 def enable_shield(planning: Planning, resource: str) -> Iterator[Change]:
-    """Have Shield Advanced protect a resource (its ARN, or a name of [protection.resources]); never subscribes."""
+    """Protect a resource (an ARN, or a name of [protection.resources]) with Shield Advanced. Never subscribes to Shield Advanced.
+
+    Examples:
+        opsctl protection enable-shield load-balancer -n
+    """
     from opsctl.changes.protection import Protect, short
 
     systems = planning.systems
@@ -246,7 +254,12 @@ def enable_shield(planning: Planning, resource: str) -> Iterator[Change]:
 @click.option("--window", type=click.Choice(list(SECONDS)), help="Over how long requests are counted.  [default: the configuration's]")
 @mutating
 def rate_limit(planning: Planning, limit: int, block: bool, window: str | None) -> Iterator[Change]:
-    """Have the firewall count who sends more than LIMIT requests in a while or, with --block, turn them away."""
+    """Count the clients that send more than LIMIT requests within a time window; with --block, block them.
+
+    Examples:
+        opsctl protection rate-limit 2000 -n
+        opsctl protection rate-limit 2000 --block
+    """
     from opsctl.changes.firewall import LimitRate
     from opsctl.changes.rules import limiting, rate
 
@@ -274,7 +287,12 @@ def rate_limit(planning: Planning, limit: int, block: bool, window: str | None) 
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
 @mutating
 def block(planning: Planning, addresses: tuple[str, ...]) -> Iterator[Change]:
-    """Put addresses or ranges (CIDR) on the firewall's block list, and see that a rule blocks who is on it."""
+    """Add addresses or ranges (CIDR) to the firewall's block list, and check that a rule blocks them.
+
+    Examples:
+        opsctl protection block 203.0.113.7 -n
+        opsctl protection block 203.0.113.0/24 --incident INC-42
+    """
     from opsctl.changes.addresses import ListAddresses, uncovered
     from opsctl.changes.firewall import BlockListed
     from opsctl.changes.rules import refusing
@@ -308,7 +326,11 @@ def block(planning: Planning, addresses: tuple[str, ...]) -> Iterator[Change]:
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
 @mutating
 def unblock(planning: Planning, addresses: tuple[str, ...]) -> Iterator[Change]:
-    """Take addresses or ranges (CIDR) off the firewall's block list."""
+    """Remove addresses or ranges (CIDR) from the firewall's block list.
+
+    Examples:
+        opsctl protection unblock 203.0.113.7
+    """
     from opsctl.changes.addresses import ListAddresses
 
     settings = planning.systems.environment.protection

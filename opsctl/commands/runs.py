@@ -39,7 +39,12 @@ runs = group("runs")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
 @local
 def list_(app: AppContext, active: bool, limit: int) -> list[dict[str, Any]]:
-    """List runs, the newest first."""
+    """List runs, the newest first.
+
+    Examples:
+        opsctl runs list
+        opsctl runs list --active
+    """
     ledger = app.readable_ledger
     driven = ledger.locks.active_runs()
     return [_row(run, driven) for run in (ledger.active(limit) if active else ledger.runs(limit=limit))]
@@ -62,7 +67,12 @@ def _row(run: Run, driven: set[str]) -> dict[str, Any]:
 @click.argument("run")
 @local
 def show(app: AppContext, run: str) -> Page:
-    """Show a run: its steps, and its history event by event."""
+    """Show a run: its steps, and its history event by event.
+
+    Examples:
+        opsctl runs show 7f3a2c
+        opsctl runs show 7f3a2c -o json
+    """
     ledger = app.readable_ledger
     found = ledger.run(run)
     head = {**_row(found, ledger.locks.active_runs()), "account": found.account, "caller": found.caller, "version": found.version}
@@ -103,7 +113,12 @@ def _plain(value: Any) -> Any:
 @apply_options
 @local
 def resume(app: AppContext, run: str, skip: str | None, retry: str | None, jump: str | None, assume_answers: bool, **shared: Any) -> None:
-    """Take a run up again where the ledger says that it stopped."""
+    """Take a run up again where the ledger says that it stopped.
+
+    Examples:
+        opsctl runs resume 7f3a2c
+        opsctl runs resume 7f3a2c --skip rollout --reason 'Redeployed by hand'
+    """
     options, _ = split_options(shared)
     found = (app.readable_ledger if options.dry_run else app.ledger).run(run)
     app.use_environment(found.environment)
@@ -139,7 +154,11 @@ def _resumed(app: AppContext, run: Run, options: Options, **special: str | None)
 @click.option("--reason", type=WORDS, required=True, help="How you know; kept in the ledger.")
 @local
 def settle(app: AppContext, run: str, seq: int, happened: bool | None, reason: str) -> dict[str, Any]:
-    """Say what a step did whose outcome nobody but a person can tell."""
+    """Say what a step did whose outcome nobody but a person can tell.
+
+    Examples:
+        opsctl runs settle 7f3a2c 2 --done --reason 'The console shows it'
+    """
     if happened is None:
         raise click.UsageError("Say --done or --not-done.")
     found = app.ledger.run(run)
@@ -153,7 +172,12 @@ def settle(app: AppContext, run: str, seq: int, happened: bool | None, reason: s
 @apply_options
 @local
 def undo(app: AppContext, run: str, **shared: Any) -> None:
-    """Take a run's changes back, the newest first, where there is a way back; says which have none."""
+    """Take a run's changes back, the newest first, where there is a way back; says which have none.
+
+    Examples:
+        opsctl runs undo 7f3a2c -n
+        opsctl runs undo 7f3a2c
+    """
     options, _ = split_options(shared)
     found = (app.readable_ledger if options.dry_run else app.ledger).run(run)
     app.use_environment(found.environment)
@@ -183,7 +207,11 @@ def _undone(app: AppContext, run: Run, options: Options) -> Outcome:
 @click.argument("run")
 @local
 def pause(app: AppContext, run: str) -> dict[str, Any]:
-    """Ask the process that drives a run to stop between two effects; resume it later."""
+    """Ask the process that drives a run to stop between two effects; resume it later.
+
+    Examples:
+        opsctl runs pause 7f3a2c
+    """
     return _wish(app, run, "pause")
 
 
@@ -191,7 +219,11 @@ def pause(app: AppContext, run: str) -> dict[str, Any]:
 @click.argument("run")
 @local
 def cancel(app: AppContext, run: str) -> dict[str, Any]:
-    """Give a run up for good; what it has done stays (see undo)."""
+    """Give a run up for good; what it has done stays (see undo).
+
+    Examples:
+        opsctl runs cancel 7f3a2c
+    """
     return _wish(app, run, "cancel")
 
 
@@ -211,7 +243,12 @@ def _wish(app: AppContext, run: str, wish: str) -> dict[str, Any]:
 @gives_verdict()
 @local
 def verify(app: AppContext, seal: Path | None) -> dict[str, Any]:
-    """Walk the ledger's chains and find whatever was changed, lost or reordered."""
+    """Walk the ledger's chains and find whatever was changed, lost or reordered.
+
+    Examples:
+        opsctl runs verify
+        opsctl runs verify --seal opsctl.seal
+    """
     from opsctl.engine.ledger import verify as chains
 
     ledger = app.readable_ledger
@@ -255,7 +292,11 @@ def _sealed(path: Path) -> str:
 @click.option("--force", is_flag=True, help="With --to: replace the seal that the file holds.")
 @local
 def seal(app: AppContext, to: Path | None, force: bool) -> dict[str, Any]:
-    """Give the log's head, to be kept elsewhere, so that a cut tail shows."""
+    """Give the log's head, to be kept elsewhere, so that a cut tail shows.
+
+    Examples:
+        opsctl runs seal --to /mnt/elsewhere/opsctl.seal
+    """
     from opsctl.engine.ledger import verify as chains
 
     if force and not to:
@@ -278,5 +319,9 @@ def _is_seal(content: bytes) -> bool:
 @click.option("--older-than", type=DURATION, required=True, help="Forget what was last used longer ago.")
 @local
 def purge(app: AppContext, older_than: timedelta) -> dict[str, Any]:
-    """Forget personal data (e-mails) in the ledger; its chains still hold."""
+    """Forget personal data (e-mails) in the ledger; its chains still hold.
+
+    Examples:
+        opsctl runs purge --older-than 365d
+    """
     return {"forgotten": app.ledger.purge(app.ledger.now() - older_than)}

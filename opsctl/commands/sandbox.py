@@ -44,7 +44,12 @@ def lifecycle() -> Any:
 @click.option("--sessions", type=click.IntRange(10), help="How many refresh sessions (50,000).")
 @local
 def up(app: AppContext, tempo: float | None, users: int | None, sessions: int | None) -> dict[str, Any]:
-    """Start the world, or mend what of it has died."""
+    """Start the sandbox, or restart the parts that died.
+
+    Examples:
+        opsctl sandbox up
+        opsctl sandbox up --tempo 0 --users 1000
+    """
     facts = lifecycle().up(folder(), tempo, users, sessions, app.reporter.message)
     return {"aws": facts["aws"], "api": facts["api"], "next": 'eval "$(opsctl sandbox env)"'}
 
@@ -52,21 +57,33 @@ def up(app: AppContext, tempo: float | None, users: int | None, sessions: int | 
 @sandbox.command()
 @local
 def down(app: AppContext) -> None:
-    """Stop the world; nothing of it runs on."""
+    """Stop the sandbox and all its processes.
+
+    Examples:
+        opsctl sandbox down
+    """
     lifecycle().down(folder(), app.reporter.message)
 
 
 @sandbox.command()
 @local
 def status(app: AppContext) -> list[dict[str, Any]]:
-    """Show what of the world runs, and where."""
+    """Show which parts of the sandbox run, and where.
+
+    Examples:
+        opsctl sandbox status
+    """
     return [{"part": p.part, "state": p.state, "pid": p.pid, "address": p.address} for p in lifecycle().status(folder())]
 
 
 @sandbox.command()
 @local
 def env(app: AppContext) -> Text:
-    """Print shell exports, with which any client meets this world: eval "$(opsctl sandbox env)"."""
+    """Print shell exports that point any client at the sandbox: eval "$(opsctl sandbox env)".
+
+    Examples:
+        opsctl sandbox env
+    """
     exports: dict[str, str] = lifecycle().exports(folder())
     lines = [f"unset {' '.join(lifecycle().UNSET)}"]
     return Text("\n".join(lines + [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]), raw=True)
@@ -75,7 +92,11 @@ def env(app: AppContext) -> Text:
 @sandbox.command()
 @local
 def reset(app: AppContext) -> None:
-    """Put the seeded data back, and take every fault away."""
+    """Restore the seeded data and remove every fault.
+
+    Examples:
+        opsctl sandbox reset
+    """
     lifecycle().reset(folder())
     app.reporter.message("The seeded data is back.")
 
@@ -94,7 +115,12 @@ def fault() -> None:
 @click.option("--times", type=click.IntRange(0), default=1, show_default=True, help="For how many calls; 0 for all.")
 @local
 def set_(app: AppContext, part: str, operation: str, action: str, seconds: float, status: int | None, times: int) -> None:
-    """Set a fault on calls: `aws ecs.UpdateService timeout-after-effect`, `api "POST /v1/auth/*" slow`."""
+    """Set a fault on calls: `aws ecs.UpdateService timeout-after-effect`, `api "POST /v1/auth/*" slow`.
+
+    Examples:
+        opsctl sandbox fault set aws ecs.UpdateService timeout-after-effect
+        opsctl sandbox fault set api 'POST /v1/auth/*' slow --seconds 5
+    """
     from opsctl.sandbox.faults import Rule
 
     lifecycle().set_fault(folder(), Rule(part, operation, action, seconds, status or 0, times))
@@ -104,7 +130,11 @@ def set_(app: AppContext, part: str, operation: str, action: str, seconds: float
 @fault.command("list")
 @local
 def list_(app: AppContext) -> list[dict[str, Any]]:
-    """List the faults that are set."""
+    """List the faults that are set.
+
+    Examples:
+        opsctl sandbox fault list
+    """
     import dataclasses
 
     return [dataclasses.asdict(rule) for rule in lifecycle().faults(folder())]
@@ -113,7 +143,11 @@ def list_(app: AppContext) -> list[dict[str, Any]]:
 @fault.command()
 @local
 def clear(app: AppContext) -> None:
-    """Take every fault away."""
+    """Remove every fault.
+
+    Examples:
+        opsctl sandbox fault clear
+    """
     lifecycle().clear_faults(folder())
     app.reporter.message("No fault is set.")
 
@@ -122,7 +156,11 @@ def clear(app: AppContext) -> None:
 @click.argument("service")
 @local
 def rollout(app: AppContext, service: str) -> None:
-    """Make the next rollout of an ECS service fail and be taken back."""
+    """Make the next rollout of an ECS service fail and roll back.
+
+    Examples:
+        opsctl sandbox fault rollout api
+    """
     lifecycle().fail_next_rollout(folder(), service)
     app.reporter.message(f"The next rollout of {service} will fail.")
 
@@ -134,7 +172,11 @@ def rollout(app: AppContext, service: str) -> None:
 )
 @local
 def queries(app: AppContext, count: int, kind: str) -> None:
-    """Have the application run long queries, until they are ended or faults are cleared."""
+    """Make the application run long queries until they are ended or the faults are cleared.
+
+    Examples:
+        opsctl sandbox fault queries --count 3 --kind stubborn
+    """
     running = lifecycle().run_queries(folder(), count, kind)
     app.reporter.message(f"{running} {kind} queries run; see them: opsctl database activity")
 
@@ -143,7 +185,11 @@ def queries(app: AppContext, count: int, kind: str) -> None:
 @click.option("--count", type=click.IntRange(1, 1_000), help="How many; left out: all that an application can get.")
 @local
 def connections(app: AppContext, count: int | None) -> None:
-    """Have the application take database connections, until faults are cleared."""
+    """Make the application take database connections until the faults are cleared.
+
+    Examples:
+        opsctl sandbox fault connections --count 80
+    """
     taken = lifecycle().take_connections(folder(), count or 0)
     app.reporter.message(f"It took {taken} connections; see them: opsctl database connections")
 
@@ -154,7 +200,11 @@ def connections(app: AppContext, count: int | None) -> None:
 @click.option("--minutes", type=click.IntRange(0, 180), default=15, show_default=True, help="Since how many minutes it has been so.")
 @local
 def figure(app: AppContext, metric: str, value: float, minutes: int) -> None:
-    """Have CloudWatch show a metric's figure, such as `TargetResponseTime 6.4`, until faults are cleared."""
+    """Make CloudWatch report a value for a metric until the faults are cleared.
+
+    Examples:
+        opsctl sandbox fault figure TargetResponseTime 6.4
+    """
     lifecycle().force_figure(folder(), metric, value, minutes)
     app.reporter.message(f"{metric} has been {value:g} for {minutes} min; take it back: opsctl sandbox fault clear")
 
@@ -162,7 +212,11 @@ def figure(app: AppContext, metric: str, value: float, minutes: int) -> None:
 @fault.command()
 @local
 def snapshot(app: AppContext) -> None:
-    """Make the next snapshot of the database fail half way."""
+    """Make the next snapshot of the database fail half way.
+
+    Examples:
+        opsctl sandbox fault snapshot
+    """
     lifecycle().fail_next_snapshot(folder())
     app.reporter.message("The next snapshot will fail.")
 
@@ -171,6 +225,10 @@ def snapshot(app: AppContext) -> None:
 @click.argument("part")
 @local
 def crash(app: AppContext, part: str) -> None:
-    """Kill a part as a crash would: postgres, valkey, or server."""
+    """Kill a part of the sandbox, as a crash would: postgres, valkey or server.
+
+    Examples:
+        opsctl sandbox fault crash valkey
+    """
     killed = lifecycle().crash(folder(), part)
     app.reporter.message(f"Killed {killed} process(es) of {part}; mend it: opsctl sandbox up")

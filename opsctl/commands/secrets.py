@@ -33,7 +33,11 @@ secrets = group("secrets")
 @requires("lambda:GetFunctionConfiguration secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds")
 @read_only
 def list_(systems: Systems) -> list[dict[str, Any]]:
-    """List the secrets that configuration names: their version, age and consumers, never their values."""
+    """List the configured secrets: version, age and consumers. Values are not shown.
+
+    Examples:
+        opsctl secrets list
+    """
     wanted = dict(sorted(systems.config.secrets.items()))
     found = first_error_if_all_failed(gather({name: partial(_state, systems, name, secret) for name, secret in wanted.items()}))
     return [_row(name, wanted[name], each) for name, each in found.items()]
@@ -76,7 +80,12 @@ def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, 
 @click.option("--refresh-now", is_flag=True, help="Start the functions that cache it anew, rather than wait until they read it again.")
 @mutating
 def rotate(planning: Planning, name: str, value_from: str, compromised: bool, refresh_now: bool) -> Iterator[Change]:
-    """Give a secret a new value: staged, proven, then made current; other keys of its JSON stay."""
+    """Give a secret a new value: store it, verify it, then make it current. Other keys of its JSON do not change.
+
+    Examples:
+        opsctl secrets rotate jwt --value-from generate -n
+        opsctl secrets rotate jwt --value-from generate --compromised
+    """
     from opsctl.changes.rotation import ask, cached, described, into_variable, place_of, proof_of, refresh
     from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
 
@@ -144,7 +153,12 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
 @click.option("--to", "version", metavar="VERSION", help="The version id; by default the one before our last rotation.")
 @mutating
 def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Change]:
-    """Make a former version of a secret current again."""
+    """Make a former version of a secret current again.
+
+    Examples:
+        opsctl secrets rollback jwt -n
+        opsctl secrets rollback jwt --to 6f1c9e52
+    """
     from opsctl.changes.rotation import ask, cached, described, into_variable, place_of
     from opsctl.changes.secrets import CURRENT, MoveSecretStage, compromised_versions, last_rotation
 
@@ -186,7 +200,11 @@ def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Cha
 @gives_verdict(probes="it uses the secret, as whoever has it would")
 @read_only
 def verify(systems: Systems, name: str) -> Verdict:
-    """Prove that a secret's current value is there, readable and good for its work, and that nobody has failed since it changed."""
+    """Verify that a secret's current value exists, can be read and works, and that no consumer has failed since it changed.
+
+    Examples:
+        opsctl secrets verify jwt
+    """
     from opsctl.changes.rotation import described, place_of
 
     secret = systems.environment.secret(name)

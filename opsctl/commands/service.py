@@ -57,7 +57,12 @@ service = group("service")
 @gives_verdict(flag="healthy")
 @read_only
 def status(systems: Systems, name: str | None, healthy: bool) -> list[dict[str, Any]] | Verdict:
-    """Show what services want and run, and how their last deployment went."""
+    """Show each service's desired and running tasks, and its last deployment.
+
+    Examples:
+        opsctl service status
+        opsctl service status api --healthy
+    """
     names = [name] if name else sorted(systems.config.services)
     for one in names:
         systems.environment.service(one)
@@ -117,7 +122,11 @@ def _unasked(name: str, why: str) -> dict[str, Any]:
 @click.option("--since", type=DURATION, default="1h", show_default=True, help="How far back to look, from 1m to 15d.")
 @read_only
 def metrics(systems: Systems, name: str, metric: str, since: timedelta) -> Series:
-    """Show a service's load or answers over time: average and 95th percentile, or how many."""
+    """Show a service's load or response times over time: average, 95th percentile or count.
+
+    Examples:
+        opsctl service metrics api --metric cpu --since 6h
+    """
     from opsctl.adapters.aws.cloudwatch import Metric
 
     if not LEAST <= since <= MOST:
@@ -171,7 +180,12 @@ def _period(since: timedelta) -> int:
 )
 @mutating
 def scale(planning: Planning, name: str, count: int, accept_connections: bool) -> Iterator[Change]:
-    """Set how many tasks of a service run, and let its scaling bounds allow it."""
+    """Set how many tasks of a service run, and extend its scaling bounds to allow it.
+
+    Examples:
+        opsctl service scale api 4 -n
+        opsctl service scale api 4 --reason 'Evening peak'
+    """
     from opsctl.changes.ecs import SetBounds, SetDesiredCount
 
     systems = planning.systems
@@ -193,7 +207,12 @@ def scale(planning: Planning, name: str, count: int, accept_connections: bool) -
 @click.option("--accept-new-image", is_flag=True, help="Go on though an image's tag now means new code, or that can't be looked at.")
 @mutating
 def redeploy(planning: Planning, names: tuple[str, ...], accept_new_image: bool) -> Iterator[Change]:
-    """Replace the tasks of services that are older than a secret they consume (with --again: all of them)."""
+    """Replace the tasks of services that are older than a secret that they use (with --again: all tasks).
+
+    Examples:
+        opsctl service redeploy api worker -n
+        opsctl service redeploy api --again
+    """
     from opsctl.changes.ecs import Redeploy
 
     systems = planning.systems

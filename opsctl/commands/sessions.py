@@ -25,6 +25,11 @@ sessions = group("sessions")
 @click.option("--since", type=DURATION, help="Only those begun within this span, or with no time of beginning.")
 @read_only
 def list_(systems: Systems, user: str | None, since: timedelta | None) -> Iterator[dict[str, Any]]:
-    """List refresh sessions in the order of their ids, a line each (`-o json`: a JSON object a line)."""
+    """List refresh sessions in the order of their ids, one line each (`-o json`: one JSON object a line).
+
+    Examples:
+        opsctl sessions list --user jane@example.com
+        opsctl sessions list --since 1h -o json
+    """
     ids = [None] if user is None else resolved(systems, [user])
     return systems.session_rows.listed(ids[0], since)

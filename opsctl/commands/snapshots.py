@@ -51,7 +51,12 @@ COPY_NAME = NameType(61)
 @click.option("--of", metavar="NAME", help="A cluster or instance; by default the configured database.")
 @mutating
 def create(planning: Planning, name: str | None, max_age: timedelta, of: str | None) -> Iterator[Change]:
-    """Make a snapshot of the database, unless there is a young one of ours, and wait until it is available."""
+    """Create a snapshot of the database and wait until it is available. A recent snapshot of ours is used instead.
+
+    Examples:
+        opsctl snapshots create -n
+        opsctl snapshots create --id before-upgrade --max-age 0s
+    """
     from opsctl.changes.snapshots import CreateSnapshot
 
     source = source_of(planning.systems, of)
@@ -103,7 +108,12 @@ def configured(systems: Systems) -> str:
 @click.option("--all", "everything", is_flag=True, help="Those of every database, and AWS's automated ones too.")
 @read_only
 def list_(systems: Systems, of: str | None, everything: bool) -> list[dict[str, Any]]:
-    """List snapshots, the newest first: whether they are whole, how old, and which are ours."""
+    """List snapshots, the newest first: state, age, and which are ours.
+
+    Examples:
+        opsctl snapshots list
+        opsctl snapshots list --all
+    """
     if of:
         source_of(systems, of)
     found = systems.snapshots.all(of or (None if everything else configured(systems)))
@@ -153,7 +163,11 @@ def _age(span: timedelta) -> str:
 @click.option("--like", metavar="NAME", help="Take network and parameters over from this database; by default from the snapshot's own.")
 @mutating
 def restore(planning: Planning, snapshot: str, to: str, like: str | None) -> Iterator[Change]:
-    """Restore a snapshot into a new database beside the old one, in its network and closed to the internet, and ask it."""
+    """Restore a snapshot into a new database in the same network, closed to the internet, and run a test query.
+
+    Examples:
+        opsctl snapshots restore before-upgrade --to restored-1 -n
+    """
     from opsctl.changes.restores import AddInstance, EnableDataApi, RestoreCluster, RestoreInstance
 
     systems = planning.systems
@@ -194,7 +208,11 @@ def surroundings(systems: Systems, snapshot: Snapshot, like: str | None) -> Surr
 @click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
 @mutating
 def prune(planning: Planning, keep: int, of: str | None) -> Iterator[Change]:
-    """Delete the oldest of our own snapshots for good; never AWS's, anybody else's, or one with the tag hold."""
+    """Delete the oldest of our own snapshots for good. Never deletes AWS's snapshots, others', or those tagged hold.
+
+    Examples:
+        opsctl snapshots prune --keep 7 -n
+    """
     from opsctl.changes.snapshots import PruneSnapshot, prunable
 
     source = source_of(planning.systems, of)

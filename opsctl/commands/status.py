@@ -181,7 +181,13 @@ SHORTEST = timedelta(seconds=1)
 @click.option("--only", multiple=True, type=click.Choice(list(SOURCES), case_sensitive=False), help="Ask only this; may be repeated.")
 @read_only
 def status(systems: Systems, watch: bool, every: timedelta, only: tuple[str, ...]) -> Page | Watch:
-    """Show on one page what is up and what is not, asked all at once. What could not be asked is said plainly."""
+    """Show what is wrong, then one line for each system. A system that could not be queried is named.
+
+    Examples:
+        opsctl status
+        opsctl status --only database --only redis
+        opsctl status --watch --every 10s
+    """
     if every < SHORTEST:
         raise click.BadParameter(f"expected 1s or more, got {every}", param_hint="'--every'")
     sources = {name: source for name, source in SOURCES.items() if name in only or not only}

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from opsctl import commands
 from opsctl.cli import reference
 from opsctl.cli.app import GROUPS, root
 from opsctl.cli.command import OpsCommand
+from opsctl.cli.context import AppContext
 from opsctl.cli.options import GlobalOption, shared_options
 
 COMMANDS = dict(reference.leaves(root))
@@ -48,10 +51,10 @@ def test_a_command_is_marked_with_its_kind(words):
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_a_command_says_in_one_line_what_it_does(words):
-    told = (COMMANDS[words].help or "").strip()
-    assert told.endswith(".")
-    assert "\n" not in told
+def test_a_command_says_in_one_sentence_what_it_does(words):
+    summary = COMMANDS[words].get_short_help_str(1000)
+    assert summary.endswith(".")
+    assert len(summary) <= 140
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -87,3 +90,24 @@ def test_only_what_takes_all_shared_options_is_said_to(words: str) -> None:
     own = [param for param in COMMANDS[words].params if not isinstance(param, GlobalOption)]
     hidden = [param for param in own if param.opts[-1].startswith("--") and param.opts[-1] not in drawn]
     assert not hidden or shared <= params
+
+
+EXAMPLES = [(words, line) for words, command in COMMANDS.items() for line in command.examples]
+
+
+def test_every_command_has_an_example():
+    assert [words for words, command in COMMANDS.items() if not command.examples] == []
+
+
+@pytest.mark.parametrize(("words", "line"), EXAMPLES)
+def test_an_example_is_a_line_that_can_be_typed(words, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    typed = shlex.split(line)
+    for file in [word for word in typed if re.fullmatch(r"\w+[.](json|csv|txt|seal)", word)]:
+        (tmp_path / file).touch()
+    assert typed.pop(0) == "opsctl"
+    command, ctx = root, click.Context(root, info_name="opsctl", obj=AppContext())
+    while isinstance(command, click.Group):
+        name, command, typed = command.resolve_command(ctx, typed)
+        ctx = command.make_context(name, typed, parent=ctx) if not isinstance(command, click.Group) else click.Context(command, parent=ctx)
+    assert command is COMMANDS[words]
