@@ -6,9 +6,11 @@ import gc
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import folders
 import pytest
 from hypothesis import HealthCheck, settings
 from terminal import Terminal
@@ -16,11 +18,16 @@ from world import ROOT, Rehearsal, World
 
 from opsctl.config import Environment, load
 
+CASES = 3
+"""How many cases of a test `make test` runs in a sandbox."""
 FOREIGN = ("AWS_", "PG", "REDIS", "OPSCTL_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 # How long an example takes, or to draw one, says how busy the machine is, and nothing about what is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+# The folder in which pytest makes `tmp_path`.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folders.ROOT))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,6 +87,18 @@ def world(rehearsal: Rehearsal, opsctl: Terminal, machine: Path, monkeypatch: py
     found.configure()
     monkeypatch.setenv("OPSCTL_CONFIG", str(found.config))
     return found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave most cases of a test that needs a sandbox to `make laws`: CASES of each, drawn by their names, are what a change needs."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        drawn = not any(item.get_closest_marker(name) for name in ("exhaustive", "every_case"))
+        if drawn and "rehearsal" in getattr(item, "fixturenames", ()):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for many in cases.values():
+        for item in sorted(many, key=lambda item: zlib.crc32(item.nodeid.encode()))[CASES:]:
+            item.add_marker("exhaustive")
 
 
 def pytest_collection_finish() -> None:

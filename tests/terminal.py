@@ -31,12 +31,15 @@ from opsctl.adapters.aws import session
 from opsctl.cli import app as cli
 from opsctl.files import readable
 from opsctl.redaction import vault
+from opsctl.secret_patterns import masked
 
 PATIENCE = 60.0
 Typed = str | Mapping[str, str]
 PROMPT = b": "
 """How every question ends."""
 ROOT = Path(cli.__file__).parents[2]
+LAZY = ("botocore.retryhandler", "h11", "httpcore", "httpx", "idna.core", "psycopg.types.json", "redis", "tabulate", "yaml")
+"""What commands import only when they need it, and what takes long."""
 
 
 def nothing() -> None:
@@ -44,11 +47,14 @@ def nothing() -> None:
 
 
 def warm() -> None:
-    """Import all of opsctl that can be imported, so that no child has to."""
+    """Import all of opsctl that can be imported, and what it imports when it needs it, so that no child has to."""
     for module in pkgutil.walk_packages(opsctl.__path__, "opsctl."):
         if not module.name.startswith(("opsctl.sandbox", "opsctl.main")):
             with contextlib.suppress(ImportError):
                 importlib.import_module(module.name)
+    for name in LAZY:
+        importlib.import_module(name)
+    masked("a text that holds no secret")
 
 
 @dataclass(frozen=True)

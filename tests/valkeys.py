@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 
 import redis as sdk
+from folders import short_folder
 
 from opsctl.sandbox import binaries, processes, world_file
 
@@ -20,7 +19,7 @@ class own_server:  # noqa: N801
         self.options = options
 
     def __enter__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+        self.folder = short_folder()
         port = world_file.free_port()
         command = [binaries.valkey_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", *self.options]
         self.process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

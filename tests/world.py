@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from functools import cached_property
@@ -23,6 +22,7 @@ import botocore.session
 import psycopg
 import redis
 from botocore.config import Config
+from folders import short_folder
 from terminal import Result, Terminal, warm
 
 from opsctl.adapters.aws import session
@@ -91,8 +91,7 @@ class Rehearsal:
     """One sandbox in a short folder, for a whole test process; it ends with that process, however that ends."""
 
     def __init__(self, users: int = 10_000, sessions: int = 50_000) -> None:
-        # A short path: a unix socket's has 107 bytes at most.
-        self.folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+        self.folder = short_folder()
         self.users, self.sessions = users, sessions
         self.walls: dict[str, Any] = {}
         self.counted: dict[str, tuple[Any, Any]] = {}

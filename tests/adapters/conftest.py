@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import short_folder
 
 from opsctl import config
 from opsctl.adapters.host.secret_sources import SecretSources
@@ -34,7 +34,7 @@ class Person:
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     # A short path: a unix socket's has 107 bytes at most.
-    place = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    place = short_folder()
     try:
         lifecycle.up(place, tempo=0.0, users=200, sessions=1_000)
         yield place

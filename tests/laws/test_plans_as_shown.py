@@ -35,6 +35,7 @@ VOLATILE = [
 """What differs from run to run, and what stands for it."""
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("scenario", [pytest.param(one, id=one.line.replace("/", ":")) for _, one in rehearsed()])
 def test_a_plan_reads_as_it_was_reviewed(scenario: Scenario, world: World, request: pytest.FixtureRequest) -> None:
     it = Prepared(scenario, world)

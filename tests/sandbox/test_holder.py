@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from folders import short_folder
 
 from opsctl.errors import ConfigurationError
 from opsctl.sandbox import lifecycle, postgres
@@ -19,7 +19,7 @@ HELD = "SELECT coalesce(state, ''), count(*)::int FROM pg_stat_activity WHERE ap
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    place = short_folder()
     try:
         lifecycle.up(place, tempo=0.0, users=200, sessions=1_000)
         yield place

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from folders import short_folder
 
 from opsctl.errors import ConfigurationError, ExternalError, Refused
 from opsctl.sandbox import binaries, databases, lifecycle, ownership, postgres, processes, seed, valkey, world_file
@@ -29,7 +30,7 @@ NOBODY = 65534
 @pytest.fixture
 def folder() -> Iterator[Path]:
     # A short path: a unix socket's has 107 bytes at most.
-    place = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    place = short_folder()
     yield place
     if ownership.is_marked(place):
         lifecycle.down(place)
@@ -381,7 +382,7 @@ def test_a_folder_that_holds_other_things_is_left_as_it_is(folder: Path) -> None
 
 def test_a_copied_mark_is_none(folder: Path) -> None:
     ownership.claim(folder)
-    place = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    place = short_folder()
     try:
         shutil.copy2(folder / ownership.MARK, place / ownership.MARK)
         before = foreign(place)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from folders import short_folder
 from werkzeug.test import Client, TestResponse
 
 from opsctl.sandbox import databases, facts, postgres, safawinet, valkey
@@ -93,7 +93,7 @@ def _superuser(world: SandboxContext) -> psycopg.Connection:
 @pytest.fixture(scope="module")
 def stores() -> Iterator[dict[str, str]]:
     # A short path: a unix socket's has 107 bytes at most.
-    folder = Path(tempfile.mkdtemp(prefix="w"))
+    folder = short_folder()
     known = facts.new()
     try:
         _, pg_port = postgres.start(folder, 0, known["pg_superuser_password"])

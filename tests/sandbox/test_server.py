@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, ConnectionClosedError
+from folders import short_folder
 
 from opsctl.errors import ConfigurationError
 from opsctl.sandbox import gateway as front_door
@@ -31,7 +31,7 @@ CONTACT = "156855158284"
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[tuple[Path, dict[str, str]]]:
-    place = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    place = short_folder()
     try:
         yield place, lifecycle.up(place, tempo=0.0, users=200, sessions=1_000)
     finally:

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import short_folder
 from psycopg import sql
 from stand_in import Aws
 
@@ -21,7 +20,7 @@ PASSWORD = "only-for-this-test"
 
 @pytest.fixture(scope="module")
 def postgres_port(served_aws: Aws) -> Iterator[int]:
-    folder = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    folder = short_folder()
     facts = served_aws.world.facts
     try:
         _, port = postgres.start(folder, 0, PASSWORD)
