@@ -18,7 +18,7 @@ from world import ROOT, Rehearsal, World
 
 from opsctl.config import Environment, load
 
-CASES = 3
+CASES = 2
 """How many cases of a test `make test` runs in a sandbox."""
 FOREIGN = ("AWS_", "PG", "REDIS", "OPSCTL_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 

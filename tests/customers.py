@@ -17,7 +17,7 @@ def told(world: World, *line: str, code: int = 0) -> Any:
 
 
 def refusal(result: Result, code: int) -> str:
-    """The one line that says why a command failed, with its details, and a line of what to do next at the end; no traceback."""
+    """The one line that says why a command failed, with one below it of what to do next, and no traceback."""
     said = result.err.splitlines()
     lines = [line for line in said if line.startswith("opsctl: ")]
     assert result.code == code, str(result)
@@ -25,8 +25,7 @@ def refusal(result: Result, code: int) -> str:
     assert "Traceback" not in result.err, str(result)
     assert "defect" not in result.err, str(result)
     assert said[-1].startswith("  next: "), str(result)
-    details = [line for line in said[said.index(lines[0]) : -1] if not line.startswith("  in ")]
-    return "\n".join(details)
+    return lines[0]
 
 
 def steps(result: Result) -> list[dict[str, Any]]:

@@ -129,4 +129,4 @@ def impatient() -> None:
 def unbatched() -> None:
     """What makes a child leave all to the pass under the lock, as if others had inserted them just now."""
     deletion.SMALL = 10**9
-    deletion.Emptying.rows = lambda *_: None  # type: ignore[method-assign]
+    deletion.SessionDeletion.rows = lambda *_: None  # type: ignore[method-assign]

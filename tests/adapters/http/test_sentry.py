@@ -48,7 +48,7 @@ def test_what_is_suspicious_is_configured(systems):
 def test_a_pattern_that_is_none_is_named(systems):
     with pytest.raises(ConfigurationError) as caught:
         systems(writing=False, replace={TOKEN: f"{TOKEN}\nsuspicious = ['(']"})
-    assert "suspicious" in " ".join(caught.value.details)
+    assert "suspicious" in caught.value.what
 
 
 @pytest.mark.parametrize(
