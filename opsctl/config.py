@@ -25,11 +25,11 @@ from opsctl.trust import TRUST, Trusted, only_ours
 
 T = TypeVar("T")
 DEEPEST = 256
-"""Parts that a dotted key of a configuration may have at most."""
+"""Maximum number of parts of a dotted key."""
 
 
 class ConfigFile(NamedTuple):
-    """A configuration file as it was read; `trusted` is false where others could have written it, and no person has trusted it as it is."""
+    """A configuration file and its content; `trusted` is false when other users could have written it and it was not trusted since."""
 
     path: Path
     text: bytes
@@ -37,7 +37,7 @@ class ConfigFile(NamedTuple):
 
 
 class Required(Generic[T]):
-    """A table of the configuration; raises ConfigurationError that names the file and the table to add where it is missing."""
+    """A table of the configuration; raises ConfigurationError when the file doesn't have it."""
 
     def __init__(self, of: Callable[[Settings], T | None]) -> None:
         self._of = of
@@ -54,9 +54,9 @@ class Required(Generic[T]):
 
 
 class Environment(Struct, frozen=True):
-    """One environment's settings, its name, where they came from and their digest.
+    """One environment: its name, its file with digest, and its settings.
 
-    A table that the file may lack is an attribute (`environment.redis`); for an entry of a table of names there is a method.
+    An optional table is an attribute (`environment.redis`); an entry of a table of named tables has a method.
     """
 
     name: str
@@ -103,36 +103,36 @@ class Environment(Struct, frozen=True):
 
 
 HERE = Path("config")
-"""The folder of the current directory: whoever made that directory wrote it."""
+"""The folder in the current directory, which may belong to somebody else."""
 
 
 def folders() -> list[Path]:
-    """The user's and the system's folders, in which configuration is looked for when neither --config nor OPSCTL_CONFIG says."""
+    """The user's and the system's configuration folders, searched without --config and OPSCTL_CONFIG."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return [home / "opsctl", Path("/etc/opsctl")]
 
 
 def trusted() -> Trusted:
-    """The folders of the current directory that a person has trusted."""
+    """The trusted folders."""
     return Trusted(state_folder() / "trusted.json")
 
 
 def is_foreign(folder: Path, name: str) -> bool:
-    """Tell whether `folder` of the current directory is there, and is not what was shipped as `name`."""
+    """Whether `folder` exists in the current directory and is not the shipped `name`."""
     return folder.is_dir() and not (shipped(name).is_dir() and folder.samefile(shipped(name)))
 
 
 def shipped(name: str) -> Path:
-    """The shipped `config` or `playbooks`: inside the wheel, or beside the package in a checkout."""
+    """The shipped `config` or `playbooks` folder: in the wheel, or next to the package in a checkout."""
     package = Path(__file__).parent
     inside = package / "shipped" / name
     return inside if inside.is_dir() else package.parent / name
 
 
 def find(name: str, folder: str | None = None) -> ConfigFile:
-    """Read the file of environment `name`; raises ConfigurationError that lists the environments there are, or Refused for a foreign file.
+    """Read the file of environment `name`; raises ConfigurationError with the known environments, or Refused for an untrusted file.
 
-    `./config` counts first once it is trusted. Before, it counts for a sandbox that nobody else has a file for, and never for more.
+    `./config` comes first if it is trusted. If not, it is used last, and only for a sandbox.
     """
     file = f"{name}.toml" if re.fullmatch(r"[\w-]+", name) else "no file has this name"
     here = HERE if not folder and is_foreign(HERE, "config") else None
@@ -154,17 +154,17 @@ def find(name: str, folder: str | None = None) -> ConfigFile:
 
 
 def places(folder: str | None = None) -> list[Path]:
-    """Every folder in which an environment's file may be."""
+    """The folders that may contain an environment's file."""
     return [Path(folder)] if folder else [HERE, *folders(), shipped("config")]
 
 
 def names(folder: str | None = None) -> list[str]:
-    """The names of the environments there are."""
+    """The names of the known environments."""
     return sorted({path.stem for place in places(folder) for path in place.glob("*.toml") if path.stem != "schedules"})
 
 
 def _private_file(path: Path) -> ConfigFile:
-    """A file of the user's or the system's folder, or of one that was named; what others may write is no better than a foreign file."""
+    """A file of the user's or the system's folder, or of --config; one that others can write is untrusted."""
     try:
         if not path.parent.samefile(shipped("config")):
             only_ours(path)
@@ -174,7 +174,7 @@ def _private_file(path: Path) -> ConfigFile:
 
 
 def _sandbox_only(path: Path, otherwise: Refused) -> ConfigFile:
-    """A file that others could have written; raises `otherwise` unless it is a sandbox's."""
+    """An untrusted file; raises `otherwise` unless it is for a sandbox."""
     text = _bytes(path)
     if _parsed(path, text).get("sandbox") is not True:
         raise otherwise
@@ -215,7 +215,7 @@ def load(name: str, folder: str | None = None) -> Environment:
 
 
 def _correct(path: Path) -> str:
-    """What to do about the errors of a file; a shipped one is copied first."""
+    """The hint for a file with errors; a shipped file has to be copied first."""
     if path.parent != shipped("config"):
         return f"Correct {path}. All keys: docs/reference.md."
     mine = folders()[0] / path.name
@@ -223,8 +223,8 @@ def _correct(path: Path) -> str:
 
 
 def _tables(text: str) -> Tables:
-    """What a TOML file holds; raises ValueError for what is not TOML, or is nested too deeply for any configuration."""
-    # The parser needs time that grows with the square of the parts of one dotted key.
+    """The content of a TOML file; raises ValueError for invalid TOML and for too deep nesting."""
+    # The parser's time grows with the square of the number of parts of a dotted key.
     deep = any(piece.count(".") > DEEPEST for piece in re.split("[=,\n]", text))
     try:
         if not deep:
@@ -235,7 +235,7 @@ def _tables(text: str) -> Tables:
 
 
 def _no_reach(path: Path, settings: Settings) -> None:
-    """Raise Refused when a file that others could have written would read a file or a variable of this user as a credential."""
+    """Raise Refused when an untrusted file refers to a file or a variable of this user as a credential."""
     for key, reference in _references("", settings):
         if reference.aws is None:
             raise Refused(f"{path}: {key} refers to {reference}. A file that others could have written may not use it.", TRUST)
@@ -257,7 +257,7 @@ def _references(key: str, value: object) -> Iterator[tuple[str, Reference]]:
 
 
 def local() -> Environment:
-    """This machine as an environment: nothing is configured in it, nothing outside can be reached from it."""
+    """The environment of commands that need none: nothing is configured, no outside system can be reached."""
     return Environment("local", Path("this machine"), "", Settings(title="this machine", protected=False))
 
 
@@ -269,7 +269,7 @@ def _resolve_ca(raw: Tables, path: Path) -> None:
 
 
 def state_folder() -> Path:
-    """Where opsctl keeps its ledger and the sandbox its world."""
+    """The folder of the ledger and of the sandbox's state."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "opsctl"
 
 
@@ -287,7 +287,7 @@ def world() -> dict[str, str]:
 
 
 def fill(table: Tables, facts: Mapping[str, str]) -> Tables:
-    """Replace every string `world:KEY`, or the beginning `world:KEY/`, by that fact of the sandbox."""
+    """Replace every value `world:KEY` and prefix `world:KEY/` with that fact of the sandbox."""
     return {key: _filled(value, facts) for key, value in table.items()}
 
 

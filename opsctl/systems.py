@@ -1,7 +1,7 @@
-"""The lazy set of adapters that commands and changes are handed: one set that can only read, and one that can write.
+"""The adapters that commands and changes use: one set that can only read, and one that can write.
 
-An adapter is built, and its SDK imported, when it is first asked for. The place is proven before the first answer: the caller's account is
-the environment's, and endpoints are those that AWS names.
+An adapter is built, and its SDK imported, on first use. Before the first call the caller's account is verified to be the environment's;
+endpoints come from AWS.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 
 class Systems(AwsSystems):
-    """Every outside system of one environment, either reading or writing.
+    """Every outside system of one environment, read-only or writing.
 
-    `read_twin` is the reading set of a writing one: looking up an endpoint or a credential is reading, so that it is left to that set.
+    `read_twin` is the read-only set of a writing one; it looks up endpoints and credentials.
     """
 
     def __init__(
@@ -75,31 +75,31 @@ class Systems(AwsSystems):
 
     @property
     def access(self) -> Access:
-        """What each adapter is handed beside its settings."""
+        """What each adapter needs besides its settings."""
         return Access(self.writing, self.config.sandbox, self.resolve, self.config.proxy)
 
     @locked_cached_property
     def aws(self) -> AwsSession:
-        """The AWS session, behind its wall, in the environment's account or not at all (WrongPlace)."""
+        """The AWS session, read-only or writing; raises WrongPlace in another account."""
         from opsctl.adapters.aws.session import AwsSession
 
         return AwsSession(self.environment.aws, sandbox=self.config.sandbox, writing=self.writing, proxy=self.config.proxy)
 
     @property
     def caller(self) -> Caller:
-        """Who AWS says we are; in an environment without AWS, this machine's user."""
+        """The caller's identity from AWS; without AWS, this machine's user."""
         from opsctl.adapters.host.machine import caller
 
         return self.aws.caller if self.config.aws else caller()
 
     def verify_account(self) -> None:
-        """Raise WrongPlace unless the caller is in the environment's account; without AWS there is no other place to be in."""
+        """Raise WrongPlace unless the caller is in the environment's account; does nothing without AWS."""
         if self.config.aws:
             self.aws.verify_account()
 
     @locked_cached_property
     def notifications(self) -> NotificationReader:
-        """SES's notifications, as files and queues hold them."""
+        """Reads SES notifications from files and queues."""
         from opsctl.adapters.mail.notification_reader import NotificationReader
 
         settings, account = self.environment.bounces, self.environment.aws.account
@@ -108,7 +108,7 @@ class Systems(AwsSystems):
 
     @locked_cached_property
     def sns_signatures(self) -> SnsSignatures:
-        """The signatures of Amazon SNS, for the reading and the writing set alike."""
+        """Verifies SNS signatures; shared by the read-only and the writing set."""
         from opsctl.adapters.mail.sns_signatures import SnsSignatures
 
         if self.reader is not self:
@@ -117,21 +117,21 @@ class Systems(AwsSystems):
 
     @locked_cached_property
     def bounce_store(self) -> BounceStore:
-        """The users whose mail came back, and what has been counted."""
+        """The users by e-mail address, and the counted notifications."""
         from opsctl.adapters.sql.bounce_store import BounceStore
 
         return BounceStore(self.database, self.environment.bounces, self.now)
 
     @property
     def bounce_queries(self) -> BounceQueries:
-        """What the application's database has counted of mail that came back."""
+        """Queries on bounced addresses."""
         from opsctl.adapters.sql.bounce_queries import BounceQueries
 
         return BounceQueries(self.database, self.environment.bounces)
 
     @locked_cached_property
     def client(self) -> HhClient:
-        """The customer's side of this machine: the configuration of `hh`, and docker."""
+        """The `hh` client's configuration and docker on this machine."""
         from opsctl.adapters.host.hh import HhClient
         from opsctl.adapters.host.machine import Machine
 
@@ -164,13 +164,13 @@ class Systems(AwsSystems):
 
     @locked_cached_property
     def backends(self) -> Backends:
-        """What the database's backends do, on each of its instances."""
+        """The database's backends on each instance."""
         from opsctl.adapters.sql.activity import Backends
 
         return Backends(self.access, self.environment.database, self._connector.members, self._connector.at)
 
     def database_at(self, host: str, port: int, arn: str) -> Database:
-        """A copy of the application's database, at another endpoint; the caller closes it."""
+        """A restored copy of the database at another endpoint; the caller closes it."""
         return self._connector.copy(host, port, arn)
 
     @locked_cached_property
@@ -191,7 +191,7 @@ class Systems(AwsSystems):
         return Api(self.access, self.environment.api, self.person, lambda keys: self.redis.values(keys))
 
     def health(self, url: str) -> Health:
-        """What the health check at `url` says."""
+        """The result of the health check at `url`."""
         from opsctl.adapters.http.health import check_url
 
         return check_url(self.access, url)
@@ -209,7 +209,7 @@ class Systems(AwsSystems):
         return self._hubspot()
 
     def hubspot_as(self, token: Secret) -> HubSpot:
-        """HubSpot as another token than the configured one sees it."""
+        """HubSpot with another token than the configured one."""
         self._verify_place()
         return self._hubspot(token)
 
@@ -218,7 +218,7 @@ class Systems(AwsSystems):
         from opsctl.adapters.hubspot.limiter import limiter
 
         settings = self.environment.hubspot
-        # One limit of an app, and one more of its stand-in in each sandbox.
+        # The limit is per app; each sandbox's stand-in has its own.
         base = hashlib.sha256(settings.base.encode()).hexdigest()[:8]
         limits = limiter(f"hubspot-{settings.portal}-{settings.app_id}-{base}", settings.rate, state_folder() / "limits")
         return HubSpot(self.access, settings, limits, environment=self.environment.name, token=token)
@@ -232,7 +232,7 @@ class Systems(AwsSystems):
 
     @locked_cached_property
     def webhook(self) -> Webhook:
-        """The webhook that listens for HubSpot's events."""
+        """The webhook that receives HubSpot's events."""
         from opsctl.adapters.http.webhook import Webhook
 
         return Webhook(self.access, self.environment.hubspot, self.now)
@@ -266,24 +266,24 @@ class Systems(AwsSystems):
         return Statuspage(self.access, self.config.channels)
 
     def refuse_wrong_account(self) -> None:
-        """Raise WrongPlace in another account; return where AWS can't be asked, so that what needs no AWS still is."""
+        """Raise WrongPlace in another account; an AWS error is ignored, so that systems outside of AWS are still queried."""
         with suppress(ExternalError):
             self.verify_account()
 
     def _verify_place(self) -> None:
-        """Raise WrongPlace in another account; a sandbox without an AWS has none, and reaches nothing but this machine."""
+        """Raise WrongPlace in another account. A sandbox without AWS has no account and reaches only this machine."""
         if not (self.config.sandbox and self.config.aws and self.config.aws.endpoint is None):
             self.reader.verify_account()
 
     def resolve(self, reference: Reference) -> Secret:
-        """Read the credential that `reference` names, once the place is proven; ConfigurationError or NotFound when it isn't there."""
+        """The credential of `reference`, read after the account is verified. Raises ConfigurationError or NotFound."""
         if reference.aws is None:
             self._verify_place()
             return self.values.reference(reference)
         return self.reader.secrets.value(reference.aws, key=reference.key, region=reference.region)
 
     def shut(self) -> None:
-        """End the connections that were opened."""
+        """Close all connections."""
         for made in list(self.__dict__.values()):
             if isinstance(made, Adapter):
                 made.close()

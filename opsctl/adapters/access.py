@@ -1,4 +1,4 @@
-"""What an adapter is handed beside its settings."""
+"""What an adapter needs besides its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all adapters share: the mark on methods that write, the wall that it is, and that each is made once."""
+"""The base class of adapters, the decorator of methods that write, and the lazy property that builds an adapter once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from opsctl.errors import ReadOnly
 
-# What a library has to say of its requests may hold anything, and standard error is opsctl's alone: errors tell what went wrong.
+# A library's log lines may contain secrets, and standard error belongs to opsctl; errors report what went wrong.
 logging.lastResort = None
 
 P = ParamSpec("P")
@@ -21,17 +21,17 @@ A = TypeVar("A", bound="Adapter")
 
 
 class Adapter:
-    """A door to one outside system; one that isn't `writing` can only read."""
+    """A client of one outside system; read-only unless `writing`."""
 
     def __init__(self, *, writing: bool) -> None:
         self.writing = writing
 
     def close(self) -> None:
-        """Give back what it holds: for most, nothing."""
+        """Close its connections, if it has any."""
 
 
 def writes(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, P], R]:
-    """Mark an adapter's method as one that has an effect; on a reading adapter it raises ReadOnly."""
+    """Mark a method as writing; on a read-only adapter it raises ReadOnly."""
 
     @functools.wraps(method)
     def guarded(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -44,7 +44,7 @@ def writes(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, P]
 
 
 class locked_cached_property(cached_property[T]):  # noqa: N801
-    """A `cached_property` that several threads may ask for at once, and one of them makes: since Python 3.12 that is left to us."""
+    """A thread-safe `cached_property`; the standard one has no lock since Python 3.12."""
 
     def __init__(self, make: Callable[[Any], T]) -> None:
         super().__init__(make)
@@ -55,7 +55,7 @@ class locked_cached_property(cached_property[T]):  # noqa: N801
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
     def __get__(self, instance: object | None, owner: type[Any] | None = None) -> Self | T:
-        """What was made; it is made now if it wasn't."""
+        """The cached value, created on first use."""
         if instance is None:
             return self
         with self._making:

@@ -1,6 +1,6 @@
-"""Whose certificates count when a server proves who it is.
+"""The certificate authorities that verify a server.
 
-`ca` is what configuration says: `system`, or the path of a file of certificates (PEM). Variables such as SSL_CERT_FILE don't count.
+`ca` is the setting: `system`, or the path of a PEM file. Variables such as SSL_CERT_FILE are ignored.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ RDS_BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
 
 @functools.cache
 def authorities(ca: str = SYSTEM) -> str:
-    """Return the file with the certificates of the authorities that count.
+    """The path of the PEM file of trusted authorities.
 
-    Raises ConfigurationError for one that can't be used, Refused for one that others may write.
+    Raises ConfigurationError for an unusable file, Refused for a file that other users can write.
     """
     path = Path(ca) if ca != SYSTEM else _system_store()
     if ca != SYSTEM and path.is_file():
@@ -48,14 +48,14 @@ def authorities(ca: str = SYSTEM) -> str:
 
 @functools.cache
 def context(ca: str = SYSTEM) -> SSLContext:
-    """Return a TLS context that accepts only certificates of these authorities, for the name that was asked for."""
+    """A TLS context that accepts only certificates of these authorities, for the host name."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.load_verify_locations(authorities(ca))
     return made
 
 
 def distrusted(cause: BaseException | None) -> str | None:
-    """Return what OpenSSL said against the server, where that is behind `cause`; None where a connection merely ended."""
+    """OpenSSL's reason for rejecting the server, if that is behind `cause`; None where the connection only closed."""
     while cause is not None:
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return getattr(cause, "verify_message", "") or cause.reason or "it does not speak TLS"
@@ -64,7 +64,7 @@ def distrusted(cause: BaseException | None) -> str | None:
 
 
 def untrusted(system: str, where: str, said: str, next: str) -> Untrusted:
-    """Return the error for a server that did not prove its name: no credential was sent to it."""
+    """The error for a server with an invalid certificate; no credential was sent to it."""
     return Untrusted(
         f"The certificate of {system} at {where} is not valid: {said.rstrip('.')}. No credential was sent.",
         f"Check which server answers there. {next}",

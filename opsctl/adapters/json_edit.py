@@ -1,4 +1,4 @@
-"""One member of a JSON object, found and replaced in its text, so that every other byte stays as somebody wrote it."""
+"""Replaces one member in the text of a JSON object; every other byte stays as it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class JsonMember(NamedTuple):
-    """A member of the outermost object: its name and value, and where in the text both are."""
+    """A member of the outermost object: name, value, and the positions of both in the text."""
 
     name: str
     value: Any
@@ -28,7 +28,7 @@ DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def members(text: str) -> list[JsonMember]:
-    """Every member of the JSON object that `text` is, in order; raises ValueError, which repeats nothing of it, when it is none."""
+    """The members of the JSON object `text`, in order; raises ValueError without quoting the text."""
     try:
         whole = DECODER.decode(text)
     except json.JSONDecodeError as cause:
@@ -55,7 +55,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def value_of(text: str, name: str) -> Any:
-    """The value of member `name`, None when there is none; raises ValueError when there are two, or `text` is no JSON object."""
+    """The value of member `name`, None if missing; raises ValueError when it occurs twice or `text` is not a JSON object."""
     found = [member for member in members(text) if member.name == name]
     if len(found) > 1:
         raise ValueError(f"it contains {name} {len(found)} times")
@@ -63,7 +63,7 @@ def value_of(text: str, name: str) -> Any:
 
 
 def set_member(text: str, name: str, value: str) -> str:
-    """`text` with `value` as member `name`, added at the end, in the style of the others, where there was none."""
+    """`text` with `value` as member `name`; a new member is added at the end, formatted like the others."""
     value_of(text, name)
     all_members = members(text)
     new = json.dumps(value)
@@ -79,7 +79,7 @@ def set_member(text: str, name: str, value: str) -> str:
 
 
 def _comma(text: str, all_members: list[JsonMember]) -> str:
-    """What stands between two members: as between the last two, or after the brace."""
+    """The separator of two members, as between the last two or after the opening brace."""
     if len(all_members) > 1:
         return text[all_members[-2].value_end : all_members[-1].start]
     return "," + (text[text.index("{") + 1 : all_members[0].start] or " ")

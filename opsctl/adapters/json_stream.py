@@ -1,6 +1,6 @@
-"""A stream of JSON cut into its objects: one a line, an array of them, or one after another over several lines; however long it is.
+"""Splits a stream of JSON of any length into its objects: one per line, an array, or several lines per object.
 
-What is no object is a piece too, so that nothing is lost: whoever reads the pieces finds out.
+Text that is not an object is a piece too, so that nothing is lost; the reader of the pieces rejects it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 LARGEST = 1 << 20
-"""Bytes of one piece. SNS and SQS carry at most 1 MiB, so that a longer one is none of theirs and comes in parts."""
+"""Maximum bytes of a piece. SNS and SQS messages have at most 1 MiB; a longer text is split."""
 CHUNK = 1 << 16
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}"]', re.DOTALL)
 AROUND = b" \t\r\n,"
@@ -22,7 +22,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def iter_objects(stream: BinaryIO) -> Iterator[bytes]:
-    """Each object's bytes, in their order. Unless it is an array, one whole object among the first lines makes a line each."""
+    """The bytes of each object, in order. If one of the first lines is a complete object, every line is one."""
     head = (stream.read(CHUNK) + stream.readline(LARGEST)).removeprefix(BOM)
     if not head.lstrip().startswith(b"[") and any(_is_whole(line) for line in head.split(b"\n")):
         yield from _lines(io.BytesIO(head))
@@ -32,7 +32,7 @@ def iter_objects(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _is_whole(line: bytes) -> bool:
-    """Lines within an object are indented, or are no objects; an empty object is written in one line in any layout."""
+    """Whether a line is a complete object. An empty object doesn't count: every layout writes it on one line."""
     if not line.startswith(b"{") or line.strip() == b"{}":
         return False
     try:
@@ -49,7 +49,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _objects(held: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    """Cut at the braces that close an object; a brace in a string is none. A bracket without its other half is a piece."""
+    """Split after the closing brace of each object, ignoring braces in strings. An unmatched bracket is a piece."""
     depth = 0
     while True:
         more = stream.read(CHUNK)
@@ -81,12 +81,12 @@ def _closed(held: bytes) -> Iterator[tuple[int, int]]:
             if depth == 0:
                 yield begin, token.end()
         elif token[0] == b'"':
-            # A string that hasn't ended yet.
+            # An unterminated string.
             return
 
 
 def _opened(between: bytes) -> int:
-    """How many arrays begin in it and don't end; negative where more end than begin."""
+    """The number of `[` minus the number of `]`."""
     return between.count(b"[") - between.count(b"]")
 
 

@@ -1,4 +1,4 @@
-"""Where an endpoint is: in the sandbox every one has to be on this machine."""
+"""Checks that an endpoint of the sandbox is on this machine, and that an ARN is in the environment's account."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from opsctl.errors import WrongPlace
 
 
 def loopback_address(host: str) -> str | None:
-    """Return the loopback address that `host` is, or None. Of names only localhost is looked up: each of its addresses has to be one."""
+    """The loopback address of `host`, or None. The only name that is resolved is localhost, whose addresses must all be loopback."""
     if host == "localhost":
         try:
             found = [str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
@@ -21,7 +21,7 @@ def loopback_address(host: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether `host`, a name or an address, is the loopback; see `loopback`."""
+    """Whether `host`, a name or an address, is loopback; see `loopback_address`."""
     return loopback_address(host) is not None
 
 

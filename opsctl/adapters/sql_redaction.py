@@ -1,6 +1,6 @@
-"""SQL text without its literals: what ran, and for nobody in particular.
+"""SQL text without its literals.
 
-Strings, numbers and comments may hold personal data or secrets. What can't be told for certain is hidden too: PostgreSQL cuts long
+Strings, numbers and comments may contain personal data or secrets. Ambiguous text is hidden too: PostgreSQL cuts long
 queries off, and a backslash before a quote means one thing or another, as the server is set (PostgreSQL documentation, 4.1 Lexical
 Structure).
 """
@@ -31,7 +31,7 @@ TOKEN = re.compile(
 
 
 def redact_literals(text: str) -> str:
-    """Return SQL on one line with `?` for every literal and no comment; from the first place on that can't be read surely, `...`."""
+    """SQL on one line, `?` for every literal, without comments; `...` from the first ambiguous position on."""
     shown: list[str] = []
     place = 0
     while found := TOKEN.search(text, place):
@@ -53,18 +53,18 @@ def redact_literals(text: str) -> str:
 
 
 def brief(text: str, longest: int = LONGEST) -> str:
-    """The same, cut to so many characters."""
+    """As `redact_literals`, with at most `longest` characters."""
     shown = redact_literals(text)
     return shown if len(shown) <= longest else shown[: longest - len(CUT)] + CUT
 
 
 def _unsure(found: re.Match[str]) -> bool:
-    """Whether this string may have ended elsewhere."""
+    """Whether this string literal may end elsewhere."""
     return found["string"] is not None and ("\\'" in found["inside"] or (found["inside"].endswith("\\") and bool(found["closed"])))
 
 
 def _after_comment(text: str, place: int) -> int:
-    """Where a block comment that began before `place` ends; they nest."""
+    """The end of a block comment that started before `place`; comments nest."""
     depth = 1
     for found in re.compile(r"/\*|\*/").finditer(text, place):
         depth += 1 if found[0] == "/*" else -1

@@ -145,7 +145,7 @@ class Http(Adapter):
             raise ExternalError(what, "Check its address in the configuration.") from None
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close all connections."""
         self.client.close()
 
     def _build(self) -> httpx.Client:

@@ -134,7 +134,7 @@ class Sentry(Adapter):
         return found
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close all connections."""
         self._http.close()
 
     def _pages(self, page: int) -> Iterator[_Issue]:

@@ -125,7 +125,7 @@ class Webhook(Adapter):
         return SentEvent(event_id, at)
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close all connections."""
         self._http.close()
 
 

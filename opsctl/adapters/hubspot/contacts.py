@@ -157,7 +157,7 @@ class HubSpot(Adapter):
         return self._contact(answer, properties, effect=True)
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close all connections."""
         self._http.close()
 
     def _path(self, id_or_email: str) -> str:

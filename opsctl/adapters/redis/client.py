@@ -1,4 +1,4 @@
-"""The application's Redis (or Valkey), at the endpoint that AWS names; its keys are gone through in short steps."""
+"""The application's Redis (or Valkey) at the endpoint from AWS. Keys are scanned in short steps."""
 
 from __future__ import annotations
 
@@ -35,18 +35,17 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
 SLOTS = 16384
 AT_ONCE = 16
-"""How many primaries are asked at a time."""
+"""How many primaries are queried at a time."""
 KEYS_AT_ONCE = 1_000
-"""How many keys are asked for in one pipeline."""
+"""How many keys one pipeline reads."""
 ANY_AGE = -1
 
 
 class KeyCount(NamedTuple):
-    """Whether any key began before the cutoff, and how many there are, beside what else was seen.
+    """Whether any key is older than the cutoff, the number of live keys, and what else the scan found.
 
-    `future`: one of the old ones has more time left than its lifetime. `met` keys match the patterns, whoever's they are, of `keys` in
-    the database; `elsewhere` are the server's other databases that hold keys, asked for only where none matches. `silent` says which
-    primaries could not be asked.
+    `future`: an old key has more time to live than its lifetime. `met` of the database's `keys` match the patterns, for any user;
+    `elsewhere` are other databases of the server with keys, read only when none matches. `silent` names the primaries that failed.
     """
 
     old: bool
@@ -59,7 +58,7 @@ class KeyCount(NamedTuple):
 
 
 class ScanStep(NamedTuple):
-    """What a step of going through the keys found: see `STEP`."""
+    """The result of a scan step: see `STEP`."""
 
     old: int
     future: int
@@ -68,10 +67,10 @@ class ScanStep(NamedTuple):
 
 
 class Redis(Adapter):
-    """Counts and unlinks keys by pattern and age, and reads single ones. Safe between threads.
+    """Counts and unlinks keys by pattern and age, and reads single keys. Thread-safe.
 
-    A key's beginning is the server's now, less what of `lifetime` has passed by its time to live; a key that never expires began
-    long ago. In a cluster every primary is gone through.
+    A key's creation time is now minus `lifetime` plus its time to live; a key that never expires counts as old. In a cluster every
+    primary is scanned.
     """
 
     def __init__(self, endpoint: RedisEndpoint, *, writing: bool, db: int = 0) -> None:
@@ -88,11 +87,10 @@ class Redis(Adapter):
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> KeyCount:
-        """Count the keys that match a pattern and no `keep`, and tell whether any began before `before_ms` (epoch milliseconds).
+        """Count the keys that match a pattern and no `keep`, and find out whether any was created before `before_ms` (epoch milliseconds).
 
-        With `users`, only theirs, as `user_pattern` (`session:{user}:*`) tells; `patterns` don't matter then.
-        A key that moves while it is counted may be counted twice, as with SCAN. Once an old one is found, ages are asked no more.
-        Raises ExternalError where no old key is found and a primary of the cluster can't be asked.
+        With `users`, only the keys that match `user_pattern` (`session:{user}:*`). A key may be counted twice, as with SCAN. After the
+        first old key, ages are no longer read. Raises ExternalError when no old key is found and a primary can't be queried.
         """
         old, future, live, met = False, False, 0, 0
         bounds = [_cutoff(before_ms), lifetime_ms, 0]
@@ -109,7 +107,7 @@ class Redis(Adapter):
         return KeyCount(old, live, future, met, keys, elsewhere, tuple(each.what for each in silent))
 
     def _around(self, met: int) -> tuple[int, tuple[str, ...]]:
-        """How many keys the database holds; where none of them is met, which other databases of the server hold keys."""
+        """The number of keys in the database and, when none matches, the other databases of the server that have keys."""
         with self._translating(effect=False):
             keys = sum(int(client.dbsize()) for client in self._primaries)
             if met:
@@ -130,9 +128,9 @@ class Redis(Adapter):
         users: Sequence[str] | None = None,
         user_pattern: str = "",
     ) -> int:
-        """Delete those that began before the cutoff (without one, all); return how many. `progress` is called between steps.
+        """Unlink the matching keys from before the cutoff (without one, all); return how many. `progress` is called between steps.
 
-        No other client waits longer than a step. OutcomeUnknown when an answer was lost; doing it again harms nothing.
+        No other client waits longer than one step. Raises OutcomeUnknown when an answer was lost; repeating is harmless.
         """
         done = 0
         silent: list[OpsctlError] = []
@@ -145,7 +143,7 @@ class Redis(Adapter):
             unsure = next((each for each in silent if isinstance(each, OutcomeUnknown)), None)
             raise (OutcomeUnknown if unsure else ExternalError)(_failures(silent), (unsure or silent[0]).next)
         if silent:
-            # A cluster's primaries have nothing to do with one another: the others' keys are gone.
+            # The primaries of a cluster are independent: the keys of the others are deleted.
             rest = (
                 "Some of these keys are deleted." if len(silent) == len(self._primaries) else "The keys of the other primaries are deleted."
             )
@@ -158,7 +156,7 @@ class Redis(Adapter):
         except ExternalError as failed:
             if not done:
                 raise
-            # A definite no of this step is none of the whole.
+            # An error of this step does not mean that nothing was deleted.
             raise OutcomeUnknown(f"{failed.what} Some keys are deleted, and some are left.", Retry()) from failed
 
     def values(self, keys: Sequence[str]) -> list[str | None]:
@@ -178,7 +176,7 @@ class Redis(Adapter):
         return [None if found[key] is None else _decode(found[key]) for key in keys]
 
     def infos(self) -> dict[str, dict[str, Any] | ExternalError]:
-        """What INFO tells of each primary, by `HOST:PORT`, asked side by side; an error stands for one that didn't answer."""
+        """The INFO of each primary by `HOST:PORT`, read concurrently; an error for a primary that didn't answer."""
 
         def info(client: redis.Redis) -> dict[str, Any] | ExternalError:
             try:
@@ -192,7 +190,7 @@ class Redis(Adapter):
             return dict(zip(map(_place, primaries), pool.map(info, primaries), strict=True))
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close all connections."""
         for name in ("_main", "_nodes"):
             found = self.__dict__.pop(name, [])
             for client in found.values() if isinstance(found, dict) else [found] if found else []:
@@ -208,10 +206,10 @@ class Redis(Adapter):
         user_pattern: str,
         silent: list[OpsctlError],
     ) -> Iterator[ScanStep]:
-        """What each step found.
+        """The result of each step.
 
-        `bounds` are cutoff, lifetime and how many to unlink at once, as they stand when a step begins. Of a cluster, a primary that
-        fails is added to `silent`, and the next one is gone through.
+        `bounds` are cutoff, lifetime and batch size, read when a step starts. In a cluster, a primary that fails is added to `silent`,
+        and the next one is scanned.
         """
         for client in self._primaries:
             try:
@@ -225,7 +223,7 @@ class Redis(Adapter):
     def _through(
         self, client: redis.Redis, command: str, glob: str, bounds: Sequence[int], rest: Sequence[str | bytes]
     ) -> Iterator[ScanStep]:
-        """Go through one primary's keys of one glob."""
+        """Scan one primary for one pattern."""
         cursor: bytes = b"0"
         while True:
             arguments = (cursor, STEP_KEYS, glob, *bounds, *rest)
@@ -237,7 +235,7 @@ class Redis(Adapter):
 
     @cached_property
     def _main(self) -> redis.Redis:
-        """A client of the configured endpoint, which has answered."""
+        """A client of the configured endpoint that has answered a PING."""
         client = self._client(self._endpoint.host, self._endpoint.port)
         with self._translating(effect=False):
             client.ping()
@@ -245,7 +243,7 @@ class Redis(Adapter):
 
     @cached_property
     def _nodes(self) -> dict[tuple[int, int], redis.Redis]:
-        """Each range of slots with its primary's client; of a server that is no cluster, all slots."""
+        """Each range of slots with its primary's client; without a cluster, all slots."""
         with self._translating(effect=False):
             if not self._main.info("cluster").get("cluster_enabled"):
                 return {(0, SLOTS - 1): self._main}
@@ -339,7 +337,7 @@ def _translated(cause: Exception, effect: bool, where: str) -> OpsctlError:
 
 
 def _slots(ranges: Any, main: str) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:
-    """What CLUSTER SLOTS answers, parsed by the SDK or not: each range with its primary. No host means the one asked."""
+    """The ranges of CLUSTER SLOTS with their primaries, whether the SDK parsed it or not. No host means the queried one."""
     if isinstance(ranges, dict):
         for slots, nodes in ranges.items():
             host, port = nodes["primary"][:2]

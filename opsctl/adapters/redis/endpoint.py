@@ -1,4 +1,4 @@
-"""How Redis is reached, and what it has to prove before it gets the password."""
+"""The Redis endpoint, and the check of its certificate before the password is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TlsConnection(redis.SSLConnection):
-    """Connects to `address`, and takes only a certificate of the authorities in `ca` for `host`; variables of OpenSSL don't count."""
+    """Connects to `address` and accepts only a certificate of `ca` for `host`; OpenSSL's variables are ignored."""
 
     def __init__(self, *, ca: str = certificates.SYSTEM, address: tuple[str, int] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -41,7 +41,7 @@ class TlsConnection(redis.SSLConnection):
 
 @dataclass(frozen=True)
 class RedisEndpoint:
-    """The endpoint that AWS names, and how it is reached; `tunnel` is the address where a tunnel to it begins."""
+    """The endpoint from AWS and how to connect to it; `tunnel` is the local address of a tunnel to it."""
 
     host: str
     port: int
@@ -53,7 +53,7 @@ class RedisEndpoint:
 
     @classmethod
     def of(cls, access: Access, settings: RedisSettings, at: tuple[str, int]) -> RedisEndpoint:
-        """The endpoint `at`, reached as [redis] says; raises WrongPlace in a sandbox beyond this machine."""
+        """The endpoint `at` with the settings of [redis]; raises WrongPlace in a sandbox when it is not on this machine."""
         host, port = at
         tunnel = settings.tunnel_address
         if access.sandbox:
@@ -64,9 +64,9 @@ class RedisEndpoint:
         return cls(host, port, password, settings.tls, settings.ca, tunnel, user)
 
     def arguments(self, host: str, port: int) -> dict[str, Any]:
-        """What a connection to the endpoint itself, or to another node of its cluster, is made with.
+        """The arguments of a connection to the endpoint, or to another node of its cluster.
 
-        Raises WrongPlace where the password would go in clear text to another machine, or to a node beyond the endpoint's domain.
+        Raises WrongPlace when the password would be sent unencrypted to another machine, or to a node outside of the endpoint's domain.
         """
         secret = self.password.reveal() if self.password else None
         login = {"username": self.user, "password": secret}

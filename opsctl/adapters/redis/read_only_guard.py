@@ -1,4 +1,4 @@
-"""The wall of a reading connection to Redis: what isn't known to read is refused before it is sent."""
+"""A read-only connection to Redis: every command that is not known to only read is refused before it is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READING = frozenset(
     EVAL_RO EVALSHA_RO INFO TIME PING ECHO COMMAND AUTH HELLO SELECT READONLY READWRITE ASKING QUIT
     """.split()  # noqa: SIM905
 )
-# These have subcommands of both kinds.
+# Commands with subcommands that read and subcommands that write.
 READING_PAIRS = {
     "CLIENT": {"LIST", "INFO", "ID", "GETNAME", "SETNAME", "SETINFO"},
     "ACL": {"WHOAMI", "LIST", "USERS", "GETUSER", "CAT", "DRYRUN"},
@@ -30,7 +30,7 @@ READING_PAIRS = {
 
 
 def refuse_writing(command: tuple[Any, ...]) -> None:
-    """Raise ReadOnly for a command that isn't known to read; `CLIENT LIST` may come as one word or as two."""
+    """Raise ReadOnly for a command that is not known to only read; `CLIENT LIST` may be one word or two."""
     words = " ".join(_decode(word) for word in command[:2]).upper().split()
     first, second = (*words, "", "")[:2]
     if first not in READING and second not in READING_PAIRS.get(first, ()):
@@ -38,7 +38,7 @@ def refuse_writing(command: tuple[Any, ...]) -> None:
 
 
 class ReadingConnection(redis.Connection):
-    """Packs no command that isn't known to read: alone, in a pipeline or for later."""
+    """Packs only commands that are known to only read, single or in a pipeline."""
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
         """Send one command; raises ReadOnly."""

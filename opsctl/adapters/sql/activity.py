@@ -1,7 +1,7 @@
-"""What the database's backends do, on each instance of its cluster: pg_stat_activity tells of the instance that is asked, and no other.
+"""The backends of the database, for each instance of its cluster: pg_stat_activity shows only the instance that is queried.
 
-Over the Data API only the writer is asked. Query texts leave this file without their literals. Times of a backend are whole
-microseconds since 1970, so that both drivers give the same ones and a pid that was given again is told from the former.
+The Data API reaches only the writer. Query texts are returned without literals. Times of a backend are microseconds since 1970, so that
+both drivers return the same. Pids are reused; (pid, backend_start, query_start) is unique.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ P = TypeVar("P", bound="QueryRef")
 OURSELVES = "opsctl"
 """The application name of our own connections."""
 MANAGED = ("rdsadmin", "rdsrepladmin", "rdstopmgr")
-"""Roles with which RDS itself works."""
+"""Roles of RDS itself."""
 VACUUM = re.compile(r"[\s;]*VACUUM\b", re.IGNORECASE)
-"""The beginning of a vacuum without comments: while it waits for its table it makes no progress that the server could tell."""
+"""Matches a vacuum. One that waits for its table is not in pg_stat_progress_vacuum."""
 
-# A session's transaction keeps its first look at pg_stat_activity, and a reading one over the Data API is never committed.
+# A transaction keeps its first snapshot of pg_stat_activity, and a read-only one over the Data API is never committed.
 LOOK_ANEW = "SELECT pg_stat_clear_snapshot() IS NULL AS cleared"
 
-# Of what others do, a role without pg_read_all_stats is shown neither state nor times: as if nobody did anything.
+# A role without pg_read_all_stats sees neither state nor times of other roles' backends.
 ABOUT = """
 SELECT current_user::text AS role, pg_has_role('pg_read_all_stats', 'USAGE') AS sees_others,
        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS server,
@@ -82,7 +82,7 @@ ORDER BY total_exec_time DESC LIMIT %(most)s
 
 
 class Activity(Struct, frozen=True, kw_only=True):
-    """A backend that is not idle; `query` has no literals. `spared` says why it is not to be ended, where it isn't."""
+    """A backend that is not idle; `query` has no literals. `spared` is the reason why it must not be ended, if any."""
 
     pid: int
     backend_start: int
@@ -101,22 +101,22 @@ class Activity(Struct, frozen=True, kw_only=True):
 
     @property
     def active(self) -> bool:
-        """Whether it works on a query now."""
+        """Whether it is running a query now."""
         return self.state in ACTIVE
 
     @property
     def idle(self) -> bool:
-        """Whether it does nothing and keeps its transaction open, with all the locks in it."""
+        """Whether it is idle in a transaction, which keeps its locks."""
         return self.state in IDLE
 
     @property
     def blockers(self) -> set[int]:
-        """The pids that it waits for directly; 0 stands for a prepared transaction."""
+        """The pids that block it directly; 0 is a prepared transaction."""
         return {int(pid) for pid in self.blocked_by.split(",") if pid.strip()}
 
 
 class ConnectionCounts(Struct, frozen=True):
-    """How many connections there may be, how many of them no application gets, and those there are, by what they have in common."""
+    """max_connections, how many of them are reserved, and the connections in groups of equal state, role, application and client."""
 
     most: int
     reserved: int
@@ -124,12 +124,12 @@ class ConnectionCounts(Struct, frozen=True):
 
     @property
     def count(self) -> int:
-        """How many there are, this look's own among them."""
+        """The number of connections, including the one that counted."""
         return sum(int(row["connections"]) for row in self.held)
 
 
 class InstanceResult(Struct, Generic[T], frozen=True):
-    """What one instance answered: `found`, or `why` not; `same_as` names another one that is the same server."""
+    """The result of one instance: `found`, or the error in `why`; `same_as` names another instance that is the same server."""
 
     instance: DatabaseInstance
     found: T | None = None
@@ -138,7 +138,7 @@ class InstanceResult(Struct, Generic[T], frozen=True):
 
 
 class Connection:
-    """A connection to one address; where `anew`, a later look at the server's activity has the first one forgotten."""
+    """A connection to one address; with `anew`, each query takes a new snapshot of the server's activity."""
 
     def __init__(self, database: Database, *, anew: bool) -> None:
         self.database = database
@@ -147,11 +147,11 @@ class Connection:
 
     @locked_cached_property
     def about(self) -> Row:
-        """What the server says of itself, and of what we may see there: the columns of `ABOUT`."""
+        """Facts about the server and the role: the columns of `ABOUT`."""
         return self.database.query(ABOUT)[0]
 
     def look(self, statement: str, **params: Any) -> list[Row]:
-        """The rows of a statement about the server's activity, as it is now."""
+        """The rows of a statement about the server's present activity."""
         if self._looked and self._anew:
             self.database.query(LOOK_ANEW)
         self._looked = True
@@ -159,7 +159,7 @@ class Connection:
 
 
 class Backends(Adapter):
-    """The backends of every instance; writing systems come as the configured rescue role, for which connections may be reserved."""
+    """The backends of every instance; to write, it connects as the configured rescue role, which may use reserved connections."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Backends(Adapter):
 
     @locked_cached_property
     def instances(self) -> list[DatabaseInstance]:
-        """Every instance that can be asked, the writer first; over the Data API the writer alone. NotFound when there is none."""
+        """The instances that can be queried, the writer first; over the Data API only the writer. Raises NotFound when there is none."""
         found = [i for i in self.members if self._config.driver == "postgres" or i.writer]
         if not found:
             raise NotFound(f"The cluster {self._config.cluster} has no instance that can be queried.", "Check it: opsctl status")
@@ -183,51 +183,51 @@ class Backends(Adapter):
 
     @property
     def unavailable(self) -> list[DatabaseInstance]:
-        """The instances that the Data API doesn't lead to."""
+        """The instances that the Data API can't reach."""
         return [i for i in self.members if i not in self.instances]
 
     @locked_cached_property
     def members(self) -> list[DatabaseInstance]:
-        """Every instance, whether it can be asked or not, the writer first."""
+        """Every instance, the writer first, also those that can't be queried."""
         return self._members()
 
     def connections(self) -> list[InstanceResult[ConnectionCounts]]:
-        """Count the connections of each instance."""
+        """The connection counts of each instance."""
         return self._ask(lambda connection: ConnectionCounts(connection.about["most"], connection.about["reserved"], connection.look(HELD)))
 
     def running(self) -> list[InstanceResult[list[Activity]]]:
-        """What isn't idle on each instance, the oldest query first."""
+        """The backends of each instance that are not idle, the oldest query first."""
         return self._ask(lambda connection: [self._activity(row) for row in connection.look(RUNNING)])
 
     def statements(self, most: int) -> list[InstanceResult[list[Row] | None]]:
-        """The statements that took most time in all, on each instance; None without the extension pg_stat_statements."""
+        """The statements with the highest total time on each instance; None without the extension pg_stat_statements."""
         return self._ask(lambda connection: _statements(connection.database, most))
 
     def still_running(self, instance: str, backends: Sequence[P]) -> list[P]:
-        """Which of these are still at the same query."""
+        """Those of `backends` that still run the same query."""
         return self._which(instance, statements.LEFT, backends)
 
     def idle_left(self, instance: str, backends: Sequence[P]) -> list[P]:
-        """Which of these still keep the same transaction open, and do nothing."""
+        """Those of `backends` that are still idle in the same transaction."""
         return self._which(instance, statements.LEFT_IDLE, backends)
 
     @writes
     def end_idle(self, instance: str, backends: Sequence[QueryRef]) -> int:
-        """Have the server end these connections; who works again is left alone. Returns how many were told."""
+        """Terminate these connections, except those that run a query again. Returns the number of signals sent."""
         return len(self._which(instance, statements.TERMINATE_IDLE, backends))
 
     @writes
     def cancel(self, instance: str, backends: Sequence[QueryRef]) -> int:
-        """Have the server cancel these queries; who has moved on is left alone. Returns how many were told."""
+        """Cancel these queries, except where the backend runs another one. Returns the number of signals sent."""
         return len(self._which(instance, statements.CANCEL, backends))
 
     @writes
     def terminate(self, instance: str, backends: Sequence[QueryRef]) -> int:
-        """Have the server end the connections of these queries; who has moved on is left alone. Returns how many were told."""
+        """Terminate the connections of these queries, except where the backend runs another one. Returns the number of signals sent."""
         return len(self._which(instance, statements.TERMINATE, backends))
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         with self._lock:
             while self._open:
                 self._open.popitem()[1].database.close()
@@ -238,7 +238,7 @@ class Backends(Adapter):
         return [each for each in backends if each.pid in pids]
 
     def _ask(self, question: Callable[[Connection], T]) -> list[InstanceResult[T]]:
-        """Ask all instances at once; what is one server under several names is asked under the first."""
+        """Query all instances concurrently; a server with several names is queried once, under the first."""
         with ThreadPoolExecutor(max(len(self.instances), 1)) as pool:
             doors = list(pool.map(self._tried, self.instances))
             first: dict[int, DatabaseInstance] = {}
@@ -271,7 +271,7 @@ class Backends(Adapter):
         raise NotFound(f"The cluster {self._config.cluster} no longer has the instance {id}.", "Check it: opsctl database connections")
 
     def _connection(self, instance: DatabaseInstance) -> Connection:
-        """One connection an address: where few are left, each counts. Denied for a role that doesn't see what others do."""
+        """The connection to an address, opened once as free connections may be few. Raises Denied for a role without pg_read_all_stats."""
         where = (instance.host, instance.port)
         with self._lock:
             if where not in self._open:
@@ -299,7 +299,7 @@ class Backends(Adapter):
 
 
 def holding(running: Sequence[Activity]) -> dict[int, int]:
-    """The pids at the end of each chain of waiting backends, which wait for nobody themselves, and how many wait for each."""
+    """The pids that block others and are not blocked themselves, each with the number of backends that wait for it."""
     known = {each.pid: each for each in running}
     waiting: dict[int, set[int]] = {}
     for each in running:
@@ -318,7 +318,7 @@ def holding(running: Sequence[Activity]) -> dict[int, int]:
 
 
 def stats_denied(role: str) -> Denied:
-    """The error for a role without pg_read_all_stats, to which the server tells nothing of others' connections."""
+    """The error for a role without pg_read_all_stats, which can't see other roles' connections."""
     return Denied(f"The role {role} can't see the queries of other roles.", f"GRANT pg_read_all_stats TO {role}")
 
 

@@ -1,7 +1,7 @@
-"""What the application's database has counted of addresses that bounce: its marks, the notifications, and who has too many.
+"""Queries on bounced addresses in the application's database: statuses, notifications, and users over the threshold.
 
-An address stands in the table of notifications as `addresses` compares it. Only a bounce that says that the address can't be delivered to
-counts towards a threshold: no complaint, no automatic answer, and nothing that was refused for what we sent.
+The table of notifications stores addresses normalized by `addresses`. Only undeliverable addresses count towards the threshold: not
+complaints, automatic answers, or mail that was rejected for its content.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opsctl.settings import BounceSettings
 
 PAGE, MANY = 2_000, 8_000
-"""Rows a statement, of wide ones and of narrow ones: the Data API gives at most 1 MB."""
+"""Rows per statement, for wide and for narrow rows: a result of the Data API has at most 1 MB."""
 
 FAILURE = sql.SQL("kind = 'bounce' AND type || '/' || subtype IN ({})").format(sql.SQL(", ").join(map(sql.Literal, FAILURES)))
 
@@ -53,7 +53,7 @@ COUNTED = """
 SELECT recipient, domain FROM {table} WHERE at >= %(since)s AND {failure}
 GROUP BY recipient, domain HAVING count(*) >= %(threshold)s
 """
-# Those that an application may hold under another spelling.
+# Addresses that the application may store in another spelling.
 UNUSUAL = COUNTED + "AND (octet_length(recipient) <> char_length(recipient) OR position('xn--' IN recipient) > 0)"
 TOO_MANY = f"""
 WITH counted AS ({COUNTED}), spelled AS (
@@ -88,7 +88,7 @@ UNION ALL
 
 
 class Spread(Struct, frozen=True):
-    """The domain or the hour that most of some bounces are of: so many `bounces` of `of_all`, from so many `addresses`."""
+    """The domain or hour with the most bounces: `bounces` of `of_all`, from `addresses` addresses."""
 
     what: str
     which: str
@@ -98,7 +98,7 @@ class Spread(Struct, frozen=True):
 
 
 class BounceRule(Struct, frozen=True):
-    """Who has too many bounces: `threshold` of them since then, without the addresses and domains that are exempt."""
+    """Selects users with `threshold` bounces since a time, except exempt addresses and domains."""
 
     threshold: int
     since: datetime
@@ -106,23 +106,23 @@ class BounceRule(Struct, frozen=True):
 
 
 class BounceQueries:
-    """What the table of notifications and the users that [bounces] names hold."""
+    """Queries on the tables in [bounces]."""
 
     def __init__(self, database: Database, settings: BounceSettings) -> None:
         self._database, self._settings = database, settings
 
     def by_status(self) -> list[dict[str, Any]]:
-        """How many users have each status, how many of them are inactive, and the sum of their bounces."""
+        """For each status: the number of users, of inactive ones, and the sum of their bounces."""
         return self._query(USERS)
 
     def by_kind(self, since: datetime) -> list[dict[str, Any]]:
-        """How many notifications of each kind happened since then, and of how many addresses."""
+        """The number of notifications and addresses since then, by kind."""
         return self._query(KINDS, since=since)
 
     def marked_addresses(self, listed: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """What the database has of the addresses listed, in whatever spelling, and of all that it has marked; some may come twice.
+        """The users of the listed addresses in any spelling, and all users with a marked status; a user may be returned twice.
 
-        `address` is as it is compared, `kind` why it would be marked, and `at` when that was last told of, if it was.
+        `address` is normalized; `kind` and `at` are of the latest notification that would mark it, if any.
         """
         spellings = [spelling for address in listed for spelling in _spellings(address)]
         asked = [(LISTED, spellings[first : first + PAGE]) for first in range(0, len(spellings), PAGE)]
@@ -131,15 +131,15 @@ class BounceQueries:
                 yield from self._dated(rows)
 
     def users_over_threshold(self, rule: BounceRule) -> Iterator[dict[str, Any]]:
-        """Each user with too many bounces, by id: `id`, whether `active`, whether `exempt`."""
+        """The users over the threshold, ordered by id: `id`, `active`, `exempt`."""
         return chain.from_iterable(self._paged(OVER, **self._values(rule)))
 
     def concentration(self, rule: BounceRule) -> list[Spread]:
-        """The domain and the hour that most bounces are of, among those of the active users with too many."""
+        """The domain and the hour with the most bounces of active users over the threshold."""
         return [Spread(**row) for row in self._query(SPREAD, **self._values(rule))]
 
     def _dated(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The notifications are looked up here and not in SQL, which can't compare addresses as we do."""
+        """Notifications are matched in Python, because SQL can't normalize addresses as opsctl does."""
         recipients = sorted({compared(row["address"]) for row in rows})
         found = self._query(LATEST, recipients=json.dumps(recipients))
         latest = {(row["recipient"], row["kind"]): row["at"] for row in found}
@@ -183,7 +183,7 @@ class BounceQueries:
 
 
 def compared(address: str) -> str:
-    """An address as it is compared; what can't be read as one, in lower case."""
+    """The normalized address; a text that is no address, in lower case."""
     try:
         return addresses.parse(address).recipient
     except ValueError:
@@ -199,7 +199,7 @@ def _spellings(address: str) -> list[str]:
 
 
 def _exempt(name: str) -> str:
-    """An address or a domain (`example.com` or `@example.com`) of the configuration, as it is compared."""
+    """A normalized address or domain (`example.com` or `@example.com`) of the configuration."""
     try:
         found = addresses.parse(name if "@" in name.strip()[1:] else f"any@{name.strip().removeprefix('@')}")
     except ValueError as cause:

@@ -1,8 +1,8 @@
-"""The application's side of mail that came back: its users by their address, and the table of what has been counted.
+"""The users by e-mail address, and the table of counted notifications.
 
-The table is shipped DDL (`opsctl/ddl/ses_notifications.sql`) and never made from here. A batch is one statement with one JSON parameter:
-what the table has already isn't inserted, and only what was inserted reaches the users, so that one that is stopped anywhere has counted
-all of it or nothing, also over the Data API, whose own batches tell no counts.
+The table is created by hand from `opsctl/ddl/ses_notifications.sql`. A batch is one statement with one JSON parameter: it inserts the
+notifications that are not in the table yet and updates only their users, so that a batch that is interrupted has counted everything or
+nothing. The Data API's own batches return no counts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Answer = TypeVar("Answer")
 
 
 class Tally(Struct):
-    """What a batch did: rows counted, and of those the recipients marked, complained, added to, and known to nobody."""
+    """The result of a batch: rows counted, and the recipients that were marked, complained, got a higher count, or have no user."""
 
     counted: int = 0
     bounced: int = 0
@@ -52,21 +52,21 @@ class Tally(Struct):
 
 
 class AddressHolder(Struct, frozen=True):
-    """A user whose address it is."""
+    """A user with a given address."""
 
     id: str
     status: str | None
 
 
 class BounceStore(Adapter):
-    """The users and the table that [bounces] names, in the application's database."""
+    """The users and the table of notifications in [bounces]."""
 
     def __init__(self, database: Database, settings: BounceSettings, now: Callable[[], datetime]) -> None:
         super().__init__(writing=database.writing)
         self._database, self._settings, self._now = database, settings, now
 
     def missing(self, keys: Sequence[tuple[str, str]]) -> list[int]:
-        """The places, in `keys` of feedback id and recipient, of those that haven't been counted."""
+        """Indices of the `keys` (feedback id and recipient) that are not in the table yet."""
         if not keys:
             return []
         rows = [{"number": n, "feedback_id": feedback, "recipient": recipient} for n, (feedback, recipient) in enumerate(keys)]
@@ -75,7 +75,7 @@ class BounceStore(Adapter):
         return [int(row["number"]) for row in found]
 
     def holders(self, address: Address) -> list[AddressHolder]:
-        """The users whose address it is, in the order of their ids."""
+        """The users with this address, ordered by id."""
         spellings = json.dumps([address.recipient, *address.others])
         with self._translating():
             if not self.writing:
@@ -84,7 +84,7 @@ class BounceStore(Adapter):
         return [AddressHolder(str(row["id"]), row["status"]) for row in rows]
 
     def has_complaint_or_bounce(self, feedback_id: str, address: Address) -> bool:
-        """Whether another notification says that the address bounced for good."""
+        """Whether another notification reports a permanent bounce or a complaint of this address."""
         with self._translating():
             return bool(
                 self._database.query(self._sql(statements.SAID_TOO), feedback_id=feedback_id, recipient=address.recipient, final=FINAL)
@@ -92,7 +92,7 @@ class BounceStore(Adapter):
 
     @writes
     def count(self, batch: Sequence[CountedRecipient]) -> Tally:
-        """Count what hasn't been counted, and let it act on the users, by one statement; Busy when others keep it from it."""
+        """Insert the new notifications and update their users in one statement. Raises Busy on a lock timeout."""
         if not batch:
             return Tally()
         told = msgspec.json.encode(batch).decode()
@@ -100,7 +100,7 @@ class BounceStore(Adapter):
 
     @writes
     def mark(self, feedback_id: str, address: Address, *, hard: bool) -> Tally:
-        """Count one bounce as a person tells of it, now."""
+        """Count one bounce that a person reports now."""
         told = CountedRecipient(
             feedback_id=feedback_id,
             recipient=address.recipient,
@@ -116,21 +116,21 @@ class BounceStore(Adapter):
 
     @writes
     def take_back(self, feedback_id: str, address: Address, before: Sequence[tuple[str, str | None]]) -> int:
-        """Forget that a notification was counted, and give `before` (id and status) back where it is ours; returns the users."""
+        """Delete a notification and restore the statuses in `before` (id, status) that are unchanged since; returns how many users."""
         held = statements.before_json(self._settings, before)
         values = {"feedback_id": feedback_id, "recipient": address.recipient, "before": held, "final": FINAL}
         return int(self._retry_busy(lambda: self._one(statements.TAKE_BACK, **values))["users"])
 
     def active(self, ids: Sequence[str]) -> dict[str, bool]:
-        """Whether each of these users is active, by id; without those that were deleted."""
+        """Whether each user is active, by id; deleted users are missing."""
         rows = self._database.query(self._sql(statements.ACTIVE), ids=statements.ids_json(self._settings, ids))
         return {row["id"]: row["active"] for row in rows}
 
     @writes
     def set_active(self, ids: Sequence[str], wanted: bool, *, all_or_none: bool) -> int:
-        """Make these users active or not, and return how many weren't so; with `all_or_none` one that was so keeps all as they were.
+        """Set whether these users are active, and return how many changed.
 
-        Raises DriftError in that case.
+        With `all_or_none`, changes nothing and raises DriftError when one of them is already so.
         """
         with self._database.transaction():
             done = self._database.execute(self._sql(statements.SET_ACTIVE), ids=statements.ids_json(self._settings, ids), wanted=wanted)
@@ -143,7 +143,7 @@ class BounceStore(Adapter):
             return self._database.query(self._sql(statement), **values)[0]
 
     def _retry_busy(self, work: Callable[[], Answer]) -> Answer:
-        """Try again what was rolled back because somebody else had the same rows."""
+        """Retry a statement that was rolled back because another transaction locked the same rows."""
         return retry(work, BUSY, sleep=time.sleep)
 
     @contextmanager

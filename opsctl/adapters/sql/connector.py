@@ -1,4 +1,4 @@
-"""How the application's database is reached: by the configured driver, at the endpoint that AWS names, with the logins of [database]."""
+"""Connections to the application's database: the configured driver, the endpoint from AWS, the logins in [database]."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Login = tuple[str, Secret]
 
 
 class DatabaseInstance(Struct, frozen=True):
-    """One instance of the cluster, and where it is; `insights` is its id in Performance Insights, empty where that is off."""
+    """An instance of the cluster and its endpoint; `insights` is its id in Performance Insights, empty where it is off."""
 
     id: str
     writer: bool
@@ -38,14 +38,14 @@ class DatabaseInstance(Struct, frozen=True):
 class Connector:
     """Opens connections to the application's database, to copies of it and to single instances. The caller closes them.
 
-    `rds` looks endpoints up, which is reading also where `access` may write.
+    `rds` looks up endpoints; it may be a read-only adapter.
     """
 
     def __init__(self, access: Access, settings: DatabaseSettings, aws: AwsSession, rds: Rds) -> None:
         self._access, self._settings, self._aws, self._rds = access, settings, aws, rds
 
     def open(self) -> Database:
-        """The database; it connects at its first statement. Raises NotFound or WrongPlace when AWS doesn't name its endpoint."""
+        """The database, which connects at its first statement. Raises NotFound or WrongPlace when AWS has no endpoint for it."""
         config = self._settings
         if self._by_data_api:
             return self._over_data_api(self._role, None)
@@ -61,7 +61,7 @@ class Connector:
         return self._over_psycopg(host, port, self.login(self._role))
 
     def at(self, instance: DatabaseInstance) -> Database:
-        """One instance of the cluster; where `access` may write, as the rescue role, for which connections may be reserved."""
+        """One instance of the cluster; to write, it connects as the rescue role, which may use reserved connections."""
         if self._by_data_api:
             return self._over_data_api(self._rescue_role, self._cluster.arn)
         if not instance.host:
@@ -69,14 +69,14 @@ class Connector:
         return self._over_psycopg(instance.host, instance.port, self._rescue_login, anywhere=True)
 
     def members(self) -> list[DatabaseInstance]:
-        """Every instance of the cluster, whether it can be asked or not, the writer first."""
+        """Every instance of the cluster, the writer first, also those that can't be queried."""
         if self._settings.instance:
             alone = self._rds.instance(self._settings.instance)
             return [DatabaseInstance(alone.id, True, alone.endpoint, alone.port, alone.insights)]
         return [DatabaseInstance(m.id, m.writer, m.endpoint, m.port, m.insights) for m in self._cluster.members]
 
     def writer(self) -> str:
-        """The database role that changes are made as."""
+        """The database role that writes."""
         return self.login(self._settings.login)[0]
 
     def login(self, reference: Reference) -> Login:
@@ -112,7 +112,7 @@ class Connector:
         return self._rds.cluster(self._settings.cluster)
 
     def _over_psycopg(self, host: str, port: int, login: Login, *, anywhere: bool = False) -> Database:
-        """Raises WrongPlace in a sandbox whose database, or the tunnel to it, is beyond this machine."""
+        """Raises WrongPlace in a sandbox whose database, or the tunnel to it, is not on this machine."""
         from opsctl.adapters.sql.postgres import Postgres, PostgresEndpoint
 
         config = self._settings

@@ -1,4 +1,4 @@
-"""The application's database: one contract, two drivers, the same SQL text and the same Python types.
+"""The protocol of the application's database. Two drivers accept the same SQL and return the same Python types.
 
 SQL is written as psycopg takes it: `%(name)s` for a value, `%%` for a percent sign, `psycopg.sql` objects for identifiers. A text
 parameter is text: cast it where the column is something else, a list goes as one JSON text. Results are int, float, Decimal,
@@ -35,7 +35,7 @@ Row = dict[str, Any]
 SERVER_TIME = "SELECT clock_timestamp() AS now"
 
 READING_WORD = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:SELECT|WITH|SHOW|VALUES|TABLE|EXPLAIN)\b", re.IGNORECASE | re.DOTALL)
-# A read-only transaction lets these through; a role can close some of them, and none can close pg_notify.
+# A read-only transaction allows these functions; some can be revoked from a role, pg_notify can't.
 EFFECT = re.compile(
     r"\b(pg_notify|pg_(?:terminate|cancel)_backend|pg_(?:try_)?advisory\w*|pg_reload_conf|pg_rotate_logfile|pg_switch_wal|pg_promote"
     r"|pg_stat_reset\w*|pg_stat_statements_reset|pg_logical_\w+|pg_(?:create|drop)_\w+|lo_\w+|dblink\w*|set_config)\s*\(",
@@ -44,11 +44,11 @@ EFFECT = re.compile(
 
 
 class Busy(ExternalError):
-    """Raised when a lock, a deadlock or a time limit ended a statement: it was rolled back and may be tried again."""
+    """Raised when a statement was rolled back because of a lock, a deadlock or a time limit; it may be retried."""
 
 
 class ReferencedRows(ExternalError):
-    """Raised when a constraint or a trigger keeps a row as it is: the statement was rolled back."""
+    """Raised when a statement was rolled back because of a constraint or a trigger."""
 
 
 class Database(Protocol):
@@ -68,28 +68,28 @@ class Database(Protocol):
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All that this thread runs inside is committed together, or rolled back when an exception leaves the block.
+        """A transaction for the statements of this thread inside the block; rolled back on an exception.
 
         Raises OutcomeUnknown when the connection was lost during the commit.
         """
         ...
 
     def server_time(self) -> datetime:
-        """The server's clock, now."""
+        """The server's current time."""
         ...
 
     def close(self) -> None:
-        """Give the connection back; the next statement opens another."""
+        """Close the connection; the next statement opens another."""
         ...
 
 
 def render(statement: Statement) -> str:
-    """The SQL text of a statement, its placeholders still in it."""
+    """The SQL text of a statement, with its placeholders."""
     return statement if isinstance(statement, str) else statement.as_string(None)
 
 
 def require_read_statement(text: str) -> None:
-    """Raise ReadOnly for SQL text that isn't one reading statement: a wall beside the session's and the role's own."""
+    """Raise ReadOnly unless the SQL text is a single read statement. The session and the role are read-only too."""
     if not READING_WORD.match(text):
         raise ReadOnly(f"{_begin(text)} is not a read statement, and this connection is read-only.")
     if ";" in text.rstrip().removesuffix(";"):
@@ -99,7 +99,7 @@ def require_read_statement(text: str) -> None:
 
 
 def reads(text: str) -> bool:
-    """Tell whether a statement surely has no effect; one that begins with WITH may have."""
+    """Whether a statement certainly has no side effects; one that starts with WITH may have some."""
     begun = READING_WORD.match(text)
     return begun is not None and not begun[0].upper().endswith(("WITH", "EXPLAIN")) and not EFFECT.search(text)
 
@@ -109,9 +109,9 @@ def _begin(text: str) -> str:
 
 
 def refusal(state: str, message: str, *, writing: bool) -> OpsctlError:
-    """Return the error that PostgreSQL's SQLSTATE means; `said` is its message, `writing` whether an effect was asked for.
+    """The error for a SQLSTATE; `message` is PostgreSQL's, `writing` whether the statement was a write.
 
-    States: PostgreSQL documentation, appendix A. All of these roll the statement back, but for those of a lost connection.
+    States: PostgreSQL documentation, appendix A. All of these roll the statement back, except a lost connection.
     """
     if state in ("40003", "57P01", "57P02", "57P05") or state[:2] == "08":
         return connection_lost(writing=writing, why=message)
@@ -135,7 +135,7 @@ def refusal(state: str, message: str, *, writing: bool) -> OpsctlError:
 
 
 def connection_lost(*, writing: bool, why: str) -> OpsctlError:
-    """Return the error for a connection that was lost after a statement was sent; for a write nobody knows its outcome."""
+    """The error for a connection that was lost after a statement was sent; the outcome of a write is then unknown."""
     why = one_line(why)
     if writing:
         return OutcomeUnknown(
@@ -148,12 +148,12 @@ def connection_lost(*, writing: bool, why: str) -> OpsctlError:
 
 
 def not_committed() -> ExternalError:
-    """Return the error for a transaction that went on after one of its statements had failed: PostgreSQL rolls it back."""
+    """The error for a COMMIT after a failed statement, which PostgreSQL turns into a rollback."""
     return ExternalError("A statement of the transaction failed, so the whole transaction was rolled back.", Retry())
 
 
 def unreachable(where: str, why: str) -> Unreachable:
-    """Return the error for a connection that could not be made."""
+    """The error for a failed connection."""
     return Unreachable(
         f"The database at {where} is unreachable: {one_line(why)}",
         Retry("Check the network (VPN, security group)"),
@@ -161,6 +161,6 @@ def unreachable(where: str, why: str) -> Unreachable:
 
 
 def one_line(text: str) -> str:
-    """The first line of what a server said, ended by a full stop and free of secrets."""
+    """The first line of a server's message, cleaned of secrets, with a full stop."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "it gave no reason")
     return clean_sentence(first)

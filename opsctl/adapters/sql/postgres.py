@@ -1,7 +1,7 @@
-"""PostgreSQL over psycopg, at the endpoint that AWS names: libpq's variables and files are not looked at.
+"""PostgreSQL over psycopg at the endpoint from AWS. libpq's variables and files are ignored.
 
-The server proves its name by a certificate before it gets a password, and gets only a proof of it (SCRAM): libpq documentation, "SSL
-Support" and "require_auth".
+The server's certificate is verified before the login, which uses SCRAM, so that the password itself is never sent: libpq documentation,
+"SSL Support" and "require_auth".
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 30
 OLDEST_LIBPQ = 160_000
-"""The first libpq that knows `require_auth`."""
+"""The first libpq with `require_auth`."""
 
 SESSION = {"timezone": "UTC", "datestyle": "ISO", "intervalstyle": "postgres", "idle_in_transaction_session_timeout": "60s"}
-# These come as text from the Data API, so that both drivers answer the same.
+# The Data API returns these types as text; psycopg has to do the same.
 AS_TEXT = ("interval", "inet", "cidr", "time", "timetz")
 
 TURNED_AWAY = re.compile(
     r"server does not support SSL.*|SSL error: .*certificate.*|server certificate for .*|could not get server's host name.*"
     r"|(?P<weak>authentication method requirement .*|channel binding .*)"
 )
-"""How libpq words that it sent no password: its source, fe-secure-common.c, fe-secure-openssl.c and fe-auth.c."""
+"""libpq's messages when it refuses a server before the login: its source, fe-secure-common.c, fe-secure-openssl.c and fe-auth.c."""
 
 _variables = threading.Lock()
 
 
 @dataclass(frozen=True)
 class PostgresEndpoint:
-    """Where and as whom to connect; `anywhere` also where nothing can be written, as on a reader instance.
+    """Endpoint and login; with `anywhere`, a read-only instance is accepted too.
 
-    `tunnel` is the address and port where a tunnel to `host` begins; the certificate has to be for `host` all the same.
+    `tunnel` is the local address and port of a tunnel to `host`; the certificate must still be for `host`.
     """
 
     host: str
@@ -89,7 +89,7 @@ class Postgres(Adapter):
             try:
                 return self._fetched(text, params)
             except ExternalError:
-                # A failover ends a connection that was held: what only reads is asked once more, over a new one.
+                # A failover ends open connections: a read is retried once over a new one.
                 if self.writing or not known or not self._ended:
                     raise
             return self._fetched(text, params)
@@ -108,7 +108,7 @@ class Postgres(Adapter):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit together what this thread runs inside; see `Database`. It doesn't nest."""
+        """A transaction for the statements of this thread; see `Database`. It can't be nested."""
         with self._lock:
             if self._inside:
                 raise RuntimeError("a transaction is already open")
@@ -127,7 +127,7 @@ class Postgres(Adapter):
                 raise database.not_committed()
 
     def _begun(self) -> psycopg.Connection[Row]:
-        """A connection in a new transaction: one that was held and has ended is opened again, since nothing was done over it."""
+        """A connection in a new transaction; one that was closed while idle is opened again."""
         import psycopg
 
         known = self._open is not None
@@ -141,7 +141,7 @@ class Postgres(Adapter):
             return self._connection
 
     def server_time(self) -> datetime:
-        """The server's clock, now."""
+        """The server's current time."""
         now: datetime = self.query(database.SERVER_TIME)[0]["now"]
         return now
 
@@ -154,7 +154,7 @@ class Postgres(Adapter):
 
     @property
     def _effect(self) -> bool:
-        # What a transaction did is lost with its connection: only outside of one a lost answer leaves a doubt.
+        # A lost connection rolls its transaction back; only a statement outside of a transaction has an unknown outcome.
         return self.writing and not self._inside
 
     @property
@@ -175,7 +175,7 @@ class Postgres(Adapter):
         return self._open
 
     def _only_reads(self, connection: psycopg.Connection[Row]) -> None:
-        """Raise Refused when the connected role may do more than read."""
+        """Raise Refused when the connected role can do more than read."""
         rights = connection.execute(reader_rights.QUERY, self._bound(reader_rights.PARAMETERS)).fetchone()
         assert rights is not None
         reader_rights.require_reader_only(rights)
@@ -194,7 +194,7 @@ class Postgres(Adapter):
 
     @cached_property
     def _parameters(self) -> dict[str, Any]:
-        """Every parameter that decides where and how; libpq documentation, section "Parameter Key Words"."""
+        """All connection parameters; libpq documentation, section "Parameter Key Words"."""
         settings = SESSION | {"statement_timeout": f"{int(self._statement_seconds * 1000)}ms"}
         if not self.writing:
             settings["default_transaction_read_only"] = "on"
@@ -223,7 +223,7 @@ class Postgres(Adapter):
 
     @property
     def _security(self) -> dict[str, Any]:
-        """Who has to be at the other end: `host` by its certificate, or this machine itself.
+        """The parameters that authenticate the server: by the certificate of `host`, or by being on this machine.
 
         Raises WrongPlace where a password would go elsewhere without TLS, ConfigurationError for a libpq that can't ask for SCRAM.
         """
@@ -258,7 +258,7 @@ class Postgres(Adapter):
         try:
             return connection.execute("COMMIT").statusmessage
         except psycopg.Error:
-            # A COMMIT that a time limit ended leaves the transaction open, and the next BEGIN would meet it.
+            # A COMMIT that hit a time limit leaves the transaction open, and the next BEGIN would fail.
             self._roll_back(connection)
             raise
 
@@ -268,7 +268,7 @@ class Postgres(Adapter):
         try:
             connection.execute("ROLLBACK")
         except psycopg.Error:
-            # The server rolls back by itself when the connection ends.
+            # The server rolls back when the connection ends.
             connection.close()
 
     @contextmanager
@@ -289,7 +289,7 @@ class Postgres(Adapter):
 
 @contextmanager
 def without_pg_variables() -> Iterator[None]:
-    """Hide every PG* variable from libpq; no parameter overrules PGSERVICE, PGTZ or PGSSLROOTCERT."""
+    """Hide every PG* variable from libpq; no parameter overrides PGSERVICE, PGTZ or PGSSLROOTCERT."""
     with _variables:
         kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
         try:
@@ -313,7 +313,7 @@ def _to_utc(value: Any) -> Any:
 
 
 def _untrusted(where: str, message: str) -> Untrusted | None:
-    """The error for a server that libpq turned away before it sent a password; None for any other failure."""
+    """The error for a server that libpq refused before it sent a password; None for other failures."""
     found = TURNED_AWAY.search(message)
     if found is None:
         return None
@@ -326,7 +326,7 @@ def _untrusted(where: str, message: str) -> Untrusted | None:
 
 
 def _no_connection(where: str, cause: psycopg.OperationalError) -> OpsctlError:
-    """libpq gives no SQLSTATE for a connection that failed, only the server's words."""
+    """The error for a failed connection; libpq gives no SQLSTATE, only the server's message."""
     message = str(cause)
     if (distrust := _untrusted(where, message)) is not None:
         return distrust

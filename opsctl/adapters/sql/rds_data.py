@@ -1,4 +1,4 @@
-"""The database over the RDS Data API, with the same statements and the same types as over a connection.
+"""The database over the RDS Data API, with the same SQL and Python types as the postgres driver.
 
 Facts: a statement is stopped after 45 s, a transaction is dropped after 3 idle minutes, a result is at most 1 MB
 (AWS, "Using RDS Data API").
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PLACEHOLDER = re.compile(r"%%|%\((\w+)\)s|%")
 STATE = re.compile(r";?\s*SQLState: (\w{5})")
-# What this API says beside what any AWS service may: the error, what it means, and what to do.
+# Errors of this API: AWS's code, the message, and the hint.
 REFUSALS: dict[str, tuple[type[OpsctlError], str, Hint]] = {
     "StatementTimeoutException": (Busy, "The Data API stopped a statement at its time limit", Retry("Wait a moment")),
     "DatabaseResumingException": (Busy, "The database is waking up", Retry("Wait a minute")),
@@ -45,14 +45,13 @@ REFUSALS: dict[str, tuple[type[OpsctlError], str, Hint]] = {
 DROPPED = "TransactionNotFoundException"
 RESUMING = "DatabaseResumingException"
 WAKING = Policy(tries=9, deadline=90.0, first=1.0, longest=10.0, jitter=0.2)
-"""How a cluster is asked again that wakes up from its automatic pause, which takes some 15 s, and longer after a day: AWS has cancelled the
-request, and asks for another one."""
+"""The retry policy while a cluster resumes from its automatic pause, which takes 15 s, or longer after a day; the request was cancelled."""
 ENDED = ("57P01", "57P02", "57P05", "08003", "08006")
-"""States of a connection that the server has ended; PostgreSQL documentation, appendix A."""
+"""SQLSTATEs of a connection that the server closed; PostgreSQL documentation, appendix A."""
 
 
 class RdsData(Adapter):
-    """A `Database` over the Data API. A reading one works in one read-only transaction, which is never committed.
+    """A `Database` over the Data API. A read-only one works in one read-only transaction that is never committed.
 
     `client` is botocore's `rds-data`, which must not retry when `writing`; `login` is the line to type when AWS knows no login.
     """
@@ -86,7 +85,7 @@ class RdsData(Adapter):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit together what this thread runs inside; see `Database`. It doesn't nest."""
+        """A transaction for the statements of this thread; see `Database`. It can't be nested."""
         with self._lock:
             if self._inside:
                 raise RuntimeError("a transaction is already open")
@@ -108,12 +107,12 @@ class RdsData(Adapter):
                 self._call("CommitTransaction", effect=True, transactionId=identifier)
 
     def server_time(self) -> datetime:
-        """The server's clock, now."""
+        """The server's current time."""
         now: datetime = self.query(database.SERVER_TIME)[0]["now"]
         return now
 
     def close(self) -> None:
-        """Roll back the open transaction, if there is one; the service does so by itself when this fails."""
+        """Roll back the open transaction, if any; the service does it later when this fails."""
         with self._lock:
             identifier, self._transaction = self._transaction, None
             if identifier is not None:
@@ -121,7 +120,7 @@ class RdsData(Adapter):
                     self._call("RollbackTransaction", transactionId=identifier)
 
     def _read(self, text: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Run a reading statement; once more in a new transaction when the service, or a failover, has ended the one that was open."""
+        """Run a read statement; retried in a new transaction when the service or a failover ended the open one."""
         fresh = self._transaction is None
         try:
             return self._run_reading(text, params)
@@ -135,7 +134,7 @@ class RdsData(Adapter):
         if self._transaction is None:
             self._transaction = self._begin()
             self._run("SET TRANSACTION READ ONLY", {}, effect=False)
-            # PostgreSQL lets no transaction become READ WRITE again after its first query.
+            # After its first query a transaction can't become READ WRITE again.
             (rights,) = _records(self._run(reader_rights.QUERY, reader_rights.PARAMETERS, effect=False))
             reader_rights.require_reader_only(rights)
         return self._run(text, params, effect=False)
@@ -197,7 +196,7 @@ def bind(text: str, params: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
         if name is None:
             return "%"
         used[name] = {"name": name, **_field(params[name])}
-        # The TIMESTAMP hint knows neither microseconds nor a zone.
+        # The TIMESTAMP hint supports neither microseconds nor a time zone.
         return f"CAST(:{name} AS timestamptz)" if isinstance(params[name], datetime) else f":{name}"
 
     statement = PLACEHOLDER.sub(placeholder, text)
@@ -205,7 +204,7 @@ def bind(text: str, params: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _field(value: Any) -> dict[str, Any]:
-    """A value as the API's field, with its type hint; raises TypeError for a type that it doesn't take."""
+    """A value as the API's field, with its type hint; raises TypeError for an unsupported type."""
     hinted = {Decimal: "DECIMAL", UUID: "UUID", date: "DATE"}
     match value:
         case None:
@@ -269,15 +268,15 @@ def _is_dropped(cause: BaseException | None) -> bool:
 
 
 def _code_and_message(cause: BaseException | None) -> tuple[str, str]:
-    """AWS's code and message, both empty where no answer came; some of botocore's exceptions have a `response` of None."""
+    """AWS's code and message, empty without an answer; some botocore exceptions have a `response` of None."""
     error = (getattr(cause, "response", None) or {}).get("Error", {})
     return str(error.get("Code", "")), str(error.get("Message", ""))
 
 
 def _may_have_committed(cause: BaseException, operation: str) -> bool:
-    """Whether an answer leaves open what became of an effect: AWS failed, not the database, which would say its state.
+    """Whether the outcome of a write is unknown: AWS failed, not the database, which would return a SQLSTATE.
 
-    A commit is in doubt after every answer that isn't the caller's fault. Of a statement, AWS may fail at its result alone.
+    A commit's outcome is unknown after every error except a 4xx. A statement may also fail only because of its result.
     """
     code, message = _code_and_message(cause)
     status = int((getattr(cause, "response", None) or {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -289,7 +288,7 @@ def _may_have_committed(cause: BaseException, operation: str) -> bool:
 
 
 def _refused(code: str, message: str, effect: bool) -> OpsctlError | None:
-    """The error for what the Data API or the database behind it refused; None for what any AWS service may say."""
+    """The error for a refusal of the Data API or the database; None for errors that any AWS service can return."""
     words = database.one_line(STATE.sub("", message).removeprefix("ERROR: "))
     if found := STATE.search(message):
         return database.refusal(found[1], words, writing=effect)

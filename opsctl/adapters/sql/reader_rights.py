@@ -1,9 +1,9 @@
-"""What the reading role may do: a read-only session stops most writes, and the role's own rights have to stop the rest.
+"""The rights of the reader role. A read-only session prevents most writes; the role's rights must prevent the rest.
 
-Looked at, for the role and for every role that it is a member of: superuser, CREATEROLE and CREATEDB; the predefined roles in POWERS;
+Checked for the role and for every role that it is a member of: superuser, CREATEROLE and CREATEDB; the predefined roles in POWERS;
 INSERT, UPDATE, DELETE and TRUNCATE on tables, views and their columns; USAGE and UPDATE on sequences; EXECUTE on volatile SECURITY DEFINER
-functions, which run with their owner's rights, and on the system's functions in RESTRICTED, which nobody but a superuser has unless they
-were granted. Not looked at: what a function that runs with the reader's own rights does in a language beyond the database (C, plpython).
+functions, which run with their owner's rights, and on the system's functions in RESTRICTED, which only a superuser has unless they
+were granted. Not checked: what a function with the reader's own rights does outside of the database (C, plpython).
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ RESTRICTED = [
     "pg_wal_replay_pause",
     "pg_wal_replay_resume",
 ]
-"""Functions from which PostgreSQL itself takes PUBLIC's EXECUTE (its source, system_functions.sql), and which do something."""
+"""Functions with side effects whose EXECUTE PostgreSQL revokes from PUBLIC (its source, system_functions.sql)."""
 
 # `able`: what a role inherits counts as its own, so that only those it would have to SET ROLE to are asked beside itself.
-# An extension's table whose rows are guarded by policies is its own bookkeeping, as pg_cron's is.
+# A table of an extension with row-level security, such as pg_cron's, is ignored.
 QUERY = """
 WITH self AS (SELECT oid, rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')),
 able AS (SELECT oid FROM self WHERE rolname = current_user OR NOT pg_has_role(oid, 'USAGE')),
@@ -90,7 +90,7 @@ PARAMETERS: dict[str, Any] = {"powers": POWERS, "restricted": RESTRICTED}
 
 
 def require_reader_only(rights: dict[str, Any]) -> None:
-    """Raise Refused when the row that QUERY gave says that the role may do more than read."""
+    """Raise Refused when the row of QUERY shows that the role can do more than read."""
     role, definer = rights["role"], rights["definer"]
     too_much = [
         *(["it is a superuser, or a member of one"] if rights["superuser"] else []),

@@ -1,10 +1,10 @@
-"""Emptying a large table of sessions while others go on using it.
+"""Deletion of many sessions from a table that is in use.
 
-Batches keep no other client waiting: whole pages (a TID range scan, PostgreSQL 14 and later) where everybody's sessions go, then a thousand
-rows at a time of those that match. A batch that somebody's lock, a constraint or a trigger stops is divided until only the rows that are
-kept are left: they are named at the end, and all others are gone. What is inserted behind the batches has ids above
-the highest one at the start, so that a last pass can take it by index under a lock of a few milliseconds. A row that is updated in place
-meanwhile may move behind a batch; the change counts again, and takes it in another pass.
+Small batches don't block other clients: whole pages (a TID range scan, PostgreSQL 14 and later) when all sessions are deleted, then a
+thousand matching rows at a time. A batch that fails because of a lock, a constraint or a trigger is split until only the rows that can't
+be deleted are left; they are named at the end, and all others are deleted. Rows that are inserted meanwhile have ids above the highest
+one at the start: a last pass deletes them by index under a table lock of a few milliseconds. A row that is updated in place may move
+behind a batch; the change counts again and deletes it in another pass.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ SMALL = 500
 TRIES = 50
 LOCKED_MS = 8
 BATCH_LOCK_MS = 200
-"""How long a batch waits for a row that somebody holds: meanwhile others wait for the rows that the batch has deleted."""
+"""Lock timeout of a batch; while it waits, others wait for the rows that it has deleted."""
 PART_LOCK_MS = 20
-"""The same for a part of a batch, until the rows that are held stand alone; at the end each of those is waited for once more."""
+"""Lock timeout of a part of a batch. At the end, each row that could not be deleted is tried once more."""
 MOST_KEPT = 100
-"""How many rows may be kept before the deletion gives up: then it isn't about single rows."""
+"""After this many rows that can't be deleted, the deletion stops."""
 NAMED = 3
 VACUUM_MS = 1_500
-"""Autovacuum gives a table up to a lock that has waited for `deadlock_timeout`, a second."""
+"""Autovacuum releases a table to a lock that has waited for `deadlock_timeout`, one second."""
 
 
 class DeletionStart(Struct, frozen=True):
-    """The table as the deletion found it, at a moment when no other transaction was writing to it."""
+    """The state of the table at the start, when no other transaction was writing to it."""
 
     pages: int
     last: str | None
@@ -53,7 +53,7 @@ class DeletionStart(Struct, frozen=True):
     whole: bool
 
     def came_since(self, above: Callable[[str], Condition], since: Callable[[datetime], Condition]) -> Condition:
-        """The condition, and its parameters, for every row that came since; for a small table, for every row."""
+        """The condition and its parameters for every row inserted since; for a small table, for every row."""
         if self.pages < SMALL:
             return sql.SQL("true"), {}
         if self.whole and self.last is not None:
@@ -62,9 +62,9 @@ class DeletionStart(Struct, frozen=True):
 
 
 def begin(database: Database, settings: SessionSettings, progress: ProgressCallback) -> DeletionStart:
-    """Look at the table while a lock has let every other writer end, so that later ids are higher than those seen.
+    """Read the state under a lock that has waited for all other writers, so that later ids are higher.
 
-    Where somebody's transaction stays open, the lock can't be had: then only the time of beginning tells what came since.
+    When another transaction stays open and the lock times out, only the time of creation shows which rows are newer.
     """
     table = sql.Identifier(settings.table)
     query = sql.SQL(
@@ -88,18 +88,18 @@ def begin(database: Database, settings: SessionSettings, progress: ProgressCallb
 
 
 class LockNotAcquired(ExternalError):
-    """Raised when the table could not be had alone: somebody's transaction has it all the time."""
+    """Raised when the table could not be locked because another transaction holds it."""
 
 
 class SessionDeletion:
-    """A deletion under way; `deleted` is how many rows it has taken so far. It may be stopped between two of its transactions."""
+    """A deletion in progress; `deleted` counts its rows so far. It can be stopped between two transactions."""
 
     def __init__(self, database: Database, settings: SessionSettings, holders: Callable[[], list[str]], progress: ProgressCallback) -> None:
         self._database, self._holders = database, holders
         self._settings = settings
         self._progress = progress
         self._table = sql.Identifier(settings.table)
-        # By id and user: no other user's session goes, not even where ids are unique only in a partition, or to a user.
+        # By id and user, because ids may be unique only within a partition or a user.
         self._ident, self._user = sql.Identifier(settings.id_column), sql.Identifier(settings.user_column)
         self._key = sql.SQL(", ").join([self._ident, self._user])
         self._kept: list[Row] = []
@@ -108,13 +108,13 @@ class SessionDeletion:
         self.deleted = 0
 
     def pages(self, pages: int) -> None:
-        """Delete every row of the first `pages` pages, a transaction for each 200."""
+        """Delete every row of the first `pages` pages, 200 pages per transaction."""
         for first in range(0, pages, PAGES):
             bounds = {"first": f"({first},0)", "last": f"({min(first + PAGES, pages)},0)"}
             self._batch(sql.SQL("ctid >= %(first)s::tid AND ctid < %(last)s::tid"), bounds)
 
     def rows(self, where: sql.Composable, values: dict[str, Any]) -> None:
-        """Delete the rows of a condition, a transaction for each thousand, until no thousand is left."""
+        """Delete the rows that match, a thousand per transaction, until fewer than a thousand are left."""
         while True:
             free, kept = self._free
             some = sql.SQL("({key}) IN (SELECT {key} FROM {table} WHERE {where} AND {free} LIMIT {rows})").format(
@@ -124,11 +124,11 @@ class SessionDeletion:
                 return
 
     def alone(self, where: sql.Composable, values: dict[str, Any]) -> None:
-        """Delete the rows of a condition while nothing can be inserted; no other writer waits longer than two of LOCKED_MS.
+        """Delete the rows that match under a table lock; no other writer waits longer than twice LOCKED_MS.
 
-        Before each try they are deleted in batches, so that the lock is held for the few that came since. Only where autovacuum holds
-        the table, or finding them takes longer, after fifty tries, is it once VACUUM_MS. Where the table can't be had alone, they are
-        deleted in batches only, and `conclude` says so.
+        Before each try, rows are deleted in batches, so that few are left under the lock. After fifty tries (autovacuum holds the table,
+        or finding the rows is slow) it waits once for VACUUM_MS. Where the table can't be locked, rows are deleted in batches only,
+        and `conclude` reports it.
         """
 
         def work() -> int:
@@ -145,7 +145,7 @@ class SessionDeletion:
         return None
 
     def conclude(self) -> None:
-        """Raise ExternalError when a row is left, or when a transaction that is still open may add one."""
+        """Raise ExternalError when a row is left, or when an open transaction may still insert one."""
         self._once_more()
         message = []
         if self._kept:
@@ -158,7 +158,7 @@ class SessionDeletion:
         raise self._lock_error(" ".join(message))
 
     def _once_more(self) -> None:
-        """Delete the rows that were kept a moment ago and no longer are."""
+        """Try once more to delete the rows that could not be deleted."""
         rows, self._kept = self._kept, []
         self._why.clear()
         for row in rows:
@@ -168,7 +168,7 @@ class SessionDeletion:
                 self._divide([row], why)
 
     def _lock_error(self, what: str) -> ExternalError:
-        """The error for what somebody's transaction keeps from being deleted; it names the transactions that may be meant."""
+        """The error for rows that another transaction locks; it names the open transactions."""
         if holders := self._holders():
             open_ones = "; ".join(holders[:NAMED])
             what = f"{what} Open transactions on {self._settings.table}: {open_ones}. To end one: SELECT pg_terminate_backend(PID)."
@@ -176,7 +176,7 @@ class SessionDeletion:
 
     @property
     def _free(self) -> Condition:
-        """The condition for the rows that nothing keeps, as far as is known."""
+        """The condition that excludes the rows that can't be deleted."""
         if not self._kept:
             return sql.SQL("true"), {}
         condition, values = self._row_condition(self._kept, "kept")
@@ -191,7 +191,7 @@ class SessionDeletion:
         return condition, {name: json.dumps([{ident: row["id"], user: row["user"]} for row in rows])}
 
     def _batch(self, where: sql.Composable, values: dict[str, Any]) -> int:
-        """Delete the rows of a condition; return how many there were, with those that are kept."""
+        """Delete the rows that match; return their number, including those that can't be deleted."""
         try:
             return self._delete(where, values)
         except (Busy, ReferencedRows) as why:
@@ -203,7 +203,7 @@ class SessionDeletion:
             return len(rows)
 
     def _not_locked_as_a_whole(self) -> None:
-        """Raise ExternalError where no row at all can be deleted, so that dividing a batch is in vain."""
+        """Raise ExternalError when the whole table is locked, so that splitting a batch is useless."""
         try:
             with self._database.transaction():
                 self._wait_for_locks(BATCH_LOCK_MS)
@@ -212,7 +212,7 @@ class SessionDeletion:
             raise self._lock_error(f"The whole table {self._settings.table} is locked, so no session can be deleted.") from why
 
     def _divide(self, rows: list[Row], why: ExternalError) -> None:
-        """Delete rows of which at least one can't be: half by half, until each that is kept stands alone."""
+        """Delete rows of which at least one can't be deleted, by splitting them in halves."""
         if len(rows) <= 1:
             self._kept += rows
             self._why[why.what] = None
@@ -238,7 +238,7 @@ class SessionDeletion:
 
 
 def _locked(database: Database, settings: SessionSettings, work: Callable[[], Any], before: Callable[[], None]) -> Any:
-    """What `work` returns, in a transaction that has the table alone; `before` goes before each try. NeverAlone when it can't be had."""
+    """The result of `work` in a transaction that locks the table; `before` runs before each try. Raises LockNotAcquired."""
     lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(settings.table))
     patience = [LOCKED_MS] * TRIES + [VACUUM_MS]
     held = False

@@ -1,4 +1,4 @@
-"""The sessions' table, asked in words: how many sessions there are, which count as old, and who still writes to the table."""
+"""Queries on the sessions table: counts, old sessions, and transactions that are writing to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Condition = tuple[sql.Composable, dict[str, Any]]
 
 CLOCKS_APART = timedelta(seconds=10)
-"""How far the clock of who writes a session's times may be ahead of the server's before the time is called one in the future."""
+"""How far a session's time may be ahead of the server's clock before it counts as in the future."""
 
 SOME = 500
 """How many users' sessions are deleted at a time."""
@@ -32,16 +32,16 @@ PAGE = 5_000
 """How many sessions are listed at a time."""
 
 AT_ONCE = 5_000
-"""How many users are asked for at a time."""
+"""How many users are queried at a time."""
 
 COUNTED = 1_000_000
-"""How far a table is counted that holds none of the sessions asked for."""
+"""The maximum to which a table without matching sessions is counted."""
 
 WRITING = "RowExclusiveLock ShareRowExclusiveLock ExclusiveLock AccessExclusiveLock"
 HOLDING = f"RowShareLock {WRITING}"
-"""The table's locks of a transaction that has locked a row of it: PostgreSQL documentation, "Table-Level Locks"."""
+"""The table locks of a transaction that has locked a row: PostgreSQL documentation, "Table-Level Locks"."""
 
-# A transaction that has written to the table holds such a lock until it ends. A prepared one has no process.
+# A transaction that wrote to the table holds such a lock until it ends. A prepared transaction has no process.
 OPEN = """
 WITH RECURSIVE tables (relation) AS (
     SELECT to_regclass(%(table)s)::oid
@@ -58,7 +58,7 @@ ORDER BY xact_start NULLS FIRST
 
 
 class SessionCount(NamedTuple):
-    """`old` sessions of `live` ones began before the cutoff; of the old ones `unproven` have no beginning, or one in the future."""
+    """`old` of `live` sessions were created before the cutoff; `unproven` of the old ones have no creation time, or one in the future."""
 
     old: int
     unproven: int
@@ -66,7 +66,7 @@ class SessionCount(NamedTuple):
 
 
 class SessionRows(Adapter):
-    """The sessions' table; `writer` tells which role deletes from it."""
+    """The sessions table; `writer` returns the role that deletes from it."""
 
     def __init__(self, database: Database, settings: SessionSettings, writer: Callable[[], str]) -> None:
         super().__init__(writing=database.writing)
@@ -78,7 +78,7 @@ class SessionRows(Adapter):
         require_all_rows(self._database, self._settings.table)
 
     def require_same(self) -> None:
-        """Raise Refused where the role that deletes finds another table by this name."""
+        """Raise Refused when the name is another table for the role that deletes."""
         require_same_table(self._database, self._settings.table, self._writer)
 
     def count(self, users: Sequence[str] | None, cutoff: datetime) -> SessionCount:
@@ -104,10 +104,10 @@ class SessionRows(Adapter):
 
     @writes
     def delete(self, users: Sequence[str] | None, holders: Callable[[], list[str]], progress: ProgressCallback) -> int:
-        """Delete the sessions of `users`, or of everybody; return how many. `holders` names who has the table locked, in words.
+        """Delete the sessions of `users`, or of everybody; return how many. `holders` describes the transactions that lock the table.
 
-        Batches keep nobody waiting; what came since the beginning goes last, under a lock, so that no refresh slips through.
-        Raises ExternalError for rows that are kept.
+        Batches block nobody; rows inserted meanwhile are deleted last, under a lock, so that no refreshed session is missed.
+        Raises ExternalError for rows that can't be deleted.
         """
         from opsctl.adapters.sql.session_deletion import SessionDeletion, begin
 
@@ -115,7 +115,7 @@ class SessionRows(Adapter):
         start = begin(self._database, self._settings, progress)
         since, bounds = start.came_since(self.above, self.since)
         emptying = SessionDeletion(self._database, self._settings, holders, progress)
-        # So few users at a time that finding theirs takes no longer than the lock may be held; everybody is found at once.
+        # Few enough users at a time to find their sessions while the lock is held; all sessions are found at once.
         for some in [None] if users is None else [users[i : i + SOME] for i in range(0, len(users), SOME)]:
             whose, values = self.of(some)
             if some is None:
@@ -127,9 +127,9 @@ class SessionRows(Adapter):
         return emptying.deleted
 
     def listed(self, user: str | None, since: timedelta | None) -> Iterator[Row]:
-        """Each session in the order of ids: `session`, `user`, `began` and `expires`.
+        """Each session ordered by id: `session`, `user`, `began` and `expires`.
 
-        Only those of `user`; only those begun within `since`, or with no time of beginning.
+        With `user`, only theirs; with `since`, only those created since then or without a creation time.
         """
         self.require_all()
         settings = self._settings
@@ -152,7 +152,7 @@ class SessionRows(Adapter):
         return self._pages(columns, where, values)
 
     def _pages(self, columns: sql.Composable, where: list[sql.Composable], values: dict[str, Any]) -> Iterator[Row]:
-        """Page after page, each from the last one's highest id on, whatever the type of ids is."""
+        """All pages, each starting after the highest id of the page before; works for every type of id."""
         after: Condition = (sql.SQL("true"), {})
         while True:
             query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {}").format(
@@ -169,7 +169,7 @@ class SessionRows(Adapter):
             after = self.above(str(rows[-1]["session"]))
 
     def above(self, last: str) -> Condition:
-        """The condition for every row whose id is higher: JSON, so that the table's own type casts it in both drivers."""
+        """The condition for a higher id; the id is passed as JSON, so that the table's type casts it in both drivers."""
         ident = sql.Identifier(self._settings.id_column)
         higher = sql.SQL("{} > (jsonb_populate_record(NULL::{}, %(last)s::jsonb)).{}").format(ident, self._table, ident)
         return higher, {"last": json.dumps({self._settings.id_column: last})}
@@ -182,12 +182,12 @@ class SessionRows(Adapter):
         return condition, {"users": statements.users_json(self._settings, users)}
 
     def since(self, moment: datetime) -> Condition:
-        """The condition for every session that began at a moment or later, or has no time of beginning."""
+        """The condition for sessions created at `moment` or later, or without a creation time."""
         time = _time(self._settings)
         return sql.SQL("({} >= %(moment)s OR {} IS NULL)").format(time, time), {"moment": moment + _shift(self._settings)}
 
     def total(self) -> str:
-        """How many rows the table has, in words; beyond a million only that there are more."""
+        """The number of rows as text, such as `more than 1,000,000`."""
         query = sql.SQL("SELECT count(*) AS n FROM (SELECT FROM {} LIMIT %(most)s) AS first").format(self._table)
         found = int(self._database.query(query, most=COUNTED + 1)[0]["n"])
         return f"more than {COUNTED:,}" if found > COUNTED else f"{found:,}"
@@ -198,9 +198,9 @@ class SessionRows(Adapter):
         return [str(row["name"]) for row in rows]
 
     def writers(self, before: datetime) -> list[str]:
-        """Who has written to the table in a transaction that began before a moment and is still open, in words.
+        """Descriptions of the open transactions that wrote to the table and began before a moment.
 
-        Raises Denied for a role that doesn't see when others' transactions began.
+        Raises Denied for a role that can't see when other roles' transactions began.
         """
         rows = self._open(WRITING)
         for row in rows:
@@ -209,12 +209,12 @@ class SessionRows(Adapter):
                     f"The role {row['reader']} can't see how long other roles have been writing to {self._settings.table}.",
                     f"GRANT pg_read_all_stats TO {row['reader']}",
                 )
-        # A process without a beginning has ended its transaction between the two views that are joined here.
+        # A process without a start time ended its transaction between the reads of the two joined views.
         old = [row for row in rows if (row["began"] < before if row["began"] else not row["pid"])]
         return list(dict.fromkeys(map(_holder, old)))
 
     def holders(self) -> list[str]:
-        """Who has a row or the table locked in a transaction that is open, in words, the oldest first."""
+        """Descriptions of the open transactions that lock the table or a row of it, the oldest first."""
         return list(dict.fromkeys(map(_holder, self._open(HOLDING))))
 
     def _open(self, modes: str) -> list[Row]:
@@ -222,7 +222,7 @@ class SessionRows(Adapter):
 
 
 def _time(settings: SessionSettings) -> sql.Identifier:
-    """The column that tells when a session began: by `_shift` later than that."""
+    """The expression for the creation time of a session, later than the real one by `_shift`."""
     return sql.Identifier(settings.created_column or settings.expires_column)
 
 
@@ -231,7 +231,7 @@ def _shift(settings: SessionSettings) -> timedelta:
 
 
 def _unproven(settings: SessionSettings) -> sql.Composed:
-    """The condition for a session without a time of beginning, or with one in the future: nothing shows that it is new."""
+    """The condition for sessions without a creation time, or with one in the future: nothing shows that they are new."""
     return sql.SQL("({time} IS NULL OR {time} > statement_timestamp() + make_interval(secs => %(shift)s) + {apart}::interval)").format(
         time=_time(settings), apart=sql.Literal(f"{CLOCKS_APART.total_seconds():g} s")
     )

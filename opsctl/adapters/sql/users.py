@@ -1,4 +1,4 @@
-"""The application's users: their ids, from names as people write them."""
+"""The application's users, looked up by ids and e-mail addresses as people type them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHOLE = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 """Types of whole numbers, and the first number that is too large for each."""
 
 TYPED = (*WHOLE, "uuid", "citext")
-"""Types that compare ids in a way of their own."""
+"""Types with their own comparison of ids."""
 
 SHOWN = 5
 
@@ -34,28 +34,28 @@ WHERE attrelid = to_regclass(%(table)s) AND attname = %(column)s AND NOT attisdr
 
 
 class Matching(NamedTuple):
-    """The ids of the users that meet the criteria, and of how many of them nothing shows when they last logged in."""
+    """The ids of the matching users, and how many of them have no credible last login."""
 
     ids: list[str]
     unproven: int
 
 
 class Users:
-    """Reads the users' table, and the owners of sessions that have no user any more."""
+    """Reads the users table, and the owners of sessions whose user was deleted."""
 
     def __init__(self, database: Database, settings: SessionSettings, writer: Callable[[], str]) -> None:
         self._database, self._settings, self._writer = database, settings, writer
         self._id, self._table = sql.Identifier(settings.users_id_column), sql.Identifier(settings.users_table)
 
     def require_all(self) -> None:
-        """Raise Refused unless the connected role sees every row, of the table that the application's role finds."""
+        """Raise Refused unless the connected role sees every row of the table that the application's role uses."""
         require_all_rows(self._database, self._settings.users_table)
         require_same_table(self._database, self._settings.users_table, self._writer)
 
     def named(self, names: Iterable[str]) -> dict[str, list[str]]:
-        """The ids that each name stands for: an id, or an e-mail in whatever case; an empty list for a name of nobody.
+        """The ids for each name, which is an id or an e-mail in any case; an empty list for an unknown name.
 
-        The id of a deleted account counts where sessions of it are left.
+        The id of a deleted user counts if sessions of it are left.
         """
         wanted = list(dict.fromkeys(names))
         found: dict[str, set[str]] = {name: set() for name in wanted}
@@ -65,7 +65,7 @@ class Users:
         return {name: sorted(ids) for name, ids in found.items()}
 
     def matching(self, before: datetime | None, ids: Sequence[str] | None) -> Matching:
-        """The users whose last login was before a moment, among `ids`; no login, or one in the future, counts as one long ago."""
+        """The users among `ids` whose last login was before a moment; no login, or one in the future, counts as long ago."""
         last = sql.Identifier(self._settings.last_login_column)
         unproven = sql.SQL("({} IS NULL OR {} > statement_timestamp())").format(last, last) if before else sql.SQL("false")
         where: list[sql.Composable] = [sql.SQL("true")]
@@ -83,15 +83,15 @@ class Users:
         return Matching([str(row["id"]) for row in rows], sum(bool(row["unproven"]) for row in rows))
 
     def existing(self, ids: Sequence[str]) -> set[str]:
-        """Those of `ids` that are a user's."""
+        """Those of `ids` that exist."""
         return self._existing(self._settings.users_table, self._settings.users_id_column, ids)
 
     def total(self) -> int:
-        """How many users there are."""
+        """The number of users."""
         return int(self._database.query(sql.SQL("SELECT count(*) AS n FROM {}").format(self._table))[0]["n"])
 
     def confusable(self, ids: Sequence[str], separator: str) -> list[tuple[str, str]]:
-        """Pairs of an id of `ids` and another user's id of which one begins with the other and a separator; at most a few."""
+        """A few pairs of an id of `ids` and another user's id where one starts with the other and a separator."""
         wanted = set(ids)
         shorter = {short for each in ids for short in _beginnings(each, separator)} - wanted
         pairs = []
@@ -112,7 +112,7 @@ class Users:
         return {str(row["id"]) for row in self._database.query(query.format(name, sql.Identifier(table), name), ids=json.dumps(asked))}
 
     def _longer(self, table: str, column: str, ids: Sequence[str], separator: str) -> list[str]:
-        """Ids of others that begin with one of `ids` and a separator; a number or a UUID holds no separator."""
+        """Ids of other users that start with one of `ids` and a separator; a number or a UUID contains no separator."""
         if self._type(table, column) in (*WHOLE, "uuid"):
             return []
         query = sql.SQL(
@@ -138,7 +138,7 @@ class Users:
         spelled = [(name, each) for name in names for each in _spellings(name, kind)]
         if not spelled:
             return
-        # The column's own type compares, so that its index serves, and one that knows no case finds ids in another case.
+        # The column's type does the comparison, so that its index is used and case-insensitive types match.
         query = sql.SQL(
             "SELECT DISTINCT wanted.value AS spelled, {id}::text AS id FROM jsonb_array_elements_text(%(ids)s::jsonb) AS wanted (value)"
             " JOIN {table} ON {id} = wanted.value::{kind}"
@@ -155,7 +155,7 @@ class Users:
 
 
 def _spellings(name: str, kind: str) -> list[str]:
-    """How a name would be written as an id of this type; an empty list where it can be none."""
+    """The name as an id of this type; an empty list where it can't be one."""
     if kind in WHOLE:
         fits = re.fullmatch(r"-?[0-9]{1,19}", name) and -WHOLE[kind] <= int(name) < WHOLE[kind]
         return [str(int(name))] if fits else []
@@ -167,6 +167,6 @@ def _spellings(name: str, kind: str) -> list[str]:
 
 
 def _beginnings(id: str, separator: str) -> list[str]:
-    """What stands before each separator of an id."""
+    """The parts of an id before each separator."""
     parts = id.split(separator)
     return [separator.join(parts[:n]) for n in range(1, len(parts))]

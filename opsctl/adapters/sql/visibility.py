@@ -1,4 +1,4 @@
-"""Which table and which of its rows a database role sees: search paths, row-level security and views hide the rest without a word."""
+"""Checks which table and rows a role sees: search paths, row-level security and views hide others silently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TABLES = ("r", "p", "v")
 
 KINDS = {"m": "a materialized view, which may be out of date", "f": "a foreign table, whose rows come from another server"}
 
-# Who reads a table through a view is the view's owner, unless the view has `security_invoker`. A policy that is `true` hides nothing.
+# A view reads as its owner, unless it has `security_invoker`. A policy that is `true` hides nothing.
 # PostgreSQL documentation, "Row Security Policies", and its source, check_enable_rls.
 SEEN = """
 WITH RECURSIVE under (relation, role) AS (
@@ -47,7 +47,7 @@ FROM under JOIN pg_class AS relation ON relation.oid = under.relation JOIN pg_ro
 """
 
 
-# The order in which settings count: PostgreSQL's source, process_settings. `USAGE` decides whether a schema is looked into at all.
+# The precedence of settings: PostgreSQL's source, process_settings. A schema without `USAGE` is skipped.
 FOUND = """
 WITH path AS (
     SELECT role.oid, role.rolname, coalesce(
@@ -75,7 +75,7 @@ WHERE relname = %(name)s AND relkind IN ('r', 'p', 'v') AND relation.oid IS DIST
 
 
 def require_same_table(database: Database, table: str, writer: Callable[[], str]) -> None:
-    """Raise Refused where the role `writer` finds another table by this name; who that is is asked only where there is another one."""
+    """Raise Refused when the name is another table for the role `writer`, which is read only if there is another table."""
     name = sql.Identifier(table).as_string(None)
     if not (others := database.query(NAMESAKES, name=table, table=name)):
         return
@@ -90,9 +90,9 @@ def require_same_table(database: Database, table: str, writer: Callable[[], str]
 
 
 def require_all_rows(database: Database, table: str) -> None:
-    """Raise Refused unless the connected role sees every row of a table, and may delete every row where the connection writes.
+    """Raise Refused unless the connected role sees every row of a table and, on a writing connection, can delete every row.
 
-    A table that doesn't exist is left to the statement that asks for it.
+    A missing table is left to the statement that uses it.
     """
     name = sql.Identifier(table).as_string(None)
     for found in database.query(SEEN, table=name, needs="r d" if database.writing else "r"):
@@ -111,9 +111,9 @@ def require_all_rows(database: Database, table: str) -> None:
 
 
 def count_some(database: Database, table: str | None, most: int) -> int:
-    """Count a table's rows, but no further than to `most`; without a table, ask for nothing but an answer, which is 1.
+    """The number of rows of a table, up to `most`; without a table, 1 when the database answers.
 
-    Raises Refused where the role sees only some of the rows.
+    Raises Refused when the role sees only some rows.
     """
     if table is None:
         return int(database.query("SELECT 1 AS n")[0]["n"])
