@@ -31,7 +31,7 @@ from opsctl.adapters.aws import session
 from opsctl.cli import app as cli
 from opsctl.files import readable
 from opsctl.redaction import vault
-from opsctl.secret_patterns import masked
+from opsctl.secret_patterns import mask_secrets
 
 PATIENCE = 60.0
 Typed = str | Mapping[str, str]
@@ -54,7 +54,7 @@ def warm() -> None:
                 importlib.import_module(module.name)
     for name in LAZY:
         importlib.import_module(name)
-    masked("a text that holds no secret")
+    mask_secrets("a text that holds no secret")
 
 
 @dataclass(frozen=True)
