@@ -1,32 +1,32 @@
 """Every error that opsctl shows, in one tree; each carries the exit code of the process.
 
-    OpsctlError                 1  failed; nothing is half done that the ledger doesn't name
-    ├── ConfigurationError      2  a file, a key or a name that configuration doesn't know
-    ├── ExternalError           1  an outside system refused or failed before any effect; has that system's own code and words
-    │   ├── NotFound               the thing asked for isn't there
+    OpsctlError                 1  failed; anything half done is recorded
+    ├── ConfigurationError      2  a file, a key or a name is wrong or unknown in the configuration
+    ├── ExternalError           1  an outside system refused or failed before any effect; carries its code and message
+    │   ├── NotFound               the resource does not exist
     │   ├── Denied                 a permission is missing
-    │   ├── CredentialsInvalid     no login, or an expired one
+    │   ├── CredentialsInvalid     no credentials, or expired ones
     │   ├── Unreachable            no connection; nothing was sent
-    │   ├── Throttled              asked to slow down, also after waiting
-    │   └── Untrusted           4  a server did not prove who it is; no credential was sent
-    ├── PartialFailure          1  it did a part of what was asked, and refused the rest for good
-    ├── Incomplete              1  some steps failed, and the steps that don't rest on them went on
-    ├── CheckFailed             1  a verification ran, and found that it isn't so
+    │   ├── Throttled              still throttled after waiting
+    │   └── Untrusted           4  the server could not be verified; no credential was sent
+    ├── PartialFailure          1  an outside system applied a part of one call and refused the rest
+    ├── Incomplete              1  some steps failed; the steps that don't depend on them were applied
+    ├── CheckFailed             1  a check ran and failed
     │   └── AlertFiring         3  an alert is above its threshold
     ├── LedgerFailed            1  the ledger can't be read or written
-    │   └── LedgerBroken           its chain doesn't add up
-    ├── Refused                 4  a guard, a wrong place
+    │   └── LedgerBroken           an event was changed, lost or reordered
+    ├── Refused                 4  a guard refused
     │   ├── WrongPlace             another account, portal or endpoint than the environment's
-    │   ├── ReadOnly               a write was tried over a reading system
-    │   ├── DriftError             the world is no longer as reviewed
-    │   └── PlanStale              a saved plan that no longer holds
-    ├── LockHeld                5  another run works on the same target
-    ├── Interrupted             6  stopped by a person or a signal; may be resumed
-    ├── OutcomeUnknown          6  begun, and nobody can tell whether it happened
-    │   └── Unrecorded             the ledger can't record what came of it
-    └── InputRequired           7  a person has to answer first
+    │   ├── ReadOnly               a write was tried on a read-only connection
+    │   ├── DriftError             the target is no longer as reviewed
+    │   └── PlanStale              a saved plan has expired or no longer matches
+    ├── LockHeld                5  another run holds the lock on the target
+    ├── Interrupted             6  stopped by the operator or a signal; can be resumed
+    ├── OutcomeUnknown          6  a call was sent, and it is unknown whether it took effect
+    │   └── Unrecorded             the outcome could not be recorded in the ledger
+    └── InputRequired           7  an answer or an approval is needed first
 
-An adapter translates an SDK's exception into one of these, once; `cli` shows it, once.
+An adapter translates an SDK's exception into one of these errors; `cli` shows it.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ def retry_after(hints: Iterable[Hint], run: str = "", *, options: tuple[str, ...
 
 
 class OpsctlError(Exception):
-    """One line of what happened and what it means, and one of what to type next.
+    """The base of all errors: `what` says in one line what happened and what it means, `next` what to do next.
 
-    `next` is shown on a line of its own; the cause (`raise ... from`) only with `-v`.
+    `next` is shown on its own line. The cause (`raise ... from`) is shown only with `-v`.
     """
 
     exit_code: ClassVar[int] = 1
     result: ClassVar[str] = "failed"
     place: str = ""
-    """The environment and its file, where the error met one; `cli` fills it in."""
+    """The environment and its file, if known; `cli` fills it in."""
     details: Sequence[str] = ()
     bars: bool = False
-    """Whether no other step of the run may be made either, also where the kind of the step is independent: what a guard raises."""
+    """Whether the error ends the whole run even if its step is independent. True for what a guard raises."""
 
     def __init__(self, what: str, next: Hint = "") -> None:
         super().__init__(what)
@@ -82,12 +82,12 @@ class OpsctlError(Exception):
         self.next = next
 
     def as_json(self) -> dict[str, Any]:
-        """The error as JSON shows it."""
+        """The error as a JSON object."""
         return {"type": type(self).__name__, "what": self.what, "next": str(self.next)}
 
 
 class ConfigurationError(OpsctlError):
-    """Raised for a file, a key, an environment or a name that configuration doesn't know; `details` are shown one a line."""
+    """Raised for a file, a key, an environment or a name that configuration doesn't know. Each of `details` is shown on its own line."""
 
     exit_code = 2
 
@@ -96,15 +96,15 @@ class ConfigurationError(OpsctlError):
         self.details = details
 
     def as_json(self) -> dict[str, Any]:
-        """The error as JSON shows it, with its details."""
+        """The error as a JSON object, with its details."""
         return {**super().as_json(), "details": list(self.details)} if self.details else super().as_json()
 
 
 class ExternalError(OpsctlError):
-    """Raised when an outside system refused or failed *before any effect*: a definite no.
+    """Raised when an outside system refused or failed *before any effect*, so nothing was changed.
 
-    `code` is that system's own name for the error (an AWS error code, a SQLSTATE, an HTTP status), `words` its own message, which the
-    adapter has cleaned. Both are empty where the system gave none.
+    `code` is the system's name for the error (an AWS error code, a SQLSTATE, an HTTP status). `words` is the system's message, cleaned by
+    the adapter. Both are empty if the system gave none.
     """
 
     def __init__(self, what: str, next: Hint = "", *, code: str = "", words: str = "") -> None:
@@ -112,7 +112,7 @@ class ExternalError(OpsctlError):
         self.code, self.words = code, words
 
     def as_json(self) -> dict[str, Any]:
-        """The error as JSON shows it, with the outside system's code and words."""
+        """The error as a JSON object, with the outside system's code and message."""
         return {**super().as_json(), "code": self.code, "words": self.words}
 
 
@@ -125,28 +125,28 @@ class Denied(ExternalError):
 
 
 class CredentialsInvalid(ExternalError):
-    """Raised when there are no credentials or they have expired; `next` is the login line."""
+    """Raised when credentials are missing or have expired; `next` is the command to log in."""
 
 
 class Unreachable(ExternalError):
-    """Raised when no connection could be made, so nothing was sent."""
+    """Raised when no connection could be made. Nothing was sent."""
 
 
 class Throttled(ExternalError):
-    """Raised when a system still asks to slow down after the adapter has waited."""
+    """Raised when a system still throttles after the adapter has waited."""
 
 
 class Untrusted(ExternalError):
-    """Raised when a server did not prove that it is the configured one, or asked for a password in a weak way; none was sent."""
+    """Raised when a server could not be verified as the configured one, or asked for a password in a weak way. No credential was sent."""
 
     exit_code = 4
     result = "refused"
 
 
 class PartialFailure(OpsctlError):
-    """Raised when an outside system did a part of one call, and refused the rest: a definite no after an effect.
+    """Raised when an outside system applied a part of one call and refused the rest.
 
-    `parts` names what was changed. Of work in batches, the last beat tells it, whatever is raised.
+    `parts` names what was changed. It is empty for a change made in batches, whose progress callback has already reported it.
     """
 
     def __init__(self, what: str, next: Hint = "", *, parts: Sequence[str]) -> None:
@@ -155,11 +155,11 @@ class PartialFailure(OpsctlError):
 
 
 class Incomplete(OpsctlError):
-    """Raised when steps failed and the run went on with the steps that don't rest on them; names what is left."""
+    """Raised when steps failed and the run continued with the steps that don't depend on them. Names the failed steps."""
 
 
 class CheckFailed(OpsctlError):
-    """Raised when a verification ran and found that what should be so is not."""
+    """Raised when a check ran and failed."""
 
 
 class AlertFiring(CheckFailed):
@@ -177,61 +177,61 @@ class LedgerBroken(LedgerFailed):
 
 
 class Refused(OpsctlError):
-    """Raised by a guard: it could be done, and opsctl won't."""
+    """Raised by a guard: opsctl refuses the change, although it would be possible."""
 
     exit_code = 4
     result = "refused"
 
 
 class WrongPlace(Refused):
-    """Raised when account, portal or endpoint isn't the environment's."""
+    """Raised when the account, portal or endpoint is not the environment's."""
 
 
 class ReadOnly(Refused):
-    """Raised when something tried to write over a reading system."""
+    """Raised when a write was tried on a read-only connection."""
 
 
 class DriftError(Refused):
-    """Raised when the world is no longer as it was when the plan was reviewed."""
+    """Raised when a target is no longer as it was when the plan was reviewed."""
 
 
 class PlanStale(Refused):
-    """Raised when a saved plan has expired, or was made for another configuration."""
+    """Raised when a saved plan has expired, was edited, or was made for another configuration."""
 
 
 class LockHeld(OpsctlError):
-    """Raised when another run holds the lock; says who, since when, doing what."""
+    """Raised when another run holds the lock. Says who holds it, since when, and for which command."""
 
     exit_code = 5
     result = "refused"
 
 
 class Interrupted(OpsctlError):
-    """Raised when a person or a signal stopped the run; the ledger knows how far it came."""
+    """Raised when the operator or a signal stopped the run. The ledger records how far the run came."""
 
     exit_code = 6
     result = "partial"
 
 
 class OutcomeUnknown(OpsctlError):
-    """Raised when a call was sent and no answer tells whether it took effect."""
+    """Raised when a call was sent and it is unknown whether it took effect."""
 
     exit_code = 6
     result = "unknown"
 
 
 class Unrecorded(OutcomeUnknown):
-    """Raised when something was begun and the ledger can't record what came of it."""
+    """Raised when something was begun and the outcome could not be recorded in the ledger."""
 
 
 class InputRequired(OpsctlError):
-    """Raised when a person has to answer and none is there."""
+    """Raised when a question needs an answer and there is no terminal to ask on."""
 
     exit_code = 7
     result = "waiting"
 
 
 def install_extra(name: str) -> str:
-    """How to install an optional part, from a checkout or a wheel: the index has another package under opsctl's name."""
+    """How to install an optional part from a checkout or a wheel. The package index has another package under opsctl's name."""
     wheel = f"opsctl_runbook-VERSION-py3-none-any.whl[{name}]"
     return f"From a checkout of opsctl: pip install '.[{name}]'. From its wheel: pip install '{wheel}'."

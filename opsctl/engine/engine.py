@@ -1,4 +1,4 @@
-"""The engine: plan, guard, confirm, record, apply, resume and undo, once, for every command."""
+"""The engine: plans, guards, confirms, records, applies, resumes and undoes the changes of every command."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from opsctl.systems import Systems
 
 Make = Callable[[Planning], Iterable[Change]]
 
-PLAN_ANEW = "Look again, then plan anew: -n --save FILE"
+PLAN_ANEW = "Check it, then make a new plan: -n --save FILE"
 
 
 class Engine:
-    """Drives commands in one environment. `read` and `write` are its two sets of systems; `operator` is who and where.
+    """Plans and applies commands in one environment. `read` and `write` are the read-only and the writing systems; `operator` is user@host.
 
-    `begun` says whether a run was driven, so that something may have been changed.
+    `begun` is True once a run was driven, so that something may have been changed.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class Engine:
         self.begun = False
 
     def plan(self, command: str, make: Make, options: Options, follows: datetime | None = None, *, recall: bool = True) -> Plan:
-        """Find out what a command would change; nothing can be written on the way. With `recall`, our memory may say that it is done."""
+        """The plan of a command, made with read-only systems. With `recall`, a recent run of the same command counts as done."""
         self.read.verify_account()
         recall = recall and not (options.again or follows)
-        # Before anything is looked at, so that what others do from here on is found later.
+        # Taken before the first check, so that changes made by other runs from here on are found later.
         position = self.history.position() if recall else None
         planning = Planning(self.read, self.read.now(), follows, options.again)
         plan = plans.make(command, make(planning), planning)
         plan.position = position
-        # Memory speaks only for what no state can tell, and only where nothing else is to be changed too.
+        # The run history counts only where no state can be checked, and only if nothing else is to be changed.
         if recall and plan.pending and all(step.change.proven_by_history for step in plan.pending) and (found := self._recent_run(command)):
             plan.changes = plans.mark_recently_done(plan.changes, found)
         if not options.again and any(p.change.outcome_known_by == "nothing" for p in plan.pending):
@@ -69,35 +69,37 @@ class Engine:
         return plan
 
     def plan_again(self, saved: Plan, options: Options) -> Plan:
-        """The very changes of a saved plan, as the world stands now; raises DriftError for one that had been so and is no more."""
+        """The changes of a saved plan, checked again. Raises DriftError if a change that was done when reviewed is now pending."""
         found = self.plan(saved.command, lambda planning: [planned.change for planned in saved.changes], options, follows=saved.follows)
         for now, then in zip(found.changes, saved.changes, strict=True):
             if now.pending and not then.pending:
-                raise DriftError(f"{now.change.target}: it was {then.state} when it was reviewed, and is to be changed now.", PLAN_ANEW)
-            # What was reviewed stays the bound of what is made.
+                raise DriftError(
+                    f"{now.change.target}: it was {then.state} when the plan was reviewed; now it would be changed.", PLAN_ANEW
+                )
+            # The reviewed impact stays the limit.
             now.count, now.unit = then.count, then.unit
         return found
 
     def _recent_run(self, command: str, *, besides: str = "", since: int | None = None) -> CompletedRun | None:
-        """Our recent run of the same command, unless the systems tell that somebody has changed since what it made."""
+        """The recent run of the same command, unless a check shows that its changes no longer hold."""
         found = self.history.recent_run(command, besides=besides, since=since)
         for step in found.steps if found else []:
-            tells = step.state == "applied" and step.change.proven_by_history and step.change.outcome_known_by == "state"
-            if tells and not isinstance(step.change.check(self.read), Done):
+            checkable = step.state == "applied" and step.change.proven_by_history and step.change.outcome_known_by == "state"
+            if checkable and not isinstance(step.change.check(self.read), Done):
                 return None
         return found
 
     def _require_decided(self, command: str, *, besides: str = "", change: Change | None = None) -> None:
-        """Raise OutcomeUnknown while nobody knows whether the same blind change was made before: it would be sent a second time."""
+        """Raise OutcomeUnknown if an earlier run began the same blind change and its outcome is unknown: it would be sent twice."""
         if found := self.history.undecided_step(command, besides=besides, change=change):
             run, step = found
             raise OutcomeUnknown(
-                f"Run {run} began this before and nobody knows whether it happened: {step.change.summary}. It was not sent again.",
-                f"Find out, then: opsctl runs settle {run} {step.seq} --done|--not-done --reason WHY; to send it all the same: --again",
+                f"Run {run} began this change and its outcome is unknown: {step.change.summary}. It was not sent again.",
+                f"Find out, then: opsctl runs settle {run} {step.seq} --done|--not-done --reason WHY; to send it anyway: --again",
             )
 
     def _recall(self, run: Run, steps: list[Step], step: Step) -> Done | None:
-        """What memory says of a step under its lock: that another run has made the same since this one was planned, or just before."""
+        """Done if another run has applied the same change since this run was planned, or shortly before. Called under the step's lock."""
         if not (steps and step.change.proven_by_history and "position" in run.details):
             return None
         if step.change.outcome_known_by == "nothing":
@@ -111,7 +113,7 @@ class Engine:
         return Done(found.why, found.run.closed)
 
     def preview(self, plan: Plan, options: Options) -> Outcome:
-        """A dry run's outcome; a guard that would stand against it is its error."""
+        """The outcome of a dry run. Its error is the one of the first guard that refuses the plan."""
         error: OpsctlError | None = None
         try:
             self.guard(plan, options)
@@ -130,12 +132,12 @@ class Engine:
         )
 
     def guard(self, plan: Plan, options: Options) -> None:
-        """Raise the first guard that stands against this plan."""
+        """Raise the error of the first guard that refuses the plan."""
         guards.reject_drift(plan)
         guards.check_limits(plan, self.read, options)
 
     def perform(self, plan: Plan, options: Options, parent: tuple[str, int] | None = None, agreed: bool = False) -> Outcome:
-        """Guard, confirm and apply a plan. `parent` is the playbook's run and item that it belongs to."""
+        """Guard, confirm and apply a plan. `parent` is the playbook's run and the number of its step, if there is one."""
         self.guard(plan, options)
         if plan.pending and not agreed:
             guards.require_approval(plan, self.read, options)
@@ -175,7 +177,7 @@ class Engine:
         )
 
     def _drive(self, run: Run, options: Options, steps: list[Step] | None = None) -> Outcome:
-        """Drive a run in the ledger, alone among processes, and close it with what came of it; without its new `steps` it is resumed."""
+        """Drive a run under its lock, and close it with its result. Without `steps` the run is resumed."""
         self.begun = True
         with self.ledger.locks.hold(f"run/{run.id}", run.id, self.operator, run.command):
             unreviewed: list[int] = []
@@ -188,7 +190,7 @@ class Engine:
         return self._outcome(run, word, steps, error)
 
     def close(self, run: Run, word: Result, error: OpsctlError | None, *, touched: bool) -> tuple[Result, OpsctlError | None]:
-        """Record how a run ended, and return that; where it can't be recorded and the run has `touched` something, it is unknown."""
+        """Record the result of a run and return it. If it can't be recorded and the run has `touched` something, the result is unknown."""
         try:
             self.ledger.close(run.id, word, {"why": redact_record(error.what)} if error else {})
         except LedgerFailed as cause:
@@ -197,20 +199,20 @@ class Engine:
             if not isinstance(error, OutcomeUnknown):
                 what = f"{error.what} " if error and error.what != cause.what else ""
                 error = Unrecorded(
-                    f"{what}The end of run {run.id}, which has changed something, can't be recorded. {cause.what}",
+                    f"{what}Run {run.id} has changed something, and its result can't be recorded. {cause.what}",
                     retry_after([cause.next], run.id),
                 )
             return "unknown", error
         return word, error
 
     def _reset_unverified(self, run: Run, steps: list[Step]) -> list[int]:
-        """Put back what was found done, or was skipped, behind a step that isn't done: by now it may be otherwise.
+        """Set steps that were found done or were skipped, and that depend on a step which isn't done, to pending: they are checked again.
 
-        Returns the numbers of those that the plan found so: nobody has agreed to make them.
+        Returns the numbers of the steps that the plan had found done: their changes were not approved.
         """
         again = [step for step in order.remaining(steps) if step.state in ENDED]
         for step in again:
-            self.ledger.put(run.id, step, "pending", {"why": "looked at again, since an earlier step isn't done"})
+            self.ledger.put(run.id, step, "pending", {"why": "checked again, because an earlier step isn't done"})
         planned = self.ledger.events(run.id)[0].detail["steps"] if again else []
         return [step["seq"] for step in planned if step["state"] in ENDED]
 
@@ -250,20 +252,20 @@ class Engine:
         )
 
     def resume(self, run: Run, options: Options) -> Outcome:
-        """Take a command's run up again where the ledger says it stopped; raises Refused for one that was cancelled."""
+        """Resume a run from where it stopped. Raises Refused for a run that was cancelled."""
         self.same_place(run)
         if run.result in ("changed", "unchanged"):
             return self._outcome(run, run.result, self.ledger.steps(run.id))
         return self._drive(run, options)
 
     def remaining(self, run: Run) -> Plan:
-        """What taking a command's run up again would change."""
+        """The plan of what resuming a run would change."""
         self.same_place(run)
         left = [step.change for step in order.remaining(self.ledger.steps(run.id))]
         return self.plan(run.command, lambda planning: left, Options(again=True))
 
     def same_place(self, run: Run, *, allow_cancelled: bool = False) -> None:
-        """Raise Refused unless `run` belongs to this environment and account and, if it isn't to be `allow_cancelled`, wasn't cancelled."""
+        """Raise Refused unless `run` belongs to this environment and account and, without `allow_cancelled`, was not cancelled."""
         self.read.verify_account()
         if run.environment != self.environment.name or run.account != self.read.caller.account:
             raise Refused(
@@ -272,10 +274,10 @@ class Engine:
             )
         self.ledger.require_usable(run.id)
         if run.wish == "cancel" and not allow_cancelled:
-            raise Refused(f"Run {run.id} was cancelled; it is not taken up again.", f"Start anew: opsctl {run.command}")
+            raise Refused(f"Run {run.id} was cancelled and can't be resumed.", f"Start a new run: opsctl {run.command}")
 
     def undo_plan(self, run: Run) -> tuple[Plan, list[str]]:
-        """The plan that takes a run's changes back, newest first, and why each of the others has no way back."""
+        """The plan that undoes a run's changes, newest first, and the reasons why the other changes can't be undone."""
         steps, undos, owners, irreversible = [], [], [], []
         for owner, step in reversed([(each.id, step) for each in self._family(run) for step in self._steps_with_effect(each)]):
             undo = step.undo_change
@@ -296,21 +298,23 @@ class Engine:
         return plan, irreversible
 
     def _family(self, run: Run) -> list[Run]:
-        """A run and, of a playbook, those of its steps."""
+        """A run and, for a playbook, the runs of its steps."""
         return [run, *reversed(self.ledger.children(run.id))]
 
     def _steps_with_effect(self, run: Run) -> list[Step]:
-        """Every step that a run made, made in part, or may have made: its way back finds out."""
+        """The steps of a run that changed something, or may have."""
         return [step for step in self.ledger.steps(run.id) if step.may_have_effect]
 
     def settle(self, run: Run, seq: int, *, happened: bool, reason: str) -> Step:
-        """Record a person's word on what a blind step did; raises Refused for one whose outcome isn't unknown, or that resuming tells."""
+        """Record whether a blind step happened. Raises Refused if the step's outcome is known, or if resuming can find it out."""
         step = next((s for s in self.ledger.steps(run.id) if s.seq == seq), None)
         if step is None or step.state not in ("unknown", "begun", "made"):
             state = f"is {step.state}" if step else "doesn't exist"
-            raise Refused(f"Step {seq} of run {run.id} {state}; only an unknown outcome is settled.", f"opsctl runs show {run.id}")
+            raise Refused(
+                f"Step {seq} of run {run.id} {state}; only a step with an unknown outcome can be settled.", f"opsctl runs show {run.id}"
+            )
         if step.change.outcome_known_by == "state":
-            what = f"Step {seq} of run {run.id} needs no person's word: its system tells whether it happened."
+            what = f"Step {seq} of run {run.id} need not be settled: resuming the run checks whether it happened."
             raise Refused(what, Retry(run=run.id))
         step.why = f"settled by {self.operator}: {reason}"
         if not happened:
@@ -320,22 +324,26 @@ class Engine:
 
 
 def _skip_drifted(changes: list[Step], owners: list[str]) -> None:
-    """Skip, in a plan that takes runs back, what somebody else has changed since, and the rest of the run that it belongs to.
+    """In a plan that undoes runs, skip targets that somebody else has changed since, and all other changes of the same run.
 
-    What one run made goes together: a service's count and its bounds, a secret's labels. Other runs of a playbook are taken back.
+    The changes of one run belong together (a service's count and its bounds, a secret's labels). Other runs of a playbook are undone.
     """
     ahead: dict[str, int] = {}
     moved: dict[str, str] = {}
     for planned, owner in zip(changes, owners, strict=True):
         target = planned.change.target
         if planned.state == "moved" and target in ahead:
-            # Changed again by a later run, which is taken back first.
+            # Changed again by a later run, which is undone first.
             planned.state, planned.why, planned.after = "pending", "", ahead[target]
         elif planned.state == "moved":
             moved.setdefault(owner, target)
-            planned.state, planned.why = "skipped", f"{target}: somebody else has changed it since: {planned.why}"
+            planned.state, planned.why = "skipped", f"{target}: somebody else has changed it since then: {planned.why}"
         if planned.pending:
             ahead.setdefault(target, planned.seq)
     for planned, owner in zip(changes, owners, strict=True):
         if planned.pending and owner in moved:
-            planned.state, planned.why, planned.count = "skipped", f"{planned.change.target}: it goes with {moved[owner]}", 0
+            planned.state, planned.why, planned.count = (
+                "skipped",
+                f"{planned.change.target}: it belongs together with {moved[owner]}, which is skipped",
+                0,
+            )

@@ -1,4 +1,4 @@
-"""What the ledger remembers of our own doing, for the rules that no system's state can serve."""
+"""The history of our own runs, read from the ledger: for rules that no system's state can answer."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class CompletedRun(NamedTuple):
-    """A run of ours, and what it did."""
+    """A run that completed, and its steps."""
 
     run: Run
     steps: list[Step]
 
     @property
     def why(self) -> str:
-        """Why there is nothing to do."""
-        return f"done by run {self.run.id} moments ago; --again asks for another"
+        """Why there is nothing to do: shown in the plan."""
+        return f"done recently by run {self.run.id}; to repeat it: --again"
 
     def same_change(self, change: Change) -> Change | None:
-        """The very same change, as that run made it or found it made."""
+        """The same change in that run, if it was applied there or was already done."""
         identity = change.identity
         return next((s.change for s in self.steps if s.state in ("applied", "done") and s.change.identity == identity), None)
 
 
 class LedgerHistory:
-    """One environment's memory; the ledger is opened when something is first asked."""
+    """The run history of one environment. The ledger is opened on first use."""
 
     def __init__(self, ledger: Callable[[], Ledger], environment: Environment) -> None:
         self._open, self._environment = ledger, environment
@@ -43,20 +43,20 @@ class LedgerHistory:
         return self._open()
 
     def past(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
-        """Yield the changes of a kind on a target, those of the newest run first; the log's order counts, since a clock may jump back."""
+        """Yield the changes of a kind on a target, those of the newest run first, in the order of the log."""
         yield from self._past(kind, self._ledger.steps_on(_change(kind), self._environment.name, target))
 
     def past_below(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
-        """Yield the changes of a kind on whatever lies in a target, those of the newest run first."""
+        """Yield the changes of a kind on the targets below `target`, those of the newest run first."""
         yield from self._past(kind, self._ledger.steps_below(_change(kind), self._environment.name, target))
 
     def past_impacts(self, kind: type[Kind]) -> Iterator[PastChange[Kind]]:
-        """Yield the changes of a kind, planned under this very configuration, that have an impact or evidence."""
+        """Yield the changes of a kind that were planned with the present configuration and have an impact or evidence."""
         for step in self._ledger.steps_with_impact(_change(kind), self._environment.name, self._environment.digest):
             yield from self._past(kind, [step])
 
     def past_active(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
-        """Yield the changes of a kind on a target in runs that a living process drives."""
+        """Yield the changes of a kind on a target in runs that a process is driving now."""
         steps = [past for run in sorted(self._ledger.locks.active_runs()) for past in self._ledger.past_steps(run)]
         yield from self._past(kind, [past for past in steps if past.step.change.target == target])
 
@@ -69,18 +69,18 @@ class LedgerHistory:
                 yield PastChange(id, run.operator, run.command, step.change, *values)
 
     def begun(self, token: str, target: str) -> datetime | None:
-        """When the run that `token` belongs to began its own change of `target`; None where it made none."""
+        """When the run of `token` began its change of `target`; None if it has none."""
         run = token.rpartition("-")[0]
         return next((step.begun for step in self._ledger.steps(run) if step.change.target == target), None)
 
     def position(self) -> int:
-        """How far the ledger's log has come: what is opened or closed from now on has a higher number, whatever the clock says."""
+        """The number of the log's last entry. Runs that are opened or closed later have a higher one."""
         return self._ledger.position()
 
     def recent_run(self, command: str, *, besides: str = "", since: int | None = None) -> CompletedRun | None:
-        """The newest run of the same command that made all it was to, if it is recent and nothing that it rests on was changed later.
+        """The newest complete run of the command, if it is recent and no other run has changed its targets since.
 
-        A run that ended after the log's position `since` is recent; another one by its age. `besides` is the run that asks.
+        Recent means ended after the log's position `since`, or younger than `limits.recently`. `besides` is the id of the asking run.
         """
         run = self._ledger.newest_complete(self._environment.name, command, besides)
         if run is None:
@@ -92,15 +92,15 @@ class LedgerHistory:
         return None if self._changed_since(run, ended, rests) else CompletedRun(run, steps)
 
     def _closed(self, run: Run) -> int:
-        """A run's newest place in the log; that of one which is still driven is yet to come."""
+        """The position in the log at which a run ended; for a run that is still active, the next one."""
         if run.closed is None and run.id in self._ledger.locks.active_runs():
             return self.position() + 1
         return self._ledger.last_position(run.id)
 
     def _age(self, run: Run, ended: int) -> timedelta:
-        """How long ago a run ended: as far as the clock has gone forward since, by one entry of the log after another.
+        """The time since a run ended: the sum of the clock's forward steps between the entries of the log.
 
-        A clock that was set back makes nothing older or younger by that; it only counts on from there.
+        A clock that is set back does not change the age; counting continues from the new time.
         """
         before, now, age = run.closed or self._ledger.events(run.id)[-1].at, self._ledger.now(), timedelta()
         if now - before > (recently := self._environment.settings.limits.recently):
@@ -113,9 +113,9 @@ class LedgerHistory:
         return age
 
     def _changed_since(self, run: Run, ended: int, targets: set[str]) -> bool:
-        """Whether another run has since changed, or begun to change, anything that this one changed or rests on.
+        """Whether another run has changed one of the targets, or begun to, since this run ended.
 
-        Of one that was opened after this one ended, every effect is later; of one that overlapped it, the clock tells.
+        All effects of a run that was opened later are later. For an overlapping run the times of its steps decide.
         """
         for row in self._ledger.rows_later_than(ended):
             if row.id == run.id or row.environment != self._environment.name:
@@ -128,7 +128,7 @@ class LedgerHistory:
         return False
 
     def undone_steps(self, runs: list[str]) -> list[tuple[str, Step]]:
-        """The undos of `runs`, each with the steps by which it put something back that wasn't made again by an undo of its own."""
+        """The steps that undid something of `runs` and were not undone themselves, each with the id of its run."""
         found = []
         for run in runs:
             for undo in self._ledger.runs_of_command(self._environment.name, f"runs undo {run}"):
@@ -138,10 +138,10 @@ class LedgerHistory:
         return found
 
     def undecided_step(self, command: str, *, besides: str = "", change: Change | None = None) -> tuple[str, Step] | None:
-        """The run and the step of ours that began the same command's blind change, of which nobody has found out whether it happened.
+        """The run and the step that began a blind change of the command and whose outcome is unknown.
 
-        Asked while planning, one that a living process still drives isn't meant: its lock speaks for it. Whoever holds the lock of
-        `change` has no such neighbour, so that every run but the one that asks, `besides`, is meant.
+        Without `change` (while planning), runs that are still active don't count: their locks protect them. With `change` the caller holds
+        its lock, so all runs but `besides`, the asking one, count.
         """
         active = self._ledger.locks.active_runs() if change is None else set()
         for run in self._ledger.undecided_runs(self._environment.name, command, besides):
@@ -153,15 +153,15 @@ class LedgerHistory:
 
 
 def _change(kind: type[Any]) -> type[Change]:
-    """A kind of change, of which the protocol knows only that it is a type."""
+    """`kind` with its type: the protocol knows only that it is a type."""
     return kind
 
 
 def _ended_after(past: PastStep, run: Run) -> bool:
-    """Whether a step of another run came to its end after `run` was closed."""
+    """Whether a step of another run ended after `run` was closed."""
     return run.closed is not None and past.ended is not None and past.ended > run.closed
 
 
 def is_undo_of(back: Step, step: Step) -> bool:
-    """Whether a step of an undo put back what `step` had made by then."""
+    """Whether `back`, a step of an undo, undid what `step` had done by then."""
     return back.change == step.undo_change and back.begun is not None and (step.begun is None or step.begun <= back.begun)

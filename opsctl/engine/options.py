@@ -1,4 +1,4 @@
-"""What a person may say beside any changing command."""
+"""The options that every changing command has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Options(Struct, kw_only=True, frozen=True):
-    """The options that every changing command has; `confirm` is the target's name, typed ahead."""
+    """The shared options. `confirm` is the target's name, given on the command line instead of at the prompt."""
 
     dry_run: bool = False
     save: Path | None = None

@@ -1,4 +1,4 @@
-"""Which steps of a run may begin: a step waits for the earlier steps that it rests on, and never begins behind one that failed."""
+"""The order of a run's steps: a step waits for the earlier steps that it depends on, and never begins if one of them failed."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from opsctl.errors import (
 )
 
 STOPS_ALL = (Interrupted, LedgerFailed, LockHeld, Unrecorded, WrongPlace)
-"""Errors that end the run even where the step that met them is independent; who holds a lock of it does the same work, or undoes it."""
+"""Errors that end the run even if their step is independent. On LockHeld, the other run does the same work or undoes it."""
 
 
 def stops_all(step: Step, error: OpsctlError) -> bool:
-    """Whether the error that a step ended with ends the whole run."""
+    """Whether the error of a step ends the whole run."""
     return not step.change.independent or error.bars or isinstance(error, STOPS_ALL)
 
 
 def shares_target(later: Change, earlier: Change) -> bool:
-    """Whether a change works on a target of an earlier one, or declares in `depends_on` that it rests on one."""
+    """Whether a change has a target of an earlier change, or declares such a target in `depends_on`."""
     return not {earlier.target, *earlier.extra_locks}.isdisjoint({later.target, *later.depends_on})
 
 
 def depends_on(later: Change, earlier: Change) -> bool:
-    """Whether a change must wait until an earlier one of its plan is done."""
+    """Whether a change must wait until an earlier change of its plan is done."""
     return not earlier.independent or shares_target(later, earlier)
 
 
 class Halted(Interrupted):
-    """Raised in a step that stops because another step, or a person, stopped the run."""
+    """Raised in a step that stops because another step or the operator stopped the run."""
 
 
 class Order:
-    """Hands the steps of one run to its workers, and keeps what failed; used by several threads.
+    """Hands the steps of one run to its workers and keeps the errors. Thread-safe.
 
-    A worker reports its own failure before it asks for another step, so that no step begins after one that it rests on has failed.
+    A worker reports its failure before it asks for the next step, so no step begins after a step that it depends on has failed.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Order:
         self._blocked: list[Step] = []
 
     def next(self, queue: Iterator[Step]) -> Step | None:
-        """The next step of `queue` that may begin; None when there is none, or the run stops."""
+        """The next step of `queue` that may begin; None if there is none or the run is stopping."""
         with self._mutex:
             for step in queue if not self.halt.is_set() else ():
                 if not self._is_blocked(step):
@@ -73,7 +73,7 @@ class Order:
         return any(shares_target(step.change, each.change) for each in self.unproven if each.seq < step.seq)
 
     def fail(self, step: Step, error: OpsctlError) -> None:
-        """Keep the error that ended a step. The whole run stops, unless the step is independent of what comes after it."""
+        """Keep the error of a step. The whole run stops, unless the step is independent."""
         with self._mutex:
             self._failed.append((step, error))
             if stops_all(step, error):
@@ -90,12 +90,12 @@ class Order:
 
 
 def _combined_error(errors: list[tuple[Step, OpsctlError]], steps: int) -> OpsctlError:
-    """One error for all: the error that the run stopped at, or what is left of the independent steps that failed."""
+    """The one error of a run: the error that stopped it, or a summary of the independent steps that failed."""
     stops = [error for step, error in errors if stops_all(step, error)]
     if len(stops) == len(errors) or steps == 1 or isinstance(stops[0] if stops else None, STOPS_ALL):
         return stops[0] if stops else errors[0][1]
     left = " ".join(f"Not done: {_error_line(step, error)}" for step, error in errors)
-    on = "" if stops else " The other steps went on."
+    on = "" if stops else " The other steps were applied."
     kind: type[OpsctlError] = Incomplete
     if any(isinstance(error, OutcomeUnknown) for _, error in errors):
         kind = OutcomeUnknown
@@ -110,7 +110,7 @@ def _error_line(step: Step, error: OpsctlError) -> str:
 
 
 def remaining(steps: Iterable[Step]) -> list[Step]:
-    """The steps that taking a run up again drives: those that haven't ended, and what was found done or skipped behind one of them."""
+    """The steps that resuming a run drives: those that haven't ended, and steps found done or skipped that depend on one of those."""
     found: list[Step] = []
     for step in steps:
         looked = step.state in ("done", "skipped")

@@ -1,4 +1,4 @@
-"""What came of a run, as the terminal and JSON show it."""
+"""The outcome of a command: what the terminal and JSON show."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EXIT: dict[Result, int] = {
 
 
 class Outcome(Struct, kw_only=True):
-    """The result of one command; `error` is what ended it early. A playbook's holds those of its steps in `children`.
+    """The result of one command. `error` is the error that ended it early.
 
-    `untouched` says that surely nothing was changed: only the engine knows that, since a run has many calls.
+    `untouched` is True if it is certain that nothing was changed.
     """
 
     run: str | None
@@ -57,7 +57,7 @@ class Outcome(Struct, kw_only=True):
 
 
 def step_as_json(step: Step) -> dict[str, Any]:
-    """One step of a plan or a run, as JSON shows it; what is begun but not proven is `unknown`."""
+    """One step of a plan or a run as a JSON object. A step that was begun and not verified has the state `unknown`."""
     before, after = step.change.difference()
     return {
         "seq": step.seq,
@@ -76,14 +76,14 @@ def step_as_json(step: Step) -> dict[str, Any]:
 
 
 def would(changes: list[Step]) -> Result:
-    """Sum up in one word what a plan's run would come to; with nothing to change, as `result` would."""
+    """The result that a run of the plan would have."""
     if any(planned.pending for planned in changes):
         return "would-change"
     return "partial" if any(planned.state == "skipped" for planned in changes) else "unchanged"
 
 
 def result(steps: list[Step], error: OpsctlError | None) -> Result:
-    """Sum up a run's steps in one word."""
+    """The result of a run, from its steps' states and its error."""
     states = {s.state for s in steps}
     if error:
         if "unknown" in states or error.result == "unknown":

@@ -1,4 +1,4 @@
-"""A plan: what a command would change, found out over systems that can only read, and kept so that it is exactly what runs."""
+"""Plans: what a command would change, found with read-only systems, and saved so that exactly the reviewed changes are applied."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ KINDS_AT_ONCE = 8
 
 
 class Plan(Struct, kw_only=True):
-    """Changes in order, and everything that must still hold when they are applied.
+    """Changes in order, and the conditions that must still be true when they are applied.
 
-    `position` is how far the ledger's log had come when it was planned, where memory may say that a change is done.
+    `position` is the number of the log's last entry when the plan was made; None if the run history was not asked.
     """
 
     command: str
@@ -53,14 +53,14 @@ class Plan(Struct, kw_only=True):
 
     @property
     def pending(self) -> list[Step]:
-        """The changes that applying would make."""
+        """The changes that would be applied."""
         return [p for p in self.changes if p.pending]
 
     @property
     def impact(self) -> dict[str, int]:
         """How many of each unit the pending changes affect.
 
-        The same change planned twice, as of two steps of which one is bound to the other's outcome, counts once: it meets the same things.
+        A change that is planned twice counts once, because it affects the same objects.
         """
         total: dict[str, int] = {}
         counted: dict[tuple[Any, ...], list[Step]] = {}
@@ -73,7 +73,7 @@ class Plan(Struct, kw_only=True):
 
 
 def make(command: str, changes: Iterable[Change], planning: Planning) -> Plan:
-    """A plan of the changes: each is checked, and the finding says what would happen."""
+    """The plan of the changes, each of them checked."""
     read, now = planning.systems, planning.now
     caller = read.caller
     return Plan(
@@ -110,7 +110,7 @@ def _look(changes: Iterable[Change], read: Systems) -> Iterator[Step]:
 
 
 def _checked(changes: Iterable[Change], read: Systems) -> Iterator[tuple[Change, Finding | OpsctlError]]:
-    """Check kinds side by side, and neighbours of one kind as far as it allows."""
+    """Check kinds in parallel, and consecutive changes of one kind as far as the kind allows."""
     groups = [list(group) for _, group in groupby(changes, key=type)]
     if not groups:
         return
@@ -127,7 +127,7 @@ def _findings(neighbours: list[Change], read: Systems) -> list[Finding | OpsctlE
 
 
 def _find(change: Change, read: Systems) -> Finding | OpsctlError:
-    """Check a change; of an independent one an error is returned, so that it keeps no other change from being planned."""
+    """Check a change. The error of an independent change is returned, so that the other changes can still be planned."""
     try:
         return change.check(read)
     except (ExternalError, CheckFailed, Refused) as error:
@@ -148,17 +148,17 @@ def _planned(seq: int, change: Change, found: Finding | OpsctlError) -> Step:
         case Skipped(why):
             return Step(seq=seq, change=change, state="skipped", why=why)
         case Failed(why, count, unit):
-            return Step(seq=seq, change=change, state="pending", why=f"tried before: {why}", count=count, unit=unit)
+            return Step(seq=seq, change=change, state="pending", why=f"an earlier attempt failed: {why}", count=count, unit=unit)
         case Drifted(why):
             return Step(seq=seq, change=change, state="moved", why=why)
         case OpsctlError():
-            return Step(seq=seq, change=change, state="pending", why=f"can't be looked at: {found.what}")
+            return Step(seq=seq, change=change, state="pending", why=f"could not be checked: {found.what}")
 
 
 def mark_recently_done(planned: list[Step], completed: CompletedRun) -> list[Step]:
-    """The steps of a plan, those to be made replaced by what our own recent run did, if it made every one of them.
+    """The steps of a plan; if a recent run applied every pending one, they are replaced by that run's, marked as done.
 
-    They show the changes as they were made then: the same change as pinned now, with another version or cutoff, was never made.
+    The plan then shows the changes of that run, with the version or cutoff that was applied.
     """
     same = {p.seq: completed.same_change(p.change) for p in planned if p.pending}
     why, at = completed.why, completed.run.closed
@@ -167,7 +167,7 @@ def mark_recently_done(planned: list[Step], completed: CompletedRun) -> list[Ste
 
 
 def _content(plan: Plan) -> dict[str, Any]:
-    """A plan as its file holds it, without its digest."""
+    """The content of a plan's file, without the digest."""
     found: dict[str, Any] = msgspec.json.decode(encode(msgspec.structs.replace(plan, changes=[])))
     planned = [{**msgspec.json.decode(encode(each)), "change": builtins(each.change)} for each in plan.changes]
     del found["digest"]
@@ -175,26 +175,26 @@ def _content(plan: Plan) -> dict[str, Any]:
 
 
 def _digest(content: dict[str, Any], key: RootKey) -> str:
-    """The keyed digest of a saved plan: only who can read the key's file can make it."""
+    """The keyed digest of a saved plan. Making it needs the ledger's key."""
     return f"{key.id}:{hmac.new(key.derive('plan'), encode(content), 'sha256').hexdigest()}"
 
 
 def save(plan: Plan, path: Path, keyring: Keyring, *, force: bool = False) -> None:
-    """Keep a plan for `opsctl apply` in a new file, mode 0600, or with `force` in the place of an older plan.
+    """Save a plan for `opsctl apply` in a new file with mode 0600; with `force`, replace an older plan.
 
-    Values of secrets are asked for again when it is applied.
+    Values of secrets are not saved: they are asked for again when the plan is applied.
     """
     content = _content(plan)
     plan.digest = _digest(content, keyring.current)
     try:
         files.write(path, encode({**content, "digest": plan.digest}), replaces=_is_plan if force else None)
     except OSError as cause:
-        force_it = ", or replace an older plan with --force" if cause.errno == errno.EEXIST and not force else ""
-        raise ConfigurationError(f"The plan can't be kept in {path}: {cause.strerror}.", f"Choose another file{force_it}.") from cause
+        force_it = ", or add --force to replace an older plan" if cause.errno == errno.EEXIST and not force else ""
+        raise ConfigurationError(f"The plan can't be saved in {path}: {cause.strerror}.", f"Choose another file{force_it}.") from cause
 
 
 class _Heading(Struct):
-    """What tells a saved plan from any other JSON."""
+    """The fields by which a saved plan is recognised."""
 
     command: str
     environment: str
@@ -211,8 +211,8 @@ def _is_plan(content: bytes) -> bool:
 
 
 def load(path: Path, codec: Codec, keyring: Keyring) -> Plan:
-    """Read a saved plan back; raises ConfigurationError for what is no plan, PlanStale for one that wasn't saved so with a key of ours."""
-    make = "Make one: opsctl ... -n --save FILE"
+    """Read a saved plan. Raises ConfigurationError for any other file, PlanStale for a plan that was edited or has an unknown key."""
+    make = "To make a plan: opsctl ... -n --save FILE"
     try:
         raw: dict[str, Any] = msgspec.json.decode(files.read(path, files.LARGEST_LIST))
         msgspec.convert(raw, _Heading)
@@ -223,26 +223,26 @@ def load(path: Path, codec: Codec, keyring: Keyring) -> Plan:
     except OSError as cause:
         raise ConfigurationError(f"The plan {path} can't be read: {cause.strerror}.", "Check the path.") from cause
     except RecursionError as cause:
-        raise ConfigurationError(f"{path} is no plan: it is nested too deeply.", make) from cause
+        raise ConfigurationError(f"{path} is not a plan: it is nested too deeply.", make) from cause
     except UnreadableError as cause:
-        raise PlanStale(f"A change of the plan {path} can't be used: {cause}.", "Make it again: -n --save FILE") from cause
+        raise PlanStale(f"A change of the plan {path} can't be used: {cause}.", "Make a new plan: -n --save FILE") from cause
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as cause:
-        raise ConfigurationError(f"{path} is no plan of this opsctl: {cause}.", make) from cause
+        raise ConfigurationError(f"{path} is not a plan of this version of opsctl: {cause}.", make) from cause
     return plan
 
 
 def _genuine(path: Path, raw: dict[str, Any], keyring: Keyring) -> None:
-    """Raise PlanStale unless a plan's digest was made with a key of this ledger, for exactly this content."""
-    again, digest = "Make it again here: -n --save FILE", raw["digest"]
+    """Raise PlanStale unless the plan's digest was made with a key of this ledger for exactly this content."""
+    again, digest = "Make a new plan here: -n --save FILE", raw["digest"]
     id, colon, _ = digest.partition(":")
     if not colon:
-        raise PlanStale(f"{path} is not signed: an older opsctl made it, or somebody else.", again)
+        raise PlanStale(f"{path} is not signed: it was made by an older version of opsctl, or by somebody else.", again)
     key = keyring.find(id)
     if key is None:
-        place = f"the key {id}, which is not in {keyring.folder}"
-        raise PlanStale(f"{path} was signed with {place}: another machine or user made it, or somebody else.", again)
+        what = f"{path} was signed with the key {id}, which is not in {keyring.folder}: it was made by another machine or user."
+        raise PlanStale(what, again)
     if not hmac.compare_digest(digest.encode(), _digest({k: v for k, v in raw.items() if k != "digest"}, key).encode()):
-        raise PlanStale(f"{path} was edited after it was made.", again)
+        raise PlanStale(f"{path} was edited after it was saved.", again)
 
 
 def _read_back(raw: dict[str, Any], codec: Codec) -> Step:
@@ -252,13 +252,13 @@ def _read_back(raw: dict[str, Any], codec: Codec) -> Step:
 
 
 def fresh(plan: Plan, read: Systems) -> None:
-    """Raise PlanStale unless environment, account, configuration, version and time are still the plan's."""
-    again, now = f"Make it again: opsctl {plan.command} -n --save FILE", read.now()
-    ahead = f"it was made at {plan.created:%Y-%m-%d %H:%M:%S} UTC, and by this machine's clock it is {now:%H:%M:%S} on {now:%Y-%m-%d}"
+    """Raise PlanStale unless environment, account, configuration, version and time still match the plan."""
+    again, now = f"Make a new plan: opsctl {plan.command} -n --save FILE", read.now()
+    ahead = f"it was made at {plan.created:%Y-%m-%d %H:%M:%S} UTC, but this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC"
     reasons = {
         f"it was made for environment {plan.environment}": plan.environment != read.environment.name,
         f"it was made for account {plan.account}": plan.account != read.caller.account,
-        "the configuration has changed since": plan.config_digest != read.environment.digest,
+        "the configuration has changed since then": plan.config_digest != read.environment.digest,
         f"it was made by opsctl {plan.version}": plan.version != opsctl.__version__,
         ahead: now < plan.created,
         f"it expired at {plan.expires:%Y-%m-%d %H:%M} UTC": now >= plan.expires,

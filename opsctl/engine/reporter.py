@@ -1,4 +1,4 @@
-"""What the engine tells while it works; render draws it, tests collect it."""
+"""The progress reports of the engine: `render` draws them, tests collect them."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from opsctl.engine.ledger.rows import Step
 
 
 class Reporter(Protocol):
-    """Told of every turn of a run; called from several threads."""
+    """Receives the progress of a run. Called from several threads."""
 
     def step_started(self, step: Step) -> None:
-        """A step is taken up."""
+        """A step was started."""
 
     def step_waiting(self, step: Step, text: str) -> None:
-        """What a step waits for."""
+        """A step is waiting; `text` says for what."""
 
     def step_progress(self, step: Step, done: int, total: int | None, unit: str) -> None:
-        """How far a step's batches came."""
+        """A step's batches have done `done` of `total` units."""
 
     def step_ended(self, step: Step) -> None:
-        """A step has reached its `state`."""
+        """A step has ended in its `state`."""
 
     def close(self) -> None:
-        """Nothing goes on for now."""
+        """No step is running: remove the live progress line."""
 
     def message(self, line: str) -> None:
-        """Anything else that a person should know."""
+        """Show one line of text."""
 
 
 class NullReporter:
-    """Watches and tells nobody."""
+    """Reports nothing."""
 
     def step_started(self, step: Step) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def step_waiting(self, step: Step, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def step_progress(self, step: Step, done: int, total: int | None, unit: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def step_ended(self, step: Step) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def message(self, line: str) -> None:
-        """Say nothing."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""Drive a run's steps to their end: intent before effect, proof after it, and a truthful record of both.
+"""Drives the steps of a run: records the intent before each effect, applies the change, and verifies it.
 
-A step goes pending -> begun (intent is durable) -> made (the call was accepted) -> applied (check says so). Resuming is the same walk:
-what a begun step did is learned from its check, from its token, or from a person.
+A step goes pending -> begun (the intent is recorded) -> made (the call was accepted) -> applied (its check says Done). Resuming does the
+same: what a begun step did is found out by its check, by its token, or by the operator.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ if TYPE_CHECKING:
 STOP_CHECK_SECONDS = 1.0
 IMPACT_TOLERANCE = 1.1
 MAX_ATTEMPTS = 5
-"""How often in one process a call without an answer is made, where its token or its probe makes that safe."""
+"""How many times one process makes a call that gets no answer, if its token or its check makes that safe."""
 MAX_EMPTY_PASSES = 3
-"""How many passes in a row may make nothing: another's work, or a count that is only an estimate, explains one or two."""
+"""How many passes in a row may change nothing. One or two are explained by other processes or an estimated count."""
 LATE_EFFECT_MARGIN = 0.25
-"""By which part of the time that a call was given, without an answer, it is waited for longer."""
+"""After a call without an answer, wait longer by this fraction of the time that the call took."""
 SHORTEST_PAUSE = 0.01
 
 NextAction = Literal["ended", "look again", "wait"]
 
 
 class Runner:
-    """Drives one run in this process. `monotonic`, in seconds, is injected.
+    """Drives one run in this process. `monotonic` returns seconds.
 
-    `unreviewed` are the numbers of the steps that were done when the plan was reviewed: they are looked at again, and never made. `recall`
-    is asked under a step's lock, before it is begun, whether another run has just made it.
+    `unreviewed` are the numbers of the steps that were done when the plan was reviewed: they are checked again, and never applied. `recall`
+    is called under a step's lock before it is begun, and returns Done if another run has just applied the same change.
     """
 
     def __init__(
@@ -94,11 +94,10 @@ class Runner:
         self._stop_request: tuple[float, str | None] = (0.0, None)
 
     def run_steps(self, steps: list[Step]) -> None:
-        """Drive every step that hasn't ended; neighbours of one kind side by side, as far as the kind allows.
+        """Drive every step that hasn't ended; consecutive steps of one kind in parallel, as far as the kind allows.
 
-        Behind a step that failed only those go on that don't rest on it.
-
-        Raises the first error that ends the run; the ledger holds how far each step came.
+        After a step has failed, only steps that don't depend on it are driven. Raises the error of the run; the ledger records how far each
+        step came.
         """
         for kind, group in groupby(steps, key=lambda s: type(s.change)):
             todo = [s for s in group if s.state not in ENDED]
@@ -116,10 +115,10 @@ class Runner:
             except KeyboardInterrupt:
                 self.order.halt.set()
                 self.write.person.leave()
-                raise Interrupted("Interrupted; what was begun was let finish.", Retry()) from None
+                raise Interrupted("Interrupted. The steps that had begun were completed.", Retry()) from None
 
     def _work(self, queue: Iterator[Step]) -> None:
-        """Drive one step after another until none is left or the run stops."""
+        """Drive one step after another until none is left or the run is stopping."""
         while step := self.order.next(queue):
             try:
                 self._drive(step)
@@ -133,7 +132,7 @@ class Runner:
         self._check_stop(anew=True)
         self.reporter.step_started(step)
         if step.change.outcome_known_by == "nothing" and step.state in ("begun", "unknown"):
-            self._end(step, "unknown", "it was begun, and nobody can tell from outside whether it happened")
+            self._end(step, "unknown", "it was begun, and no system can say whether it happened")
             raise self._unknown(step)
         try:
             with self._locked(step) as lease:
@@ -142,10 +141,10 @@ class Runner:
             raise self._unrecorded(step, cause) from cause
 
     def _unrecorded(self, step: Step, cause: LedgerFailed) -> OpsctlError:
-        """What a failure of the ledger means for a step: `step.state` is the last state that was recorded."""
+        """The error for a step when the ledger fails. `step.state` is the last recorded state."""
         if step.state not in ("begun", "made"):
             return cause
-        what = f"{step.change.target}: it was begun, and what came of it can't be recorded. {cause.what}"
+        what = f"{step.change.target}: it was begun, and its outcome can't be recorded. {cause.what}"
         return Unrecorded(what, retry_after([cause.next]))
 
     @contextmanager
@@ -184,18 +183,18 @@ class Runner:
                 left = max(deadline - self.monotonic(), 0)
                 self.order.halt.wait(max(min(step.change.poll * self.tempo, left), SHORTEST_PAUSE))
             if action == "wait" or step.change.converging:
-                # What was made just now is looked at once before a stop, so that it isn't told as unknown.
+                # A change that was just applied is checked once before the run stops, so that its outcome is known.
                 self._check_stop()
             late = self.monotonic() >= deadline
 
     def _timed_out(self, step: Step, found: Pending | InProgress, limit: float) -> OutcomeUnknown:
-        what = f"{step.change.target} is not proven after {limit:.0f} s; it may still come true"
+        what = f"{step.change.target} is not verified after {limit:.0f} s; the change may still complete"
         if isinstance(found, Pending) and step.change.converging:
             what = f"{step.change.target}: {found.count:,} {found.unit} are left after {limit:.0f} s"
         return OutcomeUnknown(f"{what}.", Retry())
 
     def _advance(self, step: Step, lease: Lease, found: Finding) -> NextAction:
-        """Act on one finding."""
+        """Act on the finding of a check."""
         match found:
             case Done(why, at):
                 step.at = at
@@ -216,9 +215,9 @@ class Runner:
                 if step.state == "begun":
                     self._record(step, "made", {"note": note}, lease)
             case _ if step.state == "begun":
-                self.reporter.step_waiting(step, "no answer came to its call; waiting until the call can't take effect any more")
+                self.reporter.step_waiting(step, "the call got no answer; waiting until it can no longer take effect")
             case _:
-                self.reporter.step_waiting(step, "made; waiting until it shows")
+                self.reporter.step_waiting(step, "applied; waiting until the change is visible")
         return "wait"
 
     def _apply_unless_recalled(self, step: Step, lease: Lease, found: Pending | Failed) -> NextAction:
@@ -232,33 +231,33 @@ class Runner:
         return "ended" if step.state == "applied" else "wait"
 
     def _drifted(self, step: Step, why: str, lease: Lease) -> OpsctlError:
-        """Record that somebody else changed the target: before this change, or after it was made, when it stays ours to take back."""
+        """Record that somebody else changed the target, before this change or after it. A change that was applied can still be undone."""
         state = step.state
         if step.begun is None:
             self._end(step, "moved", why, lease)
-            return DriftError(f"{step.change.target}: {why}. Stopped before this change.", "Look again, then plan anew.")
-        told = "the change was made" if state in ("made", "applied", "moved") else "the change was begun, and may have been made"
-        told = f"{told}; since then somebody else has changed it: {why.rstrip('.')}"
-        self._end(step, "moved", told, lease)
+            return DriftError(f"{step.change.target}: {why}. Stopped before this change.", "Check it, then make a new plan.")
+        effect = "the change was applied" if state in ("made", "applied", "moved") else "the change was begun, and may have been applied"
+        what = f"{effect}; since then somebody else has changed the target: {why.rstrip('.')}"
+        self._end(step, "moved", what, lease)
         undo = f"opsctl runs undo {self.run.id}"
-        return CheckFailed(f"{step.change.target}: {told}.", f"Look at it. To take back what is still as this run left it: {undo}")
+        return CheckFailed(f"{step.change.target}: {what}.", f"Check the target. To undo what is still as this run left it: {undo}")
 
     def _no_progress(self, step: Step, found: Pending | Failed, lease: Lease) -> CheckFailed:
-        """Fail a change that is made in passes, when they make nothing although there is something to do."""
-        why = f"{found.count:,} {found.unit} match, and {MAX_EMPTY_PASSES} passes over them changed none"
+        """End a converging change whose passes change nothing although something matches."""
+        why = f"{found.count:,} {found.unit} match, but {MAX_EMPTY_PASSES} passes changed none of them"
         self._end(step, "failed", why, lease)
         return CheckFailed(
             f"{step.change.target}: {why}.",
-            Retry("Check what the login that writes may see and change"),
+            Retry("Check which rows or keys the writing login may see and change"),
         )
 
     def _check(self, step: Step) -> Finding:
-        """A system that can't be asked while a made change settles is asked again until the deadline, unless only a person can mend it."""
+        """Check a step. Once the change was applied, a system that is down is queried again until the deadline."""
         try:
             return step.change.check(self.read)
         except ExternalError as cause:
             if step.state == "made" and not isinstance(cause, CredentialsInvalid | Denied):
-                return InProgress(f"can't be asked just now: {cause.what}")
+                return InProgress(f"could not be queried: {cause.what}")
             if step.begun:
                 raise self._unknown(step, cause) from cause
             raise
@@ -272,17 +271,17 @@ class Runner:
         return since < step.change.read_lag or self._under_way(step, since)
 
     def _under_way(self, step: Step, since: float) -> bool:
-        """Whether a call without an answer may still take effect; with a token, sending it again has no second effect."""
+        """Whether a call that got no answer may still take effect. With a token it doesn't matter: repeating has no second effect."""
         if step.state not in ("begun", "unknown") or step.change.outcome_known_by == "idempotency_key" or not step.change.under_way:
             return False
         return since < step.change.under_way * self.tempo or self.monotonic() < self._may_take_effect_until.get(step.seq, 0)
 
     def _apply(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
-        """Write the intent, make the one effecting call, write what came of it."""
+        """Record the intent, make the one effecting call, and record its outcome."""
         try:
             self._require_reviewed(step, found)
         except Refused as error:
-            # What goes beyond what was agreed to ends the whole run, whatever the kind says.
+            # A change beyond the approved impact ends the whole run, even if its kind is independent.
             error.bars = True
             raise
         before: State = step.state
@@ -298,7 +297,7 @@ class Runner:
             self._stopped(step, before, stop, lease)
             raise
         except (PartialFailure, ExternalError, CheckFailed) as no:
-            # A definite no: nothing was made, so that whoever makes it later is somebody else.
+            # Nothing was changed, so a later change of the target is somebody else's.
             in_part = self._keep_partial_effect(step, no)
             if not in_part and isinstance(no, ExternalError) and before == "pending" and not step.partial_effects:
                 step.begun = None
@@ -315,14 +314,14 @@ class Runner:
             self._unanswered[step.seq] += 1
             if self._unanswered[step.seq] == MAX_ATTEMPTS:
                 raise self._unknown(step, cause) from cause
-            self.reporter.step_waiting(step, f"{cause.what} Asking the system what became of it.")
+            self.reporter.step_waiting(step, f"{cause.what} Checking whether it happened.")
             return
         self._empty_passes[step.seq] = self._empty_passes[step.seq] + 1 if step.change.converging and not any(answer.values()) else 0
         step.evidence = {**answer, **({"parts": parts} if parts else {})}
         self._accepted(step, lease)
 
     def _keep_partial_effect(self, step: Step, error: OpsctlError) -> bool:
-        """Keep what this attempt made before the error, as that or the last batch tells; whether it made anything."""
+        """Keep what the attempt changed before the error, from the error or the last batch. Returns whether it changed anything."""
         made = list(error.parts) if isinstance(error, PartialFailure) else []
         if batches := self._batches.pop(step.seq, ""):
             made.append(batches)
@@ -332,7 +331,7 @@ class Runner:
         return bool(made)
 
     def _stopped(self, step: Step, before: State, stop: OpsctlError, lease: Lease) -> None:
-        """What is left of it is made when it is taken up again; an attempt that stopped at once leaves it as it was."""
+        """Record a stop. Resuming continues with the rest; an attempt that changed nothing leaves the step as it was."""
         if self._keep_partial_effect(step, stop):
             self._record(step, "pending", {"not made": stop.what, "evidence": step.evidence}, lease)
         elif not isinstance(stop, Interrupted):
@@ -340,17 +339,17 @@ class Runner:
             self._record(step, before, {"not made": stop.what}, lease)
 
     def _require_reviewed(self, step: Step, found: Pending | Failed) -> None:
-        """Refuse what wasn't reviewed, what grew beyond what was, and what is above the limit where it couldn't be counted before."""
+        """Raise Refused or DriftError for a change that wasn't reviewed, has grown since the review, or is above the limit."""
         if step.seq in self.unreviewed:
-            raise DriftError(f"{step.change.target}: it was done when the plan was reviewed, and is to be changed now.", "Plan it anew.")
+            raise DriftError(f"{step.change.target}: it was done when the plan was reviewed; now it would be changed.", "Make a new plan.")
         if isinstance(found, Pending) and found.unguarded:
             raise Refused(f"{step.change.target}: {found.unguarded}", found.next)
         if step.count and found.count > step.count * IMPACT_TOLERANCE and step.begun is None:
-            grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}, {step.count:,} were reviewed."
-            raise DriftError(grown, "Plan it anew.")
+            grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}; {step.count:,} were reviewed."
+            raise DriftError(grown, "Make a new plan.")
         if found.count > self.limit:
             beyond = f"{step.change.target}: it would affect {found.count:,} {found.unit}, above the limit of {self.limit:,}."
-            raise Refused(beyond, "Narrow it, or raise --max-affected (never above max-affected in the configuration).")
+            raise Refused(beyond, "Narrow the command, or raise --max-affected (at most max-affected in the configuration).")
 
     def _accepted(self, step: Step, lease: Lease) -> None:
         if step.change.outcome_known_by == "state":
@@ -372,18 +371,18 @@ class Runner:
         self.reporter.step_ended(step)
 
     def _unknown(self, step: Step, cause: OpsctlError | None = None) -> OutcomeUnknown:
-        told = f"{cause.what} " if cause else ""
-        sofar = "It was made, and isn't proven" if step.state == "made" else "It was begun, and its outcome is unknown"
+        reason = f"{cause.what} " if cause else ""
+        progress = "It was applied, but not verified" if step.state == "made" else "It was begun, and its outcome is unknown"
         settle = f"opsctl runs settle {self.run.id} {step.seq} --done|--not-done --reason WHY"
         first = cause.next if isinstance(cause, CredentialsInvalid | Denied) else ""
         blind = step.change.outcome_known_by == "nothing"
         return OutcomeUnknown(
-            f"{step.change.target}: {told}{sofar}.",
-            f"Find out, then: {settle}" if blind else retry_after([first]),
+            f"{step.change.target}: {reason}{progress}.",
+            f"Find out whether it happened, then: {settle}" if blind else retry_after([first]),
         )
 
     def _check_stop(self, *, anew: bool = False) -> None:
-        """Stop when a person asked for it, here or from another process; the ledger is asked now and then, before a step `anew`."""
+        """Raise Halted or Interrupted if a stop was requested. The ledger is read once a second, and with `anew` always."""
         if self.order.halt.is_set():
             raise Halted("Stopped.", Retry())
         looked, request = self._stop_request
@@ -392,7 +391,7 @@ class Runner:
         if request:
             self.order.halt.set()
             word = {"pause": "paused", "cancel": "cancelled"}[request]
-            undo = "" if self.run.parent else f"Take back what it did: opsctl runs undo {self.run.id}"
+            undo = "" if self.run.parent else f"To undo what it did: opsctl runs undo {self.run.id}"
             raise Interrupted(f"Run {self.run.id} was {word} by request.", Retry() if request == "pause" else undo)
 
     def _progress(self, step: Step, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
@@ -403,11 +402,11 @@ class Runner:
 
 
 def _earlier_effects(step: Step, found: Pending | Failed) -> list[str]:
-    """What earlier attempts have made of a step, as they told; of one that never told, by how much less there is left to do."""
+    """The effects of earlier attempts at a step: from their evidence or, without any, from how much less is left to do."""
     parts = step.partial_effects
-    told = ", ".join(f"{name} {value}" for name, value in (step.evidence or {}).items() if name != "parts")
-    if step.state == "made" and told:
-        parts.append(told)
+    evidence = ", ".join(f"{name} {value}" for name, value in (step.evidence or {}).items() if name != "parts")
+    if step.state == "made" and evidence:
+        parts.append(evidence)
     elif step.state == "begun" and (fewer := step.count - found.count) > 0:
-        parts.append(f"{fewer:,} {found.unit} fewer than reviewed, after an attempt that gave no answer")
+        parts.append(f"{fewer:,} {found.unit} fewer than reviewed, after a call without an answer")
     return parts

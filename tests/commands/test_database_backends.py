@@ -129,7 +129,7 @@ def test_interrupted_in_the_grace_it_ends_what_it_began(world: World) -> None:
     os.kill(child.pid, signal.SIGINT)
     stopped = child.wait()
     assert (stopped.code, world.queries()) == (6, [])
-    assert "what was begun was let finish" in stopped.err
+    assert "The steps that had begun were completed" in stopped.err
     assert [change["state"] for change in stopped.json["changes"]] == ["applied"]
 
 

@@ -165,7 +165,7 @@ def test_again_within_two_minutes_takes_another_wish(world: World) -> None:
     done(world)
     again = done(world)
     assert again["result"] == "unchanged"
-    assert "moments ago" in again["changes"][0]["why"]
+    assert "done recently by run" in again["changes"][0]["why"]
     assert done(world, "--again")["result"] == "changed"
     assert world.writer() == CLUSTER
 

@@ -94,7 +94,7 @@ def test_a_rollout_is_done_when_the_service_is_healthy(world: World) -> None:
     dry = world.opsctl("-o", "json", "service", "redeploy", "api", "--again", "-n", check=3).json
     assert "its health check says no" in dry["changes"][0]["why"]
     unproven = world.opsctl("service", "redeploy", "api", "--again", "-y", "--timeout", "1s", check=6)
-    assert "is not proven" in unproven.err
+    assert "is not verified" in unproven.err
     world.heal()
     (run,) = [word for line in unproven.err.splitlines() if "runs resume" in line for word in line.split()[-1:]]
     resumed = world.opsctl("-o", "json", "runs", "resume", run, check=0).json

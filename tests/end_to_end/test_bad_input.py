@@ -161,7 +161,7 @@ def test_arguments_that_are_no_text(world: World, line: tuple[str, ...]) -> None
 def test_no_at_the_question_changes_nothing(world: World) -> None:
     before = world.snapshot()
     done = world.opsctl("service", "scale", "api", "4", typed="n\n")
-    assert "Not agreed" in plain(done, 4)
+    assert "Not approved" in plain(done, 4)
     assert runs(world) == []
     assert world.snapshot() == before
 

@@ -237,7 +237,7 @@ def test_what_a_killed_attempt_did_is_told_by_what_is_left(world: World) -> None
     (run,) = world.runs()
     left = world.count("SELECT count(*) FROM refresh_sessions")
     assert 0 < left < 50_000
-    told = f"{50_000 - left:,} sessions fewer than reviewed, after an attempt that gave no answer"
+    told = f"{50_000 - left:,} sessions fewer than reviewed, after a call without an answer"
     failed = world.opsctl("-o", "json", "runs", "resume", run, before=refusing, check=1).json
     assert (failed["result"], failed["changes"][0]["evidence"]) == ("partial", {"parts": [told]})
     done = world.opsctl("-o", "json", "runs", "resume", run, check=0).json["changes"][0]

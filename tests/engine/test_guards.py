@@ -57,7 +57,7 @@ def test_more_than_the_limit_is_refused(tmp_path: Path, given: int | None, confi
     if passes:
         assert rig.engine.perform(plan, Options(yes=True, max_affected=given)).result == "changed"
         return
-    with pytest.raises(Refused, match="It would affect 10 values, above the limit of 9"):
+    with pytest.raises(Refused, match="The plan would affect 10 values, above the limit of 9"):
         rig.engine.perform(plan, Options(yes=True, max_affected=given))
     assert rig.world.applied == []
 
@@ -68,7 +68,7 @@ def test_a_plan_that_grew_stops_before_its_write(rig: Rig) -> None:
     rig.world.on("check", "b", Pending(100, "rows"), Pending(111, "rows"))
     outcome = rig.run(Set(name="a"), Set(name="b"))
     assert isinstance(outcome.error, DriftError)
-    assert outcome.error.what == "b: it would now affect 111 rows, 100 were reviewed."
+    assert outcome.error.what == "b: it would now affect 111 rows; 100 were reviewed."
     assert rig.world.applied == ["a"]
 
 
@@ -86,7 +86,7 @@ def test_no_is_a_refusal_and_nobody_is_waited_for(rig: Rig) -> None:
     with pytest.raises(InputRequired):
         rig.engine.perform(plan, Options())
     rig.person.answers = ["n"]
-    with pytest.raises(Refused, match="Not agreed"):
+    with pytest.raises(Refused, match="Not approved"):
         rig.engine.perform(plan, Options())
     assert rig.ledger.runs() == []
     rig.person.answers = ["y"]
@@ -137,7 +137,7 @@ def test_what_failed_before_is_planned_anew_with_its_impact(rig: Rig) -> None:
     rig.world.on("check", "a", Failed("the rollout was taken back", 2, "tasks"), Failed("the rollout was taken back", 2, "tasks"))
     plan = rig.plan(Set(name="a"))
     assert [(step.state, step.why, step.count, step.unit) for step in plan.changes] == [
-        ("pending", "tried before: the rollout was taken back", 2, "tasks")
+        ("pending", "an earlier attempt failed: the rollout was taken back", 2, "tasks")
     ]
     assert rig.engine.perform(plan, Options(yes=True)).result == "changed"
 
@@ -157,7 +157,7 @@ def test_a_saved_plan_changes_nothing_that_was_done_when_it_was_reviewed(rig: Ri
     saved = rig.plan(Set(name="a"), Set(name="b", count=3))
     assert [step.count for step in rig.engine.plan_again(saved, Options()).changes] == [0, 3]
     rig.world.values["a"] = 0
-    with pytest.raises(DriftError, match="a: it was done when it was reviewed, and is to be changed now"):
+    with pytest.raises(DriftError, match="a: it was done when the plan was reviewed; now it would be changed"):
         rig.engine.plan_again(saved, Options())
 
 

@@ -36,7 +36,7 @@ def test_moved_after_its_effect_is_made_and_ours(rig: Rig) -> None:
     assert rig.states(outcome) == ["applied", "moved", "pending"]
     assert (outcome.result, outcome.exit_code) == ("partial", 1)
     assert outcome.error
-    assert outcome.error.what == "b: the change was made; since then somebody else has changed it: it is theirs."
+    assert outcome.error.what == "b: the change was applied; since then somebody else has changed the target: it is theirs."
     assert "runs undo" in outcome.error.next
     assert ours(rig) == ["a", "b"]
 
@@ -57,7 +57,7 @@ def test_undo_restores_the_runs_that_are_as_we_left_them_and_names_the_rest(rig:
     rig.world.values["b"] = "theirs"
     plan, _ = rig.engine.undo_plan(rig.ledger.run(run))
     assert [p.state for p in plan.changes] == ["pending", "skipped", "pending"]
-    assert plan.changes[1].why == "b: somebody else has changed it since: it is theirs"
+    assert plan.changes[1].why == "b: somebody else has changed it since then: it is theirs"
     assert rig.engine.perform(plan, Options(yes=True)).result == "partial"
     assert rig.world.values == {"a": None, "b": "theirs", "c": None}
 
@@ -67,9 +67,9 @@ def test_what_one_run_made_is_taken_back_as_a_whole_or_not_at_all(rig: Rig) -> N
     rig.world.values["bounds"] = "theirs"
     plan, _ = rig.engine.undo_plan(rig.ledger.run(outcome.run or ""))
     assert [(p.state, p.why) for p in plan.changes] == [
-        ("skipped", "label: it goes with bounds"),
-        ("skipped", "bounds: somebody else has changed it since: it is theirs"),
-        ("skipped", "count: it goes with bounds"),
+        ("skipped", "label: it belongs together with bounds, which is skipped"),
+        ("skipped", "bounds: somebody else has changed it since then: it is theirs"),
+        ("skipped", "count: it belongs together with bounds, which is skipped"),
     ]
 
 
@@ -96,7 +96,7 @@ def test_moved_after_a_call_without_an_answer_may_be_ours(rig: Rig) -> None:
     rig.world.on("after", "a", no_answer)
     outcome = rig.run(Seen(name="a"))
     assert outcome.error
-    assert "the change was begun, and may have been made; since then somebody else has changed it" in outcome.error.what
+    assert "the change was begun, and may have been applied; since then somebody else has changed the target" in outcome.error.what
     assert rig.steps(outcome)[0].may_have_effect
 
 

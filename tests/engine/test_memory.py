@@ -28,7 +28,7 @@ def test_two_that_planned_at_once_say_it_once(rig: Rig, other: Rig) -> None:
     assert rig.engine.perform(plans[0], YES).result == "changed"
     second = other.engine.perform(plans[1], YES)
     assert second.result == "unchanged"
-    assert "moments ago" in other.steps(second)[0].why
+    assert "done recently by run" in other.steps(second)[0].why
     assert rig.world.applied == ["slack"]
 
 
@@ -125,7 +125,7 @@ def test_what_nobody_knows_is_not_said_again_though_it_was_planned_before(rig: R
     second = other.engine.perform(plan, YES)
     assert second.exit_code == 6
     assert second.error
-    assert f"Run {first.run} began this before" in second.error.what
+    assert f"Run {first.run} began this change and its outcome is unknown" in second.error.what
     assert rig.world.applied == ["slack"]
     rig.engine.settle(rig.ledger.run(first.run or ""), 1, happened=False, reason="the channel is empty")
     assert other.resume(second).result == "changed"

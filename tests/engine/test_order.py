@@ -111,7 +111,7 @@ def test_what_is_left_names_every_store_and_each_way_on(rig: Rig) -> None:
     rig.world.on("apply", "b", ExternalError("Its disk is full.", "Free space."))
     outcome = rig.run(*[SetAlone(name=name) for name in "abc"])
     assert isinstance(outcome.error, Incomplete)
-    assert outcome.error.what == "Not done: a: It said no. Not done: b: Its disk is full. The other steps went on."
+    assert outcome.error.what == "Not done: a: It said no. Not done: b: Its disk is full. The other steps were applied."
     assert outcome.error.next == Retry("Ask it; then: Free space", outcome.run or "")
 
 

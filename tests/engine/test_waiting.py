@@ -39,7 +39,7 @@ def test_passes_that_make_nothing_fail(rig: Rig) -> None:
     outcome = rig.run(Empty(name="rows"))
     assert outcome.exit_code == 1
     assert outcome.error
-    assert outcome.error.what == "rows: 50 rows match, and 3 passes over them changed none."
+    assert outcome.error.what == "rows: 50 rows match, but 3 passes changed none of them."
     assert len(rig.world.applied) == MAX_EMPTY_PASSES
     assert rig.states(outcome) == ["failed"]
 
@@ -81,7 +81,7 @@ def test_what_waiting_cant_mend_ends_the_wait_with_what_to_type(rig: Rig, cause:
     outcome = rig.run(Set(name="a"))
     assert outcome.exit_code == 6
     assert outcome.error
-    assert outcome.error.what == f"a: {cause.what} It was made, and isn't proven."
+    assert outcome.error.what == f"a: {cause.what} It was applied, but not verified."
     assert outcome.error.next == Retry(str(cause.next).rstrip("."), outcome.run or "")
     assert rig.states(outcome) == ["made"]
     assert rig.resume(outcome).result == "changed"
@@ -99,7 +99,7 @@ def test_what_stays_away_is_waited_for_until_the_deadline(rig: Rig) -> None:
     outcome = rig.run(Set(name="a"), timeout=timedelta(0))
     assert outcome.exit_code == 6
     assert outcome.error
-    assert "a is not proven after 0 s" in outcome.error.what
+    assert "a is not verified after 0 s" in outcome.error.what
 
 
 def test_a_call_without_an_answer_is_not_sent_for_ever(rig: Rig) -> None:

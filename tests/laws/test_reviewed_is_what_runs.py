@@ -187,5 +187,5 @@ def test_what_was_already_so_when_reviewed_is_no_licence_to_change_it(world: Wor
         )
     before = world.snapshot()
     refused = world.opsctl("apply", path, "-y", check=4)
-    assert "was done when it was reviewed" in refused.err
+    assert "was done when the plan was reviewed" in refused.err
     assert world.snapshot() == before

@@ -192,7 +192,7 @@ def test_nobody_there_to_agree_begins_nothing(house: House) -> None:
     with pytest.raises(InputRequired):
         run(here, options=Options())
     here = house.process("n")
-    with pytest.raises(Refused, match="Not agreed"):
+    with pytest.raises(Refused, match="Not approved"):
         run(here, options=Options())
     assert here.ledger.runs() == []
 
