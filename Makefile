@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .PHONY: help demo test laws snapshots check bench docs wheel upgrade clean
 
 BIN := .venv/bin
-DOCUMENTS := RUNBOOK.md README.md
+DOCUMENTS := RUNBOOK.md README.md docs/reference.md
 QUIET := -qq --disable-pip-version-check --no-input
 INSTALL := $(BIN)/python -m pip install $(QUIET)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml --group build
@@ -36,7 +36,7 @@ check: .venv/.tools  ## Style, types, layers, unused code, generated documents, 
 bench: .venv/.tools  ## Measure, as ratios side by side
 	@$(BIN)/python -m tests.bench
 
-docs: .venv/.tools  ## Write the generated parts of RUNBOOK.md and README.md anew
+docs: .venv/.tools  ## Write the generated parts of the documents anew
 	@$(BIN)/cog -r $(DOCUMENTS)
 
 wheel: .venv/.tools  ## Build a wheel into dist/
