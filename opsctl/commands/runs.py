@@ -195,7 +195,7 @@ def _undone(app: AppContext, run: Run, options: Options) -> Outcome:
     app.engine.same_place(run, allow_cancelled=True)
     plan, nevers = app.engine.undo_plan(run)
     for never in nevers:
-        app.reporter.message(f"  no way back: {visible(never)}")
+        app.reporter.message(f"  can't be undone: {visible(never)}")
     skipped = [planned for planned in plan.changes if planned.state == "skipped"]
     if not plan.pending and (skipped or not plan.changes):
         left = "".join(f" Left alone: {planned.why.rstrip('.')}." for planned in skipped)

@@ -157,7 +157,7 @@ def test_a_change_says_how_it_is_undone(rig: Rig) -> None:
     outcome = rig.run(Set(name="a", before=0), Say(name="pager"))
     assert [(change["reversible"], change["undo"]) for change in outcome.changes] == [
         (True, "set a to 0"),
-        (False, "no way back: it was said"),
+        (False, "can't be undone: it was said"),
     ]
     assert isinstance(Say(name="x").inverse(), Irreversible)
 

@@ -64,7 +64,7 @@ def test_the_second_stops_and_says_who_since_when_and_what(slow_ecs: World, line
         second = world.opsctl("-o", "json", *line.split(), "-y", check=5)
         assert second.json["result"] == "refused"
         assert {change["state"] for change in second.json["changes"]} <= {"pending", "done"}
-        for told in ("service/api is held by", "@", f"since {datetime.now(UTC):%Y-%m-%d}", "service redeploy api", "opsctl runs show"):
+        for told in ("service/api is locked by", "@", f"since {datetime.now(UTC):%Y-%m-%d}", "service redeploy api", "opsctl runs show"):
             assert told in second.err
     assert first.wait().code == 0
 
@@ -81,7 +81,7 @@ def test_the_second_waits_as_long_as_it_may(world: World) -> None:
     world.fault("aws", "ecs.UpdateService", "slow", seconds=25)
     with holding(world, "service/api", "service", "redeploy", "api") as first:
         second = world.opsctl.start("service", "redeploy", "api", "-y")
-        until(lambda: "is held by" in second._said(2))
+        until(lambda: "is locked by" in second._said(2))
     assert first.wait().code == 0
     done = second.wait()
     assert done.code == 0
@@ -111,7 +111,7 @@ def test_targets_nest(world: World, held: str, line: str) -> None:
     first = world.opsctl.start(*held.split(), "-y", before=sitting(release))
     until(lambda: target in locked(world))
     second = world.opsctl("-o", "json", *line.split(), "-y", check=5)
-    assert f"{target} is held by" in second.err
+    assert f"{target} is locked by" in second.err
     assert second.json["result"] == "refused"
     release.touch()
     assert first.wait().code == 0
@@ -122,7 +122,7 @@ def test_many_at_once_hold_each_of_them(world: World) -> None:
     world.fault("hubspot", "POST /crm/v3/objects/contacts/batch/update", "slow", seconds=25)
     with holding(world, f"contact/{TWO}", "downloads", "disable", ONE, TWO) as first:
         second = world.opsctl("-o", "json", "downloads", "disable", TWO, "-y", check=5)
-        assert f"contact/{TWO} is held by" in second.err
+        assert f"contact/{TWO} is locked by" in second.err
         world.opsctl("downloads", "show", TWO, check=0)
     assert first.wait().code == 0
     assert locked(world) == []

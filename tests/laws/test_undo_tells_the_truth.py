@@ -15,7 +15,7 @@ from world import World
 @every(lambda scenario: scenario.reversible)
 def test_undone_every_before_is_back_once(it: Rehearsed) -> None:
     shown = it.dry(check=3).json["changes"]
-    assert all(change["reversible"] and "no way back" not in change["undo"] for change in shown)
+    assert all(change["reversible"] and "can't be undone" not in change["undo"] for change in shown)
     run = it.run(check=0).json
     assert standing(it.world.snapshot()) != standing(it.before)
     undone = it.say("runs", "undo", run["run"], "-y", check=0).json
@@ -41,7 +41,7 @@ def test_an_undo_can_be_rehearsed(it: Rehearsed) -> None:
 @every(lambda scenario: not scenario.reversible)
 def test_what_has_no_way_back_says_why(it: Rehearsed) -> None:
     shown = it.dry(check=3).json["changes"]
-    nevers = [change["undo"].removeprefix("no way back: ") for change in shown if not change["reversible"]]
+    nevers = [change["undo"].removeprefix("can't be undone: ") for change in shown if not change["reversible"]]
     assert nevers
     assert all(nevers)
     run = it.run(check=0).json["run"]
@@ -117,7 +117,7 @@ def test_a_run_that_goes_on_is_not_taken_back(world: World) -> None:
     until(lambda: any(step["state"] == "begun" for run in world.runs() for step in steps(world, run)))
     (run,) = world.runs()
     refused = world.opsctl("runs", "undo", run, "-y", check=5)
-    assert f"run/{run} is held by" in refused.err
+    assert f"run/{run} is locked by" in refused.err
     world.heal()
     assert first.wait().code == 0
     assert world.opsctl("-o", "json", "runs", "undo", run, "-y", check=0).json["result"] == "changed"

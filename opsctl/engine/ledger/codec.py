@@ -1,7 +1,7 @@
-"""How a change is stored: its kind, the kind's version, and its fields, read back by whatever release comes later.
+"""How a change is stored: its kind, the kind's version and its fields. Later releases can read it.
 
-A release that changes the fields of a kind counts up its `kind_version` and says in `upcasters` how to read the version before. One that
-renames a kind keeps the former tag in `former_kinds`. What this release can't read is shown as it is, and never made.
+A release that changes the fields of a kind increases its `kind_version` and adds an upcaster from the version before. A release that
+renames a kind keeps the former tag in `former_kinds`. A change that this release can't read is shown as stored, and never applied.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from opsctl.errors import Refused
 Find = Callable[[str], type[Change] | None]
 """Returns the kind of a tag, present or former."""
 VERSION = "kind-version"
-"""Stands beside `kind` where the version isn't 1. No field of a change can have this name."""
-UPGRADE = "Use the opsctl that made it, or a newer one: opsctl --version"
+"""The key of the version, stored if it isn't 1. No field of a change can have this name."""
+UPGRADE = "Use the version of opsctl that made it, or a newer one. To see this version: opsctl --version"
 
 
 class UnreadableError(Exception):
-    """Raised for a stored change that this release can't read: of a kind or a version that it doesn't know, or damaged."""
+    """Raised for a stored change that this release can't read: its kind or version is unknown, or it is damaged."""
 
 
 class _Heading(Struct):
-    """What every stored change begins with."""
+    """The kind and version of a stored change."""
 
     kind: str
     version: int = msgspec.field(default=1, name=VERSION)
 
 
 class UnknownChange(Change, frozen=True, kw_only=True, tag="unknown"):
-    """A stored change that this release can't read: shown as it is stored, never checked, made or taken back."""
+    """A stored change that this release can't read: shown as stored, never checked, applied or undone."""
 
     stored_kind: str
     stored_target: str
@@ -62,13 +62,13 @@ class UnknownChange(Change, frozen=True, kw_only=True, tag="unknown"):
 
 
 class Codec:
-    """Writes changes and reads them back; `find` returns the kind of a tag."""
+    """Encodes and decodes changes. `find` returns the kind of a tag."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
 
     def decode(self, raw: bytes) -> Change:
-        """Read a change back; raises UnreadableError."""
+        """Decode a change. Raises UnreadableError."""
         try:
             heading = _heading.decode(raw)
             kind = self._find(heading.kind)
@@ -86,7 +86,7 @@ class Codec:
             raise UnreadableError(f"it can't be read ({cause})") from cause
 
     def read(self, raw: str, kind: str, target: str) -> Change:
-        """Read a change back, or return what stands for one that can't be read."""
+        """Decode a change, or return an UnknownChange if it can't be read."""
         try:
             return self.decode(raw.encode(errors="surrogateescape"))
         except UnreadableError as cause:
@@ -94,18 +94,18 @@ class Codec:
 
 
 def builtins(change: Change) -> dict[str, Any]:
-    """A change as it is stored, as plain values."""
+    """A change as stored, as plain Python values."""
     found: dict[str, Any] = msgspec.to_builtins(change)
     return {**found, VERSION: change.kind_version} if change.kind_version != 1 else found
 
 
 def encoded(change: Change) -> bytes:
-    """A change as it is stored."""
+    """A change as stored, in JSON."""
     return encode(builtins(change) if change.kind_version != 1 else change)
 
 
 def tags(kind: type[Change]) -> frozenset[str]:
-    """The tags that a kind has had."""
+    """The present and former tags of a kind."""
     return kind.former_kinds | {str(kind.__struct_config__.tag)}
 
 

@@ -1,4 +1,4 @@
-"""The ledger's file: found safe, opened or made by one process at a time, brought to the present schema, and watched while it is in use."""
+"""The ledger's file: checked, opened or created, migrated to the present schema, and watched while it is in use."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from opsctl.retry import Policy, TryAgain, retry
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 OPENING = Policy(tries=100_000, deadline=30.0, first=0.05, longest=0.05, jitter=0.9)
-"""How the first use by many processes at once is waited for."""
+"""How long a process waits while others create or migrate the file."""
 PARTS = ("", "-wal")
 ADVICE = {
     sqlite3.SQLITE_FULL: "Free space on its disk, then: opsctl runs list --active",
-    sqlite3.SQLITE_READONLY: "Look at its owner and mode, and whether its disk is mounted read-only: ls -l {path}",
-    sqlite3.SQLITE_CANTOPEN: "Look at the folder's owner and mode: ls -la {folder}; another folder: XDG_STATE_HOME",
-    sqlite3.SQLITE_PERM: "Look at its owner and mode: ls -l {path}",
-    sqlite3.SQLITE_BUSY: "Another opsctl is writing; try again: opsctl runs list --active",
-    sqlite3.SQLITE_CORRUPT: "The file is damaged. Keep a copy of it and of {path}-wal, then put a backup in its place, or move it away.",
-    sqlite3.SQLITE_NOTADB: "The file is damaged. Keep a copy of it and of {path}-wal, then put a backup in its place, or move it away.",
-    sqlite3.SQLITE_IOERR: "Look at the disk: df {folder}; dmesg. Then: opsctl runs list --active",
+    sqlite3.SQLITE_READONLY: "Check its owner and mode, and whether the disk is mounted read-only: ls -l {path}",
+    sqlite3.SQLITE_CANTOPEN: "Check the folder's owner and mode: ls -la {folder}; to use another folder, set XDG_STATE_HOME",
+    sqlite3.SQLITE_PERM: "Check its owner and mode: ls -l {path}",
+    sqlite3.SQLITE_BUSY: "Another opsctl process is writing; try again: opsctl runs list --active",
+    sqlite3.SQLITE_CORRUPT: "The file is damaged. Keep a copy of it and of {path}-wal, then restore a backup, or move the file away.",
+    sqlite3.SQLITE_NOTADB: "The file is damaged. Keep a copy of it and of {path}-wal, then restore a backup, or move the file away.",
+    sqlite3.SQLITE_IOERR: "Check the disk: df {folder}; dmesg. Then: opsctl runs list --active",
 }
 SYSTEM_ADVICE = {
     errno.ENOSPC: ADVICE[sqlite3.SQLITE_FULL],
@@ -38,29 +38,29 @@ SYSTEM_ADVICE = {
 
 
 def advice_for(cause: Exception, path: Path) -> str:
-    """What to do about a refusal of SQLite or the system; free space is named only where the disk is full."""
+    """The hint for an error of SQLite or of the system."""
     told = ADVICE.get((getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF)
     if isinstance(cause, OSError):
         told = SYSTEM_ADVICE.get(cause.errno or 0)
-    return (told or "Look at it: ls -la {folder}; or choose another folder with XDG_STATE_HOME.").format(path=path, folder=path.parent)
+    return (told or "Check it: ls -la {folder}; to use another folder, set XDG_STATE_HOME.").format(path=path, folder=path.parent)
 
 
 def system_message(cause: Exception) -> str:
-    """A refusal in the system's own words."""
+    """The message of an error of SQLite or of the system."""
     return str(cause.strerror if isinstance(cause, OSError) else cause)
 
 
 def open_error(cause: Exception, path: Path) -> LedgerFailed:
-    """The error for a ledger that can't be opened."""
+    """The LedgerFailed error for a ledger that can't be opened."""
     return LedgerFailed(f"The ledger {path} can't be opened: {system_message(cause)}.", advice_for(cause, path))
 
 
 def open_for_writing(path: Path, keyring: Keyring) -> sqlite3.Connection:
-    """Open the ledger for writing, making it where there is none; raises LedgerFailed, and Refused for a file that others could edit."""
+    """Open the ledger for writing, and create it if it is missing. Raises LedgerFailed, or Refused for a file that others could edit."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         require_private(path)
-        # SQLite's own files beside it get the mode of this one.
+        # SQLite gives its other files the mode of this one.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         if not os.access(path, os.W_OK):
@@ -72,25 +72,25 @@ def open_for_writing(path: Path, keyring: Keyring) -> sqlite3.Connection:
 
 
 def require_private(path: Path) -> None:
-    """Raise Refused unless the ledger, its log and its folder are this user's alone to change."""
+    """Raise Refused unless only this user can change the ledger, its write-ahead log and its folder."""
     for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         try:
             files.private(part)
         except IsADirectoryError:
             raise
         except files.Unfit as cause:
-            told = f"The ledger {part} isn't used: {cause.strerror}."
-            mode = f"chmod 600 {part}; then see whether its record is whole: opsctl runs verify"
-            way = mode if cause.errno == errno.EPERM and "mode" in str(cause.strerror) else f"Look at it: ls -la {path.parent}"
-            raise Refused(told, way) from cause
+            what = f"The ledger {part} was not opened: {cause.strerror}."
+            mode = f"chmod 600 {part}; then check that it is intact: opsctl runs verify"
+            way = mode if cause.errno == errno.EPERM and "mode" in str(cause.strerror) else f"Check it: ls -la {path.parent}"
+            raise Refused(what, way) from cause
     info = path.parent.stat()
     if info.st_mode & 0o002 and not info.st_mode & 0o1000:
-        told = f"The ledger's folder {path.parent} can be changed by everybody (mode {info.st_mode & 0o7777:04o})."
-        raise Refused(told, f"chmod 700 {path.parent}; then see whether the record is whole: opsctl runs verify")
+        what = f"The ledger's folder {path.parent} is writable by everybody (mode {info.st_mode & 0o7777:04o})."
+        raise Refused(what, f"chmod 700 {path.parent}; then check that the ledger is intact: opsctl runs verify")
 
 
 def _connect(path: Path, keyring: Keyring) -> sqlite3.Connection:
-    """A connection whose log is on; raises TryAgain where others turn it on too, since SQLite does not wait for that."""
+    """A connection in WAL mode. Raises TryAgain if another process is switching to it: SQLite doesn't wait for that."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
         _prepare(db, keyring)
@@ -106,7 +106,7 @@ def _prepare(db: sqlite3.Connection, keyring: Keyring) -> None:
     if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
-    # What is purged leaves no copy in the file's free pages.
+    # Purged data must not stay in the file's free pages.
     db.execute("PRAGMA secure_delete=ON")
     if _version(db) != len(MIGRATIONS):
         db.execute("BEGIN IMMEDIATE")
@@ -122,20 +122,20 @@ def _prepare(db: sqlite3.Connection, keyring: Keyring) -> None:
 def _version(db: sqlite3.Connection) -> int:
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
     if found > len(MIGRATIONS):
-        told = f"The ledger was written by a newer opsctl: it has version {found}, and this opsctl knows versions up to {len(MIGRATIONS)}."
-        raise LedgerFailed(told, "Use that opsctl, or another ledger (XDG_STATE_HOME). This one: opsctl --version")
+        what = f"The ledger was written by a newer opsctl: it has schema version {found}; this opsctl knows up to {len(MIGRATIONS)}."
+        raise LedgerFailed(what, "Use the newer opsctl, or another ledger (XDG_STATE_HOME). To see this version: opsctl --version")
     return found
 
 
 def _migrate(db: sqlite3.Connection, keyring: Keyring) -> None:
-    """Bring the schema to the present version; asked again here, since another process may have done it while this one waited."""
+    """Migrate the schema to the present version. Reads the version again, since another process may have migrated it meanwhile."""
     for migration in MIGRATIONS[_version(db) :]:
         migration(db, keyring)
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
 def open_copy(path: Path, keyring: Keyring) -> sqlite3.Connection:
-    """Open a copy of the ledger in memory, for a file or a disk that can't be written; raises LedgerFailed for one that can't be read."""
+    """Open a copy of the ledger in memory, for a file or disk that can't be written. Raises LedgerFailed if it can't be read."""
     folder = Path(tempfile.mkdtemp(prefix="opsctl-"))
     memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     try:
@@ -161,14 +161,14 @@ def open_copy(path: Path, keyring: Keyring) -> sqlite3.Connection:
 
 
 def open_empty(keyring: Keyring) -> sqlite3.Connection:
-    """A ledger in memory, without any memory, that ends with this process."""
+    """An empty ledger in memory."""
     memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     _migrate(memory, keyring)
     return memory
 
 
 class Identity:
-    """Which file was opened, so that one that is deleted or replaced while it is in use is noticed."""
+    """Remembers which file was opened, to notice that it is deleted or replaced while it is in use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -186,9 +186,9 @@ class Identity:
         return info.st_dev, info.st_ino
 
     def require_unchanged(self) -> None:
-        """Raise LedgerFailed when the file, or its log, is no longer the one that was opened."""
+        """Raise LedgerFailed if the file or its write-ahead log is no longer the one that was opened."""
         if self._look() != self._seen:
             raise LedgerFailed(
-                f"The ledger {self._path} was deleted or replaced while opsctl was using it; what is done from now on is recorded nowhere.",
-                f"Find out who did that, and put a copy of it back: ls -la {self._path.parent}",
+                f"The ledger {self._path} was deleted or replaced while opsctl was using it; further changes can't be recorded.",
+                f"Find out who did it, and restore a copy: ls -la {self._path.parent}",
             )

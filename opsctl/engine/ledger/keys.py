@@ -1,7 +1,7 @@
-"""The keys of a ledger: one root key in a file of its own beside it, from which a key for each purpose is derived.
+"""The keys of a ledger: each root key is in its own file beside the ledger. A key for each purpose is derived from it.
 
-The newest key makes; former ones only verify. The ledger never holds a key: whoever can write it, and can't read the key's file, can
-neither make a plan that is accepted nor rewrite the chain unnoticed.
+The newest key signs; former keys only verify. The ledger contains no key: someone who can write the ledger but can't read the key's file
+can't make a plan that is accepted, and can't rewrite the chain unnoticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREFIX = "ledger-key-"
 
 
 class _KeyFile(Struct):
-    """A key's file. `adopted` holds keys that an earlier release kept in the ledger, by their purpose."""
+    """The content of a key's file. `adopted` are keys by purpose that an earlier release stored in the ledger."""
 
     id: str
     created: datetime
@@ -33,7 +33,7 @@ class _KeyFile(Struct):
 
 
 class RootKey:
-    """One root key; `id` names it without telling it."""
+    """One root key. `id` names it without revealing it."""
 
     def __init__(self, root: bytes, created: datetime, adopted: dict[str, bytes] | None = None) -> None:
         self._root, self.created, self.adopted = root, created, adopted or {}
@@ -43,7 +43,7 @@ class RootKey:
         return f"RootKey({self.id})"
 
     def derive(self, purpose: str) -> bytes:
-        """The key for a purpose, such as `chain`, `plan` or `fingerprint prod`: HKDF with SHA-256, of one block."""
+        """The key for a purpose, such as `chain`, `plan` or `fingerprint prod`: one block of HKDF with SHA-256."""
         return self.adopted.get(purpose) or self._expanded(purpose)
 
     def _expanded(self, purpose: str) -> bytes:
@@ -51,13 +51,13 @@ class RootKey:
         return hmac.digest(extracted, f"opsctl {purpose}".encode() + b"\x01", "sha256")
 
     def encoded(self) -> bytes:
-        """The content of its file."""
+        """The content of the key's file."""
         adopted = {purpose: key.hex() for purpose, key in self.adopted.items()}
         return msgspec.json.encode(_KeyFile(id=self.id, created=self.created, root=self._root.hex(), adopted=adopted))
 
 
 class Keyring:
-    """The keys in a folder; the first one is made when it is first needed. With `keep` off a new key lives only in memory."""
+    """The keys in a folder. The first key is created when needed. Without `keep`, a new key exists only in memory."""
 
     def __init__(self, folder: Path, *, keep: bool = True) -> None:
         self.folder, self._keep = folder, keep
@@ -70,19 +70,19 @@ class Keyring:
 
     @property
     def current(self) -> RootKey:
-        """The key that makes."""
+        """The key that signs."""
         return next(reversed(self._keys.values()), None) or self.make()
 
     def find(self, id: str) -> RootKey | None:
-        """The key of this id, if it is here."""
+        """The key with this id, or None."""
         return self._keys.get(id)
 
     def derive_all(self, purpose: str) -> list[bytes]:
-        """The keys for a purpose, of every key that is here."""
+        """The keys for a purpose, one from each root key."""
         return [key.derive(purpose) for key in self._keys.values()]
 
     def make(self, adopted: dict[str, bytes] | None = None) -> RootKey:
-        """A new key, which is the current one from now on; raises LedgerFailed where its file can't be written."""
+        """Create a key, which becomes the current one. Raises LedgerFailed if its file can't be written."""
         key = RootKey(secrets.token_bytes(SIZE), datetime.now(UTC), adopted)
         if self._keep:
             path = self.folder / f"{PREFIX}{key.id}.json"
@@ -90,26 +90,27 @@ class Keyring:
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 files.write(path, key.encoded())
             except OSError as cause:
-                told = f"The ledger's key can't be kept in {path}: {cause.strerror}."
-                raise LedgerFailed(told, f"Look at its folder: ls -la {self.folder}; another folder: XDG_STATE_HOME") from cause
+                what = f"The ledger's key can't be saved in {path}: {cause.strerror}."
+                hint = f"Check the folder: ls -la {self.folder}; to use another folder, set XDG_STATE_HOME"
+                raise LedgerFailed(what, hint) from cause
         self._keys[key.id] = key
         return key
 
 
 def _read(path: Path) -> RootKey:
-    """The key in a file; raises Refused for a file that others could read or change, LedgerFailed for one that holds no key."""
+    """The key in a file. Raises Refused for a file that others could read or change, LedgerFailed for a file without a valid key."""
     try:
         files.private(path)
         held = msgspec.json.decode(files.read(path, LARGEST_KEY, links=False), type=_KeyFile)
         adopted = {purpose: bytes.fromhex(key) for purpose, key in held.adopted.items()}
         key = RootKey(bytes.fromhex(held.root), held.created, adopted)
     except files.Unfit as cause:
-        mode = f"chmod 600 {path}" if "mode" in str(cause.strerror) else f"Look at it: ls -la {path.parent}"
-        raise Refused(f"The ledger's key {path} isn't used: {cause.strerror}.", mode) from cause
+        mode = f"chmod 600 {path}" if "mode" in str(cause.strerror) else f"Check it: ls -la {path.parent}"
+        raise Refused(f"The ledger's key {path} was not used: {cause.strerror}.", mode) from cause
     except OSError as cause:
-        raise LedgerFailed(f"The ledger's key {path} can't be read: {cause.strerror}.", f"Look at it: ls -la {path}") from cause
+        raise LedgerFailed(f"The ledger's key {path} can't be read: {cause.strerror}.", f"Check it: ls -la {path}") from cause
     except (msgspec.MsgspecError, ValueError, RecursionError) as cause:
-        raise LedgerFailed(f"{path} holds no key of a ledger.", "Put a copy of it back from a backup, or move it away.") from cause
+        raise LedgerFailed(f"{path} contains no valid key.", "Restore it from a backup, or move it away.") from cause
     if path.name != f"{PREFIX}{key.id}.json" or len(held.root) != 2 * SIZE:
-        raise LedgerFailed(f"{path} holds another key than its name says.", "Put a copy of it back from a backup, or move it away.")
+        raise LedgerFailed(f"{path} contains another key than its name says.", "Restore it from a backup, or move it away.")
     return key

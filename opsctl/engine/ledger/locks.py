@@ -1,7 +1,7 @@
-"""Locks on targets: leases with a fencing token, renewed while a step lasts, void the moment their process is gone.
+"""Locks on targets: leases with a fencing token. They are renewed while a step runs, and are void as soon as their process has ended.
 
-Targets are paths, and locks nest: `sessions` excludes `sessions/42`, and the other way round. They need no sync of the disk: processes
-see each other's writes without it, and no holder outlives the power.
+Targets are paths, and locks nest: `sessions` excludes `sessions/42`, and vice versa. Locks need no disk sync: processes see each other's
+writes without it, and no process survives a power failure.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from opsctl.engine.ledger.store import Holder, LockRow, LockStore
 from opsctl.errors import LedgerFailed, LockHeld, Retry
 
 LEASE_SECONDS = 600.0
-"""Seconds after which a living holder that doesn't renew is taken for hung; a dead one's lock is void at once."""
+"""Seconds after which a running holder that doesn't renew its lock counts as hung. The lock of an ended process is void at once."""
 UNSEEN_LEASE_SECONDS = 60.0
-"""Seconds after which a holder that doesn't renew is taken for dead where its life can't be seen: in another container, on another host."""
+"""Seconds after which a holder in another container or on another host, which can't be seen from here, counts as ended."""
 RENEW_INTERVAL = 10.0
 RETRY_INTERVAL = 1.0
-"""Seconds until a renewal that the ledger refused is tried again."""
+"""Seconds until a failed renewal is retried."""
 
 
 def paths(target: str) -> set[str]:
-    """A target and all that it lies in: `a/b/c`, `a/b` and `a`."""
+    """A target and its parents: `a/b/c`, `a/b` and `a`."""
     pieces = target.split("/")
     return {"/".join(pieces[:n]) for n in range(1, len(pieces) + 1)}
 
 
 class Locks:
-    """The locks of one ledger, as one process takes them."""
+    """The locks of one ledger, for one process."""
 
     def __init__(self, store: LockStore, pseudonyms: Pseudonyms, stamp: Callable[[], str]) -> None:
         self._store, self._pseudonyms, self._stamp = store, pseudonyms, stamp
@@ -43,7 +43,7 @@ class Locks:
         self._idle = threading.Event()
 
     def acquire(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
-        """Take the lock of a target and of those beside it at once, or raise LockHeld that says who has one, since when, and doing what."""
+        """Lock a target and those of `beside` together. Raises LockHeld, which says who holds a lock, since when, and for which command."""
         hide, fence = self._pseudonyms.pseudonymize, secrets.randbits(62)
         with self._store.transaction(durable=False):
             locks = self._reap_stale()
@@ -64,11 +64,11 @@ class Locks:
 
     def _held_by(self, lock: LockRow) -> LockHeld:
         when = lock.since[:19].replace("T", " ")
-        told = f"{lock.target} is held by {lock.operator} since {when} UTC: {lock.doing} (run {lock.run})."
-        return LockHeld(self._pseudonyms.reveal(told), f"See it: opsctl runs show {lock.run}")
+        what = f"{lock.target} is locked by {lock.operator} since {when} UTC: {lock.doing} (run {lock.run})."
+        return LockHeld(self._pseudonyms.reveal(what), f"To see that run: opsctl runs show {lock.run}")
 
     def _reap_stale(self) -> list[LockRow]:
-        """Remove the locks whose holder is gone; return the others."""
+        """Remove the locks whose holder has ended; return the others."""
         locks = self._store.locks()
         alive = [lock for lock in locks if _is_alive(lock.holder)]
         if stale := {lock.fence for lock in locks} - {lock.fence for lock in alive}:
@@ -76,15 +76,15 @@ class Locks:
         return alive
 
     def require_held(self, lease: Lease) -> None:
-        """Raise LockHeld if the lease was lost; inside the transaction that relies on it."""
+        """Raise LockHeld if the lease was lost. Call it inside the transaction that relies on the lease."""
         if not self._store.holds_lock(self._pseudonyms.lookup_key(lease.target), lease.fence):
             raise LockHeld(
-                f"The lock on {lease.target} was lost to another run; this one stops before its next effect.",
+                f"The lock on {lease.target} was lost to another run. This run stops before its next change.",
                 Retry(run=lease.run),
             )
 
     def release(self, lease: Lease) -> None:
-        """Give a lock back; one that was lost already is no error, and one that the ledger can't take back ends with this process."""
+        """Release a lock. A lost lock is no error; a lock that can't be removed from the ledger ends with this process."""
         with self._mutex:
             self._held.pop(lease.fence, None)
             if not self._held:
@@ -94,7 +94,7 @@ class Locks:
 
     @contextmanager
     def hold(self, target: str, run: str, operator: str, doing: str) -> Iterator[Lease]:
-        """Hold a lock for the length of a block."""
+        """A context manager that holds a lock."""
         lease = self.acquire(target, run, operator, doing)
         try:
             yield lease
@@ -102,18 +102,18 @@ class Locks:
             self.release(lease)
 
     def active_runs(self) -> set[str]:
-        """The runs that some living process drives."""
+        """The ids of the runs that a running process drives."""
         return {lock.run for lock in self._store.locks() if _is_alive(lock.holder)}
 
     def _renew(self, idle: threading.Event) -> None:
-        """Renew what is held until nothing is: a thread that went on would keep the ledger's file open."""
+        """Renew the held locks until none is left. A thread that went on would keep the ledger's file open."""
         pause = RENEW_INTERVAL
         while not idle.wait(pause):
             try:
                 self._renew_once()
                 pause = RENEW_INTERVAL
             except LedgerFailed:
-                # The step's own next write tells of it; the lock must outlast the trouble.
+                # The next write of the step reports the error; the lock must outlast it.
                 pause = RETRY_INTERVAL
 
     def _renew_once(self) -> None:
@@ -123,7 +123,7 @@ class Locks:
 
 
 def _expiries() -> tuple[float, float]:
-    """Until when a lock is held: on the clock that the processes of one boot share, and on the wall's for another host."""
+    """When a lock expires: on the boot clock that all processes share, and on the wall clock, for other hosts."""
     return process.uptime() + LEASE_SECONDS, time.time() + UNSEEN_LEASE_SECONDS
 
 
@@ -133,9 +133,9 @@ def _holder() -> Holder:
 
 
 def _is_alive(holder: Holder) -> bool:
-    """Whether a lock's holder still lives, as far as can be seen from here."""
+    """Whether a lock's holder is still running, as far as can be seen from here."""
     if holder.boot != process.boot():
-        # This machine has been started anew since, and took the holder with it; another machine's can't be seen.
+        # This machine has rebooted, which ended the holder; the processes of another machine can't be seen.
         return holder.host != process.host() and holder.until > time.time()
     if holder.namespace != process.namespace():
         return holder.expires - LEASE_SECONDS + UNSEEN_LEASE_SECONDS > process.uptime()

@@ -1,4 +1,4 @@
-"""What the ledger holds, as rows; every moment is UTC."""
+"""The rows of the ledger. All times are UTC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opsctl.contract import Change, Irreversible
 from opsctl.redaction import escape_surrogates
 
 State = Literal["pending", "begun", "made", "done", "applied", "moved", "failed", "unknown", "skipped"]
-"""`begun`: intent is written, the effect may or may not have happened. `made`: accepted, not yet proven."""
+"""`begun`: the intent is recorded, the effect may or may not have happened. `made`: the call was accepted, not yet verified."""
 
 LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 
@@ -23,12 +23,12 @@ Result = Literal["unchanged", "would-change", "changed", "partial", "refused", "
 
 
 def run_id(opened: datetime) -> str:
-    """A new run's id: when it was opened, and 40 random bits in letters that aren't taken for others."""
+    """A new run's id: the time and 40 random bits, in letters that are hard to confuse."""
     return f"{opened:%y%m%d-%H%M%S}-{''.join(secrets.choice(LETTERS) for _ in range(8))}"
 
 
 class Run(Struct, kw_only=True):
-    """One command, playbook or undo, from its opening to its closing."""
+    """One run of a command, a playbook or an undo."""
 
     id: str
     environment: str
@@ -53,10 +53,10 @@ class Run(Struct, kw_only=True):
 
 
 class Step(Struct, kw_only=True):
-    """One change of a plan or a run, and how far it came; `count` of `unit` is the impact that was approved.
+    """One change of a plan or a run, and its state. `count` of `unit` is the approved impact.
 
-    Only a plan has `after`, the earlier step that must be made first, and `unguarded`, what a guard couldn't look at, with the way on in
-    `next`.
+    Only steps of a plan have `after` (the earlier step that must be applied first), and `unguarded` (what a safety check could not check)
+    with its hint in `next`.
     """
 
     seq: int
@@ -74,44 +74,44 @@ class Step(Struct, kw_only=True):
 
     @property
     def pending(self) -> bool:
-        """Whether the change is yet to be made."""
+        """Whether the change has not been applied yet."""
         return self.state == "pending"
 
     @property
     def reversible(self) -> bool:
-        """Whether `runs undo` could put the value back."""
+        """Whether the change can be undone."""
         return not isinstance(self.change.inverse(), Irreversible)
 
     @property
     def undo(self) -> str:
-        """How the change is undone, in a line, or why it can't be."""
-        back = self.change.inverse()
-        return f"no way back: {back.why}" if isinstance(back, Irreversible) else back.summary
+        """How the change is undone, in one line, or why it can't be."""
+        inverse = self.change.inverse()
+        return f"can't be undone: {inverse.why}" if isinstance(inverse, Irreversible) else inverse.summary
 
     @property
     def partial_effects(self) -> list[str]:
-        """What attempts that didn't come to their end have made of it, each in words or by its id."""
+        """The effects of attempts that failed midway, each described or named by its id."""
         return list((self.evidence or {}).get("parts", ()))
 
     @property
     def is_partial(self) -> bool:
-        """Whether a part of it was made, and not the whole."""
+        """Whether only a part of the change was applied."""
         return bool(self.partial_effects) and self.state not in ("applied", "done")
 
     @property
     def undo_change(self) -> Change | Irreversible:
-        """The change that takes back what was made of it, or why there is none."""
+        """The change that undoes what was applied, or why there is none."""
         return (self.change.restricted_to(self.partial_effects) if self.is_partial else self.change).inverse()
 
     @property
     def may_have_effect(self) -> bool:
-        """Whether it was made, made in part, or may have been; it stays ours when somebody else changes its target later."""
+        """Whether the change was applied, wholly or in part, or may have been. Later changes by others don't matter."""
         later = self.begun is not None and self.state in ("moved", "skipped")
         return later or self.is_partial or self.state in ("applied", "made", "begun", "unknown")
 
 
 class Event(Struct, kw_only=True):
-    """One line of a run's history, chained to the one before by `hash`."""
+    """One event of a run, chained to the one before by `hash`."""
 
     run: str
     number: int
@@ -123,7 +123,7 @@ class Event(Struct, kw_only=True):
 
 
 class Lease(Struct, frozen=True):
-    """A lock that is held; `fence` is drawn anew for every lock given, so that a holder who lost it can be told from the next."""
+    """A lock that this process holds. `fence` is a new random number for each lock, so a former holder can be recognised."""
 
     target: str
     run: str
@@ -134,7 +134,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def encode(value: Any) -> bytes:
-    """`value` as JSON; half characters, which UTF-8 can't hold, are written out: what others answered never prevents a record."""
+    """`value` as JSON. Lone surrogates, which UTF-8 can't encode, are escaped, so foreign text never prevents a record."""
     try:
         return _encode(value)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Find whatever was changed, lost or reordered in the ledger."""
+"""Finds entries of the ledger that were changed, lost or reordered."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ROW = '"row":'
 
 
 class Verified(Struct):
-    """What a walk over the ledger found. `unkeyed` is the number of the last line of the log that anybody could have made, and when
-    the key was first used after it."""
+    """The result of verifying the ledger. `unkeyed` is the number of the log's last entry without a key, which anybody could have made;
+    `keyed_since` is when the key was first used after it."""
 
     wrong: list[str] = []
     runs: int = 0
@@ -33,7 +33,7 @@ class Verified(Struct):
 
 
 class _Mark(Struct):
-    """What an event's detail says of steps and of a run's end."""
+    """The fields of an event's detail that concern steps and the end of a run."""
 
     row: str | None = None
     result: str | None = None
@@ -42,7 +42,7 @@ class _Mark(Struct):
 
 
 class _Copied(Struct):
-    """What a run's other columns repeat of its row."""
+    """The fields of a run's row that are repeated in its columns."""
 
     environment: str
     command: str
@@ -52,7 +52,7 @@ class _Copied(Struct):
 
 
 class _Log(Struct):
-    """What the log says of the runs: each opening's number and row, and the heads that it names, in order."""
+    """The log's entries by run: the number and row of each opening, and the heads in order."""
 
     opened: dict[str, tuple[int, str]] = {}
     heads: dict[str, list[str]] = {}
@@ -64,12 +64,12 @@ _row = msgspec.json.Decoder(_Copied)
 
 
 def verify(ledger: Ledger, seal: str | None = None) -> list[str]:
-    """What is wrong, one line each."""
+    """The defects found, one line each."""
     return examine(ledger, seal).wrong
 
 
 def examine(ledger: Ledger, seal: str | None = None) -> Verified:
-    """Walk both chains. `seal` is a head kept elsewhere, which the log must still hold."""
+    """Verify the log and all runs. `seal` is a hash exported earlier, which the log must still contain."""
     found = Verified()
     with ledger.store.snapshot():
         log = _walk_log(ledger, found)
@@ -80,25 +80,25 @@ def examine(ledger: Ledger, seal: str | None = None) -> Verified:
             known.add(row.id)
             found.wrong += _run(ledger.chain, row, log, events(row.id), steps(row.id), found)
         found.wrong += [
-            f"run {run}: it is in the log and its row is missing" for run in log.opened.keys() | log.heads.keys() if run not in known
+            f"run {run}: it is in the log, but its row is missing" for run in log.opened.keys() | log.heads.keys() if run not in known
         ]
         found.wrong += _texts(ledger)
         if seal and not ledger.store.in_log(seal):
-            found.wrong.append("the sealed head is not in the log: its tail was cut")
+            found.wrong.append("the exported hash is not in the log: entries were deleted from its end")
     found.wrong = sorted(set(found.wrong))
     return found
 
 
 def _texts(ledger: Ledger) -> list[str]:
-    """The digests whose e-mail no key that is here has made."""
+    """The digests of e-mail addresses that no present key made."""
     keys = ledger.keyring.derive_all("personal")
     texts = ledger.store.all_texts()
     wrong = [name for name, text in texts if not any(pseudonym(text, key) == name for key in keys)]
-    return [f"{name}: the e-mail that it stands for was changed, or its key is not here" for name in wrong]
+    return [f"{name}: its e-mail address was changed, or its key is missing" for name in wrong]
 
 
 def _by_run(rows: Iterable[EventRow] | Iterable[StepRow]) -> Callable[[str], list[Any]]:
-    """A function that gives the rows of one run after another, asked for in the order of their ids."""
+    """A function that returns the rows of a run. Runs must be asked for in the order of their ids."""
     groups: Iterator[tuple[str, Iterator[Any]]] = groupby(rows, key=itemgetter(0))
     ahead: list[tuple[str, list[Any]]] = []
 
@@ -128,7 +128,7 @@ def _walk_log(ledger: Ledger, found: Verified) -> _Log:
         _add_to_log(log, line)
         previous, expected = line.hash, line.number + 1
     if expected > 1 and not keyed:
-        found.wrong.append("the log: none of its entries has a key, as those of this version have")
+        found.wrong.append("the log: none of its entries has a key, although this version writes keyed entries")
     return log
 
 
@@ -143,8 +143,8 @@ def _add_to_log(log: _Log, line: LogRow) -> None:
 
 def _why(holds: bool | None, hash: str) -> str:
     if holds is None:
-        return f"can't be verified: the key {hash[:8]} is not here"
-    return "was changed, or one before it is missing"
+        return f"can't be verified: the key {hash[:8]} is missing"
+    return "was changed, or an entry before it is missing"
 
 
 def _run(chain: Chain, row: RunRow, log: _Log, events: list[EventRow], steps: list[StepRow], found: Verified) -> list[str]:
@@ -152,9 +152,9 @@ def _run(chain: Chain, row: RunRow, log: _Log, events: list[EventRow], steps: li
     found.events += len(events)
     wrong = _events(chain, row, events, log.heads.get(row.id, []))
     if log.opened.get(row.id) != (row.number, digest([row.row])) or _copied(row.row) != [*row[1:5], row.config_digest]:
-        wrong.append(f"{run}: its row was changed, or its opening is missing from the log")
+        wrong.append(f"{run}: its row was changed, or its opening is missing in the log")
     if row.closed and log.closed.get(row.id) != row.head:
-        wrong.append(f"{run}: events after or before its closing don't match the log")
+        wrong.append(f"{run}: its events don't match the closing in the log")
     if row.mark != run_mark(chain, row.id, state):
         holds = chain.holds(row.mark, START, [row.id, *state]) if is_keyed(row.mark) else False
         if not holds:
@@ -162,14 +162,14 @@ def _run(chain: Chain, row: RunRow, log: _Log, events: list[EventRow], steps: li
     if not _vouched(events, steps):
         marks = _step_marks(events)
         differing = sorted({s.seq for s in steps if marks.pop(s.seq, None) != digest(s)} | marks.keys())
-        wrong += [f"{run}: step {seq} is missing, or not as its events left it" for seq in differing]
+        wrong += [f"{run}: step {seq} is missing, or differs from its events" for seq in differing]
     return wrong
 
 
 def _vouched(events: list[EventRow], steps: list[StepRow]) -> bool:
-    """Whether the newest event of each step carries its row's digest, and there are as many steps as there were.
+    """Whether the newest event of each step contains the digest of its row, and the number of steps is unchanged.
 
-    It looks for the text, which is quick: a quoted text in an event can't look so, since its quotes are escaped.
+    A search for the text is fast and safe: in quoted foreign text the quotes are escaped.
     """
     newest = {event.seq: event.detail for event in events if event.seq is not None and ROW in event.detail}
     opened = events[0].detail if events else ""
@@ -194,12 +194,12 @@ def _events(chain: Chain, row: RunRow, events: list[EventRow], logged: list[str]
     if previous != row.head or expected != row.events or not hashes.issuperset(logged):
         wrong.append(f"run {row.id}: its last events are missing")
     if ended != (row.closed, row.result, row.wish):
-        wrong.append(f"run {row.id}: its row says another end, or that something else was asked of it, than its events")
+        wrong.append(f"run {row.id}: the end or the stop request in its row differs from its events")
     return wrong
 
 
 def _run_end(event: EventRow, before: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """When a run ended, how, and what was asked of it, after one more event."""
+    """When a run was closed, its result and its stop request, after one more event."""
     closed, result, wish = before
     if event.what == "resumed":
         return None, None, None
@@ -211,7 +211,7 @@ def _run_end(event: EventRow, before: tuple[Any, Any, Any]) -> tuple[Any, Any, A
 
 
 def _step_marks(events: list[EventRow]) -> dict[int, str]:
-    """The digest of each step's row, as the newest event that carries one says."""
+    """The digest of each step's row, from the newest event that contains one."""
     marks: dict[int, str] = {}
     for event in events:
         if event.number == 0:
@@ -225,7 +225,7 @@ def _step_marks(events: list[EventRow]) -> dict[int, str]:
 
 
 def _copied(text: str) -> list[Any]:
-    """What a run's other columns repeat of its row."""
+    """The fields of a run's row that are repeated in its columns, in their order; empty for a damaged row."""
     try:
         run = _row.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
@@ -248,6 +248,6 @@ def _parse_time(at: str) -> datetime | None:
 
 
 def head(ledger: Ledger) -> str:
-    """The newest hash of the log: keep it elsewhere, and a cut tail will show."""
+    """The log's last hash. Kept elsewhere, it reveals deleted entries."""
     last = ledger.store.last_log()
     return last.hash if last else START

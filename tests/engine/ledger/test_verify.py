@@ -105,7 +105,7 @@ def test_what_a_lost_key_made_cannot_be_verified_and_the_work_goes_on(rig: Rig) 
     (folder / f"{PREFIX}{lost}.json").unlink()
     after = Rig(folder, rig.world)
     assert after.run(Set(name="c")).result == "changed"
-    assert any(f"the key {lost} is not here" in line for line in examine(after.ledger).wrong)
+    assert any(f"the key {lost} is missing" in line for line in examine(after.ledger).wrong)
 
 
 def test_a_former_key_still_verifies(rig: Rig) -> None:
