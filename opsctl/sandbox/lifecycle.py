@@ -137,7 +137,7 @@ def set_fault(folder: Path, rule: Rule) -> None:
     """Set a fault on calls to a part. Raises ExternalError when the sandbox isn't up."""
     if rule.part not in front_door.HTTP_PARTS:
         known = ", ".join(front_door.HTTP_PARTS)
-        raise ConfigurationError(f"no part of the sandbox is called {rule.part!r}", next=f"one of: {known}")
+        raise ConfigurationError(f"The sandbox has no service {rule.part!r}.", next=f"Choose one of: {known}")
     front_door.call(world_file.facts(folder.resolve()), "POST", "/faults", asdict(rule))
 
 
@@ -195,7 +195,7 @@ def crash(folder: Path, part: str) -> int:
     """Kill a process as a crash would: `postgres`, `valkey`, or `server` with all HTTP parts. Returns how many died."""
     name = front_door.PART if part in front_door.HTTP_PARTS else part
     if name not in PROCESSES:
-        raise ConfigurationError(f"no part of the sandbox is called {part!r}", next=f"one of: {', '.join(PROCESSES)}")
+        raise ConfigurationError(f"The sandbox has no process {part!r}.", next=f"Choose one of: {', '.join(PROCESSES)}")
     killed: list[Process] = PROCESSES[name].find(folder.resolve())
     processes.send(killed, signal.SIGKILL)
     processes.wait_until(lambda: not any(map(processes.is_alive, killed)), PATIENCE)
@@ -267,7 +267,7 @@ def _known_world(folder: Path, tell: Callable[[str], None]) -> WorldFile:
         return world
     # Without the file nobody knows the passwords of what may lie or run here.
     if world_file.path(folder).exists():
-        tell("world.json can't be read: beginning anew.")
+        tell("world.json is unreadable; starting a new sandbox.")
     _stop_everything(folder, None)
     _remove_homes(folder)
     return WorldFile(facts=facts.new())
@@ -326,13 +326,13 @@ def _fill(folder: Path, world: WorldFile, tell: Callable[[str], None]) -> None:
     try:
         if not world.ready or not databases.is_whole(world.facts):
             databases.reset(world.facts, sizes)
-            tell(f"Filled the database with {sizes.users:,} users and {sizes.sessions:,} sessions.")
+            tell(f"Loaded {sizes.users:,} users and {sizes.sessions:,} sessions into the database.")
         if not world.ready:
             with valkey.connect(world.ports[valkey.PART], world.facts["redis_password"]) as client:
                 seed.fill_keys(client, sizes)
     except (psycopg.Error, redis.RedisError) as cause:
-        what = f"the sandbox could not be filled with its data: {cause}"
-        raise ExternalError(what, next="opsctl sandbox down, then: opsctl sandbox up") from cause
+        what = f"The sandbox's data could not be loaded: {cause}"
+        raise ExternalError(what, next="opsctl sandbox down; opsctl sandbox up") from cause
 
 
 def _start_server(folder: Path, world: WorldFile, endpoints_moved: bool, tell: Callable[[str], None]) -> None:

@@ -24,19 +24,19 @@ def claimable(folder: Path) -> None:
     """Raise Refused unless a folder isn't there yet, is empty, or is a sandbox's already."""
     if folder.exists() and not is_marked(folder):
         if not folder.is_dir() or folder.stat().st_uid != os.geteuid():
-            raise Refused(f"{folder} is no folder of this user's, so no sandbox is put there. Nothing was changed.", NEXT)
+            raise Refused(f"{folder} is not a folder of this user. No sandbox was started; nothing was changed.", NEXT)
         if not set(os.listdir(folder)) <= BEFORE:
-            raise Refused(f"{folder} holds other things and no sandbox, so none is put there. Nothing was changed.", NEXT)
+            raise Refused(f"{folder} contains other files. No sandbox was started there; nothing was changed.", NEXT)
 
 
-NEXT = "Name an empty or a new folder: OPSCTL_SANDBOX=FOLDER opsctl sandbox up"
+NEXT = "Choose an empty or new folder: OPSCTL_SANDBOX=FOLDER opsctl sandbox up"
 
 
 def proven(folder: Path) -> None:
     """Raise Refused for a folder that holds things and was never marked: nothing of it is a sandbox's."""
     if not is_marked(folder) and not set(os.listdir(folder)) <= BEFORE:
-        told = f"{folder} holds no sandbox that this user's `opsctl sandbox up` has made. Nothing was stopped or deleted."
-        raise Refused(told, "Look at OPSCTL_SANDBOX; if the folder is an older opsctl's sandbox, stop it with that opsctl.")
+        told = f"{folder} contains no sandbox of this user. Nothing was stopped or deleted."
+        raise Refused(told, "Check OPSCTL_SANDBOX. If an older opsctl started the sandbox, stop it with that opsctl.")
 
 
 def mark(place: Path, folder: Path) -> None:

@@ -110,8 +110,8 @@ def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
         stop(folder)
         port = 0
     raise ExternalError(
-        f"the sandbox's PostgreSQL did not start: {last_line(folder / 'postgres.log')}",
-        next=f"read {folder / 'postgres.log'}, then: opsctl sandbox down, opsctl sandbox up",
+        f"The sandbox's PostgreSQL did not start: {last_line(folder / 'postgres.log')}",
+        next=f"Read {folder / 'postgres.log'}, then: opsctl sandbox down; opsctl sandbox up",
     )
 
 
@@ -169,7 +169,7 @@ def _initialise(folder: Path, directory: Path, programs: binaries.PostgresProgra
     secret.unlink()
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise ExternalError(f"initdb failed: {reason}", next="opsctl sandbox down, then: opsctl sandbox up")
+        raise ExternalError(f"PostgreSQL's initdb failed: {reason}", next="opsctl sandbox down; opsctl sandbox up")
     unfinished.rename(directory / "data")
 
 

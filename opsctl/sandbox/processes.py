@@ -139,7 +139,7 @@ def spawn(
                 extra_groups=None if user is None else [],
             )
         except OSError as cause:
-            raise ExternalError(f"{command[0]} can't be run: {cause.strerror}", next="opsctl sandbox up") from cause
+            raise ExternalError(f"{command[0]} can't be run: {cause.strerror}.", next="opsctl sandbox up") from cause
     _children.append(child)
     # A child that has already ended has no start time; it is then simply not alive.
     return Process(child.pid, start_time(child.pid) or "ended")

@@ -139,9 +139,9 @@ class Control:
         try:
             return answer({"pids": self._holder.run_queries(int(asked.get("count", 1)), str(asked.get("kind", "sleeping")))})
         except (KeyError, ValueError, TypeError) as error:
-            raise refuse({"error": f"no such queries: {error}; known are {', '.join(KINDS)}"}, 400) from error
+            raise refuse({"error": f"There are no queries {error}. There is: {', '.join(KINDS)}"}, 400) from error
         except psycopg.Error as error:
-            raise refuse({"error": f"no connection is left for them: {error}"}, 400) from error
+            raise refuse({"error": f"The database has no free connection for them: {error}"}, 400) from error
 
     def _take_connections(self, request: Request) -> Response:
         try:
@@ -151,14 +151,14 @@ class Control:
         except (ValueError, TypeError) as error:
             raise refuse({"error": str(error)}, 400) from error
         except psycopg.Error as error:
-            raise refuse({"error": f"the database can't be reached: {error}"}, 400) from error
+            raise refuse({"error": f"The database is unreachable: {error}"}, 400) from error
 
     def _fail_rollout(self, request: Request) -> Response:
         service = str(json_object(request).get("service", ""))
         try:
             cast(AwsControls, self._world.parts["aws"]).fail_next_rollout(service)
         except KeyError as error:
-            raise refuse({"error": f"the sandbox runs no service {service!r}"}, 400) from error
+            raise refuse({"error": f"The sandbox has no service {service!r}"}, 400) from error
         return answer({})
 
 
@@ -184,7 +184,7 @@ def serve(folder: Path) -> None:
     """Serve until SIGTERM or SIGINT."""
     held = world_file.load(folder)
     if held is None:
-        raise SystemExit(f"no sandbox in {folder}")
+        raise SystemExit(f"There is no sandbox in {folder}")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -55,8 +55,8 @@ def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
         stop(folder)
         port = 0
     raise ExternalError(
-        f"the sandbox's Valkey did not start: {last_line(folder / 'valkey.log')}",
-        next=f"read {folder / 'valkey.log'}, then: opsctl sandbox down, opsctl sandbox up",
+        f"The sandbox's Valkey did not start: {last_line(folder / 'valkey.log')}",
+        next=f"Read {folder / 'valkey.log'}, then: opsctl sandbox down; opsctl sandbox up",
     )
 
 

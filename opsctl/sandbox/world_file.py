@@ -75,7 +75,7 @@ def facts(folder: Path) -> dict[str, str]:
     folder = folder.resolve()
     world = load(folder) if ownership.is_marked(folder) else None
     if world is None or not world.ready:
-        raise ExternalError(f"no sandbox is up in {folder}", next="opsctl sandbox up")
+        raise ExternalError(f"No sandbox is running in {folder}.", next="opsctl sandbox up")
     return world.facts
 
 
@@ -89,8 +89,8 @@ def locked(folder: Path, seconds: float = 90.0) -> Iterator[None]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as cause:
-        what = f"the sandbox can't use the folder {folder}: {cause.strerror}"
-        raise ExternalError(what, next="set OPSCTL_SANDBOX to a folder of yours, then: opsctl sandbox up") from cause
+        what = f"The folder {folder} can't be used for the sandbox: {cause.strerror}."
+        raise ExternalError(what, next="Set OPSCTL_SANDBOX to a folder of your own, then: opsctl sandbox up") from cause
     with open(handle, "r+") as lock:
         deadline = time.monotonic() + seconds
         while True:
@@ -99,7 +99,7 @@ def locked(folder: Path, seconds: float = 90.0) -> Iterator[None]:
                 break
             if time.monotonic() > deadline:
                 raise LockHeld(
-                    f"another opsctl has been starting or stopping the sandbox in {folder} for {seconds:.0f} s",
+                    f"Another opsctl has been starting or stopping the sandbox in {folder} for {seconds:.0f} s.",
                     next="opsctl sandbox status",
                 )
             time.sleep(0.05)
@@ -111,7 +111,7 @@ def free_port(wanted: int = 0) -> int:
     for port in (wanted, 0):
         with contextlib.suppress(OSError), listener(port) as probe:
             return int(probe.getsockname()[1])
-    raise ExternalError("this machine has no free port on 127.0.0.1", next="end some programs, then: opsctl sandbox up")
+    raise ExternalError("There is no free port on 127.0.0.1.", next="Stop some programs, then: opsctl sandbox up")
 
 
 @contextlib.contextmanager

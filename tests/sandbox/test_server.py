@@ -96,7 +96,7 @@ def test_faults_reach_real_clients_and_are_taken_back(world: tuple[Path, dict[st
 
 
 def test_a_fault_on_an_unknown_part_or_of_an_unknown_kind_is_refused(world: tuple[Path, dict[str, str]]) -> None:
-    with pytest.raises(ConfigurationError, match="no part"):
+    with pytest.raises(ConfigurationError, match="has no service"):
         lifecycle.set_fault(world[0], Rule("azure", "*", "fail"))
 
 

@@ -1,7 +1,7 @@
-"""AWS CloudTrail: who did what, from where, and what of it is unusual.
+"""AWS CloudTrail: management events, and which of them are unusual.
 
-LookupEvents keeps 90 days of one region's management events, finds by one attribute alone, and answers twice a second for a region. An
-event may be missing for some 15 minutes after it happened.
+LookupEvents has 90 days of a region's management events, filters by one attribute, and allows two calls a second per region. An
+event may be missing for about 15 minutes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ UNUSUAL = {
         SetRepositoryPolicy UpdateFunctionUrlConfig
     """,
 }
-"""Names as CloudTrail writes them: those of Lambda's permissions carry a version."""
+"""Event names of CloudTrail; those of Lambda's permissions have a version."""
 REASONS = {name: reason for reason, names in UNUSUAL.items() for name in names.split()}
 DENIED = ("AccessDenied", "UnauthorizedOperation")
 ROTATION_ENDED = ("RotationFailed", "RotationAbandoned")
@@ -69,7 +69,7 @@ ROTATION_ENDED = ("RotationFailed", "RotationAbandoned")
 
 
 class TrailEvent(Struct, frozen=True, kw_only=True):
-    """One event. `unusual` says why it is worth a look, and is empty for most; `access` is read or write."""
+    """One event. `unusual` is the reason why it is flagged, empty for most; `access` is read or write."""
 
     time: datetime
     user: str
@@ -85,7 +85,7 @@ class TrailEvent(Struct, frozen=True, kw_only=True):
 
 
 class EventSource(Struct, frozen=True):
-    """Where events came from: an address (or a network), or the service that they were asked of."""
+    """The source of events: an address or network, or a service."""
 
     network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
     service: str = ""
@@ -102,7 +102,7 @@ class EventSource(Struct, frozen=True):
             return cls(service=f"{name.lower()}.amazonaws.com")
 
     def has(self, event: TrailEvent) -> bool:
-        """Whether an event came from there. A service that acts for somebody has a name instead of an address."""
+        """Whether the event is from this source. For calls of an AWS service, the event has a name instead of an address."""
         if self.network is None:
             return event.source == self.service.removesuffix(".amazonaws.com")
         try:
@@ -112,7 +112,7 @@ class EventSource(Struct, frozen=True):
 
 
 class CloudTrail(Adapter):
-    """CloudTrail's events, newest first. `clock` and `pause` are injected: seconds, and a wait."""
+    """CloudTrail's events, newest first. `clock` returns seconds, `pause` waits for seconds."""
 
     def __init__(self, aws: AwsSession, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
         super().__init__(writing=aws.writing)
@@ -123,9 +123,9 @@ class CloudTrail(Adapter):
     def events(
         self, regions: Iterable[str], since: datetime, until: datetime, *, user: str | None = None, source: EventSource | None = None
     ) -> Iterator[TrailEvent]:
-        """Every event of these regions between two moments (UTC) that meets all that is given, newest first, as they come.
+        """The matching events of these regions between two times (UTC), newest first, one page at a time.
 
-        Raises Throttled, saying how far it came, where AWS asks to slow down also after waiting.
+        Raises Throttled, with the time reached, when AWS still throttles after several tries.
         """
         asked: dict[str, str] = {}
         if user is not None:
@@ -138,7 +138,7 @@ class CloudTrail(Adapter):
                 yield event
 
     def rotation_failure(self, secret: str, since: datetime, until: datetime, region: str | None = None) -> str:
-        """Why Secrets Manager's own rotation of a secret (its ARN) failed since then, in AWS's words; empty where no event says so.
+        """AWS's reason why the managed rotation of a secret (its ARN) failed since then; empty without such an event.
 
         An event may be missing for some minutes.
         """
@@ -176,7 +176,7 @@ class CloudTrail(Adapter):
         return self._aws.call("cloudtrail", "lookup_events", region=region, **parameters)
 
     def _slow_down(self, region: str) -> None:
-        """Wait until another call keeps within the rate."""
+        """Wait until the rate allows another call."""
         sent = self._sent.setdefault(region, [])
         if len(sent) == RATE and (left := sent[0] + WINDOW_SECONDS - self._clock()) > 0:
             self._pause(left)
@@ -184,7 +184,7 @@ class CloudTrail(Adapter):
 
 
 def _stopped(cause: Throttled, region: str, reached: datetime | None) -> Throttled:
-    """The error that also says how far it came."""
+    """The error with the time up to which events were read."""
     if reached is None:
         return cause
     what = f"{cause.what} Everything newer than {reached:%Y-%m-%d %H:%M:%S} UTC in {region} was found."
@@ -217,7 +217,7 @@ def _error(detail: dict[str, Any]) -> str:
 
 
 def _unusual(name: str, error: str, detail: dict[str, Any]) -> str:
-    """Why an event is worth a look, where it is."""
+    """The reason why an event is flagged, empty if it is not."""
     if (detail.get("userIdentity") or {}).get("type") == "Root":
         return "the root user"
     if name == "ConsoleLogin":

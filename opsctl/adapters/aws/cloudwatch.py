@@ -17,12 +17,12 @@ MISSING = "MISSING"
 ALARM = "ALARM"
 COMPLETE = "Complete"
 AT_ONCE = 100
-"""How many names DescribeAlarms takes."""
+"""How many names DescribeAlarms accepts."""
 LONGEST = 255
 """How many characters an alarm's name may have."""
 
 FRESH = timedelta(minutes=10)
-"""RDS' figures come once a minute, and a few minutes late."""
+"""RDS metrics have one value a minute, a few minutes late."""
 
 SIGNS = {
     "GreaterThanOrEqualToThreshold": ">=",
@@ -33,10 +33,10 @@ SIGNS = {
 
 
 class Alarm(Struct, frozen=True):
-    """One alarm; `updated` is its last transition, which another reason for the same state doesn't move.
+    """One alarm; `updated` is its last change of state, not of the reason.
 
-    `state`: OK, ALARM, INSUFFICIENT_DATA, or MISSING for a name that AWS doesn't know. `warning` says why its state is doubtful, or why
-    nobody is told of it.
+    `state`: OK, ALARM, INSUFFICIENT_DATA, or MISSING for an unknown name. `warning` is the reason why its state is unreliable or why
+    nobody is notified.
     """
 
     name: str
@@ -72,7 +72,7 @@ class CloudWatch(Adapter):
         self._aws = aws
 
     def alarms(self, names: list[str], region: str | None = None) -> list[Alarm]:
-        """Return the alarms named, in that order, or all there are when `names` is empty, by name."""
+        """The named alarms in that order, or all alarms sorted by name when `names` is empty."""
         possible = [name for name in names if 0 < len(name) <= LONGEST]
         wanted = [possible[n : n + AT_ONCE] for n in range(0, len(possible), AT_ONCE)] or ([] if names else [[]])
         found: dict[str, Alarm] = {}
@@ -123,19 +123,19 @@ class CloudWatch(Adapter):
         return sorted(points, key=lambda point: point.at)
 
     def latest(self, namespace: str, name: str, dimensions: Mapping[str, str], now: datetime) -> float | None:
-        """One metric's latest value, as `newest` tells it."""
+        """The latest value of one metric; see `newest`."""
         return self.newest([Metric(namespace, name, dimensions)], now)[0]
 
     def newest(self, wanted: Sequence[Metric], now: datetime) -> list[float | None]:
-        """The latest value of each of several metrics in the ten minutes before `now`, asked at once; None where CloudWatch has none."""
+        """The latest value of each metric in the ten minutes before `now`, in one call; None without a value."""
         return [points[-1].value if points else None for points in self.metrics(wanted, now - FRESH, until=now)]
 
     def metrics(
         self, wanted: Sequence[Metric], since: datetime, *, until: datetime | None = None, period: int = 60, region: str | None = None
     ) -> list[list[DataPoint]]:
-        """Return the values of several metrics at once (at most 500), each oldest first, in the order in which they were asked for.
+        """The values of several metrics (at most 500) in their order, each oldest first.
 
-        Raises ExternalError where CloudWatch did not give all values of one: a figure that is withheld is no figure of nothing.
+        Raises ExternalError when CloudWatch returned only a part of a metric: missing values are not zero.
         """
         found: dict[str, list[DataPoint]] = {f"m{number}": [] for number in range(len(wanted))}
         told = dict.fromkeys(found, COMPLETE)
@@ -153,9 +153,9 @@ class CloudWatch(Adapter):
 
     @writes
     def annotate(self, name: str, transition: datetime, reason: str) -> None:
-        """Give an alarm that has been in ALARM since `transition` another reason; its next evaluation may write its own again.
+        """Change the reason of an alarm that has been in ALARM since `transition`; its next evaluation may overwrite it.
 
-        Raises DriftError for one that isn't: SetAlarmState would change its state then, and fire its actions.
+        Raises DriftError if its state has changed, because SetAlarmState would then change the state and run its actions.
         """
         (alarm,) = self.alarms([name])
         if alarm.state != ALARM or alarm.updated != transition:
@@ -182,7 +182,7 @@ def _alarm(raw: dict[str, Any]) -> Alarm:
 
 
 def _warning(raw: dict[str, Any]) -> str:
-    """Why an alarm's state is doubtful, or why nobody is told of it; empty where it does its work."""
+    """The reason why an alarm's state is unreliable or nobody is notified; empty for a working alarm."""
     doubts = [f"its evaluation is {state}" for state in [raw.get("EvaluationState")] if state]
     if not raw.get("ActionsEnabled", True):
         doubts.append("its actions are disabled, so nobody is notified")

@@ -1,4 +1,4 @@
-"""Amazon ECR: what an image's tag means now."""
+"""Amazon ECR: the digest behind an image's tag."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Ecr(Adapter):
         self._aws = aws
 
     def digest(self, image: str) -> str | None:
-        """Return the digest that `image` means now: its own when it is pinned by one, None when it isn't in a known ECR repository.
+        """The current digest of `image`: its own if it is pinned, None if it is not in a known ECR repository.
 
-        Raises NotFound when the repository is there and the tag isn't: a new task could not start then.
+        Raises NotFound when the repository has no such tag, so that a new task can't start.
         """
         if pinned := PINNED.fullmatch(image):
             return pinned[1]

@@ -1,4 +1,4 @@
-"""Amazon ECS: services, their deployments and tasks, and the two changes made to them."""
+"""Amazon ECS: services, deployments, tasks, and two writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opsctl.errors import NotFound
 from opsctl.redaction import LINE, clean_text
 
 AT_ONCE = 100
-"""How many tasks DescribeTasks takes."""
+"""How many tasks DescribeTasks accepts."""
 
 
 class Deployment(Struct, frozen=True):
@@ -41,7 +41,7 @@ class ServiceEvent(Struct, frozen=True):
 
 
 class ServiceState(Struct, frozen=True):
-    """A service as it stands; `task_definition` is an ARN, `deployments` and `events` are newest first."""
+    """The state of a service; `task_definition` is an ARN, `deployments` and `events` are newest first."""
 
     cluster: str
     service: str
@@ -54,14 +54,14 @@ class ServiceState(Struct, frozen=True):
 
     @property
     def primary(self) -> Deployment | None:
-        """The deployment that is wanted now."""
+        """The PRIMARY deployment."""
         return next((d for d in self.deployments if d.status == "PRIMARY"), None)
 
     @property
     def rollout(self) -> str:
-        """How the wanted deployment goes: IN_PROGRESS, COMPLETED or FAILED; empty where there is none.
+        """The state of the PRIMARY deployment: IN_PROGRESS, COMPLETED or FAILED; empty without one.
 
-        ECS doesn't tell it of a service behind a Classic Load Balancer: there the counts do, once no other deployment is left.
+        ECS has no such state for a service behind a Classic Load Balancer; there the task counts decide.
         """
         wanted = self.primary
         if wanted is None or wanted.rollout_state:
@@ -89,12 +89,12 @@ class Task(Struct, frozen=True):
     containers: tuple[Container, ...]
 
     def digest(self, container: str) -> str | None:
-        """The digest that a container of it runs, once that was pulled; None of one that it doesn't have."""
+        """The digest that a container runs, once it was pulled; None for an unknown container."""
         return next((each.digest for each in self.containers if each.name == container), None)
 
 
 class TaskDefinition(Struct, frozen=True):
-    """What a task is made of."""
+    """A task definition."""
 
     arn: str
     family: str
@@ -121,7 +121,7 @@ class Ecs(Adapter):
         return _service(cluster, found)
 
     def tasks(self, cluster: str, service: str, *, draining: bool = True) -> list[Task]:
-        """Return every task that still works, oldest first; those too that are being drained, unless they don't matter."""
+        """The running tasks, oldest first, optionally with those that are draining."""
         arns: list[str] = []
         for wanted in ("RUNNING", "STOPPED") if draining else ("RUNNING",):
             for page in self._aws.pages("ecs", "list_tasks", cluster=cluster, serviceName=service, desiredStatus=wanted):
@@ -142,13 +142,13 @@ class Ecs(Adapter):
 
     @writes
     def redeploy(self, cluster: str, service: str) -> ServiceState:
-        """Start a new deployment of what the service already runs; its `primary` is the one begun. ECS takes no token here."""
+        """Start a new deployment of the current task definition; it is the new `primary`. ECS has no idempotency token here."""
         answer = self._aws.call("ecs", "update_service", cluster=cluster, service=service, forceNewDeployment=True)
         return _service(cluster, answer["service"])
 
     @writes
     def set_desired(self, cluster: str, service: str, count: int) -> ServiceState:
-        """Set how many tasks are wanted."""
+        """Set the desired count."""
         answer = self._aws.call("ecs", "update_service", cluster=cluster, service=service, desiredCount=count)
         return _service(cluster, answer["service"])
 

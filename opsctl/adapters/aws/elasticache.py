@@ -1,4 +1,4 @@
-"""Amazon ElastiCache: where the cache is, and how it is."""
+"""Amazon ElastiCache: endpoint and status of a cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opsctl.errors import ExternalError, NotFound
 
 
 class Cache(Struct, frozen=True):
-    """A cache cluster or replication group; `host` and `port` lead to what takes writes (empty and 0 while there is none)."""
+    """A cache cluster or replication group; `host` and `port` are the endpoint for writes (empty and 0 while there is none)."""
 
     id: str
     status: str
@@ -31,7 +31,7 @@ class ElastiCache(Adapter):
         self._endpoints: dict[str, tuple[str, int]] = {}
 
     def endpoint(self, id: str) -> tuple[str, int]:
-        """Return host and port of what takes writes, asked once; raises NotFound, or ExternalError while it has no endpoint."""
+        """Host and port of the endpoint for writes, cached; raises NotFound, or ExternalError while there is none."""
         if id not in self._endpoints:
             cache = self.cluster(id)
             if not cache.host:

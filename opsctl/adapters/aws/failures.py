@@ -1,4 +1,4 @@
-"""botocore's exceptions, translated once into opsctl's."""
+"""Translation of botocore's exceptions into opsctl's."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ NO_LOGIN = frozenset(
     }
 )
 
-# A request that was turned away at the door; any other 5xx may come after the effect.
+# A request that was refused before any effect; any other 5xx may come after the effect.
 TURNED_AWAY = 503
 
 
 def translate(error: BaseException, *, effect: bool, service: str, operation: str, login: str, reach: Hint = REACH) -> OpsctlError:
-    """Return the error of opsctl's tree that `error`, raised by botocore, means.
+    """opsctl's error for botocore's `error`.
 
-    `effect`: the call would have changed something, so that silence after sending it is OutcomeUnknown. `login` and
-    `reach` are what to type when the credentials don't hold and when there is no connection.
+    `effect`: the call writes, so that a lost answer is OutcomeUnknown. `login` and `reach` are the hints for invalid credentials and
+    for a failed connection.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -72,7 +72,7 @@ def translate(error: BaseException, *, effect: bool, service: str, operation: st
 
 
 def _from_answer(response: dict[str, Any], effect: bool, call: str, login: str) -> OpsctlError:
-    """An error that AWS itself sent, by its code."""
+    """The error for an error code of AWS."""
     code = clean_text(str(response.get("Error", {}).get("Code", "")), CODE)
     message = clean_sentence(response.get("Error", {}).get("Message") or code)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -97,7 +97,7 @@ def _from_answer(response: dict[str, Any], effect: bool, call: str, login: str) 
 
 
 def _unanswered(error: BaseException, effect: bool, call: str, login: str, reach: Hint) -> OpsctlError:
-    """An error of the SDK: no credentials, no connection, or no answer."""
+    """The error for an exception of the SDK: no credentials, no connection, or no answer."""
     from botocore import exceptions as sdk
 
     if any(kind.__name__ in NO_LOGIN for kind in type(error).__mro__):

@@ -1,6 +1,6 @@
 """AWS Lambda: a function's configuration, its variables, its versions and aliases.
 
-Every write compares and sets: it carries the revision that was read, and raises DriftError when somebody else was there first.
+Every write is conditional on the revision that was read and raises DriftError when somebody else changed it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RESERVED = re.compile(
     r"AWS_(REGION|DEFAULT_REGION|EXECUTION_ENV|ACCESS_KEY(_ID)?|SECRET_ACCESS_KEY|SESSION_TOKEN|LAMBDA_\w+)|LAMBDA_(TASK_ROOT|RUNTIME_DIR)"
 )
 ENVIRONMENT_BYTES = 4096
-"""What the names and values of all variables may take together."""
+"""Maximum size of all names and values of variables."""
 
 Status = Literal["Successful", "InProgress", "Failed", "untold"]
 
@@ -48,13 +48,13 @@ OWN = frozenset(
         "ConfigSha256",
     }
 )
-"""What $LATEST and each version have for themselves; everything else of a configuration is carried into the version that is published."""
+"""Members that differ between $LATEST and a version; all others are copied into a published version."""
 APART = frozenset({"Environment", "Description", "CodeSha256", "CodeSize"})
-"""What is compared, or given, by itself."""
+"""Members that are compared separately."""
 
 
 class Variables(Mapping[str, Secret]):
-    """A function's environment variables. Any of them may be a secret, so that none is shown; one is a `Secret` once it is asked for."""
+    """A function's environment variables. Any of them may be a secret, so none is printed; each value is a `Secret`."""
 
     def __init__(self, raw: Mapping[str, str]) -> None:
         self._raw = dict(raw)
@@ -75,11 +75,11 @@ class Variables(Mapping[str, Secret]):
         return HIDDEN
 
     def differ(self, other: Variables, apart_from: str | None = None) -> list[str]:
-        """The names of those that differ, one left aside."""
+        """The names of the variables that differ, except one."""
         return sorted(name for name in {*self, *other} - {apart_from} if self._raw.get(name) != other._raw.get(name))
 
     def merged(self, name: str, value: Secret) -> dict[str, str]:
-        """All of them, revealed for AWS alone, `name` with another value; raises Refused for what Lambda doesn't take."""
+        """All variables in plain text for the call to AWS, with a new value for `name`; raises Refused for what Lambda rejects."""
         if RESERVED.fullmatch(name) or not VARIABLE.fullmatch(name):
             raise Refused(f"{name} is not a valid variable name, or Lambda reserves it.", "Correct `variable`.")
         merged = {**self._raw, name: value.reveal()}
@@ -93,9 +93,9 @@ class Variables(Mapping[str, Secret]):
 
 
 class FunctionState(Struct, frozen=True):
-    """A function's $LATEST or one of its versions, and how its last update went; `modified` is UTC, `code` the digest of its code.
+    """A function's $LATEST or one of its versions, and the state of its last update; `modified` is UTC, `code` the digest of its code.
 
-    `settings` are all others that a version keeps, as AWS sent them.
+    `settings` are all other members of a version, as AWS sent them.
     """
 
     name: str
@@ -114,17 +114,17 @@ class FunctionState(Struct, frozen=True):
         return self.code == other.code and not self.variables.differ(other.variables)
 
     def differ(self, other: FunctionState, apart_from: str | None = None) -> list[str]:
-        """What of the two differs, in words: the code, variables but one, and every other setting that a version keeps."""
+        """The differences as text: code, variables except one, and other settings of a version."""
         return [*self.code_and_settings(other), *(f"the variable {name}" for name in self.variables.differ(other.variables, apart_from))]
 
     def code_and_settings(self, other: FunctionState) -> list[str]:
-        """What differs beside the variables."""
+        """The differences other than variables."""
         names = sorted(name for name in {*self.settings, *other.settings} if self.settings.get(name) != other.settings.get(name))
         return ["the code"] * (self.code != other.code) + names
 
 
 class Alias(Struct, frozen=True):
-    """An alias and the version that it serves; `split` says that it serves a second one to some of its callers."""
+    """An alias and the version that it serves; `split`: it serves a second version to some callers."""
 
     name: str
     version: str
@@ -140,7 +140,7 @@ class Functions(Adapter):
         self._aws = aws
 
     def state(self, name: str, region: str | None = None, version: str = LATEST) -> FunctionState:
-        """Return how $LATEST or `version` is configured; raises Denied when its variables can't be decrypted."""
+        """The configuration of $LATEST or `version`; raises Denied when its variables can't be decrypted."""
         return self._state(name, region, version)[0]
 
     def _state(self, name: str, region: str | None, version: str = LATEST) -> tuple[FunctionState, SentAnswer]:
@@ -168,14 +168,14 @@ class Functions(Adapter):
         return state, sent
 
     def alias(self, name: str, alias: str, region: str | None = None) -> Alias:
-        """Return which version an alias serves."""
+        """The version of an alias."""
         found = self._aws.call(SERVICE, "get_alias", region=region, FunctionName=name, Name=alias)
         weights = (found.get("RoutingConfig") or {}).get("AdditionalVersionWeights")
         return Alias(found["Name"], found["FunctionVersion"], found.get("RevisionId", ""), bool(weights))
 
     @writes
     def set_variable(self, name: str, variable: str, value: Secret, revision: str, region: str | None = None) -> None:
-        """Give $LATEST's `variable` a value and keep all the others, since AWS replaces them as a whole.
+        """Set a variable of $LATEST and keep the others, since AWS replaces all of them.
 
         Raises DriftError when the function is no longer at `revision`, Refused for a reserved name or too much of it all.
         """
@@ -187,12 +187,12 @@ class Functions(Adapter):
 
     @writes
     def describe_as(self, name: str, description: str, revision: str, region: str | None = None) -> None:
-        """Change $LATEST's description, which makes Lambda start it anew; raises DriftError unless it is at `revision`."""
+        """Change $LATEST's description, which makes Lambda restart it; raises DriftError unless it is at `revision`."""
         self._configure(name, region, revision, Description=description)
 
     @writes
     def publish(self, name: str, description: str, revision: str, region: str | None = None) -> str:
-        """Make a version of $LATEST and return its number, the last version's where nothing has changed since; raises DriftError."""
+        """Publish $LATEST and return the version, the latest one if nothing has changed since; raises DriftError."""
         with _comparing(name):
             answer = self._aws.call(
                 SERVICE, "publish_version", region=region, FunctionName=name, Description=description, RevisionId=revision
@@ -201,7 +201,7 @@ class Functions(Adapter):
 
     @writes
     def move_alias(self, name: str, alias: str, version: str, revision: str, region: str | None = None) -> None:
-        """Have an alias serve `version`; raises DriftError unless the alias is at `revision`."""
+        """Point an alias to `version`; raises DriftError unless the alias is at `revision`."""
         with _comparing(f"{name}:{alias}"):
             self._aws.call(
                 SERVICE, "update_alias", region=region, FunctionName=name, Name=alias, FunctionVersion=version, RevisionId=revision
@@ -213,7 +213,7 @@ class Functions(Adapter):
 
 
 def _settings(raw: dict[str, Any]) -> dict[str, Any]:
-    """What a version keeps of a configuration; SnapStart also tells how far it is with it, and an empty member is none."""
+    """The members of a configuration that a version keeps, without empty ones and SnapStart's progress."""
     kept = {name: value for name, value in raw.items() if name not in OWN | APART}
     if isinstance(snap := kept.get("SnapStart"), dict):
         kept["SnapStart"] = {name: value for name, value in snap.items() if name != "OptimizationStatus"}
@@ -222,7 +222,7 @@ def _settings(raw: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _comparing(name: str) -> Iterator[None]:
-    """Translate Lambda's two ways of saying that somebody else is at it."""
+    """Translate Lambda's two errors for a concurrent update."""
     try:
         yield
     except ExternalError as no:

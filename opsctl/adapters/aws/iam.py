@@ -1,4 +1,4 @@
-"""AWS IAM: users, their keys, policies and sign-ins. IAM is one for all regions."""
+"""AWS IAM: users, access keys, policies and sign-ins. IAM is global."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DETAILS = ["User", "Group", "Role", "LocalManagedPolicy", "AWSManagedPolicy"]
 
 
 class AccessKey(Struct, frozen=True):
-    """One access key; its id is no secret. `used`, `service` and `region` tell its last use, and are empty where it never was."""
+    """One access key; its id is no secret. `used`, `service` and `region` are of its last use, empty if it was never used."""
 
     id: str
     active: bool
@@ -44,7 +44,7 @@ class IamUser(Struct, frozen=True):
 
 
 class Credentials(Struct, frozen=True):
-    """What a user can sign in with: `password` is since when the console takes one."""
+    """The credentials of a user; `password` is the creation time of the console password."""
 
     keys: list[AccessKey]
     password: datetime | None
@@ -52,14 +52,14 @@ class Credentials(Struct, frozen=True):
 
     @property
     def usable(self) -> bool:
-        """Whether anybody can sign in with them."""
+        """Whether one of them works."""
         return self.password is not None or any(key.active for key in self.keys)
 
 
 class Rights(Struct, frozen=True):
-    """What a user's policies say, by name, an empty document where nobody can read it; `X (group operators)` comes by way of a group.
+    """A user's policy documents by name, empty where unreadable; `X (group operators)` is from a group.
 
-    `boundary` is the permissions boundary, beyond which they give nothing; an empty one is one that couldn't be read.
+    `boundary` is the permissions boundary, empty where unreadable.
     """
 
     arn: str
@@ -73,28 +73,28 @@ class Rights(Struct, frozen=True):
 
     @property
     def unreadable_policies(self) -> list[str]:
-        """The policies, and groups, that IAM's listing names without what they say: they may give any right."""
+        """The policies and groups without a readable document: they may allow anything."""
         return sorted(name for name, document in self.documents.items() if not document)
 
     @property
     def administrator(self) -> bool:
-        """Whether they may let this user give themselves any right."""
+        """Whether they may allow this user to get any permission."""
         bounded = self.boundary is not None and not policies.administers([self.boundary], self.arn)
         return not bounded and policies.administers(self.documents.values(), self.arn)
 
     def allow(self, action: str, resource: str) -> bool:
-        """Whether they may allow it: what denies everything is left aside, since it tells only of now."""
+        """Whether they may allow it, ignoring a policy that denies everything, which is temporary."""
         weighed = [each for each in self.documents.values() if not policies.denies_all([each])]
         return policies.allows(weighed, action, resource)
 
     def certainly_allows(self, action: str, resource: str) -> bool:
-        """Whether they allow it whatever the conditions are. An organisation's policies aren't among them."""
+        """Whether they allow it under all conditions. The organisation's policies are not checked."""
         within = self.boundary is None or policies.certainly_allows([self.boundary], action, resource)
         return within and policies.certainly_allows(self.documents.values(), action, resource)
 
 
 class IamRole(Struct, frozen=True):
-    """One role: who may assume it, and what it may do."""
+    """A role, its trust policy and its policies."""
 
     name: str
     path: str
@@ -103,7 +103,7 @@ class IamRole(Struct, frozen=True):
 
 
 class ReachableRole(Struct, frozen=True):
-    """A role that may have been assumed, and `by` whom: the user, or another role that was assumed before."""
+    """A role that can be assumed, `by` the user or another role."""
 
     role: str
     arn: str
@@ -111,22 +111,22 @@ class ReachableRole(Struct, frozen=True):
 
 
 class IamAccount(Struct, frozen=True):
-    """Who may do what: every user's policies, by name, and every role."""
+    """The account: every user's policies, by name, and every role."""
 
     rights: dict[str, Rights]
     roles: list[IamRole]
 
     @property
     def identity_centre(self) -> bool:
-        """Whether people also come by IAM Identity Center (SSO), who are no IAM users."""
+        """Whether people also sign in with IAM Identity Center (SSO), without IAM users."""
         return any(role.path.startswith(SSO_PATH) for role in self.roles)
 
     def of(self, person: IamUser) -> Rights:
-        """A user's policies; none of one who was made since the listing."""
+        """A user's policies; empty for a user created since the listing."""
         return self.rights.get(person.name) or Rights(person.arn, {})
 
     def assumable_roles(self, name: str) -> list[ReachableRole]:
-        """The roles of which a user may have sessions, directly or by way of another role, by name."""
+        """The roles that a user can assume, directly or through other roles, sorted by name."""
         ahead = [(name, self.rights[name])] if name in self.rights else []
         found: dict[str, ReachableRole] = {}
         for by, rights in ahead:
@@ -163,7 +163,7 @@ class Iam(Adapter):
         return self._keys(name)
 
     def credentials(self, name: str) -> Credentials:
-        """Everything that a user can sign in with."""
+        """All credentials of a user."""
         return retry_throttled(lambda: self._credentials(name))
 
     def _credentials(self, name: str) -> Credentials:
@@ -172,7 +172,7 @@ class Iam(Adapter):
         return Credentials(keys=keys, password=self.password(name), mfa=len(devices))
 
     def password(self, name: str) -> datetime | None:
-        """Since when a user has a console password; None without one."""
+        """The creation time of the console password; None without one."""
         try:
             return utc(self._aws.call("iam", "get_login_profile", UserName=name)["LoginProfile"]["CreateDate"])
         except NotFound:
@@ -188,7 +188,7 @@ class Iam(Adapter):
             return None
 
     def account(self) -> IamAccount:
-        """Every user's policies and every role, in one listing."""
+        """All users' policies and all roles, read in one listing."""
         return retry_throttled(self._account)
 
     def _account(self) -> IamAccount:
@@ -206,10 +206,10 @@ class Iam(Adapter):
         )
 
     def simulated(self, arn: str, action: str, resource: str, *, mfa: bool) -> bool:
-        """Whether AWS's policy simulator allows it, which weighs the boundary, the organisation's policies and conditions too.
+        """Whether AWS's policy simulator allows it, including the boundary, the organisation's policies and conditions.
 
-        Of the circumstances only `mfa` is given, whether the user signs in with it: where another one counts, the answer is no. Denied
-        without iam:SimulatePrincipalPolicy.
+        The only condition key passed is `mfa`; where another one matters, the result is no. Raises Denied without
+        iam:SimulatePrincipalPolicy.
         """
         context = {"ContextKeyName": MFA, "ContextKeyType": "boolean", "ContextKeyValues": [str(mfa).lower()]}
         asked: dict[str, Any] = {"PolicySourceArn": arn, "ActionNames": [action], "ResourceArns": [resource], "ContextEntries": [context]}
@@ -218,7 +218,7 @@ class Iam(Adapter):
 
     @writes
     def put_policy(self, name: str, policy: str, document: Document) -> None:
-        """Give a user a policy of their own; says what to do instead where IAM has no room for it."""
+        """Add an inline policy to a user; the error for IAM's size limit has a hint."""
         try:
             self._aws.call("iam", "put_user_policy", UserName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
         except ExternalError as no:
@@ -230,18 +230,18 @@ class Iam(Adapter):
 
     @writes
     def delete_policy(self, name: str, policy: str) -> None:
-        """Take a policy of their own away from a user, if it is still there."""
+        """Delete a user's inline policy, if it exists."""
         with suppress(NotFound):
             self._aws.call("iam", "delete_user_policy", UserName=name, PolicyName=policy)
 
     @writes
     def set_key(self, name: str, key: str, *, active: bool) -> None:
-        """Make a key active or inactive."""
+        """Activate or deactivate an access key."""
         self._aws.call("iam", "update_access_key", UserName=name, AccessKeyId=key, Status="Active" if active else "Inactive")
 
     @writes
     def delete_password(self, name: str) -> None:
-        """Take a user's console password away, for good, if it is still there."""
+        """Delete a user's console password, if it exists."""
         with suppress(NotFound):
             self._aws.call("iam", "delete_login_profile", UserName=name)
 
@@ -298,6 +298,6 @@ def _current(policy: dict[str, Any]) -> Document:
 
 
 def _document(raw: Any) -> Document:
-    """botocore decodes documents that IAM sends URL-encoded, and leaves text where it can't."""
+    """The policy document; botocore leaves text that it can't decode."""
     found: Document = raw if isinstance(raw, dict) else json.loads(raw)
     return found

@@ -16,7 +16,7 @@ from opsctl.redaction import clean_text
 
 POLL = 2.0
 LATE = timedelta(seconds=30)
-"""How late a line may still come in behind newer ones."""
+"""How late a line may arrive after newer ones."""
 
 
 class LogLine(Struct, frozen=True):
@@ -37,7 +37,7 @@ class LogLine(Struct, frozen=True):
         if not isinstance(found, dict):
             return text
         kind = str(found.pop("type", found.pop("level", "")))
-        # What JSON's escapes stood for is foreign as well.
+        # Decoded JSON escapes are foreign text too.
         return clean_text(" ".join([kind, *(f"{key}={value}" for key, value in found.items() if value is not None)]).strip())
 
 
@@ -58,7 +58,7 @@ class Logs(Adapter):
         return sorted(heapq.nlargest(limit, lines, key=lambda line: line.at), key=lambda line: line.at)
 
     def follow(self, group: str, since: datetime, pattern: str = "", region: str | None = None, poll: float = POLL) -> Iterator[LogLine]:
-        """Give the lines since then, and new ones as they come in, each once, until the caller stops asking, or a person does."""
+        """The lines since then and new ones as they arrive, each once, until the caller stops or Ctrl-C."""
         shown: dict[str, datetime] = {}
         try:
             while True:
@@ -70,7 +70,7 @@ class Logs(Adapter):
                 shown = {event: at for event, at in shown.items() if at >= since}
                 time.sleep(poll)
         except KeyboardInterrupt:
-            # Whoever watches has seen enough.
+            # Ctrl-C ends the view.
             return
 
     def _events(self, group: str, since: datetime, pattern: str, region: str | None) -> Iterator[tuple[str, LogLine]]:

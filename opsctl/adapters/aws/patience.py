@@ -1,4 +1,4 @@
-"""More patience than the SDK has, for services that let an account ask only a little at a time."""
+"""Retries beyond the SDK's own, for services with a low rate limit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from opsctl.retry import Policy, retry
 T = TypeVar("T")
 
 THROTTLED = Policy(tries=4, deadline=60.0, first=1.0, jitter=0.2, errors=(Throttled,))
-"""How a call is made again that is still throttled after the SDK itself has waited."""
+"""The retry policy for calls that are still throttled after the SDK's own retries."""
 
 
 def retry_throttled(ask: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
-    """Return what `ask`, which only reads, answers; raise the last Throttled where it stays throttled."""
+    """The result of `ask`, which only reads; raises Throttled when it stays throttled."""
     return retry(ask, THROTTLED, sleep=pause)

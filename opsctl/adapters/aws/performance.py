@@ -1,4 +1,4 @@
-"""Amazon RDS Performance Insights: the statements that weigh most."""
+"""Amazon RDS Performance Insights: the statements with the highest load."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from opsctl.adapters.base import Adapter
 from opsctl.adapters.sql_redaction import brief
 
 LOAD = "db.load.avg"
-"""Sessions that are active at a time, on average; above the instance's vCPUs they wait for one another."""
+"""Average active sessions; above the number of vCPUs, sessions wait for CPU."""
 STATEMENT = "db.sql_tokenized"
 PERIOD = 60
 
 
 class StatementLoad(Struct, frozen=True):
-    """One statement, its literals already replaced, and the load that is its."""
+    """A statement without literals, and its load."""
 
     statement: str
     load: float

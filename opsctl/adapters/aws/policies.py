@@ -1,8 +1,7 @@
-"""What IAM's policy documents say, as far as a person on call has to know.
+"""Evaluation of IAM policy documents. Conditions are not evaluated.
 
-Conditions are not weighed. `allows` answers "may", never "can't" by mistake: an Allow with a condition counts, a Deny with one doesn't.
-`certainly_allows` answers "can", never by mistake: an Allow with a condition doesn't count, and a Deny with one does.
-IAM's wildcards are `*` and `?`; the names of actions have no case.
+`allows` has no false negatives: an Allow with a condition counts, a Deny with one doesn't. `certainly_allows` has no false positives: an
+Allow with a condition doesn't count, a Deny with one does. IAM's wildcards are `*` and `?`; action names are case-insensitive.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ Document = dict[str, Any]
 
 ANY = "*"
 TAKES_ALL = ("iam:AttachUserPolicy", "iam:PutUserPolicy")
-"""Whoever may do one of these to themselves may give themselves every other right."""
+"""Each of these actions on oneself gives every other permission."""
 
 
 def allows(documents: Iterable[Document], action: str, resource: str) -> bool:
@@ -33,12 +32,12 @@ def certainly_allows(documents: Iterable[Document], action: str, resource: str) 
 
 
 def administers(documents: Collection[Document], arn: str) -> bool:
-    """Whether they let the user `arn` give themselves any right: AdministratorAccess, IAMFullAccess and their like."""
+    """Whether they allow the user `arn` to get any permission: AdministratorAccess, IAMFullAccess and their like."""
     return any(allows(documents, action, arn) for action in TAKES_ALL)
 
 
 def denies_all(documents: Iterable[Document]) -> bool:
-    """Whether one of them denies everything, so that nothing else counts."""
+    """Whether one of them denies everything."""
     everything = ("Action", "Resource")
     return any(
         each["Effect"] == "Deny" and not each.get("Condition") and all(ANY in _as_list(each.get(what)) for what in everything)

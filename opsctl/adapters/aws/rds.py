@@ -18,7 +18,7 @@ LAST_TIER = 15
 
 
 class ClusterMember(Struct, frozen=True):
-    """One instance of a cluster; `endpoint` is empty while it has none, `insights` while Performance Insights is off, else its id there."""
+    """One instance of a cluster; `endpoint` may be empty; `insights` is its id in Performance Insights, empty where it is off."""
 
     id: str
     writer: bool
@@ -46,12 +46,12 @@ class Cluster(Struct, frozen=True):
 
     @property
     def writer(self) -> ClusterMember | None:
-        """The member that takes writes."""
+        """The writer."""
         return next((m for m in self.members if m.writer), None)
 
     @property
     def readers(self) -> list[ClusterMember]:
-        """The members that could take over, the first to be promoted first."""
+        """The readers in the order of promotion."""
         return sorted((m for m in self.members if not m.writer), key=lambda m: (m.tier, m.id))
 
     @property
@@ -61,7 +61,7 @@ class Cluster(Struct, frozen=True):
 
 
 class RdsInstance(Struct, frozen=True):
-    """One instance by itself: `standby` is its other zone where it is Multi-AZ, `cluster` what it is in, `insights` as a member's."""
+    """One instance: `standby` is the zone of its standby if it is Multi-AZ, `cluster` its cluster, `insights` as a member's."""
 
     id: str
     arn: str
@@ -87,7 +87,7 @@ class Rds(Adapter):
         self._endpoints: dict[str, tuple[str, int]] = {}
 
     def endpoint(self, cluster: str, instance: str = "") -> tuple[str, int]:
-        """Return host and port of a cluster's writer, or of an instance, asked once; raises NotFound for one that doesn't exist."""
+        """Host and port of a cluster's writer or of an instance, cached; raises NotFound."""
         name = instance or cluster
         if name not in self._endpoints:
             self._endpoints[name] = self._endpoint(cluster, instance)
@@ -155,13 +155,13 @@ class Rds(Adapter):
 
     @writes
     def fail_over(self, cluster: str, to: str) -> str:
-        """Have a reader become the writer; return the cluster's status. AWS refuses it for the one that is the writer already."""
+        """Fail over to a reader; return the cluster's status. AWS refuses it for the present writer."""
         answer = self._aws.call("rds", "failover_db_cluster", DBClusterIdentifier=cluster, TargetDBInstanceIdentifier=to)
         return str(answer["DBCluster"]["Status"])
 
     @writes
     def reboot_to_standby(self, instance: str) -> str:
-        """Restart a Multi-AZ instance in its other zone; return its status."""
+        """Fail a Multi-AZ instance over to its standby; return its status."""
         answer = self._aws.call("rds", "reboot_db_instance", DBInstanceIdentifier=instance, ForceFailover=True)
         return str(answer["DBInstance"]["DBInstanceStatus"])
 
@@ -178,7 +178,7 @@ class Rds(Adapter):
 
 
 def _members(cluster: dict[str, Any], instances: list[dict[str, Any]]) -> list[ClusterMember]:
-    """The members, the writer first; which one writes is told by the cluster, the rest by the instances."""
+    """The members, the writer first; the roles are from the cluster, the rest from the instances."""
     roles = {m["DBInstanceIdentifier"]: m for m in cluster.get("DBClusterMembers", [])}
     members = [
         ClusterMember(

@@ -1,6 +1,6 @@
-"""Which AWS calls have an effect, and the wall that a reading session keeps before those that have.
+"""Blocks AWS calls that write on a read-only session.
 
-The rule goes by the operation's name, because the models' own `readonly` trait is absent from most services.
+The operation's name decides, because the models' own `readonly` trait is absent from most services.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READING_EXCEPTIONS = frozenset(
     }
 )
 
-# A login may have to be made in the middle of reading: by role, by web identity, or by a refreshed SSO token.
+# Calls of a login: by role, web identity, or a refreshed SSO token.
 LOGIN = frozenset(
     {
         ("sts", "AssumeRole"),
@@ -35,22 +35,22 @@ LOGIN = frozenset(
     }
 )
 
-# Reading over the Data API needs a transaction, which is never committed.
+# Reads over the Data API need a transaction, which is never committed.
 TRANSACTION = frozenset({("rds-data", "BeginTransaction"), ("rds-data", "RollbackTransaction")})
 
 ENDING = re.compile(r"\s*(COMMIT|END|PREPARE)\b", re.IGNORECASE)
 
 
 def reads(service: str, operation: str) -> bool:
-    """Tell whether `operation` (`DescribeServices`) of `service` (`ecs`, as botocore names it) has no effect on the world."""
+    """Whether `operation` (`DescribeServices`) of `service` (botocore's name, `ecs`) only reads."""
     name = (service, operation)
     return bool(READING_NAME.match(operation)) or name in READING_EXCEPTIONS or name in LOGIN or name in TRANSACTION
 
 
 def guard(model: Any, params: dict[str, Any], **_: Any) -> None:
-    """Refuse every call that has an effect; botocore calls this on `before-call`, when nothing was sent yet.
+    """Refuse every call that writes; botocore calls this on `before-call`, before anything is sent.
 
-    ExecuteStatement passes only inside a transaction: what it then does is lost, as Commit never passes.
+    ExecuteStatement is allowed only in a transaction, which is never committed.
     """
     service, operation = model.service_model.service_name, model.name
     if reads(service, operation):
@@ -61,6 +61,6 @@ def guard(model: Any, params: dict[str, Any], **_: Any) -> None:
 
 
 def _lost_in_the_end(params: dict[str, Any]) -> bool:
-    """Tell whether the statement is in a transaction and doesn't end it."""
+    """Whether the statement is in a transaction and doesn't end it."""
     asked = json.loads(params.get("body") or b"{}")
     return bool(asked.get("transactionId")) and not ENDING.match(asked.get("sql", ""))

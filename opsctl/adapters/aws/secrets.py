@@ -27,9 +27,9 @@ class VersionState(Struct, frozen=True):
 
 
 class SecretState(Struct, frozen=True):
-    """A secret without its value; `changed` says when it was last changed in any way (UTC), a label of it too.
+    """A secret without its value; `changed` is the time of its last change (UTC), including labels.
 
-    `replicas` are pairs of region and status; `deleted` says since when it is to be deleted.
+    `replicas` are pairs of region and status; `deleted` is the time of its scheduled deletion.
     """
 
     id: str
@@ -56,15 +56,15 @@ class SecretState(Struct, frozen=True):
 
     @property
     def pending(self) -> str | None:
-        """The id of the version that a rotation of Secrets Manager has staged, or that one which has ended left the label on."""
+        """The id of the version with AWSPENDING, of a rotation in progress or finished."""
         return self.staged(PENDING)
 
     @property
     def rotating(self) -> str | None:
-        """The id of the version that a rotation under way has staged.
+        """The id of the version that a rotation in progress has staged.
 
-        One that has ended leaves AWSPENDING on its version, which was current then: AWS, "Rotation by Lambda function". Such a version has
-        another label too, or is older than the current one.
+        A finished rotation leaves AWSPENDING on its version (AWS, "Rotation by Lambda function"). Such a version has another label too,
+        or is older than the current one.
         """
         pending, current = self.versions.get(self.pending or ""), self.versions.get(self.current or "")
         if pending is None or pending.stages & {CURRENT, PREVIOUS} or (current and pending.created < current.created):
@@ -114,14 +114,14 @@ class Secrets(Adapter):
         return Secret(raw) if key is None else Secret(_member(raw, id, key))
 
     def text(self, id: str, key: str | None = None, version: str | None = None, region: str | None = None) -> str:
-        """Return `value` revealed, for a library that needs the text itself; raises Refused when it is binary."""
+        """The value as text, for a library that needs it; raises Refused when it is binary."""
         return self.value(id, key, version, region).reveal()
 
     @writes
     def stage(self, id: str, version: str, value: Secret, label: str, region: str | None = None) -> str:
-        """Store `value` as version `version`, labelled `label` (32 to 64 characters), leaving the current one; returns its id.
+        """Store `value` as version `version`, with the label `label`, and keep the current version; returns the id (32 to 64 characters).
 
-        Sent again with the same id and value, it has no second effect; with another value AWS refuses it (ExternalError).
+        Idempotent for the same id and value; AWS refuses another value (ExternalError).
         """
         content = {"SecretString": value.reveal()} if value.is_text else {"SecretBinary": value.raw()}
         answer = self._aws.call(
@@ -137,9 +137,9 @@ class Secrets(Adapter):
 
     @writes
     def move(self, id: str, stage: str, to: str | None, remove_from: str | None, region: str | None = None) -> None:
-        """Move `stage` to version `to` from version `remove_from`, which must hold it; without `to` it is only taken off.
+        """Move `stage` to version `to` from version `remove_from`, which must have it; without `to` it is only removed.
 
-        AWS itself puts AWSPREVIOUS on the version that loses AWSCURRENT.
+        AWS itself moves AWSPREVIOUS to the version that loses AWSCURRENT.
         """
         moves = {"MoveToVersionId": to, "RemoveFromVersionId": remove_from}
         self._aws.call(
@@ -164,7 +164,7 @@ def _member(raw: str | bytes, id: str, key: str) -> str:
     except ValueError:
         members = None
     if not isinstance(members, dict):
-        # Without the cause: a JSON error may quote the value.
+        # No cause: a JSON error may quote the value.
         raise ExternalError(f"Secret {id} is not a JSON object, so it has no key {key!r}.", "Remove `key` from the configuration.")
     if key not in members:
         raise ExternalError(f"Secret {id} has no key {key!r}; it has: {', '.join(sorted(members))}.", "Correct `key` in the configuration.")

@@ -1,7 +1,4 @@
-"""What AWS sent, beside what the installed SDK's model makes of it: a member that the model doesn't have is dropped without a word.
-
-What is read to be written back, or to be compared as a whole, has to be seen whole.
-"""
+"""AWS's answer as sent. The SDK silently drops members that its model doesn't have, so that writing the answer back would delete them."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ MOST_NAMED = 5
 
 
 class SentAnswer(Struct, frozen=True):
-    """An answer as JSON, and the paths of those members that the installed SDK doesn't know."""
+    """An answer as JSON, and the paths of the members that the installed SDK doesn't know."""
 
     raw: dict[str, Any]
     unknown: tuple[str, ...] = ()
 
 
 def sent(body: bytes, shape: Any) -> SentAnswer:
-    """Read an answer's body by the SDK's model of it."""
+    """Parse an answer's body and compare it with the SDK's model."""
     raw = json.loads(body or b"{}")
     return SentAnswer(raw, tuple(beyond(raw, shape)))
 
 
 def refuse_loss(unknown: tuple[str, ...], what: str) -> None:
-    """Raise Refused where writing `what` back would drop members that the installed SDK doesn't know."""
+    """Raise Refused when writing `what` back would delete members that the installed SDK doesn't know."""
     if unknown:
         names = ", ".join(unknown[:MOST_NAMED]) + (f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else "")
         raise Refused(
@@ -40,7 +37,7 @@ def refuse_loss(unknown: tuple[str, ...], what: str) -> None:
 
 
 def beyond(value: Any, shape: Any, path: str = "") -> Iterator[str]:
-    """The path of every member in a JSON answer that the SDK's model, `shape`, doesn't have."""
+    """The paths of the members in a JSON answer that the SDK's model `shape` doesn't have."""
     if shape is None or value is None or getattr(shape, "is_document_type", False):
         return
     if shape.type_name == "structure" and isinstance(value, dict):

@@ -60,7 +60,7 @@ class AwsSystems(ABC):
 
     @locked_cached_property
     def ecr(self) -> Ecr:
-        """What an image's tag means now."""
+        """The digest behind an image's tag."""
         from opsctl.adapters.aws.ecr import Ecr
 
         return Ecr(self.aws)

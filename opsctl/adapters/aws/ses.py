@@ -1,4 +1,4 @@
-"""Amazon SES: what was sent and came back, the account's reputation, and its suppression list.
+"""Amazon SES: sending statistics, reputation, and the suppression list.
 
 Facts: send statistics are points of 15 minutes over the last two weeks, in no order; the account's bounce and complaint rates are
 CloudWatch metrics without dimensions, as fractions; SES reviews an account at 5 % bounces or 0.1 % complaints and may pause it at 10 % or
@@ -17,14 +17,14 @@ from opsctl.adapters.aws.session import AwsSession, utc
 from opsctl.adapters.base import Adapter
 
 PAGE = 1_000
-"""How many addresses ListSuppressedDestinations gives at most."""
+"""Maximum page size of ListSuppressedDestinations."""
 
 REVIEW, PAUSE = {"bounces": 0.05, "complaints": 0.001}, {"bounces": 0.10, "complaints": 0.005}
-"""From which share of the mail on SES reviews an account, and from which it may pause its sending."""
+"""The shares of mail from which SES reviews an account, and from which it may pause sending."""
 
 
 class SendingStatistics(Struct, frozen=True):
-    """What was sent in the 15 minutes that begin at `at`, and what of it came back."""
+    """What was sent and what bounced in the 15 minutes from `at`."""
 
     at: datetime
     attempts: int
@@ -34,7 +34,7 @@ class SendingStatistics(Struct, frozen=True):
 
 
 class SesAccount(Struct, frozen=True):
-    """Whether the account may send (`enforcement`: HEALTHY, PROBATION or SHUTDOWN), and how much a day and a second."""
+    """Whether the account may send (`enforcement`: HEALTHY, PROBATION or SHUTDOWN), and its quotas per day and per second."""
 
     sending: bool
     production: bool
@@ -45,7 +45,7 @@ class SesAccount(Struct, frozen=True):
 
 
 class Suppressed(Struct, frozen=True):
-    """An address that SES doesn't send to; `reason`: BOUNCE or COMPLAINT; `at` is when it was last put on the list."""
+    """An address on the suppression list; `reason`: BOUNCE or COMPLAINT; `at` is when it was last put on the list."""
 
     address: str
     reason: str
@@ -60,7 +60,7 @@ class Ses(Adapter):
         self._aws = aws
 
     def sent(self, region: str | None = None) -> list[SendingStatistics]:
-        """Return the last two weeks' points, oldest first; quarters of an hour without mail are left out."""
+        """The points of the last two weeks, oldest first; 15 minutes without mail have none."""
         answer = self._aws.call("ses", "get_send_statistics", region=region)
         points = [
             SendingStatistics(utc(p["Timestamp"]), p["DeliveryAttempts"], p["Bounces"], p["Complaints"], p["Rejects"])
@@ -69,7 +69,7 @@ class Ses(Adapter):
         return sorted(points, key=lambda point: point.at)
 
     def account(self, region: str | None = None) -> SesAccount:
-        """Return whether the account may send, and how much."""
+        """The account's sending status and quotas."""
         raw = self._aws.call("sesv2", "get_account", region=region)
         quota = raw.get("SendQuota", {})
         return SesAccount(
@@ -82,7 +82,7 @@ class Ses(Adapter):
         )
 
     def suppressed(self, region: str | None = None, page: int = PAGE) -> Iterator[Suppressed]:
-        """Go through the account's suppression list, `page` addresses a call; the addresses in lower case."""
+        """The suppression list, `page` addresses per call; addresses in lower case."""
         more: dict[str, Any] = {}
         while True:
             answer = self._aws.call("sesv2", "list_suppressed_destinations", region=region, PageSize=page, **more)

@@ -1,4 +1,4 @@
-"""The AWS session of one environment: behind its wall, in the right account, with every error translated in one place."""
+"""The AWS session of one environment: read-only or writing, in the verified account, with translated errors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from opsctl.retry import Policy, retry
 from opsctl.settings import AwsSettings
 
 CONNECT_SECONDS = 5
-READ_SECONDS = 50  # The Data API itself gives a statement up after 45.
+READ_SECONDS = 50  # The Data API stops a statement after 45 s.
 THROTTLED = Policy(tries=4, deadline=60.0, first=0.5, errors=(Throttled,))
 
 CREATION = "CreateClient"
-"""Stands for an operation while a client is made: nothing is sent yet."""
+"""The operation's name while a client is created: nothing is sent yet."""
 
-# In the sandbox nothing of the person's own AWS set-up may be looked at; each is (config key, variable, default, conversion).
+# The sandbox ignores the user's own AWS set-up; each entry is (config key, variable, default, conversion).
 NOBODYS_FILES = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -40,7 +40,7 @@ NOBODYS_FILES = {
 
 
 class Caller(Struct, frozen=True):
-    """Who AWS says we are; `user` is the last part of the ARN."""
+    """The caller's identity; `user` is the last part of the ARN."""
 
     account: str
     arn: str
@@ -48,18 +48,18 @@ class Caller(Struct, frozen=True):
 
     @property
     def partition(self) -> str:
-        """The part of AWS that every ARN of the account names: `aws`, `aws-us-gov`, `aws-cn` or another."""
+        """The partition in the account's ARNs: `aws`, `aws-us-gov`, `aws-cn` or another."""
         return self.arn.split(":")[1]
 
 
-# An access key belongs to one identity for all its life, so that it is asked about once a process.
+# An access key always belongs to one identity, so it is read once per process.
 _callers: dict[tuple[str | None, str], Caller] = {}
 _asking = threading.Lock()
 
 
 @functools.cache
 def _loader() -> Any:
-    """One loader of service models a process, so that a second session finds them loaded; msgspec decodes them."""
+    """The loader of service models, shared by all sessions; msgspec decodes them."""
     import gzip
 
     import msgspec
@@ -75,14 +75,14 @@ def _loader() -> Any:
 
     class Models(loaders.Loader):  # type: ignore[misc]
         def list_available_services(self, type_name: str) -> list[str]:
-            """Every service by its folder's name; the SDK would look into each of some four hundred, for each type of file."""
+            """The services by folder name; the SDK would search 400 folders for each type of file."""
             return sorted({name for place in self._potential_locations() for name in os.listdir(place)})
 
     return Models(file_loader=Files())
 
 
 def _parse_time(value: Any) -> Any:
-    """A time in an answer, as the SDK gives it; ISO 8601, of which one answer may hold thousands, without the SDK's slow general parser."""
+    """A time in an answer, parsed as ISO 8601 without the SDK's slow parser, because an answer may have thousands."""
     from botocore.utils import parse_timestamp
 
     if isinstance(value, str) and "T" in value:
@@ -92,10 +92,10 @@ def _parse_time(value: Any) -> Any:
 
 
 class AwsSession:
-    """Makes clients, and calls them. A session that isn't `writing` refuses every call with an effect (ReadOnly).
+    """Creates clients and calls them; read-only unless `writing` (raises ReadOnly).
 
-    Safe to use from several threads. Where it may read only, the SDK sends a call up to three times; where it may write, once,
-    since the first answer may have been lost after the effect.
+    Thread-safe. In a read-only session the SDK sends a call up to three times; in a writing one once, since an answer may be lost after
+    the effect.
     """
 
     def __init__(self, config: AwsSettings, *, sandbox: bool, writing: bool, proxy: str | None = None) -> None:
@@ -112,7 +112,7 @@ class AwsSession:
     def client(self, service: str, region: str | None = None) -> Any:
         """The botocore client of `service`, in the configured region or another; raises WrongPlace in another account.
 
-        Prefer `call` and `pages`, which translate what goes wrong.
+        Prefer `call` and `pages`, which translate errors.
         """
         key = (service, region or self.config.region)
         if service == "sts" or self._proven:
@@ -123,10 +123,10 @@ class AwsSession:
         return found
 
     def _begin_proof(self) -> Future[None]:
-        """Prove the account while the first clients are made, once for all threads; what could not be proven is tried again."""
+        """Start to verify the account in the background, once for all threads; a failed verification is repeated."""
         with self._lock:
             if self._proof is None or (self._proof.done() and self._proof.exception()):
-                # Both are made here, because the thread must not wait for the lock that the next client is made under.
+                # Both are created here, because the thread must not wait for the lock of client creation.
                 self._create_client(("sts", self.config.region))
                 self._access_key  # noqa: B018
                 aside = ThreadPoolExecutor(1, thread_name_prefix="account")
@@ -137,7 +137,7 @@ class AwsSession:
     def call(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Call `operation` (`describe_services`) and return AWS's answer, or raise one of opsctl's errors.
 
-        A writing session tries again here what was throttled, which definitely was not done.
+        A writing session retries a throttled call, which had no effect.
         """
         client = self.client(service, region)
         name = client.meta.method_to_api_mapping[operation]
@@ -152,7 +152,7 @@ class AwsSession:
     def call_complete(
         self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any
     ) -> tuple[dict[str, Any], SentAnswer]:
-        """As `call`, where the answer is to be sent back or compared as a whole: also what AWS sent, of a protocol of JSON.
+        """As `call`, with the answer as AWS sent it (JSON protocols), to be written back or compared completely.
 
         The SDK drops every member of an answer that its model doesn't have.
         """
@@ -167,14 +167,14 @@ class AwsSession:
         return answer, sent(bodies[-1], shape)
 
     def pages(self, service: str, operation: str, /, *, region: str | None = None, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Go through every page of a reading `operation`; each page raises as `call` does."""
+        """The pages of a read `operation`; raises as `call` does."""
         client = self.client(service, region)
         with self.calling(service, client.meta.method_to_api_mapping[operation]):
             yield from client.get_paginator(operation).paginate(**parameters)
 
     @contextmanager
     def calling(self, service: str, operation: str) -> Iterator[None]:
-        """Translate what botocore raises inside; `operation` as the model writes it (`DescribeServices`)."""
+        """Translate botocore's exceptions in the block; `operation` is the model's name (`DescribeServices`)."""
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
@@ -187,7 +187,7 @@ class AwsSession:
 
     @property
     def caller(self) -> Caller:
-        """Who AWS says we are, asked once; raises CredentialsInvalid without a login."""
+        """The caller's identity, cached; raises CredentialsInvalid without a login."""
         key = (self.config.endpoint, self._access_key)
         with _asking:
             if key not in _callers:
@@ -197,7 +197,7 @@ class AwsSession:
             return _callers[key]
 
     def verify_account(self) -> None:
-        """Raise WrongPlace when the caller's account isn't the environment's; asks once."""
+        """Raise WrongPlace when the caller's account isn't the environment's; cached."""
         if self._proven:
             return
         caller = self.caller
@@ -226,7 +226,7 @@ class AwsSession:
             return self._clients[key]
 
     def _keep_response(self, http_response: Any, **_: Any) -> None:
-        """Keep an answer's body for the thread that asked for it whole."""
+        """Keep the body of an answer for `call_complete` in this thread."""
         if (bodies := getattr(self._here, "bodies", None)) is not None:
             bodies.append(http_response.content)
 
@@ -273,13 +273,13 @@ class AwsSession:
         session.register_component("data_loader", _loader())
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
         session.set_config_variable("region", self.config.region)
-        # These hold for the clients that the SDK makes by itself, to log in, too: no variable or file names an endpoint, an authority or a
+        # These also apply to the clients that the SDK creates to log in: no variable or file sets an endpoint, an authority or a
         # proxy.
         session.set_config_variable("ignore_configured_endpoint_urls", True)
         session.set_config_variable("ca_bundle", None if self.sandbox else certificates.authorities(self.config.ca))
         session.set_default_client_config(Config(proxies=self._proxies))
         if not self.writing:
-            # A client copies the session's hooks when it is made: one made before this would write.
+            # A client copies the session's hooks when it is created, so this must come first.
             session.get_component("event_emitter").register_first("before-call", guard)
         return session
 
@@ -297,5 +297,5 @@ class AwsSession:
 
 
 def utc(time: datetime) -> datetime:
-    """The same moment as an aware UTC time; botocore gives times in the local zone."""
+    """The time in UTC; botocore returns local times."""
     return time.astimezone(UTC)

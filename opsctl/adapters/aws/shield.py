@@ -1,4 +1,4 @@
-"""AWS Shield Advanced: the subscription, and what it protects.
+"""AWS Shield Advanced: subscription, protections and attacks.
 
 Its whole API is in us-east-1, and nearly all of it refuses (ResourceNotFoundException) without a subscription:
 https://github.com/aws/aws-sdk-go/issues/4000.
@@ -19,7 +19,7 @@ REGION = "us-east-1"
 
 
 class Subscription(Struct, frozen=True):
-    """The year that is paid for; `renews` by itself when it ends."""
+    """The subscription; `renews` automatically at its end."""
 
     since: datetime
     until: datetime
@@ -27,7 +27,7 @@ class Subscription(Struct, frozen=True):
 
 
 class Protection(Struct, frozen=True):
-    """One protected resource. `name` is what whoever protected it chose."""
+    """One protected resource."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Attack(Struct, frozen=True):
 
 
 class Shield(Adapter):
-    """AWS Shield Advanced, which is asked in us-east-1 wherever the environment is."""
+    """AWS Shield Advanced, whose API is only in us-east-1."""
 
     def __init__(self, aws: AwsSession) -> None:
         super().__init__(writing=aws.writing)
@@ -63,7 +63,7 @@ class Shield(Adapter):
         return Subscription(utc(found["StartTime"]), utc(found["EndTime"]), found.get("AutoRenew") == "ENABLED")
 
     def protection(self, resource: str) -> Protection | None:
-        """Return what protects a resource (an ARN), None if nothing does; needs a subscription to tell."""
+        """The protection of a resource (ARN), None without one; needs a subscription."""
         try:
             return _protection(self._call("describe_protection", ResourceArn=resource)["Protection"])
         except NotFound:

@@ -1,8 +1,8 @@
 """Amazon RDS: snapshots, and what is restored from them.
 
-RDS lowers every name. A snapshot is ours when it has the tag `opsctl` and, in `opsctl-name`, its own name: AWS copies a database's tags to
-the snapshots that others make of it, and a snapshot's to its copies. What AWS doesn't tell, which snapshot a database was restored from,
-stands in the database's tag `opsctl-snapshot`.
+RDS lowercases names. opsctl made a snapshot if it has the tag `opsctl`, and its own name in `opsctl-name`: AWS copies tags from a
+database to its snapshots and from a snapshot to its copies. The tag `opsctl-snapshot` of a database names the snapshot that it was
+restored from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from opsctl.errors import ExternalError, NotFound, Refused
 Kind = Literal["cluster", "instance"]
 
 OURS, STEP, NAME, HOLD = "opsctl", "opsctl-step", "opsctl-name", "hold"
-"""A snapshot's tags: the run and the step that made it, its name, and why it may not be pruned."""
+"""Tags of a snapshot: run and step, its name, and the reason why it must not be pruned."""
 ORIGIN, RESTORED_BY = "opsctl-snapshot", "opsctl-restored-by"
 """A restored database's tags: the `origin` of its snapshot, and the run and the step."""
 LONGEST = 256
@@ -30,7 +30,7 @@ TAKEN = ("AlreadyExists", "AlreadyExistsFault")
 
 
 class Snapshot(Struct, frozen=True):
-    """A snapshot of a cluster or an instance, `of`; `percent` and `created` are None where AWS doesn't say yet. Size in GiB."""
+    """A snapshot of a cluster or an instance, `of`; `percent` and `created` are None while unknown. Size in GiB."""
 
     id: str
     kind: Kind
@@ -47,23 +47,23 @@ class Snapshot(Struct, frozen=True):
 
     @property
     def ours(self) -> bool:
-        """Whether opsctl made it, and the tags that say so weren't copied from elsewhere."""
+        """Whether opsctl made it, and its tags weren't copied from another snapshot."""
         return OURS in self.tags and self.tags.get(NAME) == self.id
 
     @property
     def origin(self) -> str:
-        """When it was made and its ARN, as a tag's value: names, and ARNs with them, are given again."""
+        """Creation time and ARN as the value of a tag, because names are reused."""
         made = self.created.isoformat(timespec="milliseconds") if self.created else ""
         return f"{made} {self.arn}"[:LONGEST]
 
     @property
     def held(self) -> str | None:
-        """Why it may not be pruned, where somebody said so."""
+        """The reason why it must not be pruned, if any."""
         return self.tags.get(HOLD)
 
 
 class RdsDatabase(Struct, frozen=True):
-    """A cluster or an instance as it is now; `cluster` is the one that an instance belongs to, `data_api` whether it is switched on."""
+    """The state of a cluster or an instance; `cluster` is an instance's cluster, `data_api` whether it is enabled."""
 
     id: str
     kind: Kind
@@ -77,7 +77,7 @@ class RdsDatabase(Struct, frozen=True):
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
-    """What a restored database takes over from a living one: its network, its parameters, its size.
+    """The settings that a restored database copies from a running one: network, parameters, size.
 
     `cluster_parameters` and `capacity` (Aurora Serverless' minimum and maximum) are a cluster's alone.
     """
@@ -111,7 +111,7 @@ class Snapshots(Adapter):
         return unfinished + sorted((s for s in found if s.created), key=lambda s: (s.created, s.id), reverse=True)
 
     def find(self, id: str, kind: Kind | None = None) -> Snapshot | None:
-        """The snapshot that is called so; None when there is none. Where both kinds have one, a cluster's comes first."""
+        """The snapshot with this name, a cluster's before an instance's; None without one."""
         found: list[Snapshot] = []
         if kind != "instance":
             named = {"DBClusterSnapshotIdentifier": id}
@@ -121,7 +121,7 @@ class Snapshots(Adapter):
         return next((one for one in found if _called(id, one.id, one.arn)), None)
 
     def place(self, id: str, kind: Kind | None = None) -> RdsDatabase | None:
-        """The cluster or instance that is called so; None when there is none. Where both are, the cluster comes first."""
+        """The cluster or instance with this name, the cluster first; None without one."""
         if kind != "instance" and (raw := self._one("describe_db_clusters", "DBClusters", DBClusterIdentifier=id)):
             enabled = bool(raw.get("HttpEndpointEnabled"))
             where = (raw.get("Endpoint", ""), raw.get("Port", 0))
@@ -136,7 +136,7 @@ class Snapshots(Adapter):
         return None
 
     def surroundings(self, id: str, kind: Kind) -> Surroundings | None:
-        """What a copy of this cluster or instance takes over; None when it isn't there, or a cluster has no instance."""
+        """The settings that a copy takes from this cluster or instance; None when it is missing or a cluster has no instance."""
         if kind == "instance":
             raw = self._one("describe_db_instances", "DBInstances", DBInstanceIdentifier=id)
             return _of_one(raw, raw) if raw else None
@@ -148,7 +148,7 @@ class Snapshots(Adapter):
 
     @writes
     def create(self, kind: Kind, of: str, id: str, tags: Mapping[str, str]) -> None:
-        """Begin a snapshot. Sent again with the same tags it has no second effect; Refused where another is called so."""
+        """Start a snapshot. Idempotent for the same tags; raises Refused when the name is taken."""
         if kind == "cluster":
             names = {"DBClusterIdentifier": of, "DBClusterSnapshotIdentifier": id}
             operation = "create_db_cluster_snapshot"
@@ -159,7 +159,7 @@ class Snapshots(Adapter):
 
     @writes
     def delete(self, kind: Kind, id: str) -> None:
-        """Delete a manual snapshot for good; one that is gone already is no error."""
+        """Delete a manual snapshot; a missing one is no error."""
         names = {"DBClusterSnapshotIdentifier": id} if kind == "cluster" else {"DBSnapshotIdentifier": id}
         try:
             self._aws.call("rds", "delete_db_cluster_snapshot" if kind == "cluster" else "delete_db_snapshot", **names)
@@ -168,7 +168,7 @@ class Snapshots(Adapter):
 
     @writes
     def restore(self, kind: Kind, snapshot: str, to: str, like: Surroundings, tags: Mapping[str, str]) -> None:
-        """Begin to restore a snapshot into a new cluster or instance that isn't open to the internet; else as `create`."""
+        """Start to restore a snapshot into a new, non-public cluster or instance; otherwise as `create`."""
         common: dict[str, Any] = {
             "VpcSecurityGroupIds": list(like.security_groups),
             "DBSubnetGroupName": like.subnets,
@@ -189,7 +189,7 @@ class Snapshots(Adapter):
 
     @writes
     def add_instance(self, cluster: str, id: str, like: Surroundings, tags: Mapping[str, str]) -> None:
-        """Begin to give a cluster its instance, which isn't open to the internet; else as `create`."""
+        """Start to create a cluster's non-public instance; otherwise as `create`."""
         parameters = {"DBParameterGroupName": like.parameters} if like.parameters else {}
         names = {"DBClusterIdentifier": cluster, "DBInstanceIdentifier": id, "Engine": like.engine, "DBInstanceClass": like.instance_class}
         self._once(
@@ -204,13 +204,13 @@ class Snapshots(Adapter):
 
     @writes
     def enable_data_api(self, arn: str) -> None:
-        """Switch a cluster's Data API on."""
+        """Enable a cluster's Data API."""
         self._aws.call("rds", "enable_http_endpoint", ResourceArn=arn)
 
     def _once(
         self, look: Callable[[], Snapshot | RdsDatabase | None], what: str, tags: Mapping[str, str], operation: str, **how: Any
     ) -> None:
-        """Make something under a name; where the name is taken, by this very step or from the same snapshot, it is made already."""
+        """Create something with a name; done if this step, or a restore of the same snapshot, created it before."""
         try:
             self._aws.call("rds", operation, Tags=[{"Key": key, "Value": value} for key, value in tags.items()], **how)
         except ExternalError as no:
@@ -237,7 +237,7 @@ class Snapshots(Adapter):
 
 
 def _called(asked: str, id: str, arn: str) -> bool:
-    """Whether what AWS gave is what was asked for: an empty name is any to it."""
+    """Whether AWS's result is the requested one: AWS accepts an empty name for any."""
     return asked.lower() == id or asked == arn
 
 

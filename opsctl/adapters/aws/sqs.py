@@ -1,4 +1,4 @@
-"""Amazon SQS: a queue's figures, and its messages."""
+"""Amazon SQS: queue attributes and messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AT_ONCE = 10
 
 
 class Depth(Struct, frozen=True):
-    """How many messages wait, are with some consumer just now, or are held back; approximate, and up to a minute old."""
+    """Approximate numbers of messages that are visible, in flight and delayed, up to a minute old."""
 
     waiting: int
     in_flight: int
@@ -23,7 +23,7 @@ class Depth(Struct, frozen=True):
 
 
 class QueueMessage(Struct, frozen=True):
-    """A message that is ours until its time is up; `receipt` is what deletes it."""
+    """A received message, hidden from others until its timeout; `receipt` deletes it."""
 
     id: str
     receipt: str
@@ -39,7 +39,7 @@ class Sqs(Adapter):
         self._urls: dict[tuple[str, str | None], str] = {}
 
     def depth(self, queue: str, region: str | None = None) -> Depth:
-        """A queue's attributes; NotFound when there is no such queue. No message is received for it."""
+        """A queue's attributes; raises NotFound. Receives no message."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
         url = self._url(queue, region)
         found = self._aws.call("sqs", "get_queue_attributes", region=region, QueueUrl=url, AttributeNames=names).get("Attributes", {})
@@ -49,7 +49,7 @@ class Sqs(Adapter):
 
     @writes
     def receive(self, queue: str, region: str | None = None, *, seconds: int, wait: int = 0) -> list[QueueMessage]:
-        """Take up to ten messages for so many seconds, after which they are back; with `wait`, wait that long for the first."""
+        """Receive up to ten messages and hide them for `seconds`; wait up to `wait` seconds for the first."""
         found = self._aws.call(
             "sqs",
             "receive_message",
@@ -63,7 +63,7 @@ class Sqs(Adapter):
 
     @writes
     def delete(self, queue: str, region: str | None, receipts: Sequence[str]) -> int:
-        """Delete up to ten messages for good; returns how many SQS did not delete, which then come back."""
+        """Delete up to ten messages; returns how many SQS did not delete."""
         entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
         answer = self._aws.call("sqs", "delete_message_batch", region=region, QueueUrl=self._url(queue, region), Entries=entries)
         return len(answer.get("Failed", []))

@@ -1,4 +1,4 @@
-"""AWS WAF: a web ACL's rules and address sets. WAF replaces both as a whole, so that what isn't ours is sent back as it was read."""
+"""AWS WAF: a web ACL's rules and address sets. An update replaces them completely, so everything else is sent back as it was read."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ONCE_MORE = Policy(tries=2, deadline=60.0, first=0.0)
 BYTES = "$bytes"
 MOST_SAMPLES = 500
 ALL = "ALL"
-"""The value of the Rule dimension that stands for all of an ACL's rules."""
+"""The value of the Rule dimension for all rules of an ACL."""
 
 GUARDED = ("APPLICATION_LOAD_BALANCER", "API_GATEWAY", "APPSYNC", "COGNITO_USER_POOL", "APP_RUNNER_SERVICE", "VERIFIED_ACCESS_INSTANCE")
-"""What ListResourcesForWebACL has to be asked for, a kind at a time."""
+"""The resource types of ListResourcesForWebACL, one per call."""
 
 Rule = dict[str, Any]
-"""A rule as WAF gives it, its bytes as `{"$bytes": base64}`, so that it can stand in a plan."""
+"""A rule of WAF, with bytes as `{"$bytes": base64}`, so that a plan can contain it."""
 
 Network = IPv4Network | IPv6Network
 
 
 class WebAcl(Struct, frozen=True):
-    """A web ACL; `default` is what becomes of a request that no rule stops, `metric` its name in CloudWatch, `capacity` in WCU.
+    """A web ACL; `default` is the default action, `metric` its name in CloudWatch, `capacity` in WCU.
 
-    `unknown` are the members that the installed SDK doesn't know: it drops them from an answer, and they would be lost in a write.
+    `unknown` are members that the installed SDK doesn't know; a write would delete them.
     """
 
     name: str
@@ -65,12 +65,12 @@ class AddressSet(Struct, frozen=True):
 
     @property
     def networks(self) -> set[Network]:
-        """The entries as networks, since WAF has its own way of writing IPv6."""
+        """The entries as networks, because WAF has its own notation for IPv6."""
         return {ip_network(entry) for entry in self.entries}
 
 
 class Sample(Struct, frozen=True):
-    """A sampled request, which stands for `weight` others; `address` is the first of the forwarded header where one was asked for."""
+    """A sampled request, which represents `weight` requests; `address` is the first of the forwarded header, if configured."""
 
     address: str
     action: str
@@ -80,7 +80,7 @@ class Sample(Struct, frozen=True):
 
 
 class Samples(Struct, frozen=True):
-    """Sampled requests, of how many they were taken, and over how many seconds."""
+    """Sampled requests, the number of all requests, and the time in seconds."""
 
     requests: tuple[Sample, ...]
     population: int
@@ -95,7 +95,7 @@ class Waf(Adapter):
         self._aws = aws
 
     def acl(self, name: str, place: WafPlace) -> WebAcl:
-        """Return a web ACL as it stands."""
+        """The current state of a web ACL."""
         answer, sent = self._acl(name, place)
         raw = answer["WebACL"]
         rules = sorted((to_json(rule) for rule in raw.get("Rules", [])), key=lambda rule: int(rule["Priority"]))
@@ -104,12 +104,12 @@ class Waf(Adapter):
         return WebAcl(raw["Name"], raw["Id"], raw["ARN"], default.lower(), metric, raw.get("Capacity", 0), tuple(rules), sent.unknown)
 
     def addresses(self, name: str, place: WafPlace) -> AddressSet:
-        """Return an address set as it stands."""
+        """The current state of an address set."""
         raw = self._set(name, place)[0]["IPSet"]
         return AddressSet(raw["Name"], raw["Id"], raw["ARN"], raw["IPAddressVersion"], tuple(raw["Addresses"]))
 
     def guards(self, acl: WebAcl, place: WafPlace) -> list[str]:
-        """Return the ARNs of what stands behind an ACL."""
+        """The ARNs of the resources that an ACL protects."""
         if place.scope == "CLOUDFRONT":
             found = self._aws.call("cloudfront", "list_distributions_by_web_acl_id", region=place.region, WebACLId=acl.arn)
             return sorted(item["ARN"] for item in found["DistributionList"].get("Items", []))
@@ -121,7 +121,7 @@ class Waf(Adapter):
             return sorted(arn for arns in pool.map(behind, GUARDED) for arn in arns)
 
     def samples(self, acl: WebAcl, place: WafPlace, since: datetime, until: datetime, header: str | None = None) -> Samples:
-        """Return sampled requests of a time within the last three hours; by the address in `header` where one is given."""
+        """Sampled requests within the last three hours, with the address in `header` if given."""
         answer = self._call(
             place,
             "get_sampled_requests",
@@ -136,16 +136,16 @@ class Waf(Adapter):
         return Samples(tuple(_sample(raw, header) for raw in answer["SampledRequests"]), answer.get("PopulationSize", 0), seconds)
 
     def rate_limited(self, acl: WebAcl, place: WafPlace, rule: str) -> list[str]:
-        """Return the addresses that are over a rate-based rule's limit now, whether it counts or blocks; 10,000 at most."""
+        """The addresses over a rate-based rule's limit now, whether it counts or blocks; at most 10,000."""
         where = {"WebACLName": acl.name, "WebACLId": acl.id, "RuleName": rule}
         answer = self._call(place, "get_rate_based_statement_managed_keys", Scope=place.scope, **where)
         return [each for kind in ("ManagedKeysIPV4", "ManagedKeysIPV6") for each in answer.get(kind, {}).get("Addresses", [])]
 
     @writes
     def put_rule(self, name: str, place: WafPlace, rule: str, before: Rule | None, after: Rule | None) -> None:
-        """Have an ACL's rule `rule` be `after` (None: not be), everything else in the ACL as it is.
+        """Set an ACL's rule `rule` to `after` (None: delete it); everything else stays.
 
-        Raises DriftError unless it is `before`, and ExternalError where others change the ACL faster than it can be read.
+        Raises DriftError unless it is `before`, and ExternalError when others change the ACL at the same time.
         """
 
         def change() -> None:
@@ -172,7 +172,7 @@ class Waf(Adapter):
 
     @writes
     def put_addresses(self, name: str, place: WafPlace, listed: Callable[[AddressSet], list[str]]) -> None:
-        """Give a set the entries that `listed` makes of those it has; it is asked again when others change the set meanwhile."""
+        """Set the entries to what `listed` returns for the present ones; called again when others change the set meanwhile."""
 
         def change() -> None:
             answer, sent = self._set(name, place)
@@ -186,7 +186,7 @@ class Waf(Adapter):
         self._locking(name, change)
 
     def _locking(self, name: str, change: Callable[[], None]) -> None:
-        """Make a change over what was just read; once more if somebody else was quicker."""
+        """Run a change that reads first; repeated once if somebody else changed it meanwhile."""
 
         def once() -> None:
             try:
@@ -200,7 +200,7 @@ class Waf(Adapter):
         retry(once, ONCE_MORE)
 
     def _update_fields(self, place: WafPlace, raw: dict[str, Any]) -> dict[str, Any]:
-        """All of an ACL that UpdateWebACL takes: what it isn't sent it forgets. An empty description is none."""
+        """The members of an ACL that UpdateWebACL accepts; it deletes members that are not sent. An empty description is invalid."""
         takes = self._aws.client("wafv2", place.region).meta.service_model.operation_model("UpdateWebACL").input_shape.members
         return {name: value for name, value in raw.items() if name in takes and value != ""}
 
@@ -216,7 +216,7 @@ class Waf(Adapter):
         return self._whole(place, "get_ip_set", name, found)
 
     def _whole(self, place: WafPlace, operation: str, name: str, id: str) -> tuple[dict[str, Any], SentAnswer]:
-        """An answer, and what of it the SDK doesn't know; a lock token is no content, wherever it stands."""
+        """An answer and the members that the SDK doesn't know, except lock tokens."""
         answer, sent = self._aws.call_complete("wafv2", operation, region=place.region, Name=name, Id=id, Scope=place.scope)
         return answer, SentAnswer(sent.raw, tuple(path for path in sent.unknown if not path.endswith(".LockToken")))
 
@@ -243,7 +243,7 @@ class Waf(Adapter):
 
 
 def to_json(value: Any) -> Any:
-    """What botocore gives, as JSON can hold it."""
+    """botocore's value as JSON."""
     if isinstance(value, bytes):
         return {BYTES: base64.b64encode(value).decode()}
     if isinstance(value, dict):
@@ -252,7 +252,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """What `plain` was made of."""
+    """The inverse of `to_json`."""
     if isinstance(value, dict):
         return base64.b64decode(value[BYTES]) if BYTES in value else {name: from_json(each) for name, each in value.items()}
     return [from_json(each) for each in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What an HTTP answer says, read once and strictly: whatever is no such thing is Unreadable, and nothing else is raised."""
+"""Strict parsing of HTTP answers; the only exception is Unreadable."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SAID = 65_536
-"""Bytes of an answer that are looked at for what it says to a person."""
+"""Bytes of an answer that are searched for a message."""
 NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 
 
 class Unreadable(Exception):
-    """It isn't what it has to be, and why."""
+    """Raised with the reason why a text can't be parsed."""
 
 
 def decoded(content: bytes, shape: type[T]) -> T:
@@ -38,7 +38,7 @@ def decoded(content: bytes, shape: type[T]) -> T:
 
 
 def _lenient(content: bytes) -> Any:
-    """JSON whose texts hold half characters, which are written out, or bytes that are no UTF-8."""
+    """JSON with lone surrogates, which are escaped, or with bytes that are not UTF-8."""
     try:
         return escape_surrogates(json.loads(content.decode(errors="replace"), parse_constant=_no_number))
     except RecursionError:
@@ -86,6 +86,6 @@ def seconds(text: str | None, now: datetime) -> float | None:
 
 
 def words(answer: httpx.Response) -> str:
-    """What an answer says to a person, in a sentence: its text, or where that is a page of HTML, its reason."""
+    """The message of an answer as a sentence: its text, or the status's reason for an HTML page."""
     plain = "html" not in answer.headers.get("Content-Type", "").lower()
     return clean_sentence(answer.content[:SAID].decode(errors="replace") if plain and answer.content else answer.reason_phrase)

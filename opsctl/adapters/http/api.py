@@ -61,9 +61,9 @@ class Revoked:
 
 
 class Api(Adapter):
-    """The API at its configured base. Logging a configured test user in and out again counts as reading.
+    """The API at its configured base. A login and logout of the configured test user counts as reading.
 
-    `marks` returns the values of keys in the application's Redis; `person` is asked for a token where no login is configured.
+    `marks` returns the values of keys in the application's Redis; `person` is asked for a token if no login is configured.
     """
 
     def __init__(self, access: Access, settings: ApiSettings, person: Prompt, marks: Marks) -> None:
@@ -75,11 +75,11 @@ class Api(Adapter):
         self._logins = Logins(settings, access)
 
     def health(self) -> Health:
-        """Ask /health; an API that is down or unwell is an answer here, not an error."""
+        """The result of /health; an API that is down is a result, not an error."""
         return check_health(self._http, "/health")
 
     def staging(self) -> Health:
-        """Ask the configured staging's /health; raises ConfigurationError when there is none."""
+        """The result of staging's /health; raises ConfigurationError when it is not configured."""
         if self._config.staging is None:
             raise ConfigurationError("[api] has no staging address.", "Add the address of the staging API to [api] as staging.")
         return check_url(self._access, f"{self._config.staging}/health")
@@ -89,49 +89,49 @@ class Api(Adapter):
         return self._tokens(LOGIN, {"email": email.reveal(), "password": password.reveal()})
 
     def refresh(self, token: Secret) -> Tokens:
-        """Trade a refresh token for new tokens; raises CredentialsInvalid when it isn't accepted."""
+        """Exchange a refresh token for new tokens; raises CredentialsInvalid when it is rejected."""
         return self._tokens(REFRESH, {"refreshToken": token.reveal()})
 
     def user_of(self, access: Secret) -> str | None:
-        """The id of the user whom this access token is for, or None when the API refuses it."""
+        """The user id of an access token, or None when the API rejects it."""
         answer = self._http.ask("GET", "/v1/auth/me", headers=_bearer(access), accept=(401,))
         if answer.status_code == 401:
             return None
         return str(self._http.read(answer, _Me).user_id)
 
     def end(self, access: Secret) -> None:
-        """End the login of this access token; one that is refused has ended already."""
+        """Log out an access token; a rejected one is already logged out."""
         self._logins.ask(LOGOUT, {}, access.reveal())
 
     @writes
     def force_logout(self, user_id: str, key: str) -> Revoked:
-        """End every login of a user. Sent again under the same `key` it has no second effect; NotFound for an unknown user."""
+        """Log a user out everywhere. Idempotent by `key`; raises NotFound."""
         return self._revoked("/v1/auth/force-logout", {"userId": user_id}, key)
 
     @writes
     def force_logout_all(self, key: str) -> Revoked:
-        """End every login of everybody. Sent again under the same `key` it has no second effect."""
+        """Log everybody out everywhere. Idempotent by `key`."""
         return self._revoked("/v1/auth/force-logout-all", {}, key)
 
     @writes
     def announce(self, message: str, duration: str, key: str, *, at: datetime | None = None) -> None:
-        """Announce a maintenance of `duration` (`2 hours`) to the users, which begins `at`, or now."""
+        """Announce a maintenance of `duration` (`2 hours`) to the users, from `at` or now."""
         begins = {} if at is None else {"at": at.isoformat()}
         self._as_admin("/v1/notifications/maintenance", {"message": message, "duration": duration, **begins}, key)
 
     def can_authorise(self) -> bool:
-        """Whether an administrator's token is there that the API accepts, or a way to one."""
+        """Whether there is a valid administrator's token, or a way to get one."""
         if self._config.login or self._person.present:
             return True
         return self.user_of(self._access.resolve(self._config.token)) is not None
 
     def close(self) -> None:
-        """End the connection, and what logins of its own are left."""
+        """Close the connection and log out the remaining sessions."""
         self._logins.close()
         self._http.close()
 
     def revoked_since(self, whos: Sequence[str]) -> list[datetime | None]:
-        """Since when the API refuses older tokens of each (`all` or `user:ID`); None when never, or not configured."""
+        """The time of the last revocation for each of `whos` (`all` or `user:ID`); None without one or not configured."""
         pattern = self._config.revocations
         if pattern is None:
             return [None] * len(whos)
@@ -142,7 +142,7 @@ class Api(Adapter):
             raise ExternalError("The API's revocation time in Redis is not in epoch milliseconds.", "Check revocations in [api].") from None
 
     def _tokens(self, path: str, body: dict[str, Any]) -> Tokens:
-        # The body of a refusal may echo what was sent; it is never shown.
+        # The body of a rejection may echo the credentials; it is never shown.
         answer = self._logins.ask(path, body)
         if answer.status == 401:
             raise CredentialsInvalid(f"The API rejected the credentials at {path}.", "Check [api.login] and [api.test].")
@@ -157,7 +157,7 @@ class Api(Adapter):
             return Revoked(moment(found.at), found.revoked)
 
     def _as_admin(self, path: str, body: dict[str, Any], key: str) -> httpx.Response:
-        """Send as the administrator; a refused token is renewed once for all threads, by the configured login or else by asking."""
+        """Send as the administrator; a rejected token is renewed once for all threads, by the configured login or by asking."""
         with self._choosing:
             token = self._token = self._token or self._access.resolve(self._config.token)
         try:

@@ -1,4 +1,4 @@
-"""HTTP: one client for every API that isn't AWS; behind its wall, at one host, its errors translated once."""
+"""The HTTP client for every API except AWS: read-only or writing, bound to one host, with translated errors."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ ANSWER_SECONDS = 30
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SLOW_DOWN = (420, 429)
 SLOWED = Policy(tries=4, deadline=60.0, first=0.5)
-"""How an API is asked again that asks to slow down."""
+"""The retry policy for rate-limited calls."""
 NOT_IMPLEMENTED = 501
 WHOLE_SECONDS = 120.0
 LARGEST = 32 * 1024 * 1024
-"""Bytes of an answer's body that are read, unpacked."""
+"""Maximum bytes of an answer's body, decompressed."""
 ENCODED = frozenset(("content-encoding", "content-length", "transfer-encoding"))
-"""Headers that tell how a body was sent, once it is read."""
+"""Headers of the transfer, removed once the body is read."""
 HOW = {
     **dict.fromkeys(("ReadTimeout", "WriteTimeout"), "did not answer in time"),
     "DecodingError": "answered in an unknown encoding",
@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 class _SlowDown(Exception):
-    """An answer that asks to slow down."""
+    """A rate-limited answer."""
 
     def __init__(self, answer: httpx.Response) -> None:
         super().__init__(str(answer.status_code))
@@ -68,11 +68,11 @@ class _SlowDown(Exception):
 
 
 class Http(Adapter):
-    """Asks one API at `base`; `system` is what messages call it, `login` what to do when it refuses the credentials.
+    """Calls one API at `base`; `system` is its name in messages, `login` the hint when it rejects the credentials.
 
-    A client that isn't `writing` sends only methods that read, and POST to the paths in `reading_posts`. No proxy, netrc or
-    certificate variable is looked at, no redirect followed. The server proves its name by a certificate of the authorities in `ca`, also
-    behind the configured `proxy`. Safe between threads.
+    A read-only client sends only reading methods, and POST to the paths in `reading_posts`. Variables for proxies, netrc and
+    certificates are ignored, redirects are not followed. The server's certificate is verified with the authorities in `ca`, also behind
+    the configured `proxy`. Thread-safe.
     """
 
     def __init__(
@@ -109,8 +109,7 @@ class Http(Adapter):
     ) -> httpx.Response:
         """Send one request and return its answer, which is a success or in `accept`; raises one of opsctl's errors otherwise.
 
-        Asked to slow down, it waits and sends again, as often as three times: that answer is a refusal before any effect, of a
-        read and of a write alike.
+        A rate-limited call is sent up to three times more, a write too: it had no effect.
         """
         effect, call = not self._reads(method, path), f"{method} {self._redacted_path(path)}"
 
@@ -135,7 +134,7 @@ class Http(Adapter):
 
     @contextmanager
     def reading(self, *, effect: bool = False) -> Iterator[None]:
-        """Inside it an answer that is Unreadable is the right error for what was asked."""
+        """Translate Unreadable in the block into the right error for the call."""
         try:
             yield
         except Unreadable as cause:
@@ -151,7 +150,7 @@ class Http(Adapter):
     def _build(self) -> httpx.Client:
         import httpx
 
-        # It would log every URL, and some are secrets.
+        # httpx would log every URL, and some URLs are secrets.
         logging.getLogger("httpx").setLevel(logging.WARNING)
         return httpx.Client(
             base_url=self._base,
@@ -165,7 +164,7 @@ class Http(Adapter):
         )
 
     def _guard(self, request: httpx.Request) -> None:
-        """The wall: httpx calls this for every request before it is sent."""
+        """The check of every request before it is sent; httpx calls it."""
         if (asked := _origin(str(request.url))) != self._origin:
             raise WrongPlace("{} is at {}://{}:{}, not at {}://{}:{}.".format(self._system, *self._origin, *asked))
         if self._sandbox:
@@ -192,7 +191,7 @@ class Http(Adapter):
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
             raise self._unreachable(cause) from cause
         except (httpx.LocalProtocolError, UnicodeEncodeError) as cause:
-            # A cause that quotes the header's value isn't kept.
+            # No cause: it quotes the header's value.
             raise ConfigurationError(
                 f"{call} of {self._system} can't be sent: a credential or name has a character that a header can't contain.",
                 self._login,
@@ -259,7 +258,7 @@ class Http(Adapter):
 
 @functools.cache
 def _trusted(scheme: str, ca: str) -> ssl.SSLContext:
-    """Whose certificates count: those of `ca`, read once a process; without https nobody's, which saves reading them."""
+    """The TLS context for `ca`, cached; without https an empty one."""
     import ssl
 
     return certificates.context(ca) if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -31,7 +31,7 @@ class _Granted(Struct):
 
 
 class Ghcr(Adapter):
-    """The registry at its configured base; it is only ever read."""
+    """The registry at its configured base, read-only."""
 
     def __init__(self, access: Access, base: str) -> None:
         super().__init__(writing=False)
@@ -40,7 +40,7 @@ class Ghcr(Adapter):
     def pull(self, image: str, username: str, pat: Secret) -> str:
         """Return the digest that `image` (`ORG/NAME:TAG`) means, as these credentials see it.
 
-        Raises CredentialsInvalid, Denied or NotFound when they can't: a token is given to anyone, only the manifest proves access.
+        Raises CredentialsInvalid, Denied or NotFound: everybody gets a token, only the manifest verifies access.
         """
         name, tag = _parts(image)
         login = Secret(f"{username}:{pat.reveal()}")
@@ -53,7 +53,7 @@ class Ghcr(Adapter):
         return digest if DIGEST.fullmatch(digest) else ""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._http.close()
 
 

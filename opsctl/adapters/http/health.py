@@ -1,4 +1,4 @@
-"""Whether a service calls itself healthy."""
+"""Health checks over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Health:
-    """Whether a service calls itself healthy, in which words, and how long that took."""
+    """The result of a health check: healthy or not, its message, and its duration."""
 
     ok: bool
     detail: str
@@ -24,7 +24,7 @@ class Health:
 
 
 def check_url(access: Access, url: str) -> Health:
-    """Ask a health check at its URL, without credentials; raises ConfigurationError or WrongPlace for a URL that can't be asked."""
+    """The result of the health check at a URL, called without credentials; raises ConfigurationError or WrongPlace for a bad URL."""
     parts = urlsplit(url)
     http = Http(f"{parts.scheme}://{parts.netloc}", access.read_only, system="the health check")
     try:
@@ -34,7 +34,7 @@ def check_url(access: Access, url: str) -> Health:
 
 
 def check_health(http: Http, path: str) -> Health:
-    """Ask a health check; a service that is down or unwell is an answer here, not an error."""
+    """The result of a health check; a service that is down is a result, not an error."""
     began = time.monotonic()
     try:
         answer = http.ask("GET", path, accept=range(400, 600))

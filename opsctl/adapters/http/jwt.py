@@ -19,7 +19,7 @@ def sign(claims: dict[str, Any], key: Secret) -> Secret:
 
 
 def claims(token: Secret) -> dict[str, Any]:
-    """What a token claims, unproven; empty for what is no token."""
+    """The claims of a token, not verified; empty for an invalid token."""
     parts = token.reveal().split(".")
     try:
         found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))

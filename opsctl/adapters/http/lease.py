@@ -1,4 +1,4 @@
-"""HH's lease endpoint, which trades a pairing token for a download (HH runbook, HTTP Response Codes)."""
+"""HH's lease endpoint, which exchanges a pairing token for a download (HH runbook, HTTP Response Codes)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ HEADER = "X-Edge-Auth"
 REQUEST = "apigw-requestid"
 """API Gateway's name for a request, which the functions behind it may log (API Gateway, "HTTP API access logging variables")."""
 GATEWAY = "Forbidden"
-"""What API Gateway answers with 403 where an authorizer's policy denies."""
+"""API Gateway's 403 body when an authorizer denies."""
 
 REASON = 200
-"""Characters of a refusal's reason that are kept."""
+"""Maximum length of a refusal's reason."""
 
 ANY_STATUS = range(300, 600)
 
@@ -46,7 +46,7 @@ class LeaseAnswer(Struct, frozen=True):
 
 
 class LeaseEndpoint(Adapter):
-    """The configured endpoint. A lease that is granted is an effect, so that only a writing adapter asks with a token."""
+    """The configured endpoint. A granted lease is a write, so only a writing adapter sends a token."""
 
     def __init__(self, access: Access, settings: LeaseSettings) -> None:
         super().__init__(writing=access.writing)
@@ -62,17 +62,17 @@ class LeaseEndpoint(Adapter):
         return LeaseAnswer(answer.status_code, "" if answer.is_success else _reason(answer), _request(answer))
 
     def authorized(self, edge_auth: Secret) -> bool:
-        """Whether the authorizer lets this X-Edge-Auth pass; asked without a token, so that no lease can be granted."""
+        """Whether the authorizer accepts this X-Edge-Auth; sent without a token, so that no lease is granted."""
         answer = self._http.ask("GET", self._path, headers={HEADER: edge_auth.reveal()}, accept=ANY_STATUS)
         return not LeaseAnswer(answer.status_code, _reason(answer)).at_gateway
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._http.close()
 
 
 def _request(answer: httpx.Response) -> str:
-    """What a log filter may quote: letters, digits, and what base64 and UUIDs have besides."""
+    """Characters that a log filter may contain: those of base64 and UUIDs."""
     found = answer.headers.get(REQUEST, "")
     return found if re.fullmatch(r"[\w=+/-]{8,64}", found) else ""
 

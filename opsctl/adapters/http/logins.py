@@ -1,6 +1,6 @@
-"""Logins that end with this process, however it ends: a process beside it logs in, and logs out again once nobody asks any more.
+"""A login process that logs out when opsctl ends, even if opsctl is killed.
 
-It is asked over pipes, one JSON object a line, so that no token is written anywhere; it is told its address in the same way.
+It is called over pipes, one JSON object per line, so that no token is written anywhere.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from opsctl.settings import ApiSettings, Reference
 
 LOGIN, REFRESH, LOGOUT = "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"
 PATIENCE = 90.0
-"""Seconds for which an answer is waited for: longer than any request may take."""
+"""Seconds to wait for an answer, longer than any request takes."""
 LEAVING = Policy(tries=5, deadline=PATIENCE, first=2.0, longest=2.0)
-"""How a login that was left is ended again where the API doesn't answer."""
+"""The retry policy for the final logout."""
 
 
 def api_client(settings: ApiSettings, access: Access, reading_posts: Collection[str] = ()) -> Http:
@@ -78,13 +78,13 @@ class LoginResponse(Struct, frozen=True):
 
 
 class LoginStarted(Struct, frozen=True, rename="camel"):
-    """What of a login's answer ends it again."""
+    """The part of a login's answer that the logout needs."""
 
     access_token: str
 
 
 class Logins:
-    """Logs in and out in a process of its own, which is started when it is first asked."""
+    """Logs in and out in a separate process, started on first use."""
 
     def __init__(self, settings: ApiSettings, access: Access) -> None:
         self._process = LoginProcess(settings, access.sandbox, access.proxy)
@@ -92,7 +92,7 @@ class Logins:
         self._child: subprocess.Popen[bytes] | None = None
 
     def ask(self, path: str, body: dict[str, Any], token: str | None = None) -> LoginResponse:
-        """Send one request; raises what the client there raised, ExternalError when that process doesn't answer."""
+        """Send one request; raises the error of that process, ExternalError when it doesn't answer."""
         with self._mutex:
             try:
                 answer = msgspec.json.decode(self._exchange(LoginRequest(path, body, token)), type=LoginResponse)
@@ -129,7 +129,7 @@ class Logins:
         return child
 
     def close(self) -> None:
-        """End what logins are left, and wait until that is done."""
+        """Log out the remaining sessions and wait for it."""
         if self._child is not None and self._child.stdin and self._child.stdout:
             with contextlib.suppress(OSError):
                 self._child.stdin.close()
@@ -139,7 +139,7 @@ class Logins:
 
 
 def _serve() -> None:
-    """Answer until nobody asks any more, then end the logins that are left."""
+    """Answer requests until the pipe closes, then log out the remaining sessions."""
     process = msgspec.json.decode(sys.stdin.buffer.readline(), type=LoginProcess)
     http, left = process.client(), dict[str, None]()
     while line := sys.stdin.buffer.readline():
@@ -158,7 +158,7 @@ def _log_out(http: Http, token: str, left: dict[str, None]) -> None:
 
 
 def _handle(http: Http, asked: LoginRequest, left: dict[str, None]) -> LoginResponse:
-    # Nothing of it is repeated in an error.
+    # Registered as secrets, so that no error repeats them.
     for value in (*asked.body.values(), asked.token):
         if value:
             Secret(str(value))
@@ -177,7 +177,7 @@ def _handle(http: Http, asked: LoginRequest, left: dict[str, None]) -> LoginResp
 
 
 if __name__ == "__main__":
-    # It outlives whoever started it, by as long as it takes to log out.
+    # It outlives opsctl until the logouts are done.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _serve()

@@ -1,4 +1,4 @@
-"""Where people are told: Slack, PagerDuty and Statuspage.
+"""Notifiers: Slack, PagerDuty and Statuspage.
 
 Shapes: Slack "Incoming webhooks", PagerDuty "Events API v2", Statuspage "Incidents". A channel that isn't configured raises
 ConfigurationError.
@@ -28,14 +28,14 @@ Severity = Literal["critical", "error", "warning", "info"]
 Status = Literal["investigating", "identified", "monitoring", "resolved"]
 
 OPEN = frozenset({"investigating", "identified", "monitoring"})
-"""The statuses of an incident that goes on."""
+"""The statuses of an open incident."""
 OVER = frozenset({"resolved", "postmortem"})
-"""Those of one that has ended: `postmortem` is a resolved one whose report was published."""
+"""The statuses of a closed incident; `postmortem` is resolved, with a published report."""
 MAINTENANCE = frozenset({"scheduled", "in_progress", "verifying", "completed"})
-"""Those of a scheduled maintenance, which the same list holds, and which is no incident."""
+"""The statuses of a scheduled maintenance, which the same list contains."""
 
 PAGE, PAGES = 100, 10
-"""How many incidents a call gives at most, and how many calls are made."""
+"""Incidents per page, and the maximum number of pages."""
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -60,8 +60,7 @@ class _Incident(Struct):
 class StatusIncident:
     """An incident as the status page shows it; `body` is its newest update's text, `said_at` when that was posted.
 
-    `status` is one of OPEN, OVER or MAINTENANCE. Of one that can't be read `problem` says why, and only id and name count, as far as there
-    are any.
+    `status` is one of OPEN, OVER or MAINTENANCE. For an unreadable one, `problem` is the reason, and only id and name are set, if known.
     """
 
     id: str
@@ -84,13 +83,13 @@ class StatusIncident:
 
 
 class Slack(Adapter):
-    """An incoming webhook. It knows no idempotency: what is sent twice is read twice."""
+    """An incoming webhook. It is not idempotent."""
 
     def __init__(self, access: Access, channels: ChannelSettings) -> None:
         super().__init__(writing=access.writing)
         url = access.resolve(_configured(channels.slack, "slack")).reveal()
         parts = urlsplit(url)
-        # The path is the secret; kept by itself, so that it is hidden wherever it appears without its host.
+        # The path is the secret; registered alone, so that it is hidden without its host too.
         self._path = Secret(parts.path)
         self._http = Http(f"{parts.scheme}://{parts.netloc}", access, system="Slack", login="Create a new webhook URL and store it.")
 
@@ -117,12 +116,12 @@ class PagerDuty(Adapter):
 
     @writes
     def acknowledge(self, dedup_key: str) -> str:
-        """Say that somebody works on it."""
+        """Acknowledge the event."""
         return self._send({"event_action": "acknowledge", "dedup_key": dedup_key})
 
     @writes
     def resolve(self, dedup_key: str) -> str:
-        """Say that it is over."""
+        """Resolve the event."""
         return self._send({"event_action": "resolve", "dedup_key": dedup_key})
 
     def _send(self, event: dict[str, object]) -> str:
@@ -132,7 +131,7 @@ class PagerDuty(Adapter):
 
 
 class Statuspage(Adapter):
-    """The public status page, which tells its subscribers. It knows no idempotency: list before posting again."""
+    """The public status page, which notifies subscribers. It is not idempotent: list before posting again."""
 
     def __init__(self, access: Access, channels: ChannelSettings) -> None:
         super().__init__(writing=access.writing)
@@ -143,7 +142,7 @@ class Statuspage(Adapter):
         self._http = Http(channels.status_base, access, system="Statuspage")
 
     def incidents(self) -> list[StatusIncident]:
-        """The incidents and maintenances of the page, newest first; one that can't be read has a `problem`, and bars no other."""
+        """The incidents and maintenances of the page, newest first; an unreadable one has a `problem`."""
         found: list[StatusIncident] = []
         for page in range(1, PAGES + 1):
             params = {"limit": str(PAGE), "page": str(page)}
@@ -155,7 +154,7 @@ class Statuspage(Adapter):
 
     @writes
     def post(self, name: str, status: Status, body: str) -> StatusIncident:
-        """Open an incident, which tells the subscribers."""
+        """Open an incident, which notifies the subscribers."""
         incident = {"name": name, "status": status, "body": body}
         answer = self._http.ask("POST", self._incidents, json={"incident": incident}, headers=self._headers)
         with self._http.reading(effect=True):
@@ -163,7 +162,7 @@ class Statuspage(Adapter):
 
     @writes
     def update(self, id: str, status: Status, body: str) -> StatusIncident:
-        """Say how an incident goes on, or that it is resolved; raises NotFound for an unknown id."""
+        """Update or resolve an incident; raises NotFound."""
         path = f"{self._incidents}/{quote(id, safe='')}"
         incident = {"status": status, "body": body}
         answer = self._http.ask("PATCH", path, json={"incident": incident}, headers=self._headers)
@@ -183,7 +182,7 @@ def _incident(found: _Incident) -> StatusIncident:
 
 
 def _listed(found: Any) -> StatusIncident:
-    """One of a list, which is read for the sake of others: it says itself what is wrong with it."""
+    """The incident; an unreadable one has a `problem`."""
     try:
         read = _incident(convert(found, _Incident))
         known = read.status in OPEN | OVER | MAINTENANCE

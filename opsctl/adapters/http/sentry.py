@@ -1,4 +1,4 @@
-"""Sentry: how often the application fails, and with what.
+"""Sentry: the application's error rate and issues.
 
 Shapes: Sentry's API reference, "Retrieve Event Counts for an Organization (v2)", "List an Organization's Issues", "Paginating Results".
 """
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from opsctl.settings import SentrySettings
 
 PERIOD = "1h"
-"""What is looked at: the shortest that stats_v2 counts."""
+"""The period: the shortest of stats_v2."""
 AT_ONCE = 100
 """How many issues come in one page, at most."""
 MOST = 300
 
 ERRORS = frozenset(("accepted", "rate_limited"))
-"""The outcomes of errors that happened; `filtered` ones are browser extensions' and crawlers', which are told apart on arrival."""
+"""The outcomes that count as errors; `filtered` ones are from browser extensions and crawlers."""
 NO_REQUEST = frozenset(("invalid", "abuse"))
-"""The outcomes of transactions that were none; those that were sampled away (`filtered`, `client_discard`) did happen."""
+"""The outcomes that don't count as transactions; those that were sampled away (`filtered`, `client_discard`) do count."""
 
 
 LABEL = 1000

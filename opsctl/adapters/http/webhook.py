@@ -1,4 +1,4 @@
-"""Sending what HubSpot sends: a signed array of events to the webhook that listens for them.
+"""Sends signed events to the webhook, as HubSpot does.
 
 Shapes: HubSpot, "Webhooks API" and "Validating requests from HubSpot". The secret is the app's own.
 """
@@ -31,7 +31,7 @@ LARGEST_EVENT_ID = 2**53
 """Beyond it JSON's numbers lose digits in JavaScript."""
 
 _DECODED = re.compile("%(?:3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)
-"""The only characters that a version 3 signature wants decoded in the address."""
+"""The only characters that are decoded in the URL for a version 3 signature."""
 
 
 def signature_v1(secret: Secret, body: bytes) -> str:
@@ -47,7 +47,7 @@ def signature_v3(secret: Secret, method: str, uri: str, body: bytes, timestamp: 
 
 
 def signed_headers(secret: Secret, method: str, uri: str, body: bytes, at: datetime) -> dict[str, str]:
-    """What HubSpot sends beside an event of a contact: the signatures v1 and v3."""
+    """The headers of an event with the signatures v1 and v3."""
     timestamp = _milliseconds(at)
     return {
         "X-HubSpot-Signature": signature_v1(secret, body),
@@ -60,7 +60,7 @@ def signed_headers(secret: Secret, method: str, uri: str, body: bytes, at: datet
 
 @dataclass(frozen=True)
 class SentEvent:
-    """An event that the webhook took: its id, and when it is said to have happened."""
+    """An accepted event: its id and time."""
 
     event_id: int
     at: datetime
@@ -70,14 +70,14 @@ class WebhookHttp(Http):
     """Posts bytes as they were signed."""
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Post once; OutcomeUnknown when no answer tells whether it was taken."""
+        """Post once; raises OutcomeUnknown without an answer."""
         answer = self._send("POST", path, True, content=body, headers=dict(headers))
         if not answer.is_success:
             raise self._refused(answer, f"POST {urlsplit(path).path}", True)
 
 
 class Webhook(Adapter):
-    """The webhook that [hubspot] names. Raises ConfigurationError where it names none, or no app-secret."""
+    """The webhook that [hubspot] names. Raises ConfigurationError without webhook or app-secret."""
 
     def __init__(self, access: Access, settings: HubSpotSettings, now: Callable[[], datetime]) -> None:
         super().__init__(writing=access.writing)
@@ -98,10 +98,10 @@ class Webhook(Adapter):
 
     @writes
     def send(self, contact_id: str, property: str, value: str, event: int | None = None, at: datetime | None = None) -> SentEvent:
-        """Tell the webhook that a contact's property became `value` `at` a time, now unless it is given.
+        """Send the event that a contact's property changed to `value`, `at` a time or now.
 
-        An event with the same id (below 2**53), contact and time is the same event, which a webhook takes once however often it comes.
-        CredentialsInvalid when the signature is refused, OutcomeUnknown when the answer is lost.
+        Events with the same id (below 2**53), contact and time are one event to the webhook. Raises CredentialsInvalid for a rejected
+        signature, OutcomeUnknown for a lost answer.
         """
         now = self._now()
         at = at or now
