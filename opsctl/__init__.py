@@ -18,7 +18,8 @@ The map of this house, from the door inwards:
     secret_patterns.py  what looks like a secret
     sandbox/      the rehearsal world
 
-`opsctl database failover` is `commands/database.py:failover`, `run: database failover` in a playbook, `#database-failover` in RUNBOOK.md.
+`opsctl database failover` is `commands/database.py:failover`, `run: database failover` in a playbook,
+`#database-failover` in docs/reference.md.
 """
 
 __version__ = "0.1.0"

@@ -123,10 +123,10 @@ def is_foreign(folder: Path, name: str) -> bool:
 
 
 def shipped(name: str) -> Path:
-    """The shipped `config` or `playbooks` folder: in the wheel, or next to the package in a checkout."""
+    """The shipped `config` or `playbooks` folder, or RUNBOOK.md: in the wheel, or next to the package in a checkout."""
     package = Path(__file__).parent
     inside = package / "shipped" / name
-    return inside if inside.is_dir() else package.parent / name
+    return inside if inside.exists() else package.parent / name
 
 
 def find(name: str, folder: str | None = None) -> ConfigFile:

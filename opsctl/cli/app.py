@@ -38,6 +38,7 @@ GROUPS = {
     "permissions": "Show the permissions that a command needs: AWS, Postgres, Redis, HTTP.",
     "playbook": "Run a procedure: commands and checklist items in order.",
     "protection": "Shield Advanced and the firewall: show, block, limit.",
+    "runbook": "Show what to do in an incident.",
     "runs": "Show, resume, undo and verify what was run.",
     "sandbox": "Rehearse on this machine: a sandbox of all systems.",
     "secrets": "List, rotate, roll back and verify secrets.",

@@ -14,15 +14,17 @@ import pytest
 from opsctl.cli import reference
 from opsctl.cli.app import GROUPS, root
 from opsctl.cli.context import AppContext
+from opsctl.commands.runbook import Procedure, split_procedures, symptoms
 from opsctl.errors import OpsctlError
 from opsctl.playbook import loader
 from opsctl.settings.reference import tables
 
 HOUSE = Path(__file__).parents[2]
 RUNBOOK = (HOUSE / "RUNBOOK.md").read_text()
+NOTES = (HOUSE / "docs" / "commands.md").read_text()
 README = (HOUSE / "README.md").read_text()
 REFERENCE = (HOUSE / "docs" / "reference.md").read_text()
-DOCUMENTS = {"RUNBOOK.md": RUNBOOK, "README.md": README, "docs/reference.md": REFERENCE}
+DOCUMENTS = {"RUNBOOK.md": RUNBOOK, "README.md": README, "docs/commands.md": NOTES, "docs/reference.md": REFERENCE}
 COMMANDS = dict(reference.leaves(root))
 PREFIXES = {" ".join(words.split()[:length]) for words in COMMANDS for length in (1, 2)}
 PLAYBOOKS = sorted((HOUSE / "playbooks").glob("*.yaml"))
@@ -53,7 +55,7 @@ def typed(line: str) -> Iterator[list[str]]:
     lexer.whitespace_split = True
     words: list[str] = []
     for word in [*lexer, ";"]:
-        if set(word) <= set(";|&"):
+        if set(word) <= set(";|&>"):
             while words and re.fullmatch(r"\w+=.*", words[0]):
                 words.pop(0)
             if words[:1] == ["opsctl"]:
@@ -95,6 +97,40 @@ def test_every_command_has_its_anchor_in_the_reference() -> None:
 def test_every_playbook_has_its_anchors_in_the_runbook() -> None:
     expected = {f"playbook-{path.stem}" for path in PLAYBOOKS} | {loader.load(path.stem).playbook.runbook for path in PLAYBOOKS}
     assert expected <= set(ANCHOR.findall(RUNBOOK))
+
+
+PROCEDURES = split_procedures(RUNBOOK)
+SOURCES = [f"safawinet-{number}" for number in ("1", "2", "3", "4-1", "4-2", "5-1", "5-2", "6", "7", "8-1", "8-2", "9-1", "9-2", "10")]
+"""The sections of the Safawinet runbook; the HH runbook's are the playbooks' anchors."""
+
+
+def test_the_runbook_is_short_enough_to_be_read_in_an_incident() -> None:
+    assert len(RUNBOOK.splitlines()) < 1000
+    assert set(SOURCES) <= set(ANCHOR.findall(RUNBOOK))
+
+
+@pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda each: each.anchors[0])
+def test_a_procedure_is_found_and_read_in_few_lines(procedure: Procedure) -> None:
+    lines = [line for line in procedure.text.splitlines() if line]
+    table = [line for line in RUNBOOK.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    assert len(lines) <= 40
+    assert len(table) + len(lines) <= 100
+
+
+@pytest.mark.parametrize("procedure", [each for each in PROCEDURES if "**When:**" in each.text], ids=lambda each: each.anchors[0])
+def test_a_procedure_says_when_what_to_type_and_how_to_undo(procedure: Procedure) -> None:
+    assert "```bash" in procedure.text
+    own = {"when-a-run-stops", "undo-a-run", "raw-commands"}
+    parts = [] if procedure.anchors[0] in own else ["**Undo:**", "**If it stops:**"]
+    assert [part for part in parts if part not in procedure.text] == []
+
+
+def test_every_symptom_leads_to_a_procedure() -> None:
+    rows = symptoms(RUNBOOK, PROCEDURES)
+    assert len(rows) == RUNBOOK.partition("\n## ")[0].count("\n| ") - 2
+    anchors = {anchor for each in PROCEDURES for anchor in each.anchors}
+    assert {name for path in PLAYBOOKS if (name := f"playbook-{path.stem}")} <= anchors
+    assert all(refusal(row["read"].split()[1:]) == "" for row in rows)
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
