@@ -1,4 +1,4 @@
-"""`opsctl apply`: a saved plan, exactly as it was reviewed."""
+"""`opsctl apply`: apply a saved plan, exactly as it was reviewed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @apply_options
 @local
 def apply(app: AppContext, plan: Path, **shared: Any) -> None:
-    """Apply a plan that was kept with `-n --save`; it must still be fresh, and each change as reviewed.
+    """Apply a plan that was saved with `-n --save`; nothing may have changed since.
 
     Examples:
         opsctl apply plan.json
@@ -35,10 +35,10 @@ def apply(app: AppContext, plan: Path, **shared: Any) -> None:
     options, _ = split_options(shared)
     saved = plans.load(plan, Codec(find_kind), app.keyring)
     app.use_environment(saved.environment)
-    run_and_report(app, saved.command, options, lambda: _applied(app, saved, options))
+    run_and_report(app, saved.command, options, lambda: _apply_saved(app, saved, options))
 
 
-def _applied(app: AppContext, saved: Plan, options: Options) -> Outcome:
+def _apply_saved(app: AppContext, saved: Plan, options: Options) -> Outcome:
     from opsctl.engine import plan as plans
 
     plans.fresh(saved, app.read)

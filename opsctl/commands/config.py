@@ -32,7 +32,7 @@ def trust(app: AppContext, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
     from opsctl.playbook import loader
     from opsctl.trust import content
 
-    wanted = list(folders) or [folder for folder in (HERE, loader.HERE) if folder.is_dir()]
+    wanted = list(folders) or [folder for folder in (HERE, loader.LOCAL_FOLDER) if folder.is_dir()]
     if not wanted:
         raise ConfigurationError("There is no ./config and no ./playbooks here.", "Go to the folder that has them, or name a folder.")
     rows = []

@@ -75,7 +75,7 @@ def of(name: str) -> Permissions:
 
     command, rest = _begun(name.split())
     found = dict(_under(command, name)) if not rest else {}
-    if rest and name in loader.names():
+    if rest and name in loader.playbook_files():
         for step in loader.load(name).playbook.steps:
             if step.kind != "ask":
                 command, rest = _begun(words := shlex.split(step.text))

@@ -1,4 +1,4 @@
-"""`opsctl playbook`: procedures whose steps are commands and checklist items."""
+"""`opsctl playbook`: list, show, run and check playbooks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ playbook = group("playbook")
 @playbook.command("list")
 @local
 def list_(app: AppContext) -> list[dict[str, Any]]:
-    """List the playbooks there are, and where each was found.
+    """List the playbooks, and the file of each.
 
     Examples:
         opsctl playbook list
     """
-    from opsctl.playbook.loader import inspect, names, trusted
+    from opsctl.playbook.loader import inspect, is_trusted, playbook_files
 
     rows = []
-    for name, path in names().items():
+    for name, path in playbook_files().items():
         loaded, problems = inspect(path)
         found = loaded.playbook if loaded else None
         rows.append(
@@ -38,7 +38,7 @@ def list_(app: AppContext) -> list[dict[str, Any]]:
                 "steps": len(found.steps) if found else None,
                 "questions": sum(s.kind == "ask" for s in found.steps) if found else None,
                 "file": str(path),
-                "trusted": trusted(path),
+                "trusted": is_trusted(path),
                 "state": f"{len(problems)} problems: opsctl playbook lint {name}" if problems else "ok",
             }
         )
@@ -49,7 +49,7 @@ def list_(app: AppContext) -> list[dict[str, Any]]:
 @click.argument("name")
 @local
 def show(app: AppContext, name: str) -> Text | dict[str, Any]:
-    """Show a playbook as a checklist: its steps under their headings, with when, marks and commands.
+    """Show a playbook as a checklist.
 
     Examples:
         opsctl playbook show token-compromise
@@ -69,11 +69,11 @@ def show(app: AppContext, name: str) -> Text | dict[str, Any]:
 @playbook.command("run")
 @click.argument("name")
 @click.argument("words", nargs=-1, metavar="KEY=VALUE...")
-@click.option("--assume-answers", is_flag=True, help="Pass questions without a person; in the sandbox only.")
+@click.option("--assume-answers", is_flag=True, help="Answer questions automatically; sandbox only.")
 @apply_options
 @local
 def run_(app: AppContext, name: str, words: tuple[str, ...], assume_answers: bool, **shared: Any) -> None:
-    """Run a procedure: shown whole, agreed to once, then step by step; leave it and take it up with `runs resume`.
+    """Run a playbook: show all its steps, ask once, then execute step by step. Continue a stopped run with `runs resume`.
 
     Examples:
         opsctl playbook run token-compromise scope=widespread -n
@@ -82,7 +82,7 @@ def run_(app: AppContext, name: str, words: tuple[str, ...], assume_answers: boo
     from opsctl.playbook import parameters, runner
 
     options, _ = split_options(shared)
-    line = parameters.command(name, dict(word.split("=", 1) for word in words if "=" in word))
+    line = parameters.command_line(name, dict(word.split("=", 1) for word in words if "=" in word))
     run_and_report(app, line, options, lambda: runner.run(app, name, words, options, assume=assume_answers))
 
 
@@ -91,7 +91,7 @@ def run_(app: AppContext, name: str, words: tuple[str, ...], assume_answers: boo
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of playbooks, for editors.")
 @local
 def lint(app: AppContext, names: tuple[str, ...], schema: bool) -> Verdict | Text:
-    """Check playbooks, all or those named, against their schema and the command tree (exit 1 with every problem).
+    """Check playbooks (by default all) against their schema and the commands; exit 1 with every problem.
 
     Examples:
         opsctl playbook lint
@@ -104,11 +104,11 @@ def lint(app: AppContext, names: tuple[str, ...], schema: bool) -> Verdict | Tex
 
     if schema:
         return Text(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
-    paths = [loader.find(name, loader.written()) for name in names] or list(loader.written().values())
+    paths = [loader.find_file(name, loader.editable_files()) for name in names] or list(loader.editable_files().values())
     checks = []
     for path in paths:
         loaded, problems = loader.inspect(path)
         checks += [Check(f"{path}:{p.line}", False, p.what) for p in problems]
         if loaded and not problems:
             checks.append(Check(str(path), True, f"{len(loaded.playbook.steps)} steps"))
-    return Verdict(checks, "Mend each line, then: opsctl playbook lint")
+    return Verdict(checks, "Fix each line, then: opsctl playbook lint")

@@ -1,1 +1,1 @@
-"""Procedures whose steps are command lines and checklist items: their schema, how they are read and checked, and how they are run."""
+"""Playbooks: their schema, loader, linter, preview and executor. A step is a command line or a checklist item."""

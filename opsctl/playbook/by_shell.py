@@ -1,4 +1,4 @@
-"""A whole procedure as one script: its changes, and a question to whoever runs it for everything that a script can't do."""
+"""A playbook as one shell script: its changes, and a question for each step that a script can't do."""
 
 from __future__ import annotations
 
@@ -16,45 +16,51 @@ if TYPE_CHECKING:
 
 
 def script(shown: Preview, known: Mapping[str, str], environment: Environment) -> list[Statement]:
-    """The statements of every step in their order; `known` are the parameters. A step that fails stops the rest."""
-    answers = {look.key: f"answer_{look.number}" for look in shown.steps if look.kind == "ask"}
-    found: list[Statement] = [Set(variable=variable, value="") for variable in answers.values()]
-    for look in shown.steps:
-        found.append(Comment(line=f"Step {look.number}: {look.kind} {look.text}"))
-        if look.holds is False:
-            found.append(Comment(line="Left out, as things are."))
-        elif look.holds is None:
-            found.append(When(test=_test(look, known, answers), then=tuple(_step(look, answers, environment))))
+    """The statements of every step, in order. `known` holds the parameters. The script stops at the first step that fails."""
+    answers = {previewed.key: f"answer_{previewed.number}" for previewed in shown.steps if previewed.kind == "ask"}
+    lines: list[Statement] = [Set(variable=variable, value="") for variable in answers.values()]
+    for previewed in shown.steps:
+        lines.append(Comment(line=f"Step {previewed.number}: {previewed.kind} {previewed.text}"))
+        if previewed.needed is False:
+            lines.append(Comment(line="Skipped: not needed with these parameters."))
+        elif previewed.needed is None:
+            lines.append(
+                When(test=_condition_test(previewed, known, answers), then=tuple(_step_statements(previewed, answers, environment)))
+            )
         else:
-            found += _step(look, answers, environment)
-    return found
+            lines += _step_statements(previewed, answers, environment)
+    return lines
 
 
-def _step(look: StepPreview, answers: Mapping[str, str], environment: Environment) -> list[Statement]:
-    if look.kind == "look":
-        return [Say(line=f"Look at: opsctl {look.text}")]
-    if look.kind == "ask":
-        choices, accepted = tuple(look.step.choices) or ("done",), tuple(look.step.expected)
-        return [Question(line=look.text, choices=choices, accepted=accepted, variable=answers[look.key])]
-    if look.kind == "verify" and look.plan is None:
-        return [Question(line=_proof_question(look), choices=("yes", "no"), accepted=("yes",))]
-    if look.error or look.plan is None:
-        return [Stop(why=f"Step {look.number} could not be planned: {look.error.what if look.error else ''}")]
-    made = [f"Already so: {p.change.summary}{': ' if p.why else ''}{p.why}" for p in look.plan.changes if p not in look.plan.pending]
-    return [*[Say(line=line) for line in made], *statements(look.plan, environment)]
+def _step_statements(previewed: StepPreview, answers: Mapping[str, str], environment: Environment) -> list[Statement]:
+    if previewed.kind == "look":
+        return [Say(line=f"Look at: opsctl {previewed.text}")]
+    if previewed.kind == "ask":
+        choices, accepted = tuple(previewed.step.choices) or ("done",), tuple(previewed.step.expected)
+        return [Question(line=previewed.text, choices=choices, accepted=accepted, variable=answers[previewed.key])]
+    if previewed.kind == "verify" and previewed.plan is None:
+        return [Question(line=_verify_question(previewed), choices=("yes", "no"), accepted=("yes",))]
+    if previewed.error or previewed.plan is None:
+        return [Stop(why=f"Step {previewed.number} could not be planned: {previewed.error.what if previewed.error else ''}")]
+    done = [
+        f"Already done: {p.change.summary}{': ' if p.why else ''}{p.why}" for p in previewed.plan.changes if p not in previewed.plan.pending
+    ]
+    return [*[Say(line=line) for line in done], *statements(previewed.plan, environment)]
 
 
-def _proof_question(look: StepPreview) -> str:
-    """What a person finds out in place of a verify; a changing command is only to be shown."""
-    if look.changing:
-        return f"Find out: opsctl {look.text} -n. Does it find nothing left to change?"
-    wanted = f" ({format_expected(look.step)})" if look.step.expect else ""
-    return f"Find out: opsctl {look.text}. Is it so{wanted}?"
+def _verify_question(previewed: StepPreview) -> str:
+    """The question that replaces a verify. For a changing command, its dry run answers the question."""
+    if previewed.changing:
+        return f"Run: opsctl {previewed.text} -n. Is there nothing left to change?"
+    wanted = f" ({format_expected(previewed.step)})" if previewed.step.expect else ""
+    return f"Run: opsctl {previewed.text}. Is the result as expected{wanted}?"
 
 
-def _test(look: StepPreview, known: Mapping[str, str], answers: Mapping[str, str]) -> Test:
-    """Any one of the step's conditions, of each all that depends on an answer; one that can't hold is left out."""
-    possible = [each for each in look.step.conditions if all(known[key] in values(wanted) for key, wanted in each.items() if key in known)]
+def _condition_test(previewed: StepPreview, known: Mapping[str, str], answers: Mapping[str, str]) -> Test:
+    """A test that is true when any of the step's conditions is met. Conditions that the parameters already rule out are dropped."""
+    possible = [
+        each for each in previewed.step.conditions if all(known[key] in values(wanted) for key, wanted in each.items() if key in known)
+    ]
     return Either(tests=tuple(Either(tests=tuple(_answer_tests(each, known, answers)), together=True) for each in possible))
 
 

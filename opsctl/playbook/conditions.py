@@ -1,4 +1,4 @@
-"""Whether a step's `when` holds, and how to say it."""
+"""Evaluate a step's `when`, and describe it in words."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from opsctl.playbook.schema import Condition, PlaybookStep, values
 
 
-def holds(step: PlaybookStep, known: Mapping[str, str]) -> bool | None:
-    """Whether the step is to be done; None while it depends on a question that has no answer yet.
+def evaluate(step: PlaybookStep, known: Mapping[str, str]) -> bool | None:
+    """Whether the step is needed; None while that depends on a question without an answer.
 
-    `known` holds the parameters, and each answered or unasked question's answer (`""` for one that won't be asked).
+    `known` holds the parameters and the answers; `""` is the answer of a question that won't be asked.
     """
-    found = [_one_holds(condition, known) for condition in step.conditions]
+    found = [_evaluate_one(condition, known) for condition in step.conditions]
     if not found or True in found:
         return True
     return None if None in found else False
 
 
-def _one_holds(condition: Condition, known: Mapping[str, str]) -> bool | None:
+def _evaluate_one(condition: Condition, known: Mapping[str, str]) -> bool | None:
     found = [known[key] in values(wanted) if key in known else None for key, wanted in condition.items()]
     if False in found:
         return False

@@ -1,4 +1,4 @@
-"""A playbook as text: the checklist as written, and the whole procedure as a dry run."""
+"""A playbook as text: the checklist as written, and the dry run of all its steps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from opsctl.render.out import style
 from opsctl.render.screen import configured_by, counted
 from opsctl.render.visible import indented, visible
 
-HERE = " " * 11
+INDENT = " " * 11
 
 
 def format_checklist(loaded: Loaded) -> str:
-    """The playbook as written: parameters, then every step under its heading."""
+    """The playbook as a checklist: parameters, then each step under its heading."""
     playbook = loaded.playbook
     parts = [style(visible(playbook.title), bold=True), visible(playbook.description), playbook.about]
     parameters = []
@@ -40,90 +40,90 @@ def _heading(step: PlaybookStep, former: str) -> tuple[str, str]:
 
 
 def _format_step(number: int, step: PlaybookStep) -> list[str]:
-    found = [_title(number, step, step.text)]
+    found = [_title_line(number, step, step.text)]
     if step.conditions:
-        found.append(f"{HERE}when {visible(conditions.describe(step))}")
+        found.append(f"{INDENT}when {visible(conditions.describe(step))}")
     if step.follows:
-        found.append(f"{HERE}follows {step.follows}")
+        found.append(f"{INDENT}follows {step.follows}")
     if step.expect:
-        found.append(f"{HERE}expects {visible(format_expected(step))}")
-    found += [f"{HERE}[ ] {visible(item)}" for item in step.items]
-    return [*found, f"{HERE}{indented(step.note)}"] if step.note else found
+        found.append(f"{INDENT}expects {visible(format_expected(step))}")
+    found += [f"{INDENT}[ ] {visible(item)}" for item in step.items]
+    return [*found, f"{INDENT}{indented(step.note)}"] if step.note else found
 
 
 def format_expected(step: PlaybookStep) -> str:
-    """What a step expects, in words."""
+    """A step's expectation in words."""
     return str(Expectation.parse(step.expect)) if isinstance(step.expect, dict) else " or ".join(step.expected)
 
 
-def _title(number: int, step: PlaybookStep, text: str) -> str:
+def _title_line(number: int, step: PlaybookStep, text: str) -> str:
     marks = [step.id or "", "/".join(step.choices), f"within {step.within}" if step.within else ""]
-    told = ", ".join(mark for mark in marks if mark)
+    details = ", ".join(mark for mark in marks if mark)
     box = "[ ] " if step.kind == "ask" else ""
-    return f"{number:>3} {step.kind:<7}{box}{visible(text)}{f'  ({visible(told)})' if told else ''}"
+    return f"{number:>3} {step.kind:<7}{box}{visible(text)}{f'  ({visible(details)})' if details else ''}"
 
 
-def format_preview(shown: Preview) -> str:
-    """The whole procedure, each step with what it would change now."""
+def format_preview(shown: Preview, *, whole: bool = True) -> str:
+    """Every step, with what it would change now; unless `whole`, only what the steps come to."""
     playbook, together = shown.loaded.playbook, shown.together
     text = f"{style(visible(playbook.title), bold=True)}: {visible(shown.command)}"
     if together:
         text += f"\nin {together.environment}, account {together.account}, as {together.caller}\n{configured_by(together.file)}"
     text += f"\nplaybook {visible(str(shown.loaded.path))}"
     heading = ""
-    for look in shown.steps:
-        heading, head = _heading(look.step, heading)
-        text += head + "\n" + "\n".join(_format_step_preview(look))
-    return text + _totals(shown, together)
+    for previewed in shown.steps if whole else ():
+        heading, head = _heading(previewed.step, heading)
+        text += head + "\n" + "\n".join(_format_step_preview(previewed))
+    return f"{text}\n\n{_summary(shown, together)}"
 
 
-def _format_step_preview(look: StepPreview) -> list[str]:
-    title = _title(look.number, look.step, look.text)
-    if look.holds is False:
-        return [style(f"{title}: not needed, only when {visible(conditions.describe(look.step))}", fg="bright_black")]
+def _format_step_preview(previewed: StepPreview) -> list[str]:
+    title = _title_line(previewed.number, previewed.step, previewed.text)
+    if previewed.needed is False:
+        return [style(f"{title}: not needed (only when {visible(conditions.describe(previewed.step))})", fg="bright_black")]
     found = [title]
-    if look.holds is None:
-        found.append(f"{HERE}only if {visible(conditions.describe(look.step))}; not answered yet")
-    if look.bound:
-        found.append(f"{HERE}bound when step {look.bound} is done; shown as if that were now")
-    if look.error:
-        word = "planned" if look.kind == "run" else "looked at"
-        found.append(style(f"{HERE}can't be {word} now: {visible(look.error.what)}", fg="red"))
-    if look.unasked:
-        found.append(f"{HERE}not asked in a dry run: {look.unasked}")
-    if look.wrong:
-        found.append(style(f"{HERE}not so now: {visible('; '.join(look.wrong))}", fg="red"))
-    elif look.looked and look.kind == "verify":
-        found.append(style(f"{HERE}so now", fg="bright_black"))
-    if look.plan:
-        found += [line for planned in look.plan.changes for line in _format_planned(planned)]
+    if previewed.needed is None:
+        found.append(f"{INDENT}depends on an answer: runs when {visible(conditions.describe(previewed.step))}")
+    if previewed.bound:
+        found.append(f"{INDENT}starts from the end of step {previewed.bound}; this dry run assumes that it ends now")
+    if previewed.error:
+        word = "planned" if previewed.kind == "run" else "checked" if previewed.kind == "verify" else "read"
+        found.append(style(f"{INDENT}could not be {word}: {visible(previewed.error.what)}", fg="red"))
+    if previewed.unasked:
+        found.append(f"{INDENT}not checked in a dry run: {previewed.unasked}")
+    if previewed.wrong:
+        found.append(style(f"{INDENT}fails now: {visible('; '.join(previewed.wrong))}", fg="red"))
+    elif previewed.looked and previewed.kind == "verify":
+        found.append(style(f"{INDENT}passes now", fg="bright_black"))
+    if previewed.plan:
+        found += [line for planned in previewed.plan.changes for line in _format_planned(planned)]
     return found
 
 
 def _format_planned(planned: rows.Step) -> list[str]:
     if not planned.pending:
-        word = "already so" if planned.state == "done" else planned.state
+        word = "already done" if planned.state == "done" else planned.state
         return [
             style(
-                f"{HERE}= {visible(planned.change.summary)}: {word}{': ' if planned.why else ''}{visible(planned.why)}", fg="bright_black"
+                f"{INDENT}= {visible(planned.change.summary)}: {word}{': ' if planned.why else ''}{visible(planned.why)}", fg="bright_black"
             )
         ]
     impact = style(f"  {counted(planned.count, planned.unit)}", bold=True) if planned.count else ""
-    found = [f"{HERE}{style('~', fg='yellow')} {visible(planned.change.summary)}{impact}"]
+    found = [f"{INDENT}{style('~', fg='yellow')} {visible(planned.change.summary)}{impact}"]
     if planned.why:
-        found.append(f"{HERE}  {visible(planned.why)}")
-    return [*found, style(f"{HERE}  undo: {visible(planned.undo)}", fg="cyan" if planned.reversible else "red")]
+        found.append(f"{INDENT}  {visible(planned.why)}")
+    return [*found, style(f"{INDENT}  undo: {visible(planned.undo)}", fg="cyan" if planned.reversible else "red")]
 
 
-def _totals(shown: Preview, together: Plan | None) -> str:
-    steps = sum(look.would_change for look in shown.steps)
-    asks = sum(look.kind == "ask" and look.holds is not False for look in shown.steps)
+def _summary(shown: Preview, together: Plan | None) -> str:
+    steps = sum(previewed.would_change for previewed in shown.steps)
+    asks = sum(previewed.kind == "ask" and previewed.needed is not False for previewed in shown.steps)
     impact = together.impact if together else {}
     affects = ", ".join(counted(count, unit) for unit, count in impact.items() if count)
     reach = f"; up to {affects}" if affects else ""
-    told = [f"{steps} of {len(shown.steps)} steps would change something{reach}", counted(asks, "questions")]
-    wrong = [look.key for look in shown.steps if look.wrong]
-    unseen = [look.key for look in shown.steps if look.error]
-    told += [f"not so now: {', '.join(wrong)}; what is done before may mend it, else the run ends there"] if wrong else []
-    told += [f"couldn't be planned or looked at: {', '.join(unseen)}"] if unseen else []
-    return "\n\n" + "; ".join(told) + "."
+    parts = [f"{steps} of {len(shown.steps)} steps would change something{reach}", counted(asks, "questions")]
+    wrong = [previewed.key for previewed in shown.steps if previewed.wrong]
+    unseen = [previewed.key for previewed in shown.steps if previewed.error]
+    parts += [f"checks that fail now: {', '.join(wrong)} (earlier steps may fix this; otherwise the run stops there)"] if wrong else []
+    parts += [f"could not be planned or checked: {', '.join(unseen)}"] if unseen else []
+    return "; ".join(parts) + "."

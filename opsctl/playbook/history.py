@@ -1,4 +1,4 @@
-"""How far a playbook's run came, read back from its events and its children, in whichever process it is taken up."""
+"""The state of a playbook's run, read from its events and its child runs in the ledger."""
 
 from __future__ import annotations
 
@@ -14,71 +14,71 @@ ANSWERED, STEP_ENDED, STEP_FAILED, AGAIN = "answered", "step ended", "step faile
 
 
 class History:
-    """The steps that have ended, by number, each as its event told it: `state`, and what belongs to it.
+    """The steps that have ended: for each number, the detail of its event, with its `state`.
 
-    `failed` holds those that ended the run and haven't ended since: they are taken again. `anew` holds those that a person wanted once more
-    and that haven't ended since.
+    `failed` holds the steps that stopped the run; resuming repeats them. `retrying` holds the steps that an operator chose to
+    repeat and that haven't ended since.
 
-    States: `answered`, `changed`, `unchanged`, `partial`, `verified`, `seen`, `unseen` (a look that couldn't), `not needed` (its `when`
-    doesn't hold), `skipped` (a person said so), and of one that hasn't ended `failed`.
+    States: `answered`, `changed`, `unchanged`, `partial`, `verified`, `seen`, `unseen` (a look that failed), `not needed` (its `when` is
+    not met), `skipped` (by an operator), and `failed`, which isn't an end.
     """
 
     def __init__(self, ledger: Ledger, run: Run, playbook: Playbook) -> None:
         self.ledger, self.run, self.playbook = ledger, run, playbook
         self.ended: dict[int, dict[str, Any]] = {}
         self.failed: dict[int, dict[str, Any]] = {}
-        self.anew: set[int] = set()
-        self._forgotten: set[str] = set()
+        self.retrying: set[int] = set()
+        self._superseded: set[str] = set()
         for event in ledger.events(run.id):
             self.replay(event.what, {**event.detail, "recorded": event.at.isoformat()})
 
     def replay(self, what: str, detail: dict[str, Any]) -> None:
-        """Take one event of the ledger into account."""
+        """Update the state with one event of the ledger."""
         if what in (ANSWERED, STEP_ENDED):
             self.ended[detail["step"]] = detail
             self.failed.pop(detail["step"], None)
-            self.anew.discard(detail["step"])
+            self.retrying.discard(detail["step"])
         elif what == STEP_FAILED:
             self.failed[detail["step"]] = detail
         elif what == AGAIN:
             self.ended.pop(detail["step"], None)
             self.failed.pop(detail["step"], None)
-            self.anew.add(detail["step"])
-            self._forgotten |= set(detail["former"])
+            self.retrying.add(detail["step"])
+            self._superseded |= set(detail["former"])
 
     def record(self, what: str, number: int, state: str, **detail: Any) -> None:
-        """Keep that a step ended."""
+        """Record how a step ended."""
         self.keep(what, {"step": number, "key": self.playbook.key(number), "state": state, **detail})
 
     def keep(self, what: str, detail: dict[str, Any]) -> None:
-        """Write an event, and take it into account."""
+        """Write an event to the ledger, and update the state with it."""
         self.ledger.event(self.run.id, what, detail)
         self.replay(what, {**detail, "recorded": self.ledger.now().isoformat()})
 
     def text(self, number: int) -> str:
-        """A step's question or command line as it was shown and approved, its parameters filled."""
+        """A step's question or command line as it was approved, with its parameters filled in."""
         return str(self.run.details["steps"][number - 1][self.playbook.steps[number - 1].kind])
 
     def children(self, number: int) -> list[Run]:
-        """The runs that a step made, the newest first, those before a retry left out."""
+        """The runs of a step, newest first, without those from before a retry."""
         found = self.ledger.children(self.run.id)
-        return [child for child in found if child.item == number and child.id not in self._forgotten]
+        return [child for child in found if child.item == number and child.id not in self._superseded]
 
     def known(self) -> dict[str, str]:
-        """Parameters and answers, for `when`; a question that wasn't needed is answered by nothing."""
+        """Parameters and answers, for `when`. The answer of a question that wasn't needed is `""`."""
         known = dict(self.run.details["parameters"])
         for number, detail in self.ended.items():
             if self.playbook.steps[number - 1].kind == "ask":
                 known[self.playbook.key(number)] = detail.get("answer", "")
         return known
 
-    def moment(self, number: int) -> datetime | None:
-        """When a step's outcome came about, for one that follows it; None when it wasn't done."""
+    def completed_at(self, number: int) -> datetime | None:
+        """When a step's change was done, for a step that follows it; None when it wasn't done."""
         at = self.ended.get(number, {}).get("at")
         return datetime.fromisoformat(at) if at else None
 
 
-def came_about(ledger: Ledger, run: Run) -> datetime:
-    """When a child's outcome came about: the latest moment on the servers' clocks, else that of its latest event."""
+def run_completed_at(ledger: Ledger, run: Run) -> datetime:
+    """When a child run's change was done: the latest time by the servers' clocks, otherwise the time of its last event."""
     moments = [step.at for step in ledger.steps(run.id) if step.at]
     return max(moments) if moments else ledger.events(run.id)[-1].at

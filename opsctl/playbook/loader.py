@@ -1,4 +1,4 @@
-"""Finding playbooks, and reading one with everything that is wrong with it told at once."""
+"""Find playbook files, and load one. All its problems are reported at once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from opsctl.trust import only_ours
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """A playbook, its name, the file it came from, that file's digest and the parser of its lines.
+    """A playbook with its name, its file, the file's digest, and the parser of its lines.
 
-    `trusted` is False where others could have written the file, and no person has trusted it as it is.
+    `trusted` is False when the file may come from somebody else and its current content was not trusted with `config trust`.
     """
 
     name: str
@@ -34,24 +34,24 @@ class Loaded(Struct, frozen=True, kw_only=True):
     trusted: bool = True
 
 
-HERE = Path("playbooks")
-"""The folder of the current directory: whoever made that directory wrote it."""
+LOCAL_FOLDER = Path("playbooks")
+"""Playbooks of the current directory, whose author is unknown."""
 
 
 def folders() -> list[Path]:
-    """Where playbooks are looked for, best first: the user's, the system's, the shipped ones; here before them only once it is trusted."""
+    """The folders of playbooks in order of precedence: the user's, the system's, the shipped ones. A trusted local folder comes first."""
     known = [*(folder / "playbooks" for folder in config.folders()), shipped("playbooks")]
-    if not config.is_foreign(HERE, "playbooks"):
+    if not config.is_foreign(LOCAL_FOLDER, "playbooks"):
         return known
-    return [HERE, *known] if _trusted_here() else [*known, HERE]
+    return [LOCAL_FOLDER, *known] if _trusted_here() else [*known, LOCAL_FOLDER]
 
 
 def _trusted_here() -> bool:
-    return config.trusted().files(HERE) is not None
+    return config.trusted().files(LOCAL_FOLDER) is not None
 
 
-def names() -> dict[str, Path]:
-    """Every playbook's name and file; a name found twice is the first folder's."""
+def playbook_files() -> dict[str, Path]:
+    """The name and file of every playbook; the first folder wins."""
     found: dict[str, Path] = {}
     for folder in folders():
         for path in sorted(folder.glob("*.yaml")):
@@ -59,19 +59,19 @@ def names() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def written() -> dict[str, Path]:
-    """The same for who writes them: the files of the current folder come first, trusted or not."""
-    return dict(sorted({**names(), **{path.stem: path for path in HERE.glob("*.yaml")}}.items()))
+def editable_files() -> dict[str, Path]:
+    """The same for authors: files of the current folder come first, trusted or not."""
+    return dict(sorted({**playbook_files(), **{path.stem: path for path in LOCAL_FOLDER.glob("*.yaml")}}.items()))
 
 
-def trusted(path: Path) -> bool:
-    """Tell whether a playbook may run anywhere; one of the current folder that nobody has trusted runs in a sandbox alone."""
-    return path.parent != HERE or _trusted_here()
+def is_trusted(path: Path) -> bool:
+    """Whether a playbook may run outside a sandbox; a local one must be trusted first."""
+    return path.parent != LOCAL_FOLDER or _trusted_here()
 
 
-def find(name: str, known: dict[str, Path] | None = None) -> Path:
-    """The file of playbook `name`; raises ConfigurationError that lists the playbooks there are."""
-    known = names() if known is None else known
+def find_file(name: str, known: dict[str, Path] | None = None) -> Path:
+    """The file of playbook `name`. Raises ConfigurationError that lists the available playbooks."""
+    known = playbook_files() if known is None else known
     if name not in known:
         raise ConfigurationError(
             f"There is no playbook {name!r} in {', '.join(str(f) for f in folders())}.",
@@ -81,28 +81,28 @@ def find(name: str, known: dict[str, Path] | None = None) -> Path:
 
 
 def load(name: str) -> Loaded:
-    """Read playbook `name` and check it against the command tree; raises ConfigurationError that tells all its problems."""
-    path = find(name)
-    if path.parent not in (HERE, shipped("playbooks")):
+    """Load playbook `name` and check it. Raises ConfigurationError with all its problems."""
+    path = find_file(name)
+    if path.parent not in (LOCAL_FOLDER, shipped("playbooks")):
         only_ours(path)
     loaded, problems = inspect(path)
     if loaded is None or problems:
-        told = "; ".join(f"line {p.line}: {p.what}" for p in problems)
-        raise ConfigurationError(f"{path} is no sound playbook: {told}", "See each on its line: opsctl playbook lint")
-    return msgspec.structs.replace(loaded, trusted=trusted(path))
+        listed = "; ".join(f"line {p.line}: {p.what}" for p in problems)
+        raise ConfigurationError(f"{path} is not a valid playbook: {listed}", "See every problem: opsctl playbook lint")
+    return msgspec.structs.replace(loaded, trusted=is_trusted(path))
 
 
 def inspect(path: Path) -> tuple[Loaded | None, list[Problem]]:
-    """Read a playbook and find everything that is wrong with it; None when it can't be read as one at all."""
+    """Read a playbook and list its problems; the playbook is None when the file can't be parsed."""
     try:
         raw = files.read(path)
         source = YamlSource(raw.decode(), path.name)
     except OSError as cause:
-        return None, [Problem(line=1, what=f"it can't be read: {cause.strerror}")]
+        return None, [Problem(line=1, what=f"the file can't be read: {cause.strerror}")]
     except UnicodeDecodeError:
-        return None, [Problem(line=1, what="it isn't UTF-8 text")]
+        return None, [Problem(line=1, what="the file isn't UTF-8 text")]
     except ConfigurationError as cause:
-        return None, [Problem(line=_line(cause.what), what=cause.what)]
+        return None, [Problem(line=_line_number(cause.what), what=cause.what)]
     playbook, problems = convert(source)
     if playbook is None:
         return None, problems
@@ -110,27 +110,27 @@ def inspect(path: Path) -> tuple[Loaded | None, list[Problem]]:
     return loaded, [*problems, *lint(playbook, source, loaded.parser)]
 
 
-def _line(text: str) -> int:
+def _line_number(text: str) -> int:
     found = re.search(r"(?:line |:)(\d+)", text)
     return int(found[1]) if found else 1
 
 
 def convert(source: YamlSource) -> tuple[Playbook | None, list[Problem]]:
-    """Turn plain values into a playbook, each step on its own, so that one bad step doesn't hide the next."""
+    """Convert plain values to a playbook. Each step is checked on its own, so one bad step doesn't hide another."""
     raw, problems = source.value, []
     given = raw.get("steps") if isinstance(raw, dict) else None
     if isinstance(given, list):
         for index, item in enumerate(given):
-            _, wrong = _as(PlaybookStep, item, source, f"$.steps[{index}]")
+            _, wrong = _convert(PlaybookStep, item, source, f"$.steps[{index}]")
             problems += wrong
-        good = {"ask": "nothing"}
-        raw = {**raw, "steps": given if not problems else [good] * len(given)}
-    playbook, wrong = _as(Playbook, raw, source, "$")
+        placeholder = {"ask": "nothing"}
+        raw = {**raw, "steps": given if not problems else [placeholder] * len(given)}
+    playbook, wrong = _convert(Playbook, raw, source, "$")
     problems += wrong
     return (None, problems) if problems else (playbook, [])
 
 
-def _as(kind: type[Any], value: Any, source: YamlSource, path: str) -> tuple[Any, list[Problem]]:
+def _convert(kind: type[Any], value: Any, source: YamlSource, path: str) -> tuple[Any, list[Problem]]:
     try:
         return msgspec.convert(value, kind), []
     except msgspec.ValidationError as cause:

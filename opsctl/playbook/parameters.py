@@ -1,4 +1,4 @@
-"""The `key=value` words of `playbook run`."""
+"""The `key=value` arguments of `playbook run`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from opsctl.playbook.schema import Condition, Parameter, Playbook, values
 
 
 def check(playbook: Playbook, words: Sequence[str]) -> dict[str, str]:
-    """Turn `key=value` words into every parameter's value, defaults included.
+    """The value of every parameter, from `key=value` arguments and defaults.
 
-    Raises a usage error for an unknown or repeated key, a value that is no choice, a missing one, and one that counts only when another
-    parameter says otherwise: `user=7` with the default `scope=widespread` would be a much larger run than was meant.
+    Raises a usage error for an unknown or repeated key, a value that isn't a choice, a missing value, and a value that is used only with
+    another setting: `user=7` with the default `scope=widespread` would log out everybody instead of one user.
     """
     given = _given(playbook, words)
     known = {name: p.default for name, p in playbook.parameters.items() if p.default is not None} | given
     for name, parameter in playbook.parameters.items():
-        wanted = not parameter.required_when or _meets(parameter.required_when, known)
+        wanted = not parameter.required_when or _is_met(parameter.required_when, known)
         if wanted and name not in known:
             value = "|".join(parameter.choices) or "VALUE"
-            raise click.UsageError(f"{name}={value} is missing{_why(parameter)}. {parameter.help}".strip())
+            raise click.UsageError(f"{name}={value} is missing{_condition_text(parameter)}. {parameter.help}".strip())
         if name in given and not wanted:
-            raise click.UsageError(f"{name} counts only{_why(parameter)}; say that too, or leave {name} out.")
+            raise click.UsageError(f"{name} is used only{_condition_text(parameter)}; add that, or remove {name}.")
     return {name: known[name] for name in playbook.parameters if name in known}
 
 
@@ -35,7 +35,7 @@ def _given(playbook: Playbook, words: Sequence[str]) -> dict[str, str]:
         parameter = playbook.parameters.get(name)
         if not equals or parameter is None:
             known = ", ".join(f"{n}={'|'.join(p.choices) or 'VALUE'}" for n, p in playbook.parameters.items())
-            raise click.UsageError(f"{word!r} sets no parameter of this playbook; it has: {known or 'none'}.")
+            raise click.UsageError(f"{word!r} is not a parameter of this playbook. Its parameters: {known or 'none'}.")
         if name in given:
             raise click.UsageError(f"{name} is given twice.")
         if parameter.choices and value not in parameter.choices:
@@ -44,15 +44,15 @@ def _given(playbook: Playbook, words: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def _meets(condition: Condition, known: Mapping[str, str]) -> bool:
+def _is_met(condition: Condition, known: Mapping[str, str]) -> bool:
     return all(known.get(key) in values(wanted) for key, wanted in condition.items())
 
 
-def _why(parameter: Parameter) -> str:
-    told = " and ".join(f"{key} is {' or '.join(values(wanted))}" for key, wanted in parameter.required_when.items())
-    return f" when {told}" if told else ""
+def _condition_text(parameter: Parameter) -> str:
+    conditions = " and ".join(f"{key} is {' or '.join(values(wanted))}" for key, wanted in parameter.required_when.items())
+    return f" when {conditions}" if conditions else ""
 
 
-def command(name: str, parameters: Mapping[str, str]) -> str:
-    """The one canonical spelling of a playbook's run."""
+def command_line(name: str, parameters: Mapping[str, str]) -> str:
+    """The canonical command line of a playbook's run."""
     return shlex.join(["playbook", "run", name, *(f"{key}={value}" for key, value in parameters.items())])

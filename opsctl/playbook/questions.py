@@ -1,4 +1,4 @@
-"""A checklist item as it is put to a person, and what may be answered: done or a choice, skipped, failed."""
+"""Ask a person a checklist item. The answer is done or a choice, skipped, or failed."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 DONE = "done"
 ENTER, SKIP, OTHERWISE = "Enter = done", "s = skip", "f = failed, ? = help"
-HELP_SKIP = "s, or s and a reason: go on without it; the reason is kept, and the run ends partly done"
+HELP_SKIP = "s, or s and a reason: skip this item; the reason is recorded, and the run ends as partly done"
 HELP = (
-    "f, or f and a reason: it failed; the run ends here, and asks again when it is resumed",
-    "Ctrl-C: leave; anybody can take the run up later, at this question",
+    "f, or f and a reason: this item failed; the run stops, and asks again when you resume it",
+    "Ctrl-C: leave; you or somebody else can resume the run at this question",
 )
-WHY = {"s": "Why is it skipped?", "f": "What failed?"}
+REASON_QUESTIONS = {"s": "Why is it skipped?", "f": "What failed?"}
 
 
 class ChecklistAnswer(Struct, frozen=True):
-    """What was answered; `text` is the choice, `done`, or the reason why not."""
+    """An answer; `text` is the choice, `done`, or the reason."""
 
     state: Literal["answered", "skipped", "failed"]
     text: str
 
 
 def assumed_answer(step: PlaybookStep) -> ChecklistAnswer:
-    """What a rehearsal without a person answers: what is expected, else the first choice, else done."""
+    """The answer in a rehearsal without a person: the expected one, otherwise the first choice, otherwise done."""
     return ChecklistAnswer("answered", next(iter([*step.expected, *step.choices]), DONE))
 
 
 def ask(
-    person: Prompt, question: str, step: PlaybookStep, otherwise: Hint, says: Callable[[str], None], skippable: Callable[[], object]
+    person: Prompt, question: str, step: PlaybookStep, otherwise: Hint, message: Callable[[str], None], skippable: Callable[[], object]
 ) -> ChecklistAnswer:
-    """Ask until it is answered. `skippable` raises Refused where others depend on the answer; then no skip is offered."""
+    """Ask until there is a valid answer. `skippable` raises Refused when other steps depend on the answer; then skip is not offered."""
     needed = _why_required(skippable)
     offered = ["/".join(step.choices) or ENTER, *([] if needed else [SKIP]), OTHERWISE]
     prompt = f"{question} [{', '.join(offered)}]"
@@ -50,17 +50,17 @@ def ask(
         if typed in (step.choices or ("",)):
             return ChecklistAnswer("answered", typed or DONE)
         if word == "f":
-            return ChecklistAnswer("failed", _reason(person, "f", rest, otherwise))
+            return ChecklistAnswer("failed", _ask_reason(person, "f", rest, otherwise))
         if word != "s":
-            _help(step, typed, needed, says)
+            _show_help(step, typed, needed, message)
         elif needed:
-            says(f"  {needed}")
+            message(f"  {needed}")
         else:
-            return ChecklistAnswer("skipped", _reason(person, "s", rest, otherwise))
+            return ChecklistAnswer("skipped", _ask_reason(person, "s", rest, otherwise))
 
 
 def _why_required(skippable: Callable[[], object]) -> str:
-    """Why a question can't be skipped, or nothing."""
+    """Why a question can't be skipped; empty when it can."""
     try:
         skippable()
     except Refused as why:
@@ -68,17 +68,17 @@ def _why_required(skippable: Callable[[], object]) -> str:
     return ""
 
 
-def _reason(person: Prompt, word: str, given: str, otherwise: Hint) -> str:
+def _ask_reason(person: Prompt, word: str, given: str, otherwise: Hint) -> str:
     reason = given.strip()
     while not reason:
-        reason = person.text(WHY[word], otherwise)
+        reason = person.text(REASON_QUESTIONS[word], otherwise)
     return clean_text(reason)
 
 
-def _help(step: PlaybookStep, typed: str, needed: str, says: Callable[[str], None]) -> None:
-    """Say what can be typed, and that something else was."""
+def _show_help(step: PlaybookStep, typed: str, needed: str, message: Callable[[str], None]) -> None:
+    """Show the valid answers, after an invalid one has been named."""
     if typed != "?":
-        says(f"  {typed!r} is no answer here." if typed else "  Enter is no answer here.")
-    first = f"{' or '.join(step.choices)}: your answer" if step.choices else "Enter: it is done"
+        message(f"  {typed!r} is not a valid answer." if typed else "  Enter is not a valid answer.")
+    first = f"{' or '.join(step.choices)}: your answer" if step.choices else "Enter: done"
     for line in (first, needed or HELP_SKIP, *HELP, *([f"Note: {step.note}"] if step.note else [])):
-        says(f"  {line}")
+        message(f"  {line}")

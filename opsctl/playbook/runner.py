@@ -1,4 +1,4 @@
-"""Running a playbook: shown whole, agreed to once, then step by step, and taken up again by whoever comes next."""
+"""Run a playbook: show all steps, ask once, execute step by step; and resume it later, also by another operator."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from opsctl.cli.context import AppContext
     from opsctl.engine.ledger.rows import Run
     from opsctl.engine.options import Options
+    from opsctl.engine.plan import Plan
     from opsctl.playbook.lines import StepParser
     from opsctl.playbook.preview import Preview
 
 
 def run(app: AppContext, name: str, words: Sequence[str], options: Options, *, assume: bool = False) -> PlaybookOutcome:
-    """Run playbook `name` with its `key=value` words, or with `options.dry_run` only show it.
+    """Run playbook `name` with its `key=value` arguments; with `options.dry_run` only show what it would do.
 
-    Raises whatever stands before the run's first step: a broken playbook or parameter, a guard, a missing yes. Later errors are in the
+    Raises every error from before the first step: an invalid playbook or parameter, a guard, a missing yes. Later errors are in the
     outcome.
     """
     if options.save:
@@ -43,14 +44,14 @@ def run(app: AppContext, name: str, words: Sequence[str], options: Options, *, a
     if assume:
         app.assume_answers()
     _require_trusted(loaded, app)
-    shown = preview.preview_steps(app, loaded, parameters.command(name, given), given, options)
+    shown = preview.preview_steps(app, loaded, parameters.command_line(name, given), given, options)
     if options.dry_run:
         return _dry_run(app, shown, given, options)
+    together = shown.together
     if not app.screen.json:
-        app.reporter.message(format_preview(shown))
+        app.reporter.message(format_preview(shown, whole=bool(shown.blocking) or not _approved_ahead(app, together, options)))
     if shown.blocking:
         raise shown.blocking
-    together = shown.together
     if together and together.pending:
         guards.require_approval(together, app.engine.read, options)
     run = app.engine.new_run(shown.command, options, kind="playbook", details=_details(shown, given, assume))
@@ -58,10 +59,18 @@ def run(app: AppContext, name: str, words: Sequence[str], options: Options, *, a
     return _drive(app, run, loaded, options)
 
 
+def _approved_ahead(app: AppContext, together: Plan | None, options: Options) -> bool:
+    """Whether the options answer the question, so that nobody reads the plan before the run begins."""
+    if together is None:
+        return options.yes
+    target = guards.confirmation_target(together, app.engine.read)
+    return options.yes if target is None else options.confirm == target
+
+
 def _require_trusted(loaded: Loaded, app: AppContext) -> Loaded:
-    """The playbook; raises Refused for one of the current folder that nobody has trusted, unless it runs in a sandbox."""
+    """The playbook. Raises Refused for an untrusted one of the current folder, unless it runs in a sandbox."""
     if not loaded.trusted and not app.environment.settings.sandbox:
-        raise Refused(f"{loaded.path} is a playbook of the current folder, which nobody has trusted as it is now: nothing was run.", TRUST)
+        raise Refused(f"{loaded.path} is a playbook of the current folder, and its current content is not trusted. Nothing was run.", TRUST)
     return loaded
 
 
@@ -77,13 +86,13 @@ def _dry_run(app: AppContext, shown: Preview, given: dict[str, str], options: Op
 
 
 def _details(shown: Preview, given: dict[str, str], assume: bool) -> dict[str, Any]:
-    """What was approved, and what taking it up again needs."""
+    """What was approved, and what resuming the run needs."""
     return {
         "playbook": shown.loaded.name,
         "digest": shown.loaded.digest,
         "parameters": given,
         "bounds": shown.bounds,
-        "steps": [{"step": look.key, look.kind: look.text} for look in shown.steps],
+        "steps": [{"step": previewed.key, previewed.kind: previewed.text} for previewed in shown.steps],
         "assume": assume,
     }
 
@@ -98,10 +107,10 @@ def resume(
     jump: str | None = None,
     reason: str = "",
 ) -> PlaybookOutcome:
-    """Take a playbook's run up where the ledger says it stopped, in this or any other process.
+    """Resume a playbook's run where it stopped.
 
-    `skip`, `retry` and `jump` name a step by its id or number; `reason` is kept with them. Raises PlanStale when the playbook is no longer
-    the one that was approved, Refused for a run of another place or one that was cancelled.
+    `skip`, `retry` and `jump` name a step by its id or number; `reason` is recorded with them. Raises PlanStale when the playbook has
+    changed since it was approved, Refused for a cancelled run or one of another environment.
     """
     engine = app.engine
     engine.same_place(run)
@@ -112,25 +121,25 @@ def resume(
     with engine.ledger.locks.hold(f"run/{run.id}", run.id, engine.operator, run.command):
         history = History(engine.ledger, run, loaded.playbook)
         who = engine.operator
-        overrides = Overrides(history, reason, who).asked(skip, retry, jump)
+        overrides = Overrides(history, reason, who).events(skip, retry, jump)
         if run.result and len(history.ended) == len(loaded.playbook.steps) and not overrides:
-            came = outcome.from_ledger(engine.ledger, run, history, outcome.result(engine.ledger, run, history, None), None)
-            return _report_skipped(app, run, came)
+            finished = outcome.from_ledger(engine.ledger, run, history, outcome.result(engine.ledger, run, history, None), None)
+            return _report_skipped(app, run, finished)
         engine.ledger.reopen(run.id, {"operator": who, "caller": engine.read.caller.arn})
         for what, detail in overrides:
             history.keep(what, detail)
-        if anew := [detail["key"] for what, detail in overrides if what == AGAIN]:
-            app.reporter.message(f"Taken anew: {', '.join(anew)}")
+        if retried := [detail["key"] for what, detail in overrides if what == AGAIN]:
+            app.reporter.message(f"Repeated: {', '.join(retried)}")
         return _execute(app, run, loaded.parser, history, options, fresh=True)
 
 
 def _load_approved(run: Run) -> Loaded:
-    """The playbook, if it still is the one that was approved."""
+    """The playbook that was approved. Raises PlanStale when it has changed."""
     loaded = load(run.details["playbook"])
     if loaded.digest != run.details["digest"]:
         raise PlanStale(
-            f"Playbook {loaded.name} ({loaded.path}) is another than the one that run {run.id} was approved with.",
-            f"Restore it, or begin anew (what is done is found already so): opsctl {run.command}",
+            f"Playbook {loaded.name} ({loaded.path}) has changed since run {run.id} was approved.",
+            f"Restore the file, or run the playbook again (steps that are done stay done): opsctl {run.command}",
         )
     return loaded
 
@@ -143,9 +152,9 @@ def _drive(app: AppContext, run: Run, loaded: Loaded, options: Options) -> Playb
 
 
 def _execute(app: AppContext, run: Run, parser: StepParser, history: History, options: Options, *, fresh: bool = False) -> PlaybookOutcome:
-    """Walk to the end or to what ends it, and close the run with that; its lock is held by the caller.
+    """Execute the steps up to the end or the first error, and close the run. The caller holds the run's lock.
 
-    Under another configuration than the approved one, no step's bound was shown: each that changes something asks.
+    When the configuration has changed since the approval, no approved impact counts: each step that changes something asks.
     """
     engine, error = app.engine, None
     bounds = run.details["bounds"] if run.config_digest == engine.environment.digest else {}
@@ -153,15 +162,15 @@ def _execute(app: AppContext, run: Run, parser: StepParser, history: History, op
         Executor(app, run, parser, history, options, bounds, fresh=fresh).execute()
     except OpsctlError as caught:
         error = caught
-    word = outcome.result(engine.ledger, run, history, error)
-    word, error = engine.close(run, word, error, touched=outcome.may_have_effect(engine.ledger, run))
-    return _report_skipped(app, run, outcome.from_ledger(engine.ledger, run, history, word, error))
+    result = outcome.result(engine.ledger, run, history, error)
+    result, error = engine.close(run, result, error, touched=outcome.may_have_effect(engine.ledger, run))
+    return _report_skipped(app, run, outcome.from_ledger(engine.ledger, run, history, result, error))
 
 
-def _report_skipped(app: AppContext, run: Run, came: PlaybookOutcome) -> PlaybookOutcome:
-    """The outcome, once what was left out is said; of a run that has come to its end, also how to do it later."""
-    for left in came.left:
-        app.reporter.message(f"  not done: {visible(left)}")
-    if came.left and not came.error:
-        app.reporter.message(f"  to do one of these after all: opsctl runs resume {run.id} --retry STEP --reason WHY")
-    return came
+def _report_skipped(app: AppContext, run: Run, finished: PlaybookOutcome) -> PlaybookOutcome:
+    """Report the steps that were not done, and how to do them later. Returns the outcome."""
+    for step in finished.not_done:
+        app.reporter.message(f"  not done: {visible(step)}")
+    if finished.not_done and not finished.error:
+        app.reporter.message(f"  to do a skipped step later: opsctl runs resume {run.id} --retry STEP --reason WHY")
+    return finished

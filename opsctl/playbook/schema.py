@@ -1,4 +1,4 @@
-"""What a playbook's YAML may say."""
+"""The schema of a playbook's YAML."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from msgspec import Meta, Struct
 Kind = Literal["ask", "run", "look", "verify"]
 
 SPECIAL = ("s", "f", "?")
-"""What a person types at a question instead of an answer: skip, failed, help."""
+"""What can be typed at a question instead of an answer: skip, failed, help."""
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z]\w*$")]
 Key = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]*$", description="A name for this step, unique in the playbook")]
-Span = Annotated[str, Meta(pattern=r"^\d+[smhd]$", description="A time span such as 90s, 5m, 24h or 7d, from the run's beginning")]
+Span = Annotated[str, Meta(pattern=r"^\d+[smhd]$", description="A time span from the start of the run, such as 90s, 5m, 24h or 7d")]
 Line = Annotated[str, Meta(min_length=1)]
 Condition = dict[str, str | list[str]]
 When = Annotated[
     Condition | list[Condition],
-    Meta(description="Parameters or earlier answers and the values they must have; of a list of mappings any one is enough"),
+    Meta(description="Parameters or earlier answers, and their required values; of a list of mappings one must match"),
 ]
 
 
 class Parameter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True):
-    """A value that is given when the playbook is run; one without a default is required, or `required_when` says when it counts."""
+    """A value for `playbook run`. It is required unless it has a default or a `required-when` that isn't met."""
 
     help: str = ""
     choices: list[str] = []
@@ -36,17 +36,17 @@ class Parameter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
 Expect = Annotated[
     str | list[str] | dict[str, Any],
     Meta(
-        description="Of a question: the choice that must be made. Of a verify: fields and what they must be in every row ('< 80%', healthy,"
-        " [a, b]); `in` names the section of a page, `where` chooses rows, `count` says how many rows there must be"
+        description="Of a question: the required choice. Of a verify: fields and their required values in every row ('< 80%', healthy,"
+        " [a, b]); `in` names the section of a page, `where` selects rows, `count` is the required number of rows"
     ),
 ]
 
 
 class PlaybookStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True):
-    """Exactly one of `ask` (a person answers), `run` (a changing command), `look` (shows) or `verify` (proves, or ends the run).
+    """Exactly one of `ask` (a person answers), `run` (changes something), `look` (shows something) or `verify` (must pass).
 
-    `items` are the runbook's checkboxes that this step stands for, where its own text isn't the checkbox. `follows` names the step to whose
-    outcome, on the server's clock, this one is bound.
+    `items` lists the runbook's checkboxes that this step covers. `follows` names an earlier run step: this step acts on the state as of
+    that step's end, by the server's clock.
     """
 
     ask: Line | None = None
@@ -68,27 +68,27 @@ class PlaybookStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if sum(x is not None for x in (self.ask, self.run, self.look, self.verify)) != 1:
             raise ValueError("expected exactly one of ask, run, look, verify")
         if self.ask is None and (self.choices or self.within):
-            raise ValueError("choices and within belong to an ask")
+            raise ValueError("choices and within are allowed only in an ask")
         if self.follows and (self.ask is not None or self.look is not None):
-            raise ValueError("an ask or a look follows nothing; follows belongs to a run or a verify")
+            raise ValueError("follows is allowed only in a run or a verify")
         if len(set(self.choices)) != len(self.choices) or len(self.choices) == 1:
-            raise ValueError("choices are two or more different answers, or none")
-        if taken := [choice for choice in self.choices if choice.strip() in ("", *SPECIAL)]:
-            raise ValueError(f"choices: {taken[0]!r} is what a person types to skip, fail or get help")
+            raise ValueError("choices must be two or more different answers, or none")
+        if reserved := [choice for choice in self.choices if choice.strip() in ("", *SPECIAL)]:
+            raise ValueError(f"choices: {reserved[0]!r} can't be a choice: it is typed to skip, fail or get help")
         self._check_expect()
 
     def _check_expect(self) -> None:
-        """Raise ValueError for an `expect` that isn't of this step's kind."""
+        """Raise ValueError for an `expect` that doesn't fit the kind of step."""
         if self.expect and self.ask is None and self.verify is None:
-            raise ValueError("expect belongs to a verify, or to an ask with choices")
+            raise ValueError("expect is allowed only in a verify, or in an ask with choices")
         if self.expect and (self.verify is not None) != isinstance(self.expect, dict):
-            raise ValueError("expect: of a verify it maps fields to what they must be; of an ask it is one of the choices")
+            raise ValueError("expect: in a verify it maps fields to required values; in an ask it is one of the choices")
         if missing := [each for each in self.expected if each not in self.choices]:
-            raise ValueError(f"expect: {missing[0]!r} is none of the choices")
+            raise ValueError(f"expect: {missing[0]!r} is not one of the choices")
 
     @property
     def kind(self) -> Kind:
-        """Which of the four it is."""
+        """The kind of the step."""
         kinds: tuple[Kind, ...] = ("ask", "run", "look", "verify")
         return next(kind for kind in kinds if getattr(self, kind) is not None)
 
@@ -99,17 +99,17 @@ class PlaybookStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def expected(self) -> list[str]:
-        """The choices that a question expects; none where any will do."""
+        """The choices that a question requires; empty when any choice is accepted."""
         return [] if isinstance(self.expect, dict) else values(self.expect)
 
     @property
     def conditions(self) -> list[Condition]:
-        """`when` as a list: any one of these is enough; none at all always holds."""
+        """`when` as a list, one of which must match; empty when the step is always needed."""
         return [self.when] if isinstance(self.when, dict) else self.when
 
 
 class Playbook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True):
-    """A procedure. `runbook` is the anchor of its section in RUNBOOK.md, `about` what it is for and what it does to users."""
+    """A playbook. `runbook` is the anchor of its section in RUNBOOK.md; `about` says what it is for and what users notice."""
 
     title: Line
     runbook: str = ""
@@ -119,11 +119,11 @@ class Playbook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, re
     steps: Annotated[list[PlaybookStep], Meta(min_length=1)]
 
     def key(self, number: int) -> str:
-        """How step `number` (the first is 1) is called: its id, or the number itself."""
+        """The key of step `number` (the first is 1): its id, otherwise the number."""
         return self.steps[number - 1].id or str(number)
 
     def number(self, key: str) -> int | None:
-        """The number of the step that is called `key`, or whose number it is; None when there is none."""
+        """The number of the step with this id or number; None when there is none."""
         for number, step in enumerate(self.steps, 1):
             if key in (step.id, str(number)):
                 return number
@@ -136,7 +136,7 @@ def values(wanted: str | list[str]) -> list[str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a playbook, for editors; the same under every Python, since only some of them keep a docstring's indentation."""
+    """The JSON Schema of a playbook, for editors. Descriptions are dedented, since Python versions differ in that."""
     schema: dict[str, Any] = msgspec.json.schema(Playbook)
     for described in (schema, *schema["$defs"].values()):
         if "description" in described:

@@ -75,7 +75,7 @@ def test_a_second_run_finds_it_all_so(either: World) -> None:
     told = world.opsctl("runs", "show", first.json["run"], check=0).out
     assert "token-compromise" in told
     assert key(world) not in told
-    assert world.opsctl("-o", "json", "runs", "verify", check=0).json["chains"] == "whole"
+    assert world.opsctl("-o", "json", "runs", "verify", check=0).json["chains"] == "intact"
 
 
 def test_a_dry_run_shows_it_and_changes_nothing(world: World) -> None:
@@ -177,7 +177,7 @@ def test_a_key_that_leaked_too_is_rotated_once_more_and_all_that_rests_on_it_wit
     first = key(world)
     again = world.opsctl("-o", "json", "runs", "resume", found["run"], "--retry", "key", "--reason", "leaked too", "-y", check=0)
     assert key(world) != first
-    assert "Taken anew: key, rollout, finish, stored" in again.err
+    assert "Repeated: key, rollout, finish, stored" in again.err
     assert [states(again.json)[step] for step in ("key", "rollout", "finish")] == ["changed"] * 3
     assert world.opsctl("service", "redeploy", "api", "worker", "-n").code == 0
     world.opsctl("auth", "verify", check=0)

@@ -253,7 +253,7 @@ class House:
         for name, writing in (("read", False), ("write", True)):
             history, fingerprint = invocation.history, invocation.fingerprint
             systems = Systems(environment, writing=writing, person=person, values=None, history=history, fingerprint=fingerprint)  # type: ignore[arg-type]
-            systems.__dict__["aws"] = SimpleNamespace(caller=caller, prove=lambda: None)
+            systems.__dict__["aws"] = SimpleNamespace(caller=caller, verify_account=lambda: None)
             invocation.__dict__[name] = systems
         return invocation
 

@@ -236,7 +236,7 @@ def test_a_dry_run_where_the_cluster_does_not_exist_says_so(world: World, name: 
     assert shown.code == 1, str(shown)
     assert "nowhere" in shown.out
     assert "can't be looked at now" in shown.out
-    assert "couldn't be planned or looked at" in shown.out
+    assert "could not be planned or checked" in shown.out
 
 
 def test_a_run_of_a_playbook_that_an_older_release_made_is_still_shown(world: World) -> None:

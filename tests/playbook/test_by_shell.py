@@ -31,7 +31,7 @@ def test_any_answer_goes_on_where_none_is_expected(house: House) -> None:
 
 def test_a_proof_asks_for_what_it_expects_and_a_no_ends_the_script(house: House) -> None:
     ask, stop = script(house, "  - verify: rows\n    expect: {count: '< 3'}\n")[1:]
-    assert ask.startswith("question 'Find out: opsctl rows. Is it so (")
+    assert ask.startswith("question 'Run: opsctl rows. Is the result as expected (")
     assert "< 3" in ask
     assert ask.endswith(" yes no")
     assert "|| stop" in stop
@@ -39,16 +39,16 @@ def test_a_proof_asks_for_what_it_expects_and_a_no_ends_the_script(house: House)
 
 def test_a_proof_by_a_changing_command_asks_for_its_dry_run(house: House) -> None:
     found = script(house, "  - verify: put door shut\n")
-    assert found[1] == "question 'Find out: opsctl put door shut --times 1 -n. Does it find nothing left to change?' yes no"
+    assert found[1] == "question 'Run: opsctl put door shut --times 1 -n. Is there nothing left to change?' yes no"
     assert "|| stop" in found[2]
 
 
 def test_what_is_already_so_is_said(house: House) -> None:
     house.world.write("door", "shut")
     found = script(house, "  - run: put door shut\n")
-    assert found[1:] == ["say 'Already so: put door=shut: it is there'"]
+    assert found[1:] == ["say 'Already done: put door=shut: it is there'"]
 
 
 def test_a_proof_that_cannot_be_asked_now_is_asked_when_the_script_reaches_it(house: House) -> None:
     house.world.blind = True
-    assert script(house, "  - verify: rows\n    expect: {count: 1}\n")[1].startswith("question 'Find out: opsctl rows.")
+    assert script(house, "  - verify: rows\n    expect: {count: 1}\n")[1].startswith("question 'Run: opsctl rows.")

@@ -20,7 +20,7 @@ from opsctl.playbook.schema import PlaybookStep, When
     ],
 )
 def test_when_holds_doesnt_or_depends(when: When, known: dict[str, str], holds: bool | None) -> None:
-    assert conditions.holds(PlaybookStep(ask="q", when=when), known) is holds
+    assert conditions.evaluate(PlaybookStep(ask="q", when=when), known) is holds
 
 
 def test_when_is_said_in_words() -> None:

@@ -17,7 +17,7 @@ def taken(known: dict[str, str]) -> list[PlaybookStep]:
     found, problems = loader.inspect(shipped("playbooks") / "ddos.yaml")
     assert problems == []
     assert found is not None
-    return [step for step in found.playbook.steps if conditions.holds(step, known)]
+    return [step for step in found.playbook.steps if conditions.evaluate(step, known)]
 
 
 @pytest.mark.parametrize("subscribed", ["yes", "no"])

@@ -55,7 +55,7 @@ def test_what_follows_a_step_that_is_taken_again_is_taken_again_too(house: House
     outcome = resume(here, first.run or "", retry="key")
     assert outcome.error is None
     assert house.world.effects == [*DONE, "sent=key", "rollout=done", "finish=done"]
-    assert "Taken anew: key, rollout, finish, health" in said(here)
+    assert "Repeated: key, rollout, finish, health" in said(here)
     assert states(outcome)["finish"] == "changed"
     assert verify.verify(here.ledger) == []
 
@@ -146,13 +146,13 @@ def test_going_on_at_a_later_step_takes_nothing_anew(house: House) -> None:
     first = run(house.process(""))
     here = house.process("")
     assert resume(here, first.run or "", jump="other").error is None
-    assert "Taken anew" not in said(here)
+    assert "Repeated:" not in said(here)
 
 
 def test_a_question_that_decides_still_bars_a_jump(house: House) -> None:
     house.write(KEYS)
     first = run(house.process(), "scope=one")
-    with pytest.raises(Refused, match="Question seen can't be left out: key, rollout, finish depend"):
+    with pytest.raises(Refused, match="Question seen can't be skipped: key, rollout, finish depend"):
         resume(house.process(), first.run or "", jump="key")
 
 

@@ -81,7 +81,7 @@ def playbook(name: str) -> Playbook:
 
 def lines(name: str, known: dict[str, str]) -> list[str]:
     """What opsctl itself does of a playbook, in order, with these parameters and answers."""
-    return [s.text for s in playbook(name).steps if s.kind != "ask" and conditions.holds(s, known)]
+    return [s.text for s in playbook(name).steps if s.kind != "ask" and conditions.evaluate(s, known)]
 
 
 @pytest.mark.parametrize("name", PROSE)
@@ -125,7 +125,7 @@ def test_a_leaked_code_that_is_at_hand_is_tried_after_it_was_revoked() -> None:
 @pytest.mark.parametrize("which", ["hubspot-token", "ghcr", "hubspot-app-secret"])
 def test_a_secret_is_issued_then_rotated_once_then_proven_then_revoked(which: str, why: str, refresh: str, more: str) -> None:
     known = {"which": which, "why": why, "refresh": refresh}
-    taken = [s for s in playbook("rotate-hh-secrets").steps if conditions.holds(s, known)]
+    taken = [s for s in playbook("rotate-hh-secrets").steps if conditions.evaluate(s, known)]
     assert [s.text for s in taken if s.kind == "run"] == [f"secrets rotate {{which}} --value-from {{from}}{more}"]
     assert next(s.section for s in taken if s.kind == "ask") == "Have it issued"
     assert taken[-2].text.startswith("Revoke the old value")
@@ -136,7 +136,7 @@ def test_a_secret_is_issued_then_rotated_once_then_proven_then_revoked(which: st
 
 @pytest.mark.parametrize("why", ["due", "leaked"])
 def test_the_installer_is_asked_about_before_the_edge_secret_changes_once(why: str) -> None:
-    steps = [s for s in playbook("rotate-edge-secret").steps if conditions.holds(s, {"why": why})]
+    steps = [s for s in playbook("rotate-edge-secret").steps if conditions.evaluate(s, {"why": why})]
     (rotated,) = (number for number, step in enumerate(steps) if step.kind == "run")
     assert ("--compromised" in steps[rotated].text) == (why == "leaked")
     assert steps[0].kind == "ask"
@@ -156,7 +156,7 @@ def test_the_installer_is_asked_about_before_the_edge_secret_changes_once(why: s
     ],
 )
 def test_a_report_is_mended_by_its_cause_and_then_proven(known: dict[str, str], changes: list[str]) -> None:
-    taken = [s for s in playbook("user-report").steps if conditions.holds(s, known)]
+    taken = [s for s in playbook("user-report").steps if conditions.evaluate(s, known)]
     assert [s.text for s in taken if s.kind == "run"] == changes[:-1]
     assert [s.text for s in taken if s.text.startswith("lease")] == changes[-1:]
     assert [s.kind for s in taken if s.text.startswith("lease")] == ["verify"]

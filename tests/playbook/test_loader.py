@@ -35,20 +35,20 @@ def test_yes_and_no_stay_words(house: House) -> None:
         ("  - run: put a b --colour red", 7, "No such option"),
         ("  - run: put a", 7, "Missing argument"),
         ("  - run: put a b --times many", 7, "not a valid integer"),
-        ("  - run: put a {times}", 7, "{times} is no parameter"),
-        ("  - ask: Call {nobody}", 7, "{nobody} is no parameter"),
+        ("  - run: put a {times}", 7, "{times} is not a parameter"),
+        ("  - ask: Call {nobody}", 7, "{nobody} is not a parameter"),
         ("  - run: put 'a b", 7, "No closing quotation"),
         ("  - run: put --help", 7, "help"),
         ("  - run: healthy", 7, "changes nothing"),
-        ("  - verify: business", 7, "neither views nor changes"),
-        ("  - run: put a b --yes", 7, "--yes, which is said once"),
-        ("  - run: put a b -n", 7, "--dry-run, which is said once"),
-        ("  - run: put a b --reason because", 7, "--reason, which is said once"),
+        ("  - verify: business", 7, "neither reads nor changes"),
+        ("  - run: put a b --yes", 7, "--yes, which belongs to the playbook's run"),
+        ("  - run: put a b -n", 7, "--dry-run, which belongs to the playbook's run"),
+        ("  - run: put a b --reason because", 7, "--reason, which belongs to the playbook's run"),
         ("  - run: put {user} b", 7, "{user} may have no value here"),
-        ("  - ask: one\n    id: one\n  - ask: two\n    id: one", 10, "'one' is step 1 already"),
-        ("  - ask: one\n    id: scope", 8, "'scope' is a parameter already"),
+        ("  - ask: one\n    id: one\n  - ask: two\n    id: one", 10, "'one' is already the name of step 1"),
+        ("  - ask: one\n    id: scope", 8, "'scope' is already the name of a parameter"),
         ("  - run: put a b\n    follows: later\n  - run: put a c\n    id: later", 7, "no earlier step has the id 'later'"),
-        ("  - ask: q\n    id: q\n  - run: put a b\n    follows: q", 9, "'q' is no run"),
+        ("  - ask: q\n    id: q\n  - run: put a b\n    follows: q", 9, "'q' is not a run step"),
         ("  - ask: q\n    when: {weather: fine}", 7, "'weather' is neither a parameter nor an earlier question"),
         ("  - ask: q\n    when: {scope: nobody}", 7, "scope is never 'nobody'"),
         ("  - ask: q\n    id: q\n  - ask: r\n    when: {q: done}", 9, "'q' is neither a parameter nor an earlier question with choices"),
@@ -79,10 +79,10 @@ def test_all_problems_are_told_at_once(house: House) -> None:
         ("", "missing required field"),
         ("- a\n- b\n", "Expected `object`"),
         ("title: t\nsteps: []\n", "length"),
-        ("title: [t\n", "is not YAML"),
+        ("title: [t\n", "is not valid YAML"),
         ("title: t\ntitle: u\nsteps:\n  - ask: q\n", "'title' twice"),
         ("title: &a t\nsteps:\n  - ask: *a\n", "alias"),
-        ("title: t\nparameters:\n  a: {choices: [x, y], default: z}\nsteps:\n  - ask: q\n", "none of its choices"),
+        ("title: t\nparameters:\n  a: {choices: [x, y], default: z}\nsteps:\n  - ask: q\n", "not one of its choices"),
         ("title: t\nparameters:\n  a: {required-when: {b: x}}\nsteps:\n  - ask: q\n", "'b' is neither"),
     ],
 )
@@ -120,7 +120,7 @@ def test_the_nearest_folder_wins(house: House, tmp_path: Path, monkeypatch: pyte
     house.write("title: ours\nsteps:\n  - ask: q\n")
     assert loader.load("drill").playbook.title == "the user's"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    config.trusted().add(loader.HERE, trust.content(loader.HERE))
+    config.trusted().add(loader.LOCAL_FOLDER, trust.content(loader.LOCAL_FOLDER))
     assert loader.load("drill").playbook.title == "ours"
     assert loader.load("other").playbook.title == "the user's"
-    assert "token-compromise" in loader.names()
+    assert "token-compromise" in loader.playbook_files()

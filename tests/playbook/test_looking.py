@@ -34,19 +34,19 @@ def test_no_row_where_one_was_expected_is_no_proof(house: House) -> None:
     house.write(LOOKS)
     outcome = run(house.process())
     assert outcome.exit_code == 1
-    assert "no such row" in str(outcome.error)
+    assert "no matching row" in str(outcome.error)
 
 
 def test_a_dry_run_looks_and_says_what_is_not_so_and_what_it_could_not_see(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     house.write(LOOKS)
     house.world.values["door"] = "open"
-    assert (run(house.process(), options=DRY).exit_code, "not so now" in capsys.readouterr().out) == (3, True)
+    assert (run(house.process(), options=DRY).exit_code, "fails now" in capsys.readouterr().out) == (3, True)
     house.world.values["door"] = "shut"
-    assert (run(house.process(), options=DRY).exit_code, "so now" in capsys.readouterr().out) == (0, True)
+    assert (run(house.process(), options=DRY).exit_code, "passes now" in capsys.readouterr().out) == (0, True)
     house.world.blind = True
     outcome = run(house.process(), options=DRY)
     assert (outcome.exit_code, outcome.result) == (1, "failed")
-    assert "can't be looked at now: The world is dark." in capsys.readouterr().out
+    assert "could not be read: The world is dark." in capsys.readouterr().out
 
 
 def test_a_look_that_cannot_see_is_said_and_the_run_ends_partly_done(house: House) -> None:
@@ -71,8 +71,8 @@ def test_a_verify_that_cannot_see_ends_the_run(house: House) -> None:
 @pytest.mark.parametrize(
     ("parts", "missing", "state"),
     [
-        ({"A": None, "B": None}, "a part of it could not be asked: A: it is dark; B: it is dark", "unseen"),
-        ({"A": None, "B": 1}, "a part of it could not be asked: A: it is dark", "seen"),
+        ({"A": None, "B": None}, "some of it could not be queried: A: it is dark; B: it is dark", "unseen"),
+        ({"A": None, "B": 1}, "some of it could not be queried: A: it is dark", "seen"),
         ({"B": 1}, None, "seen"),
     ],
 )

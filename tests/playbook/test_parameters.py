@@ -32,12 +32,12 @@ def test_words_become_values(words: list[str], values: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [
-        (["scope"], "sets no parameter"),
-        (["colour=red"], "sets no parameter"),
+        (["scope"], "is not a parameter"),
+        (["colour=red"], "is not a parameter"),
         (["scope=some"], "one of single, widespread"),
         (["scope=single"], "user=VALUE is missing when scope is single"),
         (["scope=single", "user=1", "user=2"], "given twice"),
-        (["user=1"], "user counts only when scope is single"),
+        (["user=1"], "user is used only when scope is single"),
     ],
 )
 def test_wrong_words_are_usage_errors(words: list[str], wrong: str) -> None:
@@ -53,6 +53,6 @@ def test_a_missing_choice_is_named_with_what_may_be_chosen() -> None:
 
 def test_the_command_reads_back_as_it_was_given() -> None:
     given = {"scope": "single", "user": "a b'c"}
-    words = shlex.split(parameters.command("drill", given))
+    words = shlex.split(parameters.command_line("drill", given))
     assert words[:3] == ["playbook", "run", "drill"]
     assert parameters.check(PLAYBOOK, words[3:]) == {**given, "note": ""}

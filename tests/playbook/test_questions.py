@@ -44,7 +44,7 @@ def test_nothing_but_enter_is_done_and_what_else_may_be_typed_is_said(house: Hou
     house.write(ASKS)
     here = house.process(word, "?", "", "no", "yes")
     assert run(here).result == "changed"
-    assert f"{word!r} is no answer here" in said(here)
+    assert f"{word!r} is not a valid answer" in said(here)
     assert "Left and right" in said(here)
 
 
@@ -52,7 +52,7 @@ def test_enter_is_no_choice(house: House) -> None:
     house.write(ASKS)
     here = house.process("", "", "no", "yes")
     assert run(here).result == "changed"
-    assert "Enter is no answer here" in said(here)
+    assert "Enter is not a valid answer" in said(here)
 
 
 @pytest.mark.parametrize("answers", [("s the lamp is broken",), ("s", "", "the lamp is broken")])
@@ -101,7 +101,7 @@ def test_an_unexpected_answer_says_what_the_note_says_to_do(house: House) -> Non
     assert error.next.options[0] == ""
 
 
-@pytest.mark.parametrize(("asked", "told"), [("Is it well?", "Is it well? Answered"), ("See to it", "See to it: Answered")])
+@pytest.mark.parametrize(("asked", "told"), [("Is it well?", "Is it well? Marked"), ("See to it", "See to it: Marked")])
 def test_a_failed_item_is_told_with_one_mark(house: House, asked: str, told: str) -> None:
     choices = "\n    id: q\n    choices: [yes, no]\n    expect: yes" if asked.endswith("?") else ""
     house.write(f"title: t\nsteps:\n  - ask: {asked}{choices}\n")
@@ -144,23 +144,23 @@ def test_what_is_assumed_is_what_is_expected(house: House) -> None:
         ("ask: 'Is it \"quiet?\"'", "a question needs choices"),
         ("ask: 'All quiet?'\n    choices: [yes, no]", "no step depends on the answer"),
         ("ask: 'All quiet?'\n    id: q\n    choices: [yes, no]", "no step depends on the answer"),
-        ("ask: 'All quiet?'\n    choices: [yes, no]\n    expect: maybe", "none of the choices"),
+        ("ask: 'All quiet?'\n    choices: [yes, no]\n    expect: maybe", "not one of the choices"),
         ("ask: 'All quiet?'\n    choices: [s, f]", "skip, fail or get help"),
-        ("ask: All quiet\n    expect: yes", "none of the choices"),
+        ("ask: All quiet\n    expect: yes", "not one of the choices"),
         ("ask: All quiet\n    expect: {a: b}", "one of the choices"),
         ("verify: rows", "only shows"),
         ("verify: rows\n    expect: {}", "only shows"),
         ("verify: rows\n    expect: yes", "maps fields"),
-        ("verify: rows\n    expect: {value: '< many'}", "no number"),
-        ("verify: rows\n    expect: {count: some}", "no number"),
-        ("verify: rows\n    expect: {where: {name: door}}", "expects nothing"),
-        ("verify: rows\n    expect: {value: '{nothing}'}", "no parameter"),
-        ("verify: healthy\n    expect: {count: 1}", "gives a verdict by itself"),
-        ("verify: put a b\n    expect: {count: 1}", "gives a verdict by itself"),
-        ("verify: business", "neither views nor changes"),
-        ("look: put a b", "a look only reads"),
-        ("look: business", "neither views nor changes"),
-        ("look: rows\n    expect: {count: 1}", "belongs to a verify"),
+        ("verify: rows\n    expect: {value: '< many'}", "not a number"),
+        ("verify: rows\n    expect: {count: some}", "not a number"),
+        ("verify: rows\n    expect: {where: {name: door}}", "checks nothing"),
+        ("verify: rows\n    expect: {value: '{nothing}'}", "not a parameter"),
+        ("verify: healthy\n    expect: {count: 1}", "passes or fails by itself"),
+        ("verify: put a b\n    expect: {count: 1}", "passes or fails by itself"),
+        ("verify: business", "neither reads nor changes"),
+        ("look: put a b", "a look may only read"),
+        ("look: business", "neither reads nor changes"),
+        ("look: rows\n    expect: {count: 1}", "allowed only in a verify"),
         ("run: rows", "changes nothing"),
     ],
 )

@@ -90,7 +90,7 @@ def test_who_takes_it_up_sees_first_what_it_is_and_where(house: House) -> None:
     house.write(DRILL)
     run_id = run(house.process("")).run or ""
     here = house.process("yes")
-    runs._resumed(here, here.ledger.run(run_id), YES, skip=None, retry=None, jump=None)
+    runs._resume(here, here.ledger.run(run_id), YES, skip=None, retry=None, jump=None)
     assert said(here).startswith("playbook run drill scope=all\nin test, configured by ")
 
 
@@ -199,7 +199,7 @@ def test_a_step_that_there_is_not_lists_those_there_are(house: House) -> None:
 def test_a_step_that_has_ended_is_not_skipped(house: House) -> None:
     house.write(DRILL)
     first = run(house.process(""))
-    with pytest.raises(Refused, match="has ended"):
+    with pytest.raises(Refused, match="has already ended"):
         resume(house.process(), first.run or "", skip="door")
 
 

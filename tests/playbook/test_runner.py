@@ -108,15 +108,15 @@ def test_a_dry_run_shows_the_whole_and_touches_nothing(house: House, capsys: pyt
         "roof": "depends on an answer",
         "window": "not needed",
         "lamp": "pending",
-        "health": "so now",
-        "8": "not so now",
+        "health": "passes now",
+        "8": "fails now",
     }
     shown = capsys.readouterr().out
     for line in (
         "First · 0-15 min",
-        "only if rain is yes",
-        "not needed, only when scope is one",
-        "bound when step door is done",
+        "depends on an answer: runs when rain is yes",
+        "not needed (only when scope is one)",
+        "starts from the end of step door",
         "  1 thing",
     ):
         assert line in shown
@@ -237,7 +237,7 @@ def test_growth_within_a_tenth_is_agreed_and_beyond_it_asked(house: House) -> No
     here = house.process("")
     outcome = _resume(here, waiting)
     assert (outcome.result, outcome.exit_code) == ("waiting", 7)
-    assert "111 things now, 100 then" in said(here)
+    assert "111 things now, 100 approved" in said(here)
     house.world.sizes["lamp"] = 110
     assert _resume(house.process(), waiting).result == "changed"
 
@@ -332,7 +332,7 @@ def test_a_blind_step_of_unknown_outcome_is_not_sent_again(house: House) -> None
     parent = here.ledger.runs()[0]
     outcome = runner.resume(here, parent, Options())
     assert (outcome.result, outcome.exit_code) == ("unknown", 6)
-    with pytest.raises(Refused, match="isn't sent again"):
+    with pytest.raises(Refused, match="is not sent again"):
         runner.resume(house.process(), here.ledger.run(parent.id), Options(), retry="hello", reason="why not")
     child = here.ledger.children(parent.id)[0]
     here.engine.settle(child, 1, happened=True, reason="it was read")

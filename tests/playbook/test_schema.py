@@ -17,9 +17,9 @@ def test_the_published_schema_is_the_one_that_is_checked() -> None:
     [
         ({}, "exactly one"),
         ({"ask": "a", "run": "b"}, "exactly one"),
-        ({"run": "a", "choices": ["x", "y"]}, "belong to an ask"),
-        ({"verify": "a", "within": "5m"}, "belong to an ask"),
-        ({"ask": "a", "follows": "b"}, "follows nothing"),
+        ({"run": "a", "choices": ["x", "y"]}, "allowed only in an ask"),
+        ({"verify": "a", "within": "5m"}, "allowed only in an ask"),
+        ({"ask": "a", "follows": "b"}, "allowed only in a run or a verify"),
         ({"ask": "a", "choices": ["yes", "yes"]}, "different"),
         ({"ask": "a", "within": "soon"}, "regex"),
         ({"ask": ""}, "length"),

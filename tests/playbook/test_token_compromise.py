@@ -71,7 +71,7 @@ CONTAINED = ["logout all", "secrets rotate jwt --value-from generate --compromis
     ],
 )
 def test_who_is_logged_out_and_when_the_key_is_changed(playbook: Playbook, known: dict[str, str], lines: list[str]) -> None:
-    taken = [s for s in playbook.steps if conditions.holds(s, known)]
+    taken = [s for s in playbook.steps if conditions.evaluate(s, known)]
     assert [s.text for s in taken if s.kind == "run" and not s.text.startswith("notify")] == lines
     checks = [s.text for s in taken if s.kind == "verify"]
     assert checks[checks.index("service status --healthy") + 1] == "auth verify"
@@ -80,7 +80,7 @@ def test_who_is_logged_out_and_when_the_key_is_changed(playbook: Playbook, known
 
 @pytest.mark.parametrize("scope", ["single", "widespread"])
 def test_every_scope_meets_every_checkbox_that_is_for_it(playbook: Playbook, scope: str) -> None:
-    taken = [s for s in playbook.steps if conditions.holds(s, {"scope": scope, "exposed": "yes"})]
+    taken = [s for s in playbook.steps if conditions.evaluate(s, {"scope": scope, "exposed": "yes"})]
     there = " | ".join(" | ".join([*s.items, s.ask or ""]) for s in taken).lower()
     others = {"Force logout all users (if widespread compromise)", "Revoke all refresh tokens", "Invalidate Redis cache"}
     boxes = {box for section in CHECKBOXES.values() for box in section} - (others if scope == "single" else set())

@@ -34,7 +34,7 @@ def playbook(name: str) -> Playbook:
 
 
 def lines(name: str, **known: str) -> list[str]:
-    return [step.text for step in playbook(name).steps if step.kind != "ask" and conditions.holds(step, known)]
+    return [step.text for step in playbook(name).steps if step.kind != "ask" and conditions.evaluate(step, known)]
 
 
 @pytest.mark.parametrize("name", PROSE)
@@ -78,7 +78,7 @@ def test_it_stops_as_long_as_something_fires(world: World) -> None:
     world.configure({"[alerts.ecs-cpu]\nabove = 70": "[alerts.ecs-cpu]\nabove = 10"})
     done = world.opsctl("playbook", "run", "alert-response", f"alarm={RDS}", "-y", "--assume-answers")
     assert done.code == 1
-    assert "Verification over (`alarms check`) found it not so: ECS CPU (api)" in done.err
+    assert "Check over failed: ECS CPU (api)" in done.err
     assert "runs resume" in done.err
 
 
