@@ -58,7 +58,7 @@ class EndingBackends(Change, frozen=True, kw_only=True):
 class EndQueries(EndingBackends, frozen=True, kw_only=True):
     """None of `queries` runs on the instance any more; `grace` seconds after the cancel their connections are ended.
 
-    `older_than` says in words which ones they were found by; `unasked` why this instance couldn't be asked, `unseen` that it never can be.
+    `older_than` says in words which ones they were found by; `unasked` why this instance wasn't queried, `unseen` that it never can be.
     """
 
     under_way: ClassVar[float] = 0
@@ -80,7 +80,7 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
         return self.queries
 
     def check(self, read: Systems) -> Finding:
-        """See which of them still run; raises ExternalError where the instance couldn't be asked which ones do."""
+        """See which of them still run; raises ExternalError where the instance couldn't be queried which ones do."""
         if self.unseen:
             return Skipped(self.unseen)
         if self.unasked:

@@ -182,7 +182,7 @@ def _seen(systems: Systems, name: str, since: datetime) -> Seen:
     try:
         events = list(islice(systems.cloudtrail.events(_regions(systems), since, systems.now(), user=name), MOST_LOOKED_AT))
     except ExternalError as cause:
-        return Seen([], {"state": "could not be asked", "why": cause.what})
+        return Seen([], {"state": "could not be queried", "why": cause.what})
     cut = len(events) == MOST_LOOKED_AT
     told = {"events": len(events), "since": events[-1].time if cut else since, "complete": not cut}
     return Seen([event for event in events if event.event == "GetSecretValue" and not event.error], told)

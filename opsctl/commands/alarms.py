@@ -119,14 +119,20 @@ def check(systems: Systems) -> Alerts:
         opsctl alarms check
         opsctl alarms check -o json
     """
-    asked = dict(_alerts(systems))
+    sources = alert_sources(systems)
     systems.refuse_wrong_account()
-    found = gather({"\n".join(key): ask for key, (_, ask) in asked.items()})
-    rows = [_alert(key, above, found["\n".join(key)]) for key, (above, _) in asked.items()]
+    found = gather({"\n".join(key): query for key, (_, query) in sources.items()})
+    rows = [to_alert(key, above, found["\n".join(key)]) for key, (above, _) in sources.items()]
     return Alerts.of(rows, NEXT)
 
 
-def _alert(key: tuple[str, str], above: float, found: tuple[float, str] | OpsctlError) -> Alert:
+def alert_sources(systems: Systems) -> dict[tuple[str, str], tuple[float, Ask]]:
+    """Every critical alert, by its name and what it is about: its threshold, and the query of its value."""
+    return dict(_alerts(systems))
+
+
+def to_alert(key: tuple[str, str], above: float, found: tuple[float, str] | OpsctlError) -> Alert:
+    """The alert of a query's answer; `unknown` of its error."""
     alert, of = key
     if isinstance(found, OpsctlError):
         return Alert(alert=alert, of=of, value=None, threshold=above, state="unknown", source=f"{found.what} {found.next}".rstrip())

@@ -80,7 +80,7 @@ def stats(systems: Systems, since: timedelta) -> Page:
 
 def _rows(told: Rows | OpsctlError) -> Rows:
     """What SES says is shown also while the others can't be asked."""
-    return [{"state": "could not be asked", "why": told.what}] if isinstance(told, ExternalError) else unwrap(told)
+    return [{"state": "could not be queried", "why": told.what}] if isinstance(told, ExternalError) else unwrap(told)
 
 
 def _account(account: SesAccount) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def status(systems: Systems) -> Page:
 
 
 def _told(told: T | OpsctlError) -> T | None:
-    """What a source said, or None when it could not be asked."""
+    """What a source said, or None when it could not be queried."""
     return None if isinstance(told, ExternalError) else unwrap(told)
 
 
@@ -278,7 +278,7 @@ def _counted(held: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
 
 
 def _untold(systems: Systems, answers: Sequence[InstanceResult[Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """A last section for what could not be asked, and why; none when all could."""
+    """A last section for what could not be queried, and why; none when all could."""
     rows = [{"instance": answer.instance.id, "why": answer.why.what} for answer in answers if answer.why]
     rows += [{"instance": instance.id, "why": UNSEEN} for instance in systems.backends.unavailable]
     return [(UNASKED, rows)] if rows else []
@@ -351,7 +351,7 @@ def _statements(systems: Systems, limit: int) -> list[dict[str, Any]]:
     for answer in systems.backends.statements(limit):
         instance = answer.instance.id
         if answer.why:
-            rows.append({"instance": instance, "query": f"could not be asked: {answer.why.what}"})
+            rows.append({"instance": instance, "query": f"could not be queried: {answer.why.what}"})
         elif answer.found is None and not answer.same_as:
             rows.append(
                 {"instance": instance, "query": "the extension pg_stat_statements isn't there: CREATE EXTENSION pg_stat_statements"}
@@ -375,7 +375,7 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
             loads = systems.performance.load(instance.insights, since, until) or [0.0]
             top = systems.performance.top(instance.insights, since, until, limit)
         except ExternalError as cause:
-            rows.append({"instance": instance.id, "load": None, "statement": f"could not be asked: {cause.what}"})
+            rows.append({"instance": instance.id, "load": None, "statement": f"could not be queried: {cause.what}"})
             continue
         peak = f"all statements; at its peak {max(loads):.2f}"
         rows.append({"instance": instance.id, "load": round(sum(loads) / len(loads), 2), "statement": peak})

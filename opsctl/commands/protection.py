@@ -89,7 +89,7 @@ def status(systems: Systems) -> Page:
             "Block list": lambda: _listed(systems, settings),
         }
         found = first_error_if_all_failed(gather(sources, LONGEST))
-    told = {name: _said("could not be asked", rows.what) if isinstance(rows, OpsctlError) else rows for name, rows in found.items()}
+    told = {name: _said("could not be queried", rows.what) if isinstance(rows, OpsctlError) else rows for name, rows in found.items()}
     return Page(list(told.items()))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 
 from opsctl.cli.app import root_command
 from opsctl.cli.command import read_only, requires
+from opsctl.cli.findings import NOT_CONFIGURED, NOT_QUERIED, findings, system_states
 from opsctl.cli.types import DURATION
 from opsctl.commands import alarms
 from opsctl.commands.service import rows
@@ -21,6 +22,7 @@ from opsctl.render.shapes import Page, Proportion, Watch
 
 if TYPE_CHECKING:
     from opsctl.adapters.http.health import Health
+    from opsctl.settings import Settings
     from opsctl.systems import Systems
 
 Rows = list[dict[str, Any]]
@@ -60,8 +62,8 @@ def _database(systems: Systems) -> Rows:
 def _redis(systems: Systems) -> Rows:
     """Every primary's row; one that can't be asked hides no other."""
     rows: Rows = []
-    for node, told in systems.redis.infos().items():
-        rows += _said(told if isinstance(told, ExternalError) else [_filled(node, told)])
+    for node, info in systems.redis.infos().items():
+        rows += _rows_or_error(info if isinstance(info, ExternalError) else [_filled(node, info)])
     return rows
 
 
@@ -168,19 +170,42 @@ SOURCES: dict[str, Callable[[Systems], Rows]] = {
     "WAF": _waf,
     "Links": _links,
 }
+CONFIGURED: dict[str, Callable[[Settings], object]] = {
+    "API": lambda settings: settings.api,
+    "Staging": lambda settings: settings.api and settings.api.staging,
+    "Services": lambda settings: settings.services,
+    "Database": lambda settings: settings.database,
+    "Redis": lambda settings: settings.redis,
+    "Alarms": lambda settings: settings.aws,
+    "Mail": lambda settings: settings.aws,
+    "Sentry": lambda settings: settings.sentry,
+    "Issues": lambda settings: settings.sentry,
+    "Functions": lambda settings: settings.functions,
+    "WAF": lambda settings: settings.waf,
+}
+"""What configuration must have for a source to be queried, unless --only names the source."""
+ALERTS = {
+    "ALB 5xx errors": "Services",
+    "ECS CPU": "Services",
+    "RDS connections": "Database",
+    "Redis memory": "Redis",
+    "Sentry error rate": "Sentry",
+}
+"""The section to which each alert of `alarms check` belongs."""
 SHORTEST = timedelta(seconds=1)
 
 
 @root_command("status")
 @requires(
-    "cloudwatch:DescribeAlarms cloudwatch:GetMetricData ecs:DescribeServices rds:DescribeDBClusters rds:DescribeDBInstances "
-    "redis:info sentry ses:GetAccount",
+    "cloudwatch:DescribeAlarms cloudwatch:GetMetricData cloudwatch:GetMetricStatistics ecs:DescribeServices postgres:stats "
+    "rds:DescribeDBClusters rds:DescribeDBInstances redis:info sentry ses:GetAccount",
 )
-@click.option("--watch", is_flag=True, help="Ask again and again, and draw in place, until Ctrl-C.")
+@click.option("--all", "everything", is_flag=True, help="Show every system's details too.")
+@click.option("--watch", is_flag=True, help="Repeat and redraw until Ctrl-C.")
 @click.option("--every", type=DURATION, default="5s", show_default=True, help="With --watch: how often, from 1s on.")
-@click.option("--only", multiple=True, type=click.Choice(list(SOURCES), case_sensitive=False), help="Ask only this; may be repeated.")
+@click.option("--only", multiple=True, type=click.Choice(list(SOURCES), case_sensitive=False), help="Only this system, with details.")
 @read_only
-def status(systems: Systems, watch: bool, every: timedelta, only: tuple[str, ...]) -> Page | Watch:
+def status(systems: Systems, everything: bool, watch: bool, every: timedelta, only: tuple[str, ...]) -> Page | Watch:
     """Show what is wrong, then one line for each system. A system that could not be queried is named.
 
     Examples:
@@ -190,23 +215,36 @@ def status(systems: Systems, watch: bool, every: timedelta, only: tuple[str, ...
     """
     if every < SHORTEST:
         raise click.BadParameter(f"expected 1s or more, got {every}", param_hint="'--every'")
-    sources = {name: source for name, source in SOURCES.items() if name in only or not only}
-    return Watch(_watching(systems, sources, every)) if watch else page(systems, sources)
+    look = partial(page, systems, only, everything=everything)
+    return Watch(_pages(look, every)) if watch else look()
 
 
-def _watching(systems: Systems, sources: dict[str, Callable[[Systems], Rows]], every: timedelta) -> Iterator[Page]:
+def _pages(look: Callable[[], Page], every: timedelta) -> Iterator[Page]:
     while True:
-        yield page(systems, sources)
+        yield look()
         time.sleep(every.total_seconds())
 
 
-def page(systems: Systems, sources: dict[str, Callable[[Systems], Rows]]) -> Page:
-    """Ask these sources at once; one that can't be asked doesn't hide the others."""
+def page(systems: Systems, only: Collection[str] = (), *, everything: bool = False) -> Page:
+    """Query the sources at once, and the alerts of `alarms check` that belong to them; a source that fails doesn't hide the others."""
+    chosen = {name: source for name, source in SOURCES.items() if name in only or not only}
+    queried = {name: source for name, source in chosen.items() if only or CONFIGURED.get(name, bool)(systems.config)}
+    alerts = {key: found for key, found in alarms.alert_sources(systems).items() if ALERTS[key[0]] in queried}
     systems.refuse_wrong_account()
-    asked = gather({name: partial(source, systems) for name, source in sources.items()})
-    head: dict[str, Any] = {"environment": systems.environment.name, "at": systems.now()}
-    return Page([("Status", head), *((name, _said(found)) for name, found in asked.items())])
+    answers: dict[str, Any] = gather(
+        {name: partial(source, systems) for name, source in queried.items()} | {"\n".join(key): query for key, (_, query) in alerts.items()}
+    )
+    sections = {name: _rows_or_error(answers[name]) if name in queried else [{"state": NOT_CONFIGURED}] for name in chosen}
+    states = [(ALERTS[key[0]], alarms.to_alert(key, above, answers["\n".join(key)])) for key, (above, _) in alerts.items()]
+    found = findings(sections, states)
+    head = {"environment": systems.environment.name, "at": systems.now()}
+    top: list[tuple[str, Any]] = [("Status", head), ("Findings", found or f"None. {len(answers)} queries, all answered.")]
+    details: list[tuple[str, Any]] = list(sections.items())
+    if only:
+        return Page([*top, *details])
+    top.append(("Systems", system_states(sections, found)))
+    return Page([*top, *details]) if everything else Page(top, details)
 
 
-def _said(found: Rows | OpsctlError) -> Rows:
-    return [{"state": "could not be asked", "why": found.what, "next": str(found.next)}] if isinstance(found, OpsctlError) else found
+def _rows_or_error(found: Rows | OpsctlError) -> Rows:
+    return [{"state": NOT_QUERIED, "why": found.what, "next": str(found.next)}] if isinstance(found, OpsctlError) else found

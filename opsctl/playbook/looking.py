@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opsctl.engine.plan import Plan
     from opsctl.playbook.schema import PlaybookStep
 
-UNANSWERED = "could not be asked"
+UNANSWERED = "could not be queried"
 """The state of a row whose source didn't answer."""
 MAX_ROWS = 1000
 """How many rows of a stream are read."""

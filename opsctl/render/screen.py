@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +14,8 @@ from opsctl.errors import AlertFiring, CheckFailed, Refused
 from opsctl.redaction import vault
 from opsctl.render import out
 from opsctl.render.plots import bars
-from opsctl.render.shapes import Alerts, Check, Page, Proportion, Series, Text, Verdict, Watch
+from opsctl.render.shapes import Alerts, Check, Finding, Page, Series, SystemState, Text, Verdict, Watch
+from opsctl.render.tables import cell, hang, record, table, terminal_width
 from opsctl.render.visible import indented, visible
 
 if TYPE_CHECKING:
@@ -32,7 +32,12 @@ MARKS = {
     "failed": ("✗", "red"),
     "unknown": ("?", "magenta"),
     "skipped": ("-", "bright_black"),
+    "critical": ("✗", "red"),
+    "warning": ("!", "yellow"),
+    "ok": ("✓", "green"),
+    "not configured": ("-", "bright_black"),
 }
+"""The mark and the colour of a change's, a step's or a system's state."""
 
 WORDS = {
     "unchanged": "Nothing to do: already in the wanted state.",
@@ -210,59 +215,50 @@ def _to_plain(what: Any) -> Any:
     if isinstance(what, Verdict):
         return {"good": what.good, "checks": what.checks}
     if isinstance(what, Page):
-        return {head: _to_plain(part) for head, part in what.sections}
+        return {head: _to_plain(part) for head, part in (*what.sections, *what.details)}
     return what.rows if isinstance(what, Series) else what
 
 
 def _format(what: Any) -> str:
+    width = terminal_width()
+    if isinstance(what, str):
+        return what
     if isinstance(what, Alerts):
-        return _table(what.rows)
+        return table(what.rows, width)
     if isinstance(what, Verdict):
-        return "\n".join(_check(c) for c in what.checks)
+        return "\n".join(_format_check(check, width) for check in what.checks)
     if isinstance(what, Page):
         return "\n\n".join(f"{out.style(head, bold=True)}\n{_format(part)}" for head, part in what.sections)
     if isinstance(what, Series):
         drawn = bars(what.rows, what.plot, what.by, what.lines) if what.plot and sys.stdout.isatty() else ""
-        return "\n\n".join(part for part in (_table(what.rows), drawn) if part)
-    if isinstance(what, Sequence) and not isinstance(what, str):
-        return _table(what)
-    return _record(msgspec.to_builtins(what) if not isinstance(what, dict) else what)
+        return "\n\n".join(part for part in (table(what.rows, width), drawn) if part)
+    if isinstance(what, Sequence):
+        return _format_rows(what, width)
+    return record(msgspec.to_builtins(what) if not isinstance(what, dict) else what, width)
 
 
-def _check(check: Check) -> str:
+def _format_rows(rows: Sequence[Any], width: int | None) -> str:
+    if rows and isinstance(rows[0], Finding):
+        return "\n".join(_format_finding(finding, width) for finding in rows)
+    if rows and isinstance(rows[0], SystemState):
+        wide = max(len(row.system) for row in rows)
+        return "\n".join(
+            hang(f" {_mark(row.state)} {row.system:<{wide}}  ", visible(row.summary or row.state), wide + 5, width) for row in rows
+        )
+    return table(rows, width)
+
+
+def _format_finding(finding: Finding, width: int | None) -> str:
+    mark, colour = MARKS[finding.severity]
+    severity = out.style(f"{mark} {finding.severity:<8}", fg=colour, bold=finding.severity == "critical")
+    text = hang(f" {severity}  ", visible(f"{finding.system}: {finding.finding}"), 13, width)
+    return f"{text}\n{'':13}next: {visible(finding.next)}" if finding.next else text
+
+
+def _format_check(check: Check, width: int | None) -> str:
     mark = _mark({True: "applied", False: "failed", None: "skipped"}[check.ok])
-    return f" {mark} {visible(check.name)}{': ' if check.detail else ''}{visible(check.detail)}"
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
-    if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(str(_cell(v)) for v in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Proportion):
-        return str(value)
-    if isinstance(value, str):
-        return visible(value)
-    return "" if value is None else value
-
-
-def _table(rows: Sequence[Any]) -> str:
-    if not rows:
-        return "nothing"
-    from tabulate import tabulate
-
-    plain = [r if isinstance(r, dict) else msgspec.structs.asdict(r) for r in rows]
-    cells = [{k: _cell(v) for k, v in row.items()} for row in plain]
-    drawn: str = tabulate(cells, headers="keys", tablefmt="simple", disable_numparse=True)
-    return drawn
-
-
-def _record(record: dict[str, Any]) -> str:
-    wide = max((len(k) for k in record), default=0)
-    return "\n".join(f"{k:<{wide}}  {_cell(v)}" for k, v in record.items())
+    return hang(f" {mark} ", visible(f"{check.name}{': ' if check.detail else ''}{check.detail}"), 3, width)
 
 
 def _line(row: dict[str, Any]) -> str:
-    return "  ".join(indented(v) if isinstance(v, str) else str(_cell(v)) for v in row.values())
+    return "  ".join(indented(v) if isinstance(v, str) else cell(v) for v in row.values())

@@ -17,7 +17,7 @@ class Proportion(float):
 
 
 class Check(Struct, frozen=True):
-    """One thing that was verified; `ok` is None for what could not be asked, and `detail` says why.
+    """One thing that was verified; `ok` is None for what could not be queried, and `detail` says why.
 
     `applies` is False for what is None because there is nothing to ask here, such as a former key where none was ever rotated.
     """
@@ -47,8 +47,8 @@ class Verdict(Struct, frozen=True):
 
     @property
     def unproven(self) -> list[str]:
-        """What couldn't be asked though it had to be, with the reason: a proof has to see all of it."""
-        return [f"{check.name} couldn't be asked: {check.detail}" for check in self.checks if check.ok is None and check.applies]
+        """What couldn't be queried though it had to be, with the reason: a proof has to see all of it."""
+        return [f"{check.name} couldn't be queried: {check.detail}" for check in self.checks if check.ok is None and check.applies]
 
 
 class Alert(Struct, frozen=True, kw_only=True):
@@ -86,25 +86,33 @@ class Alerts(Verdict, frozen=True):
 
     @property
     def wrong(self) -> list[str]:
-        """What fires; when nothing does, what couldn't be asked."""
-        unknown = [f"{check.name} couldn't be asked" for check in self.checks if check.ok is None]
+        """What fires; when nothing does, what couldn't be queried."""
+        unknown = [f"{check.name} couldn't be queried" for check in self.checks if check.ok is None]
         return [check.name for check in self.checks if check.ok is False] or unknown
 
 
-UNASKED = "Could not be asked"
-"""The title of a page's section that names what couldn't be asked, and why: with rows in it, the page isn't the whole truth."""
+UNASKED = "Could not be queried"
+"""The title of a page's section that names what couldn't be queried, and why: with rows in it, the page isn't the whole truth."""
 
 
-class Page(Struct, frozen=True):
-    """Several tables or records under headings."""
-
-    sections: list[tuple[str, Sequence[Any] | dict[str, Any] | Series]]
+Level = Literal["critical", "unknown", "warning", "ok", "not configured"]
 
 
-class Watch(Struct, frozen=True):
-    """A page that is looked at anew, and drawn over the last one, until somebody has seen enough."""
+class Finding(Struct, frozen=True):
+    """One thing that is wrong or could not be checked, and what to type next."""
 
-    pages: Iterator[Page]
+    severity: Level
+    system: str
+    finding: str
+    next: str = ""
+
+
+class SystemState(Struct, frozen=True):
+    """A system in one line; `state` is the severity of its worst finding."""
+
+    system: str
+    state: Level
+    summary: str
 
 
 class Text(Struct, frozen=True):
@@ -124,3 +132,19 @@ class Series(Struct, frozen=True):
     plot: str | None = None
     by: str | None = None
     lines: dict[str, float] = {}
+
+
+Section = Sequence[Any] | dict[str, Any] | Series | str
+
+
+class Page(Struct, frozen=True):
+    """Several tables, records or texts under headings; `details` are sections that only JSON has."""
+
+    sections: list[tuple[str, Section]]
+    details: list[tuple[str, Section]] = []
+
+
+class Watch(Struct, frozen=True):
+    """A page that is looked at anew, and drawn over the last one, until somebody has seen enough."""
+
+    pages: Iterator[Page]

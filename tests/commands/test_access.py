@@ -98,7 +98,7 @@ def test_a_secret_that_the_configuration_does_not_know_is_named(world: World) ->
 def test_a_trail_that_cannot_be_asked_hides_nothing_else(world: World) -> None:
     world.fault("aws", "cloudtrail.LookupEvents", "refuse", times=0)
     page = told(world, "access", "review", USER)
-    assert page["Looked for reads of secrets"]["state"] == "could not be asked"
+    assert page["Looked for reads of secrets"]["state"] == "could not be queried"
     assert {"jwt", "redis", "database"} <= {row["secret"] for row in page["Secrets that it may know"]}
     assert "cloudtrail:LookupEvents" in refusal(world.opsctl("access", "events"), 1)
 

@@ -68,7 +68,7 @@ def test_what_cannot_be_asked_is_said_and_is_no_all_clear(world: World) -> None:
     assert [name for name, row in found.items() if row["state"] == "unknown"] == ["Redis memory", "Sentry error rate"]
     assert (found["Redis memory"]["value"], found["RDS connections"]["state"]) == (None, "ok")
     assert "denied" in found["Sentry error rate"]["source"]
-    assert "Redis memory (safawinet-redis) couldn't be asked" in refusal(world.opsctl("alarms", "check"), 1)
+    assert "Redis memory (safawinet-redis) couldn't be queried" in refusal(world.opsctl("alarms", "check"), 1)
     world.configure({"[alerts.ecs-cpu]\nabove = 70": "[alerts.ecs-cpu]\nabove = 10"})
     assert "Fires: ECS CPU" in refusal(world.opsctl("alarms", "check"), 3)
 

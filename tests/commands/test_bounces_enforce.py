@@ -252,8 +252,8 @@ def test_denied_and_throttled(world: World, line: str, operation: str) -> None:
 def test_what_ses_says_is_shown_though_others_can_not_be_asked(world: World) -> None:
     world.fault("aws", "monitoring.GetMetricData", "refuse", times=0)
     shown = told(world, "bounces", "stats")
-    assert "could not be asked" in str(shown["Reputation"])
+    assert "could not be queried" in str(shown["Reputation"])
     assert shown["Reputation"][0]["sent_percent"] > 1
     world.heal()
     world.fault("aws", "secretsmanager.GetSecretValue", "refuse", times=0)
-    assert "could not be asked" in str(told(world, "bounces", "stats")["Users"])
+    assert "could not be queried" in str(told(world, "bounces", "stats")["Users"])

@@ -67,11 +67,11 @@ def test_shut_out_it_shows_cloudwatchs_count_and_says_so(world: World) -> None:
     assert writer["connections"] >= 90
     assert writer["told_by"].startswith("CloudWatch, at ")
     assert (writer["maximum"], writer["share"]) == (None, None)
-    assert "no free connection" in page["Could not be asked"][0]["why"]
+    assert "no free connection" in page["Could not be queried"][0]["why"]
     watched = world.opsctl("-o", "json", "database", "activity", check=0).json
-    assert list(watched) == ["Slow statements (pg_stat_statements)", "Performance Insights, the last hour", "Could not be asked"]
+    assert list(watched) == ["Slow statements (pg_stat_statements)", "Performance Insights, the last hour", "Could not be queried"]
     assert "at its peak" in watched["Performance Insights, the last hour"][0]["statement"]
-    assert "no free connection" in watched["Could not be asked"][0]["why"]
+    assert "no free connection" in watched["Could not be queried"][0]["why"]
     assert "pg_use_reserved_connections" in world.opsctl(*KILL, "-n", check=1).err
 
 

@@ -77,7 +77,7 @@ def test_status_of_an_aurora_cluster(world: World) -> None:
     assert all(row["connections"] is not None and row["cpu_percent"] > 0 for row in rows)
     assert [row["insights"] for row in rows] == ["on", "off", "off"]
     assert {row["port"] for row in found["Endpoints"]} == {int(world.facts["pg_port"])}
-    assert "Could not be asked" not in found
+    assert "Could not be queried" not in found
 
 
 def test_status_of_a_multi_az_instance(world: World) -> None:
@@ -105,14 +105,14 @@ def test_status_needs_no_connection_to_the_database(world: World) -> None:
     world.configure(replace={'name = "safawinet"\nlogin': 'name = "elsewhere"\nlogin'})
     found = shown(world, "status")
     assert found["Members"][0]["connections"] == 24
-    assert "Could not be asked" not in found
+    assert "Could not be queried" not in found
 
 
 def test_what_cloudwatch_does_not_tell_is_said(world: World) -> None:
     world.fault("aws", "monitoring.*", "refuse", times=0)
     found = shown(world, "status")
     assert [row["lag_ms"] for row in found["Members"]] == [None, None, None]
-    assert [row["what"] for row in found["Could not be asked"]] == ["CloudWatch's figures"]
+    assert [row["what"] for row in found["Could not be queried"]] == ["CloudWatch's figures"]
 
 
 @pytest.mark.parametrize("kind", ["cluster", "instance"])

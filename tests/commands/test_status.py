@@ -15,10 +15,12 @@ from customers import refusal, told
 from terminal import until
 from world import World
 
+from opsctl.commands import alarms
 from opsctl.commands.status import SOURCES, page
 from opsctl.errors import ExternalError
 
-SECTIONS = ["Status", "API", "Staging", "Services", "Database", "Redis", "Alarms", "Mail", "Sentry", "Issues", "Functions", "WAF", "Links"]
+DETAILS = ["API", "Staging", "Services", "Database", "Redis", "Alarms", "Mail", "Sentry", "Issues", "Functions", "WAF", "Links"]
+SECTIONS = ["Status", "Findings", "Systems", *DETAILS]
 
 
 def metrics(world: World, *line: str) -> list[dict[str, Any]]:
@@ -29,7 +31,7 @@ def metrics(world: World, *line: str) -> list[dict[str, Any]]:
 def test_the_page_has_everything(world: World) -> None:
     page = told(world, "status")
     assert list(page) == SECTIONS
-    assert not [name for name, rows in page.items() if "could not be asked" in str(rows)]
+    assert not [name for name, rows in page.items() if "could not be queried" in str(rows)]
     assert page["Staging"][0]["healthy"] is True
     (mail,) = page["Mail"]
     assert (mail["sending"], mail["enforcement"], mail["bounce_percent"], mail["complaint_percent"]) == (True, "HEALTHY", 4.7, 0.06)
@@ -38,8 +40,25 @@ def test_the_page_has_everything(world: World) -> None:
     assert [row["suspicious"] for row in page["Issues"]] == [True, True, False, False, False, False]
     assert {row["acknowledged"] for row in page["Alarms"] if row["state"] == "ALARM"} == {"nobody"}
     assert sum(row["runs_in_1h"] for row in page["Functions"]) > 3_000
-    text = world.opsctl("status", check=0).out
+    text = world.opsctl("status", "--all", check=0).out
     assert all(f"\n{name}\n" in f"\n{text}" for name in SECTIONS)
+
+
+def test_the_findings_come_first_and_the_page_fits_a_screen(world: World) -> None:
+    lines = world.opsctl("status", check=0).out.splitlines()
+    assert lines.index("Findings") < lines.index("Systems")
+    assert len(lines[lines.index("Systems") :]) == 1 + len(SOURCES) - 1
+    assert "API" not in lines
+
+
+def test_what_is_wrong_is_a_finding(world: World) -> None:
+    world.fault("api", "GET /health", "slow", seconds=2.2, times=0)
+    page = told(world, "status")
+    found = {row["system"]: row for row in page["Findings"]}
+    assert "answered in 2." in found["API"]["finding"]
+    assert "opsctl playbook run high-response-times" in found["API"]["next"]
+    states = {row["system"]: row["state"] for row in page["Systems"]}
+    assert states["API"] == "warning"
 
 
 def test_one_that_cannot_be_asked_is_said_and_hides_no_other(world: World) -> None:
@@ -47,27 +66,30 @@ def test_one_that_cannot_be_asked_is_said_and_hides_no_other(world: World) -> No
     world.fault("aws", "ses*.*", "throttle", times=0)
     world.fault("aws", "rds.*", "refuse", times=0)
     page = told(world, "status")
-    silent = {name for name, rows in page.items() if "could not be asked" in str(rows)}
+    silent = {name for name in DETAILS if "could not be queried" in str(page[name])}
     assert silent == {"Sentry", "Issues", "Mail", "Database"}
     assert "denied" in page["Database"][0]["why"].lower()
     assert page["Redis"][0]["used_mib"] > 0
+    unknown = {row["system"] for row in page["Findings"] if row["severity"] == "unknown"}
+    assert silent <= unknown
 
 
-def test_every_primary_of_redis_has_a_row() -> None:
+def test_every_primary_of_redis_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     full = {"used_memory": 2**20, "maxmemory": 2**21, "connected_clients": 3}
     silent = ExternalError("Redis at b:2 hung up.", "Run it again.")
-    found = page(Mock(redis=Mock(infos=lambda: {"a:1": full, "b:2": silent})), {"Redis": SOURCES["Redis"]})
-    assert found.sections[1] == (
+    monkeypatch.setattr(alarms, "alert_sources", lambda systems: {})
+    found = page(Mock(redis=Mock(infos=lambda: {"a:1": full, "b:2": silent})), ["Redis"])
+    assert found.sections[2] == (
         "Redis",
         [
             {"primary": "a:1", "used_mib": 1.0, "of_maximum": 0.5, "clients": 3},
-            {"state": "could not be asked", "why": "Redis at b:2 hung up.", "next": "Run it again."},
+            {"state": "could not be queried", "why": "Redis at b:2 hung up.", "next": "Run it again."},
         ],
     )
 
 
 def test_only_what_was_asked_for(world: World) -> None:
-    assert list(told(world, "status", "--only", "redis", "--only", "API")) == ["Status", "API", "Redis"]
+    assert list(told(world, "status", "--only", "redis", "--only", "API")) == ["Status", "Findings", "API", "Redis"]
     assert world.opsctl("status", "--only", "nope").code == 2
 
 
@@ -78,7 +100,7 @@ def test_watched_elsewhere_than_on_a_terminal(world: World) -> None:
     done = child.wait()
     assert done.code == 0
     pages = [json.loads(line) for line in done.out.splitlines()]
-    assert all(set(page) == {"Status", "Redis"} for page in pages)
+    assert all(set(page) == {"Status", "Findings", "Redis"} for page in pages)
     assert pages[0]["Status"]["at"] < pages[1]["Status"]["at"]
     plain = world.opsctl.start("status", "--watch", "--only", "links")
     until(lambda: "Links" in plain._said(1))

@@ -185,7 +185,7 @@ def commands() -> OpsGroup:
     @root.command()
     @read_only
     def page(systems: Systems) -> Page:
-        dark = {"state": "could not be asked", "why": "it is dark"}
+        dark = {"state": "could not be queried", "why": "it is dark"}
         return Page([(title, [dark if value is None else {"value": value}]) for title, value in world(systems).parts.items()])
 
     @root.command()

@@ -66,7 +66,7 @@ def test_what_is_so_is_met(expect: dict[str, Any], found: Any) -> None:
         ({"state": "ok"}, "ok", "no rows"),
         ({"in": "C", "state": "ok"}, Page([("A", ONE)]), "no section 'C'"),
         ({"in": "A", "state": "ok"}, ONE, "no sections"),
-        ({"in": "A", "state": "ok"}, Page([("A", [{"state": "could not be asked", "why": "it is gone"}])]), "expected ok"),
+        ({"in": "A", "state": "ok"}, Page([("A", [{"state": "could not be queried", "why": "it is gone"}])]), "expected ok"),
         ({"state": "ok"}, Page([("A", ONE), (UNASKED, [{"instance": "b", "why": "it is gone"}])]), "b could not be queried: it is gone"),
         ({"count": "0"}, Page([("A", []), (UNASKED, [{"instance": "b", "why": "it is gone"}])]), "could not be queried"),
         ({"count": "0"}, ROWS, "2 rows, expected 0"),

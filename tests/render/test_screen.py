@@ -133,7 +133,7 @@ def alert(state: str) -> Alert:
     ("states", "error", "said"),
     [
         (["ok", "fires", "unknown"], AlertFiring, "Fires: CPU (fires)."),
-        (["ok", "unknown"], CheckFailed, "No all-clear: CPU (unknown) couldn't be asked."),
+        (["ok", "unknown"], CheckFailed, "No all-clear: CPU (unknown) couldn't be queried."),
     ],
 )
 def test_alerts_are_a_table_and_an_end(capsys: pytest.CaptureFixture[str], states: list[str], error: type[CheckFailed], said: str) -> None:
