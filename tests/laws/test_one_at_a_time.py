@@ -22,7 +22,7 @@ from opsctl.changes import find_kind
 from opsctl.changes.sessions import EndDatabaseSessions
 from opsctl.engine.ledger import locks, process
 from opsctl.engine.ledger.ledger import Ledger, open_ledger
-from opsctl.engine.ledger.locks import LEASE, Locks
+from opsctl.engine.ledger.locks import LEASE_SECONDS, Locks
 from opsctl.errors import LedgerFailed, LockHeld
 
 IMPATIENT = {"[limits]": '[limits]\nlock-wait = "0s"'}
@@ -169,7 +169,7 @@ def test_a_clock_that_jumps_neither_voids_nor_keeps_a_lock(tmp_path: Path, jump:
     lease = one.locks.acquire("service/api", "run-1", "jo", "service redeploy api")
     with pytest.raises(LockHeld):
         other.locks.acquire("service/api/count", "run-2", "al", "service scale api 3")
-    later = process.uptime() + LEASE + 1
+    later = process.uptime() + LEASE_SECONDS + 1
     monkeypatch.setattr(process, "uptime", lambda: later)
     taken = other.locks.acquire("service/api", "run-2", "al", "service redeploy api")
     assert taken.fence != lease.fence
@@ -181,8 +181,8 @@ def expires(one: Ledger) -> float:
 
 
 def test_a_ledger_that_fails_for_a_while_does_not_end_the_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "RENEW", 0.01)
-    monkeypatch.setattr(locks, "SOON", 0.01, raising=False)
+    monkeypatch.setattr(locks, "RENEW_INTERVAL", 0.01)
+    monkeypatch.setattr(locks, "RETRY_INTERVAL", 0.01)
     one = ledger(tmp_path)
     one.store.query("PRAGMA busy_timeout = 0")  # type: ignore[attr-defined]
     failed = threading.Event()
@@ -226,7 +226,7 @@ def test_what_follows_a_lock_is_durable(tmp_path: Path) -> None:
 def test_who_lost_a_lock_can_neither_write_nor_give_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = ledger(tmp_path), ledger(tmp_path)
     lease = one.locks.acquire("service/api", "run-1", "jo", "service redeploy api")
-    later = process.uptime() + LEASE + 1
+    later = process.uptime() + LEASE_SECONDS + 1
     monkeypatch.setattr(process, "uptime", lambda: later)
     taken = other.locks.acquire("service/api", "run-2", "al", "service redeploy api")
     with pytest.raises(LockHeld, match="was lost"), one.store.transaction():
@@ -240,16 +240,16 @@ def losing(path: Path) -> Callable[[], None]:
     """What makes a child lose every step's lock right after taking it."""
 
     def arm() -> None:
-        take = Locks.take
+        acquire = Locks.acquire
 
         def lost(self: Locks, target: str, *rest: Any) -> Any:
-            lease = take(self, target, *rest)
+            lease = acquire(self, target, *rest)
             if not target.startswith("run/"):
                 with closing(sqlite3.connect(path)) as stranger, stranger:
                     stranger.execute("DELETE FROM locks WHERE target = ?", (target,))
             return lease
 
-        Locks.take = lost  # type: ignore[method-assign]
+        Locks.acquire = lost  # type: ignore[method-assign]
 
     return arm
 

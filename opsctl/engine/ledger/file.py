@@ -172,15 +172,17 @@ class Identity:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # A step looks many times: the names are put together once.
+        self._names = [f"{path}{part}" for part in PARTS]
         self._seen = self._look()
 
     def _look(self) -> list[tuple[int, int] | None]:
-        return [self._one(self._path.with_name(self._path.name + part)) for part in PARTS]
+        return [self._one(name) for name in self._names]
 
     @staticmethod
-    def _one(path: Path) -> tuple[int, int] | None:
+    def _one(name: str) -> tuple[int, int] | None:
         try:
-            info = path.lstat()
+            info = os.lstat(name)
         except OSError:
             return None
         return info.st_dev, info.st_ino

@@ -193,11 +193,7 @@ class Ledger:
 
     def stop_requested(self, run: str) -> str | None:
         """What somebody asked of a run, or of the one that it belongs to."""
-        row = next(iter(self.store.run_rows([run])), None)
-        if row is None or row.wish or row.parent is None:
-            return row.wish if row else None
-        parent = self.store.run_state(row.parent)
-        return parent.wish if parent else None
+        return self.store.stop_requested(run)
 
     def run(self, run: str) -> Run:
         """One run by its id or a unique beginning of it; raises ConfigurationError when there is none, or several."""

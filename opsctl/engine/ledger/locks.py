@@ -25,6 +25,8 @@ UNSEEN_LEASE_SECONDS = 60.0
 RENEW_INTERVAL = 10.0
 RETRY_INTERVAL = 1.0
 """Seconds until a failed renewal is retried."""
+IDLE_INTERVAL = 0.5
+"""Seconds between two checks whether any lock is held."""
 
 
 def paths(target: str) -> set[str]:
@@ -40,7 +42,7 @@ class Locks:
         self._store, self._pseudonyms, self._stamp = store, pseudonyms, stamp
         self._mutex = threading.Lock()
         self._held: dict[int, Lease] = {}
-        self._idle = threading.Event()
+        self._renewing = False
 
     def acquire(self, target: str, run: str, operator: str, doing: str, beside: Collection[str] = ()) -> Lease:
         """Lock a target and those of `beside` together. Raises LockHeld, which says who holds a lock, since when, and for which command."""
@@ -56,9 +58,9 @@ class Locks:
             self._store.add_locks([LockRow(each, *row) for each in sorted(wanted)])
         lease = Lease(target, run, fence)
         with self._mutex:
-            if not self._held:
-                self._idle = threading.Event()
-                threading.Thread(target=self._renew, args=(self._idle,), name="lease-renewer", daemon=True).start()
+            if not self._renewing:
+                threading.Thread(target=self._renew, name="lease-renewer", daemon=True).start()
+                self._renewing = True
             self._held[fence] = lease
         return lease
 
@@ -87,8 +89,6 @@ class Locks:
         """Release a lock. A lost lock is no error; a lock that can't be removed from the ledger ends with this process."""
         with self._mutex:
             self._held.pop(lease.fence, None)
-            if not self._held:
-                self._idle.set()
         with suppress(LedgerFailed), self._store.transaction(durable=False):
             self._store.remove_locks([lease.fence])
 
@@ -105,16 +105,28 @@ class Locks:
         """The ids of the runs that a running process drives."""
         return {lock.run for lock in self._store.locks() if _is_alive(lock.holder)}
 
-    def _renew(self, idle: threading.Event) -> None:
-        """Renew the held locks until none is left. A thread that went on would keep the ledger's file open."""
-        pause = RENEW_INTERVAL
-        while not idle.wait(pause):
-            try:
-                self._renew_once()
-                pause = RENEW_INTERVAL
-            except LedgerFailed:
-                # The next write of the step reports the error; the lock must outlast it.
-                pause = RETRY_INTERVAL
+    def _renew(self) -> None:
+        """Renew the held locks until none is left. A thread that went on would keep the ledger's file open.
+
+        The thread ends shortly after the last lock is released, so that a run of many short steps doesn't start one for each step.
+        """
+        left = RENEW_INTERVAL
+        while self._still_renewing():
+            pause = min(left, IDLE_INTERVAL)
+            time.sleep(pause)
+            left -= pause
+            if left <= 0:
+                try:
+                    self._renew_once()
+                    left = RENEW_INTERVAL
+                except LedgerFailed:
+                    # The next write of the step reports the error; the lock must outlast it.
+                    left = RETRY_INTERVAL
+
+    def _still_renewing(self) -> bool:
+        with self._mutex:
+            self._renewing = bool(self._held)
+            return self._renewing
 
     def _renew_once(self) -> None:
         if held := list(self._held.values()):

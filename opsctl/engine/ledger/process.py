@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 
 @functools.cache
@@ -27,16 +28,29 @@ def host() -> str:
 
 def namespace() -> str:
     """An id of the space in which this process' number is its own, such as a container's; empty where the system has none."""
-    with suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
-    return ""
+    return _self(os.getpid()).namespace
 
 
 def number() -> int:
     """This process' number, as /proc names it: where /proc is another space's, it differs from the one that the system tells."""
+    return _self(os.getpid()).number
+
+
+class _Self(NamedTuple):
+    namespace: str
+    number: int
+    started: str
+
+
+@functools.cache
+def _self(pid: int) -> _Self:
+    """What never changes while process `pid`, this one, runs. Read once, and again in a fork."""
+    namespace, number = "", pid
+    with suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid")
     with suppress(OSError, ValueError):
-        return int(os.readlink("/proc/self"))
-    return os.getpid()
+        number = int(os.readlink("/proc/self"))
+    return _Self(namespace, number, _started(number))
 
 
 def uptime() -> float:
@@ -46,6 +60,11 @@ def uptime() -> float:
 
 def started(pid: int) -> str:
     """When process `pid` began, in the system's own ticks; empty when there is no such process, it has died, or no telling."""
+    own = _self(os.getpid())
+    return own.started if pid == own.number else _started(pid)
+
+
+def _started(pid: int) -> str:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]

@@ -173,6 +173,10 @@ class SqliteStore:
         rows = self.query("SELECT head, events, closed, result, wish, mark FROM runs WHERE id = ?", run)
         return RunState._make(rows[0]) if rows else None
 
+    def stop_requested(self, run: str) -> str | None:
+        sql = "SELECT coalesce(r.wish, p.wish) FROM runs AS r LEFT JOIN runs AS p ON p.id = r.parent WHERE r.id = ?"
+        return next((wish for (wish,) in self.query(sql, run)), None)
+
     def set_run_state(self, run: str, state: RunState) -> None:
         sql = "UPDATE runs SET head = ?, events = ?, closed = ?, result = ?, wish = ?, mark = ? WHERE id = ?"
         self._db.execute(sql, (*state, run))

@@ -163,6 +163,10 @@ class Store(LockStore, PersonalStore, Protocol):
         """Return what changes of a run."""
         ...
 
+    def stop_requested(self, run: str) -> str | None:
+        """Return the stop request of a run or, if it has none, of its parent run."""
+        ...
+
     def set_run_state(self, run: str, state: RunState) -> None:
         """Replace what changes of a run."""
         ...

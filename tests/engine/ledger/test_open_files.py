@@ -37,7 +37,7 @@ def test_the_renewal_of_a_lock_ends_with_the_last_that_is_held(tmp_path: Path) -
     leases = [locks.acquire(target, "run", "me", "a test") for target in ("a", "b")]
     assert renewers() == running + 1
     locks.release(leases[0])
-    assert not locks._idle.is_set()
+    assert locks._still_renewing()
     locks.release(leases[1])
     until(lambda: renewers() == running)
     again = locks.acquire("a", "run", "me", "a test")
