@@ -21,8 +21,8 @@ test: check  ## Check everything, then run the tests that a change should pass
 laws: .venv/.tools  ## Run the exhaustive tests: a kill at every boundary, every fault on every command
 	@$(BIN)/pytest -n auto -m exhaustive
 
-snapshots: .venv/.tools  ## Write the texts of plans in tests/snapshots/ anew, to be read with git diff
-	@$(BIN)/pytest -n 0 tests/laws/test_plans_as_shown.py --renew
+snapshots: .venv/.tools  ## Write the files in tests/snapshots/ anew, to be read with git diff
+	@$(BIN)/pytest -n 0 tests/laws/test_plans_as_shown.py tests/contract/test_kind_fields.py --renew
 
 check: .venv/.tools  ## Style, types, layers, unused code, generated documents, playbooks
 	@$(BIN)/ruff check
