@@ -24,7 +24,7 @@ TAKES_ALL = ("iam:AttachUserPolicy", "iam:PutUserPolicy")
 """Whoever may do one of these to themselves may give themselves every other right that their boundary has room for."""
 TAKES_BACK = "iam:DeleteUserPolicy"
 MOST_NAMED = 8
-COMPROMISED = Irreversible("the credentials are known to others, who would be let in again; give new ones instead")
+COMPROMISED = Irreversible("others may know these credentials; give the user new ones instead")
 
 
 def denial(*, compromised: bool) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class UserChange(Change, frozen=True, kw_only=True):
         person = read.iam.person(self.user)
         if person.arn == read.caller.arn:
             raise Refused(
-                f"{self.user} is who runs this: it would end its own access half way.",
+                f"{self.user} is the user that runs opsctl now: the run would end its own access half way.",
                 "Have another administrator run it.",
             )
 
@@ -78,12 +78,12 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
     def summary(self) -> str:
         """Says to whom."""
         if self.denied:
-            return f"deny {self.user} everything, by a policy of the user's own, {POLICY}"
-        return f"take the policy {POLICY} away from {self.user}"
+            return f"deny {self.user} everything (inline policy {POLICY})"
+        return f"delete the inline policy {POLICY} of {self.user}"
 
     def difference(self) -> tuple[Any, Any]:
         """What is denied."""
-        words = ("nothing more", "everything")
+        words = ("not denied", "everything denied")
         return words[not self.denied], words[self.denied]
 
     def check(self, read: Systems) -> Finding:
@@ -100,12 +100,12 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         if self.denied and now in (ours, stronger):
             return Done(f"{POLICY} denies {self.user} everything")
         if not self.denied and now is None:
-            return Done(f"{self.user} has no policy {POLICY}")
+            return Done(f"{self.user} has no inline policy {POLICY}")
         # Judged before all else: the keys may go even where the policy isn't as reviewed.
         found = self._judged(read) if self.denied else Pending(1, "users")
         if now not in ([None, denial(compromised=False)] if self.denied else [ours]):
-            revoked = "revokes as compromised" if now == stronger else f"says something else (aws iam get-user-policy {self._named})"
-            return Drifted(f"the policy {POLICY} of {self.user} {revoked}, and isn't as reviewed")
+            revoked = "revokes the user as compromised" if now == stronger else f"has other content (aws iam get-user-policy {self._named})"
+            return Drifted(f"the policy {POLICY} of {self.user} has changed since the plan: it {revoked}")
         return found
 
     def _judged(self, read: Systems) -> Pending:
@@ -114,7 +114,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         try:
             account = read.iam.account()
             if self.user not in account.rights:
-                raise ExternalError(f"IAM's listing of the account's users doesn't name {self.user}.", "")
+                raise ExternalError(f"IAM's list of the account's users doesn't contain {self.user}.", "")
         except ExternalError as cause:
             return self._unlisted(read, cause)
         how = self._not_the_last(read, account)
@@ -140,13 +140,13 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             unsure.append(f"{name} ({how})" if how else name)
         if unsure:
             raise Refused(
-                f"{self.user} may be the last administrator: nobody else can surely put things right after it. That isn't sure of"
-                f" {', '.join(unsure)}, whose policies, boundary or conditions may stand in the way.",
-                "If one of them can, name them under access.administrators in the configuration; else make another administrator first.",
+                f"{self.user} may be the last administrator: opsctl found no other user who certainly is one. It is uncertain for"
+                f" {', '.join(unsure)}, whose policies, boundary or conditions may forbid it.",
+                "If one of them is an administrator, add that user to access.administrators in the configuration; else create one first.",
             )
         raise Refused(
-            f"{self.user} is the last administrator who can sign in; nobody could put anything right after it.",
-            "Make another first, or name who else is one under access.administrators in the configuration.",
+            f"{self.user} is the last administrator who can sign in; afterwards nobody could administer the account.",
+            "Create another administrator first, or add an existing one to access.administrators in the configuration.",
         )
 
     def _rights_it(self, read: Systems, account: IamAccount, name: str, *, mfa: bool) -> tuple[bool, str]:
@@ -157,19 +157,19 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             return takes and read.iam.simulated(rights.arn, TAKES_BACK, denied, mfa=mfa), ""
         except ExternalError as cause:
             takes = any(rights.certainly_allows(action, rights.arn) for action in TAKES_ALL)
-            estimate = f"an estimate by the policies, without the organisation's: {cause.what.rstrip('.')}"
+            estimate = f"estimated from the account's policies, without those of the organisation: {cause.what.rstrip('.')}"
             sure = takes and rights.certainly_allows(TAKES_BACK, denied)
-            return sure, f"{name} can put things right, {estimate}" if sure else estimate
+            return sure, f"{name} stays an administrator, {estimate}" if sure else estimate
 
     def _unlisted(self, read: Systems, cause: ExternalError) -> Pending:
         """Go on where nobody can be listed, if configuration names another administrator; raise ExternalError if not."""
         for name in set(read.config.access.administrators) - {self.user}:
             with suppress(NotFound):
                 if read.iam.inline(name, POLICY) is None and read.iam.credentials(name).usable:
-                    return Pending(1, "users", f"the roles that {self.user} may have begun couldn't be listed: {cause.what}")
+                    return Pending(1, "users", f"the roles that {self.user} may have assumed couldn't be listed: {cause.what}")
         raise ExternalError(
-            f"{cause.what} So nobody knows whether {self.user} is the last administrator.",
-            "Type it again or, since it is urgent, name another administrator, an IAM user, under administrators in [access].",
+            f"{cause.what} So it is unknown whether {self.user} is the last administrator.",
+            "Run it again. If it is urgent, add another administrator (an IAM user) to access.administrators in the configuration.",
         ) from cause
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -193,7 +193,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         return [
             raw.learn("arn", self._iam(environment, "get-user"), "User.Arn"),
             raw.learn("caller", mine, "Arn"),
-            Must(test=Equal(one=Variable("arn"), other=Variable("caller"), differ=True), otherwise=f"You are {self.user} yourself."),
+            Must(test=Equal(one=Variable("arn"), other=Variable("caller"), differ=True), otherwise=f"You are signed in as {self.user}."),
             self._iam(environment, "put-user-policy", PolicyName=POLICY, PolicyDocument=document),
         ]
 
@@ -204,12 +204,16 @@ def _left_over(account: IamAccount, user: str, caller: str) -> str:
     more = f" and {len(roles) - MOST_NAMED} more" if len(roles) > MOST_NAMED else ""
     _, session, name = caller.partition(":assumed-role/")
     own = name.partition("/")[0]
-    told = [f"this run is a session of {own}, which {user} may have begun: if so, it can't be renewed"] if session and own in roles else []
+    told = (
+        [f"this run uses a session of {own}, a role that {user} may have assumed; if so, it can't be renewed"]
+        if session and own in roles
+        else []
+    )
     if roles:
-        told.append(f"sessions of roles that {user} may have begun go on until they expire: {', '.join(roles[:MOST_NAMED])}{more}")
+        told.append(f"role sessions that {user} may have started stay valid until they expire: {', '.join(roles[:MOST_NAMED])}{more}")
     if account.identity_centre:
-        told.append("a sign-in by SSO isn't touched: disable it in IAM Identity Center")
-    told.append(f"how to end those, and what to rotate: opsctl access review {user}")
+        told.append("SSO sign-in is not changed: disable the user in IAM Identity Center")
+    told.append(f"to end those sessions and see what to rotate: opsctl access review {user}")
     return "; ".join(told)
 
 
@@ -233,8 +237,8 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
     def summary(self) -> str:
         """Says which."""
         if self.active:
-            return f"make {', '.join(self.keys)} of {self.user} active again"
-        return f"make {', '.join(self.keys) or 'every key'} of {self.user} inactive"
+            return f"activate {', '.join(self.keys)} of {self.user}"
+        return f"deactivate {', '.join(self.keys) or 'every key'} of {self.user}"
 
     def difference(self) -> tuple[Any, Any]:
         """Active, or not."""
@@ -247,13 +251,13 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
         gone = [key for key in self.keys if key not in now]
         wrong = [key for key in self.keys if now.get(key, self.active) != self.active]
         if self.active and gone:
-            return Drifted(f"{', '.join(gone)} of {self.user} was deleted since, and isn't as reviewed")
+            return Drifted(f"{', '.join(gone)} of {self.user} was deleted since the plan")
         if self.active and read.iam.inline(self.user, POLICY) == denial(compromised=True):
-            return Drifted(f"{self.user} was revoked as compromised since, and isn't as reviewed")
+            return Drifted(f"{self.user} was revoked as compromised since the plan")
         if not self.active and (new := [key for key, active in now.items() if active and key not in self.keys]):
-            return Drifted(f"{', '.join(new)} of {self.user} is active since, and wasn't as reviewed")
+            return Drifted(f"{', '.join(new)} of {self.user} became active since the plan")
         if not wrong:
-            return Done(f"{', '.join(self.keys)} can be used" if self.active else f"{self.user} has no active key ({len(now)} inactive)")
+            return Done(f"{', '.join(self.keys)} is active" if self.active else f"{self.user} has no active key ({len(now)} inactive)")
         if not self.active:
             self._not_ours(read)
         return Pending(len(wrong), "keys")
@@ -282,7 +286,7 @@ class DeletePassword(UserChange, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="iam:GetLoginProfile iam:GetUser", apply="iam:DeleteLoginProfile")
     target_template: ClassVar[str] = "iam-user/{user}/password"
     summary_template: ClassVar[str] = "delete the console password of {user}"
-    irreversible: ClassVar[str] = "a deleted password can't come back; a new one can be given"
+    irreversible: ClassVar[str] = "a deleted password can't be restored; set a new one"
 
     def check(self, read: Systems) -> Finding:
         """Ask for the login profile."""

@@ -79,7 +79,7 @@ class ListAddresses(Change, frozen=True, kw_only=True):
         """Says which addresses."""
         more = len(self.addresses) - FEW
         those = ", ".join(self.addresses[:FEW]) + (f" and {more:,} more" if more > 0 else "")
-        return f"put {those} on the block list {self.name}" if self.listed else f"take {those} off the block list {self.name}"
+        return f"add {those} to the block list {self.name}" if self.listed else f"remove {those} from the block list {self.name}"
 
     def difference(self) -> tuple[Any, Any]:
         """The entries that are moved."""
@@ -90,13 +90,14 @@ class ListAddresses(Change, frozen=True, kw_only=True):
         now = read.waf.addresses(self.name, self.place)
         if not self.listed:
             there = [one for one in self.addresses if ip_network(one) in now.networks]
-            return Pending(len(there), "addresses") if there else Done("none of them is listed")
+            return Pending(len(there), "addresses") if there else Done("none of them is on the list")
         missing = uncovered(now, self.addresses)
         if not missing:
-            return Done("all of them are listed")
+            return Done("all of them are on the list")
         if len(now.entries) + len(missing) > MOST:
             raise Refused(
-                f"{self.name} holds {len(now.entries):,} of {MOST:,} entries; {len(missing):,} more don't fit.", "Block wider ranges."
+                f"{self.name} has {len(now.entries):,} of at most {MOST:,} entries; {len(missing):,} more don't fit.",
+                "Block larger ranges instead.",
             )
         return Pending(len(missing), "addresses")
 

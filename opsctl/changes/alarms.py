@@ -44,11 +44,11 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """What is said, of which transition."""
-        which = f"the alarm {self.alarm} as it is since {self.transition:%Y-%m-%d %H:%M:%S}"
+        which = f"the alarm {self.alarm} (in ALARM since {self.transition:%Y-%m-%d %H:%M:%S} UTC)"
         if self.acknowledged:
-            return f"acknowledge {which}{', also to the pager' if self.page else ''}"
-        kept = "; the pager keeps its own until it runs out there" if self.page else ""
-        return f"take back the acknowledgement of {which}{kept}"
+            return f"acknowledge {which}{', here and in the pager' if self.page else ''}"
+        kept = "; the pager stays acknowledged until that expires" if self.page else ""
+        return f"withdraw the acknowledgement of {which}{kept}"
 
     def difference(self) -> tuple[Any, Any]:
         """Whether it is acknowledged."""
@@ -59,19 +59,22 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
         """Ask the ledger for this transition, and CloudWatch whether it is the current one."""
         known = acknowledged(read.history, self.alarm, self.transition)
         if self.acknowledged and known:
-            return Done(f"{known.by} looks after it, by run {known.run}", known.at)
+            return Done(f"{known.by} acknowledged it, in run {known.run}", known.at)
         if not self.acknowledged:
             return Pending(1, "alarms") if known else Done("nobody has acknowledged it")
         (alarm,) = read.cloudwatch.alarms([self.alarm])
         if alarm.state not in (ALARM, "OK"):
-            return Skipped(f"the alarm is {alarm.state}, so that nobody knows whether its cause is over: there is nothing to acknowledge")
+            return Skipped(f"the alarm is {alarm.state}: it is unknown whether its cause is over, and there is nothing to acknowledge")
         return _of(alarm, self.transition, "there is nothing to acknowledge")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """The record of this step is what counts; the pager is told beside it."""
         if not (self.acknowledged and self.page):
-            return {"why": "the ledger has it"}
-        return {"why": "the ledger has it, and the pager", "dedup_key": write.pagerduty.acknowledge(key_of(self.alarm, self.transition))}
+            return {"why": "recorded in the ledger"}
+        return {
+            "why": "recorded in the ledger and in the pager",
+            "dedup_key": write.pagerduty.acknowledge(key_of(self.alarm, self.transition)),
+        }
 
     def inverse(self) -> Change | Irreversible:
         """The other way round."""
@@ -79,7 +82,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The pager's line, if there is one. CloudWatch itself knows no acknowledgement, and opsctl's ledger is beyond a script."""
-        tell = f"{self.summary}: opsctl's ledger alone would know it. Tell your team."
+        tell = f"{self.summary}: only opsctl's ledger would record it. Tell your team."
         if not (self.acknowledged and self.page):
             return [Question(line=tell)]
         event = {"event_action": "acknowledge", "dedup_key": key_of(self.alarm, self.transition)}
@@ -97,7 +100,7 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
         apply="cloudwatch:DescribeAlarms cloudwatch:SetAlarmState",
     )
     target_template: ClassVar[str] = "alarm-reason/{alarm}"
-    summary_template: ClassVar[str] = "write to the alarm {alarm}: {after}"
+    summary_template: ClassVar[str] = "set the state reason of the alarm {alarm} to: {after}"
 
     alarm: str
     transition: datetime
@@ -111,11 +114,11 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look at its state first: in any other than ALARM nothing may be set."""
         (alarm,) = read.cloudwatch.alarms([self.alarm])
-        found = _of(alarm, self.transition, "its reason is its own again")
+        found = _of(alarm, self.transition, "its reason is the former one")
         if isinstance(found, Pending) and alarm.reason == self.after:
-            return Done("it says so", alarm.updated)
+            return Done("its reason is the given text", alarm.updated)
         if isinstance(found, Pending) and alarm.reason != self.before:
-            return Drifted(f"its reason is now {alarm.reason!r}, not as reviewed")
+            return Drifted(f"its reason has changed since the plan: {alarm.reason!r}")
         return found
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -140,11 +143,11 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
 def _of(alarm: Alarm, transition: datetime, otherwise: str) -> Finding:
     """Whether an alarm is still in the ALARM that it went into at `transition`; in any other state, `otherwise`."""
     if alarm.updated is None:
-        return Skipped(f"CloudWatch shows no alarm {alarm.name}: it was deleted, or this login may not see it")
+        return Skipped(f"CloudWatch lists no alarm {alarm.name}: it was deleted, or these credentials may not read it")
     if alarm.state != ALARM:
         return Done(f"{otherwise}: the alarm is {alarm.state}", alarm.updated)
     if alarm.updated != transition:
-        return Drifted(f"it went into ALARM anew at {alarm.updated:%Y-%m-%d %H:%M:%S}, so it is not as reviewed")
+        return Drifted(f"it went into ALARM again at {alarm.updated:%Y-%m-%d %H:%M:%S} UTC, after the plan was made")
     return Pending(1, "alarms")
 
 

@@ -64,8 +64,10 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
     under_way: ClassVar[float] = 0
     permissions: ClassVar[Permissions] = needs(check="postgres:activity", apply="postgres:activity.end")
     target_template: ClassVar[str] = "database/{instance}/queries"
-    summary_template: ClassVar[str] = "end queries on {instance} that ran longer than {older_than}: cancel, then after {grace} s terminate"
-    irreversible: ClassVar[str] = "their work is rolled back; the application may ask again"
+    summary_template: ClassVar[str] = (
+        "end queries on {instance} that have run longer than {older_than}: cancel, then terminate after {grace} s"
+    )
+    irreversible: ClassVar[str] = "their work is rolled back; the application can run them again"
 
     queries: tuple[LongQuery, ...] = ()
     older_than: str
@@ -85,14 +87,14 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
             return Skipped(self.unseen)
         if self.unasked:
             read.backends.still_running(self.instance, ())
-            return Skipped(f"it answers again, and nobody has looked for queries on it: {AGAIN}")
-        spared = f"; spared: {'; '.join(self.spared)}" if self.spared else ""
+            return Skipped(f"the instance answers again; look for queries on it: {AGAIN}")
+        spared = f"; not ended: {'; '.join(self.spared)}" if self.spared else ""
         if not self.queries:
-            return Done(f"no query runs longer than {self.older_than}{spared}")
+            return Done(f"no query has run longer than {self.older_than}{spared}")
         left = read.backends.still_running(self.instance, self.queries)
         if left:
-            return Pending(len(left), "queries", f"what they did is rolled back{spared}")
-        return Done(f"none of these queries runs any more{spared}")
+            return Pending(len(left), "queries", f"their work is rolled back{spared}")
+        return Done(f"none of these queries is running now{spared}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Cancel; what still runs after the grace loses its connection, also when the run is interrupted meanwhile: this is one change."""
@@ -120,7 +122,7 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
                 statements=(capture("left", left),),
                 until=Equal(one=Variable("left"), other="0"),
                 seconds=int(self.timeout),
-                otherwise=f"Some of the queries on {self.instance} still run.",
+                otherwise=f"Some of the queries on {self.instance} are still running.",
             ),
         ]
 
@@ -133,8 +135,8 @@ class EndBlockers(EndingBackends, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(check="postgres:activity", apply="postgres:activity.end")
     target_template: ClassVar[str] = "database/{instance}/blockers"
-    summary_template: ClassVar[str] = "end sessions on {instance} that are idle in a transaction and that others wait for"
-    irreversible: ClassVar[str] = "what they began is rolled back; the application may begin anew"
+    summary_template: ClassVar[str] = "terminate sessions on {instance} that are idle in a transaction and block others"
+    irreversible: ClassVar[str] = "their transactions are rolled back; the application can start them again"
 
     sessions: tuple[LongQuery, ...] = ()
     kept: tuple[str, ...] = ()
@@ -148,12 +150,14 @@ class EndBlockers(EndingBackends, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """See which of them are still so."""
         left = read.backends.idle_left(self.instance, self.sessions) if self.sessions else []
-        told = "; ".join([*(f"{each.pid} ({each.told})" for each in left), *self.kept])
+        blockers = "; ".join([*(f"{each.pid} ({each.told})" for each in left), *self.kept])
         if left and self.asked:
-            return Pending(len(left), "sessions", "; ".join(["what they began is rolled back", *(f"stays: {each}" for each in self.kept)]))
-        if told:
-            return Skipped(f"others wait for what stays: {told}" + ("" if self.asked else "; to end the idle ones: --blockers"))
-        return Done("none of these sessions holds its transaction open any more")
+            return Pending(
+                len(left), "sessions", "; ".join(["their transactions are rolled back", *(f"stays: {each}" for each in self.kept)])
+            )
+        if blockers:
+            return Skipped(f"still blocking others: {blockers}" + ("" if self.asked else "; to terminate the idle ones, add --blockers"))
+        return Done("none of these sessions has its transaction open now")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """pg_terminate_backend: there is no query that could be cancelled."""
@@ -172,6 +176,6 @@ class EndBlockers(EndingBackends, frozen=True, kw_only=True):
                 statements=(capture("left", left),),
                 until=Equal(one=Variable("left"), other="0"),
                 seconds=int(self.timeout),
-                otherwise=f"Some of the sessions on {self.instance} still hold their transactions open.",
+                otherwise=f"Some of the sessions on {self.instance} still have an open transaction.",
             ),
         ]

@@ -34,7 +34,7 @@ class Counting(Change, frozen=True, kw_only=True):
 
     under_way: ClassVar[float] = 0
     poll: ClassVar[float] = 1
-    irreversible: ClassVar[str] = "what came back stays known; one address is set right by hand"
+    irreversible: ClassVar[str] = "counted notifications stay counted; correct a single address by hand"
 
     aside: str
 
@@ -49,7 +49,7 @@ class Counting(Change, frozen=True, kw_only=True):
 
     def left_over(self) -> str:
         """Where what could not be read is, in words, if there is any."""
-        return f"; what can't be read is in {self.aside}" if Path(self.aside).exists() else ""
+        return f"; unreadable messages are in {self.aside}" if Path(self.aside).exists() else ""
 
 
 class CountNotifications(Counting, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
     def summary(self) -> str:
         """Says which."""
         name = "standard input" if self.source == STDIN else self.source
-        return f"count the notifications of {name} ({self.size:,} bytes, {self.digest[:12]}), each once"
+        return f"count the notifications of {name} ({self.size:,} bytes, SHA-256 {self.digest[:12]}), each once"
 
     def difference(self) -> tuple[Any, Any]:
         """Nothing is replaced."""
@@ -100,27 +100,27 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         if not new and not unkept:
             read.notifications.keep(self.digest, until_resumed=False)
             if bad and not rows and not ignored:
-                return Failed(f"none of the {bad:,} messages in it can be read (the first: {first}){self.left_over()}", bad, "messages")
+                return Failed(f"none of its {bad:,} messages can be read (the first: {first}){self.left_over()}", bad, "messages")
             return Done(self._so(rows, ignored, bad) + (self.left_over() if bad else ""))
-        notes = [f"{had:,} of {rows:,} have been counted"] if had else []
-        notes += [f"{rows - had - len(new):,} are in it twice"] if rows - had > len(new) else []
-        notes += [f"{ignored:,} of other kinds"] if ignored else []
-        notes += [f"{unsigned:,} carry no signature of SNS: whoever wrote {self._place} may have sent them"] if unsigned else []
-        notes += [f"{bad:,} can't be read: kept aside in {self.aside}"] if bad else []
+        notes = [f"{had:,} of {rows:,} already counted"] if had else []
+        notes += [f"duplicates: {rows - had - len(new):,}"] if rows - had > len(new) else []
+        notes += [f"other notification types: {ignored:,}"] if ignored else []
+        notes += [f"without an SNS signature: {unsigned:,} (anybody who can write {self._place} may have made them)"] if unsigned else []
+        notes += [f"unreadable: {bad:,}, to be stored in {self.aside}"] if bad else []
         return Pending(len(new) + len(unkept), "notifications", "; ".join(notes))
 
     @property
     def _place(self) -> str:
-        return "to standard input" if self.source == STDIN else "that file"
+        return "to standard input" if self.source == STDIN else "to that file"
 
     def _so(self, rows: int, ignored: int, bad: int) -> str:
         if rows:
-            return f"all {rows:,} notifications in it{' that can be read' if bad else ''} have been counted"
+            return f"all {rows:,} {'readable ' if bad else ''}notifications in it are already counted"
         if bad:
-            others = ", and the others count for nobody" if ignored else ""
-            return f"{bad:,} of the {bad + ignored:,} messages in it can't be read{others}"
-        why = f" ({ignored:,} of other kinds)" if ignored else ""
-        return f"there is nothing to count in it{why}" if self.size else "it is empty"
+            others = ", and the others are of other types" if ignored else ""
+            return f"{bad:,} of its {bad + ignored:,} messages can't be read{others}"
+        why = f" (other notification types: {ignored:,})" if ignored else ""
+        return f"it contains nothing to count{why}" if self.size else "it is empty"
 
     def _batches(self, systems: Systems) -> Iterable[NotificationBatch]:
         return read_ahead(systems.notifications.batches(self.source, self.digest, self.size))
@@ -154,7 +154,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
     )
     converging: ClassVar[bool] = True
     target_template: ClassVar[str] = "bounces/{queue}"
-    summary_template: ClassVar[str] = "count the notifications of the queue {queue}, each once, and then delete them from it"
+    summary_template: ClassVar[str] = "count the notifications in the queue {queue}, each once, then delete them from the queue"
 
     queue: str
     region: str | None = None
@@ -164,12 +164,12 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         read.bounce_store.missing([("", "")])
         depth = read.sqs.depth(self.queue, self.region)
         if depth.waiting:
-            return Pending(depth.waiting, "messages", "as SQS estimates them; SNS's signature is verified where a message has one")
+            return Pending(depth.waiting, "messages", "number estimated by SQS; SNS signatures are verified where a message has one")
         if depth.in_flight:
             return InProgress(
-                f"{depth.in_flight:,} messages are with a consumer, or with one that died: waiting for them to go or come back"
+                f"{depth.in_flight:,} messages are in flight; waiting until a consumer deletes them or they return to the queue"
             )
-        delayed = f" but for {depth.delayed:,} delayed, which can't be received yet" if depth.delayed else ""
+        delayed = f", except {depth.delayed:,} delayed messages, which can't be received yet" if depth.delayed else ""
         return Done(f"the queue is empty{delayed}{self.left_over()}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -186,7 +186,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
             done["left in the queue"] = done.get("left in the queue", 0) + missed
             progress(done["read"], None, "messages")
         if bad and bad == done["read"]:
-            raise CheckFailed(f"None of them can be read; they are in {self.aside}.", "Look at what fills the queue.")
+            raise CheckFailed(f"None of the messages can be read; they are in {self.aside}.", "Check what sends to this queue.")
         return dict(done)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -200,7 +200,10 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         deleted = piped(run(delete.program, *delete.words, "--output", "json"), run(NONE_FAILED))
         count = When(
             test=Filled(file=receipts),
-            then=(counting(environment, ROWS), Must(test=deleted, otherwise="SQS did not delete some messages; they come back.")),
+            then=(
+                counting(environment, ROWS),
+                Must(test=deleted, otherwise="SQS did not delete some messages; they will return to the queue."),
+            ),
         )
         return [
             *raw.database(environment),
@@ -214,7 +217,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
                 until=Filled(file=receipts, empty=True),
                 seconds=3_600,
                 every=0,
-                otherwise="The queue did not become empty in an hour.",
+                otherwise="The queue was not empty after an hour.",
             ),
         ]
 
@@ -259,8 +262,8 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says whose, and how."""
-        what = "mark the address as bounced" if self.hard else "add one to the bounce count"
-        return f"{what} of {self.users}, as notification {self.notification}"
+        what = "mark the address of {} as bounced" if self.hard else "add 1 to the bounce count of {}"
+        return f"{what.format(self.users)} (notification {self.notification})"
 
     def difference(self) -> tuple[Any, Any]:
         """The status, of a hard bounce."""
@@ -269,9 +272,9 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look for the notification in the table."""
         if self.counted(read):
-            return Done("this notification has been counted for this address")
+            return Done("this notification is already counted for this address")
         if self.hard and self.now(read) != self.before:
-            return Drifted("the address's status, or whose it is, is no longer as reviewed")
+            return Drifted("the status or the users of this address have changed since the plan")
         return Pending(len(self.before), "users")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -304,8 +307,8 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says whose."""
-        what = "give the former status back to" if self.hard else "take one from the bounce count of"
-        return f"{what} {self.users}, and forget notification {self.notification}"
+        what = "restore the former status of" if self.hard else "subtract 1 from the bounce count of"
+        return f"{what} {self.users}, and delete notification {self.notification}"
 
     def difference(self) -> tuple[Any, Any]:
         """The status, of a hard bounce."""
@@ -314,12 +317,12 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Look for the notification in the table."""
         if not self.counted(read):
-            stays = "; the status stays, since another says it too" if self._said_too(read) else ""
+            stays = "; the status stays, because another notification reports the same bounce" if self._said_too(read) else ""
             return Done(f"this notification is not counted for this address{stays}")
         if self.hard and self.now(read) != self.after:
-            return Drifted("the status is no longer the one that we gave, or as reviewed")
+            return Drifted("the status has changed since opsctl set it")
         if self._said_too(read):
-            return Drifted("another notification says that the address bounced, so that its status is no longer by our mark alone")
+            return Drifted("another notification also reports that this address bounced, so its status must stay")
         return Pending(len(self.before), "users")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:

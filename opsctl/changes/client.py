@@ -30,8 +30,8 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
     poll: ClassVar[float] = 0.1
     timeout: ClassVar[float] = 30
     target_template: ClassVar[str] = "client{path}"
-    summary_template: ClassVar[str] = "set edge_auth in {path}, value from {source} ({after})"
-    irreversible: ClassVar[str] = "the former edge_auth is a secret and is kept nowhere; set it again from where you have it"
+    summary_template: ClassVar[str] = "set edge_auth in {path} to the value from {source} ({after})"
+    irreversible: ClassVar[str] = "opsctl doesn't store the former edge_auth, which is a secret; set it again from its source"
 
     path: str
     source: str
@@ -46,20 +46,23 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
         """Compare the field's fingerprint; a file that can't be rewritten is refused here, before anything is tried."""
         now = fingerprint(read, read.client.read(Path(self.path)).edge_auth)
         if fingerprints.same(now, self.after):
-            return Done("its edge_auth is the given one")
+            return Done("edge_auth is the given value")
         if not fingerprints.same(now, self.before):
-            return Drifted(f"its edge_auth is now {now or 'missing'}, not {self.before or 'missing'} as reviewed")
+            return Drifted(f"edge_auth is now {now or 'missing'}; it was {self.before or 'missing'} in the plan")
         return Pending(1, "files")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Replace the file at once by one that differs in that field alone."""
         value = write.values.read(self.source)
         if not fingerprints.same(fingerprint(write, value), self.after):
-            raise Refused(f"The value from {self.source} isn't the one that was reviewed.", "Give the same value again.")
+            raise Refused(
+                f"The value from {self.source} isn't the one in the plan.",
+                "Give the value that the plan was made with, or make a new plan.",
+            )
         seen = write.client.read(Path(self.path))
         if not fingerprints.same(fingerprint(write, seen.edge_auth), self.before):
             raise DriftError(
-                f"{self.path}: its edge_auth isn't as reviewed any more; it was not changed.", "Look again: opsctl client show"
+                f"{self.path}: edge_auth has changed since the plan; the file was not changed.", "Show the file: opsctl client show"
             )
         write.client.set_edge_auth(seen, value, token)
         return {"fingerprint": self.after}
@@ -79,7 +82,7 @@ SET_FIELD = """
 import os, shutil, sys
 path, name, value = sys.argv[1:]
 if os.path.islink(path) or not os.path.isfile(path):
-    sys.exit(f"{path} is a link, or no file; it was not changed")
+    sys.exit(f"{path} is a link or not a regular file; it was not changed")
 with open(path, newline="") as file:
     text = file.read()
 with open(value, newline="") as file:

@@ -80,27 +80,27 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         todo, gone, moved = self._look(read)
         count, left = len(self._part()), len(gone) + len(moved)
         if not self.where_ours and gone:
-            return Drifted(f"gone or merged since: {_some(gone)}")
+            return Drifted(f"deleted or merged since: {_some(gone)}")
         if not self.where_ours and moved:
             return Drifted(self._theirs(moved))
         if left == count:
-            return Skipped(f"{self.name} of {_some([*gone, *moved])} is no longer as it was left: somebody else changed it since")
-        note = f"{left} left alone, since somebody else changed, merged or deleted them: {_some([*gone, *moved])}" if left else ""
+            return Skipped(f"{self.name} of {_some([*gone, *moved])} was changed by somebody else since the plan")
+        note = f"{left} skipped, because somebody else changed, merged or deleted them: {_some([*gone, *moved])}" if left else ""
         if todo:
             return Pending(len(todo), "contacts", note)
-        return Done(f"{self.name} is so for all {count - left}{note and '; '}{note}")
+        return Done(f"{self.name} has the wanted value for all {count - left}{note and '; '}{note}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One batch update of those that aren't so yet; what HubSpot refused of it is an error that names the contacts."""
         todo, gone, moved = self._look(write)
         if moved and not self.where_ours:
-            raise DriftError(f"{self._theirs(moved)}. Stopped before this change.", "Look again, then plan anew.")
+            raise DriftError(f"{self._theirs(moved)}. These contacts were not changed.", "Make a new plan: run the command again.")
         after = {id: {self.name: after or ""} for id, _, after in self.contacts}
         answer = write.hubspot.update({id: after[id] for id in (todo if self.where_ours else [*todo, *gone])})
         if answer.errors:
             why = next(iter(answer.errors.values()))
             told = f"HubSpot changed {len(answer.done)} of {len(answer.done) + len(answer.errors)} contacts"
-            refused, look = f"{told}, and refused {_some(list(answer.errors))}: {why}", "Look at those contacts in HubSpot."
+            refused, look = f"{told}, and refused {_some(list(answer.errors))}: {why}", "Check those contacts in HubSpot."
             raise PartialFailure(refused, look, parts=answer.done) if answer.done else ExternalError(refused, look)
         return {"updated": len(answer.done)}
 
@@ -129,7 +129,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         return [id for id, before, after in here if before == now[id] != after], gone, moved
 
     def _theirs(self, moved: list[str]) -> str:
-        return f"{self.name} of {_some(moved)} is neither as reviewed nor as wanted"
+        return f"{self.name} of {_some(moved)} is neither the value in the plan nor the wanted one"
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's line (HH, Temporarily disable downloads), for all of them at once, where they are as reviewed."""
@@ -145,7 +145,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
             piped(read, run(UPDATE, self.name, wanted, "where-ours" if self.where_ours else "as-reviewed"), output=body),
             When(
                 test=Filled(file=body),
-                then=(Must(test=piped(update, run(raw.IS, "status", "COMPLETE")), otherwise="HubSpot changed some of them only."),),
+                then=(Must(test=piped(update, run(raw.IS, "status", "COMPLETE")), otherwise="HubSpot changed only some of the contacts."),),
             ),
         ]
 
@@ -185,8 +185,8 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.write")
     target_template: ClassVar[str] = "contact/{contact}/request"
-    summary_template: ClassVar[str] = "turn the token request of contact {contact} off, before it is turned on"
-    irreversible: ClassVar[str] = "it is turned on again by the next change"
+    summary_template: ClassVar[str] = "clear the token request of contact {contact}, so that the next change can set it"
+    irreversible: ClassVar[str] = "the next change sets the request again"
 
     def difference(self) -> tuple[Any, Any]:
         """The request."""
@@ -197,9 +197,9 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
         settings = read.environment.hubspot
         held = self._held(read)
         if held.properties.get(settings.requested) != TRUE:
-            return Done("the request is off")
+            return Done("the token request is cleared")
         if self._asked(held, settings):
-            return Done("the request was turned on since")
+            return Done("the token request was set since the plan")
         if minted := self._minted(held, read):
             return Done(f"the token is now {minted}")
         return Pending(1, "contacts")
@@ -227,7 +227,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         apply="hubspot:contacts.write hubspot:webhook",
     )
     volatile_fields: ClassVar[frozenset[str]] = TokenChange.volatile_fields | {"event", "at"}
-    irreversible: ClassVar[str] = "the former token was replaced, and HubSpot keeps no copy that could be trusted"
+    irreversible: ClassVar[str] = "the former token is replaced, and HubSpot keeps no reliable copy of it"
 
     event: int | None = None
     at: datetime | None = None
@@ -254,17 +254,17 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         if minted := self._minted(held, read):
             return self._confirmed(read, held, minted, asked)
         if self.event is None and asked:
-            return InProgress("asked for; waiting for the webhook to mint it")
+            return InProgress("requested; waiting for the webhook to mint the token")
         off = held.properties.get(settings.enabled) == FALSE
         return Pending(1, "tokens", f"downloads are disabled for contact {self.contact}: the token won't work" if off else "")
 
     def _confirmed(self, read: Systems, held: HubSpotContact, minted: str, asked: datetime | None) -> Finding:
         """Another token proves nothing alone: the webhook says that it minted it."""
         if asked is None:
-            return Done(f"the token is now {minted}: somebody else changed it, and nothing was asked for")
+            return Done(f"the token is now {minted}: somebody else changed it, and no token was requested")
         said = logged(read, held, asked)
         if said is None:
-            return InProgress(f"the token is now {minted}; waiting for the minted_token line of it in the webhook's log")
+            return InProgress(f"the token is now {minted}; waiting for its minted_token line in the webhook's log")
         return Done(f"the token is now {minted}{said}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -291,7 +291,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
                 statements=(capture("now", held),),
                 until=Either(tests=another, together=True),
                 seconds=int(self.timeout),
-                otherwise=f"The webhook has minted no token for contact {self.contact}.",
+                otherwise=f"The webhook minted no token for contact {self.contact}.",
             ),
         ]
 
@@ -299,7 +299,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         """The event as HubSpot would send it; the app's secret signs it and is never sent."""
         settings = environment.hubspot
         if settings.webhook is None or settings.app_secret is None:
-            return [Stop(why="The configuration names no webhook or no app-secret.")]
+            return [Stop(why="The configuration sets no webhook or no app-secret.")]
         event = {
             "eventId": self.event,
             "subscriptionId": settings.subscription_id,
@@ -327,7 +327,7 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
     """The contact's token is no longer the one with fingerprint `before`: cleared, and the request turned off, ready to be turned on."""
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.write")
-    irreversible: ClassVar[str] = "an old token cannot come back"
+    irreversible: ClassVar[str] = "the old token can't be restored; mint a new one"
 
     @property
     def summary(self) -> str:
@@ -344,13 +344,13 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
         held = self._held(read)
         now = fingerprint(held, read)
         if now is not None and fingerprints.same(now, self.before):
-            return Pending(1, "tokens", "the customer's pairing code stops working")
+            return Pending(1, "tokens", "the customer's pairing code stops working at once")
         if self.before is None:
             return Done("there was no token" if now else "there is no token")
         if not self._was_held(held, read):
             here = f"the token is {now}" if now else "there is no token"
-            return Drifted(f"{here}, and {self.before} is none of the earlier ones that HubSpot keeps of this contact")
-        return Done(f"the token is {now}, no longer {self.before}" if now else "that token is gone")
+            return Drifted(f"{here}, and {self.before} is not among the earlier tokens that HubSpot lists for this contact")
+        return Done(f"the token is {now}, no longer {self.before}" if now else "that token is deleted")
 
     def _was_held(self, held: HubSpotContact, read: Systems) -> bool:
         former = held.history.get(read.environment.hubspot.minted, [])

@@ -49,8 +49,8 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
     )
     max_parallel: ClassVar[int] = 4
     poll: ClassVar[float] = 1
-    summary_template: ClassVar[str] = "redeploy {name}, so that its deployment is younger than {since:%Y-%m-%d %H:%M:%S} UTC"
-    irreversible: ClassVar[str] = "the old tasks are gone, and new ones do the same work"
+    summary_template: ClassVar[str] = "redeploy {name} (replaces deployments from {since:%Y-%m-%d %H:%M:%S} UTC or earlier)"
+    irreversible: ClassVar[str] = "the old tasks are stopped; the new tasks run the same task definition"
 
     since: datetime
     consumes: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         """Look at the primary deployment, then at every task, then ask the service's health check where it has one."""
         state = read.ecs.service(self.cluster, self.service)
         if state.desired == 0:
-            return Skipped("no task is wanted, so there is nothing to prove")
+            return Skipped("the desired count is 0, so no task can be checked")
         primary = next(d for d in state.deployments if d.status == "PRIMARY")
         if why := _taken_back(state, primary, self.since):
             return Failed(why, state.running, "tasks")
@@ -78,15 +78,15 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         tasks = read.ecs.tasks(self.cluster, self.service)
         old = [task for task in tasks if task.deployment != primary.id]
         if state.rollout == "COMPLETED" and len(tasks) < state.running:
-            return InProgress(f"ECS counts {state.running} running tasks, and lists {len(tasks)}")
+            return InProgress(f"ECS counts {state.running} running tasks but lists {len(tasks)}")
         if state.rollout == "COMPLETED" and not old:
             if unwell := self._unwell(read):
-                return InProgress(f"every task is new, and {unwell}")
-            well = "; its health check says yes" if self.health else ""
+                return InProgress(f"every task is new, but {unwell}")
+            well = "; its health check passes" if self.health else ""
             return Done(f"deployment {primary.id} completed {primary.updated:%H:%M:%S} UTC, and no older task runs{well}", primary.updated)
         event = f"; {state.events[0].message}" if state.events else ""
         known = state.rollout in ("IN_PROGRESS", "COMPLETED")
-        strange = "" if known else f"ECS calls its rollout {state.rollout or 'nothing'}, which opsctl doesn't know; "
+        strange = "" if known else f"ECS calls its rollout {state.rollout or 'nothing'}, a state that opsctl doesn't know; "
         return InProgress(f"{strange}{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
 
     def fit(self, read: Systems) -> None:
@@ -97,8 +97,8 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
             return
         if not self._old(read, primary) and (unwell := self._unwell(read)):
             raise Refused(
-                f"Nothing would be replaced, since no task of {self.name} is older, and {unwell}.",
-                f"To replace them all the same: opsctl service redeploy {self.name} --again",
+                f"No task of {self.name} is old enough to be replaced, but {unwell}.",
+                f"To replace the tasks anyway: opsctl service redeploy {self.name} --again",
             )
 
     def _old(self, read: Systems, primary: Deployment) -> list[Task]:
@@ -107,7 +107,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
     def _unwell(self, read: Systems) -> str:
         """What the health check says against the service; empty where it is healthy, or has none."""
         found = read.health(self.health) if self.health else None
-        return "" if found is None or found.ok else f"its health check says no: {found.detail}"
+        return "" if found is None or found.ok else f"its health check fails: {found.detail}"
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateService with forceNewDeployment; the image is looked at once more, since a rollout that failed is planned without."""
@@ -126,7 +126,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
             raw.learn("deployment", self._update(environment, forceNewDeployment=True), f"service.{primary}"),
             self._wait(environment),
             raw.learn("now", self._look(environment), f"services[0].{primary}"),
-            expect(Variable("now"), Variable("deployment"), f"The rollout of {self.name} was taken back, or another one came after it."),
+            expect(Variable("now"), Variable("deployment"), f"The rollout of {self.name} was rolled back, or another rollout replaced it."),
         ]
 
 
@@ -148,30 +148,30 @@ class Images(Struct, frozen=True):
         try:
             tasks = read.ecs.tasks(change.cluster, change.service, draining=False)
             if not tasks:
-                return cls(unjudged=("no task runs with which the images could be compared",))
+                return cls(unjudged=("no running task to compare the images with",))
             found = [_compared(read, each, tasks) for each in read.ecs.task_definition(state.task_definition).containers]
         except NotFound:
             raise
         except ExternalError as cause:
-            return cls(unseen=f"Whether the images of {change.name} mean new code could not be looked at: {cause.what}")
+            return cls(unseen=f"opsctl couldn't check whether redeploying {change.name} would start a new image: {cause.what}")
         return cls(tuple(new for new, _ in found if new), tuple(dict.fromkeys(why for _, why in found if why)))
 
     @property
     def told(self) -> str:
         """What the plan says of those that can't be judged."""
-        return f"may bring new code: {'; '.join(self.unjudged)}" if self.unjudged else ""
+        return f"may start a new image: {'; '.join(self.unjudged)}" if self.unjudged else ""
 
     @property
     def next(self) -> str:
         """How to go on without a look."""
-        return "Ask for the permission or try again; to go on without the look, add --accept-new-image" if self.unseen else ""
+        return "Get the permission, or try again. To continue without this check, add --accept-new-image" if self.unseen else ""
 
     def refuse_new_code(self, name: str) -> None:
         """Raise Refused where an image means new code."""
         if self.new:
             raise Refused(
-                f"{'; '.join(self.new)}: redeploying {name} would bring new code.",
-                "If that is wanted, add --accept-new-image; else point the tag back.",
+                f"{'; '.join(self.new)}: redeploying {name} would start a new image.",
+                "If you want that, add --accept-new-image; otherwise point the tag to the former image.",
             )
 
 
@@ -179,11 +179,11 @@ def _compared(read: Systems, container: Container, tasks: list[Task]) -> tuple[s
     """In what a container's image would bring new code, or why that can't be judged; both empty where it brings none."""
     now, runs = read.ecr.digest(container.image), {task.digest(container.name) for task in tasks}
     if now is None:
-        return "", f"{container.image} is in no ECR repository that could be asked"
+        return "", f"{container.image} is not in an ECR repository that opsctl can query"
     if runs <= {None}:
-        return "", f"ECS doesn't say which {container.image} runs"
+        return "", f"ECS doesn't report which digest of {container.image} is running"
     other = next((run for run in runs if run and run != now), None)
-    return (f"{container.image} now means {now[:19]}, and {container.name} runs {other[:19]}", "") if other else ("", "")
+    return (f"{container.image} is now {now[:19]}, but {container.name} runs {other[:19]}", "") if other else ("", "")
 
 
 def _taken_back(state: ServiceState, primary: Deployment, since: datetime) -> str:
@@ -195,7 +195,7 @@ def _taken_back(state: ServiceState, primary: Deployment, since: datetime) -> st
     if failed:
         return f"the rollout failed: {failed[0].reason}"
     if primary.updated > since and ("rolling back" in primary.reason or "rolled back" in primary.reason):
-        return f"the rollout was taken back: {primary.reason}"
+        return f"the rollout was rolled back: {primary.reason}"
     return ""
 
 
@@ -207,7 +207,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
         apply="application-autoscaling:RegisterScalableTarget",
     )
     target_template: ClassVar[str] = "service/{name}/bounds"
-    summary_template: ClassVar[str] = "let {name} scale between {after[0]} and {after[1]} tasks"
+    summary_template: ClassVar[str] = "set the autoscaling bounds of {name} to {after[0]} to {after[1]} tasks"
 
     before: tuple[int, int]
     after: tuple[int, int]
@@ -228,7 +228,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
         if now == self.after:
             return Done(f"the bounds are {now[0]} to {now[1]}")
         if now != self.before:
-            return Drifted(f"the bounds are {now}, not {self.before} as reviewed")
+            return Drifted(f"the bounds are {now}; they were {self.before} in the plan")
         return Pending(1, "scaling bounds")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -261,7 +261,7 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="ecs:DescribeServices postgres", apply="ecs:UpdateService")
     poll: ClassVar[float] = 1
     target_template: ClassVar[str] = "service/{name}/count"
-    summary_template: ClassVar[str] = "run {after} tasks of {name}"
+    summary_template: ClassVar[str] = "set the desired count of {name} to {after}"
 
     before: int
     after: int
@@ -281,18 +281,18 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
         state = read.ecs.service(self.cluster, self.service)
         if state.desired == self.after:
             if state.running == self.after:
-                return Done(f"{self.after} tasks are wanted and run")
+                return Done(f"desired count {self.after}; {self.after} running")
             return InProgress(f"{state.running} of {self.after} tasks run")
         if state.desired != self.before:
-            return Drifted(f"{state.desired} tasks are wanted, not {self.before} as reviewed")
+            return Drifted(f"the desired count is {state.desired}; it was {self.before} in the plan")
         count = abs(self.after - self.before)
         if self.after <= self.before or self.accept_connections:
             return Pending(count, "tasks")
         try:
             self._connections_suffice(read)
         except ExternalError as cause:
-            unseen = f"Whether the database has connections enough for {self.after} tasks could not be looked at: {cause.what}"
-            return Pending(count, "tasks", unguarded=unseen, next="Run it again, or go on without the look: add --accept-connections")
+            unseen = f"opsctl couldn't check whether the database has enough connections for {self.after} tasks: {cause.what}"
+            return Pending(count, "tasks", unguarded=unseen, next="Run it again. To continue without this check, add --accept-connections")
         return Pending(count, "tasks")
 
     def _connections_suffice(self, read: Systems) -> None:
@@ -309,8 +309,8 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
         most = int(read.database.query("SELECT current_setting('max_connections') AS most")[0]["most"])
         if wanted > most * read.config.limits.pool_share:
             raise Refused(
-                f"{self.after} tasks may hold {wanted} database connections in all, above {read.config.limits.pool_share:.0%} of {most}.",
-                "Scale less, make the pools smaller (services.NAME.pool-size), or raise max_connections; to go on all the same:"
+                f"{self.after} tasks may open {wanted} database connections, more than {read.config.limits.pool_share:.0%} of {most}.",
+                "Run fewer tasks, make the pools smaller (services.NAME.pool-size), or raise max_connections. To continue anyway, add"
                 " --accept-connections",
             )
 
@@ -327,7 +327,7 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's own line (Safawinet, quick reference), and its wait."""
         return [
-            *raw.as_reviewed(self._look(environment), "services[0].desiredCount", str(self.before), f"The wanted count of {self.name}"),
+            *raw.as_reviewed(self._look(environment), "services[0].desiredCount", str(self.before), f"The desired count of {self.name}"),
             self._update(environment, desiredCount=self.after),
             self._wait(environment),
         ]

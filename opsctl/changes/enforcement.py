@@ -53,9 +53,9 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         """Says how many, and why."""
         why = f"{self.threshold:,} {'bounce' if self.threshold == 1 else 'bounces'} or more within {self.window}"
         if not self.users:
-            return f"deactivate who has {why}"
+            return f"deactivate users with {why}"
         whose = f"user {self.users[0][0]}" if len(self.users) == 1 else f"{len(self.users)} users"
-        still = whose if len(self.users) == 1 else f"who is still inactive of {whose}"
+        still = whose if len(self.users) == 1 else f"{whose} (those still inactive)"
         return f"reactivate {still}, deactivated for {why}" if self.active else f"deactivate {whose} with {why}"
 
     @property
@@ -71,9 +71,9 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Read them back. Who was deactivated by somebody else meanwhile must not be put back as ours: then it has moved."""
-        exempt = f"; {self.spared:,} more with as many are exempt" if self.spared else ""
+        exempt = f"; {self.spared:,} more users with as many are exempt" if self.spared else ""
         if not self.users:
-            return Done(f"nobody has {self.threshold:,} bounces or more within {self.window}{exempt}")
+            return Done(f"no user has {self.threshold:,} bounces or more within {self.window}{exempt}")
         now = read.bounce_store.active([id for id, _ in self.users])
         todo = [id for id in self.changed if now.get(id) is not None and now[id] is not self.active]
         if not todo:
@@ -81,8 +81,8 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
             return Done(f"{said} {_word(self.active)}{exempt}" if len(now) == len(self.users) else f"all left are {_word(self.active)}")
         other = [id for id in self.changed if id not in todo]
         if other and not self.active:
-            return Drifted(f"{_some(other)}: not active as reviewed, but deactivated or deleted by somebody else since")
-        left = f"; {len(other)} left alone, active again or deleted since: {_some(other)}" if other else ""
+            return Drifted(f"{_some(other)}: deactivated or deleted by somebody else since the plan")
+        left = f"; {len(other)} skipped, because they are active again or deleted: {_some(other)}" if other else ""
         return Pending(len(todo), "users", f"{_some(todo)}{left}{exempt}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 FAILING_OVER, REBOOTING = "failing-over", "rebooting"
-UNSEEN_NEXT = "Ask for the permission or try again; to go on without the look, within this region: add --accept-global"
+UNSEEN_NEXT = "Get the permission, or try again. To continue without this check, within this region, add --accept-global"
 PAUSE = 0.2
 PATIENCE = 600.0
 """Seconds after which a database that takes no write is no longer waited for."""
@@ -71,7 +71,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says to whom, where it has to be that one."""
-        return f"fail {self.cluster} over to {self.to if self.named else 'a reader'}"
+        return f"fail over {self.cluster} to {self.to if self.named else 'a reader'}"
 
     @property
     def needless(self) -> str:
@@ -87,9 +87,9 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         state = read.rds.cluster(self.cluster)
         now = state.writer.id if state.writer else ""
         if now == self.to:
-            return Done(f"{now} is the writer" if self.needless else f"{now} is the writer, {self.writer} no longer")
+            return Done(f"{now} is the writer" if self.needless else f"{now} is the writer; it was {self.writer}")
         if state.status == FAILING_OVER:
-            return InProgress(f"{self.cluster} is failing over; {now or 'nobody'} is the writer")
+            return InProgress(f"{self.cluster} is failing over; the writer is {now or 'not chosen yet'}")
         if isinstance(waited := DATABASE.waited(self.cluster, state.status, "writers"), Failed):
             return waited
         if now == self.writer:
@@ -98,8 +98,8 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         if not now:
             return InProgress(f"{self.cluster} has no writer; {waited.note if waited else 'it is available'}")
         if self.named:
-            return Drifted(f"{now} is the writer, neither {self.writer} as reviewed nor {self.to} as wanted")
-        return Done(f"{now} is the writer, {self.writer} no longer")
+            return Drifted(f"{now} is the writer; it was {self.writer} in the plan, and {self.to} is wanted")
+        return Done(f"{now} is the writer; it was {self.writer}")
 
     def _unseen(self, read: Systems, state: Cluster) -> str:
         """Why nobody knows whether the cluster belongs to a global database; empty where that is known, or accepted."""
@@ -107,7 +107,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
             if not self.accept_global:
                 within_one_region(read, state)
         except ExternalError as cause:
-            return f"Whether {self.cluster} belongs to a global database could not be looked at: {cause.what}"
+            return f"opsctl couldn't check whether {self.cluster} belongs to a global database: {cause.what}"
         return ""
 
     def over(self, read: Systems) -> bool:
@@ -131,7 +131,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         return [
             *raw.as_reviewed(look, query, self.writer, f"The writer of {self.cluster}"),
             raw.aws(environment, "rds", "failover-db-cluster", **where),
-            *raw.wait_until(look, query, self.to, seconds=int(self.timeout), what=f"That {self.to} is the writer"),
+            *raw.wait_until(look, query, self.to, seconds=int(self.timeout), what=f"Whether {self.to} is the writer"),
             raw.aws(environment, "rds", "wait db-cluster-available", DBClusterIdentifier=self.cluster),
         ]
 
@@ -150,7 +150,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says the zone that it goes to."""
-        return f"restart {self.instance} in its standby's zone{f' {self.to}' if self.to else ''}"
+        return f"fail over {self.instance} to its standby{f' in zone {self.to}' if self.to else ''}"
 
     def difference(self) -> tuple[Any, Any]:
         """The zone."""
@@ -160,9 +160,9 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
         """Ask the instance where it works."""
         state = read.rds.instance(self.instance)
         if not state.zone:
-            return InProgress(f"RDS names no zone of {self.instance}; it is {state.status}")
+            return InProgress(f"RDS reports no zone for {self.instance}; it is {state.status}")
         if state.zone != self.zone:
-            return Done(f"it works in {state.zone}, no longer in {self.zone}")
+            return Done(f"it runs in {state.zone}; it was in {self.zone}")
         if state.status == REBOOTING:
             return InProgress(f"{self.instance} is rebooting; it is in {state.zone}")
         if isinstance(waited := DATABASE.waited(self.instance, state.status, "writers"), Failed):
@@ -190,7 +190,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
                 statements=(raw.learn("now", look, zone),),
                 until=moved,
                 seconds=int(self.timeout),
-                otherwise=f"{self.instance} still works in {self.zone}.",
+                otherwise=f"{self.instance} still runs in {self.zone}.",
             ),
             raw.aws(environment, "rds", "wait db-instance-available", **where),
         ]
@@ -205,8 +205,8 @@ class ProveWrites(Change, frozen=True, kw_only=True):
     poll: ClassVar[float] = 1
     target_template: ClassVar[str] = "{failover.target}/writes"
     proven_by_history: ClassVar[bool] = True
-    summary_template: ClassVar[str] = "prove that the application's login can write again"
-    irreversible: ClassVar[str] = "the write left nothing behind"
+    summary_template: ClassVar[str] = "verify that the application's login can write to the database"
+    irreversible: ClassVar[str] = "the test write leaves nothing behind"
 
     failover: FailOverCluster | FailOverInstance
 
@@ -218,11 +218,11 @@ class ProveWrites(Change, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Wait for the failover: a write before it would prove nothing."""
         if why := self.failover.needless:
-            return Done(f"{why}, so there was no failover to prove")
+            return Done(f"{why}, so there was no failover to verify")
         found = self.failover.check(read)
         if isinstance(found, Done):
             return Pending(1, "writes")
-        return found if isinstance(found, Drifted) else InProgress("waits for the failover")
+        return found if isinstance(found, Drifted) else InProgress("after the failover")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Try until a write is committed, then until AWS says that the failover is over."""
@@ -231,16 +231,18 @@ class ProveWrites(Change, frozen=True, kw_only=True):
         began = write.history.begun(token, self.failover.target)
         lost = (write.now() - began).total_seconds() if began else None
         while not _is_over(write, self.failover) and time.monotonic() < patience:
-            progress(tries, tries, "writes tried; waiting until AWS has ended the failover", effect=False)
+            progress(tries, tries, "test write tried; waiting until AWS reports the failover as finished", effect=False)
             time.sleep(PAUSE)
         if lost is None:
-            return {"why": "a write was committed", "tries": tries}
-        told = f"a write was committed {lost:.1f} s after the failover was asked for: at most {lost:.1f} s without writes"
+            return {"why": "a test write was committed", "tries": tries}
+        told = f"a test write was committed {lost:.1f} s after the failover was requested: at most {lost:.1f} s without writes"
         return {"why": told, "tries": tries, "seconds_without_writes": round(lost, 1)}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same write by psql, until it is committed."""
-        proof = Forever(until=raw.sql(environment, PROOF), seconds=int(PATIENCE), otherwise=f"No write was committed in {PATIENCE:.0f} s.")
+        proof = Forever(
+            until=raw.sql(environment, PROOF), seconds=int(PATIENCE), otherwise=f"No test write was committed in {PATIENCE:.0f} s."
+        )
         return [*raw.database(environment), proof]
 
 
@@ -260,10 +262,10 @@ def _written(write: Systems, patience: float, progress: ProgressCallback) -> int
             # Whether such a write came through or not, it left nothing: it may be tried again.
             if time.monotonic() >= patience:
                 raise CheckFailed(
-                    f"No write was committed in {PATIENCE:.0f} s since the failover: {cause.what}",
-                    Retry("Look at opsctl database status"),
+                    f"No test write was committed within {PATIENCE:.0f} s of the failover: {cause.what}",
+                    Retry("Show the state: opsctl database status"),
                 ) from cause
-            progress(tries, None, f"tries to write: {cause.what}", effect=False)
+            progress(tries, None, f"trying a test write: {cause.what}", effect=False)
         time.sleep(PAUSE)
     raise AssertionError("it returns or raises")
 
@@ -280,24 +282,24 @@ def _is_over(write: Systems, failover: FailOver) -> bool:
 
 def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
     """Raise Refused unless a cluster may fail over now, and the reader `to` may take over."""
-    again = "Look again: opsctl database status"
+    again = "Show the state: opsctl database status"
     if state.status == FAILING_OVER:
         raise Refused(
-            f"A failover of {state.id} is under way already: no other was begun.",
-            "Watch it: opsctl database status; whether it is a run of ours: opsctl runs list --active",
+            f"A failover of {state.id} is already in progress; no other was started.",
+            "Watch it: opsctl database status; whether opsctl started it: opsctl runs list --active",
         )
     if state.status != "available":
-        raise Refused(f"{state.id} is {state.status}, and only an available cluster fails over.", again)
+        raise Refused(f"{state.id} is {state.status}; only an available cluster can fail over.", again)
     candidate = next((member for member in state.readers if member.id == to), None)
     if candidate is None:
-        raise Refused(f"{to} is no reader of {state.id}.", again)
+        raise Refused(f"{to} is not a reader of {state.id}.", again)
     if candidate.status != "available":
         raise Refused(f"{to} is {candidate.status}, so it can't become the writer.", again)
     (lag, _), most = seconds_behind(read, state, candidate), read.environment.database.max_lag
     if lag is not None and lag > most.total_seconds():
         raise Refused(
-            f"{to} is {lag:.1f} s behind the writer, above max-lag of {most}.",
-            "Name another reader with --to, or wait until it has caught up: opsctl database status",
+            f"{to} is {lag:.1f} s behind the writer, more than max-lag ({most}).",
+            "Choose another reader with --to, or wait until it has caught up: opsctl database status",
         )
 
 
@@ -305,9 +307,9 @@ def within_one_region(read: Systems, state: Cluster) -> None:
     """Raise Refused for a cluster of a global database; ExternalError where that can't be looked at."""
     if found := read.rds.global_database(state.arn):
         raise Refused(
-            f"{state.id} belongs to the global database {found}, where a failover is a decision about regions.",
-            f"To another region: aws rds switchover-global-cluster --global-cluster-identifier {found}"
-            " --target-db-cluster-identifier ARN; within this one: add --accept-global",
+            f"{state.id} belongs to the global database {found}, where a failover may mean a change of region.",
+            f"To fail over to another region: aws rds switchover-global-cluster --global-cluster-identifier {found}"
+            " --target-db-cluster-identifier ARN; within this region: add --accept-global",
         )
 
 
@@ -315,21 +317,23 @@ def fit_instance(state: RdsInstance) -> None:
     """Raise Refused unless an instance may fail over to its standby now."""
     if state.cluster:
         raise Refused(
-            f"{state.id} is a member of the cluster {state.cluster}, which fails over as a whole.",
+            f"{state.id} is a member of the cluster {state.cluster}; only the whole cluster can fail over.",
             f'Set cluster = "{state.cluster}" in [database] instead of instance.',
         )
     if not state.multi_az:
         raise Refused(
-            f"{state.id} is in one zone only ({state.zone}) and has no standby, so a failover would only be an outage.",
+            f"{state.id} is in one zone only ({state.zone}) and has no standby: a failover would only cause an outage.",
             "Make it Multi-AZ first: aws rds modify-db-instance --multi-az; a plain restart is aws rds reboot-db-instance",
         )
     if state.status == REBOOTING:
         raise Refused(
-            f"{state.id} is rebooting already: no failover was begun.",
-            "Watch it: opsctl database status; whether it is a run of ours: opsctl runs list --active",
+            f"{state.id} is already rebooting; no failover was started.",
+            "Watch it: opsctl database status; whether opsctl started it: opsctl runs list --active",
         )
     if state.status != "available":
-        raise Refused(f"{state.id} is {state.status}, and only an available instance fails over.", "Look again later.")
+        raise Refused(
+            f"{state.id} is {state.status}; only an available instance can fail over.", "Wait until it is available: opsctl database status"
+        )
 
 
 def seconds_behind(read: Systems, cluster: Cluster, reader: ClusterMember) -> tuple[float | None, str]:
@@ -352,10 +356,10 @@ def _broken(read: Systems, writer: str) -> str:
     """What becomes of the connections, as CloudWatch counts them: the database itself may be past answering."""
     count, _ = _newest(read, "DatabaseConnections", writer)
     now = "" if count is None else f" ({count:.0f} now)"
-    return f"every connection to {writer} breaks{now}, and nothing is written until another takes over"
+    return f"all connections to {writer} break{now}, and no write succeeds until the new writer takes over"
 
 
 def _behind(read: Systems, cluster: Cluster, to: str) -> str:
     reader = next((member for member in cluster.readers if member.id == to), None)
-    lag, unknown = seconds_behind(read, cluster, reader) if reader else (None, "it is no reader")
-    return f"how far {to} is behind isn't known: {unknown}" if lag is None else f"{to} is {lag * 1000:.0f} ms behind"
+    lag, unknown = seconds_behind(read, cluster, reader) if reader else (None, "it is not a reader")
+    return f"replica lag of {to} unknown: {unknown}" if lag is None else f"replica lag of {to}: {lag * 1000:.0f} ms"

@@ -47,7 +47,7 @@ def wire(value):
 acl = answer["WebACL"]
 rules = plain(acl.get("Rules", []))
 if next((rule for rule in rules if rule["Name"] == name), None) != before:
-    sys.exit(f"the rule {name} isn't as reviewed.")
+    sys.exit(f"the rule {name} has changed since the plan.")
 rules = [rule for rule in rules if rule["Name"] != name] + ([after] if after else [])
 told = ("ARN", "Capacity", "LabelNamespace", "ManagedByFirewallManager", "PreProcessFirewallManagerRuleGroups",
         "PostProcessFirewallManagerRuleGroups", "RetrofittedByFirewallManager")
@@ -55,7 +55,7 @@ kept = {k: v for k, v in acl.items() if k not in told and v != ""}
 try:
     json.dump({**kept, "Rules": wire(rules), "Scope": scope, "LockToken": answer["LockToken"]}, sys.stdout)
 except UnicodeDecodeError:
-    sys.exit("a rule holds bytes that version 1 of AWS's command line can't send; take version 2")
+    sys.exit("a rule contains bytes that AWS CLI version 1 can't send; use version 2")
 """,
 )
 """Writes the update of a web ACL, of what WAF says of it and the rule as it was and is to be."""
@@ -93,9 +93,11 @@ class RuleChange(Change, frozen=True, kw_only=True):
         if holds(now, self.after):
             return Done(f"it is set to {told(now)}" if now else f"there is no rule {self.rule}")
         if now != self.before:
-            return Drifted(f"the rule {_set(now)}, and not as reviewed, when it {_set(self.before)}")
+            return Drifted(f"the rule {_set(now)}; in the plan it {_set(self.before)}")
         self._fits(acl)
-        unguarded = f"The installed SDK doesn't know {', '.join(acl.unknown[:5])} of {self.acl}, and would drop it." if acl.unknown else ""
+        unguarded = (
+            f"The installed AWS SDK doesn't know {', '.join(acl.unknown[:5])} of {self.acl}, and would delete it." if acl.unknown else ""
+        )
         newer = "Install a newer botocore (pip install --upgrade botocore boto3)." if acl.unknown else ""
         return Pending(1, "rules", self._note(read, acl), unguarded, newer)
 
@@ -104,11 +106,12 @@ class RuleChange(Change, frozen=True, kw_only=True):
             return
         there = next((rule["Name"] for rule in acl.rules if rule["Priority"] == self.after["Priority"]), self.rule)
         if there != self.rule:
-            raise Refused(f"Priority {self.after['Priority']} of {self.acl} is now that of {there}.", "Plan it anew.")
-        if self.before is None and acl.capacity + RULE_CAPACITY > MOST_CAPACITY:
             raise Refused(
-                f"{self.acl} uses {acl.capacity:,} of {MOST_CAPACITY:,} WCU, so that another rule doesn't fit.", "Take a rule out first."
+                f"Priority {self.after['Priority']} of {self.acl} is now used by the rule {there}.",
+                "Make a new plan: run the command again.",
             )
+        if self.before is None and acl.capacity + RULE_CAPACITY > MOST_CAPACITY:
+            raise Refused(f"{self.acl} uses {acl.capacity:,} of {MOST_CAPACITY:,} WCU; another rule doesn't fit.", "Remove a rule first.")
 
     def _note(self, read: Systems, acl: WebAcl) -> str:
         return ""
@@ -152,7 +155,7 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says whom it hits."""
-        return f"have {self.rule} {told(self.after)}" if self.after else f"take {self.rule} out of {self.acl}"
+        return f"set the rule {self.rule} to {told(self.after)}" if self.after else f"remove the rule {self.rule} from {self.acl}"
 
     @property
     def needs_typed_confirmation(self) -> bool:
@@ -175,9 +178,9 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
         if not _milder(rate(self.before), wanted):
             count = f"opsctl protection rate-limit {wanted['Limit']} --window {wanted['EvaluationWindowSec'] // 60}m"
             raise Refused(
-                f"{self.rule} would {told(self.after)}, and has not counted so before: it {_set(self.before)}. Nobody knows whom it would"
-                " shut out.",
-                f"First: {count}; then look whom it counts: opsctl protection status",
+                f"{self.rule} would {told(self.after)} without having counted first: it {_set(self.before)}. It is unknown whom it would"
+                " block.",
+                f"Count first: {count}. Then check whom it counts: opsctl protection status",
             )
 
     def _note(self, read: Systems, acl: WebAcl) -> str:
@@ -188,9 +191,9 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
         try:
             samples = read.waf.samples(acl, self.place, since, now, given.get("ForwardedIPConfig", {}).get("HeaderName"))
         except ExternalError as cause:
-            return f"no sample of requests could be had: {cause.what}"
+            return f"no sample of requests: {cause.what}"
         note = estimate(samples, given["Limit"], given["EvaluationWindowSec"])
-        return f"{note}; it no longer blocks meanwhile" if blocks(self.before) and not blocks(self.after) else note
+        return f"{note}; until then it blocks nobody" if blocks(self.before) and not blocks(self.after) else note
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """UpdateWebACL, unless the rule would block without having counted."""
@@ -215,7 +218,7 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says who is blocked."""
-        return f"have {self.rule} {told(self.after)}" if self.after else f"take {self.rule} out of {self.acl}"
+        return f"set the rule {self.rule} to {told(self.after)}" if self.after else f"remove the rule {self.rule} from {self.acl}"
 
     @property
     def depends_on(self) -> frozenset[str]:
@@ -226,12 +229,14 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
         """Look for any rule that blocks them, then for our own; it isn't taken out while others are on the lists."""
         acl = read.waf.acl(self.acl, self.place)
         if self.after and not self.back and (by := blocking(acl, self.after)):
-            return Done(f"the rule {by} blocks who is listed")
+            return Done(f"the rule {by} blocks these addresses")
         found = super().check(read)
         if isinstance(found, Pending) and self.after is None:
             for arn in self.sets:
                 if others := len(read.waf.addresses(named(arn), self.place).entries):
-                    return Skipped(f"{others:,} more on the block list {named(arn)} would no longer be kept out, so the rule stays")
+                    return Skipped(
+                        f"{others:,} more addresses on the block list {named(arn)} would no longer be blocked, so the rule stays"
+                    )
         return found
 
     def inverse(self) -> BlockListed:

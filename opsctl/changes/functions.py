@@ -66,7 +66,7 @@ class FunctionChange(Change, frozen=True, kw_only=True):
     def updated(self, state: FunctionState) -> InProgress | Failed | None:
         """What is still to be waited for, or went wrong, after AWS took an update."""
         if state.status == "InProgress":
-            return InProgress(f"Lambda updates {self.name}")
+            return InProgress(f"Lambda is updating {self.name}")
         if state.status == "Failed":
             return Failed(f"Lambda couldn't update {self.name}: {state.reason}", 1, "functions")
         return FUNCTION_UPDATE.waited(f"the update of {self.name}", state.status, "functions")
@@ -82,16 +82,16 @@ class FunctionChange(Change, frozen=True, kw_only=True):
         """The alias; raises Refused while it serves a second version to some of its callers."""
         serves = read.functions.alias(self.function, alias, self.region)
         if serves.split:
-            raise Refused(f"{alias} of {self.name} serves two versions: a release is under way.", "Let it end first.")
+            raise Refused(f"{alias} of {self.name} serves two versions: a release is in progress.", "Wait until the release has finished.")
         return serves
 
     def refuse_unpublished(self, differ: list[str], alias: str, version: str) -> None:
         """Raise Refused where $LATEST differs from the version that an alias serves in what isn't ours."""
         if differ:
             raise Refused(
-                f"$LATEST of {self.name} has settings that {alias} (version {version}) doesn't serve, {', '.join(differ)}: publishing would"
-                " bring them to its callers.",
-                f"Publish them, or take them back, first: aws lambda get-function-configuration --function-name {self.function}",
+                f"$LATEST of {self.name} has settings that {alias} (version {version}) doesn't have ({', '.join(differ)}): publishing would"
+                " make them live.",
+                f"Publish or revert those settings first: aws lambda get-function-configuration --function-name {self.function}",
             )
 
     def aws(self, environment: Environment, operation: str, *more: Word, **how: Any) -> Command:
@@ -115,7 +115,7 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
         check="lambda:GetAlias lambda:GetFunctionConfiguration",
         apply="lambda:GetFunctionConfiguration lambda:UpdateFunctionConfiguration",
     )
-    summary_template: ClassVar[str] = "start {name} anew, so that it reads {secret}"
+    summary_template: ClassVar[str] = "restart {name}, so that it reads {secret}"
 
     alias: str | None = None
     secret: str
@@ -141,9 +141,9 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
         """Compare the description, then wait for Lambda."""
         state = self.latest(read)
         if state.description == self.after:
-            return self.updated(state) or Done(f"{self.name} was started anew for it", state.modified)
+            return self.updated(state) or Done(f"{self.name} was restarted for it", state.modified)
         if state.description != self.before:
-            return Drifted(f"it is described as {state.description!r}, not as {self.before!r}")
+            return Drifted(f"its description is {state.description!r}; it was {self.before!r} in the plan")
         self.all_served(read, state, self.alias)
         return Pending(1, "functions")
 
@@ -211,7 +211,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
     def summary(self) -> str:
         """Says what the callers get."""
         what = f"version {self.after}" if self.after else "$LATEST, published"
-        return f"have {self.alias} of {self.name} serve {what}"
+        return f"point the alias {self.alias} of {self.name} to {what}"
 
     def difference(self) -> tuple[Any, Any]:
         """Versions; the one to be published has no number yet."""
@@ -227,7 +227,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
             so = f"{self.alias} serves version {serves.version}"
             return taken(read, self, self.stored, self.cache, served.modified, so) if self.stored else Done(so, served.modified)
         if (self.before is not None and serves.version != self.before) or (self.before is None and not as_latest):
-            return Drifted(f"{self.alias} serves version {serves.version}, not {self.before or 'what was published'} as reviewed")
+            return Drifted(f"{self.alias} serves version {serves.version}, not {self.before or 'the published version'} as in the plan")
         if self.after is None:
             self.refuse_unpublished(latest.code_and_settings(served), self.alias, served.version)
         return Pending(1, "functions")
@@ -271,7 +271,11 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
             ),
         ]
         return [
-            *(raw.as_reviewed(alias, "FunctionVersion", self.before, f"What {self.alias} of {self.name} serves") if self.before else []),
+            *(
+                raw.as_reviewed(alias, "FunctionVersion", self.before, f"The version that {self.alias} of {self.name} serves")
+                if self.before
+                else []
+            ),
             *([] if self.after else publish),
             raw.learn("revision", alias, "RevisionId"),
             self.aws(environment, "update-alias", REVISION, "--function-version", version, Name=self.alias),
@@ -293,11 +297,11 @@ def taken(read: Systems, change: FunctionChange, stored: Stored, cache: float, s
     asked = lease is not None and lease.authorizer == change.name
     new, former = stored.value(read, stored.version), stored.value(read, stored.former)
     if asked and new is not None and not read.lease.authorized(new):
-        return InProgress("the lease endpoint doesn't take the new value yet")
+        return InProgress("the lease endpoint doesn't accept the new value yet")
     if asked and new is not None and former is not None and former != new:
         if read.lease.authorized(former):
-            return InProgress(f"the lease endpoint's authorizer still takes the former value, {cache:.0f} s at most")
-        return Done(f"{so}; the lease endpoint takes it and no longer the former one", since)
+            return InProgress(f"the lease endpoint's authorizer still accepts the former value, for at most {cache:.0f} s")
+        return Done(f"{so}; the lease endpoint accepts it and no longer the former one", since)
     if (left := (since + timedelta(seconds=cache) - read.now()).total_seconds()) > 0:
-        return InProgress(f"what was cached with the former value lives {left:.0f} s at most")
+        return InProgress(f"answers cached with the former value expire within {left:.0f} s")
     return Done(so, since)

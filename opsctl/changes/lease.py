@@ -66,8 +66,8 @@ class TakeLease(Change, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.read lease logs:FilterLogEvents")
     outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
     target_template: ClassVar[str] = "lease/{contact}"
-    summary_template: ClassVar[str] = "ask the lease endpoint as contact {contact}; if it works, a lease is granted"
-    irreversible: ClassVar[str] = "a lease ends by itself"
+    summary_template: ClassVar[str] = "request a lease as contact {contact}; if the request succeeds, a lease is granted"
+    irreversible: ClassVar[str] = "a lease expires by itself"
 
     contact: str
     source: str | None = None
@@ -107,7 +107,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
         try:
             answer = write.lease.take(code, write.resolve(settings.edge_auth))
         except OutcomeUnknown as lost:
-            why = f"{lost.what} If a lease was granted, it ends by itself."
+            why = f"{lost.what} If a lease was granted, it expires by itself."
             raise CheckFailed(why, "opsctl logs query lease-errors") from lost
         found = cause(answer, self.contact)
         lines, missing = logged(write, answer, self.contact, began)
@@ -115,9 +115,9 @@ class TakeLease(Change, frozen=True, kw_only=True):
             [f"{answer.status}{f' {answer.reason}' if answer.reason else ''}: {found.why}", *lines[-1:], *filter(None, [missing]), held]
         )
         if answer.status != self.expect:
-            raise CheckFailed(f"The lease endpoint answered {said}. Expected was {self.expect}.", self.way(answer, found))
+            raise CheckFailed(f"The lease endpoint answered {said}. Expected: {self.expect}.", self.way(answer, found))
         if doubt := self.unproven(answer, coded=given is not None, missing=missing):
-            raise CheckFailed(f"The lease endpoint answered {said}. That proves nothing: {doubt}.", found.next)
+            raise CheckFailed(f"The lease endpoint answered {said}. This verifies nothing: {doubt}.", found.next)
         earlier = seen(write, self.contact, began - RECENT, began)
         # Who is to be refused and is refused needs nothing more; the cause's command would let them in again.
         why = said if self.expect == 403 else f"{said}. Next: {found.next}"
@@ -135,10 +135,10 @@ class TakeLease(Change, frozen=True, kw_only=True):
         if self.expect != 403:
             return ""
         if answer.at_gateway:
-            return "it was refused before the function was asked"
+            return "it was refused before it reached the function"
         if answer.reason == "invalid-token" and not coded:
-            return f"contact {self.contact} has no code, so that it was asked with one that is none"
-        return "without its line nobody knows who refused it" if missing else ""
+            return f"contact {self.contact} has no pairing code, so the request was made with an invalid one"
+        return "without its log line it is unknown what refused it" if missing else ""
 
     def _code(self, systems: Systems) -> tuple[Secret | None, str]:
         """The pairing code to ask with, None where there is none, and HubSpot's word on the contact."""
@@ -163,8 +163,8 @@ class TakeLease(Change, frozen=True, kw_only=True):
             *raw.bearer(edge, headers[0], word="X-Edge-Auth: "),
             *raw.bearer(code, headers[1]),
             capture("status", ask),
-            Say(line="The lease endpoint has answered."),
-            expect(Variable("status"), str(self.expect), f"The lease endpoint answered another status than {self.expect}."),
+            Say(line="The lease endpoint answered."),
+            expect(Variable("status"), str(self.expect), f"The lease endpoint did not answer with status {self.expect}."),
         ]
 
 
@@ -185,7 +185,7 @@ def logged(systems: Systems, answer: LeaseAnswer, contact: str, began: datetime)
     """
     lease, refused = systems.environment.lease, answer.at_gateway
     if refused and not answer.request:
-        return [], "the answer doesn't name its request, so that its line can't be told from others'"
+        return [], "the answer contains no request id, so its log line can't be identified"
     function = lease.authorizer if refused else lease.function
     kind = "" if refused else {200: "lease_ok", 403: "lease_denied"}.get(answer.status, "lease_error")
     failed = kind == "lease_error"
@@ -198,10 +198,10 @@ def logged(systems: Systems, answer: LeaseAnswer, contact: str, began: datetime)
                 time.sleep(PAUSE)
             lines = _lines(systems, function, began - SKEW, pattern)
             if any(kind in line for line in lines):
-                return lines, "" if answer.request or not failed else "that line may be another request's"
+                return lines, "" if answer.request or not failed else "that log line may belong to another request"
     except ExternalError as cause:
         return lines, cause.what.rstrip(".")
-    return lines, f"no {kind or 'line'} of it is in the log of {function} yet"
+    return lines, f"the log of {function} contains no {kind or 'line'} of it yet"
 
 
 def seen(systems: Systems, contact: str, since: datetime, until: datetime) -> list[str]:

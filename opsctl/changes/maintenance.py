@@ -25,7 +25,7 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
     outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
     target_template: ClassVar[str] = "maintenance"
     proven_by_history: ClassVar[bool] = True
-    irreversible: ClassVar[str] = "users have read it; announce a correction"
+    irreversible: ClassVar[str] = "users may have read it; announce a correction"
 
     message: str
     duration: str
@@ -34,19 +34,19 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says what users read, and of which window."""
-        window = f"from {self.at:%Y-%m-%d %H:%M} UTC on" if self.at else "from now on"
+        window = f"from {self.at:%Y-%m-%d %H:%M} UTC" if self.at else "from now"
         return f"announce maintenance {window}, for {self.duration}: {self.message}"
 
     def check(self, read: Systems) -> Finding:
         """Nothing can tell whether it was announced; a window that has begun is announced no more."""
         if self.at and self.at < read.now():
-            return Drifted(f"its beginning, {self.at:%Y-%m-%d %H:%M} UTC, has passed")
-        return Pending(1, "announcements", "every user is told")
+            return Drifted(f"its start, {self.at:%Y-%m-%d %H:%M} UTC, is over")
+        return Pending(1, "announcements", "every user is notified")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One POST."""
         write.api.announce(self.message, self.duration, token, at=self.at)
-        return {"why": "the API took it"}
+        return {"why": "the API accepted it"}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's own line (Safawinet 9.1)."""

@@ -26,7 +26,7 @@ class Ask(Change, frozen=True, kw_only=True):
     outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
     proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "ask: {question}"
-    irreversible: ClassVar[str] = "a person did it"
+    irreversible: ClassVar[str] = "a person does this by hand"
 
     question: str
     choices: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Ask(Change, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Ask on the terminal; InputRequired when nobody is there."""
-        answer = write.person.choose(self.question, self.choices or ("done",), Retry("Open a terminal, to answer"))
+        answer = write.person.choose(self.question, self.choices or ("done",), Retry("Run it in a terminal, to answer"))
         return {"answer": answer, "assumed": write.person.assume}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -58,7 +58,7 @@ class PostSlack(Change, frozen=True, kw_only=True):
     target_template: ClassVar[str] = "slack"
     proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "post to Slack: {text}"
-    irreversible: ClassVar[str] = "people have read it; post a correction"
+    irreversible: ClassVar[str] = "people may have read it; post a correction"
 
     text: str
 
@@ -75,7 +75,7 @@ class PostSlack(Change, frozen=True, kw_only=True):
         """The webhook's line; its address is the secret."""
         reference, hook, option = environment.settings.channels.slack, File("webhook"), File("address")
         if reference is None:
-            return [Stop(why="No slack is configured in [channels].")]
+            return [Stop(why="[channels] configures no slack.")]
         post = raw.curl("POST", None, "-K", option, body=json.dumps({"text": self.text}))
         return [*raw.credential(environment, reference, hook), run(ADDRESS, stdin=hook, output=option), post]
 
@@ -109,7 +109,7 @@ class SetPage(Change, frozen=True, kw_only=True):
     def inverse(self) -> Change | Irreversible:
         """Resolve what was triggered."""
         if self.action != "trigger":
-            return Irreversible("an alert that was resolved is triggered by its cause alone")
+            return Irreversible("a resolved alert is triggered again only by its cause")
         return SetPage(text=self.text, severity=self.severity, key=self.key, action="resolve")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -134,8 +134,8 @@ class StatusChange(Change, frozen=True, kw_only=True):
         for incident in named:
             if incident.problem:
                 raise ExternalError(
-                    f"Nobody knows whether the incident {incident.id} of that title is open: {incident.problem}.",
-                    "Look at the status page, and end it there or choose another title.",
+                    f"It is unknown whether the incident {incident.id} with that title is open: {incident.problem}.",
+                    "Check the status page: resolve the incident there, or choose another title.",
                 )
         named = [incident for incident in named if incident.open or incident.over]
         return Named(named, sum(not incident.name for incident in found))
@@ -150,8 +150,8 @@ class Named(NamedTuple):
     @property
     def told(self) -> str:
         """What the people who subscribed notice, and what of the page couldn't be judged."""
-        unread = f"; {self.nameless} of the page's incidents can't be read, and one may have this title" if self.nameless else ""
-        return f"subscribers are told{unread}"
+        unread = f"; {self.nameless} of the page's incidents can't be read; one of them may have this title" if self.nameless else ""
+        return f"subscribers are notified{unread}"
 
     @property
     def open(self) -> list[StatusIncident]:
@@ -183,7 +183,7 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
         for newest in named.meant[:1]:
             # The page may fold white space.
             if newest.status == self.status and newest.body.split() == self.text.split():
-                return Done(f"incident {newest.id} says {self.status}, in these words")
+                return Done(f"incident {newest.id} has status {self.status} and this text")
         return Pending(1, "notices", named.told)
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -197,7 +197,7 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
     def inverse(self) -> Change | Irreversible:
         """Resolve it."""
         if self.status == "resolved":
-            return Irreversible("subscribers were told; post a correction")
+            return Irreversible("subscribers were notified; post a correction")
         return EndStatus(title=self.title, text=f"Resolved: {self.text}")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -211,8 +211,8 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
     """No incident `title` is open on the status page; those that are get `text` as their last word."""
 
     permissions: ClassVar[Permissions] = needs(check="statuspage", apply="statuspage")
-    summary_template: ClassVar[str] = "resolve on the status page: {title}"
-    irreversible: ClassVar[str] = "subscribers were told; post a correction"
+    summary_template: ClassVar[str] = "resolve the incident on the status page: {title}"
+    irreversible: ClassVar[str] = "subscribers were notified; post a correction"
 
     def difference(self) -> tuple[Any, Any]:
         """The status."""
@@ -225,7 +225,7 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
             return Pending(len(named.open), "notices", named.told)
         if named.nameless:
             raise ExternalError(
-                f"No incident {self.title!r} is open among those that can be read; {named.nameless} can't be.", "Look at the status page."
+                f"No incident {self.title!r} is open among the readable ones; {named.nameless} can't be read.", "Check the status page."
             )
         return Done(f"no incident {self.title!r} is open")
 
@@ -244,7 +244,7 @@ def page(environment: Environment, event: dict[str, Any]) -> list[Statement]:
     """The statements that send the pager an event."""
     channels, key, body, whole = environment.settings.channels, File("routing-key"), File("event"), File("whole")
     if channels.page is None:
-        return [Stop(why="No page is configured in [channels].")]
+        return [Stop(why="[channels] configures no page.")]
     return [
         *raw.credential(environment, channels.page, key),
         Put(file=body, words=(json.dumps(event),)),
@@ -287,7 +287,7 @@ for incident in meant or (known[:1] if status == "resolved" else []):
 def _listed(environment: Environment, title: str, status: str) -> list[Statement]:
     channels, key = environment.settings.channels, File("status-key")
     if channels.status_key is None or channels.status_page is None:
-        return [Stop(why="No status page is configured in [channels].")]
+        return [Stop(why="[channels] configures no status page.")]
     url = f"{channels.status_base}/v1/pages{raw.path(channels.status_page)}/incidents?limit=100"
     return [
         *raw.credential(environment, channels.status_key, key),

@@ -34,17 +34,17 @@ def prove(systems: Systems, name: str, value: Secret, version: str | None = None
     secret = systems.environment.secret(name)
     found = PROOFS.get(proof or secret.proof)
     if found is None:
-        return "nothing outside can be asked"
+        return "no outside system can verify it"
     try:
         return found(systems, name, secret, value, version)
     except (CredentialsInvalid, Denied, NotFound) as no:
-        raise Refused(f"The value of {name} does not do its work: {no.what}", secret.procedure or no.next) from no
+        raise Refused(f"The value of {name} doesn't work: {no.what}", secret.procedure or no.next) from no
 
 
 def _jwt(systems: Systems, name: str, secret: SecretSettings, value: Secret, version: str | None) -> str:
     if len(value.reveal()) < SHORTEST_KEY:
         raise Refused(
-            f"The new value of {name} is too short to sign with; it was not made current.", f"Give {SHORTEST_KEY} characters or more."
+            f"The new value of {name} is too short to sign with; it was not made current.", f"Use {SHORTEST_KEY} characters or more."
         )
     return "long enough to sign with"
 
@@ -53,17 +53,17 @@ def _shape(systems: Systems, name: str, secret: SecretSettings, value: Secret, v
     text = value.reveal()
     if len(text) < SHORTEST_WORD or not text.isascii() or not text.isprintable() or " " in text:
         raise Refused(
-            f"The value of {name} isn't one word of {SHORTEST_WORD} or more plain characters; it was not made current.",
-            "Look for a blank, a quote or a line end that was copied with it.",
+            f"The value of {name} isn't one word of at least {SHORTEST_WORD} ASCII characters; it was not made current.",
+            "Check whether a blank, a quote or a line end was copied with it.",
         )
-    return "one plain word; nothing outside can be asked"
+    return "one plain word; no outside system can verify it"
 
 
 def _hubspot(systems: Systems, name: str, secret: SecretSettings, value: Secret, version: str | None) -> str:
     _shape(systems, name, secret, value, version)
     asked = systems.hubspot_as(value)
     try:
-        return f"HubSpot takes it, for portal {asked.verify_portal().portal}"
+        return f"HubSpot accepts it, for portal {asked.verify_portal().portal}"
     finally:
         asked.close()
 
@@ -71,9 +71,9 @@ def _hubspot(systems: Systems, name: str, secret: SecretSettings, value: Secret,
 def _ghcr(systems: Systems, name: str, secret: SecretSettings, value: Secret, version: str | None) -> str:
     _shape(systems, name, secret, value, version)
     if secret.image is None:
-        raise ConfigurationError(f"The secret {name} names no `image`, which its proof needs.", "Add `image` to it.")
+        raise ConfigurationError(f"The secret {name} has no `image`, which is needed to verify it.", "Add `image` to its configuration.")
     digest = systems.ghcr.pull(secret.image, _username(systems, name, secret, version), value)
-    return f"GHCR shows it {secret.image} ({digest[:19]})"
+    return f"GHCR lets it read {secret.image} ({digest[:19]})"
 
 
 def _username(systems: Systems, name: str, secret: SecretSettings, version: str | None) -> str:
@@ -83,7 +83,9 @@ def _username(systems: Systems, name: str, secret: SecretSettings, version: str 
         return str(members[USERNAME])
     except (ValueError, KeyError, TypeError):
         # Without the cause: a JSON error may quote the value.
-        raise ExternalError(f"Secret {secret.id} has no key {USERNAME!r} beside the token of {name}.", "Store it there.") from None
+        raise ExternalError(
+            f"The secret {secret.id} has no key {USERNAME!r} beside the token of {name}.", "Add the user name to it."
+        ) from None
 
 
 PROOFS: dict[str, Proof] = {"jwt": _jwt, "shape": _shape, "hubspot": _hubspot, "ghcr": _ghcr}
@@ -148,7 +150,7 @@ def _hubspot_by_shell(environment: Environment, value: File) -> list[Statement]:
     settings, header = environment.hubspot, File("header")
     account = raw.curl("GET", f"{settings.base}/account-info/v3/details", headers=[header])
     its = piped(account, run(raw.IS, "portalId", str(settings.portal)))
-    return [*raw.bearer(value, header), Must(test=its, otherwise="HubSpot refuses the value, or it is of another portal.")]
+    return [*raw.bearer(value, header), Must(test=its, otherwise="HubSpot refuses the value, or the value belongs to another portal.")]
 
 
 def _ghcr_by_shell(environment: Environment, name: str, user: File, value: File) -> list[Statement]:

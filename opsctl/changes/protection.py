@@ -43,7 +43,7 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says what is protected."""
-        return f"have Shield Advanced protect {short(self.resource)}"
+        return f"protect {short(self.resource)} with Shield Advanced"
 
     def difference(self) -> tuple[Any, Any]:
         """The protection's name."""
@@ -53,10 +53,10 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
         """Look for a subscription, since without one nothing can be protected; then for any protection."""
         if not read.shield.subscribed():
             raise Refused(
-                "This account has no subscription to Shield Advanced, and opsctl never makes one: it is a commitment of a year,"
+                "This account has no subscription to Shield Advanced, and opsctl never subscribes: it is a commitment of a year at"
                 " 3,000 USD a month.",
-                "Have whoever may spend that subscribe (console: WAF & Shield, Shield Advanced, Subscribe), then type this again."
-                " Until then: opsctl protection rate-limit LIMIT",
+                "Have somebody who may spend that subscribe (console: WAF & Shield, Shield Advanced, Subscribe), then run this again."
+                " Meanwhile: opsctl protection rate-limit LIMIT",
             )
         found = read.shield.protection(self.resource)
         return Done(f"it is protected, as {found.name}") if found else Pending(1, "resources")
@@ -85,7 +85,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says what is no longer protected."""
-        return f"have Shield Advanced protect {short(self.resource)} no longer"
+        return f"end Shield Advanced protection of {short(self.resource)}"
 
     def difference(self) -> tuple[Any, Any]:
         """The protection's name."""
@@ -95,7 +95,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
         """Look for the protection, by its name."""
         found = read.shield.protection(self.resource)
         if found is None and not read.shield.subscribed():
-            return Skipped("without a subscription Shield Advanced doesn't tell what it protects")
+            return Skipped("without a subscription Shield Advanced doesn't list what it protects")
         if found is None:
             return Done("it isn't protected")
         return Pending(1, "resources") if found.name == self.name else Drifted(self._of_others(found.name))
@@ -104,13 +104,13 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
         """DeleteProtection, of that name alone."""
         found = write.shield.protection(self.resource)
         if found and found.name != self.name:
-            raise DriftError(f"{self.target}: {self._of_others(found.name)}.", "Look again, then plan anew.")
+            raise DriftError(f"{self.target}: {self._of_others(found.name)}.", "Make a new plan: run the command again.")
         if found:
             write.shield.unprotect(found.id)
         return {}
 
     def _of_others(self, name: str) -> str:
-        return f"it is protected as {name}, not as {self.name} as reviewed: somebody else protected it"
+        return f"it is protected as {name}, not as {self.name}: somebody else protected it"
 
     def inverse(self) -> Protect:
         """Protect it again."""

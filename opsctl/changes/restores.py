@@ -32,7 +32,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     poll: ClassVar[float] = 5
     timeout: ClassVar[float] = 6 * 3600
     target_template: ClassVar[str] = "database/{name}"
-    irreversible: ClassVar[str] = "a copy may be in use once it is there; delete it by hand when nobody needs it, since until then it costs"
+    irreversible: ClassVar[str] = "the copy may be in use by then; it costs money until you delete it by hand"
 
     name: str
     snapshot: str
@@ -42,22 +42,22 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     def _found(self, place: RdsDatabase) -> Finding:
         """What a place by that name means: another's, broken, on its way, or there."""
         if place.tags.get(ORIGIN) != self.origin:
-            return Drifted(f"{place.id} is there already, not from the present {self.snapshot} as reviewed; choose another name")
-        waited = DATABASE.waited(place.id, place.status, "databases", "delete it, then restore anew")
+            return Drifted(f"{place.id} already exists and is not a copy of the current {self.snapshot}; choose another name")
+        waited = DATABASE.waited(place.id, place.status, "databases", "delete it, then restore again")
         return waited or Done(f"{place.id} is available, from {self.snapshot}")
 
     def _missing(self, read: Systems, kind: Kind) -> Finding:
         """Pending, where the snapshot can be restored."""
         found = read.snapshots.find(self.snapshot, kind)
         if found is None:
-            raise NotFound(f"There is no snapshot {self.snapshot} any more; nothing was restored.", "opsctl snapshots list --all")
+            raise NotFound(f"The snapshot {self.snapshot} doesn't exist any more; nothing was restored.", "opsctl snapshots list --all")
         if found.status == "creating":
             raise Refused(f"{progress(found)}: it can't be restored yet.".capitalize(), "Wait until it is available: opsctl snapshots list")
         if found.status != "available":
             raise Refused(f"{progress(found)}: it can't be restored.".capitalize(), "Choose another: opsctl snapshots list --all")
         if found.origin != self.origin:
-            return Drifted(f"snapshot {found.id} is another one, not as reviewed: it is of {found.created:%Y-%m-%d %H:%M:%S} UTC")
-        note = f"it costs what a {self.like.instance_class} costs until somebody deletes it; not open to the internet"
+            return Drifted(f"snapshot {found.id} has been replaced since the plan: it is from {found.created:%Y-%m-%d %H:%M:%S} UTC")
+        note = f"costs as much as a {self.like.instance_class} until somebody deletes it; not open to the internet"
         return Pending(1, "databases", note)
 
     def _whole(self, read: Systems) -> RdsDatabase | InProgress | None:
@@ -67,7 +67,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
             return None
         waited = DATABASE.waited(f"cluster {place.id}", place.status, "databases")
         if isinstance(waited, Failed):
-            raise ExternalError(f"{waited.why}.".capitalize(), "Delete the copy, then restore anew.")
+            raise ExternalError(f"{waited.why}.".capitalize(), "Delete the copy, then restore again.")
         return waited or place
 
     def _tags(self, token: str) -> dict[str, str]:
@@ -91,9 +91,11 @@ def answers(read: Systems, place: RdsDatabase, arn: str) -> Finding:
     try:
         count = count_some(database, sessions.users_table if sessions else None, ENOUGH)
     except (Unreachable, Busy, Throttled) as no:
-        return InProgress(f"{place.id} is available and doesn't answer yet: {no.what}")
+        return InProgress(f"{place.id} is available but doesn't answer yet: {no.what}")
     except (ExternalError, Refused) as no:
-        return Failed(f"{place.id} is available and can't be asked, perhaps since its logins are those of the snapshot's day: {no.what}")
+        return Failed(
+            f"{place.id} is available but can't be queried, perhaps because it has the logins of the day of the snapshot: {no.what}"
+        )
     finally:
         database.close()
     if sessions is None:
@@ -179,7 +181,7 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
 
     permissions: ClassVar[Permissions] = needs(check="rds:DescribeDBClusters[any]", apply="rds:EnableHttpEndpoint")
     target_template: ClassVar[str] = "database/{name}/data-api"
-    summary_template: ClassVar[str] = "switch the Data API of {name} on"
+    summary_template: ClassVar[str] = "enable the Data API of {name}"
 
     arn: str
 
@@ -194,7 +196,7 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
         if isinstance(cluster, InProgress):
             return cluster
         if cluster is not None and cluster.data_api:
-            return Done(f"the Data API of {self.name} is on")
+            return Done(f"the Data API of {self.name} is enabled")
         return Pending(1, "settings")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -215,7 +217,7 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
         apply="rds:AddTagsToResource rds:CreateDBInstance",
     )
     target_template: ClassVar[str] = "database/{name}/{id}"
-    summary_template: ClassVar[str] = "give cluster {name} an instance {id}"
+    summary_template: ClassVar[str] = "create instance {id} in cluster {name}"
 
     id: str
     arn: str
@@ -233,7 +235,7 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
             wanted = Pending(1, "databases", f"a {self.like.instance_class}, not open to the internet")
             return cluster if isinstance(cluster, InProgress) else wanted
         if place.cluster != self.name:
-            return Drifted(f"{self.id} is there already, and not in {self.name} as reviewed; choose another name")
+            return Drifted(f"{self.id} already exists in another cluster than {self.name}; choose another name")
         found = self._found(place)
         return answers(read, place, self.arn) if isinstance(found, Done) else found
 

@@ -38,7 +38,7 @@ def place_of(name: str, secret: SecretSettings) -> Place:
         return Place(id=secret.id, key=secret.key, region=secret.region)
     if secret.store_in is None or secret.store_in.aws is None:
         raise ConfigurationError(
-            f"{name} lives in a function's variable, and nothing says where the installer learns it.",
+            f"{name} is stored in a function's variable, and the configuration doesn't say where the installer reads it.",
             f'Add store-in = {{ aws = "SECRET", key = "KEY" }} to [secrets.{name}].',
         )
     return Place(id=secret.store_in.aws, key=secret.store_in.key, region=secret.store_in.region)
@@ -55,13 +55,16 @@ def described(systems: Systems, name: str, secret: SecretSettings) -> SecretStat
         where = f"--name {place.id} --region {place.region or systems.environment.aws.region}"
         content = f'{{"{place.key}": "none-yet"}}' if place.key else "none-yet"
         make = f"aws secretsmanager create-secret {where} --secret-string '{content}'"
-        raise NotFound(f"There is no secret {place.id} to keep the value of {name} in.", f"Make it once: {make}") from cause
+        raise NotFound(f"The secret {place.id}, which stores the value of {name}, doesn't exist.", f"Create it once: {make}") from cause
 
 
 def function_of(systems: Systems, name: str, secret: SecretSettings) -> tuple[FunctionSettings, str, FunctionState]:
     """The function that holds a secret, the variable and $LATEST; raises ConfigurationError where the configuration doesn't say."""
     if secret.function is None or secret.variable is None:
-        raise ConfigurationError(f"{name} lives in a function's variable, and nothing says in which.", "Add `function` and `variable`.")
+        raise ConfigurationError(
+            f"{name} is stored in a function's variable, and the configuration doesn't say in which.",
+            "Add `function` and `variable` to its configuration.",
+        )
     settings = systems.environment.function(secret.function)
     return settings, secret.variable, systems.functions.state(settings.name, settings.region)
 
@@ -102,7 +105,7 @@ def into_variable(systems: Systems, name: str, secret: SecretSettings, version: 
         stored=Stored(id=place.id, key=place.key, region=place.region, version=version, former=former),
         before=before,
         cache=secret.cache.total_seconds(),
-        note=f"{secret.note} How many that is isn't known here.".strip(),
+        note=f"{secret.note} opsctl can't count them.".strip(),
         afterwards=secret.procedure,
         **how,
     )

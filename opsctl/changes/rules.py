@@ -102,10 +102,10 @@ def told(rule: Rule | None) -> str | None:
 def matched(statement: Rule) -> str:
     """Whom a statement matches, in a few words."""
     if managed := statement.get("ManagedRuleGroupStatement"):
-        return f"whom {managed['VendorName']}'s {managed['Name']} finds"
+        return f"requests that match {managed['VendorName']} {managed['Name']}"
     if sets := referred(statement):
         by = next((one["IPSetForwardedIPConfig"]["HeaderName"] for one in _references(statement) if "IPSetForwardedIPConfig" in one), "")
-        return f"who is in {' or '.join(map(named, sets))}" + (f" by {by}" if by else "")
+        return f"addresses in {' or '.join(map(named, sets))}" + (f" by {by}" if by else "")
     return "who sends more" if "RateBasedStatement" in statement else next(iter(statement))
 
 
@@ -132,8 +132,10 @@ def estimate(samples: Samples, limit: int, window: int) -> str:
             weights[request.address] = weights.get(request.address, 0) + request.weight
     total = sum(request.weight for request in samples.requests)
     if not weights or not total or not samples.seconds:
-        return "no request was sampled that it could be measured by"
+        return "no sampled request to estimate the effect from"
     scale = samples.population / total * window / samples.seconds
     over = [weight for weight in weights.values() if weight * scale > limit]
     share = sum(over) / sum(weights.values())
-    return f"of {len(weights)} addresses sampled in the last {window} s, {len(over)} sent more, {share:.0%} of what gets through"
+    return (
+        f"of {len(weights)} addresses sampled in the last {window} s, {len(over)} sent more ({share:.0%} of the requests now let through)"
+    )

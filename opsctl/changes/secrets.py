@@ -115,22 +115,22 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         """Look for the version, then for the value, then for somebody else's rotation."""
         state = self._state(read)
         if self.version in state.versions:
-            return Done(f"version {self.version} is there", state.versions[self.version].created)
+            return Done(f"version {self.version} exists", state.versions[self.version].created)
         if self.fingerprint and state.current and fingerprints.same(fingerprint(read, self, self.key), self.fingerprint):
-            return Done("the current value is the given one", state.versions[state.current].created)
+            return Done("the current value is already the given one", state.versions[state.current].created)
         self._alone(read, state)
         if state.rotating:
             region = self.region or read.environment.aws.region
             off = f"--version-stage {PENDING} --remove-from-version-id {state.rotating}"
             raise Refused(
-                f"{self.name} has a version in AWSPENDING ({state.rotating}): a rotation of Secrets Manager is under way.",
-                f"Let it end, or take the label off: aws secretsmanager update-secret-version-stage --secret-id {shlex.quote(self.id)}"
+                f"{self.name} has a version in AWSPENDING ({state.rotating}): Secrets Manager is rotating it.",
+                f"Wait for its end, or remove the label: aws secretsmanager update-secret-version-stage --secret-id {shlex.quote(self.id)}"
                 f" --region {region} {off}",
             )
         if state.rotation_enabled:
-            raise Refused(f"{self.name} rotates by itself in Secrets Manager.", 'Set kind = "managed" for it in the configuration.')
+            raise Refused(f"Secrets Manager rotates {self.name} by itself.", 'Set kind = "managed" for this secret in the configuration.')
         if state.current != self.before:
-            return Drifted(f"the current version is {state.current}, not {self.before} as reviewed")
+            return Drifted(f"the current version is {state.current}; it was {self.before} in the plan")
         return Pending(1, "versions")
 
     def _alone(self, read: Systems, state: SecretState) -> None:
@@ -138,16 +138,16 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         staged = state.staged(STAGED)
         driven = read.history.past_active(type(self), self.target) if staged not in (None, state.current) else ()
         if run := next((past.run for past in driven if past.change.version == staged), None):
-            told = f"Run {run} is rotating {self.name}: it has staged version {staged}. Nothing was staged here."
-            raise LockHeld(told, f"See it: opsctl runs show {run}")
+            told = f"Run {run} is rotating {self.name}: it has staged version {staged}. This run staged nothing."
+            raise LockHeld(told, f"Show that run: opsctl runs show {run}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """PutSecretValue under the pinned version id."""
         value = generate(self.recipe) if self.source == "generate" else write.values.read(self.source)
         if self.fingerprint and not fingerprints.same(write.fingerprint(value.raw()), self.fingerprint):
             raise Refused(
-                f"The value from {self.source} isn't the one that was reviewed.",
-                "Give the same value again.",
+                f"The value from {self.source} isn't the one in the plan.",
+                "Give the value that the plan was made with, or make a new plan.",
             )
         write.secrets.stage(self.id, self.version, self._merged(write, value), STAGED, self.region)
         return {"version": self.version}
@@ -158,8 +158,8 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         held = write.secrets.value(self.id, region=self.region)
         if not held.is_text:
             raise Refused(
-                f"{self.name} holds a binary value, and what reads it would break on a text.",
-                f"Make the new one, then: aws secretsmanager put-secret-value --secret-id {self.id} --secret-binary fileb://FILE",
+                f"{self.name} contains a binary value; its readers would fail on a text value.",
+                f"Create the new value, then: aws secretsmanager put-secret-value --secret-id {self.id} --secret-binary fileb://FILE",
             )
         return value if self.key is None else self._replaced(held, self.key, value)
 
@@ -171,13 +171,13 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
             # Without the cause: nothing of the value is repeated.
             raise Refused(
                 f"The value of {self.name} is not a JSON object, so it has no key {key!r}.",
-                "Take `key` out of its configuration, or have it made a JSON object.",
+                "Remove `key` from its configuration, or make the value a JSON object.",
             ) from None
         try:
             return Secret(one_field.set_member(held.reveal(), key, value.reveal()))
         except ValueError:
             raise Refused(
-                f"The value of {self.name} has the key {key!r} twice, so that nobody knows which one counts.", "Correct the value by hand."
+                f"The value of {self.name} has the key {key!r} twice; which one counts is unknown.", "Correct the value by hand."
             ) from None
 
     def inverse(self) -> MoveSecretStage:
@@ -245,9 +245,9 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
     def summary(self) -> str:
         """Says what becomes of the label."""
         if self.after is None:
-            return f"take {self.stage} off version {(self.before or '')[:8]} of {self.name}"
+            return f"remove the label {self.stage} from version {(self.before or '')[:8]} of {self.name}"
         version = f"version {self.after[:8]} of {self.name}"
-        return f"make {version} current" if self.stage == CURRENT else f"put {self.stage} on {version}"
+        return f"make {version} current" if self.stage == CURRENT else f"move the label {self.stage} to {version}"
 
     def difference(self) -> tuple[Any, Any]:
         """Version ids."""
@@ -260,23 +260,23 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         if now == self.after:
             if not state.versions:
                 raise ExternalError(
-                    f"Secrets Manager lists no version of {self.name} at all, though {self.stage} was on {self.before}.",
+                    f"Secrets Manager lists no version of {self.name}, but {self.stage} was on {self.before}.",
                     f"aws secretsmanager list-secret-version-ids --include-deprecated --secret-id {shlex.quote(self.id)}",
                 )
             if behind := self._behind(state):
                 return behind
             left = (state.changed + timedelta(seconds=self.cache) - read.now()).total_seconds()
             if self.cached_by and not self.refreshed and left > 0:
-                return InProgress(f"{', '.join(self.cached_by)} may keep the former value for {left:.0f} s")
+                return InProgress(f"{', '.join(self.cached_by)} may use the former value for {left:.0f} s more")
             return Done(self._so(), state.versions[now].created if now else None)
         if self.stage == CURRENT and self.fingerprint and now and fingerprints.same(fingerprint(read, self, self.key), self.fingerprint):
-            return Done("the current value is the given one", state.versions[now].created)
+            return Done("the current value is already the given one", state.versions[now].created)
         if now != self.before:
-            return Drifted(f"{self.stage} is on {now or 'no version'}, not on {self.before} as reviewed")
+            return Drifted(f"{self.stage} is on {now or 'no version'}, not on {self.before} as in the plan")
         if self.stage == CURRENT and self.after in compromised_versions(read.history, self.name):
             raise Refused(
-                f"Version {self.after} of {self.name} was rotated away as compromised; it never comes back.",
-                f"Rotate it once more: opsctl secrets rotate {self.name} --value-from SOURCE",
+                f"Version {self.after} of {self.name} was replaced because it is compromised; opsctl doesn't make it current again.",
+                f"Rotate it again: opsctl secrets rotate {self.name} --value-from SOURCE",
             )
         return self._impact(read) if self.stage == CURRENT else Pending(1, "labels")
 
@@ -297,13 +297,15 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         try:
             found = read.redis.count(settings.redis_patterns, settings.keep, None, 0)
         except ExternalError as cause:
-            return Pending(1, self.signs, f"the live {self.signs} can't be counted: {cause.what}")
+            return Pending(1, self.signs, f"the number of valid {self.signs} is unknown: {cause.what}")
         if found.keys and not found.met:
             # As after a logout of all. The unit stays, so that this is within what was approved when they could be counted.
             return Pending(
-                1, self.signs, f"the live {self.signs} can't be counted: none of {found.keys:,} keys in Redis matches redis-patterns"
+                1, self.signs, f"the number of valid {self.signs} is unknown: none of {found.keys:,} keys in Redis matches redis-patterns"
             )
-        return Pending(found.live, self.signs, f"every one of the {self.signs} signed with the old key ends once the consumers restart")
+        return Pending(
+            found.live, self.signs, f"all {self.signs} signed with the old key become invalid when the services that use the key restart"
+        )
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Prove the staged value, then UpdateSecretVersionStage, which compares and sets."""
@@ -354,8 +356,8 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
     )
     poll: ClassVar[float] = 5
     proven_by_history: ClassVar[bool] = True
-    summary_template: ClassVar[str] = "have Secrets Manager rotate {name}"
-    irreversible: ClassVar[str] = "the rotation has changed the credential at its source too"
+    summary_template: ClassVar[str] = "rotate {name} in Secrets Manager"
+    irreversible: ClassVar[str] = "the rotation changes the credential at its source too"
 
     version: str
     before: str | None
@@ -372,26 +374,28 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         if state.current == self.version:
             return Done(f"version {self.version} is current", state.versions[self.version].created)
         if not state.rotation_enabled:
-            raise Refused(f"{self.name} has no rotation of its own set up.", self.procedure or "Set one up in Secrets Manager.")
+            raise Refused(
+                f"{self.name} has no rotation configured in Secrets Manager.", self.procedure or "Configure a rotation there first."
+            )
         if self.version in state.versions:
             return self._under_way(read, state)
         if state.current != self.before:
-            return Drifted(f"the current version is {state.current}, not {self.before} as reviewed")
+            return Drifted(f"the current version is {state.current}; it was {self.before} in the plan")
         return Pending(1, "secrets")
 
     def _under_way(self, read: Systems, state: SecretState) -> InProgress | Failed:
         """Where the rotation stands: Secrets Manager itself tells of a failure by an event in CloudTrail alone."""
         version = state.versions[self.version]
-        again = f"look at its function's log, then: aws secretsmanager rotate-secret --secret-id {self.id}"
+        again = f"read the log of its rotation function, then: aws secretsmanager rotate-secret --secret-id {self.id}"
         if not version.stages:
-            return Failed(f"Secrets Manager gave the rotation up: version {self.version} carries no label; {again}", 1, "secrets")
+            return Failed(f"Secrets Manager cancelled the rotation: version {self.version} has no label; {again}", 1, "secrets")
         try:
             ended = read.cloudtrail.rotation_failure(state.arn, version.created, read.now(), self.region)
         except ExternalError as cause:
-            return InProgress(f"the rotation is under way; whether it failed can't be seen: {cause.what}")
+            return InProgress(f"the rotation is in progress; whether it failed is unknown: {cause.what}")
         if ended:
             return Failed(f"the rotation failed: {ended}; version {self.version} stays AWSPENDING; {again}", 1, "secrets")
-        return InProgress("the rotation is under way")
+        return InProgress("the rotation is in progress")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RotateSecret, the version's id as its token."""

@@ -56,7 +56,7 @@ class SessionChange(Change, frozen=True, kw_only=True):
     under_way: ClassVar[float] = 0
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"cutoff", "unproven"})
     independent: ClassVar[bool] = True
-    irreversible: ClassVar[str] = "users log in again"
+    irreversible: ClassVar[str] = "users have to log in again"
 
     users: tuple[str, ...] | None
     cutoff: datetime
@@ -74,7 +74,7 @@ class SessionChange(Change, frozen=True, kw_only=True):
             return "all users" if self.users is None else "nobody"
         if len(self.users) == 1:
             return f"user {self.users[0]}"
-        return f"{len(self.users):,} users{f' ({self.unproven:,} of them without a provable last login)' if self.unproven else ''}"
+        return f"{len(self.users):,} users{f' ({self.unproven:,} of them with an unknown last login)' if self.unproven else ''}"
 
     def check(self, read: Systems) -> Finding:
         """Say so for nobody; otherwise look."""
@@ -93,9 +93,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="postgres:sessions.count postgres:stats", apply="postgres:sessions.delete")
     converging: ClassVar[bool] = True
     poll: ClassVar[float] = 0
-    summary_template: ClassVar[str] = (
-        "delete refresh sessions of {whose}, until none is left that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
-    )
+    summary_template: ClassVar[str] = "delete refresh sessions of {whose} that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
     def _look(self, read: Systems) -> Finding:
         """Count the rows that began before the cutoff, and all that would be ended with them."""
@@ -105,27 +103,27 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
         found = rows.count(self.users, self.cutoff)
         if found.old:
             ttl = int(settings.access_ttl.total_seconds() // 60)
-            note = f"access tokens live up to {ttl} min longer, unless {settings.signing_secret or 'the key'} is rotated"
+            note = f"access tokens stay valid up to {ttl} min longer, unless {settings.signing_secret or 'the signing key'} is rotated"
             return Pending(found.live, "sessions", "; ".join(filter(None, [_unproven(settings, found.unproven), note])))
         if writers := rows.writers(self.cutoff):
-            open_since = f"a transaction that began before the cutoff may still add sessions: {'; '.join(writers[:NAMED])}"
+            open_since = f"a transaction that began before that time may still add sessions: {'; '.join(writers[:NAMED])}"
             return Pending(0, "sessions", open_since)
         rows.require_same()
         if found.live:
-            return Done(f"0 of {found.live:,} sessions of {self.whose} in the database began before the cutoff", self.cutoff)
+            return Done(f"0 of {found.live:,} sessions of {self.whose} in the database began before that time", self.cutoff)
         return Done(self._none(read, settings), self.cutoff)
 
     def _none(self, read: Systems, settings: SessionSettings) -> str:
         """Say that the table has no such row, once it is sure that this is the table."""
         total = read.session_rows.total()
         if total != "0":
-            return f"none of the {total} sessions in the database is of {self.whose}"
+            return f"none of the {total} sessions in the database belongs to {self.whose}"
         if others := read.session_rows.same_named_tables():
             raise Refused(
-                f"{settings.table} holds no row, and there is another table of this name: {', '.join(others)}.",
-                "Have the roles of [database] find the right one first: ALTER ROLE ... SET search_path",
+                f"{settings.table} is empty, and other tables have the same name: {', '.join(others)}.",
+                "Make the roles of [database] use the right table: ALTER ROLE ... SET search_path",
             )
-        return f"{settings.table} in the database is empty: it holds no session of anybody"
+        return f"{settings.table} in the database is empty: no user has a session"
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Delete in batches that keep nobody waiting, then what came since under a lock, so that no refresh slips through."""
@@ -147,9 +145,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="redis:sessions.count", apply="redis:sessions.unlink")
     converging: ClassVar[bool] = True
     poll: ClassVar[float] = 0
-    summary_template: ClassVar[str] = (
-        "unlink cached sessions of {whose}, until none is left that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
-    )
+    summary_template: ClassVar[str] = "delete cached sessions of {whose} that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
     @property
     def target(self) -> str:
@@ -160,21 +156,21 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         """Count the keys that began before the cutoff, and all that would be ended with them."""
         settings = read.environment.sessions
         if not settings.redis_patterns:
-            return Skipped("[sessions] names no redis-patterns: nothing in Redis was looked at")
+            return Skipped("[sessions] sets no redis-patterns: Redis was not searched")
         before = int(self.cutoff.timestamp() * 1000)
         found = _summed([read.redis.count(**self._which(read, before, users)) for users in self._some()])
         if found.old:
             return Pending(found.live, "cached sessions", _doubts(settings, found))
         if found.live:
-            return Done(f"0 of {found.live:,} session keys of {self.whose} in Redis began before the cutoff", self.cutoff)
+            return Done(f"0 of {found.live:,} session keys of {self.whose} in Redis began before that time", self.cutoff)
         if found.met:
-            kept = f"all {found.met:,} session keys in Redis match a pattern of keep"
-            other = f"none of the {found.met:,} session keys in Redis is of {self.whose}"
+            kept = f"all {found.met:,} session keys in Redis match a pattern of redis-keep"
+            other = f"none of the {found.met:,} session keys in Redis belongs to {self.whose}"
             return Done(kept if self.users is None else other, self.cutoff)
         if not found.keys and not found.elsewhere:
-            return Done("Redis is empty: it holds no key at all", self.cutoff)
+            return Done("Redis is empty: it contains no key", self.cutoff)
         if self._met_before(read):
-            return Done(f"no session key is left in Redis, of {found.keys:,} keys; earlier runs have met some", self.cutoff)
+            return Done(f"none of the {found.keys:,} keys in Redis is a session key; earlier runs found some", self.cutoff)
         raise _blind(read, settings, found, settings.redis_patterns if self.users is None else [settings.redis_user_pattern])
 
     def _met_before(self, read: Systems) -> bool:
@@ -219,7 +215,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
     permissions: ClassVar[Permissions] = needs(check="redis:revocations", apply="api:revoke")
     outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
     proven_by_history: ClassVar[bool] = True
-    summary_template: ClassVar[str] = "have the API refuse the tokens of {whose}"
+    summary_template: ClassVar[str] = "make the API refuse the tokens of {whose}"
 
     @property
     def target(self) -> str:
@@ -233,11 +229,11 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
             marks = read.api.revoked_since(self._marks())
         except (Unreachable, Untrusted, CredentialsInvalid, Denied) as failed:
             # The marks are in Redis. Where nobody can read them the API can still be told, once more.
-            marks, note = [None], f"whether it refuses them already can't be seen: {failed.what.rstrip('.')}"
+            marks, note = [None], f"whether the API already refuses them is unknown: {failed.what.rstrip('.')}"
         if all(mark is not None and mark >= self.cutoff for mark in marks):
             return Done("the API has refused them since", min(mark for mark in marks if mark))
         if not read.api.can_authorise():
-            return Skipped("the API's administrator token was signed with a key since rotated, and nobody is here to give a new one")
+            return Skipped("the key that signed the API's administrator token has been rotated, and nobody is here to enter a new token")
         return Pending(len(self.users or ()), "users", note)
 
     def _marks(self) -> list[str]:
@@ -278,7 +274,7 @@ def _nobody(read: Systems) -> Done:
     total = read.users.total()
     if not total:
         raise CheckFailed(
-            f"The table {settings.users_table} is empty, so that nobody could meet the criteria.", "Check users-table in [sessions]."
+            f"The table {settings.users_table} is empty, so no user can meet the criteria.", "Check users-table in [sessions]."
         )
     return Done(f"no user meets the criteria, of {total:,}")
 
@@ -288,11 +284,9 @@ def _unproven(settings: SessionSettings, count: int) -> str:
     if not count:
         return ""
     if settings.created_column:
-        return f"{count:,} have no {settings.created_column} or one in the future, and count as old"
+        return f"{count:,} have no {settings.created_column} or one in the future; they count as old"
     what = f"{settings.expires_column} and lifetime in [sessions]"
-    return (
-        f"{count:,} began in the future by {what}, so that lifetime is too short, or have no {settings.expires_column}: they count as old"
-    )
+    return f"{count:,} have no {settings.expires_column}, or began in the future by {what} (is lifetime too short?); they count as old"
 
 
 def _summed(found: list[Any]) -> Any:
@@ -307,18 +301,22 @@ def _summed(found: list[Any]) -> Any:
 
 
 def _doubts(settings: SessionSettings, found: Any) -> str:
-    ahead = "keys have more time left than redis-lifetime in [sessions], which is too short: they count as old" if found.future else ""
+    ahead = (
+        "keys expire later than redis-lifetime in [sessions] allows, so that setting is too short; they count as old"
+        if found.future
+        else ""
+    )
     return "; ".join(filter(None, [ahead, *found.silent]))
 
 
 def _blind(read: Systems, settings: SessionSettings, found: Any, patterns: list[str]) -> CheckFailed:
     """The error where no key shows that opsctl looks for sessions in the right place."""
     db = read.environment.redis.db
-    what = f"No key of {found.keys:,} in Redis' database {db} matches {' or '.join(patterns)}, so nothing shows that sessions are named so."
+    what = f"No key of {found.keys:,} in Redis' database {db} matches {' or '.join(patterns)}, so the pattern may be wrong."
     if found.elsewhere:
         return CheckFailed(
-            f"{what} Other databases of this Redis hold keys: {', '.join(found.elsewhere)}.",
-            f"If sessions are there, say so in [redis]: db = {found.elsewhere[0]}",
+            f"{what} Other databases of this Redis contain keys: {', '.join(found.elsewhere)}.",
+            f"If sessions are there, set it in [redis]: db = {found.elsewhere[0]}",
         )
     return CheckFailed(
         what, "Compare redis-patterns and redis-user-pattern in [sessions] with the application; without Redis: --only database"

@@ -57,8 +57,8 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
     poll: ClassVar[float] = 3
     timeout: ClassVar[float] = 6 * 3600
     target_template: ClassVar[str] = "snapshots/{of}"
-    summary_template: ClassVar[str] = "make snapshot {id} of {of_kind} {of}"
-    irreversible: ClassVar[str] = "a snapshot stays until it is pruned: opsctl snapshots prune"
+    summary_template: ClassVar[str] = "create snapshot {id} of {of_kind} {of}"
+    irreversible: ClassVar[str] = "a snapshot is kept until it is pruned: opsctl snapshots prune"
 
     of: str
     of_kind: Kind
@@ -73,23 +73,21 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
         young = [s for s in ours if s.created is None or s.created >= self.since]
         for snapshot in young:
             if snapshot.status == "available":
-                return Done(f"{snapshot.id} of {snapshot.created:%Y-%m-%d %H:%M} UTC is available", snapshot.created)
+                return Done(f"{snapshot.id} from {snapshot.created:%Y-%m-%d %H:%M} UTC is available", snapshot.created)
         for snapshot in young:
             if snapshot.status == "creating":
                 return InProgress(progress(snapshot))
         newest = next((s.created for s in ours if s.created and s.status == "available"), None)
-        return Pending(1, "snapshots", f"the newest of ours is of {newest:%Y-%m-%d %H:%M} UTC" if newest else "there is none of ours yet")
+        return Pending(
+            1, "snapshots", f"opsctl's newest snapshot is from {newest:%Y-%m-%d %H:%M} UTC" if newest else "opsctl has made no snapshot yet"
+        )
 
     def _named(self, found: Snapshot) -> Finding:
         if not found.ours or found.of != self.of:
-            return Drifted(
-                f"{self.id} is there already, a snapshot of {found.of} that opsctl didn't make, not as reviewed; give another --id"
-            )
+            return Drifted(f"{self.id} already exists: a snapshot of {found.of} that opsctl didn't create; choose another --id")
         if found.created and found.created < self.since - SKEW:
-            return Drifted(
-                f"{self.id} is there already, of {found.created:%Y-%m-%d %H:%M} UTC, too old and not as reviewed; give another --id"
-            )
-        waited = SNAPSHOT.waited(f"snapshot {self.id}", found.status, "snapshots", "delete it, or give another --id")
+            return Drifted(f"{self.id} already exists, from {found.created:%Y-%m-%d %H:%M} UTC, which is too old; choose another --id")
+        waited = SNAPSHOT.waited(f"snapshot {self.id}", found.status, "snapshots", "delete it, or choose another --id")
         if isinstance(waited, InProgress) and found.status in SNAPSHOT.coming:
             return InProgress(progress(found))
         return waited or Done(f"{self.id} is available", found.created)
@@ -124,8 +122,8 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         apply="rds:DeleteDBClusterSnapshot rds:DeleteDBSnapshot",
     )
     target_template: ClassVar[str] = "snapshots/{of}/{id}"
-    summary_template: ClassVar[str] = "delete snapshot {id} of {of}, unless it is held or among the newest {keep}"
-    irreversible: ClassVar[str] = "a deleted snapshot is gone for good"
+    summary_template: ClassVar[str] = "delete snapshot {id} of {of}, unless it is on hold or among the newest {keep}"
+    irreversible: ClassVar[str] = "a deleted snapshot can't be restored"
 
     of: str
     of_kind: Kind
@@ -137,19 +135,19 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         found = read.snapshots.all(self.of)
         mine = next((s for s in found if s.id == self.id and s.kind == self.of_kind), None)
         if mine is None and read.snapshots.find(self.id, self.of_kind):
-            raise ExternalError(f"RDS has the snapshot {self.id}, and doesn't list it among those of {self.of}.", Retry("Wait a moment"))
+            raise ExternalError(f"RDS has the snapshot {self.id}, but doesn't list it among those of {self.of}.", Retry("Wait a moment"))
         if mine is None:
-            return Done(f"{self.id} is gone: RDS knows no snapshot of that name")
+            return Done(f"{self.id} is deleted: RDS has no snapshot of that name")
         if mine.held is not None:
-            return Done(f"kept: it is held{': ' if mine.held else ''}{mine.held}")
+            return Done(f"kept: it is on hold{': ' if mine.held else ''}{mine.held}")
         if mine.status == "deleting":
             return InProgress(progress(mine))
         if not prunable(mine, self.of_kind):
-            return Drifted(f"{self.id} is {mine.status} and {'ours' if mine.ours else 'not ours'}, not as reviewed")
+            return Drifted(f"{self.id} is now {mine.status} and {'' if mine.ours else 'not '}created by opsctl")
         free = [s.id for s in found if prunable(s, self.of_kind) and s.held is None]
         if free.index(self.id) < self.keep:
-            return Done(f"kept: it is number {free.index(self.id) + 1} of ours, counted from the newest")
-        return Pending(1, "snapshots", f"made {mine.created:%Y-%m-%d %H:%M} UTC, {mine.size} GiB")
+            return Done(f"kept: it is number {free.index(self.id) + 1} of opsctl's snapshots, counted from the newest")
+        return Pending(1, "snapshots", f"created {mine.created:%Y-%m-%d %H:%M} UTC, {mine.size} GiB")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """DeleteDBClusterSnapshot or DeleteDBSnapshot."""
@@ -163,7 +161,7 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         look = rds(environment, f"describe-db-{word}snapshots", **{name: self.id})
         marked = f"length({key}[0].TagList[?Key=='{{}}'])"
         return [
-            *raw.as_reviewed(look, marked.format(OURS), "1", f"How often {self.id} is marked as opsctl's"),
-            *raw.as_reviewed(look, marked.format(HOLD), "0", f"How often {self.id} is held"),
+            *raw.as_reviewed(look, marked.format(OURS), "1", f"The number of opsctl tags on {self.id}"),
+            *raw.as_reviewed(look, marked.format(HOLD), "0", f"The number of hold tags on {self.id}"),
             rds(environment, f"delete-db-{word}snapshot", **{name: self.id}),
         ]

@@ -23,7 +23,7 @@ class States(Struct, frozen=True):
         if state in self.good:
             return None
         if state in self.final:
-            what = f"{name} failed" if state.lower() == "failed" else f"{name} is {state}, which doesn't change by waiting"
+            what = f"{name} failed" if state.lower() == "failed" else f"{name} is {state}; waiting doesn't change that"
             return Failed(f"{what}{f'; {next}' if next else ''}", 1, unit)
         return InProgress(f"{name} is {state}" if state in self.coming else f"{name} is {state}, a state that opsctl doesn't know")
 

@@ -45,7 +45,7 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
     target_template: ClassVar[str] = "function/{name}/{variable}/question"
     proven_by_history: ClassVar[bool] = True
     summary_template: ClassVar[str] = "ask: {question}"
-    irreversible: ClassVar[str] = "a question was answered"
+    irreversible: ClassVar[str] = "the question was answered"
 
     variable: str
     question: str
@@ -56,16 +56,16 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
         """Look whether there is anything to ask about, before anybody is asked."""
         now = fingerprint(read, self.latest(read).variables.get(self.variable))
         if now and fingerprints.same(now, self.fingerprint):
-            return Done(f"{self.variable} is the given value, so that nobody has to be ready")
+            return Done(f"{self.variable} is already the given value, so there is nothing to ask")
         if not fingerprints.same(now, self.before):
-            return Drifted(f"{self.variable} is no longer the value ({self.before}) as reviewed")
+            return Drifted(f"{self.variable} has changed since the plan (it was {self.before})")
         return Pending(0, "people", "asked before anything is changed")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """Ask on the terminal; InputRequired when nobody is there, Refused when the answer is no."""
-        answer = write.person.choose(self.question, (READY, NOT_READY), Retry("Open a terminal, to answer"))
+        answer = write.person.choose(self.question, (READY, NOT_READY), Retry("Run it in a terminal, to answer"))
         if answer != READY:
-            raise Refused("Not ready.", Retry("Wait until it is ready"))
+            raise Refused("Not ready.", Retry("Run it again when it is ready"))
         return {"answer": answer, "assumed": write.person.assume}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
@@ -112,7 +112,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Says where the value comes from, never what it is."""
-        return f"set {self.variable} of {self.name} to version {self.stored.version[:8]} of {self.stored.id}, its other variables kept"
+        return f"set {self.variable} of {self.name} to version {self.stored.version[:8]} of {self.stored.id}; keep its other variables"
 
     def difference(self) -> tuple[Any, Any]:
         """Version ids."""
@@ -128,9 +128,9 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
                 return waiting
             so = f"{self.variable} is version {self.stored.version} of {self.stored.id}"
             found = Done(so, state.modified) if self.alias else taken(read, self, self.stored, self.cache, state.modified, so)
-            return Done(f"{found.why}; now: {self.afterwards}", found.at) if self.afterwards and isinstance(found, Done) else found
+            return Done(f"{found.why}; next: {self.afterwards}", found.at) if self.afterwards and isinstance(found, Done) else found
         if not fingerprints.same(now, self._expected(read)):
-            return Drifted(f"{self.variable} is no longer the value ({self._expected(read)}) as reviewed")
+            return Drifted(f"{self.variable} has changed since the plan (it was {self._expected(read)})")
         self.all_served(read, state, self.alias, apart_from=self.variable)
         return Pending(1, "functions", self.note)
 
@@ -141,10 +141,10 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         """UpdateFunctionConfiguration with every variable, at the revision at which this one was as reviewed."""
         value = self.stored.value(write, self.stored.version)
         if value is None:
-            raise Refused(f"{self.stored.id} has no version {self.stored.version}.", "Plan it anew.")
+            raise Refused(f"{self.stored.id} has no version {self.stored.version}.", "Make a new plan: run the command again.")
         state = self.latest(write)
         if not fingerprints.same(fingerprint(write, state.variables.get(self.variable)), self._expected(write)):
-            raise DriftError(f"{self.target}: somebody else has changed it just now.", "Look again, then plan anew.")
+            raise DriftError(f"{self.target} was changed by somebody else at this moment.", "Make a new plan: run the command again.")
         write.functions.set_variable(self.function, self.variable, value, state.revision, self.region)
         return {"version": self.stored.version}
 
@@ -153,7 +153,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         if self.compromised:
             return Irreversible("the old value is compromised")
         if self.stored.former is None:
-            return Irreversible(f"the former value isn't in {self.stored.id}, so that nobody can put it back")
+            return Irreversible(f"the former value isn't stored in {self.stored.id}, so it can't be restored")
         return SetFunctionVariable(
             name=self.name,
             function=self.function,

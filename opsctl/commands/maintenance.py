@@ -78,7 +78,7 @@ def announce(planning: Planning, message: str, duration: timedelta, at: datetime
     if planning.systems.config.api:
         yield AnnounceMaintenance(message=message.strip(), duration=lasts, at=begins)
     else:
-        window = f"from {begins:%Y-%m-%d %H:%M} UTC on" if begins else "from now on"
+        window = f"from {begins:%Y-%m-%d %H:%M} UTC" if begins else "from now"
         yield Ask(question=f"Tell the users of a maintenance {window}, for {lasts}: {message.strip()}")
 
 

@@ -1,4 +1,4 @@
-"""`opsctl permissions`: the least that a command needs to be allowed, in each outside system."""
+"""`opsctl permissions`: the least permissions that a command needs in each outside system."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 EVERY_KIND = frozenset(("apply", "runs resume", "runs undo"))
-"""The commands that make changes of any kind."""
+"""The commands that can apply changes of any kind."""
 
 
 @root_command("permissions")
 @click.argument("command", nargs=-1, metavar="[COMMAND|PLAYBOOK]")
-@click.option("--format", "form", type=click.Choice(["iam", "grants"]), help="Print only AWS policies (JSON), or only grants.")
+@click.option("--format", "form", type=click.Choice(["iam", "grants"]), help="Print only the AWS policies, or only a script of grants.")
 @read_only
 def permissions(systems: Systems, command: tuple[str, ...], form: str | None) -> Page | Text | dict[str, Any]:
     """Show the permissions that a command, a group, a playbook or (the default) everything needs: AWS, Postgres, Redis, HTTP.
@@ -42,7 +42,7 @@ def permissions(systems: Systems, command: tuple[str, ...], form: str | None) ->
         return Text(json.dumps(policies, indent=2))
     sql, acl, scoped = grants.statements(settings, needed), grants.access_lists(settings, needed), scopes.scopes(needed)
     if form == "grants":
-        return Text("\n".join(_lines(sql, acl, scoped)))
+        return Text("\n".join(_lines(sql, acl, scoped)), data={"postgres": sql, "redis": acl, "http": scoped})
     http = [{"for": side, **row} for side, rows in scoped.items() for row in rows]
     return Page(
         [
@@ -55,14 +55,14 @@ def permissions(systems: Systems, command: tuple[str, ...], form: str | None) ->
 
 
 def _rows(policy: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """A row an action: where many resources are named, the number of the others."""
+    """One row per action, with its first resource and the number of the others."""
     for statement in policy["Statement"]:
         first, *more = statement["Resource"]
         yield from ({"action": action, "resource": f"{first} and {len(more)} more" if more else first} for action in statement["Action"])
 
 
 def _lines(sql: list[str], acl: list[str], scoped: dict[str, list[dict[str, str]]]) -> Iterator[str]:
-    """The grants as a script: SQL, then Redis and HTTP, which psql doesn't take, as comments."""
+    """The grants as a psql script: SQL, then Redis and HTTP as comments, because psql can't run those."""
     yield from sql
     yield from (f"-- Redis: {line}" for line in acl)
     for side, rows in scoped.items():
@@ -70,7 +70,7 @@ def _lines(sql: list[str], acl: list[str], scoped: dict[str, list[dict[str, str]
 
 
 def of(name: str) -> Permissions:
-    """The permissions of the command, group or playbook `name`, or of everything; raises NotFound for a name of none."""
+    """The permissions of the command, group or playbook `name` (empty: of everything). Raises NotFound for an unknown name."""
     from opsctl.playbook import loader
 
     command, rest = _begun(name.split())
@@ -86,7 +86,7 @@ def of(name: str) -> Permissions:
 
 
 def _begun(words: list[str]) -> tuple[click.Command, list[str]]:
-    """The command or group that the first words name, and the words after it."""
+    """The command or group that the first words name, and the remaining words."""
     command: click.Command = root
     while words and isinstance(command, click.Group) and (found := command.get_command(click.Context(command), words[0])):
         command, words = found, words[1:]
@@ -94,7 +94,7 @@ def _begun(words: list[str]) -> tuple[click.Command, list[str]]:
 
 
 def _under(command: click.Command, path: str) -> Iterator[tuple[str, OpsCommand]]:
-    """The command itself, or those of the group, each with its path."""
+    """The command itself, or each command of the group, with its path."""
     if isinstance(command, OpsCommand):
         yield path, command
     elif isinstance(command, click.Group):
@@ -108,5 +108,5 @@ def _needed(words: str, command: OpsCommand) -> Permissions:
     from opsctl.changes import all_kinds
 
     own = command.requirement
-    made = [kind for kind in all_kinds() if words in EVERY_KIND or kind.__struct_config__.tag in own.changes]
-    return union([Permissions(own.reads), *(kind.permissions for kind in made)])
+    needed = [kind for kind in all_kinds() if words in EVERY_KIND or kind.__struct_config__.tag in own.changes]
+    return union([Permissions(own.reads), *(kind.permissions for kind in needed)])

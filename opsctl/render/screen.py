@@ -69,6 +69,8 @@ class Screen:
             return self._stream(what)
         if isinstance(what, Watch):
             return self._watch(what)
+        if isinstance(what, Text) and self.json and what.data is not None:
+            what = what.data
         if isinstance(what, Text):
             (out.exactly if what.raw else out.say)(what.text)
         elif self.json:

@@ -116,10 +116,14 @@ class SystemState(Struct, frozen=True):
 
 
 class Text(Struct, frozen=True):
-    """Text that is printed as it stands; `raw` text alone isn't redacted, for what a shell must be able to read."""
+    """Text that is printed as it stands; `raw` text alone isn't redacted, for what a shell must be able to read.
+
+    `data` is what JSON output prints instead, where the text itself isn't JSON.
+    """
 
     text: str
     raw: bool = False
+    data: Any = None
 
 
 class Series(Struct, frozen=True):

@@ -66,7 +66,7 @@ class Script(Struct, frozen=True, kw_only=True):
             yield from Export(variable="AWS_ENDPOINT_URL", value=self.endpoint).lines()
         yield 'account="$(aws sts get-caller-identity --query Account --output text)"'
         yield from expect(
-            Variable("account"), self.account, f"These credentials are of another AWS account, not of {self.account}."
+            Variable("account"), self.account, f"These credentials belong to another AWS account, not to {self.account}."
         ).lines()
 
 
@@ -92,13 +92,13 @@ export AWS_PAGER='' PYTHONUTF8=1 PGCLIENTENCODING=UTF8 PGAPPNAME=opsctl-by-hand
 say() { printf '%s\n' "$1" >&2; }
 stop() { say "$1"; exit 1; }
 program() { command -v "$1" > /dev/null || stop "This script needs the program $1."; }
-terminal() { { : > /dev/tty; } 2> /dev/null || stop "Nobody can be asked, since there is no terminal: $1"; }
+terminal() { { : > /dev/tty; } 2> /dev/null || stop "There is no terminal to ask in: $1"; }
 want() {
   [ -z "${!1:-}" ] || return 0
   terminal "set the variable $1: $2"
   printf '%s (%s): ' "$2" "$1" > /dev/tty
   if [ "$3" = secret ]; then IFS= read -rs "$1" < /dev/tty; printf '\n' > /dev/tty; else IFS= read -r "$1" < /dev/tty; fi
-  [ -n "${!1:-}" ] || stop "Nothing was given for $1."
+  [ -n "${!1:-}" ] || stop "No value was given for $1."
 }
 question() {
   local line="$1" choice

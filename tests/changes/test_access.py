@@ -52,9 +52,9 @@ def test_many_roles_are_counted() -> None:
 def test_a_run_in_a_role_that_the_user_may_have_begun_is_told(session: str, said: bool) -> None:
     found = account(role("one", f"{ROOT}:user/jo"), role("two", f"{ROOT}:user/al"))
     told = _left_over(found, "jo", f"arn:aws:sts::123456789012:assumed-role/{session}/me")
-    assert ("this run is a session of" in told) is said
+    assert ("this run uses a session of" in told) is said
 
 
 def test_sign_ins_by_sso_are_named_where_there_are_any() -> None:
     told = _left_over(account(role("r", "999999999999", path="/aws-reserved/sso.amazonaws.com/")), "jo", f"{ROOT}:user/al")
-    assert told.startswith("a sign-in by SSO isn't touched")
+    assert told.startswith("SSO sign-in is not changed")

@@ -79,7 +79,7 @@ def test_what_somebody_else_set_is_not_overwritten(path: Path, systems: Any, mon
 
 def test_another_value_than_the_reviewed_one_is_refused(path: Path, systems: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEW_EDGE", "not-the-reviewed-one")
-    with pytest.raises(Refused, match="isn't the one that was reviewed"):
+    with pytest.raises(Refused, match="isn't the one in the plan"):
         change(path).apply(systems, "run-1", no_progress)
     monkeypatch.delenv("NEW_EDGE")
     systems.values = SecretSources()
@@ -97,7 +97,7 @@ def test_a_missing_file_ends_the_plan(path: Path, systems: Any) -> None:
 def test_it_has_no_way_back_and_says_why(path: Path) -> None:
     back = change(path).inverse()
     assert isinstance(back, Irreversible)
-    assert "kept nowhere" in back.why
+    assert "doesn't store the former edge_auth" in back.why
 
 
 def test_it_is_kept_and_shown_without_a_value(path: Path) -> None:

@@ -79,7 +79,7 @@ def test_an_empty_value_is_put_back_as_empty(portal: Portal, read: Systems, writ
     change.apply(write, "token", no_progress)
     change.inverse().apply(write, "token", no_progress)
     assert held(portal, ONE) is None
-    assert change.inverse().check(read) == Done("download_enabled is so for all 1")
+    assert change.inverse().check(read) == Done("download_enabled has the wanted value for all 1")
 
 
 def test_somebody_elses_value_is_not_written_over(portal: Portal, read: Systems) -> None:
@@ -92,7 +92,7 @@ def test_somebody_elses_value_is_not_written_over(portal: Portal, read: Systems)
 
 def test_a_contact_that_was_merged_since_stops_it(portal: Portal, read: Systems) -> None:
     portal.contacts.merge(TWO, ONE)
-    assert disable((ONE, "true"), (TWO, "true")).check(read) == Drifted(f"gone or merged since: {TWO}")
+    assert disable((ONE, "true"), (TWO, "true")).check(read) == Drifted(f"deleted or merged since: {TWO}")
 
 
 def test_what_hubspot_left_out_is_named_beside_what_it_did(portal: Portal, write: Systems) -> None:
@@ -108,7 +108,7 @@ def test_what_hubspot_left_out_is_named_beside_what_it_did(portal: Portal, write
 
 def test_what_changed_between_the_look_and_the_call_is_not_written_over(portal: Portal, write: Systems) -> None:
     portal.contacts.write(TWO, {ENABLED: ""})
-    with pytest.raises(DriftError, match=f"{TWO} is neither as reviewed"):
+    with pytest.raises(DriftError, match=f"{TWO} is neither the value in the plan"):
         disable((ONE, "true"), (TWO, "true")).apply(write, "token", no_progress)
     assert held(portal, ONE) == "true"
 
@@ -129,12 +129,12 @@ def test_taken_back_where_it_is_still_ours(portal: Portal, read: Systems, write:
     back = change.inverse()
     found = back.check(read)
     assert isinstance(found, Pending)
-    assert (found.count, found.note) == (1, f"1 left alone, since somebody else changed, merged or deleted them: {TWO}")
+    assert (found.count, found.note) == (1, f"1 skipped, because somebody else changed, merged or deleted them: {TWO}")
     assert back.apply(write, "token", no_progress) == {"updated": 1}
     assert held(portal, ONE) == "true"
     found = back.check(read)
     assert isinstance(found, Done)
-    assert "is so for all 1; 1 left alone" in found.why
+    assert "has the wanted value for all 1; 1 skipped" in found.why
 
 
 def test_one_that_was_so_before_is_no_part_of_the_way_back(portal: Portal, read: Systems, write: Systems) -> None:
@@ -144,7 +144,7 @@ def test_one_that_was_so_before_is_no_part_of_the_way_back(portal: Portal, read:
     portal.contacts.write(TWO, {ENABLED: "true"})
     assert change.inverse().check(read) == Pending(1, "contacts")
     change.inverse().apply(write, "token", no_progress)
-    assert change.inverse().check(read) == Done("download_enabled is so for all 1")
+    assert change.inverse().check(read) == Done("download_enabled has the wanted value for all 1")
     assert held(portal, TWO) == "true"
 
 
@@ -189,13 +189,13 @@ def test_a_request_that_is_on_is_turned_off_first(portal: Portal, read: Systems,
     assert off.check(read) == Pending(1, "contacts")
     assert on.depends_on == {off.target}
     off.apply(write, "token", no_progress)
-    assert off.check(read) == Done("the request is off")
+    assert off.check(read) == Done("the token request is cleared")
     on.apply(write, "token", no_progress)
     assert [call.body["properties"] for call in portal.calls if call.method == "PATCH"] == [{REQUESTED: "false"}, {REQUESTED: "true"}]
 
 
 def test_a_request_that_is_off_is_let_be(read: Systems) -> None:
-    assert EndTokenRequest(**pinned(read, DISABLED)).check(read) == Done("the request is off")
+    assert EndTokenRequest(**pinned(read, DISABLED)).check(read) == Done("the token request is cleared")
 
 
 def test_once_it_was_asked_for_it_is_waited_for_and_never_asked_again(portal: Portal, read: Systems, write: Systems) -> None:
@@ -203,7 +203,7 @@ def test_once_it_was_asked_for_it_is_waited_for_and_never_asked_again(portal: Po
     off.apply(write, "token", no_progress)
     on.apply(write, "token", no_progress)
     assert isinstance(on.check(read), InProgress)
-    assert off.check(read) == Done("the request was turned on since")
+    assert off.check(read) == Done("the token request was set since the plan")
     portal.contacts.write(ONE, {REQUESTED: "false"})
     assert isinstance(on.check(read), InProgress)
     portal.contacts.write(ONE, {TOKEN: "a-new-token-abcd"})
@@ -237,7 +237,7 @@ def test_a_revoked_token_is_gone_and_the_request_ready_to_be_made(portal: Portal
     change.apply(write, "token", no_progress)
     assert held(portal, ONE, TOKEN) is None
     assert held(portal, ONE, REQUESTED) == "false"
-    assert change.check(read) == Done("that token is gone")
+    assert change.check(read) == Done("that token is deleted")
     assert isinstance(MintToken(**{**pinned(read), "before": change.before}).check(read), Pending)
 
 

@@ -1,4 +1,4 @@
-"""Whether a redeploy would bring new code: every container is judged, and what can't be is said."""
+"""Whether a redeploy would start a new image: every container is compared, and the plan says which can't be."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_container_is_judged_and_not_the_first_alone() -> None:
     read = world(
         {"api": f"{ECR}/api:prod", "proxy": f"{ECR}/proxy:v1"}, {f"{ECR}/api:prod": OLD, f"{ECR}/proxy:v1": NEW}, {"api": OLD, "proxy": OLD}
     )
-    with pytest.raises(Refused, match=r"proxy:v1 now means sha256:b+, and proxy runs sha256:a+.*new code") as refused:
+    with pytest.raises(Refused, match=r"proxy:v1 is now sha256:b+, but proxy runs sha256:a+.*new image") as refused:
         redeploy().check(read)  # type: ignore[arg-type]
     assert "--accept-new-image" in refused.value.next
     assert redeploy(accept_new_image=True).check(read) == Pending(2, "tasks")  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_every_container_is_judged_and_not_the_first_alone() -> None:
 
 def test_one_task_that_runs_other_code_is_enough() -> None:
     read = world({"api": f"{ECR}/api:prod"}, {f"{ECR}/api:prod": NEW}, {"api": NEW}, {"api": OLD})
-    with pytest.raises(Refused, match="new code"):
+    with pytest.raises(Refused, match="would start a new image"):
         redeploy().check(read)  # type: ignore[arg-type]
 
 
@@ -81,11 +81,11 @@ def test_the_same_code_passes_without_a_word() -> None:
 def test_what_cant_be_judged_is_said(image: str) -> None:
     read = world({"api": f"{ECR}/api:prod", "other": image}, {f"{ECR}/api:prod": OLD}, {"api": OLD, "other": OLD})
     found = redeploy().check(read)  # type: ignore[arg-type]
-    assert found == Pending(2, "tasks", f"may bring new code: {image} is in no ECR repository that could be asked")
+    assert found == Pending(2, "tasks", f"may start a new image: {image} is not in an ECR repository that opsctl can query")
 
 
 @pytest.mark.parametrize(
-    ("tasks", "why"), [([], "no task runs"), ([{"api": None}], "doesn't say which"), ([{"other": OLD}], "doesn't say which")]
+    ("tasks", "why"), [([], "no running task"), ([{"api": None}], "doesn't report which"), ([{"other": OLD}], "doesn't report which")]
 )
 def test_without_a_running_digest_nothing_can_be_compared(tasks: list[dict[str, str | None]], why: str) -> None:
     found: Any = redeploy().check(world({"api": f"{ECR}/api:prod"}, {f"{ECR}/api:prod": NEW}, *tasks))  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_a_service_behind_a_classic_load_balancer_is_proven_by_its_counts() -> N
 def test_a_rollout_in_a_state_that_nobody_knows_is_told() -> None:
     found: Any = redeploy().check(rolled("PONDERING"))
     assert isinstance(found, InProgress)
-    assert "PONDERING, which opsctl doesn't know" in found.note
+    assert "PONDERING, a state that opsctl doesn't know" in found.note
 
 
 def scaled(query: Any, desired: int = 2) -> Any:

@@ -93,7 +93,7 @@ def test_publishing_carries_nothing_else_along(other: dict[str, Any], named: str
     refresh = msgspec.structs.replace(REFRESH, alias="live")
     serve = msgspec.structs.replace(SERVE, stored=None)
     for change, read in ((refresh, functions(**other)), (serve, functions(description="anew", **other))):
-        with pytest.raises(Refused, match=f"that live .version 7. doesn't serve, {named}: publishing would bring them"):
+        with pytest.raises(Refused, match=f"that live .version 7. doesn't have .{named}.: publishing would make them live"):
             change.check(read)
     assert isinstance(refresh.check(functions()), Pending)
     assert isinstance(serve.check(functions(description="anew")), Pending)
@@ -103,7 +103,7 @@ def test_publishing_carries_nothing_else_along(other: dict[str, Any], named: str
 def test_a_weighted_alias_is_refused() -> None:
     serve = msgspec.structs.replace(SERVE, stored=None)
     for after in (None, "7", "8"):
-        with pytest.raises(Refused, match="serves two versions: a release is under way"):
+        with pytest.raises(Refused, match="serves two versions: a release is in progress"):
             msgspec.structs.replace(serve, after=after).check(functions(split=True, description="anew"))
     for change in (REFRESH, SET):
         with pytest.raises(Refused, match="serves two versions"):

@@ -89,7 +89,7 @@ def test_a_failures_line_names_no_contact_and_may_be_anothers(status: int) -> No
     logs = Logs([line('{"type":"lease_error"}')])
     lines, doubt = logged(systems(logs), LeaseAnswer(status), "7", NOW)
     assert lines == ["03:04:05 lease_error"]
-    assert "may be another request's" in doubt
+    assert "may belong to another request" in doubt
     assert logs.asked[0][1] == '{ $.type = "lease_error" }'
 
 
@@ -104,11 +104,11 @@ def test_the_authorizer_knows_no_contact_so_that_nothing_is_taken_for_its_line()
     logs = Logs([line("somebody else's")])
     lines, missing = logged(systems(logs), LeaseAnswer(401), "7", NOW)
     assert (lines, logs.asked) == ([], [])
-    assert "can't be told from others'" in missing
+    assert "its log line can't be identified" in missing
 
 
 def test_a_line_that_does_not_come_is_said() -> None:
-    missing = "no lease_denied of it is in the log of hh-lease yet"
+    missing = "the log of hh-lease contains no lease_denied of it yet"
     assert logged(systems(Logs([])), LeaseAnswer(403, "disabled", "abcdef-1234"), "7", NOW) == ([], missing)
 
 
@@ -118,9 +118,9 @@ def test_a_line_that_does_not_come_is_said() -> None:
         (LeaseAnswer(403, "disabled"), True, "", ""),
         (LeaseAnswer(403, "invalid-token"), True, "", ""),
         (LeaseAnswer(403, "disabled"), False, "", ""),
-        (LeaseAnswer(403, "invalid-token"), False, "", "has no code"),
-        (LeaseAnswer(403, "Forbidden"), True, "", "before the function was asked"),
-        (LeaseAnswer(403, "disabled"), True, "no lease_denied of it", "without its line"),
+        (LeaseAnswer(403, "invalid-token"), False, "", "has no pairing code"),
+        (LeaseAnswer(403, "Forbidden"), True, "", "before it reached the function"),
+        (LeaseAnswer(403, "disabled"), True, "no lease_denied of it", "without its log line"),
     ],
 )
 def test_a_refusal_is_proven_by_the_function_and_its_line(answer: LeaseAnswer, coded: bool, missing: str, said: str) -> None:

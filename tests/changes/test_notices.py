@@ -151,7 +151,7 @@ def test_the_way_back_ends_what_is_open_and_tells_nobody_of_what_is_over(page: P
     say(page, "investigating")
     back = PostStatus(title=TITLE, status="investigating", text=LOOK).inverse()
     assert isinstance(back, EndStatus)
-    assert found(page, back) == Pending(1, "notices", "subscribers are told")
+    assert found(page, back) == Pending(1, "notices", "subscribers are notified")
     back.apply(SimpleNamespace(statuspage=page), "token", no_progress)  # type: ignore[arg-type]
     assert page.said[-1] == ("i1", "resolved", f"Resolved: {LOOK}")
     say(page, "resolved", "in somebody else's words")

@@ -68,7 +68,7 @@ def marked(since: Any) -> Any:
 def test_marks_that_nobody_can_read_keep_nobody_from_telling_the_api(error: OpsctlError, users: tuple[str, ...] | None) -> None:
     found = RevokeTokens(users=users, cutoff=NOW).check(marked(error))
     assert isinstance(found, Pending)
-    assert found.note == "whether it refuses them already can't be seen: no Redis"
+    assert found.note == "whether the API already refuses them is unknown: no Redis"
 
 
 def test_marks_that_mean_nothing_are_no_obstacle_to_get_round() -> None:

@@ -70,7 +70,7 @@ def rotating(failure: Any = "", *, stages: frozenset[str] = frozenset({"AWSPENDI
 
 def test_a_rotation_that_failed_isnt_waited_for() -> None:
     change = RotateManagedSecret(name="partner", id="partner", version="new", before="old")
-    assert change.check(rotating()) == InProgress("the rotation is under way")
+    assert change.check(rotating()) == InProgress("the rotation is in progress")
     failed = change.check(rotating("The rotation function failed at createSecret."))
     assert isinstance(failed, Failed)
     assert "failed at createSecret" in failed.why
@@ -78,7 +78,7 @@ def test_a_rotation_that_failed_isnt_waited_for() -> None:
     assert isinstance(given_up, Failed)
     unseen = change.check(rotating(Denied("AWS denied cloudtrail:LookupEvents: nothing was done.")))
     assert isinstance(unseen, InProgress)
-    assert "whether it failed can't be seen: AWS denied cloudtrail:LookupEvents" in unseen.note
+    assert "whether it failed is unknown: AWS denied cloudtrail:LookupEvents" in unseen.note
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,9 @@ def test_who_bounced_too_often_within_the_window_is_deactivated_and_put_back(wor
     run(world, "UPDATE users SET is_active = true WHERE id = 1000; DELETE FROM refresh_sessions WHERE user_id = 1500")
     run(world, "DELETE FROM users WHERE id = 1500")
     (planned,) = told(world, "runs", "undo", done["run"], "-n", code=3)["changes"]
-    assert planned["summary"].startswith(f"reactivate who is still inactive of {len(CAUGHT) - 1} users, deactivated for 5 bounces")
+    assert planned["summary"].startswith(f"reactivate {len(CAUGHT) - 1} users (those still inactive), deactivated for 5 bounces")
     assert planned["impact"]["count"] == len(CAUGHT) - 3
-    assert planned["why"].endswith("; 2 left alone, active again or deleted since: users 1000, 1500")
+    assert planned["why"].endswith("; 2 skipped, because they are active again or deleted: users 1000, 1500")
     (back,) = told(world, "runs", "undo", done["run"], "-y")["changes"]
     assert back["evidence"] == {"reactivated": len(CAUGHT) - 3}
     # Those who were inactive before stay so.
@@ -81,7 +81,7 @@ def test_a_saved_plan_stops_where_somebody_else_deactivated_one(world: World) ->
     path = str(world.home / "plan.json")
     world.opsctl("bounces", "enforce", "-n", "--save", path, check=3)
     run(world, "UPDATE users SET is_active = false WHERE id = 500")
-    assert "user 500: not active as reviewed" in refusal(world.opsctl("apply", path, "-y"), 4)
+    assert "user 500: deactivated or deleted by somebody else since the plan" in refusal(world.opsctl("apply", path, "-y"), 4)
     assert inactive(world) == [500]
 
 
@@ -117,7 +117,7 @@ def test_the_exempt_are_spared_and_complaints_do_not_count(world: World) -> None
     world.configure({"exempt = []": 'exempt = ["User500@Example.com", "@example.org", "example.net"]'})
     run(world, "UPDATE ses_notifications SET kind = 'complaint' WHERE recipient = 'user9500@example.com' AND subtype = 'MailboxFull'")
     (change,) = told(world, "bounces", "enforce", "--accept-outage", "-n", code=3)["changes"]
-    assert "more with as many are exempt" in change["why"]
+    assert "more users with as many are exempt" in change["why"]
     left = [n for n in CAUGHT if n % 1000 and n % 1500 and n not in (500, 9500)]
     assert change["impact"]["count"] == len(left)
 
@@ -150,7 +150,7 @@ def test_a_threshold_or_window_of_nothing_is_no_usage(world: World, option: str)
 
 def test_nobody_is_said(world: World) -> None:
     (change,) = told(world, "bounces", "enforce", "--window", "1d", "-y")["changes"]
-    assert change["why"] == "nobody has 5 bounces or more within 1d"
+    assert change["why"] == "no user has 5 bounces or more within 1d"
 
 
 @pytest.mark.parametrize("line", ["stats", "list", "enforce -n"])

@@ -187,7 +187,7 @@ def test_forged_ones_are_kept_aside(world: World) -> None:
     )
     assert done["changes"][0]["evidence"]["kept aside"] == 1
     assert "not in `topics`" in (world.home / "a").read_text()
-    assert "can't be read" in done["changes"][0]["why"]
+    assert "unreadable messages are in" in done["changes"][0]["why"]
     assert world.count(STATUS.format("bounced")) == 1
     assert told(world, "bounces", "process", str(world.home / "a"), "-n", code=3)["changes"][0]["impact"]["count"] == 1
 
@@ -220,7 +220,9 @@ def test_what_sns_didnt_sign_counts_for_nobody(world: World) -> None:
 
 def test_what_carries_no_signature_is_said_to(world: World) -> None:
     shown = world.opsctl("bounces", "process", write(world, line()), "-n", check=3)
-    assert "1 carry no signature of SNS: whoever wrote that file may have sent them" in " ".join((shown.out + shown.err).split())
+    assert "without an SNS signature: 1 (anybody who can write to that file may have made them)" in " ".join(
+        (shown.out + shown.err).split()
+    )
     world.configure({"[bounces]\n": f'[bounces]\ntopics = ["{notifications.TOPIC}"]\n'})
     found = told(world, "bounces", "process", write(world, line(), signed(world, json.loads(line("Transient")))), "-y")
     assert (found["changes"][0]["evidence"]["counted"], found["changes"][0]["evidence"]["kept aside"]) == (1, 1)
@@ -253,7 +255,7 @@ def test_somebody_who_is_out_of_office_is_not_deactivated(world: World) -> None:
 
 def test_a_file_with_nothing_for_us_changes_nothing(world: World) -> None:
     delivery = json.dumps({"notificationType": "Delivery", "mail": {}})
-    for lines, why in (([], "it is empty"), ([delivery], "there is nothing to count in it (1 of other kinds)")):
+    for lines, why in (([], "it is empty"), ([delivery], "it contains nothing to count (other notification types: 1)")):
         shown = told(world, "bounces", "process", write(world, *lines), "-y")
         assert (shown["result"], shown["changes"][0]["why"]) == ("unchanged", why)
 
@@ -262,10 +264,10 @@ def test_a_file_of_which_nothing_can_be_read_doesnt_pass_for_an_empty_one(world:
     delivery = json.dumps({"notificationType": "Delivery", "mail": {}})
     shown = told(world, "bounces", "process", write(world, delivery, "nonsense", "more of it"), "-y")
     assert shown["changes"][0]["why"].startswith(
-        "2 of the 3 messages in it can't be read, and the others count for nobody; what can't be read"
+        "2 of its 3 messages can't be read, and the others are of other types; unreadable messages are"
     )
     shown = told(world, "bounces", "process", write(world, line(), "nonsense"), "-y")
-    assert shown["changes"][0]["why"].startswith("all 1 notifications in it that can be read have been counted; what can't be read is in")
+    assert shown["changes"][0]["why"].startswith("all 1 readable notifications in it are already counted; unreadable messages are in")
 
 
 UNREADABLE = {"words": b"nonsense\nmore of it\n", "zlib": zlib.compress(b"{}"), "utf-16": b"\xff\xfe{", "numbers": b"[1, 2]"}
@@ -277,7 +279,7 @@ def test_a_file_of_which_nothing_at_all_can_be_read_fails_each_time(world: World
     path.write_bytes(content)
     for _ in range(2):
         done = world.opsctl("bounces", "process", str(path), "-y", check=1)
-        assert re.search(r"none of the \d+ messages in it can be read \(the first: .+\)", done.err)
+        assert re.search(r"none of its \d+ messages can be read \(the first: .+\)", done.err)
     assert world.count(ROWS) == 0
 
 
@@ -287,7 +289,7 @@ def test_a_queue_of_which_nothing_can_be_read_fails(world: World) -> None:
     for number in range(3):
         client.send_message(QueueUrl=url, MessageBody=f"nonsense {number}")
     done = world.opsctl("bounces", "process", "--queue", "--aside", str(world.home / "a"), "-y", check=1)
-    assert "3 messages were done, then: None of them can be read" in done.err
+    assert "3 messages were done, then: None of the messages can be read" in done.err
     assert len((world.home / "a").read_text().splitlines()) == 3
 
 
@@ -338,7 +340,7 @@ def test_a_message_that_is_delayed_is_said(world: World) -> None:
     client.purge_queue(QueueUrl=url)
     client.send_message(QueueUrl=url, MessageBody=line(), DelaySeconds=900)
     done = told(world, "bounces", "process", "--queue", "-y")
-    assert done["changes"][0]["why"] == "the queue is empty but for 1 delayed, which can't be received yet"
+    assert done["changes"][0]["why"] == "the queue is empty, except 1 delayed messages, which can't be received yet"
 
 
 @pytest.mark.parametrize("action", ["throttle", "fail"])
@@ -384,7 +386,7 @@ def test_a_mark_that_a_notification_says_too_is_not_taken_back(world: World) -> 
     marked = told(world, "bounces", "mark", "user70@example.com", "--hard", "--notification", "by-hand", "-y")
     told(world, "bounces", "process", write(world, line(address="user70@example.com")), "-y")
     for how in ("-n", "-y"):
-        assert "another notification says that the address bounced" in refusal(world.opsctl("runs", "undo", marked["run"], how), 4)
+        assert "another notification also reports that this address bounced" in refusal(world.opsctl("runs", "undo", marked["run"], how), 4)
     assert (world.count(STATUS.format("bounced")), world.count(ROWS)) == (1, 2)
     with world.database() as connection:
         connection.execute("DELETE FROM ses_notifications WHERE feedback_id = 'by-hand'")

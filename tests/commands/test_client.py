@@ -60,7 +60,7 @@ def test_it_needs_no_environment_whatever_the_shell_names(opsctl: Terminal, path
     runs = opsctl("-o", "json", "runs", "list", env=env, check=0).json
     assert {(run["environment"], run["state"]) for run in runs} == {("local", "changed"), ("local", "unchanged")}
     refused = opsctl("runs", "undo", done["run"], "-y", env=env, check=4)
-    assert "kept nowhere" in refused.err
+    assert "doesn't store the former edge_auth" in refused.err
     assert opsctl("-o", "json", "runs", "resume", done["run"], env=env, check=0).json["result"] == "changed"
 
 

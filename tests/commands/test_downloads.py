@@ -149,7 +149,7 @@ def test_one_that_somebody_else_decided_about_is_left_alone_and_stops_no_other(w
     for id, value in ((TWO, ""), (DISABLED, "true")):
         world.hubspot("PATCH", f"/{id}", {"properties": {"download_enabled": value}})
     undone = told(world, "runs", "undo", run, "-y")
-    assert f"1 left alone, since somebody else changed, merged or deleted them: {TWO}" in undone["changes"][0]["why"]
+    assert f"1 skipped, because somebody else changed, merged or deleted them: {TWO}" in undone["changes"][0]["why"]
     assert [world.contact(id)["download_enabled"] for id in (ONE, TWO, DISABLED)] == ["true", "", "true"]
 
 
@@ -160,7 +160,7 @@ def test_nothing_to_take_back_is_refused(world: World) -> None:
     world.hubspot("PATCH", f"/{ONE}", {"properties": {"download_enabled": ""}})
     done = world.opsctl("runs", "undo", run, "-y")
     assert "Nothing of run" in refusal(done, 4)
-    assert "somebody else changed it since" in done.err
+    assert "was changed by somebody else since the plan" in done.err
     assert world.contact(ONE)["download_enabled"] == ""
 
 

@@ -89,7 +89,7 @@ def test_twice_is_once_until_a_secret_that_the_endpoint_reads_is_rotated(world: 
 
 def test_without_a_code_no_refusal_is_a_proof(world: World) -> None:
     said = refusal(world.opsctl("lease", "verify", DISABLED, "--expect", "403", "-y"), 1)
-    assert "has no code" in said
+    assert "has no pairing code" in said
 
 
 def test_a_refusal_that_the_function_did_not_log_is_no_proof(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_no_time_of_beginning_or_one_in_the_future_counts_as_old(
     owner.execute(f"UPDATE refresh_sessions SET created_at = {began} WHERE user_id < 10".encode())
     owner.execute("DELETE FROM refresh_sessions WHERE user_id >= 10")
     done = either.opsctl("logout", *line.split(), "-y", "--only", "database", check=0)
-    assert "have no created_at or one in the future, and count as old" in done.err
+    assert "have no created_at or one in the future; they count as old" in done.err
     assert rows(either, "true" if line == "all" else "user_id = 3") == 0
 
 
@@ -85,7 +85,7 @@ def test_an_end_that_the_lifetime_does_not_explain_counts_as_old(world: World, o
     owner.execute("ALTER TABLE refresh_sessions ALTER expires_at DROP NOT NULL")
     owner.execute(f"UPDATE refresh_sessions SET expires_at = {ends}".encode())
     done = world.opsctl("logout", "all", "-y", "--only", "database", check=0)
-    assert "lifetime is too short" in done.err
+    assert "is lifetime too short" in done.err
     assert rows(world) == 0
 
 
@@ -95,19 +95,19 @@ def test_a_key_that_outlives_its_lifetime_counts_as_old(plain: World) -> None:
         cache.delete(key)
     cache.set("session:3:x", "", ex=2_592_000)
     done = plain.opsctl("logout", "user", "3", "-y", check=0)
-    assert "redis-lifetime in [sessions], which is too short" in done.err
+    assert "redis-lifetime in [sessions] allows, so that setting is too short" in done.err
     assert not cache.exists("session:3:x")
 
 
 def test_what_is_left_is_counted_beside_what_was_asked_for(plain: World) -> None:
     plain.opsctl("logout", "user", "3", "-y", check=0)
     again = [change["why"] for change in plain.opsctl("-o", "json", "logout", "user", "3", "-y", check=0).json["changes"]]
-    assert "none of the 49,995 sessions in the database is of user 3" in again[0]
-    assert "none of the 19,998 session keys in Redis is of user 3" in again[1]
+    assert "none of the 49,995 sessions in the database belongs to user 3" in again[0]
+    assert "none of the 19,998 session keys in Redis belongs to user 3" in again[1]
     plain.opsctl("logout", "all", "-y", check=0)
     again = [change["why"] for change in plain.opsctl("-o", "json", "logout", "all", "-y", check=0).json["changes"]]
     assert "is empty" in again[0]
-    assert "no session key is left in Redis, of 5,000 keys" in again[1]
+    assert "none of the 5,000 keys in Redis is a session key" in again[1]
 
 
 def test_an_empty_table_with_a_namesake_may_be_the_wrong_one(plain: World, owner: psycopg.Connection[Any]) -> None:
@@ -115,7 +115,7 @@ def test_an_empty_table_with_a_namesake_may_be_the_wrong_one(plain: World, owner
     owner.execute("CREATE SCHEMA others")
     owner.execute("CREATE TABLE others.refresh_sessions (id int)")
     refused = plain.opsctl("logout", "all", "-y", "--only", "database", check=4)
-    assert "another table of this name: others.refresh_sessions" in refused.err
+    assert "other tables have the same name: others.refresh_sessions" in refused.err
 
 
 @pytest.mark.parametrize("role", ["CURRENT_USER", 'CURRENT_USER IN DATABASE "{database}"'])
@@ -147,7 +147,7 @@ def test_sessions_in_another_database_of_redis(world: World) -> None:
     moved.set("session:3:x", "", ex=100)
     world.configure(without_api())
     blind = world.opsctl("logout", "user", "3", "-y", check=1)
-    assert "Other databases of this Redis hold keys: 1." in blind.err
+    assert "Other databases of this Redis contain keys: 1." in blind.err
     assert "db = 1" in blind.err
     world.configure(everything)
     world.opsctl("logout", "user", "3", "-y", check=0)

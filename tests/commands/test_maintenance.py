@@ -74,7 +74,7 @@ def test_without_an_api_a_person_is_asked(world: World) -> None:
     api = text[text.index("[api]") : text.index("# Mail that bounces.")]
     world.configure({api: ""})
     waiting = world.opsctl("maintenance", "announce", "--message", SAID, "--duration", "2h", "-y", check=7)
-    assert f"Tell the users of a maintenance from now on, for 2 hours: {SAID}" in waiting.err
+    assert f"Tell the users of a maintenance from now, for 2 hours: {SAID}" in waiting.err
 
 
 def test_health_is_proven_or_not(world: World) -> None:
@@ -92,13 +92,13 @@ def test_health_is_proven_or_not(world: World) -> None:
 def test_a_rollout_is_done_when_the_service_is_healthy(world: World) -> None:
     world.fault("api", "GET /health", "fail", times=0)
     dry = world.opsctl("-o", "json", "service", "redeploy", "api", "--again", "-n", check=3).json
-    assert "its health check says no" in dry["changes"][0]["why"]
+    assert "its health check fails" in dry["changes"][0]["why"]
     unproven = world.opsctl("service", "redeploy", "api", "--again", "-y", "--timeout", "1s", check=6)
     assert "is not verified" in unproven.err
     world.heal()
     (run,) = [word for line in unproven.err.splitlines() if "runs resume" in line for word in line.split()[-1:]]
     resumed = world.opsctl("-o", "json", "runs", "resume", run, check=0).json
-    assert resumed["changes"][0]["why"].endswith("its health check says yes")
+    assert resumed["changes"][0]["why"].endswith("its health check passes")
 
 
 def test_a_sick_service_of_new_tasks_is_not_promised_a_redeploy(world: World) -> None:
@@ -107,8 +107,8 @@ def test_a_sick_service_of_new_tasks_is_not_promised_a_redeploy(world: World) ->
     world.fault("api", "GET /health", "fail", times=0)
     for way in ("-n", "-y"):
         refused = world.opsctl("service", "redeploy", "api", "worker", way, check=4)
-        assert "no task of api is older" in refused.err
-        assert "its health check says no" in refused.err
+        assert "No task of api is old enough" in refused.err
+        assert "its health check fails" in refused.err
         assert "opsctl service redeploy api --again" in refused.err
     assert world.service("api")["deployments"] == deployed
     world.heal()

@@ -50,6 +50,9 @@ def test_each_format_can_be_given_to_what_takes_it(world: World) -> None:
     script = world.opsctl("permissions", "logout", "--format", "grants", check=0).out
     assert {line.split()[0] for line in script.splitlines()} == {"GRANT", "--"}
     assert "-- Redis: ACL SETUSER opsctl-reader" in script
+    grants = world.opsctl("-o", "json", "permissions", "logout", "--format", "grants", check=0).json
+    assert set(grants) == {"postgres", "redis", "http"}
+    assert all(f"\n{line}\n" in f"\n{script}" for line in grants["postgres"])
     page = world.opsctl("-o", "json", "permissions", "notify", check=0).json
     assert {row["scope"] for row in page["HTTP"]} >= {"incoming-webhook"}
     assert world.opsctl("permissions", "people", check=0).out

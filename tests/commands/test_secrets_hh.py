@@ -67,7 +67,7 @@ def test_an_alias_gets_what_was_published_and_nothing_else(world: World) -> None
     client.update_function_configuration(FunctionName="hh-authz", Environment={"Variables": unpublished})
     refused = rotate(world)
     assert refused.code == 4, refused
-    assert "publishing would bring them" in refused.err
+    assert "publishing would make them live" in refused.err
     client.update_function_configuration(FunctionName="hh-authz", Environment={"Variables": {**unpublished, "LOG_LEVEL": "info"}})
     done = rotate(world)
     assert done.code == 0, done
@@ -117,7 +117,7 @@ def test_functions_are_started_anew_on_the_way_there_and_waited_for_on_the_way_b
     line = ("secrets", "rotate", "ghcr", "--value-from", "env:NEW", "--refresh-now", "-y")
     done = world.opsctl("-o", "json", *line, env={"NEW": world.facts["ghcr_next_pat"]}, check=0)
     undone = world.opsctl("runs", "undo", done.json["run"], "-y", "--no-wait", check=6)
-    assert "hh-lease may keep the former value" in undone.out + undone.err
+    assert "hh-lease may use the former value" in undone.out + undone.err
     assert "secret/ghcr/AWSCURRENT" in undone.err
 
 

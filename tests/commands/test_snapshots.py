@@ -22,7 +22,7 @@ WRONG = [
     ("create --max-age -1h", 2, "expected a duration"),
     ("create --of nothing", 1, "no instance 'nothing'"),
     (f"create --of {CLUSTER}-2", 4, "is a member of cluster"),
-    (f"create --id {BY_HAND}", 4, "opsctl didn't make"),
+    (f"create --id {BY_HAND}", 4, "opsctl didn't create"),
     ("prune --keep 0", 2, "0 is not in the range"),
     ("prune --keep -1", 2, "not in the range"),
     ("prune", 2, "Missing option '--keep'"),
@@ -35,7 +35,7 @@ WRONG = [
     ("list --of ''", 2, "'--of': it is empty"),
     (f"restore {BY_HAND}", 2, "Missing option '--to'"),
     (f"restore {BY_HAND} --to {'x' * 62}", 2, "is no name"),
-    (f"restore {BY_HAND} --to {CLUSTER}", 4, "is there already"),
+    (f"restore {BY_HAND} --to {CLUSTER}", 4, "already exists"),
     (f"restore {BY_HAND} --to copy --like nothing", 4, "no cluster nothing"),
 ]
 """What is typed wrong: the line, its exit code, and what is said."""
@@ -146,8 +146,8 @@ def test_a_copy_of_a_former_snapshot_of_that_name_is_not_taken_for_one_of_this(w
     world.opsctl(*restore, *COPY, "-y", check=0)
     world.aws("rds").delete_db_cluster_snapshot(DBClusterSnapshotIdentifier="one")
     make(world, "one")
-    assert f"{COPY[1]} is there already" in told(world.opsctl(*restore, *COPY, "-y", check=4))
-    assert "another one, not as reviewed" in told(world.opsctl("apply", plan, "-y", check=4))
+    assert f"{COPY[1]} already exists" in told(world.opsctl(*restore, *COPY, "-y", check=4))
+    assert "has been replaced since the plan" in told(world.opsctl("apply", plan, "-y", check=4))
     world.opsctl(*restore, "--to", "another", "-y", check=0)
     assert world.opsctl("-o", "json", *restore, "--to", "another", "-y", check=0).json["result"] == "unchanged"
 
@@ -200,7 +200,7 @@ def test_a_copy_that_cannot_be_asked_is_there_and_not_proven(world: World) -> No
     world.rotate("safawinet/prod/database-reader", "password", "rotated-since-the-snapshot-was-made")
     for _ in range(2):
         failed = world.opsctl("snapshots", "restore", BY_HAND, *COPY, "-y", check=1)
-        assert "is available and can't be asked" in told(failed)
+        assert "is available but can't be queried" in told(failed)
     assert [m["DBInstanceIdentifier"] for m in world.aws("rds").describe_db_instances()["DBInstances"]].count(f"{COPY[1]}-1") == 1
 
 

@@ -80,7 +80,7 @@ def test_a_value_that_is_no_value(world: World, source: str, value: str | bytes,
 
 def test_a_binary_secret_gets_no_text(world: World) -> None:
     before = world.snapshot()
-    assert "holds a binary value" in plain(world.opsctl("secrets", "rotate", "tls-pin", "--value-from", "generate", "-y"), 4)
+    assert "contains a binary value" in plain(world.opsctl("secrets", "rotate", "tls-pin", "--value-from", "generate", "-y"), 4)
     assert world.snapshot() == before
 
 

@@ -149,7 +149,7 @@ def test_a_tag_that_means_new_code_is_refused_unless_accepted(world: World) -> N
     world.rotate("safawinet/prod/jwt", "secret", "f" * 64)
     before = world.service("api")["deployments"][0]["id"]
     assert "--accept-new-image" in world.opsctl("service", "redeploy", "api", "-n", before=moved).err
-    assert "new code" in plain(world.opsctl("service", "redeploy", "api", "-y", before=moved), 4)
+    assert "would start a new image" in plain(world.opsctl("service", "redeploy", "api", "-y", before=moved), 4)
     assert world.service("api")["deployments"][0]["id"] == before
     world.opsctl("service", "redeploy", "api", "-y", "--accept-new-image", before=moved, check=0)
     assert world.service("api")["deployments"][0]["id"] != before

@@ -23,13 +23,13 @@ VOLATILE = [
     (r"\b[0-9a-f]{12}\b", "<digest>"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z| UTC|\+00:00)?", "<time>"),
     (r"\b\d{8}-\d{6}(?:-\d+)?\b", "<time>"),
-    (r"\b\d+ ms behind", "<lag> behind"),
+    (r"(replica lag of \S+): \d+ ms", r"\1: <lag>"),
     (r"\(\d+ now\)", "(<count> now)"),
     (r"\b\d+ safawinet-api\b(.*?), \d+ s\b", r"<pid> safawinet-api\1, <age>"),
     (r"(?<=, <age>: ).*?(?= -> )", "<queries>"),
     (
-        r"of \d+ addresses sampled in the last 300 s, \d+ sent more, \d+%",
-        "of <count> addresses sampled in the last 300 s, <count> sent more, <share>",
+        r"of \d+ addresses sampled in the last 300 s, \d+ sent more \(\d+%",
+        "of <count> addresses sampled in the last 300 s, <count> sent more (<share>",
     ),
 ]
 """What differs from run to run, and what stands for it."""

@@ -68,7 +68,7 @@ def test_a_change_whose_before_has_moved_stops_before_its_write(it: Rehearsed) -
     theirs = it.world.snapshot()
     stopped = apply(it, path, check=4)
     assert stopped.json["result"] == "refused"
-    assert "as reviewed" in stopped.err
+    assert stopped.json["error"]["type"] == "DriftError"
     assert it.world.snapshot() == theirs
 
 
@@ -156,7 +156,7 @@ def test_a_value_is_asked_for_again(world: World) -> None:
     scenario = next(s for s in SCENARIOS["secrets rotate"] if s.env)
     it = Rehearsed(scenario, world)
     path = saved(it)
-    stale(it, path, "isn't the one that was reviewed", env={**it.env, "NEW_KEY": "another-value-than-the-reviewed-one"})
+    stale(it, path, "isn't the one in the plan", env={**it.env, "NEW_KEY": "another-value-than-the-reviewed-one"})
     without = {k: v for k, v in it.env.items() if k != "NEW_KEY"}
     assert apply(it, path, env=without, check=7).json["result"] == "waiting"
     it.untouched()

@@ -44,7 +44,7 @@ def as_reviewed(command: Command, query: str, before: str, what: str) -> list[St
     """What AWS says still is what was reviewed."""
     return [
         learn("now", command, query),
-        expect(Variable("now"), before, f"{what} is no longer {before}, as reviewed."),
+        expect(Variable("now"), before, f"{what} has changed since the plan: it was {before}."),
     ]
 
 
@@ -56,6 +56,6 @@ def wait_until(command: Command, query: str, wanted: str, *, seconds: int, what:
             until=Equal(one=Variable("now"), other=wanted),
             seconds=seconds,
             every=every,
-            otherwise=f"{what} did not come true in {seconds} s.",
+            otherwise=f"{what} did not get the wanted value within {seconds} s.",
         )
     ]

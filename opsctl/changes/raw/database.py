@@ -23,7 +23,7 @@ try:
     login = json.load(sys.stdin)
     user, password = str(login["username"]), str(login["password"])
 except (ValueError, KeyError, TypeError):
-    sys.exit("the database's login is no JSON with username and password")
+    sys.exit("the database's login is not JSON with username and password")
 for name, text in ("user", user), ("pass", "*:*:*:*:" + password.replace("\\", "\\\\").replace(":", "\\:") + "\n"):
     with open(os.path.join(sys.argv[1], name), "w", newline="") as file:
         file.write(text)
@@ -73,7 +73,7 @@ def _proven(settings: DatabaseSettings) -> list[Statement]:
     through = [Export(variable="PGHOSTADDR", value=tunnel[0]), Export(variable="PGPORT", value=str(tunnel[1]))] if tunnel else []
     if not settings.tls:
         here = Either(tests=tuple(Equal(one=Variable("PGHOST"), other=name) for name in ("127.0.0.1", "::1", "localhost")))
-        refused = "[database] says tls = false, and the database isn't on this machine: its password was not sent."
+        refused = "[database] says tls = false, but the database isn't on this machine: its password was not sent."
         return [Must(test=here, otherwise=refused), *through, Export(variable="PGSSLMODE", value="disable")]
     return [
         *through,

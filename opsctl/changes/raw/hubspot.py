@@ -21,7 +21,7 @@ with open(wanted) as file:
 found = {each["id"]: each["properties"].get(name) or None for each in json.load(sys.stdin)["results"]}
 moved = [id for id, before, after in part if id not in found or found[id] not in (before, after)]
 if moved and how == "as-reviewed":
-    sys.exit(f"{name} is no longer as reviewed, or the contact is gone: {', '.join(moved[:3])}.")
+    sys.exit(f"{name} has changed since the plan, or the contact was deleted: {', '.join(moved[:3])}.")
 todo = [(id, after or "") for id, before, after in part if id not in moved and found[id] != after]
 if todo:
     json.dump({"inputs": [{"id": id, "properties": {name: after}} for id, after in todo]}, sys.stdout)
@@ -55,5 +55,8 @@ def hubspot(environment: Environment, header: File) -> list[Statement]:
     return [
         *credential(environment, settings.token, token),
         *bearer(token, header),
-        Must(test=piped(account, run(IS, "portalId", str(settings.portal))), otherwise=f"This token isn't for portal {settings.portal}."),
+        Must(
+            test=piped(account, run(IS, "portalId", str(settings.portal))),
+            otherwise=f"This token belongs to another portal than {settings.portal}.",
+        ),
     ]

@@ -35,7 +35,7 @@ held, address = json.loads(sys.argv[1]), sys.stdin.read()
 try:
     found = parse(address)
 except ValueError:
-    sys.exit("that is no e-mail address")
+    sys.exit("that is not an e-mail address")
 now = datetime.now(timezone.utc).isoformat()
 rest = {"recipient": found.recipient, "domain": found.domain, "at": now, "others": list(found.others)}
 json.dump([{**held, **rest}], sys.stdout)

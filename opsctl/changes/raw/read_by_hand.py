@@ -85,7 +85,7 @@ def counted(found: dict[str, Any], rules: dict[str, Any], signed: bool) -> list[
     if kind not in ("Bounce", "Complaint"):
         return []
     if rules["topics"] and not signed:
-        raise ValueError("it carries no signature of SNS, so that nothing says through which topic it came")
+        raise ValueError("it has no SNS signature, so its topic is unknown")
     mail, told = found.get("mail") or {}, found.get(kind.lower())
     if mail.get("sendingAccountId") and mail["sendingAccountId"] not in rules["accounts"]:
         raise ValueError("it is about another account's mail")
@@ -232,7 +232,7 @@ def main() -> None:
     rules, aside, digest, receipts = json.loads(sys.argv[1]), *sys.argv[2:]
     raw = sys.stdin.buffer.read()
     if digest and hashlib.sha256(raw).hexdigest() != digest:
-        sys.exit("The content is another than the one that was reviewed.")
+        sys.exit("The content isn't the one in the plan.")
     if raw.startswith(b"\x1f\x8b"):
         raw = gzip.decompress(raw)
     messages = list(parts(raw)) if digest else taken(raw, receipts)
@@ -245,7 +245,7 @@ def main() -> None:
             bad.append((each, str(cause) or "it can't be read"))
     if bad:
         put_aside(aside, bad)
-        os.write(2, f"{len(bad)} messages can't be read: kept aside in {aside}\n".encode(errors="replace"))
+        os.write(2, f"{len(bad)} messages can't be read: stored in {aside}\n".encode(errors="replace"))
     if digest and len(bad) == len(messages) > 0:
         sys.exit("None of the messages can be read. Nothing was counted.")
     json.dump(rows, sys.stdout)

@@ -33,7 +33,7 @@ def connect(host, port, address):
         context.load_verify_locations(plan["ca"])
         stream = context.wrap_socket(stream, server_hostname=host)
     elif host not in ("127.0.0.1", "::1", "localhost"):
-        sys.exit("[redis] says tls = false, and the cache isn't on this machine: its password was not sent")
+        sys.exit("[redis] says tls = false, but Redis isn't on this machine: its password was not sent")
     found = stream.makefile("rwb")
     if password:
         ask(found, b"AUTH", *plan["user"], password)
@@ -51,7 +51,7 @@ def answer(stream):
     line = stream.readline()
     kind, rest = line[:1], line[1:-2]
     if not line or kind == b"-":
-        sys.exit("the cache refused: " + (rest.decode(errors="replace") or "it hung up") + "; some keys may be gone")
+        sys.exit("Redis refused: " + (rest.decode(errors="replace") or "it closed the connection") + "; some keys may be deleted")
     if kind == b"$":
         return None if rest == b"-1" else stream.read(int(rest) + 2)[:-2]
     return [answer(stream) for _ in range(int(rest))] if kind == b"*" else rest
@@ -61,9 +61,9 @@ nodes, at_once = [main], plan["at_once"]
 if b"cluster_enabled:1" in ask(main, "INFO", "cluster"):
     first = {((node[0] or host.encode()).decode(), int(node[1])) for _, _, node, *_ in ask(main, "CLUSTER", "SLOTS")}
     if len(first) > 1 and plan["tunnel"]:
-        sys.exit("the cache is a cluster of several nodes, and the tunnel leads to one alone")
+        sys.exit("Redis is a cluster of several nodes, but the tunnel leads to only one")
     if any(name.partition(".")[2] != host.partition(".")[2] for name, _ in first):
-        sys.exit("the cache names a node beyond its own domain: nothing was sent there")
+        sys.exit("Redis names a node outside its own domain: nothing was sent there")
     nodes, at_once = [connect(*each, plan["tunnel"] or each) for each in sorted(first)], 1
 for node in nodes:
     for glob, wanted, spared in plan["searches"]:

@@ -21,9 +21,9 @@ for key in sys.argv[1:]:
     try:
         value = json.loads(value)[key]
     except (ValueError, KeyError, TypeError):
-        sys.exit(f"it holds no JSON object with {key!r}")
+        sys.exit(f"it contains no JSON object with {key!r}")
 if value is None:
-    sys.exit("it holds no text")
+    sys.exit("it contains no text")
 sys.stdout.write(value if isinstance(value, str) else json.dumps(value))
 """,
 )
@@ -75,7 +75,7 @@ held, key, value = sys.argv[1:]
 with open(held) as file:
     members = json.load(file)
 if not isinstance(members, dict):
-    sys.exit(f"it holds no JSON object, so that it has no {key!r}")
+    sys.exit(f"it is not a JSON object, so it has no {key!r}")
 with open(value, newline="") as file:
     members[key] = file.read()
 json.dump(members, sys.stdout)

@@ -50,7 +50,7 @@ def administrator(environment: Environment, header: File, *statements: Statement
     begin = [*credential(environment, settings.token, token), *bearer(token, header), capture("status", look)]
     who = Equal(one=Variable("status"), other="200")
     if settings.login is None:
-        refused = f"The API refuses the administrator's token in {settings.token}. Renew it there."
+        refused = f"The API refuses the administrator's token in {settings.token}. Replace it there."
         return [*begin, Must(test=who, otherwise=refused), *statements]
     email, password, body = File("email"), File("password"), File("login")
     login = curl("POST", f"{settings.base}/v1/auth/login", body=body)

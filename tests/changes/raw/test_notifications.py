@@ -145,4 +145,4 @@ def test_it_refuses_another_content(tmp_path: Path, environment: config.Environm
     words = [sys.executable, "-I", "-c", reader().code, rules(environment), "aside", "0" * 64, ""]
     done = subprocess.run(words, input=b"x", capture_output=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
-    assert b"another than the one that was reviewed" in done.stderr
+    assert b"The content isn't the one in the plan" in done.stderr
