@@ -1,7 +1,7 @@
-"""The customer's side: where `hh` keeps its configuration on this machine, and the one field of it that we may write.
+"""The `hh` client's configuration files on this machine, and the one field that opsctl writes.
 
-`hh` takes the first of four places. The runbook (HH, File Locations) says that HH_CONFIG has the highest precedence and names the others;
-the order taken here is HH_CONFIG (even when nothing is there), then $XDG_CONFIG_HOME/hh/config.json where that variable is set, then the
+`hh` uses the first of four files. The runbook (HH, File Locations) says that HH_CONFIG has the highest precedence and names the others;
+the order here is HH_CONFIG (even when the file is missing), then $XDG_CONFIG_HOME/hh/config.json where that variable is set, then the
 user's ~/.hh/config.json, then the system's /etc/hh/config.json.
 """
 
@@ -33,19 +33,19 @@ PlaceName = Literal["HH_CONFIG", "XDG", "user", "system"]
 
 
 class ConfigLocation(Struct, frozen=True):
-    """One of the four places where `hh` looks, best first."""
+    """One of the four files that `hh` may use."""
 
     name: PlaceName
     path: Path
 
     @property
     def login(self) -> str:
-        """What writes this file anew."""
+        """The command that creates this file again."""
         return 'sudo hh login --system --code "PAIRING_CODE"' if self.name == "system" else 'hh login --code "PAIRING_CODE"'
 
 
 class ConfigState(Struct, frozen=True, kw_only=True):
-    """What is at a place; `exists` is None where even that may not be seen. `edge_auth` is never shown."""
+    """The state of a file; `exists` is None where it can't be read. `edge_auth` is never printed."""
 
     place: ConfigLocation
     exists: bool | None
@@ -62,7 +62,7 @@ class ConfigState(Struct, frozen=True, kw_only=True):
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """A configuration file as it was read; `stamp` tells whether it is still the same."""
+    """The content of a configuration file; `stamp` changes when the file changes."""
 
     path: Path
     text: str
@@ -71,7 +71,7 @@ class Document(Struct, frozen=True, kw_only=True):
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """Equal as long as nobody has written the file."""
+        """A value that changes when the file changes."""
         return _stamp(self.info)
 
 
@@ -92,7 +92,7 @@ class HhClient(Adapter):
         return Docker(self.machine)
 
     def places(self) -> list[ConfigLocation]:
-        """Where `hh` looks, in its order."""
+        """The files that `hh` may use, in its order."""
         here, found = self.machine, []
         if override := here.variables.get("HH_CONFIG"):
             found.append(ConfigLocation("HH_CONFIG", Path(os.path.abspath(override))))
@@ -105,7 +105,7 @@ class HhClient(Adapter):
         ]
 
     def place(self, mode: Literal["user", "system"]) -> ConfigLocation:
-        """The file of user mode, which is XDG's where that is there, or of system mode."""
+        """The file of user mode (the XDG one if it exists) or of system mode."""
         own = (
             [p for p in self.places() if p.name == "system"]
             if mode == "system"
@@ -114,11 +114,11 @@ class HhClient(Adapter):
         return next((p for p in own if self.read_state(p).exists is not False), own[-1])
 
     def in_force(self) -> ConfigLocation | None:
-        """The place that `hh` takes; None when nothing is anywhere."""
+        """The file that `hh` uses; None without any."""
         return next((p for p in self.places() if p.name == "HH_CONFIG" or self.read_state(p).exists is not False), None)
 
     def read_state(self, place: ConfigLocation) -> ConfigState:
-        """What is there; whatever is wrong with it is said in `problem`, nothing is raised."""
+        """The state of a file; errors are in `problem`, nothing is raised."""
         try:
             info = place.path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -138,7 +138,7 @@ class HhClient(Adapter):
         return _config_state(place, link, info, "" if document.edge_auth else f"has no {FIELD}", document.edge_auth)
 
     def read(self, path: Path) -> Document:
-        """A file that may be rewritten; raises NotFound, Denied or Refused, each with the next line to type, for any other."""
+        """The content of a file that may be rewritten; raises NotFound, Denied or Refused."""
         with _translated(path, self._login(path)):
             info = path.lstat()
             if stat.S_ISLNK(info.st_mode):
@@ -156,13 +156,13 @@ class HhClient(Adapter):
 
     @writes
     def set_edge_auth(self, seen: Document, value: Secret, token: str) -> None:
-        """Put a new file in the place of the one that was `seen`, at once; its mode, owner and all other bytes stay.
+        """Replace the file atomically, with the same mode, owner and other bytes.
 
-        Raises DriftError when somebody has written it since, OutcomeUnknown when it may not survive a power cut.
+        Raises DriftError when it has changed since, OutcomeUnknown when the write may not be on the disk.
         """
         text = set_member(seen.text, FIELD, value.reveal())
         with _translated(seen.path, self._login(seen.path)), _folder(seen.path) as folder:
-            # The step's own name, so that one who takes it up after a kill also takes this away.
+            # Named after the step, so that a resume after a kill removes it.
             fresh = f".{seen.path.name}.opsctl-{token}"
             with suppress(FileNotFoundError):
                 os.unlink(fresh, dir_fd=folder)
@@ -212,7 +212,7 @@ def _translated(path: Path, login: str) -> Iterator[None]:
 
 
 def _opened(path: Path, *, follow: bool) -> Document:
-    """Read it whole; O_NONBLOCK, since a named pipe would wait for a writer."""
+    """The whole content; O_NONBLOCK, since a named pipe would wait for a writer."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     with os.fdopen(number, "rb") as file:
         info = os.fstat(number)
@@ -232,14 +232,14 @@ def _opened(path: Path, *, follow: bool) -> Document:
 
 
 def _remember(text: str) -> None:
-    """Hide whatever else the file keeps: its pairing code and tokens are nobody's business either."""
+    """Register the other secrets in the file, such as its pairing code and tokens."""
     for member in members(text):
         if isinstance(member.value, str) and any(word in member.name.lower() for word in ("token", "code", "auth", "secret", "key")):
             Secret(member.value.encode(errors="surrogatepass"))
 
 
 def _is_text(value: Any) -> bool:
-    """JSON's escapes can write half a character, which nothing can send."""
+    """Whether the text has no lone surrogate, which can't be sent."""
     return isinstance(value, str) and value.encode(errors="ignore").decode() == value
 
 
@@ -255,7 +255,7 @@ def _write(name: str, raw: bytes, like: Document, folder: int) -> None:
 
 
 def _keep_owner(number: int, like: Document) -> None:
-    """A group that this user may not give away is let go where the mode gives it nothing."""
+    """Keep owner and group; a group that can't be set is ignored if the mode gives it no rights."""
     made, wanted = os.fstat(number), (like.info.st_uid, like.info.st_gid)
     if (made.st_uid, made.st_gid) == wanted:
         return
@@ -267,7 +267,7 @@ def _keep_owner(number: int, like: Document) -> None:
 
 
 def _keep_attributes(path: Path, number: int) -> None:
-    """Who else may read it by an access list may read it still."""
+    """Keep the extended attributes, such as access control lists."""
     if hasattr(os, "listxattr"):
         for name in os.listxattr(path, follow_symlinks=False):
             if name.startswith(KEPT_ATTRIBUTES):

@@ -1,4 +1,4 @@
-"""This machine: who works on it, and where the customer's programs and docker keep their things."""
+"""This machine: its user, and the paths of the customer's programs and of docker."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ NO_ACCOUNT = "-"
 
 
 class Group(Struct, frozen=True):
-    """A group of this machine, with those whose membership is written down."""
+    """A group of this machine, with its configured members."""
 
     id: int
     members: frozenset[str]
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """Who works here, and the roots under which everything is looked for.
+    """The user, and the root folders.
 
-    `groups` are those that this process really has, which a new membership isn't before the next login.
+    `groups` are those of this process; a new membership needs a new login.
     """
 
     user: str
@@ -72,11 +72,11 @@ def user_name(uid: int) -> str:
 
 
 def operator() -> str:
-    """Who runs this, and where: `jo@laptop`. It is the user id's name: variables such as LOGNAME or SUDO_USER name anybody."""
+    """The user and the host, such as `jo@laptop`. From the user id; variables such as LOGNAME and SUDO_USER are ignored."""
     return f"{user_name(os.getuid())}@{platform.node()}"
 
 
 def caller() -> Caller:
-    """Who acts where no AWS account is concerned: this machine's user."""
+    """The caller of commands without AWS: this machine's user."""
     who = operator()
     return Caller(NO_ACCOUNT, who, who.partition("@")[0])

@@ -1,4 +1,4 @@
-"""The person at the terminal, asked as any other system is; without a terminal the answer is InputRequired."""
+"""Questions on the terminal; without one they raise InputRequired."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from opsctl.errors import Hint, InputRequired, Interrupted
 from opsctl.redaction import Secret, redact_output, visible
 
 LOOK_EVERY = 0.2
-"""Seconds between two looks whether the person has left; Ctrl-C reaches the main thread alone, and a question may be asked by another."""
+"""Seconds between two checks for Ctrl-C, which only the main thread receives, while a question may be in another thread."""
 
 
 class Prompt:
     """Asks on the controlling terminal, so that standard input stays free for a secret's value.
 
-    Text typed before a question is shown is thrown away, for every question.
+    Text typed before a question is discarded.
 
-    With `assume` (allowed in the sandbox only) questions of a choice are passed with the first one. `ahead` is called before
-    each question, to take away whatever is drawn on its line.
+    With `assume` (sandbox only), the first choice is the answer. `ahead` is called before each question, to clear its line.
     """
 
     def __init__(self, *, assume: bool = False, path: str = "/dev/tty", ahead: Callable[[], None] = lambda: None) -> None:
@@ -42,13 +41,13 @@ class Prompt:
         return False
 
     def text(self, question: str, otherwise: Hint, *, ahead: str = "") -> str:
-        """Ask for a line, with the lines of `ahead` above; raises InputRequired, whose next step is `otherwise`, when nobody is there."""
+        """Ask for a line, with the lines of `ahead` above; raises InputRequired with the hint `otherwise` without a terminal."""
         if not self.present:
             raise InputRequired(f"{question}: there is no terminal to ask.", otherwise)
         self._ahead()
         try:
             with open(self._path, "r+b", buffering=0) as terminal:
-                # What was typed before the question was there is no answer to it.
+                # Discard what was typed before the question.
                 with suppress(termios.error):
                     termios.tcflush(terminal, termios.TCIFLUSH)
                 terminal.write(redact_output(f"{ahead}{visible(question)}: ").encode())
@@ -57,7 +56,7 @@ class Prompt:
             raise InputRequired(f"{question}: the terminal can't be read.", otherwise) from cause
 
     def leave(self) -> None:
-        """End every question that waits in another thread: it raises InputRequired there."""
+        """Cancel the questions that wait in other threads; they raise InputRequired."""
         self._left.set()
 
     def _read_line(self, terminal: FileIO, question: str, otherwise: Hint) -> str:
@@ -77,11 +76,11 @@ class Prompt:
         return line.decode(errors="replace").strip()
 
     def agree(self, question: str, otherwise: Hint) -> bool:
-        """Ask for a yes; anything else is a no."""
+        """Whether the answer is yes; anything else is a no."""
         return self.text(f"{question} [y/N]", otherwise).lower() in ("y", "yes")
 
     def choose(self, question: str, choices: Sequence[str], otherwise: Hint) -> str:
-        """Ask until one of `choices` is typed, and say what can be typed when something else was."""
+        """Ask until one of `choices` is typed."""
         if self.assume:
             return choices[0]
         hint = ""

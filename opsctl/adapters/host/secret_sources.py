@@ -1,4 +1,4 @@
-"""Where a secret value comes from.
+"""Sources of secret values.
 
 A source is written `-` (standard input), `env:VARIABLE`, `file:PATH` or `generate`; never the value itself.
 """
@@ -17,7 +17,7 @@ from opsctl.redaction import Secret as Secret
 from opsctl.settings import Reference
 
 LARGEST = 65_536
-"""Bytes that Secrets Manager takes (API reference, PutSecretValue)."""
+"""Maximum size in Secrets Manager (API reference, PutSecretValue)."""
 
 
 class SecretSources:
@@ -27,7 +27,7 @@ class SecretSources:
         self._read: dict[str, Secret] = {}
 
     def read(self, source: str) -> Secret:
-        """Return the value of `source`; InputRequired when it isn't there, Refused when it is empty, huge or not text."""
+        """The value of `source`; raises InputRequired when it is missing, Refused when it is empty, too large or not text."""
         if source not in self._read:
             value = self._fetch(source)
             if source == "-" or source.startswith("file:"):
@@ -63,7 +63,7 @@ class SecretSources:
             raise InputRequired(f"The file {rest} with the value can't be read: {cause.strerror}.", Retry("Create the file")) from cause
 
     def reference(self, reference: Reference) -> Secret:
-        """Return the credential behind an `env` or `file` reference; raises ConfigurationError when it isn't there."""
+        """The credential of an `env` or `file` reference; raises ConfigurationError when it is missing."""
         try:
             return self.read(f"env:{reference.env}" if reference.env else f"file:{reference.file}")
         except InputRequired as cause:
@@ -79,7 +79,7 @@ def _is_text(value: bytes) -> bool:
 
 
 def generate(recipe: str) -> Secret:
-    """Make a new value by `hex:BYTES` or `base64:BYTES`; raises ConfigurationError for another recipe."""
+    """A new random value for `hex:BYTES` or `base64:BYTES`; raises ConfigurationError for another recipe."""
     kind, _, size = recipe.partition(":")
     if kind not in ("hex", "base64") or not size.isdigit() or not 16 <= int(size) <= 1024:
         raise ConfigurationError(f"Expected hex:BYTES or base64:BYTES with 16 to 1024 bytes in `generate`, got {recipe!r}.")
@@ -88,7 +88,7 @@ def generate(recipe: str) -> Secret:
 
 
 def check_source(source: str) -> str:
-    """Return `source` if it is one; raises ValueError for anything else, the value itself above all, without repeating it."""
+    """`source` if it is valid; raises ValueError otherwise, without repeating it, as it may be the value itself."""
     kind, colon, rest = source.partition(":")
     if source in ("-", "generate") or (colon and rest and kind in ("env", "file")):
         return source

@@ -1,6 +1,6 @@
-"""HubSpot: the contacts of one portal, and whose portal it is.
+"""HubSpot: the contacts and the account of one portal.
 
-Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information". Search is never used: its index is behind what was written.
+Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information". Search is never used: its index is updated late.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ ACCOUNT = "/account-info/v3/details"
 class HubSpot(Adapter):
     """One portal's contacts. Safe between threads.
 
-    Before the first call the token's portal is compared with the environment's (WrongPlace). Raises Denied that names a missing scope,
-    CredentialsInvalid, NotFound, Throttled for a limit that lasts, ExternalError, and OutcomeUnknown for a write whose answer was lost.
-    `token` stands for the configured one, to prove a new one before it is stored.
+    Before the first call the token's portal is compared with the environment's (WrongPlace). Raises Denied with the missing scope,
+    CredentialsInvalid, NotFound, Throttled, ExternalError, and OutcomeUnknown for a write without an answer. `token` replaces the
+    configured one, to verify a new one before it is stored.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class HubSpot(Adapter):
         self._account: PortalAccount | None = None
 
     def account(self) -> PortalAccount:
-        """Ask whose portal the token is for, whichever that is."""
+        """The account of the token, whichever portal it is."""
         found = self._http.read(self._http.call("GET", ACCOUNT, "the account's details"), Details)
         account = PortalAccount(found.portal_id, found.time_zone or "UTC")
         self._http.time_zone = account.time_zone
         return account
 
     def verify_portal(self) -> PortalAccount:
-        """Make sure, once, that the token is for the environment's portal; WrongPlace otherwise."""
+        """Raise WrongPlace unless the token is for the environment's portal; cached."""
         with self._proving:
             if self._account is None:
                 found = self.account()
@@ -86,9 +86,9 @@ class HubSpot(Adapter):
         return self._account
 
     def contact(self, id_or_email: str, properties: Sequence[str] = (), history: Sequence[str] = ()) -> HubSpotContact:
-        """Read one contact by record id or by e-mail, the `history` of some properties too; NotFound where there is none.
+        """One contact by record id or e-mail, with the `history` of some properties; raises NotFound.
 
-        For an id that was merged away it is the contact that lives on. ExternalError where HubSpot leaves a property out.
+        The id of a merged contact returns the contact that it was merged into. Raises ExternalError for a missing property.
         """
         self.verify_portal()
         by_email = "@" in id_or_email
@@ -103,9 +103,9 @@ class HubSpot(Adapter):
         return found
 
     def read(self, ids: Iterable[str], properties: Sequence[str] = ()) -> BatchReadResult:
-        """Read many contacts by record id, a hundred a call; an id that is named twice is read once.
+        """Contacts by record id, a hundred per call, without duplicates.
 
-        ExternalError where HubSpot leaves a property out.
+        Raises ExternalError for a missing property.
         """
         wanted = list(dict.fromkeys(ids))
         found: dict[str, HubSpotContact] = {}
@@ -116,7 +116,7 @@ class HubSpot(Adapter):
         return BatchReadResult({key: found[key] for key in wanted if key in found}, [key for key in wanted if key not in found])
 
     def resolve(self, emails: Iterable[str]) -> ResolvedContacts:
-        """Find the record ids behind e-mails, a hundred a call; upper and lower case are one. A contact's other e-mails count as well."""
+        """Record ids by e-mail, a hundred per call, ignoring case; secondary e-mails match too."""
         asked: dict[str, str] = {}
         double = []
         for email in emails:
@@ -128,9 +128,9 @@ class HubSpot(Adapter):
 
     @writes
     def update(self, changes: Mapping[str, Mapping[str, str]]) -> BatchUpdateResult:
-        """Set properties of many contacts by record id, a hundred a call; an empty text clears one.
+        """Set properties of contacts by record id, a hundred per call; an empty text clears one.
 
-        What HubSpot refused or silently left out is in `errors`. ExternalError when it refused a first hundred whole: nothing was done.
+        `errors` has the contacts that HubSpot refused or silently skipped. Raises ExternalError when the first call failed completely.
         """
         self.verify_portal()
         done: list[str] = []
@@ -142,7 +142,7 @@ class HubSpot(Adapter):
             except ExternalError as failed:
                 if not done:
                     raise
-                # A definite no of this hundred is none of the whole.
+                # An error of this call does not undo the calls before it.
                 raise OutcomeUnknown(f"{failed.what} {len(done)} contacts had been updated before that.", failed.next) from failed
             answered, refused = outcome_of(self._http.read(answer, BatchUpdateResponse, effect=True), ids)
             done += answered
@@ -151,7 +151,7 @@ class HubSpot(Adapter):
 
     @writes
     def set(self, id: str, properties: Mapping[str, str]) -> HubSpotContact:
-        """Set properties of one contact, and return them as HubSpot has them now; NotFound where there is none."""
+        """Set properties of one contact and return their new values; raises NotFound."""
         self.verify_portal()
         answer = self._http.call("PATCH", self._path(id), f"the change of contact {id}", json={"properties": dict(properties)})
         return self._contact(answer, properties, effect=True)
@@ -175,7 +175,7 @@ class HubSpot(Adapter):
             return self._hide_tokens(contact_of(decoded(answer.content, ContactRecord), properties))
 
     def _hide_tokens(self, contact: HubSpotContact) -> HubSpotContact:
-        """The same contact, its pairing tokens hidden from now on wherever text leaves."""
+        """The same contact; its pairing tokens are registered as secrets."""
         minted = self._config.minted
         for token in (contact.properties.get(minted), *(entry.value for entry in contact.history.get(minted, ()))):
             if token:

@@ -1,4 +1,4 @@
-"""What HubSpot's refusals mean: its error bodies and statuses, translated once.
+"""Translation of HubSpot's errors.
 
 Shapes: HubSpot, "Error handling" and "API usage guidelines". Every field of an error's body is optional.
 """
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import httpx
 
 BURST, SEARCH = 10.0, 1.0
-"""Seconds after which a limit has room again."""
+"""Seconds after which a limit resets."""
 LOCKED, MIGRATING, SLOW_DOWN = 423, 477, 429
 LATER = frozenset({502, 503, 504, 521, 523, 524})
-"""A moment's weakness, after which asking again is of use; 522, 525 and 526 last."""
+"""Temporary errors that may be retried; 522, 525 and 526 are permanent."""
 FEW_SECONDS = 3.0
 NAME = 100
 ROTATE = "Store a valid token: opsctl secrets rotate hubspot-token --value-from -"
@@ -34,15 +34,15 @@ def body_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 def is_daily(answer: httpx.Response) -> bool:
-    """Whether it is the day's limit that is used up."""
+    """Whether the daily limit is reached."""
     return answer.status_code == SLOW_DOWN and str(body_of(answer).get("policyName")).upper() == "DAILY"
 
 
 def wait_before_retry(answer: httpx.Response, *, effect: bool, scale: float = 1.0) -> float | None:
-    """Seconds after which to send it again, or None where that is of no use, or might repeat an `effect`.
+    """Seconds to wait before a retry, or None where a retry is useless or might repeat a write (`effect`).
 
-    They are what `Retry-After` says, or else HubSpot's documented time by `scale`. Locked, migrating and limited are definite answers:
-    nothing was done, so that a write may be sent again as well.
+    From `Retry-After`, or HubSpot's documented time multiplied by `scale`. After locked, migrating and limited nothing was done, so
+    that a write may be retried too.
     """
     status = answer.status_code
     if status == SLOW_DOWN and not is_daily(answer):
@@ -59,7 +59,7 @@ def wait_before_retry(answer: httpx.Response, *, effect: bool, scale: float = 1.
 
 
 def translated(answer: httpx.Response, what: str, *, effect: bool, time_zone: str) -> OpsctlError:
-    """The error for an answer that is no success; `what` was asked for, in words: `contact 123`."""
+    """The error for a failed answer; `what` describes the call, such as `contact 123`."""
     status, body = answer.status_code, body_of(answer)
     message = clean_sentence(body.get("message") or answer.reason_phrase)
     own = {"code": clean_sentence(body.get("category") or body.get("errorType") or status, NAME)[:-1], "words": message}

@@ -1,4 +1,4 @@
-"""How HubSpot is asked: behind the HTTP wall, under the limiter, and again where its answer allows it."""
+"""The HTTP client of HubSpot, with the rate limiter and retries."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from opsctl.adapters.access import Access
 
 PATIENCE = Policy(tries=4, deadline=120.0, first=FEW_SECONDS)
-"""How HubSpot is asked again: a Retry-After that ends later than the deadline is an error at once."""
+"""The retry policy: a Retry-After beyond the deadline is an error."""
 
 
 class HubSpotHttp(Http):
-    """One portal's API. `limiter` gives each request its slot; it learns the limits that HubSpot's answers name."""
+    """One portal's API. `limiter` gives each request a slot, and learns the limits from HubSpot's answers."""
 
     def __init__(self, base: str, access: Access, *, token: Secret, limiter: Limiter, reading_posts: Collection[str]) -> None:
         super().__init__(base, access, system="HubSpot", reading_posts=reading_posts)
@@ -32,14 +32,14 @@ class HubSpotHttp(Http):
         self.time_zone = ""
 
     def call(self, method: str, path: str, what: str, *, json: Any = None, params: Mapping[str, str] | None = None) -> httpx.Response:
-        """Send a request, and return its answer, a success; `what` is asked for, in words.
+        """The successful answer to a request; `what` describes the call.
 
-        A read is sent again after a moment's weakness or a lost connection; a write only after an answer that says that nothing was
-        done. OutcomeUnknown when a write's answer was lost.
+        A read is retried after a temporary error or a lost connection; a write only if nothing was done. Raises OutcomeUnknown when the
+        answer to a write was lost.
         """
         effect = not self._reads(method, path)
         headers = {"Authorization": f"Bearer {self._token.reveal()}"}
-        # A rehearsal's window is shorter, and so is everything else in it.
+        # The sandbox has shorter windows and waits.
         scale = self.limiter.window / WINDOW_SECONDS
 
         def once() -> httpx.Response:
@@ -66,7 +66,7 @@ class HubSpotHttp(Http):
 
 
 def _hung_up(failed: ExternalError) -> bool:
-    """Whether a connection was lost under a read, as happens to one that was kept open too long."""
+    """Whether the connection was lost during a read, as happens to one that was idle too long."""
     import httpx
 
     return isinstance(failed.__cause__, httpx.NetworkError | httpx.RemoteProtocolError) and not isinstance(failed, Unreachable)

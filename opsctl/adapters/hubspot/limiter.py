@@ -1,10 +1,10 @@
-"""A limiter that never meets a 429 of this machine's making: at most `rate` requests in any window, counted where all processes see it.
+"""A rate limiter for all processes of a user on a machine: at most `rate` requests in any window.
 
-A slot is taken before a request is sent and is free again one window after its answer, so that it covers the moment at which HubSpot
-counted the request, whenever that was. The slot of a holder that died ends by a lease. Requests are spaced evenly.
+A slot is acquired before a request is sent, and is free one window after the answer, so that it covers the time at which HubSpot counted
+the request. The slot of a process that died expires. Requests are spaced evenly.
 
-Slots are kept in a file of this user on this machine, under a lock, on the clock that all processes share. Another machine counts for
-itself: what both send together may meet a 429, whose Retry-After is waited for.
+Slots are stored in a file, under a lock, with the monotonic clock that all processes share. Another machine counts separately: both
+together may get a 429, whose Retry-After is obeyed.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from opsctl.retry import Policy, TryAgain, retry
 
 WINDOW_SECONDS = 10.0
 LEASE_SECONDS = 40.0
-"""Longer than any request may take."""
+"""Longer than any request."""
 MARGIN_SECONDS = 0.005
-"""Added to a window, since two clocks don't run alike."""
+"""Added to a window, since two clocks differ."""
 LONGEST_PAUSE = 1.0
 SHORTEST_PAUSE = 0.001
 LARGEST_FILE = 1 << 20
 SUFFIX = ".slots"
 UNUSED_SECONDS = 86_400
 LOCKING = Policy(tries=10_000, deadline=2.0, first=0.001, longest=0.01)
-"""How long the file's lock is waited for: it is held for less than a millisecond, unless its holder was stopped."""
+"""The retry policy for the file's lock, which is held for less than a millisecond, unless the process was stopped."""
 
 
 class StoreUnavailable(Exception):
@@ -45,25 +45,25 @@ class StoreUnavailable(Exception):
 
 
 class TokenStore(Protocol):
-    """Where slots are counted."""
+    """A store of slots."""
 
     def acquire(self, name: str, limit: int, window: float) -> tuple[bool, float]:
-        """Take a slot: True, and the seconds until its request may be sent; or False, and the seconds until asking again is of use."""
+        """Acquire a slot: True and the seconds until the request may be sent, or False and the seconds until the next try."""
         ...
 
     def extend(self, name: str, seconds: float) -> None:
-        """Keep a slot for `seconds` from now, whether it was taken before or not."""
+        """Extend a slot to `seconds` from now."""
         ...
 
 
 class TokenWindow(Struct):
-    """The time until which each slot is taken, and the time before which no request is sent; both on the monotonic clock."""
+    """The expiry of each slot, and the earliest time of the next request, on the monotonic clock."""
 
     until: dict[str, float] = {}
     next: float = 0.0
 
     def acquire(self, now: float, name: str, limit: int, window: float) -> tuple[bool, float]:
-        """Take a slot; see TokenStore.acquire. A time that no slot can have is of an earlier start of this machine, and is dropped."""
+        """Acquire a slot; see TokenStore.acquire. Impossible times are from before a reboot and are dropped."""
         latest = now + LEASE_SECONDS + 2 * max(window, WINDOW_SECONDS)
         self.until = {held: until for held, until in self.until.items() if now < until <= latest}
         if len(self.until) >= limit:
@@ -127,7 +127,7 @@ class FileStore:
                 raise StoreUnavailable(str(cause.strerror)) from cause
 
     def _read(self, descriptor: int) -> TokenWindow:
-        """The slots in the file; a file that can't be read counts as a window that is full."""
+        """The slots in the file; an unreadable file counts as a full window."""
         content = os.pread(descriptor, LARGEST_FILE, 0).partition(b"\n")[0]
         try:
             return msgspec.json.decode(content, type=TokenWindow) if content else TokenWindow()
@@ -150,7 +150,7 @@ def _lock(descriptor: int) -> None:
 class Limiter:
     """One limit of one app, counted in `store`. Safe between threads.
 
-    `learn` tells what HubSpot itself says of its limit; until then it is `rate` in ten seconds.
+    `learn` sets HubSpot's own limit; before, it is `rate` in ten seconds.
     """
 
     def __init__(
@@ -167,13 +167,13 @@ class Limiter:
         self._store = store or MemoryStore(clock)
 
     def learn(self, rate: int, window: float) -> None:
-        """Take over HubSpot's own figures: the lower rate of theirs and ours, and the window in seconds (0: no limit)."""
+        """Set HubSpot's limit: the lower of both rates, and the window in seconds (0: no limit)."""
         self.rate = min(rate, self._configured) if rate > 0 else self._configured
         self.window = window
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Wait for a slot, and hold it while the block sends one request and reads its answer."""
+        """Wait for a slot for the request in the block."""
         if self.window <= 0:
             yield
             return
@@ -206,7 +206,7 @@ class Limiter:
             self._store.extend(name, self.window + MARGIN_SECONDS)
 
     def _lose(self, store: TokenStore) -> None:
-        """From now on count in this process: a disk that is full must keep nobody from revoking a pairing."""
+        """Count in this process from now on: a full disk must not prevent revoking a pairing."""
         if self._store is store:
             self._store = MemoryStore(self._clock)
 
@@ -216,7 +216,7 @@ _registry = threading.Lock()
 
 
 def limiter(name: str, rate: int, folder: Path) -> Limiter:
-    """The limiter of this process for `name`, whose slots are a file in `folder`; one for its reading and its writing systems together."""
+    """The limiter of this process for `name`, with its slots in a file in `folder`; shared by the read-only and the writing set."""
     path = folder / f"{name}{SUFFIX}"
     with _registry:
         if (path, rate) not in _limiters:
@@ -226,7 +226,7 @@ def limiter(name: str, rate: int, folder: Path) -> Limiter:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove the files that nobody has used for a day, as each sandbox that has ended leaves one: their slots are free."""
+    """Remove files that were not used for a day, such as those of ended sandboxes."""
     for path in folder.glob(f"*{SUFFIX}"):
         with suppress(OSError):
             if time.time() - path.lstat().st_mtime > UNUSED_SECONDS:

@@ -1,4 +1,4 @@
-"""What HubSpot's answers hold: contacts, their history, and how a batch went.
+"""HubSpot's answers: contacts, their history, and results of batches.
 
 Shapes: HubSpot, "CRM API: Contacts" (v3) and "Account information".
 """
@@ -24,7 +24,7 @@ COMPLETE, UNFINISHED = "COMPLETE", ("PENDING", "PROCESSING", "CANCELED")
 
 @dataclass(frozen=True)
 class PortalAccount:
-    """The portal that a token is for; its day ends at midnight in `time_zone`."""
+    """The portal of a token; its daily limit resets at midnight in `time_zone`."""
 
     portal: int
     time_zone: str = "UTC"
@@ -32,7 +32,7 @@ class PortalAccount:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A value that a property had from `at` on; `source` is what kind of writer set it (`INTEGRATION`, `CRM_UI` ...)."""
+    """A value of a property since `at`; `source` is the kind of writer (`INTEGRATION`, `CRM_UI` ...)."""
 
     value: str
     at: datetime
@@ -53,14 +53,14 @@ class HubSpotContact:
 
 
 class BatchReadResult(NamedTuple):
-    """Contacts by id, and the ids that HubSpot didn't answer: unknown, deleted or merged away."""
+    """Contacts by id, and the ids that HubSpot didn't return: unknown, deleted or merged."""
 
     found: dict[str, HubSpotContact]
     missing: list[str]
 
 
 class ResolvedContacts(NamedTuple):
-    """Ids by e-mail as it was asked for, the e-mails of nobody, and those of a contact that was named already."""
+    """Ids by e-mail, the unknown e-mails, and the e-mails of a contact that was already listed."""
 
     found: dict[str, str]
     missing: list[str]
@@ -68,7 +68,7 @@ class ResolvedContacts(NamedTuple):
 
 
 class BatchUpdateResult(NamedTuple):
-    """The ids that were updated, and why each of the others wasn't."""
+    """The updated ids, and the errors of the others."""
 
     done: list[str]
     errors: dict[str, str]
@@ -129,9 +129,9 @@ def contact_of(found: ContactRecord, wanted: Collection[str]) -> HubSpotContact:
 
 
 def require_seen(found: HubSpotContact, wanted: Collection[str], history: Collection[str] = ()) -> None:
-    """Raise ExternalError where HubSpot left out a property, or the history of one that has a value.
+    """Raise ExternalError when a property is missing, or the history of one with a value.
 
-    It leaves out, without a word, what the portal doesn't define and what the token may not read: neither is an empty property.
+    HubSpot silently omits properties that the portal doesn't define or the token may not read; they are not empty.
     """
     unseen = [name for name in wanted if name not in found.properties]
     if unseen:
@@ -153,7 +153,7 @@ def _entry(found: _Version) -> HistoryEntry:
 
 
 def unfinished(status: Any) -> str | None:
-    """The status of a batch that HubSpot took and hasn't completed: its results are of no account yet."""
+    """The status of a batch that is not complete; its results don't count yet."""
     if status in (None, COMPLETE):
         return None
     return str(status) if status in UNFINISHED else "an unknown status"
@@ -167,7 +167,7 @@ def results_of(found: BatchResponse) -> list[ContactRecord]:
 
 
 def outcome_of(found: BatchUpdateResponse, ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Who was updated and who wasn't: each error object names its ids, and some ids are left out without a word."""
+    """The result of an update: each error has its ids; HubSpot silently omits some ids."""
     answered = {str(each.id) for each in found.results}
     reasons: dict[str, str] = {}
     for error in found.errors or ():

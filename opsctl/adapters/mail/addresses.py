@@ -1,9 +1,9 @@
-"""E-mail addresses: taken out of what surrounds them, and compared.
+"""Parsing and normalization of e-mail addresses.
 
 Two addresses are the same when they differ only in case, in Unicode's composition (é in one character or two), or in how the domain is
-spelled (`müller.example` or `xn--mller-kva.example`). Strictly the part before the @ may tell case apart; no provider does.
-A database in the C locale lowers the letters of ASCII alone: there an address is met whose other letters are all small, all capitals, or
-as they were given.
+spelled (`müller.example` or `xn--mller-kva.example`). By the standard the part before the @ may be case-sensitive; no provider does that.
+A database in the C locale lowercases only ASCII: there an address matches if its other letters are all lowercase, all uppercase, or as
+given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ASCII_UPPER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 class Address(NamedTuple):
-    """One address: as it is compared, its domain, and the other spellings under which an application may hold it."""
+    """An address: normalized, its domain, and other spellings that the application may store."""
 
     recipient: str
     domain: str
@@ -49,7 +49,7 @@ def _unusual(bare: str) -> Address:
     if not all(wire.split(".")):
         raise ValueError("not an e-mail address")
     recipient = f"{composed.lower()}@{wire}"
-    # A database in the C locale lowers the letters of ASCII alone: small, as given, or in capitals.
+    # A database in the C locale lowercases only ASCII: lowercase, as given, or uppercase.
     names = {wire, shown, unicodedata.normalize("NFC", domain).translate(ASCII_UPPER), _capitals(shown)}
     boxes = {composed.lower(), composed.translate(ASCII_UPPER), _capitals(composed.lower())}
     others = {f"{each}@{name}" for each in boxes for name in names}
@@ -58,7 +58,7 @@ def _unusual(bare: str) -> Address:
 
 
 def _capitals(small: str) -> str:
-    """The letters beyond ASCII in capitals; one whose capital belongs to another letter (ß, ı) stays."""
+    """Non-ASCII letters in uppercase, except those that don't round-trip (ß, ı)."""
     return "".join(each if each.isascii() or each.upper().lower() != each else each.upper() for each in small)
 
 
@@ -67,13 +67,13 @@ def _domain(domain: str, *, encode: bool) -> str:
 
 
 def _wire(label: str) -> str:
-    """A label as DNS has it (RFC 3492)."""
+    """A label in Punycode (RFC 3492)."""
     plain = _readable_label(label)
     return plain if plain.isascii() else f"xn--{plain.encode('punycode').decode()}"
 
 
 def _readable_label(label: str) -> str:
-    """A label as people write it; one that only looks encoded stays as it is."""
+    """A label in Unicode; an invalid encoding stays as it is."""
     label = unicodedata.normalize("NFKC", label).lower()
     if not label.startswith("xn--"):
         return label

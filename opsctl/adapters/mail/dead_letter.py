@@ -1,6 +1,6 @@
-"""What can't be read is kept aside: a file of JSON lines, 0600, each with the reason and the message as it came.
+"""The dead-letter file: unreadable notifications as JSON lines, 0600, each with the reason and the original message.
 
-A line is read as a notification again once its `Body` is mended, so that the file itself can be given to `opsctl bounces process`.
+After its `Body` is fixed, a line is a valid notification: pass the file to `opsctl bounces process`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from opsctl import files
 from opsctl.errors import ConfigurationError, ExternalError
 
 BEGIN = b'{"digest"'
-"""How a line of ours begins, also one that a kill cut short or whose mending went wrong."""
+"""The start of a line of this file, also of a truncated or badly edited one."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One message. `Body` is its text; of one that is no UTF-8, `Base64` has the bytes."""
+    """One message: its text in `Body`, or its bytes in `Base64` if it is not UTF-8."""
 
     digest: str
     reason: str
@@ -33,12 +33,12 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def digest(raw: bytes) -> str:
-    """Names a message, so that the same one is kept once."""
+    """Identifies a message, so that it is written once."""
     return hashlib.sha256(raw).hexdigest()[:32]
 
 
 class DeadLetterFile:
-    """One such file; it is made with its first line."""
+    """A dead-letter file, created with its first line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,9 +46,9 @@ class DeadLetterFile:
 
     @property
     def known(self) -> set[str]:
-        """The digests of what the file has already; a line that a kill cut short is none.
+        """The digests of the messages in the file, without truncated lines.
 
-        Raises ConfigurationError for what is no file, or holds something else.
+        Raises ConfigurationError when it is not a dead-letter file.
         """
         if self._known is None:
             try:
@@ -61,7 +61,7 @@ class DeadLetterFile:
         return self._known
 
     def add(self, messages: list[tuple[bytes, str]]) -> int:
-        """Keep messages, each with its reason, and return how many weren't there yet; on the disk when this returns."""
+        """Append messages with their reasons, durably; returns how many were new."""
         new = {digest(raw): (raw, reason) for raw, reason in messages if digest(raw) not in self.known}
         if not new:
             return 0
@@ -92,7 +92,7 @@ class DeadLetterFile:
 
     @contextmanager
     def _opened(self, flags: int) -> Iterator[BinaryIO]:
-        """The file, 0600 where it is made; never a link, nor waiting for a pipe's other end."""
+        """The open file, created with 0600; links and pipes are refused."""
         try:
             descriptor = files.append_only(self.path, flags)
         except (files.Unfit, IsADirectoryError) as cause:

@@ -1,4 +1,4 @@
-"""SES's notifications from a file, standard input or a queue's messages: read in batches, and kept aside where that can't be done."""
+"""Reads SES notifications in batches from a file, standard input or a queue; unreadable ones go to the dead-letter file."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 ROWS = 2_000
 ROOM = 500_000
-"""About how many bytes of JSON the rows of a batch make: the Data API takes a request of about a megabyte."""
+"""Approximate bytes of JSON of a batch's rows: a request of the Data API has at most 1 MB."""
 ROW = 220
-"""What a row takes beside its id and its addresses."""
+"""Bytes of a row without its id and addresses."""
 HELD = 4_000_000
-"""Bytes of messages to be kept aside that a batch holds."""
+"""Maximum bytes of unreadable messages in a batch."""
 AHEAD = timedelta(days=1)
 """How far a clock may be ahead of ours."""
 
 
 class NotificationBatch(Struct):
-    """What some messages say: the recipients to count, the kinds that count for nobody, and what can't be read, with the reason.
+    """The content of some messages: recipients to count, ignored kinds, and unreadable messages with the reason.
 
-    `unsigned` of the recipients are of messages that carry no signature of SNS: whoever wrote to the file or the queue may have sent them.
+    `unsigned` recipients are from messages without an SNS signature, which anybody who can write to the file or queue may have sent.
     """
 
     rows: list[CountedRecipient] = field(default_factory=list)
@@ -51,14 +51,14 @@ class NotificationBatch(Struct):
 
     @property
     def full(self) -> bool:
-        """Whether it is as much as one statement takes, or as memory is to hold."""
+        """Whether it has reached the size of one statement, or the limit of memory."""
         return len(self.rows) >= ROWS or self.room <= 0 or self.held >= HELD or len(self.bad) >= ROWS
 
 
 class NotificationReader(Adapter):
-    """Reads notifications by the rules of [bounces]: of which accounts, through which topics.
+    """Reads notifications with the rules of [bounces] for accounts and topics.
 
-    `reader` is the reading set's one, where this one writes.
+    `reader` is the read-only twin of a writing one.
     """
 
     def __init__(
@@ -73,22 +73,22 @@ class NotificationReader(Adapter):
         super().__init__(writing=access.writing)
         self._accounts, self._topics = frozenset([account, *settings.accounts]), frozenset(settings.topics)
         self._signatures, self._now = signatures, now
-        # What is kept on this machine is the same for the reading and the writing set.
+        # Both sets share the files on this machine.
         self._spool: Spool = reader._spool if reader else Spool()
         self._asides: dict[str, DeadLetterFile] = reader._asides if reader else {}
 
     def pin(self, source: str) -> PinnedContent:
-        """Find out which content a file or standard input (`-`) has, so that no other is counted in its place."""
+        """Pin the content of a file or of standard input (`-`), so that no other content is counted instead."""
         return self._spool.pin(source)
 
     def batches(self, source: str, digest: str, size: int) -> Iterator[NotificationBatch]:
-        """The pinned content, unpacked, in batches. Raises DriftError when it has changed, InputRequired when nobody gives it again."""
+        """The pinned content, unpacked, in batches. Raises DriftError when it has changed, InputRequired when standard input is empty."""
         name = "Standard input" if source == STDIN else source
         with self._spool.opened(PinnedContent(source, digest, size)) as stream:
             yield from self.batched(each for piece in iter_objects(unpacked(stream, name)) for each in ses_notifications.apart(piece))
 
     def batched(self, messages: Iterable[bytes]) -> Iterator[NotificationBatch]:
-        """Read messages and give what they say, no more at once than one statement takes."""
+        """The content of messages, in batches of at most one statement."""
         rules, batch = self._rules(), NotificationBatch()
         for raw in messages:
             self._add(batch, raw, rules)
@@ -99,28 +99,28 @@ class NotificationReader(Adapter):
             yield batch
 
     def address(self, text: str) -> Address:
-        """Read one address as notifications have them; raises ValueError for what is none."""
+        """Parse an address; raises ValueError."""
         return addresses.parse(text)
 
     def keep(self, digest: str, *, until_resumed: bool) -> None:
-        """Say that a content was begun, so that what is kept of standard input stays for a resume; or that it is done with."""
+        """Record that a content is in use, so that stored standard input stays for a resume, or that it is done."""
         self._spool.keep(digest, until_resumed=until_resumed)
 
     def unkept(self, path: str, batch: NotificationBatch) -> set[str]:
-        """The digests of what can't be read and isn't kept aside yet."""
+        """The digests of unreadable messages that are not in the dead-letter file yet."""
         return {digest(raw) for raw, _ in batch.bad} - self._aside(path).known
 
     def aside_fits(self, path: str) -> None:
-        """Raise ConfigurationError where what can't be read could not be kept: no plain file, or one that holds something else."""
+        """Raise ConfigurationError when the dead-letter file can't be used."""
         self._aside(path).known  # noqa: B018
 
     @writes
     def put_aside(self, path: str, batch: NotificationBatch) -> int:
-        """Keep what can't be read in a file, durably; returns how many weren't there yet."""
+        """Append unreadable messages to the dead-letter file, durably; returns how many were new."""
         return self._aside(path).add(batch.bad)
 
     def close(self) -> None:
-        """Remove what was kept of standard input and no run wants again."""
+        """Remove stored standard input that no run needs."""
         self._spool.close()
 
     def _aside(self, path: str) -> DeadLetterFile:

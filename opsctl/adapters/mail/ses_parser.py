@@ -1,15 +1,15 @@
-"""What Amazon SES tells of a mail that came back: a bounce or a complaint, raw or wrapped by SNS, of either of SES's two shapes.
+"""Parser of SES notifications: bounces and complaints, raw or wrapped by SNS, in both formats of SES.
 
 Sources: "Amazon SES notification contents" (`notificationType`), "Amazon SES event data" (`eventType`), both in the SES Developer Guide;
-"Parsing message formats" in the SNS Developer Guide. The shapes differ in nothing that is read here but that one name.
+"Parsing message formats" in the SNS Developer Guide. The formats differ only in that name.
 
-What a bounce says of an address is judged by its type and subtype together, as the guide describes each:
+Type and subtype of a bounce decide, as the guide describes each:
 
-- A delivery report makes a transient bounce a failure. Without one it is an automatic answer, as of somebody who is out of office.
-- A message that was refused for its size, its content or its attachment, or that wasn't delivered within a time that we set ourselves,
-  says nothing against the address: it is added to the count of what came back, and is never a reason to deactivate somebody.
-- What SES didn't try to send because the address is on the account's or tenant's own list is known, and no further failure. An address
-  that SES's validation advised against, or whose owner unsubscribed, has not bounced at all.
+- A transient bounce with a delivery report is a failure. Without one it is an automatic answer, such as out of office.
+- A message that was rejected for its size, content or attachment, or was not delivered within a time that the sender set, is counted, but
+  is never a reason to deactivate a user.
+- A message that SES didn't send because the address is on the account's suppression list is not a new failure. An address that failed
+  SES's validation, or whose owner unsubscribed, has not bounced.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Kind = Literal["bounce", "complaint"]
 Effect = Literal["bounced", "complained", "soft", "none"]
 
 DEEPEST = 4
-"""How many wrappings are taken off: a mail queue's message, our own note on it, SNS, SES."""
+"""Maximum number of wrappings: SQS, the dead-letter line, SNS, SES."""
 IDENTIFIER = re.compile(r"[\x21-\x7e]{1,256}")
 WORD = re.compile(r"[\w. -]{1,64}", re.ASCII)
 SEVERAL = re.compile(rb'\{\s*"Messages"\s*:')
@@ -50,7 +50,7 @@ BOUNCES: dict[str, Effect] = {
     "Transient/AttachmentRejected": "soft",
     "Undetermined/Undetermined": "soft",
 }
-"""What each of SES's bounces does to a user's address; one that isn't here is kept aside for a person."""
+"""The effect of each bounce type on a user; unknown types go to the dead-letter file."""
 FAILURES: tuple[str, ...] = (
     "Permanent/General",
     "Permanent/NoEmail",
@@ -61,25 +61,25 @@ FAILURES: tuple[str, ...] = (
     "Transient/Manual",
     "Undetermined/Undetermined",
 )
-"""The bounces that say that an address can't be delivered to: these alone are a reason to deactivate a user."""
+"""The bounces of undeliverable addresses, the only ones that count towards deactivation."""
 BY_REPORT = frozenset({"Transient/General", "Undetermined/Undetermined"})
-"""Those that are a failure only where a delivery report says so (`action` is failed)."""
+"""Bounces that are a failure only with a delivery report (`action` is failed)."""
 NO_FAILURE = "NoFailure"
-"""The subtype under which one without such a report is counted, for nobody."""
+"""The subtype of such a bounce without a delivery report, which counts for no user."""
 NOT_SENT = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList"})
-"""Subtypes of a complaint that nobody made: SES didn't send the mail, because of a former one."""
+"""Subtypes of complaints without a complainant: SES didn't send the mail because of an earlier one."""
 NO_COMPLAINT = frozenset({"not-spam", "auth-failure"})
-"""Feedback types by which the recipient complains of nothing (IANA, Messaging Abuse Reporting Format parameters)."""
+"""Feedback types that are no complaint (IANA, Messaging Abuse Reporting Format parameters)."""
 EARLIEST = datetime(2011, 1, 1, tzinfo=UTC)
-"""SES began in that month. A database, and its Data API, tell of times that Python has none for."""
+"""The month in which SES started. Earlier times are invalid, and may be outside of Python's range."""
 
 
 class MalformedNotification(ValueError):
-    """Raised for what can't be read as a notification, or wasn't sent for us; says why."""
+    """Raised, with the reason, for an unreadable notification or one of another account."""
 
 
 class CountedRecipient(Struct, frozen=True, omit_defaults=True):
-    """One recipient of a bounce or complaint, as the database is told it; `others` are more spellings of the address."""
+    """A recipient of a bounce or complaint, for the database; `others` are other spellings of the address."""
 
     feedback_id: str
     recipient: str
@@ -94,9 +94,9 @@ class CountedRecipient(Struct, frozen=True, omit_defaults=True):
 
 
 class ParsingRules(Struct, frozen=True):
-    """Whose notifications count: of these accounts and, where any are named, through these topics; none from after `latest`.
+    """The notifications to accept: of these accounts, through these topics if any, not after `latest`.
 
-    `verify` raises Unsigned for a message of SNS's that SNS didn't sign.
+    `verify` raises Unsigned for a message that SNS didn't sign.
     """
 
     accounts: frozenset[str]
@@ -106,7 +106,7 @@ class ParsingRules(Struct, frozen=True):
 
 
 class Recipient(Struct, rename="camel"):
-    """A recipient's entry; the last three come from a delivery report, where the bounce had one."""
+    """A recipient; the last three members are from the delivery report, if any."""
 
     email_address: str
     action: str | None = None
@@ -115,7 +115,7 @@ class Recipient(Struct, rename="camel"):
 
     @property
     def failed(self) -> bool:
-        """Whether a delivery report says that the mail failed. One that tells no action has at least a status or a diagnosis."""
+        """Whether the delivery report reports a failure; without an action, a status or a diagnosis is enough."""
         if self.action is not None:
             return self.action.strip().lower() == "failed"
         return bool(self.status or self.diagnostic_code)
@@ -153,9 +153,9 @@ def _called(name: str) -> Any:
 
 
 class SesMessage(Struct):
-    """Every level of the JSON, whichever it is; what stands around a notification comes first.
+    """Any level of the JSON, wrappers first.
 
-    `body` is that of a message of SQS, or of a line that was kept aside; `type` is SNS's, `source` and `detail` EventBridge's, the rest
+    `body` is of an SQS message or a dead-letter line; `type` is SNS's, `source` and `detail` EventBridge's, the rest
     SES's.
     """
 
@@ -171,7 +171,7 @@ class SesMessage(Struct):
 
 
 class Received(Struct):
-    """What SQS's ReceiveMessage answers with: several messages in one object."""
+    """The answer of SQS's ReceiveMessage: several messages in one object."""
 
     messages: list[msgspec.Raw] = msgspec.field(name="Messages")
 
@@ -179,7 +179,7 @@ class Received(Struct):
 Judged = tuple[Kind, str, str, Effect, Recipient]
 KNOWN = {name.lower(): name for name in BOUNCES}
 SUBTYPES = {"permanent": "General", "transient": "General", "undetermined": "Undetermined"}
-"""The subtype of a bounce that tells none."""
+"""The default subtype of a bounce."""
 
 _decoder = msgspec.json.Decoder(SesMessage)
 _envelopes = msgspec.json.Decoder(Envelope)
@@ -187,7 +187,7 @@ _several = msgspec.json.Decoder(Received)
 
 
 def apart(raw: bytes) -> list[bytes]:
-    """The messages of what SQS's ReceiveMessage answered with, so that a bad one spoils no other; else what was given."""
+    """The messages of an answer of ReceiveMessage, so that each is parsed alone; otherwise the input."""
     if not SEVERAL.match(raw):
         return [raw]
     try:
@@ -197,9 +197,9 @@ def apart(raw: bytes) -> list[bytes]:
 
 
 def read(raw: bytes | str, rules: ParsingRules, depth: int = 0, *, signed: bool = False) -> list[CountedRecipient]:
-    """The recipients that a message counts for; none where it is of another kind (a delivery, an opening).
+    """The recipients of a message; none for other kinds such as deliveries.
 
-    Raises Malformed for what is no notification, or isn't for us.
+    Raises MalformedNotification for an unreadable notification or one of another account.
     """
     if depth == DEEPEST:
         raise MalformedNotification("it is wrapped in too many layers")
@@ -221,7 +221,7 @@ def _decoded(decoder: Any, raw: bytes | str) -> Any:
 
 
 def _unwrapped(found: Envelope, rules: ParsingRules) -> str:
-    """SNS's message, once SNS's signature proves that it came through a topic of ours."""
+    """The message inside an SNS envelope, after its signature and topic are verified."""
     parts = found.topic_arn.split(":")
     if len(parts) != 6 or parts[2] != "sns":
         raise MalformedNotification("it is from SNS but names no topic")
@@ -272,7 +272,7 @@ def _event_time(at: datetime | None, rules: ParsingRules) -> datetime:
 
 
 def _bounce(notification: Bounce) -> list[Judged]:
-    """What a bounce says of each of its recipients."""
+    """The recipients of a bounce."""
     kind = notification.bounce_type.lower()
     if kind not in SUBTYPES:
         raise MalformedNotification(f"opsctl doesn't know its bounceType {_safe(notification.bounce_type)}")
@@ -289,7 +289,7 @@ def _bounce(notification: Bounce) -> list[Judged]:
 
 
 def _complaint(notification: Complaint) -> list[Judged]:
-    """What a complaint says of each of its recipients."""
+    """The recipients of a complaint."""
     kind, subtype = _word(notification.complaint_feedback_type or "unknown").lower(), _word(notification.complaint_sub_type or "General")
     effect: Effect = "none" if kind in NO_COMPLAINT or subtype in NOT_SENT else "complained"
     return [("complaint", kind, subtype, effect, each) for each in notification.complained_recipients]
@@ -312,5 +312,5 @@ def _word(text: str) -> str:
 
 
 def _safe(text: Any) -> str:
-    """What a message says, as far as it can be repeated: a word, and nothing of a person."""
+    """A value that may be shown: a single word without personal data."""
     return str(text) if WORD.fullmatch(str(text)) else "no word"

@@ -1,7 +1,7 @@
-"""Whether Amazon SNS signed a message, as "Verifying the signatures of Amazon SNS messages" (SNS Developer Guide) says to find out.
+"""Verification of SNS signatures (SNS Developer Guide, "Verifying the signatures of Amazon SNS messages").
 
-The certificate comes over HTTPS from SNS's own host in the topic's region, and belongs to SNS by its name, its dates and its kind of key.
-The file holds that one certificate alone, so that the authority behind it is the one that vouches for the host.
+The certificate is fetched over HTTPS from SNS's host in the topic's region; its name, dates and key type are checked. The file contains
+only that certificate, so that trust comes from the HTTPS connection.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ LOCAL = re.compile(r"/[\w.-]+\.pem", re.ASCII)
 NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 SIGNED = {"Notification": NOTIFICATION, "SubscriptionConfirmation": CONFIRMATION, "UnsubscribeConfirmation": CONFIRMATION}
-"""The members that are signed, in their order; one that a message lacks, as the subject, is left out."""
+"""The signed members in order; missing ones, such as the subject, are skipped."""
 MOST_KEPT = 1_000
-"""How many certificates' keys, or reasons why one has none, a process keeps: SNS has one a region, and forgers as many as they like."""
+"""Maximum number of cached keys and errors: SNS has one certificate per region, a forger may send many."""
 LARGEST = 65_536
 
 
 class Unsigned(ValueError):
-    """Raised for a message that SNS didn't sign; says why."""
+    """Raised, with the reason, for a message that SNS didn't sign."""
 
 
 class Envelope(Struct, frozen=True, rename="pascal"):
-    """What SNS puts around a message, as it delivers it to a queue or an endpoint."""
+    """The SNS envelope of a message."""
 
     type: str
     topic_arn: str = ""
@@ -58,7 +58,7 @@ class Envelope(Struct, frozen=True, rename="pascal"):
 
 
 class SnsSignatures:
-    """Verifies what SNS delivered; each certificate is fetched once a process. Safe between threads.
+    """Verifies SNS messages; each certificate is fetched once per process. Thread-safe.
 
     `endpoint` is AWS's address in the sandbox; `regions` returns the regions that a service of AWS has.
     """
@@ -71,7 +71,7 @@ class SnsSignatures:
         self._lock = threading.Lock()
 
     def verify(self, found: Envelope) -> None:
-        """Raise Unsigned unless SNS signed every member of this message that counts; Refused where that can't be found out here."""
+        """Raise Unsigned unless SNS signed this message, Refused when the signature can't be verified on this machine."""
         try:
             from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
             from cryptography.hazmat.primitives import hashes
@@ -109,7 +109,7 @@ class SnsSignatures:
         return key
 
     def _where(self, found: Envelope) -> tuple[str, str, frozenset[str]]:
-        """The host, the path there and the names of SNS; in a sandbox its AWS endpoint, which is on this machine, stands for the host."""
+        """Host, path and names of an SNS certificate; in a sandbox the host is its AWS endpoint on this machine."""
         if self._access.sandbox and self._endpoint:
             path = found.certificate.removeprefix(self._endpoint.rstrip("/"))
             if path != found.certificate and LOCAL.fullmatch(path):
@@ -120,13 +120,13 @@ class SnsSignatures:
         region, suffix = match["region"], match["suffix"]
         if found.topic_arn.split(":")[3:4] != [region] or region not in self._regions("sns"):
             raise Unsigned("its signing certificate is from another region than its topic")
-        # The names that AWS's own SDK for Java accepts, and those of a region's own certificate.
+        # The names that AWS's SDK for Java accepts, and those of a regional certificate.
         regional = {f"sns.{region}.{suffix}", f"sns-signing.{region}.{suffix}", f"sns-{region}.{suffix}"}
         government = {"sns-us-gov-west-1.amazonaws.com"} if region.startswith("us-gov-") else set()
         return f"https://{match['host']}", match["path"], frozenset({"sns.amazonaws.com", *regional, *government})
 
     def _fetched(self, host: str, path: str, names: frozenset[str]) -> Any:
-        """The key of a certificate, or Unsigned where there is no such certificate of SNS's."""
+        """The public key of a certificate; raises Unsigned when SNS has no such certificate."""
         http = Http(host, self._access.read_only, system="Amazon SNS")
         try:
             answer = http.ask("GET", path, accept=(400, 403, 404, 410))
@@ -141,7 +141,7 @@ class SnsSignatures:
 
 
 def canonical(found: Envelope) -> bytes:
-    """What SNS signs: each member's name and value on a line of its own."""
+    """The signed text: each member's name and value on separate lines."""
     values = {
         "Message": found.message,
         "MessageId": found.message_id,
@@ -159,7 +159,7 @@ def canonical(found: Envelope) -> bytes:
 
 
 def public_key(pem: bytes, names: frozenset[str], now: datetime) -> Any:
-    """The RSA key of SNS's certificate; raises Unsigned where it is another's, isn't valid now, or can't be read."""
+    """The RSA key of SNS's certificate; raises Unsigned when it is not SNS's, not valid now, or unreadable."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -178,7 +178,7 @@ def public_key(pem: bytes, names: frozenset[str], now: datetime) -> Any:
 
 
 def _names(certificate: Any) -> set[str]:
-    """The names that a certificate is for: those of its extension, or its common name where it has none."""
+    """The DNS names of a certificate, or its common name without any."""
     from cryptography import x509
 
     try:

@@ -1,7 +1,6 @@
-"""Standard input kept as long as a run may want to read it again: a file of ours, 0600, named after its digest.
+"""Standard input stored in a file (0600, named after its digest) for as long as a run may need it again.
 
-It goes when the process ends, unless what is in it was begun and not finished: then a resume finds it. Whatever nobody took up goes
-after a week.
+The file is removed when the process ends, unless the run is unfinished and may be resumed; then after a week.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ WEEK = 7 * 86_400
 
 
 class PinnedContent(Struct, frozen=True):
-    """Where a content is, and which: `source` is a path, or `-` for standard input; `digest` its SHA-256, `size` its bytes."""
+    """A pinned content: `source` is a path, or `-` for standard input; `digest` its SHA-256, `size` its bytes."""
 
     source: str
     digest: str
@@ -37,15 +36,15 @@ class PinnedContent(Struct, frozen=True):
 
 
 class Spool:
-    """Opens contents that were pinned, files and standard input alike."""
+    """Opens pinned contents, files and standard input."""
 
     def __init__(self) -> None:
         self._kept: dict[str, bool] = {}
 
     def pin(self, source: str) -> PinnedContent:
-        """Read a source to its end and tell which content it has; a pipe is read once, and kept.
+        """Read a source and pin its content; a pipe is read once and stored.
 
-        Raises ConfigurationError for a file that can't be read, InputRequired for standard input that nobody gives.
+        Raises ConfigurationError for an unreadable file, InputRequired for missing standard input.
         """
         if source != STDIN:
             try:
@@ -63,9 +62,9 @@ class Spool:
 
     @contextmanager
     def opened(self, pinned: PinnedContent) -> Iterator[BinaryIO]:
-        """The pinned content from its beginning.
+        """The pinned content, opened at its start.
 
-        Raises DriftError when it is another or gone, InputRequired when it has to be piped in again.
+        Raises DriftError when it has changed or is missing, InputRequired when it must be piped in again.
         """
         path = self._path(pinned)
         with ExitStack() as stack:
@@ -81,12 +80,12 @@ class Spool:
             yield file
 
     def keep(self, digest: str, *, until_resumed: bool) -> None:
-        """Say that a content was begun (a resume will want it), or is done with; a file of somebody else's isn't touched."""
+        """Record that a content is in use (for a resume) or done; other files are not touched."""
         if digest in self._kept:
             self._kept[digest] = until_resumed
 
     def close(self) -> None:
-        """Remove what no run wants again."""
+        """Remove stored contents that no run needs."""
         for digest, wanted in self._kept.items():
             if not wanted:
                 _spooled(digest).unlink(missing_ok=True)
@@ -108,7 +107,7 @@ class Spool:
         return path
 
     def _reread(self) -> PinnedContent | None:
-        """Standard input, if there is anything in it."""
+        """Standard input, if it is not empty."""
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             return None
         found = self._take_in(sys.stdin.buffer)

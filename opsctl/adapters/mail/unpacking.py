@@ -1,4 +1,4 @@
-"""A stream that may be packed by gzip, read unpacked and no further than a bound: a small file can unpack to any size."""
+"""Reads a stream that may be gzip-compressed, up to a limit: a small file can unpack to any size."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MAGIC = b"\x1f\x8b"
-"""How every gzip file begins: RFC 1952."""
+"""The magic bytes of gzip: RFC 1952."""
 LARGEST = 1 << 30
-"""Bytes that a packed file may hold: about a million notifications."""
+"""Maximum bytes of an unpacked file: about a million notifications."""
 
 
 def unpacked(stream: BinaryIO, name: str) -> BinaryIO:
-    """Return the content of a stream that begins here, unpacked where gzip has packed it; `name` says whose it is.
+    """The content of a stream, unpacked if it is gzip-compressed; `name` is for errors.
 
-    Reading it raises ConfigurationError for a broken file, and for one that holds more than LARGEST bytes.
+    Reading raises ConfigurationError for a broken file and for more than LARGEST bytes.
     """
     packed = stream.read(len(MAGIC)) == MAGIC
     stream.seek(0)
