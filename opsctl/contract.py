@@ -1,7 +1,7 @@
-"""The contract between changes and the engine: what a change knows, and the six things its check can find.
+"""The contract between changes and the engine: the class Change, and the six findings of its check.
 
-A change is one effecting call (or one effect made in batches). The engine needs nothing else than `check` to be idempotent,
-to notice a stale plan, to watch, to verify and to resume.
+A change is one effecting call (or one effect made in batches). `check` alone makes the engine idempotent, and lets it notice a stale plan,
+wait, verify and resume.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Evidence = dict[str, Any]
 
 
 class Done(Struct, frozen=True):
-    """It is already so; `at` is since when, on the system's own clock, where the system tells."""
+    """The target is in the wanted state; `at` is since when, by the system's own clock, if known."""
 
     why: str
     at: datetime | None = None
 
 
 class Pending(Struct, frozen=True):
-    """The world is as reviewed and the change may be made; it affects `count` of `unit`.
+    """The target is as reviewed and the change can be applied. It affects `count` of `unit`.
 
-    `unguarded` says what a guard couldn't look at, where the change isn't made without that; `next` how to have it look, or go on all the
-    same. The plan is shown, and refused.
+    `unguarded` names a required safety check that could not be made; the plan is then shown and refused. `next` says how to make the check
+    possible, or how to continue without it.
     """
 
     count: int
@@ -46,19 +46,19 @@ class Pending(Struct, frozen=True):
 
 
 class InProgress(Struct, frozen=True):
-    """The change was made and the world is on its way: watch, never make it again."""
+    """The change was applied and has not completed: wait, never apply it again."""
 
     note: str
 
 
 class Drifted(Struct, frozen=True):
-    """The world is neither as reviewed nor as wanted: someone else changed it."""
+    """The target is neither as reviewed nor as wanted: somebody else changed it."""
 
     why: str
 
 
 class Failed(Struct, frozen=True):
-    """The change was made and the world took it back or broke over it; a plan may try again, affecting `count` of `unit`."""
+    """The change was applied and then failed or was rolled back. A new plan may try again, affecting `count` of `unit`."""
 
     why: str
     count: int = 0
@@ -66,21 +66,21 @@ class Failed(Struct, frozen=True):
 
 
 class Skipped(Struct, frozen=True):
-    """It can't be made here and the rest goes on without it: said plainly, never counted as done."""
+    """The change can't be applied here. The other changes continue; this one never counts as done."""
 
     why: str
 
 
 class Irreversible(Struct, frozen=True):
-    """There is no way back, and why; shown before approval."""
+    """The change can't be undone; `why` is shown before approval."""
 
     why: str
 
 
 class Planning(Struct, frozen=True):
-    """What a changing command is handed: the systems that it may read, and how it was asked.
+    """The argument of a changing command: the read-only systems, and how the command was called.
 
-    `follows` is when the step that it follows ended; `again` asks to repeat what is done; `now` is when planning began.
+    `now` is when planning began. `follows` is when the playbook step that it follows ended. `again` asks to repeat what is already done.
     """
 
     systems: Systems
@@ -100,7 +100,7 @@ def kebab(name: str) -> str:
 
 
 class _Attributes:
-    """The attributes of a change by name, as a template asks for them."""
+    """The attributes of a change by name, for `str.format_map`."""
 
     def __init__(self, change: Change) -> None:
         self._change = change
@@ -110,26 +110,26 @@ class _Attributes:
 
 
 class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
-    """One thing that should be true, and how to make it so.
+    """A wanted state of one target, and how to reach it.
 
-    Fields are pinned when the plan is made; none comes from evidence. Class variables tell the engine how to treat the kind:
+    Fields are set when the plan is made; none comes from evidence. Class variables tell the engine how to treat the kind:
 
     - `target_template`, `summary_template`: the target and the summary, with the change's attributes in braces (`service/{name}`). A kind
-      whose target or summary is no plain template overrides the property.
+      whose target or summary needs more than a template overrides the property.
     - `irreversible`: why no change of this kind can be undone.
-    - `outcome_known_by`: what tells whether a begun change happened: `state` (check says), `idempotency_key` (the call carries a token
-      bound to run and step, so that sending it again has no second effect) or `nothing` (nobody can tell: never sent twice).
-    - `converging`: the change is made in passes until nothing is left, each taking what slipped through the one before. The evidence of
-      a pass counts what it made; passes that count nothing fail.
-    - `volatile_fields`: the fields that every planning sets anew, so that they are no part of what the change is.
-    - `max_parallel`: how many neighbours of this kind may run side by side.
-    - `independent`: whether the later steps go on when a step of this kind fails, except those that name its target. The run then ends
-      partly done.
+    - `outcome_known_by`: how the engine finds out whether a begun change happened: `state` (by its check), `idempotency_key` (the call
+      carries a token bound to run and step, so that repeating it has no second effect) or `nothing` (no system knows; never sent twice).
+    - `converging`: the change is applied in passes until nothing is left; each pass takes what the one before missed. The evidence of a
+      pass counts what it changed; repeated passes that change nothing fail.
+    - `volatile_fields`: fields that every planning sets anew; they are not part of the change's identity.
+    - `max_parallel`: how many consecutive changes of this kind may run in parallel.
+    - `independent`: whether later steps continue when a step of this kind fails, except those that depend on its target. The run then
+      ends partly done.
     - `read_lag`, `poll`, `timeout`: seconds in which a read may not show the write, between two checks, and until waiting ends.
     - `under_way`: seconds for which a call may still take effect after it was sent, where no answer came: at least its client's own
       time-out. Zero where a call that arrives late changes nothing more than the one that is sent again.
-    - `permissions`: what `check` and `apply` need of the outside systems.
-    - `kind_version`: counted up whenever the stored fields of the kind change. `upcasters[N]` turns the stored fields of version N into
+    - `permissions`: what `check` and `apply` need in the outside systems.
+    - `kind_version`: increased whenever the stored fields of the kind change. `upcasters[N]` turns the stored fields of version N into
       those of N + 1. `former_kinds`: the tags that the kind had in earlier releases.
     """
 
@@ -152,37 +152,37 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
 
     @property
     def target(self) -> str:
-        """What it changes, as a path (`service/api`): shown, locked and typed to confirm."""
+        """The path of what it changes (`service/api`): shown, locked, and typed to confirm."""
         return self._filled(self.target_template)
 
     @property
     def extra_locks(self) -> frozenset[str]:
-        """What is locked beside the target while it is made: where the target names several, each of them."""
+        """The targets that are locked in addition to `target` while the change is applied."""
         return frozenset()
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """The targets that this one rests on."""
+        """The targets of earlier changes that this one depends on."""
         return frozenset()
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What it is, whenever it is planned: its kind, its target, and its fields but those that are pinned anew."""
+        """The kind, the target and all fields except the volatile ones: equal for the same change in different plans."""
         return (type(self), self.target, *(getattr(self, name) for name in self.__struct_fields__ if name not in self.volatile_fields))
 
     @property
     def proven_by_history(self) -> bool:
-        """Whether no state can tell that it is so already, so that the ledger's memory of the very same change within `recently` does."""
+        """Whether the run history decides that the change is done, because no state can be checked."""
         return False
 
     @property
     def needs_typed_confirmation(self) -> bool:
-        """Whether its target has to be typed in a protected environment, though it may be small and reversible."""
+        """Whether its target must be typed in a protected environment even if the change is small and reversible."""
         return False
 
     @property
     def summary(self) -> str:
-        """What it does, in a line that begins with a verb."""
+        """What it does, in one line that begins with a verb."""
         return self._filled(self.summary_template)
 
     def _filled(self, template: str) -> str:
@@ -191,34 +191,34 @@ class Change(Struct, frozen=True, kw_only=True, tag_field="kind", tag=kebab):
         return template.format_map(_Attributes(self))
 
     def difference(self) -> tuple[Any, Any]:
-        """The value before and after, as far as they may be shown."""
+        """The values before and after, for display."""
         return None, None
 
     def check(self, read: Systems) -> Finding:
-        """Find out where the world stands; reads only."""
+        """Return the state of the target. Only reads."""
         raise NotImplementedError
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Make it so, by one effecting call; return what the system answered, free of secrets and of personal data.
+        """Apply the change by one effecting call. Returns the system's answer, without secrets and personal data.
 
-        A change made in batches calls `progress` after each.
+        A change made in batches calls `progress` after each batch.
         """
         raise NotImplementedError
 
     def inverse(self) -> Change | Irreversible:
-        """Return the change that takes this one back, or why there is none."""
+        """Return the change that undoes this one, or why it can't be undone."""
         if not self.irreversible:
             raise NotImplementedError
         return Irreversible(self.irreversible)
 
     def restricted_to(self, parts: Sequence[str]) -> Change:
-        """What of this change was made where attempts that failed tell their `parts`; by default all that the world shows as ours."""
+        """The part of this change that failed attempts have applied, as named by `parts`. By default the whole change."""
         return self
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Return the statements of a script that ends in the same state, for the day when opsctl itself is broken.
+        """Return the statements of a script that does the same without opsctl, for when opsctl itself is broken.
 
-        No secret is in them. What can't be done by a script ends it (`shell.Stop`), so that it never makes half a change.
+        They contain no secret. For what a script can't do, the statement is `shell.Stop`, so that no change is half applied.
         """
         raise NotImplementedError
 

@@ -1,6 +1,6 @@
-"""Safe files: what is read is a regular file of bounded size, and what is written is new, private and never behind a link.
+"""Safe file access: reads only regular files of bounded size; writes only new, private files and follows no link.
 
-Every refusal is an OSError whose `strerror` says why, so that a caller tells it as it tells the system's own refusals.
+Each refusal is an OSError whose `strerror` is the reason, so that callers report it like an error of the system.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ KINDS = {
 
 
 class Unfit(OSError):
-    """Raised for a file that the system would open and that opsctl doesn't use."""
+    """Raised for a file that the system would open but opsctl refuses."""
 
 
 @contextmanager
 def opened(path: Path, *, pipes: bool = False, links: bool = True) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; with `pipes` also a pipe, such as a shell's `<(command)`; without `links` no link.
+    """Open a regular file for reading. With `pipes`, also a pipe such as a shell's `<(command)`; without `links`, no symbolic link.
 
-    Raises OSError for anything else, before anything of it is read.
+    Raises OSError for anything else, before reading from it.
     """
-    # Opening some devices acts on them, and opening a pipe waits for its writer: looked at first, and again once open.
+    # Opening a device may have effects, and opening a pipe waits for its writer: check before opening, and again afterwards.
     _regular(path.stat() if links else path.lstat(), pipes=pipes)
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (0 if links else os.O_NOFOLLOW) | (0 if pipes else os.O_NONBLOCK))
     with os.fdopen(number, "rb") as file:
@@ -58,7 +58,7 @@ def opened(path: Path, *, pipes: bool = False, links: bool = True) -> Iterator[B
 
 
 def read(path: Path, limit: int = LARGEST, *, pipes: bool = False, links: bool = True) -> bytes:
-    """Return the content of a file that `opened` accepts; raises OSError for one of more than `limit` bytes."""
+    """Return the content of a file that `opened` accepts. Raises OSError if it has more than `limit` bytes."""
     with opened(path, pipes=pipes, links=links) as file:
         size = os.fstat(file.fileno()).st_size
         content = file.read(limit + 1) if size <= limit else b""
@@ -68,10 +68,9 @@ def read(path: Path, limit: int = LARGEST, *, pipes: bool = False, links: bool =
 
 
 def write(path: Path, content: bytes, *, replaces: Callable[[bytes], bool] | None = None) -> None:
-    """Write a new file, mode 0600, whole or not at all.
+    """Write a new file atomically, with mode 0600.
 
-    Raises OSError where something is there already, unless it is a regular file of this user, of one name, whose
-    content `replaces` accepts.
+    Raises OSError if the path exists, unless it is a regular file of this user without other hard links whose content `replaces` accepts.
     """
     with suppress(FileNotFoundError):
         _replaceable(path, path.lstat(), replaces)
@@ -88,7 +87,7 @@ def write(path: Path, content: bytes, *, replaces: Callable[[bytes], bool] | Non
 
 
 def append_only(path: Path, flags: int) -> int:
-    """Open a file of this user's for adding to it, 0600 where it is made, and return its descriptor; never a link, a pipe or a device."""
+    """Open a regular file of this user for appending and return its descriptor. A new file gets mode 0600."""
     with suppress(FileNotFoundError):
         _regular(path.lstat())
     number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
@@ -102,7 +101,7 @@ def append_only(path: Path, flags: int) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder to the disk: the name of a new file is kept in its folder, which is written by itself."""
+    """Flush a folder to the disk, so that the name of a new file survives a power failure."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(number)
@@ -111,12 +110,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def kind(info: os.stat_result) -> str:
-    """What a thing is that is not a regular file, with its article; empty for a regular file."""
+    """The type of a file that is not regular, with its article; empty for a regular file."""
     return next((name for is_so, name in KINDS.items() if is_so(info.st_mode)), "")
 
 
 def private(path: Path) -> None:
-    """Raise OSError unless a file, or nothing, is there that this user owns, under one name, and that nobody else can read or write."""
+    """Raise OSError unless the path is missing or is a regular file that only this user owns, reads and writes."""
     try:
         info = path.lstat()
     except FileNotFoundError:
@@ -150,7 +149,7 @@ def _replaceable(path: Path, info: os.stat_result, replaces: Callable[[bytes], b
 
 
 def _beside(path: Path, content: bytes) -> Path:
-    """A new file in the folder of `path`, with all of the content on the disk."""
+    """A new file in the folder of `path`, with the content flushed to the disk."""
     number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}-")
     fresh = Path(name)
     try:
@@ -165,7 +164,7 @@ def _beside(path: Path, content: bytes) -> Path:
 
 
 def _name_new(fresh: Path, path: Path) -> None:
-    """Give a file its name, unless something has taken the name meanwhile; a file system without hard links gets a rename."""
+    """Give a file its final name; raises OSError if the name exists. Renames on file systems without hard links."""
     try:
         os.link(fresh, path, follow_symlinks=False)
     except FileExistsError:

@@ -1,6 +1,6 @@
-"""The protocols that commands and changes are handed: the history of our own runs, a progress callback and a fingerprint function.
+"""The protocols that commands and changes use: the run history, a progress callback and a fingerprint function.
 
-They name no adapter and no engine, so that every layer may use them.
+They import no adapter and no engine, so that every layer can use them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Fingerprint = Callable[[bytes], str]
-"""Names a value without revealing it, keyed by ledger and environment."""
+"""Returns a keyed fingerprint that names a value without revealing it."""
 
 
 Kind = TypeVar("Kind")
 
 
 class PastChange(NamedTuple, Generic[Kind]):
-    """A change that a run of ours planned, and what became of it; `impact` is how much it was to affect."""
+    """A change of an earlier run, and its outcome. `impact` is the planned count."""
 
     run: str
     operator: str
@@ -31,43 +31,43 @@ class PastChange(NamedTuple, Generic[Kind]):
 
     @property
     def may_have_effect(self) -> bool:
-        """Whether it was made, or may have been, by us."""
+        """Whether the run applied the change, or may have."""
         return self.state in ("begun", "made", "applied", "unknown") or (self.state == "moved" and self.begun is not None)
 
 
 class RunHistory(Protocol):
-    """What a change may ask of the ledger about changes of its own kind in this environment."""
+    """The history of changes of one kind in this environment, read from the ledger."""
 
     def past(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
         """Yield the changes of a kind on a target, those of the newest run first."""
         ...
 
     def past_below(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
-        """Yield the changes of a kind on whatever lies in a target, those of the newest run first."""
+        """Yield the changes of a kind on the targets below `target`, those of the newest run first."""
         ...
 
     def past_impacts(self, kind: type[Kind]) -> Iterator[PastChange[Kind]]:
-        """Yield the changes of a kind, planned under this very configuration, that have an impact or evidence."""
+        """Yield the changes of a kind that were planned with the present configuration and have an impact or evidence."""
         ...
 
     def past_active(self, kind: type[Kind], target: str) -> Iterator[PastChange[Kind]]:
-        """Yield the changes of a kind on a target in runs that a living process drives."""
+        """Yield the changes of a kind on a target in runs that a process is driving now."""
         ...
 
     def begun(self, token: str, target: str) -> datetime | None:
-        """When the run that `token` belongs to began its own change of `target`; None where it made none."""
+        """When the run of `token` began its change of `target`; None if it has none."""
         ...
 
 
 class ProgressCallback(Protocol):
-    """Called between batches: shows the progress; raises Interrupted when somebody wants a stop.
+    """Called between batches. Shows the progress; raises Interrupted if a stop was requested.
 
-    This attempt has made `done` of `unit`, and that stands as its part if the attempt ends here. Without `effect` the number counts tries,
-    which change nothing.
+    `done` of `unit` is what this attempt has changed so far; it is recorded if the attempt fails. Without `effect` it counts tries, which
+    change nothing.
     """
 
     def __call__(self, done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None: ...
 
 
 def no_progress(done: int, total: int | None = None, unit: str = "", *, effect: bool = True) -> None:
-    """Do nothing: nobody watches."""
+    """Do nothing."""

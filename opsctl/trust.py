@@ -1,7 +1,7 @@
-"""Whether a file may say what opsctl does: who else could have written it, and which folders a person has trusted.
+"""Trust in configuration files: who else can write them, and which folders the user has trusted.
 
-A folder of the current directory belongs to whoever made the directory. `opsctl config trust` binds a person's trust to the content of
-every file in it, so that a changed folder has to be trusted again.
+A folder in the current directory belongs to whoever made the directory. `opsctl config trust` records the content of every file in the
+folder, so that a changed folder must be trusted again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from opsctl.errors import ConfigurationError, Refused
 MOST_FILES = 1_000
 MOST_BYTES = 16_000_000
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
-TRUST = "Read what is in it, then: opsctl config trust"
+TRUST = "Review its files, then: opsctl config trust"
 
 
 def only_ours(path: Path) -> None:
-    """Raise Refused when somebody other than this user and root owns the file or may write it, or may put another in its place.
+    """Raise Refused if anyone but this user and root owns the file, can write it, or can replace it.
 
-    Whoever may write a folder on the way to it can rename what is in that folder; a folder like /tmp protects what is another's in it.
+    Whoever can write a parent folder can rename its entries, unless the folder is sticky like /tmp.
     """
     for each in _on_the_way(path.absolute()):
         found = each.stat()
@@ -42,7 +42,7 @@ def only_ours(path: Path) -> None:
 
 
 def _on_the_way(path: Path) -> Iterator[Path]:
-    """A file, every folder above it, and the same of whatever a link among them leads to."""
+    """A file and all its parent folders, and the same for the targets of symbolic links among them."""
     for each in (path, *path.parents):
         yield each
         if each.is_symlink():
@@ -57,7 +57,7 @@ def _user(uid: int) -> str:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder by its path in it; raises ConfigurationError for a link, a device, or too much."""
+    """Return the content of every file in a folder, by relative path. Raises ConfigurationError for a link, a device or too many bytes."""
     found: dict[str, bytes] = {}
     left = MOST_BYTES
     for path in _files(folder):
@@ -65,7 +65,7 @@ def content(folder: Path) -> dict[str, bytes]:
         found[name] = _read(path, left)
         left -= len(found[name])
         if left < 0 or len(found) > MOST_FILES:
-            raise ConfigurationError(f"{folder} holds more than {MOST_FILES} files or {MOST_BYTES:,} bytes.", "Name a smaller folder.")
+            raise ConfigurationError(f"{folder} contains more than {MOST_FILES} files or {MOST_BYTES:,} bytes.", "Use a smaller folder.")
     return found
 
 
@@ -83,11 +83,11 @@ def _read(path: Path, most: int) -> bytes:
     try:
         return files.read(path, most, links=False)
     except OSError as cause:
-        raise ConfigurationError(f"{path} can't be trusted: {cause.strerror}.", f"Take it out of {path.parent}.") from cause
+        raise ConfigurationError(f"{path} can't be trusted: {cause.strerror}.", f"Remove it from {path.parent}.") from cause
 
 
 def digest(held: dict[str, bytes]) -> str:
-    """Return what changes with any name or byte of a folder's files."""
+    """Return the SHA-256 digest of a folder's file names and contents."""
     total = hashlib.sha256()
     for name, text in sorted(held.items()):
         total.update(f"{len(os.fsencode(name))} {len(text)}\n".encode() + os.fsencode(name) + text)
@@ -95,13 +95,13 @@ def digest(held: dict[str, bytes]) -> str:
 
 
 class Trusted:
-    """The folders that a person has trusted, by their real path, in a file that is this user's alone."""
+    """The trusted folders by their real path, stored in a private file."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
 
     def files(self, folder: Path) -> dict[str, bytes] | None:
-        """Return the content of a trusted folder; None when nobody trusted the folder as it is now."""
+        """Return the content of a trusted folder, or None if the folder is not trusted in its present state."""
         wanted = self._held().get(str(folder.resolve()))
         if wanted is None:
             return None
@@ -121,7 +121,7 @@ class Trusted:
             files.private(self._store)
             held = json.loads(files.read(self._store, links=False))
         except OSError as cause:
-            raise ConfigurationError(f"{self._store} can't be used: {cause.strerror}.", f"Look at {self._store}.") from cause
+            raise ConfigurationError(f"{self._store} can't be used: {cause.strerror}.", f"Check it: ls -l {self._store}") from cause
         except ValueError:
             held = None
         if not isinstance(held, dict) or not all(isinstance(value, str) for value in held.values()):

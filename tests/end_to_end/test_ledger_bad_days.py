@@ -248,7 +248,7 @@ def test_with_a_damaged_ledger_a_dry_run_works_and_a_run_does_not(world: World, 
     damage(world)
     before = world.service("api")["desiredCount"]
     dry = world.opsctl("service", "scale", "api", "3", "-n", check=3)
-    assert "without its memory" in " ".join(dry.err.split())
+    assert "without the run history" in " ".join(dry.err.split())
     assert world.opsctl("secrets", "verify", "mail-key").code in (0, 1)
     for line in ("service scale api 3 -y", "runs list", "runs verify"):
         said = plain(world.opsctl(*line.split()), 1)

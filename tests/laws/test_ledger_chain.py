@@ -228,7 +228,7 @@ def test_what_concerned_somebody_forgotten_is_not_undone(world: World, opsctl: T
     assert "user20@example.com" in opsctl("runs", "show", run, check=0).out
     opsctl("runs", "purge", "--older-than", "0s", check=0)
     refused = opsctl("-o", "json", "runs", "undo", run, "-y", check=4)
-    assert "was forgotten" in refused.err
+    assert "was purged" in refused.err
 
 
 def test_a_run_that_may_go_on_keeps_whom_it_concerns_until_it_is_given_up(world: World, history: Path, opsctl: Terminal) -> None:

@@ -24,7 +24,7 @@ from opsctl.engine.ledger.store import EventRow, LogRow, RunRow, RunState, StepR
 from opsctl.errors import ConfigurationError, LedgerFailed, Refused
 
 DAMAGED = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
-"""What reading a damaged row raises."""
+"""The errors that reading a damaged row raises."""
 
 
 class PastStep(NamedTuple):
@@ -45,7 +45,7 @@ def open_ledger(
     warn: Tell = lambda told: None,
     durable: bool = True,
 ) -> Ledger:
-    """Open the ledger in a file. `find` returns the kind of change of a tag; `warn` is told of each damaged row that is left out.
+    """Open the ledger in a file. `find` returns the kind of change of a tag; `warn` is called for each damaged row that is skipped.
 
     `tell`, `without` and `durable`: see SqliteStore.
     """
@@ -71,24 +71,22 @@ class Ledger:
         return self.keyring.current.derive(f"fingerprint {environment}")
 
     def shut(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self.store.close()
 
     def purge(self, before: datetime) -> int:
-        """Forget the personal data last used before a moment, but what runs that may go on need; the chain holds. Returns how many."""
+        """Delete personal data last used before `before`, except what resumable runs need. The chain stays valid. Returns how many."""
         return self.store.forget(
             before.isoformat(), lambda: {digest for text in self.store.needed_texts() for digest in DIGEST.findall(text)}
         )
 
     def require_usable(self, run: str) -> None:
-        """Raise Refused for a run with a change that can't be read, or that names somebody who was forgotten; of its steps' runs too."""
+        """Raise Refused if a change of the run or of its steps' runs can't be read, or its personal data was purged."""
         for id in (run, *(child.id for child in self.store.children(run))):
             for row in self.store.steps(id):
                 change = self.pseudonyms.reveal(row.change)
                 if DIGEST.search(change):
-                    raise Refused(
-                        f"Whom run {run} concerned was forgotten (purged), so nothing can be done with it.", "Type the line anew."
-                    )
+                    raise Refused(f"The personal data of run {run} was purged, so the run can't be used.", "Run the command again.")
                 if isinstance(found := self._codec.read(change, row.kind, row.target), UnknownChange):
                     raise Refused(f"Step {row.seq} of run {id} can't be used: {found.why}.", UPGRADE)
 
@@ -98,7 +96,7 @@ class Ledger:
     # Writing
 
     def open(self, run: Run, steps: list[Step]) -> None:
-        """Begin a run: its row, its steps and its first event, at once. A run whose id is taken gets another."""
+        """Add a run with its steps and its first event. If the id exists already, the run gets a new one."""
         with self.store.transaction():
             while self.store.run_state(run.id):
                 run.id = run_id(run.opened)
@@ -121,13 +119,13 @@ class Ledger:
         )
 
     def put(self, run: str, step: Step, state: State, detail: dict[str, Any], lease: Lease | None = None) -> None:
-        """Record that a step reached `state`; with a lease, only if it still holds (LockHeld), in the same transaction."""
+        """Record that a step reached `state`. With a lease, raises LockHeld if the lock was lost."""
         with self.store.transaction():
             if lease:
                 self.locks.require_held(lease)
             before = self.store.step(run, step.seq)
             if before is None:
-                raise LedgerFailed(f"Step {step.seq} of run {run} is not in the ledger.", "Ask who had access to it: opsctl runs verify")
+                raise LedgerFailed(f"Step {step.seq} of run {run} is not in the ledger.", "Check the ledger: opsctl runs verify")
             row = before._replace(
                 state=state,
                 why=self.pseudonyms.pseudonymize(step.why),
@@ -146,10 +144,10 @@ class Ledger:
             self._event(run, what, seq, detail)
 
     def _event(self, run: str, what: str, seq: int | None, detail: dict[str, Any], **changes: str | None) -> None:
-        """Append an event, and change the run's state with it. The log names the run's new head where it is closed or its state changes."""
+        """Append an event and update the run's state. If the run is closed or its state changes, add its new head to the log."""
         state = self.store.run_state(run)
         if state is None:
-            raise LedgerFailed(f"Run {run} is not in the ledger.", "Ask who had access to it: opsctl runs verify")
+            raise LedgerFailed(f"Run {run} is not in the ledger.", "Check the ledger: opsctl runs verify")
         text, stamp = self.pseudonyms.serialize(detail), self._stamp()
         head = self.chain.link(state.head, [run, state.events, stamp, what, seq, text])
         self.store.add_event(EventRow(run, state.events, stamp, what, seq, text, head))
@@ -192,11 +190,11 @@ class Ledger:
     # Reading
 
     def stop_requested(self, run: str) -> str | None:
-        """What somebody asked of a run, or of the one that it belongs to."""
+        """The stop request for a run or for its parent."""
         return self.store.stop_requested(run)
 
     def run(self, run: str) -> Run:
-        """One run by its id or a unique beginning of it; raises ConfigurationError when there is none, or several."""
+        """The run with this id or unique prefix. Raises ConfigurationError if there is none or several."""
         found = self.store.run_ids(run) if run else []
         exact = [id for id in found if id == run] or found
         if len(exact) != 1:
@@ -204,17 +202,17 @@ class Ledger:
             raise ConfigurationError(f"In this ledger {what} {run!r}.", "opsctl runs list")
         rows = self._runs(self.store.run_rows(exact))
         if not rows:
-            raise LedgerFailed(f"The row of run {exact[0]} is damaged.", "opsctl runs verify; then put a backup of the ledger in its place")
+            raise LedgerFailed(f"The row of run {exact[0]} is damaged.", "opsctl runs verify; then restore a backup of the ledger")
         return rows[0]
 
     def active(self, limit: int) -> list[Run]:
-        """The newest runs that haven't ended: those that some process drives, and those that were left before their end."""
+        """The newest runs that haven't ended: active ones and interrupted ones."""
         driven = [row for row in self.store.run_rows(self.locks.active_runs()) if row.parent is None]
         found = {row.id: row for row in (*driven, *self.store.unended_runs(limit))}
         return self._runs(sorted(found.values(), key=lambda row: row.number or 0, reverse=True)[:limit])
 
     def runs(self, limit: int = -1) -> list[Run]:
-        """The runs that belong to no other, the newest first, at most `limit`: by the log's order, since a clock may jump back."""
+        """The runs without a parent, the newest first by the log's order, at most `limit`."""
         return self._runs(self.store.newest_runs(limit))
 
     def runs_by_id(self, ids: Collection[str]) -> dict[str, Run]:
@@ -222,7 +220,7 @@ class Ledger:
         return {run.id: run for run in self._runs(self.store.run_rows(ids))}
 
     def children(self, run: str) -> list[Run]:
-        """The runs that belong to another one, a playbook's, the newest first."""
+        """The runs of a playbook's steps, the newest first."""
         return self._runs(self.store.children(run))
 
     def runs_of_command(self, environment: str, command: str) -> list[Run]:
@@ -230,28 +228,28 @@ class Ledger:
         return self._runs(self.store.runs_of_command(environment, self.pseudonyms.lookup_key(command)))
 
     def undecided_runs(self, environment: str, command: str, besides: str) -> list[Run]:
-        """The runs of a command, but `besides`, with a step whose outcome isn't known."""
+        """The runs of a command, but `besides`, with a step whose outcome is unknown."""
         return self._runs(self.store.undecided_runs(environment, self.pseudonyms.lookup_key(command), besides))
 
     def newest_complete(self, environment: str, command: str, besides: str) -> Run | None:
-        """The newest run of a command, but `besides`, that changed something and left no step undone."""
+        """The newest run of a command, but `besides`, that changed something and completed all its steps."""
         row = self.store.newest_complete(environment, self.pseudonyms.lookup_key(command), besides)
         return next(iter(self._runs([row] if row else [])), None)
 
     def _runs(self, rows: Iterable[RunRow]) -> list[Run]:
-        """The runs of rows; a damaged row is told once and left out."""
+        """The runs of the rows. A damaged row is skipped, with one warning."""
         found, rows = [], list(rows)
         for row, text in zip(rows, self.pseudonyms.reveal_all(row.row for row in rows), strict=True):
             try:
                 found.append(_run(row, text))
             except DAMAGED as cause:
-                self._damaged(f"The row of run {row.id} is damaged and left out: {cause}.")
+                self._damaged(f"The row of run {row.id} is damaged and is skipped: {cause}.")
         return found
 
-    def _damaged(self, told: str) -> None:
-        if told not in self._warned:
-            self._warned.add(told)
-            self._warn(f"{told} See: opsctl runs verify")
+    def _damaged(self, what: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            self._warn(f"{what} To check the ledger: opsctl runs verify")
 
     def steps(self, run: str) -> list[Step]:
         """A run's steps in order, each with its change decoded; one that can't be read is an UnknownChange."""
@@ -287,11 +285,11 @@ class Ledger:
         yield from self._of(kind, self.store.steps_on(tags(kind), environment, self.pseudonyms.lookup_key(target)))
 
     def steps_below(self, kind: type[Change], environment: str, target: str) -> Iterator[PastStep]:
-        """The steps of a kind on whatever lies in a target, those of the newest run first."""
+        """The steps of a kind on the targets below `target`, those of the newest run first."""
         yield from self._of(kind, self.store.steps_below(tags(kind), environment, self.pseudonyms.lookup_key(target)))
 
     def steps_with_impact(self, kind: type[Change], environment: str, config_digest: str) -> Iterator[PastStep]:
-        """The steps of a kind under a configuration that have an impact or evidence."""
+        """The steps of a kind that were planned with a configuration and have an impact or evidence."""
         for row in self.store.steps_with_impact(tags(kind), environment, config_digest):
             yield from self._of(kind, [row])
 
@@ -299,39 +297,39 @@ class Ledger:
         return (past for past in self._steps(rows) if isinstance(past.step.change, kind))
 
     def events(self, run: str) -> list[Event]:
-        """A run's history in order; a damaged event is shown without its detail."""
+        """The events of a run in order. A damaged event has no detail."""
         rows = self.store.events(run)
         details = self.pseudonyms.reveal_all(row.detail for row in rows)
         return [self._read_event(row, detail) for row, detail in zip(rows, details, strict=True)]
 
     def _read_event(self, row: EventRow, detail: str) -> Event:
         try:
-            told = msgspec.json.decode(detail, type=dict[str, Any])
+            content = msgspec.json.decode(detail, type=dict[str, Any])
             at = datetime.fromisoformat(row.at)
         except DAMAGED as cause:
             self._damaged(f"Event {row.number} of run {row.run} is damaged: {cause}.")
-            told, at = {"damaged": str(cause)}, datetime.fromtimestamp(0, UTC)
-        return Event(run=row.run, number=row.number, at=at, what=row.what, seq=row.seq, detail=told, hash=row.hash)
+            content, at = {"damaged": str(cause)}, datetime.fromtimestamp(0, UTC)
+        return Event(run=row.run, number=row.number, at=at, what=row.what, seq=row.seq, detail=content, hash=row.hash)
 
     def position(self) -> int:
-        """How far the log has come: what is opened or closed from now on has a higher number, whatever the clock says."""
+        """The number of the log's last entry."""
         last = self.store.last_log()
         return last.number if last else 0
 
     def last_position(self, run: str) -> int:
-        """The newest place of a run in the log."""
+        """The number of the log's last entry for a run."""
         return self.store.last_log_number(run)
 
     def times_after(self, position: int) -> list[datetime]:
-        """The moments of the log's lines after a place, in its order."""
+        """The times of the log's entries after a position, in order."""
         return [datetime.fromisoformat(at) for at in self.store.log_times_after(position)]
 
     def rows_later_than(self, position: int) -> list[RunRow]:
-        """The rows of the runs that the log names after a place, and of those that haven't been closed."""
+        """The rows of the runs that the log names after a position, and of those that aren't closed."""
         return self.store.run_rows(self.store.runs_later_than(position))
 
     def past_steps(self, run: str) -> list[PastStep]:
-        """A run's steps, each with its end."""
+        """A run's steps, each with its end time."""
         return list(self._steps(self.store.steps(run)))
 
 

@@ -1,4 +1,4 @@
-"""The ledger's rows in SQLite: one file, WAL, synchronous FULL, mode 0600; every write is one durable transaction, but for the locks'."""
+"""The ledger's rows in one SQLite file: WAL, synchronous FULL, mode 0600. All writes but those of locks are durable transactions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opsctl.engine.ledger.store import EventRow, Holder, LockRow, LogRow, RunRow
 from opsctl.errors import LedgerFailed
 
 Tell = Callable[[str], None]
-WITHOUT = "opsctl goes on without its memory: what was done moments ago, and what nobody knows the outcome of, can't be told here."
+WITHOUT = "The plan is made without the run history: recent runs, and runs with an unknown outcome, are not considered."
 BATCH = 1_000
 RUN, STEP, EVENT, LOG = (", ".join(row._fields) for row in (RunRow, StepRow, EventRow, LogRow))
 HOLDER = ", ".join(Holder._fields)
@@ -36,14 +36,14 @@ WITH open AS (
 SELECT row FROM runs WHERE id IN open UNION ALL SELECT change FROM steps WHERE run IN open
 UNION ALL SELECT detail FROM events WHERE run IN open
 """
-"""The texts of runs that may go on, and of the steps that those have made."""
+"""The texts of runs that can be resumed, and of their steps and events."""
 
 
 class SqliteStore:
-    """A ledger's rows in one file; used by several threads of one process at once.
+    """A ledger's rows in one file. Thread-safe.
 
-    Where a command only looks, `tell` is given: then a file that can't be written is read, with a word on it; and where its memory isn't
-    needed, `without` says that one that can't be read either is done without. With `durable` off a loss of power may take anything.
+    With `tell` (for read-only commands) a file that can't be written is read from a copy, and `tell` is called with the reason. With
+    `without` also a file that can't be read is no error: the ledger is then empty. Without `durable` a power failure may lose writes.
     """
 
     def __init__(self, path: Path, keyring: Keyring, *, tell: Tell | None = None, without: bool = False, durable: bool = True) -> None:
@@ -65,20 +65,20 @@ class SqliteStore:
             return self._copied(cause, self._tell)
 
     def _copied(self, cause: LedgerFailed, tell: Tell) -> sqlite3.Connection:
-        """What can be read of a ledger that can't be written, in memory."""
+        """A copy in memory of a ledger that can't be written."""
         self.keyring = Keyring(self.keyring.folder, keep=False)
         try:
-            db, told = file.open_copy(self.path, self.keyring), "It was only read."
+            db, effect = file.open_copy(self.path, self.keyring), "It was opened read-only."
         except LedgerFailed:
             if not self._without:
                 raise
-            db, told = file.open_empty(self.keyring), WITHOUT
+            db, effect = file.open_empty(self.keyring), WITHOUT
             self._without = False
-        tell(f"{cause.what} {told}")
+        tell(f"{cause.what} {effect}")
         return db
 
     def _forgotten(self, cause: LedgerFailed) -> bool:
-        """Go on without what can't be read, where that is allowed; whether it was."""
+        """Continue with an empty ledger if that is allowed. Returns whether it is."""
         if self._tell is None or not self._without:
             return False
         self._without, self._identity, self._db = False, None, file.open_empty(self.keyring)
@@ -87,7 +87,7 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[None]:
-        """One transaction, alone among threads and processes. One that isn't `durable` is seen at once, and a loss of power may take it."""
+        """One exclusive transaction. Without `durable` it is visible at once, but a power failure may lose it."""
         with self._mutex:
             if durable or self._synchronous == "OFF":
                 yield from self._transaction()
@@ -117,7 +117,7 @@ class SqliteStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """A block in which all reads see one moment."""
+        """A block in which all reads see the same state."""
         with self._mutex:
             self.query("BEGIN")
             try:
@@ -126,7 +126,7 @@ class SqliteStore:
                 self.query("COMMIT")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._mutex:
             self._db.close()
 
@@ -147,7 +147,7 @@ class SqliteStore:
         except sqlite3.OperationalError as cause:
             if "UTF-8" not in str(cause):
                 raise
-            # One damaged text costs its own row alone.
+            # A damaged text must not hide other rows.
             self._db.text_factory = lambda raw: raw.decode(errors="surrogateescape")
             try:
                 return self._db.execute(sql, values).fetchall()

@@ -231,7 +231,7 @@ def test_a_damaged_one_is_done_without_only_where_its_memory_is_not_needed(path:
     ledger = open_ledger(path, find_kind, tell=said.append, without=True)
     assert ledger.runs() == []
     assert ledger.key("test")
-    assert "without its memory" in said[-1]
+    assert "without the run history" in said[-1]
 
 
 def test_a_read_only_copy_holds_what_only_the_log_holds(path: Path) -> None:
