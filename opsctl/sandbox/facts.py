@@ -1,4 +1,4 @@
-"""The facts that every part of a sandbox and every client of it share: names, logins and random secrets."""
+"""The values shared by the sandbox's services and clients: names, logins and random secrets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PREFIXED = {
 
 
 def new() -> dict[str, str]:
-    """The facts of a new world that don't depend on its ports; every secret is drawn anew."""
+    """The facts of a new sandbox that don't depend on ports, with new random secrets."""
     jwt_secret = secrets.token_hex(32)
     administrator = AccessToken(ADMIN_ID, "admin", session_id=0, issued_at=int(time.time() * 1000))
     fixed = {

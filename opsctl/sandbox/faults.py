@@ -1,6 +1,6 @@
-"""Faults that a rehearsal sets on the sandbox's calls, and the middleware that makes them happen.
+"""Faults on the sandbox's calls, and the middleware that applies them.
 
-A rule names a part (`aws`, `api`, `hubspot` ...) and an operation as the part calls it (`ecs.UpdateService`,
+A rule names a service (`aws`, `api`, `hubspot` ...) and its operation (`ecs.UpdateService`,
 `POST /v1/auth/login`), both as shell patterns. Clients that retry use up one of `times` with every attempt.
 """
 
@@ -33,7 +33,7 @@ STATUS = {"fail": 500, "throttle": 429, "refuse": 403}
 
 @dataclass(frozen=True)
 class Rule:
-    """One fault. `times` is for how many calls it holds, 0 for all of them; `status` 0 stands for the action's own."""
+    """One fault. `times` is the number of calls it applies to, 0 for all; `status` 0 means the action's default."""
 
     part: str
     operation: str
@@ -63,19 +63,19 @@ class Faults:
             self._rules.append(rule)
 
     def clear(self) -> None:
-        """Take every fault back, and let calls that wait for one go on."""
+        """Clear all faults, and release calls that wait in one."""
         with self._lock:
             self._rules.clear()
             waited, self._cleared = self._cleared, threading.Event()
         waited.set()
 
     def rules(self) -> list[Rule]:
-        """What is set."""
+        """The faults that are set."""
         with self._lock:
             return list(self._rules)
 
     def concerns(self, part: str) -> bool:
-        """Whether any rule may hold for a part."""
+        """Whether any rule may apply to a service."""
         return any(fnmatch.fnmatchcase(part, rule.part) for rule in self.rules())
 
     def take(self, part: str, operation: str) -> Rule | None:
@@ -96,7 +96,7 @@ class Faults:
 
 
 class FaultyApp:
-    """A part's application, behind the faults set on it."""
+    """A service's application with its faults."""
 
     def __init__(self, part: SandboxService, faults: Faults) -> None:
         self._part = part
@@ -115,7 +115,7 @@ class FaultyApp:
     def _follow(self, rule: Rule, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if rule.action in STATUS:
             self._faults.wait(rule.seconds)
-            # A part that logs what fails in it, as a function does, is told.
+            # A service that logs its failures, such as a function, is notified.
             failed = getattr(self._part, "failed", None)
             if failed is not None:
                 failed(self._part.operation(dict(environ)), rule.status or STATUS[rule.action])
@@ -128,7 +128,7 @@ class FaultyApp:
         self._faults.wait(rule.seconds)
         connection: socket.socket = environ["werkzeug.socket"]
         connection.shutdown(socket.SHUT_RDWR)
-        # The server takes this as a client that has gone, and writes nothing.
+        # The server treats this as a closed client and sends nothing.
         raise ConnectionAbortedError("a fault closed the connection")
 
 
@@ -155,7 +155,7 @@ def _refusal(rule: Rule, environ: dict[str, Any]) -> Response:
         kind = "Receiver" if status >= 500 else "Sender"
         body = f"<ErrorResponse><Error><Type>{kind}</Type><Code>{code}</Code><Message>{message}</Message></Error>"
         return Response(f"{body}<RequestId>sandbox</RequestId></ErrorResponse>", status, content_type="text/xml")
-    # Services with a JSON protocol answer every error of the caller's with 400, throttling too.
+    # Services with a JSON protocol use status 400 for every client error, throttling too.
     shown = 400 if protocol == "json" and rule.status == 0 and status < 500 else status
     named = {"__type": code, "message": message}
     return Response(json.dumps(named), shown, {"x-amzn-ErrorType": code}, content_type="application/x-amz-json-1.1")

@@ -1,4 +1,4 @@
-"""The sandbox's server process seen from outside: starting it, finding it, and talking to its control port."""
+"""Starts, finds and calls the sandbox's server process through its control port."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODULE = "opsctl.sandbox.server"
 HTTP_PARTS = ("aws", "api", "hubspot", "hh", "ghcr", "notices")
 CONTROL = "control"
 
-# No proxy of the environment is asked: everything is on this machine.
+# Proxies are ignored: everything is on this machine.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -38,7 +38,7 @@ def stop(folder: Path, patience: float = 3.0) -> None:
 def start(folder: Path, world: WorldFile) -> Process:
     """Start a server that isn't running, on the ports it had where they are free.
 
-    The world's ports and facts are brought up to date and saved before, the facts that its parts set after.
+    Ports and facts are updated and saved before, the facts that the services set after.
     Raises ExternalError when it doesn't answer.
     """
     log = folder / "server.log"
@@ -69,9 +69,9 @@ def answers(world: WorldFile) -> bool:
 
 
 def call(known: dict[str, str], method: str, path: str, body: Any = None, seconds: float = 30.0) -> Any:
-    """Ask the control port something, and return its JSON answer.
+    """The JSON answer of the control port.
 
-    Raises Unreachable when nobody answers there, ConfigurationError for a question that it doesn't take.
+    Raises Unreachable without an answer, ConfigurationError for a rejected request.
     """
     request = urllib.request.Request(
         known.get("control", "http://127.0.0.1:1") + path,

@@ -1,6 +1,6 @@
-"""The GitHub container registry's stand-in: a token for anyone, manifests for who may read packages.
+"""The stand-in of the GitHub container registry: a token for everybody, manifests for tokens with read:packages.
 
-As at ghcr.io, a 200 of `/token` proves nothing: only the manifest does.
+As at ghcr.io, a 200 of `/token` verifies nothing; only the manifest does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from opsctl.sandbox.services import SandboxContext, SandboxService
 from opsctl.sandbox.web import Routes, answer, bearer
 
 PATS = {"ghcr_pat": "ghp_sandbox", "ghcr_next_pat": "ghp_sandbox_next"}
-"""The world's facts that name personal access tokens with `read:packages`, with their defaults."""
+"""The sandbox's facts with personal access tokens with `read:packages`, with their defaults."""
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 READABLE = (INDEX, "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.*", "application/*", "*/*")
@@ -26,7 +26,7 @@ KEPT_TOKENS = 1_000
 
 
 class FakeGhcr:
-    """The registry's part of a sandbox: every image of every organisation exists, as an OCI index."""
+    """The registry: every image of every organisation exists, as an OCI index."""
 
     name = "ghcr"
 
@@ -51,7 +51,7 @@ class FakeGhcr:
         return self._routes.operation(environ)
 
     def reset(self) -> None:
-        """Forget every token given."""
+        """Forget all tokens."""
         with self._lock:
             self._granted.clear()
 

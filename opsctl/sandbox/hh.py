@@ -1,7 +1,7 @@
-"""The HH stand-in: the webhook that mints pairing tokens and the lease endpoint that trades one for a download.
+"""The HH stand-in: the webhook that mints pairing tokens and the lease endpoint that exchanges one for a download.
 
-As the real Lambdas do, it asks HubSpot's and GHCR's own interfaces, so that their limits, refusals and faults reach it; it
-reads its secrets from Secrets Manager where the AWS part offers `secret`, else from the world's facts.
+As the real Lambdas do, it calls HubSpot's and GHCR's APIs, so that their limits, errors and faults apply; it reads its secrets
+from Secrets Manager if the AWS service offers `secret`, otherwise from the sandbox's facts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEPT_EVENTS = 10_000
 
 
 class FakeHh:
-    """HH's part of a sandbox."""
+    """The HH service."""
 
     name = "hh"
 
@@ -53,14 +53,14 @@ class FakeHh:
         return self._routes.operation(environ)
 
     def reset(self) -> None:
-        """Forget which events were handled, which leases granted, and every kept secret."""
+        """Forget handled events, granted leases and cached secrets."""
         with self._lock:
             self._seen.clear()
         self._functions.reset()
         self._leases.reset()
 
     def failed(self, operation: str, status: int) -> None:
-        """Log a failure that a fault made of a call, as the function would have."""
+        """Log a failure caused by a fault, as the function would."""
         broken = FunctionFailed("hubspot" if status == 502 else "handler", f"status {status}", status)
         if operation.endswith("/webhook"):
             self._mint_error("", broken)
@@ -85,7 +85,7 @@ class FakeHh:
             return answer({"error": "hubspot-error" if broken.status == 502 else "internal-error"}, broken.status)
 
     def _unsigned(self, request: Request) -> str:
-        """Why a request isn't one of HubSpot's; empty where it is."""
+        """The reason why a request is not from HubSpot; empty if it is."""
         secret = self._functions.secret(WEBHOOK, "/hh/prod/hubspot/app_secret", "secret")
         stamp = request.headers.get("X-HubSpot-Request-Timestamp", "")
         given = request.headers.get("X-HubSpot-Signature-v3", "")
@@ -99,7 +99,7 @@ class FakeHh:
     def _handle(self, event: Any) -> bool:
         if not _asks_for_token(event):
             return False
-        # An event may come twice, and its id alone is not unique.
+        # An event may be sent twice, and its id alone is not unique.
         name = f"{event.get('eventId')} {event['objectId']} {event.get('occurredAt')}"
         with self._lock:
             if name in self._seen:
@@ -118,7 +118,7 @@ class FakeHh:
         token = f"{contact}-{secrets.token_hex(16)}"
         body = json.dumps({"properties": {"download_token": token}}).encode()
         if self._functions.hubspot(WEBHOOK, "PATCH", contact, body=body) is None:
-            # HubSpot would send it again, and again in vain.
+            # A retry by HubSpot would fail again.
             self._mint_error(contact, FunctionFailed("hubspot", "status 404 OBJECT_NOT_FOUND", 200))
             return False
         self._functions.log(WEBHOOK, f"minted_token {contact} {token}")

@@ -1,4 +1,4 @@
-"""What HH's Lambda functions stand on: their environment, secrets kept for a while, log lines, and calls to others."""
+"""The runtime of HH's Lambda functions: environment, cached secrets, log lines, and calls to other services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opsctl.sandbox.services import SandboxContext
 REGION = "us-west-2"
 WEBHOOK, LEASE, AUTHORIZER = "hh-webhook", "hh-lease", "hh-authz"
 KEEP = 300.0
-"""Seconds for which a function keeps a secret that it read, unless it is replaced before."""
+"""Seconds for which a function caches a secret, unless it is replaced before."""
 FACTS = {
     "/hh/prod/hubspot/app_secret": ("hs_app_secret", "sandbox-app-secret"),
     "/hh/prod/hubspot/token": ("hs_token", "pat-na1-sandbox"),
@@ -26,7 +26,7 @@ FACTS = {
 
 
 class FunctionFailed(Exception):
-    """Raised where a function can't do its work: `where` is the system, `detail` what it said, `status` the answer's."""
+    """Raised when a function fails: `where` is the system, `detail` its message, `status` of the answer."""
 
     def __init__(self, where: str, detail: str, status: int) -> None:
         super().__init__(f"{where}: {detail}")
@@ -43,7 +43,7 @@ class _CachedSecret:
 
 
 class HhFunctions:
-    """The three functions of one world."""
+    """The three functions of a sandbox."""
 
     def __init__(self, world: SandboxContext) -> None:
         self.world = world
@@ -51,12 +51,12 @@ class HhFunctions:
         self._kept: dict[tuple[str, str], _CachedSecret] = {}
 
     def reset(self) -> None:
-        """Forget what was kept."""
+        """Clear the cache."""
         with self._lock:
             self._kept.clear()
 
     def secret(self, function: str, name: str, key: str) -> str:
-        """A key of a secret as a function knows it. Raises Broken."""
+        """A key of a secret as the function has cached it. Raises FunctionFailed."""
         instance = self._instance(function)
         with self._lock:
             kept = self._kept.get((function, name))
@@ -70,7 +70,7 @@ class HhFunctions:
             raise FunctionFailed("secrets", f"{name} is not JSON with {key}", 500) from error
 
     def edge_secret(self) -> str:
-        """The authorizer's EDGE_SHARED_SECRET. Raises Broken."""
+        """The authorizer's EDGE_SHARED_SECRET. Raises FunctionFailed."""
         read = self._offered("function_environment")
         if read is None:
             return self._fact(AUTHORIZER)
@@ -80,7 +80,7 @@ class HhFunctions:
             raise FunctionFailed("environment", "EDGE_SHARED_SECRET is not set", 500) from error
 
     def hubspot(self, function: str, method: str, contact: str, **call: Any) -> dict[str, Any] | None:
-        """A call for a contact: its answer, or None where there is no such contact. Raises Broken with 502."""
+        """A call for a contact: its answer, or None for an unknown contact. Raises FunctionFailed with 502."""
         token = self.secret(function, "/hh/prod/hubspot/token", "token")
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         reply = self.ask("hubspot", method, f"/crm/v3/objects/contacts/{contact}", headers, 502, **call)
@@ -92,7 +92,7 @@ class HhFunctions:
         return reply.json()
 
     def ask(self, part: str, method: str, path: str, headers: dict[str, str], status: int, **call: Any) -> Reply:
-        """Ask another system. Raises Broken with `status` where it doesn't answer."""
+        """Call another system. Raises FunctionFailed with `status` when it doesn't answer."""
         try:
             return neighbours.ask(self.world, part, method, path, headers, **call)
         except NoAnswer as cause:

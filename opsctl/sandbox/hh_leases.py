@@ -1,4 +1,4 @@
-"""The lease endpoint: an authorizer before it, then HubSpot's word on the contact, then a login for the registry."""
+"""The lease endpoint: the authorizer, the contact in HubSpot, then a login for the registry."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REPOSITORY, TAG = "hh-partner/hh", "latest"
 MANIFEST = "application/vnd.oci.image.index.v1+json"
 LEASE_SECONDS = 900
 ALLOWED_SECONDS = 300.0
-"""Seconds for which the gateway remembers a header that the authorizer let pass; a refusal is not remembered."""
+"""Seconds for which the gateway caches an accepted header; a refusal is not cached."""
 KEPT = 1_000
 
 
 class LeaseFunction:
-    """The endpoint's state: how many leases were granted, and which headers the gateway still lets pass."""
+    """The endpoint's state: granted leases, and cached headers."""
 
     def __init__(self, functions: HhFunctions) -> None:
         self._functions = functions
@@ -43,7 +43,7 @@ class LeaseFunction:
             self._count = 0
 
     def granted(self) -> dict[str, Any]:
-        """How many leases were granted, and the latest of them without their passwords."""
+        """The number of granted leases, and the latest ones without passwords."""
         with self._lock:
             return {"count": self._count, "leases": list(self._granted)}
 
@@ -58,7 +58,7 @@ class LeaseFunction:
         return response
 
     def broken(self, number: str, broken: FunctionFailed) -> Response:
-        """Log what a function failed at, and the answer to it."""
+        """Log a function's failure and return the answer."""
         self._log(LEASE, "lease_error", number, where=broken.where, detail=broken.detail)
         return answer({"error": "hubspot-error" if broken.status == 502 else "internal-error"}, broken.status)
 
@@ -105,7 +105,7 @@ class LeaseFunction:
         return dict(found["properties"]) if found else {}
 
     def _registry_login(self) -> tuple[str, str]:
-        """A login that lasts as long as the lease, once GHCR has shown that HH's own one may pull."""
+        """A login for the time of the lease, after GHCR has accepted HH's own credential."""
         username, pat = (self._functions.secret(LEASE, "/hh/prod/ghcr/creds", key) for key in ("username", "pat"))
         if "ghcr" not in self._world.parts:
             return username, secrets.token_urlsafe(24)

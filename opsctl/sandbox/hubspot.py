@@ -1,8 +1,8 @@
 """HubSpot's stand-in: contacts v3 with its limits and error bodies, the account's details, and webhooks.
 
-It keeps state, counts requests against the burst, search and daily limits, and answers in the shapes that HubSpot's
-reference documents. The burst and search limits' windows scale with the world's tempo; at tempo 0 there are none.
-A property that gets the value it already has is no change, and no webhook tells of it.
+It keeps state, counts requests against the burst, search and daily limits, and answers as HubSpot's reference
+documents. The windows of the burst and search limits scale with the sandbox's tempo; at tempo 0 there are none.
+Setting a property to its present value is no change and sends no webhook.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ TOKENS = {
     "hs_reading_token": "pat-na1-sandbox-reading",
     "hs_expired_token": "pat-na1-sandbox-expired",
 }
-"""The world's facts that name tokens, with their defaults; the first two may do everything."""
+"""The sandbox's facts with tokens, with their defaults; the first two may do everything."""
 
 APP_SECRETS = {"hs_app_secret": "sandbox-app-secret", "hs_next_app_secret": "sandbox-next-app-secret"}
-"""The world's facts that name the app's secret and the one that replaces it, with their defaults."""
+"""The sandbox's facts with the app's secret and the one that replaces it, with their defaults."""
 APP_SECRET = ("us-west-2", "/hh/prod/hubspot/app_secret", "secret")
 """Region, name and JSON key of the secret that HH keeps its copy in."""
 
@@ -61,7 +61,7 @@ _GONE = "Could not get some CONTACT objects, they may be deleted or not exist. C
 
 
 class FakeHubSpot:
-    """HubSpot's part of a sandbox. `contacts` is its state, for parts and tests that look behind the interface."""
+    """The HubSpot service. `contacts` is its state, for other services and tests."""
 
     name = "hubspot"
 
@@ -108,7 +108,7 @@ class FakeHubSpot:
         return self._routes.operation(environ)
 
     def reset(self) -> None:
-        """Put the seeded contacts and the limits back, and forget what was counted or waits to be sent."""
+        """Restore the seeded contacts and limits, and clear counters and waiting webhooks."""
         self.webhooks.clear()
         self.contacts.reset()
         self._refusals.clear()
@@ -155,7 +155,7 @@ class FakeHubSpot:
         return "" if self._burst.admit() else "TEN_SECONDLY_ROLLING"
 
     def _midnight(self) -> float:
-        """The last midnight in the portal's time zone, UTC: what the daily count is taken by."""
+        """The last midnight in the portal's time zone (UTC), when the daily limit resets."""
         return self._world.clock() // DAY * DAY
 
     def _rate_headers(self) -> dict[str, str]:
@@ -254,7 +254,7 @@ class FakeHubSpot:
         return answer({"total": len(matching), "results": page, **following})
 
     def _app_secret(self) -> str:
-        """The app's secret; the next one from when HH holds that, as whoever rotates it takes it from HubSpot."""
+        """The app's secret; the next one after HH has stored it."""
         now, following = (self._world.facts.get(name, default) for name, default in APP_SECRETS.items())
         region, name, key = APP_SECRET
         read = getattr(self._world.parts.get("aws"), "secret", None)
@@ -277,7 +277,7 @@ class FakeHubSpot:
         return answer({})
 
     def _edit(self, request: Request, id: str) -> Response:
-        """Write as a person does in HubSpot's own pages."""
+        """Write as a user of HubSpot's web pages."""
         contact = self.contacts.find(id)
         if contact is None:
             raise refuse({"error": f"no contact {id}"}, 400)

@@ -1,7 +1,7 @@
 """The contacts of the HubSpot stand-in: their properties, with history, and what may be written to them.
 
-Contact number N has record id FIRST + N and e-mail `contactN@example.com`. A few are seeded; the others of the
-population come into being when first asked for, so that bulk work can be rehearsed on many.
+Contact number N has record id FIRST + N and e-mail `contactN@example.com`. A few are seeded; the others are
+created on first use, so that bulk changes can be tried on many.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EMAIL = re.compile(r"contact(\d+)@example\.com")
 
 
 class InvalidProperties(Exception):
-    """Raised when a write is refused whole; `problems` are HubSpot's error objects, one a property."""
+    """Raised when a write is refused; `problems` are HubSpot's error objects, one a property."""
 
     def __init__(self, problems: list[dict[str, Any]]) -> None:
         super().__init__("; ".join(problem["message"] for problem in problems))
@@ -87,10 +87,10 @@ class StoredContact:
     written: dict[str, list[PropertyValue]] = field(default_factory=dict)
 
     def values(self, name: str) -> list[PropertyValue]:
-        """What a property was, oldest first."""
+        """The values of a property, oldest first."""
         if name in self.written:
             return self.written[name]
-        # Told anew each time: a hundred thousand of them would fill the memory.
+        # Created on each call: a hundred thousand of them would fill the memory.
         text = _seeded(self.id, self.created).get(name)
         return [] if text is None else [PropertyValue(text, self.created, IMPORT)]
 
@@ -132,7 +132,7 @@ class ContactStore:
         self.reset()
 
     def reset(self) -> None:
-        """Put the seeded contacts back."""
+        """Restore the seeded contacts."""
         with self._lock:
             for held in (self._records, self._emails, self._merged):
                 held.clear()

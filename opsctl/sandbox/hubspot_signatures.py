@@ -1,4 +1,4 @@
-"""How HubSpot signs its webhooks: v1 and v3 (HubSpot, "Validating requests")."""
+"""HubSpot's webhook signatures v1 and v3 (HubSpot, "Validating requests")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HubSpot's webhooks: events of changed properties, signed, sent a little later, and sent again while they are refused."""
+"""HubSpot's webhooks: signed events of changed properties, sent with a delay, and retried while they are refused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class WebhookDelivery:
     ended: bool = False
 
     def shown(self) -> dict[str, Any]:
-        """The delivery as the control port tells it."""
+        """The delivery as the control port shows it."""
         return {"events": self.events, "statuses": self.statuses, "ended": self.ended}
 
 
@@ -71,7 +71,7 @@ class WebhookSender:
         self._thread: threading.Thread | None = None
 
     def tell(self, changes: Iterable[PropertyChange]) -> None:
-        """Send the events of what is subscribed to."""
+        """Send the events of subscribed properties."""
         events = [self._event(change) for change in changes if change.name in SUBSCRIBED]
         if events and self._has_target():
             self._add(events, self._world.wait(DELAY))
@@ -81,14 +81,14 @@ class WebhookSender:
         return [delivery.shown() for delivery in list(self._kept)]
 
     def repeat(self) -> bool:
-        """Send the latest delivery once more, as HubSpot may; says whether there is one."""
+        """Send the latest delivery again, as HubSpot may; returns whether there is one."""
         if not self._kept:
             return False
         self._add(self._kept[-1].events, 0.0)
         return True
 
     def clear(self) -> None:
-        """Forget everything, once the attempt under way has ended."""
+        """Clear everything after the current attempt."""
         with self._changed:
             self._waiting.clear()
         with self._sending, self._changed:

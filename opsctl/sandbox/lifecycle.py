@@ -1,7 +1,7 @@
-"""Bring a sandbox up, mend it, put its data back, hurt it and take it down.
+"""Starts, repairs, resets, disturbs and stops a sandbox.
 
-A world lives in one folder. `up` starts only what isn't running or doesn't answer; the data of what still runs is kept.
-When nothing runs, `up` begins anew with the seeded data, on the ports and with the passwords that the folder remembers.
+A sandbox is in one folder. `up` starts only processes that don't run or don't answer; the data of running ones is kept. When nothing
+runs, `up` starts with the seeded data, on the ports and with the passwords stored in the folder.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ PROCESSES: dict[str, ModuleType] = {
     postgres.PART: postgres,
 }
 PATIENCE = 5.0
-"""Seconds for which a running part may stay silent before `up` replaces it."""
+"""Seconds without an answer after which `up` replaces a running process."""
 SHORT_PATIENCE = 2.0
-"""Seconds that such a part is then given to end by itself."""
+"""Seconds that such a process has to end by itself."""
 
 
 class ServiceStatus(NamedTuple):
@@ -49,7 +49,7 @@ class ServiceStatus(NamedTuple):
 
 
 def quiet(_: str) -> None:
-    """Say nothing."""
+    """Ignore a message."""
 
 
 def up(
@@ -59,11 +59,11 @@ def up(
     sessions: int | None = None,
     tell: Callable[[str], None] = quiet,
 ) -> dict[str, str]:
-    """Start or mend the sandbox in `folder`, and return its facts. `tell` is given a line for each thing done.
+    """Start or repair the sandbox in `folder`, and return its facts. `tell` is called with a message for each step.
 
-    Left out, `tempo` (1.0), `users` (10,000) and `sessions` (50,000) stay as the running world has them; other
-    sizes begin it anew. Raises ExternalError when a part doesn't start, LockHeld when another `up` takes too long, Refused
-    for a folder that holds other things.
+    By default `tempo` (1.0), `users` (10,000) and `sessions` (50,000) stay as in the running sandbox; other sizes
+    restart it. Raises ExternalError when a process doesn't start, LockHeld when another `up` takes too long, Refused for
+    a folder with other files.
     """
     folder = folder.resolve()
     ownership.claimable(folder)
@@ -82,9 +82,9 @@ def up(
 
 
 def down(folder: Path, tell: Callable[[str], None] = quiet) -> None:
-    """End every process of the sandbox in `folder`, also where its file is broken or gone.
+    """Stop every process of the sandbox in `folder`, also if its file is broken or missing.
 
-    Raises Refused for a folder that holds other things: nothing of it is a sandbox's.
+    Raises Refused for a folder with other files.
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -106,7 +106,7 @@ def down(folder: Path, tell: Callable[[str], None] = quiet) -> None:
 
 
 def status(folder: Path) -> list[ServiceStatus]:
-    """What runs, and where. Empty when no sandbox was ever started in `folder`."""
+    """The status of each service; empty when no sandbox was ever started in `folder`."""
     folder = folder.resolve()
     world = world_file.load(folder)
     if world is None:
@@ -126,7 +126,7 @@ def status(folder: Path) -> list[ServiceStatus]:
 
 
 def reset(folder: Path) -> None:
-    """Put the seeded data of every part back, and take every fault back.
+    """Restore the seeded data of every service and clear all faults.
 
     Raises ExternalError when the sandbox isn't up.
     """
@@ -134,7 +134,7 @@ def reset(folder: Path) -> None:
 
 
 def set_fault(folder: Path, rule: Rule) -> None:
-    """Set a fault on calls to a part. Raises ExternalError when the sandbox isn't up."""
+    """Set a fault on calls to a service. Raises ExternalError when the sandbox isn't up."""
     if rule.part not in front_door.HTTP_PARTS:
         known = ", ".join(front_door.HTTP_PARTS)
         raise ConfigurationError(f"The sandbox has no service {rule.part!r}.", next=f"Choose one of: {known}")
@@ -147,12 +147,12 @@ def faults(folder: Path) -> list[Rule]:
 
 
 def clear_faults(folder: Path) -> None:
-    """Take every fault back. Raises ExternalError when the sandbox isn't up."""
+    """Clear all faults. Raises ExternalError when the sandbox isn't up."""
     front_door.call(world_file.facts(folder.resolve()), "DELETE", "/faults")
 
 
 def fail_next_rollout(folder: Path, service: str) -> None:
-    """Make the next rollout of an ECS service fail and be taken back.
+    """Make the next rollout of an ECS service fail and roll back.
 
     Raises ConfigurationError for an unknown service, ExternalError when the sandbox isn't up.
     """
@@ -176,7 +176,7 @@ def take_connections(folder: Path, count: int) -> int:
 
 
 def fail_next_snapshot(folder: Path) -> None:
-    """Make the next snapshot of the database fail half way.
+    """Make the next snapshot of the database fail before it is complete.
 
     Raises ExternalError when the sandbox isn't up.
     """
@@ -184,7 +184,7 @@ def fail_next_snapshot(folder: Path) -> None:
 
 
 def force_figure(folder: Path, metric: str, value: float, minutes: int) -> None:
-    """Have CloudWatch show `value` for a metric, whatever its dimensions, from so many minutes ago on, until faults are cleared.
+    """Make CloudWatch return `value` for a metric in all dimensions, from so many minutes ago, until faults are cleared.
 
     Raises ConfigurationError for a metric that the sandbox doesn't measure, ExternalError when it isn't up.
     """
@@ -192,7 +192,7 @@ def force_figure(folder: Path, metric: str, value: float, minutes: int) -> None:
 
 
 def crash(folder: Path, part: str) -> int:
-    """Kill a process as a crash would: `postgres`, `valkey`, or `server` with all HTTP parts. Returns how many died."""
+    """Kill a process: `postgres`, `valkey`, or `server` with all HTTP services. Returns how many were killed."""
     name = front_door.PART if part in front_door.HTTP_PARTS else part
     if name not in PROCESSES:
         raise ConfigurationError(f"The sandbox has no process {part!r}.", next=f"Choose one of: {', '.join(PROCESSES)}")
@@ -203,7 +203,7 @@ def crash(folder: Path, part: str) -> int:
 
 
 def exports(folder: Path) -> dict[str, str]:
-    """The environment in which the runbooks' own commands, and opsctl, meet this world.
+    """The environment variables with which opsctl and the runbooks' own commands use this sandbox.
 
     Raises ExternalError when the sandbox isn't up.
     """
@@ -253,7 +253,7 @@ EXPORTED = {
 }
 """Environment variable -> fact."""
 UNSET = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "PGSERVICE", "PGSSLMODE", "PGOPTIONS")
-"""Variables that would lead those commands elsewhere."""
+"""Variables that would point those commands to other systems."""
 
 
 def _known_world(folder: Path, tell: Callable[[str], None]) -> WorldFile:
@@ -262,10 +262,10 @@ def _known_world(folder: Path, tell: Callable[[str], None]) -> WorldFile:
         unfinished.unlink()
     world = world_file.load(folder)
     if world is not None:
-        # A world of an older opsctl lacks what was added since.
+        # A sandbox of an older opsctl lacks newer facts.
         world.facts = facts.new() | world.facts
         return world
-    # Without the file nobody knows the passwords of what may lie or run here.
+    # Without the file the passwords of existing processes and data are unknown.
     if world_file.path(folder).exists():
         tell("world.json is unreadable; starting a new sandbox.")
     _stop_everything(folder, None)
@@ -290,14 +290,14 @@ def _adopt(folder: Path, world: WorldFile, tempo: float | None, users: int | Non
 
 
 def _start_stores(folder: Path, world: WorldFile, tell: Callable[[str], None]) -> bool:
-    """Have PostgreSQL and Valkey running; returns whether either has another port than before."""
+    """Start PostgreSQL and Valkey; returns whether a port has changed."""
     before = (world.ports.get(postgres.PART), world.ports.get(valkey.PART))
     for part, answers, password in (
         (postgres, _postgres_answers, "pg_superuser_password"),
         (valkey, _valkey_answers, "redis_password"),
     ):
         found: list[Process] = part.find(folder)
-        # A part whose port was never written down was left by an `up` that was killed: nobody can ask it.
+        # A process without a recorded port was left by a killed `up`.
         if found and part.PART in world.ports and _answers_in_time(answers, world):
             world.processes[part.PART] = found[0]
             continue

@@ -1,7 +1,7 @@
-"""Stand-ins for what people are told through: Slack, PagerDuty and Statuspage, under `/slack`, `/pagerduty`, `/statuspage`.
+"""Stand-ins for the notifiers Slack, PagerDuty and Statuspage, under `/slack`, `/pagerduty`, `/statuspage`.
 
-All keep what they got; `GET /sent` shows it, `{"slack": [...], "pagerduty": [...], "statuspage": [...]}`. The pace that
-Slack and Statuspage allow scales with the world's tempo; at tempo 0 there is no limit. Sentry's stand-in answers here too.
+`GET /sent` lists what they received: `{"slack": [...], "pagerduty": [...], "statuspage": [...]}`. The rate limits of
+Slack and Statuspage scale with the sandbox's tempo; at tempo 0 there are none. Sentry's stand-in is here too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SEVERITIES = ("critical", "error", "warning", "info")
 
 
 class FakeNotifiers:
-    """The notices' part of a sandbox."""
+    """The notifiers of a sandbox."""
 
     name = "notices"
 

@@ -1,4 +1,4 @@
-"""Whose a folder is: what `up` marks as a sandbox's, and how the mark is proven before anything is stopped, replaced or deleted."""
+"""The mark that `up` puts on a sandbox's folder; it is verified before anything is stopped, replaced or deleted."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from opsctl.errors import Refused
 
 MARK = ".opsctl-sandbox"
 BEFORE = {MARK, "lock"}
-"""What a folder may hold before it is a sandbox's: what an `up` that was killed at once has left."""
+"""Files that a folder may contain before it is a sandbox: leftovers of a killed `up`."""
 
 
 def claim(folder: Path) -> None:
-    """Mark a folder of this user's as a sandbox's; the caller holds its lock. Raises Refused for one that holds anything else."""
+    """Mark a folder of this user as a sandbox; the caller holds its lock. Raises Refused for a folder with other files."""
     claimable(folder)
     if not is_marked(folder):
         mark(folder, folder)
 
 
 def claimable(folder: Path) -> None:
-    """Raise Refused unless a folder isn't there yet, is empty, or is a sandbox's already."""
+    """Raise Refused unless a folder is missing, empty, or already a sandbox."""
     if folder.exists() and not is_marked(folder):
         if not folder.is_dir() or folder.stat().st_uid != os.geteuid():
             raise Refused(f"{folder} is not a folder of this user. No sandbox was started; nothing was changed.", NEXT)
@@ -33,7 +33,7 @@ NEXT = "Choose an empty or new folder: OPSCTL_SANDBOX=FOLDER opsctl sandbox up"
 
 
 def proven(folder: Path) -> None:
-    """Raise Refused for a folder that holds things and was never marked: nothing of it is a sandbox's."""
+    """Raise Refused for a folder with files but without the mark."""
     if not is_marked(folder) and not set(os.listdir(folder)) <= BEFORE:
         told = f"{folder} contains no sandbox of this user. Nothing was stopped or deleted."
         raise Refused(told, "Check OPSCTL_SANDBOX. If an older opsctl started the sandbox, stop it with that opsctl.")
@@ -47,7 +47,7 @@ def mark(place: Path, folder: Path) -> None:
 
 
 def is_marked(place: Path, folder: Path | None = None) -> bool:
-    """Whether a directory bears this user's mark, made in that very directory for the sandbox in `folder`; a copied mark is none."""
+    """Whether a directory has this user's mark for the sandbox in `folder`; a copied mark is invalid."""
     try:
         files.private(place / MARK)
         return files.read(place / MARK, 10_000, links=False) == _words(place, folder or place)

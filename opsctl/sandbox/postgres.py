@@ -1,7 +1,7 @@
 """The sandbox's PostgreSQL: a real server, run as an ordinary user even when root starts it.
 
 Root becomes another user inside a user namespace (the files stay root's), or, where the system has none, `nobody`.
-Durability is off: a rehearsal may lose its data to a power cut.
+Durability is off: a sandbox may lose its data in a power cut.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def find(folder: Path) -> list[Process]:
 
 
 def stop(folder: Path, patience: float = 8.0) -> None:
-    """End the server (kill it after `patience` seconds), and the backends that a killed server left."""
+    """Stop the server (kill it after `patience` seconds), and the backends of a killed server."""
     processes.stop(find(folder), signal.SIGINT, patience)
     # Their titles have taken the place of what else tells whose they are.
     if ownership.is_marked(folder):
@@ -93,7 +93,7 @@ def stop(folder: Path, patience: float = 8.0) -> None:
 def start(folder: Path, wanted_port: int, password: str) -> tuple[Process, int]:
     """Start a server that isn't running, on the wanted port if it is free; returns it and its port once it answers.
 
-    The data directory is made where it is missing; `password` is then the superuser's.
+    The data directory is created if it is missing; `password` is then the superuser's.
     Raises ExternalError when it doesn't start.
     """
     how = runner()

@@ -1,7 +1,6 @@
-"""Start, find and stop the sandbox's processes: detached, logged, and never mistaken for someone else's.
+"""Starts, finds and stops the sandbox's processes, detached and logged.
 
-A process is known by its id *and* its start time, so that a recycled id is never signalled. Where `/proc` is missing
-(macOS), `ps` answers the same questions.
+Pids are reused; pid and start time together are unique. Without `/proc` (macOS), `ps` is used.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from opsctl.errors import ExternalError
 
 PROC = Path("/proc")
 FOLDER = "OPSCTL_SANDBOX_FOLDER"
-"""The variable by which a process of a sandbox is known from all others."""
+"""The variable that identifies a sandbox's processes."""
 _has_proc = (PROC / "self" / "stat").exists()
 
 # Kept only so that a child which ends while its starter still lives is reaped and does not stay a zombie.
@@ -60,12 +59,12 @@ def _start_time_from_proc(pid: int) -> str | None:
 
 
 def is_alive(process: Process | None) -> bool:
-    """Whether this very process, not another one under its id, still runs."""
+    """Whether this process, and not another one with its pid, is still running."""
     return process is not None and start_time(process.pid) == process.started
 
 
 def belongs(pid: int, folder: Path) -> bool:
-    """Whether a process was started for the sandbox in `folder`, as its environment tells; where no system tells, it is believed."""
+    """Whether a process was started for the sandbox in `folder`, by its environment; true where that can't be read."""
     if not _has_proc:
         return True
     try:
@@ -87,7 +86,7 @@ def find(programs: Sequence[str], phrase: str, folder: Path) -> list[Process]:
 
 
 def find_working_in(directory: Path, title: str) -> list[Process]:
-    """Every live process in this working directory whose title begins so; none where the system can't tell."""
+    """The running processes in this working directory whose title starts so; none where that can't be read."""
     found = []
     for pid, arguments in _command_lines() if _has_proc else ():
         if arguments and arguments[0].startswith(title):
@@ -146,7 +145,7 @@ def spawn(
 
 
 def wait_until(done: Callable[[], bool], seconds: float, interval: float = 0.02) -> bool:
-    """Ask `done` until it says yes or `seconds` have passed; returns its last answer."""
+    """Poll `done` until it is true or `seconds` have passed; returns its last result."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -161,7 +160,7 @@ def comes_up(process: Process, answers: Callable[[], bool], seconds: float) -> b
 
 
 def stop(processes: Sequence[Process], gently: signal.Signals = signal.SIGTERM, patience: float = 8.0) -> None:
-    """Ask processes to end, kill those that have not after `patience` seconds, and wait until they are gone."""
+    """Terminate processes, kill the rest after `patience` seconds, and wait for them."""
     for number, seconds in ((gently, patience), (signal.SIGKILL, 10.0)):
         send(processes, number)
         if wait_until(lambda: not any(map(is_alive, processes)), seconds):
@@ -169,7 +168,7 @@ def stop(processes: Sequence[Process], gently: signal.Signals = signal.SIGTERM, 
 
 
 def send(processes: Sequence[Process], number: signal.Signals) -> None:
-    """Signal those that still are the processes meant."""
+    """Signal the processes that are still running."""
     for process in processes:
         if is_alive(process):
             with contextlib.suppress(ProcessLookupError):
@@ -177,7 +176,7 @@ def send(processes: Sequence[Process], number: signal.Signals) -> None:
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """What a program needs of this process' environment, and nothing that names a real system or a secret; plus `extra`."""
+    """The environment of a program: what it needs of ours, without names of real systems or secrets, plus `extra`."""
     names = {"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
     families = ("LC_", "PYTHON", "DYLD_")
     kept = {name: value for name, value in os.environ.items() if name in names or name.startswith(families)}

@@ -37,14 +37,14 @@ CLAIM_LIFETIME = 30
 
 
 class RunningTask(Protocol):
-    """A running task as the AWS part describes it."""
+    """A running task of ECS."""
 
     id: str
     environment: dict[str, str]
 
 
 class RunsTasks(Protocol):
-    """What this part asks of the AWS part."""
+    """What the API needs of the AWS service."""
 
     def running_tasks(self, cluster: str, service: str) -> Sequence[RunningTask]:
         """The tasks of a service that run now."""
@@ -52,7 +52,7 @@ class RunsTasks(Protocol):
 
 
 class FakeSafawinet:
-    """The API's part of a sandbox. `lines` holds the newest log lines, oldest first."""
+    """The API of a sandbox. `lines` holds the newest log lines, oldest first."""
 
     name = "api"
 
@@ -78,7 +78,7 @@ class FakeSafawinet:
             }
         )
 
-    # Properties, since the world learns the stores' addresses and passwords after its parts are built.
+    # Properties, since the stores' addresses and passwords are known only after the services are built.
     @cached_property
     def _cache(self) -> redis.Redis:
         facts = self._world.facts
@@ -106,7 +106,7 @@ class FakeSafawinet:
         return self._routes.operation(environ)
 
     def reset(self) -> None:
-        """Forget announcements and log lines. Users, sessions and marks are put back with their stores."""
+        """Clear announcements and log lines. Users, sessions and revocations are restored with their stores."""
         self._database.close()
         with self._lock:
             self._announced.clear()

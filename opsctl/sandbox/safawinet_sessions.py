@@ -49,7 +49,7 @@ class OpenedSession:
 
 
 class SessionDatabase:
-    """A few connections to the sandbox's Postgres, lent to one request at a time."""
+    """A pool of a few connections to the sandbox's Postgres."""
 
     def __init__(self, conninfo: Callable[[], str]) -> None:
         self._conninfo = conninfo
@@ -79,7 +79,7 @@ class SessionDatabase:
             try:
                 connection.execute("SELECT 1")
             except psycopg.OperationalError:
-                # The server ended it while it lay idle: a failover, a terminated backend, a reset.
+                # The server closed it while it was idle: a failover, a terminated backend, a reset.
                 connection.close()
             else:
                 return connection
@@ -94,14 +94,14 @@ class SessionDatabase:
 
 
 class SessionStore:
-    """Begins, renews and ends sessions."""
+    """Creates, refreshes and ends sessions."""
 
     def __init__(self, database: SessionDatabase, cache: redis.Redis) -> None:
         self._database = database
         self._cache = cache
 
     def login(self, email: str, password: str) -> OpenedSession:
-        """Begin a session. Raises LoginRefused: 401 `bad-credentials`, 403 `inactive-user`."""
+        """Create a session. Raises LoginRefused: 401 `bad-credentials`, 403 `inactive-user`."""
         with self._database.transaction() as connection:
             user = connection.execute("SELECT id, role, password_hash, is_active FROM users WHERE email = %s", [email]).fetchone()
             if user is None or not password_matches(password, user[2]):
@@ -116,7 +116,7 @@ class SessionStore:
     def refresh(self, token: str) -> OpenedSession:
         """Replace a session by a new row with a new time of creation; the old refresh token is spent.
 
-        It looks at the row only, not at the marks: a session that isn't deleted lives on.
+        It checks the row only, not the revocations.
         Raises LoginRefused: 401 `bad-refresh-token`, 403 `inactive-user`; then nothing has changed.
         """
         with self._database.transaction() as connection:
@@ -174,7 +174,7 @@ class SessionStore:
         return ended
 
     def healthy(self) -> None:
-        """Ask both stores something; their errors pass through."""
+        """Query both stores; raises their errors."""
         with self._database.transaction() as connection:
             connection.execute("SELECT 1")
         self._cache.ping()

@@ -1,4 +1,4 @@
-"""What a new sandbox is filled with: roles, users and sessions in PostgreSQL, session and other keys in Valkey.
+"""The data of a new sandbox: roles, users and sessions in PostgreSQL, session and other keys in Valkey.
 
 The same sizes give the same rows and keys; only times are counted back from the moment of filling.
 """

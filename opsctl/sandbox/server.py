@@ -43,22 +43,22 @@ _SLACK_KEY = re.compile(r"(/slack/services/)\S+")
 
 
 class AwsControls(Protocol):
-    """What the AWS part offers beside its application."""
+    """Controls of the AWS service besides its application."""
 
     def guarded(self, app: WSGIApp) -> WSGIApp:
         """The application behind the check of signatures."""
         ...
 
     def measure_connections(self, count: int) -> None:
-        """Have RDS count so many connections to the writer, in this minute's metric."""
+        """Set the number of connections to the writer in this minute's metric."""
         ...
 
     def fail_next_rollout(self, service: str) -> None:
-        """Make the next rollout of a service fail and be taken back; raises KeyError for an unknown service."""
+        """Make the next rollout of a service fail and roll back; raises KeyError for an unknown service."""
         ...
 
     def clear(self) -> None:
-        """Take back what a rehearsal had this part show."""
+        """Clear what was set through the controls."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""The contract between the sandbox's server process and its parts.
+"""The contract between the sandbox's server process and its services.
 
-A part is a WSGI application with a name; the server gives each its own free loopback port. Parts share one `SandboxContext`.
+A service is a WSGI application with a name; the server gives each a free loopback port. Services share one `SandboxContext`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 @dataclass
 class SandboxContext:
-    """What every part of one running sandbox knows of it. Times are seconds; `tempo` scales every pretended wait."""
+    """The state that the services of a running sandbox share. Times are seconds; `tempo` scales simulated waits."""
 
     folder: Path
     tempo: float = 1.0
@@ -26,12 +26,12 @@ class SandboxContext:
     parts: dict[str, SandboxService] = field(default_factory=dict)
 
     def wait(self, seconds: float) -> float:
-        """How long something that takes `seconds` in the demo takes in this world."""
+        """The duration in this sandbox of something that takes `seconds` in the demo."""
         return seconds * self.tempo
 
 
 class SandboxService(Protocol):
-    """One stand-in, or the front before moto."""
+    """A stand-in, or the AWS endpoint with moto behind it."""
 
     name: str
 
@@ -40,9 +40,9 @@ class SandboxService(Protocol):
         ...
 
     def operation(self, environ: Mapping[str, Any]) -> str:
-        """The name that a fault is set on: `ecs.UpdateService`, `POST /v1/auth/login`."""
+        """The operation's name for faults: `ecs.UpdateService`, `POST /v1/auth/login`."""
         ...
 
     def reset(self) -> None:
-        """Put the seeded state back."""
+        """Restore the seeded state."""
         ...

@@ -36,7 +36,7 @@ KINDS = {
 
 
 class ConnectionHolder:
-    """Holds connections to the world's database until it is told to let go. Safe between threads."""
+    """Holds connections to the sandbox's database until they are released. Thread-safe."""
 
     def __init__(self, facts: Mapping[str, str]) -> None:
         self._facts = facts
@@ -46,7 +46,7 @@ class ConnectionHolder:
         self._timer: threading.Timer | None = None
 
     def open(self) -> None:
-        """Have the pool's connections, now."""
+        """Open the pool's connections now."""
         with self._lock:
             if self._pool and not _is_open(self._pool[0]):
                 self._end(self._pool)

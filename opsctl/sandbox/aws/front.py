@@ -139,7 +139,7 @@ class AwsEndpoint(AwsServices):
         return done({})
 
     def clear(self) -> None:
-        """Take back what a rehearsal had this part show."""
+        """Clear what was set through the controls."""
         with self._lock:
             self.cloudwatch.let_go()
 
@@ -150,7 +150,7 @@ class AwsEndpoint(AwsServices):
             self.ecr.push(repository, tag, digest, self._timeline.now())
 
     def measure_connections(self, count: int) -> None:
-        """Have RDS count so many connections to the writer, in this minute's metric."""
+        """Set the number of connections to the writer in this minute's metric."""
         with self._lock:
             self._prepare("monitoring")
             self.cloudwatch.measure("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": CLUSTER}, count)
