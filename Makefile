@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python >= 3.11 and nothing else; the rest stands on what they set up in .venv.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test laws snapshots check bench docs wheel upgrade clean
+.PHONY: help demo test laws snapshots check bench mutants docs wheel upgrade clean
 
 BIN := .venv/bin
 DOCUMENTS := docs/reference.md
@@ -35,6 +35,9 @@ check: .venv/.tools  ## Style, types, layers, unused code, generated documents, 
 
 bench: .venv/.tools  ## Measure, as ratios side by side
 	@$(BIN)/python -m tests.bench
+
+mutants: .venv/.tools  ## Mutate lines of the engine and of the changes, and check that a test fails for each
+	@$(BIN)/python -m tests.mutants
 
 docs: .venv/.tools  ## Write the generated parts of the documents anew
 	@$(BIN)/cog -r $(DOCUMENTS)
