@@ -1,4 +1,4 @@
-"""Ask many sources at once, and read ahead. A source that fails, or doesn't answer in time, hides no other."""
+"""Query many sources in parallel, and read ahead. A source that fails or doesn't answer in time hides no other."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 from opsctl.errors import ExternalError, OpsctlError
 
 PATIENCE = 20.0
-"""Seconds after which a source that hasn't answered is left alone."""
+"""Seconds after which a source counts as failed."""
 AT_ONCE = 16
-"""How many are asked at a time."""
+"""How many sources are queried in parallel."""
 
 T = TypeVar("T")
 
 
 def gather(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -> dict[str, T | OpsctlError]:
-    """Ask every source in a thread of its own, sixteen at a time; return each one's answer or error, in the order given.
+    """Query every source in its own thread, at most sixteen at a time. Returns each one's answer or error, in the order given.
 
-    A thread that still waits for a source holds nothing up, not even the end of the process. An exception that isn't opsctl's is raised.
+    A thread that still waits doesn't delay the caller or the end of the process. Exceptions other than OpsctlError are raised.
     """
     answers: queue.SimpleQueue[tuple[str, T | BaseException]] = queue.SimpleQueue()
 
@@ -37,7 +37,7 @@ def gather(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -
 
     for name, source in sources.items():
         threading.Thread(target=ask, args=(name, source), name=f"ask {name}", daemon=True).start()
-    silent = ExternalError(f"It didn't answer within {patience:g} s.", "Look at it by itself.")
+    silent = ExternalError(f"It didn't answer within {patience:g} s.", "Query it on its own.")
     found: dict[str, T | OpsctlError] = dict.fromkeys(sources, silent)
     deadline = time.monotonic() + patience
     for _ in sources:
@@ -51,15 +51,15 @@ def gather(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -
     return found
 
 
-def unwrap(told: T | OpsctlError) -> T:
-    """What a source of `at_once` answered; raises its error."""
-    if isinstance(told, OpsctlError):
-        raise told
-    return told
+def unwrap(answer: T | OpsctlError) -> T:
+    """The answer of a source of `gather`; raises its error."""
+    if isinstance(answer, OpsctlError):
+        raise answer
+    return answer
 
 
 def first_error_if_all_failed(found: Mapping[str, T | OpsctlError]) -> Mapping[str, T | OpsctlError]:
-    """What `at_once` found; raises the first error when no source answered, which then is no matter of one source: no login, no network."""
+    """The result of `gather`. Raises the first error if all sources failed: the cause is then the login or the network."""
     failed = [each for each in found.values() if isinstance(each, OpsctlError)]
     if failed and len(failed) == len(found):
         raise failed[0]
@@ -67,9 +67,9 @@ def first_error_if_all_failed(found: Mapping[str, T | OpsctlError]) -> Mapping[s
 
 
 def read_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The items in order; a thread makes the next one while the caller works on the one before it.
+    """Yield the items in order; a thread makes the next item while the caller works on the present one.
 
-    An error in making an item is raised in its place, after the caller is done with the item before it.
+    An error in making an item is raised in its place.
     """
     end: Any = object()
     source = iter(items)

@@ -1,4 +1,4 @@
-"""Fingerprints: what names a secret value without telling it, keyed, so that only who holds the key can make one.
+"""Fingerprints name a secret value without revealing it. They are keyed, so only the owner of the key can make them.
 
 A fingerprint begins with its key's id. Each ledger has a key for each environment, and fingerprints of different keys can't be compared.
 """
@@ -18,7 +18,7 @@ def of(key: bytes, value: bytes) -> str:
 
 
 def same(one: str | None, other: str | None) -> bool:
-    """Whether two fingerprints name the same value, None naming none; raises Refused for two of different keys, which prove nothing."""
+    """Whether two fingerprints name the same value; None names no value. Raises Refused for fingerprints of different keys."""
     if one is None or other is None or one == other:
         return one == other
     (key, _, _), (other_key, _, _) = one.rpartition("-"), other.rpartition("-")
@@ -26,6 +26,6 @@ def same(one: str | None, other: str | None) -> bool:
         raise Refused(
             f"The fingerprints {one} and {other} were made with different keys, by the ledgers of two machines or of two environments,"
             " so they can't be compared.",
-            "Go on where the ledger that made the first one is (XDG_STATE_HOME), or look again here and give what this ledger shows.",
+            "Use the ledger that made the first one (XDG_STATE_HOME), or list the fingerprints again here and use those.",
         )
     return False

@@ -1,4 +1,4 @@
-"""Ask again after an error that passes: one policy, one loop, for every adapter."""
+"""Retries after temporary errors: one policy and one loop for all adapters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class TryAgain(Exception):
-    """Raised by a call that may be made again; `error` is what the caller gets when it isn't.
+    """Raised by a call that may be retried; `error` is raised when it isn't.
 
-    `retry_after` is the pause in seconds that the other side asked for, or None for the policy's own.
+    `retry_after` is the pause in seconds that the server asked for, or None for the policy's own.
     """
 
     def __init__(self, error: Exception, retry_after: float | None = None) -> None:
@@ -22,7 +22,7 @@ class TryAgain(Exception):
 
 
 class Policy(NamedTuple):
-    """Which errors are asked again, how often and how long.
+    """Which errors are retried, how often and how long.
 
     At most `tries` calls are made. The pauses double from `first` to `longest` seconds, each shortened by a random share of up to `jitter`.
     No pause ends later than `deadline` seconds after the first call: an error whose pause doesn't fit is raised at once.
@@ -36,7 +36,7 @@ class Policy(NamedTuple):
     errors: tuple[type[Exception], ...] = ()
 
     def pause(self, failed: int) -> float:
-        """The longest pause after the call of that number, counted from 1."""
+        """The longest pause in seconds after that many failed calls."""
         return min(self.longest, self.first * 2.0 ** min(failed - 1, 64))
 
 
@@ -49,7 +49,7 @@ def retry(
     stop: Callable[[], None] = lambda: None,
     share: Callable[[], float] = random.random,
 ) -> T:
-    """Return what `call` returns, calling it again by `policy` where it raises TryAgain or one of the policy's errors.
+    """Return what `call` returns, retrying by `policy` when it raises TryAgain or one of the policy's errors.
 
     `stop` is called before each pause and may raise.
     """

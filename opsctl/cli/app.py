@@ -91,7 +91,7 @@ def root(app: AppContext) -> None:
 
 
 MAX_REPEATED = 1000
-"""Characters of what was typed that a usage error repeats."""
+"""Characters of the command line that a usage error repeats at most."""
 
 
 def run(args: Sequence[str]) -> int:
@@ -102,7 +102,7 @@ def run(args: Sequence[str]) -> int:
         return _refuse_closed_streams()
     for arg in args:
         if not arg.isascii() and arg.encode(errors="replace").decode() != arg:
-            return _print_error(2, f"The argument {arg!a} is not UTF-8; nothing was run.", "Type it in UTF-8.")
+            return _print_error(2, f"The argument {arg!a} is not valid UTF-8; nothing was run.", "Type it in UTF-8.")
     try:
         code = root.main(args=list(args), prog_name="opsctl", standalone_mode=False, obj=app)
         sys.stdout.flush()
@@ -112,19 +112,19 @@ def run(args: Sequence[str]) -> int:
         show_error(error, app.verbose)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _print_error(6, "Interrupted. Whatever had begun is in the ledger.", "opsctl runs list --active")
+        return _print_error(6, "Interrupted. What had begun is recorded in the ledger.", "opsctl runs list --active")
     except OSError as cause:
         return _report_unwritable(str(cause.strerror))
     except SystemExit:
-        # What click makes of a pipe that nobody reads.
+        # Click raises SystemExit for a broken pipe.
         return _report_unwritable(os.strerror(errno.EPIPE))
-    except Exception as bug:  # noqa: BLE001 - the last wall: a person never sees a traceback
+    except Exception as bug:  # noqa: BLE001 - the last resort: users never see a traceback
         return _show_defect(bug, app.verbose)
     return code if isinstance(code, int) else 0
 
 
 def show_error(error: OpsctlError, verbose: bool = False) -> None:
-    """Show an error: what happened, and what to type next; with `verbose` its causes."""
+    """Print an error: what happened and what to do next; with `verbose` also its causes."""
     from opsctl.cli.hints import next_line
 
     _print_error(error.exit_code, str(error.what), next_line(error.next), error.place, error.details)
@@ -149,7 +149,7 @@ def _print_error(code: int, what: str, next: str = "", place: str = "", details:
         if next:
             out.say(visible(f"  next: {next}"), err=True)
     except OSError:
-        # Nobody can be told; the exit code and the ledger are what is left.
+        # Nothing can be printed; the exit code and the ledger still show the result.
         sys.stderr = to_nowhere(2)
     return code
 
@@ -160,16 +160,16 @@ def _refuse_closed_streams() -> int:
     os.close(number)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    return _print_error(1, "Standard output or error is closed, so nothing was run.", "Give it somewhere to write.")
+    return _print_error(1, "Standard output or standard error is closed; nothing was run.", "Redirect it to a file or to /dev/null.")
 
 
 def _report_unwritable(why: str) -> int:
     sys.stdout = to_nowhere(1)
-    return _print_error(1, f"The result couldn't be printed: {why}. What was done is in the ledger.", "opsctl runs list")
+    return _print_error(1, f"The result could not be printed: {why}. What was done is recorded in the ledger.", "opsctl runs list")
 
 
 def _show_usage_error(wrong: click.ClickException) -> int:
-    """Show a usage error; what was typed, which it may repeat, stays on one line of bounded length."""
+    """Print a usage error. What it repeats of the command line is limited to one line."""
     from opsctl.redaction import clean_sentence
     from opsctl.render import out
 
@@ -193,5 +193,5 @@ def _show_defect(bug: Exception, verbose: bool) -> int:
 
         with contextlib.suppress(OSError):
             out.say(clean_text("".join(traceback.format_exception(bug))), err=True)
-    what = f"This is a defect in opsctl ({type(bug).__name__}: {clean_sentence(bug)[:-1]}). What had begun is in the ledger."
-    return _print_error(1, what, "opsctl runs list --active; report it with the output of -v")
+    what = f"This is a defect in opsctl ({type(bug).__name__}: {clean_sentence(bug)[:-1]}). What had begun is recorded in the ledger."
+    return _print_error(1, what, "opsctl runs list --active; please report the defect with the output of -v")

@@ -1,7 +1,7 @@
-"""The one class of commands, and the marks that a command's function carries.
+"""The command class, and the decorators that mark a command's function.
 
-A command is one of three kinds: a mutating one yields changes, a read-only one returns what to show, and a local one does opsctl's own
-business. None of them prints, prompts or catches.
+A command is of one of three kinds: a mutating command yields changes, a read-only command returns what to show, and a local command
+manages opsctl itself. Commands don't print, prompt or catch errors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 VALUES = "opsctl.values"
 """The key of a context's `meta` that holds the values of placeholders."""
 VERDICTS = frozenset(("Verdict", "Alerts"))
-"""Names of the results that are good or not: a command's file need not import them to say that it returns one."""
+"""Names of the result types that are verdicts, so that a command's file need not import them."""
 MARKS = "opsctl_marks"
 
 
@@ -48,32 +48,32 @@ def read_only(function: F) -> F:
 
 
 def local(function: F) -> F:
-    """Mark a command that does opsctl's own business; its first parameter is the AppContext."""
+    """Mark a command that manages opsctl itself; its first parameter is the AppContext."""
     return _mark(function, kind="local")
 
 
 def offline(function: F) -> F:
-    """Mark a command that concerns this machine alone: unless --env names one, it runs without environment, configuration and AWS."""
+    """Mark a command that needs only this machine: without --env it runs without environment, configuration and AWS."""
     return _mark(function, offline=True)
 
 
 def gives_verdict(*, flag: str = "", probes: str = "") -> Callable[[F], F]:
-    """Mark a command whose result is a verdict, by which a playbook's `verify` can fail; with `flag`, only where that flag is given.
+    """Mark a command whose result is a verdict, so that a playbook's `verify` can fail; with `flag`, only if that flag is given.
 
-    `probes` says what asking does in the system that is asked ("it signs in"): a dry run doesn't ask then.
+    `probes` describes an effect of the query on the system ("it signs in"); a dry run then skips the query.
     """
     return lambda function: _mark(function, gives_verdict=True, verdict_flag=flag, probes=probes)
 
 
 def requires(reads: str = "", *, changes: str = "") -> Callable[[F], F]:
-    """Declare what a command needs to plan or to look, and the tags of the changes that it or its undo makes; blanks divide the words."""
+    """Declare the permissions that a command needs for reading, and the tags of its changes; both separated by spaces."""
     from opsctl.permissions import Requirement
 
     return lambda function: _mark(function, requirement=Requirement(frozenset(reads.split()), tuple(changes.split())))
 
 
 class OpsCommand(click.Command):
-    """A command of a marked function. Empty values are refused, since an unset variable of a script reads so."""
+    """A command of a marked function. Empty values are refused, because they usually come from an unset variable of a script."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         from opsctl.permissions import Requirement
@@ -99,7 +99,7 @@ class OpsCommand(click.Command):
         write_examples(formatter, self.examples)
 
     def make_parser(self, ctx: click.Context) -> Any:
-        """A parser that fills `{name}` in its result, so that a value stays one argument whatever is in it."""
+        """A parser that replaces `{name}` after splitting the line, so that a value is always one argument."""
         parser = super().make_parser(ctx)
         values, parse = ctx.meta.get(VALUES) or {}, parser.parse_args
 
@@ -114,7 +114,7 @@ class OpsCommand(click.Command):
         return parser
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the function as its kind is run."""
+        """Run the function according to its kind."""
         app = ctx.ensure_object(AppContext)
         if self.offline and not app.env_given:
             app.use_environment(LOCAL)
@@ -122,7 +122,7 @@ class OpsCommand(click.Command):
         try:
             run(app, canonical_command_line(ctx), dict(ctx.params))
         except OpsctlError as error:
-            # A view's header has named it already.
+            # The header of a view has already named the environment.
             error.place = "" if app.screen.headed else app.place
             raise
 
@@ -137,7 +137,7 @@ class OpsCommand(click.Command):
             app.screen.header(app.place)
             app.show(self.function(read, **params))
         except BrokenPipeError as gone:
-            # Who stops reading has read enough, and nothing else was done.
+            # The reader has closed the pipe; nothing else was done.
             sys.stdout = to_nowhere(1)
             raise click.exceptions.Exit(1) from gone
 
@@ -148,7 +148,7 @@ class OpsCommand(click.Command):
 
 
 class OpsGroup(HelpfulGroup):
-    """A group of `OpsCommand`s and of such groups."""
+    """A group of `OpsCommand`s and `OpsGroup`s."""
 
     command_class = OpsCommand
     group_class = type
@@ -159,13 +159,13 @@ class OpsGroup(HelpfulGroup):
 
 
 def _returned(function: Callable[..., Any]) -> set[str]:
-    """The names of what a function is annotated to return, and of that class's bases."""
+    """The names of a function's return type and its bases."""
     kind = getattr(function, "__annotations__", {}).get("return", "")
     return {kind} if isinstance(kind, str) else {each.__name__ for each in getattr(kind, "__mro__", ())}
 
 
 def to_nowhere(number: int) -> Any:
-    """Send a file descriptor that can't be written to the null device, so that what is left in its buffer can be let go."""
+    """Redirect a file descriptor that can't be written to the null device, so that flushing its buffer doesn't fail."""
     nowhere = open(os.devnull, "w")  # noqa: SIM115
     os.dup2(nowhere.fileno(), number)
     return nowhere

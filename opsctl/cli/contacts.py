@@ -22,17 +22,18 @@ ID = re.compile(r"[0-9]{1,20}")
 EMAIL = re.compile(r"[^@\s,;]++@[^@\s,;.]++(?:\.[^@\s,;.]++)++")
 COLUMNS = ("id", "record id", "hs_object_id", "contact", "contactid", "contact_id", "email", "e-mail")
 SHOWN = 5
+ONE_PER_LINE = "Use a file with one id or e-mail per line, or a CSV."
 MERGES = 100
 AT_ONCE = 8
 
 
 class ContactType(click.ParamType[str]):
-    """A contact as a command line names it: HubSpot's record id, or an e-mail."""
+    """A contact on the command line: a HubSpot record id or an e-mail address."""
 
     name = "contact"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Raises a usage error for what is neither, before anything is asked."""
+        """Return the value; raises a usage error if it is neither."""
         named = str(value).strip()
         if not (ID.fullmatch(named) or EMAIL.fullmatch(named)):
             self.fail(f"{value!r} is neither a record id nor an e-mail.", param, ctx)
@@ -43,27 +44,27 @@ CONTACT = ContactType()
 
 
 def from_file(path: Path) -> list[str]:
-    """The ids and e-mails of a file, in order: one a line, or a CSV with a column such as `id` or `email`; blank lines and `#` are passed.
+    """The ids and e-mail addresses in a file: one per line, or a CSV with a column such as `id` or `email`. Skips blank and `#` lines.
 
-    Raises ConfigurationError that names the lines which are neither.
+    Raises ConfigurationError, which names the lines that are neither.
     """
     try:
         text = files.read(path, files.LARGEST_LIST, pipes=True).decode("utf-8-sig")
     except OSError as cause:
-        raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", "Give ids or e-mails, one a line, or a CSV.") from cause
+        raise ConfigurationError(f"{path} can't be read: {cause.strerror}.", ONE_PER_LINE) from cause
     except UnicodeDecodeError as cause:
-        raise ConfigurationError(f"{path} can't be read as text: {cause}.", "Give ids or e-mails, one a line, or a CSV.") from cause
+        raise ConfigurationError(f"{path} can't be read as text: {cause}.", ONE_PER_LINE) from cause
     try:
         cells = list(_cells(text))
     except csv.Error as cause:
-        raise ConfigurationError(f"{path} is no CSV: {cause}.", "Give ids or e-mails, one a line, or a CSV.") from cause
+        raise ConfigurationError(f"{path} is not a valid CSV file: {cause}.", ONE_PER_LINE) from cause
     broken = [number for number, cell in cells if not (ID.fullmatch(cell) or EMAIL.fullmatch(cell))]
     if broken:
         lines = ", ".join(map(str, broken[:SHOWN]))
         more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
-        raise ConfigurationError(f"{path}: neither an id nor an e-mail in line {lines}{more}.", "Mend those lines.")
+        raise ConfigurationError(f"{path}: neither an id nor an e-mail in line {lines}{more}.", "Fix those lines.")
     if not cells:
-        raise ConfigurationError(f"{path} names no contact.", "Give ids or e-mails, one a line, or a CSV.")
+        raise ConfigurationError(f"{path} contains no contact.", ONE_PER_LINE)
     return [cell for _, cell in cells]
 
 
@@ -84,7 +85,7 @@ def _cells(text: str) -> Iterator[tuple[int, str]]:
 
 
 def ids(systems: Systems, contacts: Iterable[str], *, skip_missing: bool = False) -> list[str]:
-    """The record ids of contacts named by id or e-mail, each once, in order; raises NotFound that names those HubSpot doesn't know."""
+    """The record ids of contacts named by id or e-mail, each once, in order. Raises NotFound, which names the unknown ones."""
     named = list(dict.fromkeys(contact.strip() for contact in contacts))
     emails = [contact for contact in named if "@" in contact]
     by_email: dict[str, str] = {}
@@ -98,15 +99,15 @@ def ids(systems: Systems, contacts: Iterable[str], *, skip_missing: bool = False
     return list(dict.fromkeys(contact for contact in found if contact))
 
 
-def resolve_merged(systems: Systems, left_out: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The record ids of those that live on under an id or e-mail which HubSpot leaves out of a batch, and who is really unknown.
+def resolve_merged(systems: Systems, missing: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The record ids of merged contacts among those missing in a batch answer, and the contacts that are really unknown.
 
-    Only when it is asked for one contact does HubSpot tell into which it was merged. More than `MERGES` are no merges but a wrong list.
+    HubSpot resolves a merged contact only in a request for one contact. More than `MERGES` missing contacts mean a wrong list.
     """
-    if not left_out or len(left_out) > MERGES:
-        return {}, left_out
+    if not missing or len(missing) > MERGES:
+        return {}, missing
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(left_out, pool.map(lambda name: _merged_into(systems, name), left_out), strict=True))
+        found = dict(zip(missing, pool.map(lambda name: _merged_into(systems, name), missing), strict=True))
     return {name: id for name, id in found.items() if id}, [name for name, id in found.items() if not id]
 
 
@@ -120,5 +121,5 @@ def _merged_into(systems: Systems, name: str) -> str | None:
 def unknown_contacts(missing: list[str]) -> NotFound:
     """The error for contacts that HubSpot doesn't know."""
     more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-    told = f"HubSpot knows no contact {', '.join(missing[:SHOWN])}{more}."
-    return NotFound(told, "Check the id or the e-mail, or leave these out with --skip-missing.")
+    what = f"HubSpot knows no contact {', '.join(missing[:SHOWN])}{more}."
+    return NotFound(what, "Check the id or the e-mail, or skip these with --skip-missing.")

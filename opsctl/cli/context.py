@@ -1,4 +1,4 @@
-"""What one invocation of opsctl holds: the environment, the two sets of systems, the ledger and the engine, each made when first needed."""
+"""The context of one invocation: environment, read-only and writing systems, ledger and engine, each created when first needed."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 LOCAL = "local"
-"""The environment that is this machine alone: built in, without AWS and without a file."""
+"""The built-in environment of this machine, without AWS and without a file."""
 
 
 class AppContext:
-    """One command line's world. Use it as a context manager, so that connections end."""
+    """The context of one command line. Use it as a context manager, so that connections are closed."""
 
     def __init__(self, *, name: str | None = None, output: str = "table", verbose: bool = False, folder: str | None = None) -> None:
         self.name, self.output, self.verbose, self.folder = name, output, verbose, folder
         self.given: dict[str, Any] = {}
-        """Global options that the line itself gives, by field."""
+        """The global options given on the command line, by field."""
         self.only_looks = False
-        """Whether this invocation only looks, so that it can go on where the ledger can't be written, or not even read."""
+        """Whether this invocation only reads, so that it can continue when the ledger can't be written or read."""
 
     def __enter__(self) -> AppContext:
         return self
@@ -48,47 +48,47 @@ class AppContext:
 
     @cached_property
     def environment(self) -> Environment:
-        """The environment of --env or OPSCTL_ENV; raises ConfigurationError when neither names one."""
+        """The environment of --env or OPSCTL_ENV. Raises ConfigurationError if neither is set."""
         from opsctl import config
 
         if not self.name:
             known = ", ".join(config.names(self.folder)) or "none"
-            raise ConfigurationError("No environment was named.", f"Choose one with --env NAME or OPSCTL_ENV=NAME. Environments: {known}.")
+            raise ConfigurationError("No environment was given.", f"Choose one with --env NAME or OPSCTL_ENV=NAME. Environments: {known}.")
         return config.local() if self.name == LOCAL else config.load(self.name, self.folder)
 
     @property
     def env_given(self) -> bool:
-        """Whether the line itself names the environment."""
+        """Whether the command line names the environment."""
         return "name" in self.given
 
     @property
     def place(self) -> str:
-        """Where this command works, and the file that says so; empty before that file was read, and on this machine alone."""
+        """The environment and its file, for display. Empty before the file is read, and for the local environment."""
         found: Environment | None = self.__dict__.get("environment")
         return f"in {found.name}, configured by {found.path}" if found and found.name != LOCAL else ""
 
     def use_environment(self, name: str) -> None:
-        """Go where a command belongs, or a run or a plan was made: when no environment was named, and always when that is this machine."""
+        """Use the environment of a command, run or plan, if none was given; the local environment always."""
         if not self.name or name == LOCAL:
             self.name = name
 
     @cached_property
     def person(self) -> Prompt:
-        """Whoever sits at the terminal."""
+        """The prompt on the terminal."""
         from opsctl.adapters.host.prompt import Prompt
 
         return Prompt(ahead=lambda: self.reporter.close())
 
     @cached_property
     def values(self) -> SecretSources:
-        """Where secret values come from."""
+        """The sources of secret values."""
         from opsctl.adapters.host.secret_sources import SecretSources
 
         return SecretSources()
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The ledger, of every environment."""
+        """The ledger of all environments."""
         return self._ledger(without=True) if self.only_looks else self._ledger()
 
     def _ledger(self, *, tell: Callable[[str], None] | None = None, without: bool = False) -> Ledger:
@@ -114,7 +114,7 @@ class AppContext:
 
     @property
     def readable_ledger(self) -> Ledger:
-        """The ledger to be shown: where it can't be written, what can be read of it."""
+        """The ledger for display. A ledger that can't be written is opened read-only."""
         if "ledger" not in self.__dict__:
             self.__dict__["ledger"] = self._ledger(tell=self.reporter.message)
         ledger: Ledger = self.__dict__["ledger"]
@@ -128,7 +128,7 @@ class AppContext:
 
     @cached_property
     def history(self) -> LedgerHistory:
-        """What the ledger remembers of this environment."""
+        """The run history of this environment."""
         from opsctl.engine.history import LedgerHistory
 
         return LedgerHistory(lambda: self.ledger, self.environment)
@@ -148,31 +148,31 @@ class AppContext:
 
     @cached_property
     def read(self) -> Systems:
-        """The systems that can only read."""
+        """The read-only systems."""
         return self._systems()
 
     @cached_property
     def write(self) -> Systems:
-        """The systems that can write; only a change's `apply` is handed them."""
+        """The writing systems. Only a change's `apply` gets them."""
         return self._systems(read_twin=self.read)
 
     @cached_property
     def screen(self) -> Screen:
-        """Where results and progress are drawn."""
+        """The screen for results."""
         from opsctl.render.screen import Screen
 
         return Screen(self.output)
 
     @cached_property
     def reporter(self) -> Reporter:
-        """Progress, on standard error."""
+        """The progress display on standard error."""
         from opsctl.render.progress import Progress
 
         return Progress()
 
     @property
     def operator(self) -> str:
-        """Who runs this, and where."""
+        """The user and host."""
         from opsctl.adapters.host.machine import operator
 
         return operator()
@@ -187,27 +187,27 @@ class AppContext:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a run was driven, so that something may have been changed."""
+        """Whether a run was begun, so that something may have been changed."""
         engine: Engine | None = self.__dict__.get("engine")
         return engine is not None and engine.begun
 
     def assume_answers(self) -> None:
-        """Pass checklist questions without a person; raises Refused anywhere but in the sandbox."""
+        """Answer checklist questions automatically. Raises Refused outside the sandbox."""
         if not self.environment.settings.sandbox:
-            raise Refused("--assume-answers is for rehearsals; this environment is real.", "Answer at a terminal.")
+            raise Refused("--assume-answers works only in the sandbox; this environment is real.", "Answer in a terminal.")
         self.person.assume = True
 
     def show(self, what: Any) -> None:
-        """Draw a command's result; raises CheckFailed for a verdict that isn't good."""
+        """Print a command's result. Raises CheckFailed for a failed verdict."""
         self.screen.show(what)
 
 
 def _tempo(given: str) -> float:
-    """By what the pauses between two looks are multiplied; raises ConfigurationError for anything but a number from 0 on."""
+    """The factor for the pauses between two checks. Raises ConfigurationError unless it is a number of at least 0."""
     try:
         tempo = float(given)
     except ValueError:
         tempo = math.nan
     if not 0 <= tempo < math.inf:
-        raise ConfigurationError(f"OPSCTL_TEMPO is {given!r}, which is no number from 0 on; nothing was run.", "unset OPSCTL_TEMPO")
+        raise ConfigurationError(f"OPSCTL_TEMPO is {given!r}, which is not a number of at least 0; nothing was run.", "unset OPSCTL_TEMPO")
     return tempo

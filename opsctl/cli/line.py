@@ -31,7 +31,7 @@ def fill(value: Any, values: Mapping[str, str]) -> Any:
 
 
 def canonical_command_line(ctx: click.Context) -> str:
-    """The canonical spelling of a parsed line: its words, without global options and those that all changing commands share."""
+    """The canonical spelling of a parsed command line, without global and shared options."""
     words = [w for w in ctx.command_path.split() if w != "opsctl"]
     words = words[1:] if ctx.find_root().info_name not in (None, "opsctl") else words
     arguments: list[str] = []
@@ -41,17 +41,17 @@ def canonical_command_line(ctx: click.Context) -> str:
         if isinstance(param, SharedOption) or value is None or value == ():
             continue
         if isinstance(param, click.Argument):
-            arguments += [_plain(v) for v in (value if isinstance(value, tuple) else [value])]
+            arguments += [_word(v) for v in (value if isinstance(value, tuple) else [value])]
         elif not isinstance(param, click.Option):
             continue
         elif param.is_flag:
             options += [param.opts[-1]] if value else []
         else:
-            options += [w for v in (value if param.multiple else [value]) for w in (param.opts[-1], _plain(v))]
+            options += [w for v in (value if param.multiple else [value]) for w in (param.opts[-1], _word(v))]
     if any(argument.startswith("-") for argument in arguments):
         return shlex.join([*words, *options, "--", *arguments])
     return shlex.join([*words, *arguments, *options])
 
 
-def _plain(value: Any) -> str:
+def _word(value: Any) -> str:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,4 +1,4 @@
-"""A command line that is parsed and not run, as a playbook's steps are."""
+"""A command line that is parsed but not run, such as a playbook's step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opsctl.cli.line import canonical_command_line
 
 
 class ParsedCommand:
-    """A command with its parameters. `text` is the canonical spelling of its line, `values` are what its placeholders stood for."""
+    """A command with its parameters. `text` is its canonical spelling, `values` are the values of its placeholders."""
 
     def __init__(self, line: str, values: Mapping[str, str]) -> None:
         words = shlex.split(line)

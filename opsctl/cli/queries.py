@@ -1,6 +1,6 @@
 """config/queries/NAME.txt: CloudWatch Logs Insights queries, each with a heading of `# key: value` lines.
 
-`title` says what it is for, `functions` and `log-groups` name what configuration calls them, `plot` is the column that a terminal draws.
+`title` describes the query, `functions` and `log-groups` are names from the configuration, `plot` is the column to draw in a terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEADING = re.compile(r"#\s*([\w-]+):\s*(.*)")
 
 
 class LogQuery(Struct, frozen=True):
-    """A query as it is sent, and where."""
+    """A query and its log groups."""
 
     name: str
     title: str
@@ -28,16 +28,16 @@ class LogQuery(Struct, frozen=True):
 
 
 def folders(environment: Environment) -> list[Path]:
-    """Beside the environment's own file, then the shipped ones."""
+    """The folders of queries: beside the environment's file, then the shipped one."""
     return [environment.path.parent / "queries", shipped("config") / "queries"]
 
 
 def load(environment: Environment, name: str) -> LogQuery:
-    """Read a query; raises ConfigurationError for an unknown one, for no text, and for one that names what isn't configured."""
+    """Read a query. Raises ConfigurationError if it is unknown, empty, or names something that isn't configured."""
     known = {path.stem: path for folder in reversed(folders(environment)) for path in folder.glob("*.txt")}
     if name not in known:
         names = ", ".join(sorted(known)) or "none"
-        raise ConfigurationError(f"There is no query {name!r}; there are: {names}.", f"Queries are files in {folders(environment)[0]}.")
+        raise ConfigurationError(f"Unknown query {name!r}. Known queries: {names}.", f"Queries are files in {folders(environment)[0]}.")
     lines = _text(known[name]).splitlines()
     heading = {match[1]: match[2] for line in lines if (match := HEADING.fullmatch(line.strip()))}
     text = "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
@@ -61,7 +61,7 @@ def _text(path: Path) -> str:
 
 
 def group(environment: Environment, name: str) -> tuple[str, str | None]:
-    """The log group, and its region, that configuration calls `name`; a name that begins with a slash is one itself."""
+    """The log group and region with this name in the configuration. A name that begins with a slash is a log group itself."""
     settings = environment.settings
     if name in settings.functions:
         return settings.functions[name].log_group, settings.functions[name].region
@@ -69,5 +69,7 @@ def group(environment: Environment, name: str) -> tuple[str, str | None]:
     found = settings.log_groups.get(name, name if name.startswith("/") else None)
     if found is None:
         names = ", ".join(sorted({*settings.functions, *settings.log_groups})) or "none"
-        raise ConfigurationError(f"{environment.name} knows no log group {name!r}; it knows: {names}.", "A group's full name works too.")
+        raise ConfigurationError(
+            f"Unknown log group {name!r} in {environment.name}. Known groups: {names}.", "A group's full name works too."
+        )
     return found, regions.get(found)

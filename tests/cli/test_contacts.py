@@ -69,7 +69,7 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nobody\n", "\ufeff", "email\n", "Record ID,Email\n\n"])
 def test_a_file_that_names_nobody(file: Path, text: str) -> None:
-    with pytest.raises(ConfigurationError, match="names no contact"):
+    with pytest.raises(ConfigurationError, match="contains no contact"):
         parsed(file, text)
 
 

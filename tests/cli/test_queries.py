@@ -50,14 +50,14 @@ def test_one_beside_the_environments_file_comes_first(environment: Environment) 
 
 
 def test_an_unknown_name_tells_the_known_ones(environment: Environment) -> None:
-    with pytest.raises(ConfigurationError, match=r"no query 'nope'; there are: .*lease-errors, lease-outcomes"):
+    with pytest.raises(ConfigurationError, match=r"Unknown query 'nope'. Known queries: .*lease-errors, lease-outcomes"):
         queries.load(environment, "nope")
 
 
 @pytest.mark.parametrize("name", ["../test", "a/b", "", "lease-errors.txt"])
 def test_a_name_is_no_path(environment: Environment, name: str) -> None:
     (environment.path.parent / "test.txt").write_text("# log-groups: api\nfields @message")
-    with pytest.raises(ConfigurationError, match="no query"):
+    with pytest.raises(ConfigurationError, match="Unknown query"):
         queries.load(environment, name)
 
 
@@ -65,7 +65,7 @@ def test_a_name_is_no_path(environment: Environment, name: str) -> None:
     ("text", "said"),
     [
         ("fields @message", "names no log group"),
-        ("# log-groups: nope\nfields @message", "knows no log group 'nope'; it knows: api, hh-lease"),
+        ("# log-groups: nope\nfields @message", "Unknown log group 'nope' in test. Known groups: api, hh-lease"),
         ("# functions: nope\nfields @message", "nope"),
         ("# log-groups: api\n# nothing else\n", "has no query in it"),
     ],

@@ -78,7 +78,7 @@ def test_nobody_left_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("", "names no contact"), ("\n\n# nobody\n", "names no contact"), (f"{ONE}\nbroken\n{TWO}\n", "in line 2.")]
+    ("text", "said"), [("", "contains no contact"), ("\n\n# nobody\n", "contains no contact"), (f"{ONE}\nbroken\n{TWO}\n", "in line 2.")]
 )
 def test_a_file_that_is_no_list_changes_nothing(world: World, text: str, said: str) -> None:
     assert said in refusal(world.opsctl("downloads", "disable", "--from-file", write(world, text), "-y"), 2)

@@ -155,7 +155,7 @@ def test_a_line_that_is_no_line_is_a_usage_error(world: World, line: str) -> Non
     ],
 )
 def test_arguments_that_are_no_text(world: World, line: tuple[str, ...]) -> None:
-    assert "not UTF-8" in plain(world.opsctl(*line), 2)
+    assert "is not valid UTF-8" in plain(world.opsctl(*line), 2)
 
 
 def test_no_at_the_question_changes_nothing(world: World) -> None:

@@ -41,7 +41,7 @@ def test_with_a_closed_output_nothing_is_run(world: World, closed: str) -> None:
 def changed_and_not_printed(world: World, done: subprocess.CompletedProcess[str]) -> None:
     """The effect is there and in the ledger, though nobody could be shown the outcome; where to look is said."""
     assert done.returncode == 1
-    assert "couldn't be printed" in said(done)
+    assert "could not be printed" in said(done)
     assert "opsctl runs list" in done.stderr
     assert runs(world)[0]["state"] == "changed"
     assert world.service("api")["desiredCount"] == 4

@@ -72,5 +72,5 @@ def test_running_wants_an_environment_a_known_name_and_known_parameters(capsys: 
     for words in (["earth"], ["fire"], ["fire", "floor=3"], ["fire", "--save", "x", "-n"]):
         assert cli.run(["playbook", "run", *words]) == 2, words
     told = capsys.readouterr().err
-    for part in ("no playbook 'earth'", "No environment was named", "floor is one of 1, 2", "no plan to save"):
+    for part in ("no playbook 'earth'", "No environment was given", "floor is one of 1, 2", "no plan to save"):
         assert part in told
