@@ -114,10 +114,10 @@ def run(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _print_error(6, "Interrupted. What had begun is recorded in the ledger.", "opsctl runs list --active")
     except OSError as cause:
-        return _report_unwritable(str(cause.strerror))
+        return _report_unwritable(cause.errno, app) if _is_unwritable(cause) else _print_error(1, f"{cause}.", "Add -v to see more.")
     except SystemExit:
         # Click raises SystemExit for a broken pipe.
-        return _report_unwritable(os.strerror(errno.EPIPE))
+        return _report_unwritable(errno.EPIPE, app)
     except Exception as bug:  # noqa: BLE001 - the last resort: users never see a traceback
         return _show_defect(bug, app.verbose)
     return code if isinstance(code, int) else 0
@@ -163,9 +163,18 @@ def _refuse_closed_streams() -> int:
     return _print_error(1, "Standard output or standard error is closed; nothing was run.", "Redirect it to a file or to /dev/null.")
 
 
-def _report_unwritable(why: str) -> int:
+def _is_unwritable(cause: OSError) -> bool:
+    """Whether an error is that of writing to a stream: a closed pipe, a full disk or a failing device, without a file's name."""
+    return cause.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO) and cause.filename is None
+
+
+def _report_unwritable(code: int | None, app: AppContext) -> int:
+    """Say that the result couldn't be printed; a reader who left early, as `head` does, is told only where something was begun."""
     sys.stdout = to_nowhere(1)
-    return _print_error(1, f"The result could not be printed: {why}. What was done is recorded in the ledger.", "opsctl runs list")
+    if code == errno.EPIPE and not app.has_begun:
+        return 1
+    recorded = " What was done is recorded in the ledger." if app.has_begun else ""
+    return _print_error(1, f"The result could not be printed: {os.strerror(code or 0)}.{recorded}", "opsctl runs list" if recorded else "")
 
 
 def _show_usage_error(wrong: click.ClickException) -> int:

@@ -14,6 +14,7 @@ from opsctl import files
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, local
 from opsctl.cli.options import apply_options, preview_or_apply, run_and_report, split_options
+from opsctl.cli.run_record import run_page, run_row
 from opsctl.cli.types import DURATION, WORDS
 from opsctl.errors import ConfigurationError, LedgerBroken, Refused
 from opsctl.render.shapes import Page
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from opsctl.engine.outcome import Outcome
 
 HEAD = re.compile("(?:[0-9a-f]{8}:)?[0-9a-f]{64}")
-SHOWN = 3
-"""The longest list that is shown item by item; of a longer one, only the count is shown."""
 NO_SEAL = "Use a file from: opsctl runs seal --to FILE"
 
 runs = group("runs")
@@ -47,20 +46,7 @@ def list_(app: AppContext, active: bool, limit: int) -> list[dict[str, Any]]:
     """
     ledger = app.readable_ledger
     driven = ledger.locks.active_runs()
-    return [_run_as_row(run, driven) for run in (ledger.active(limit) if active else ledger.runs(limit=limit))]
-
-
-def _run_as_row(run: Run, driven: set[str]) -> dict[str, Any]:
-    state = "running" if run.id in driven else "cancelled" if run.wish == "cancel" else run.result or "interrupted"
-    return {
-        "run": run.id,
-        "environment": run.environment,
-        "opened": run.opened,
-        "state": state,
-        "command": run.command,
-        "operator": run.operator,
-        "reason": run.reason,
-    }
+    return [run_row(run, driven) for run in (ledger.active(limit) if active else ledger.runs(limit=limit))]
 
 
 @runs.command()
@@ -74,34 +60,7 @@ def show(app: AppContext, run: str) -> Page:
         opsctl runs show 7f3a2c -o json
     """
     ledger = app.readable_ledger
-    found = ledger.run(run)
-    head = {**_run_as_row(found, ledger.locks.active_runs()), "account": found.account, "caller": found.caller, "version": found.version}
-    family = [found, *reversed(ledger.children(found.id))]
-    steps = [
-        {"run": r.id, "step": s.seq, "state": s.state, "what": s.change.summary, "why": s.why, "evidence": _format_detail(s.evidence)}
-        for r in family
-        for s in ledger.steps(r.id)
-    ]
-    events = [
-        {"at": e.at, "run": e.run, "event": e.what, "step": e.seq, "detail": _format_detail(_without_empty(e.detail))}
-        for r in family
-        for e in ledger.events(r.id)
-    ]
-    return Page([("Run", head), ("Steps", steps), ("Events", sorted(events, key=lambda e: e["at"]))])
-
-
-def _without_empty(detail: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in detail.items() if k not in ("steps", "bounds", "row") and v not in (None, "", {})}
-
-
-def _format_detail(detail: dict[str, Any] | None) -> str:
-    return ", ".join(f"{k} {_format_value(v)}" for k, v in (detail or {}).items())
-
-
-def _format_value(value: Any) -> Any:
-    if isinstance(value, list):
-        return "; ".join(str(_format_value(each)) for each in value) if len(value) <= SHOWN else f"{len(value)} items"
-    return _format_detail(value) if isinstance(value, dict) else value
+    return run_page(ledger, ledger.run(run))
 
 
 @runs.command()

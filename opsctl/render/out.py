@@ -66,7 +66,7 @@ def page(text: str, lines: int) -> None:
 
 def blank() -> None:
     """Clear the terminal."""
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not dumb_terminal():
         _write(CLEAR + HOME, err=False)
 
 
@@ -78,7 +78,21 @@ def exactly(text: str, *, err: bool = False) -> None:
 def _write(text: str, err: bool) -> None:
     """Write to a stream; characters that its encoding lacks are written out."""
     encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err, nl=False)
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err, nl=False, color=colored())
+
+
+def dumb_terminal() -> bool:
+    """Whether the terminal can only append lines."""
+    return os.environ.get("TERM") == "dumb"
+
+
+def colored() -> bool | None:
+    """Whether NO_COLOR, FORCE_COLOR, CLICOLOR, CLICOLOR_FORCE or TERM decide on colour; None: a terminal gets it."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if any(os.environ.get(name, "0") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
+        return True
+    return False if dumb_terminal() or os.environ.get("CLICOLOR") == "0" else None
 
 
 def as_json(what: Any, indent: int = 0) -> str:

@@ -20,7 +20,7 @@ class Progress:
     """Draws each step as it goes. Seconds come from `monotonic`."""
 
     def __init__(self, *, live: bool | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.live = sys.stderr.isatty() if live is None else live
+        self.live = sys.stderr.isatty() and not out.dumb_terminal() if live is None else live
         self._monotonic = monotonic
         self._mutex = threading.Lock()
         self._began: dict[int, float] = {}

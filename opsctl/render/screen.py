@@ -14,7 +14,7 @@ from opsctl.errors import AlertFiring, CheckFailed, Refused
 from opsctl.redaction import vault
 from opsctl.render import out
 from opsctl.render.plots import bars
-from opsctl.render.shapes import Alerts, Check, Finding, Page, Series, SystemState, Text, Verdict, Watch
+from opsctl.render.shapes import Alerts, Check, EventRecord, Finding, Page, Series, StepRecord, SystemState, Text, Verdict, Watch
 from opsctl.render.tables import cell, hang, record, table, terminal_width
 from opsctl.render.visible import indented, visible
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MARKS = {
     "pending": ("~", "yellow"),
+    "begun": ("?", "magenta"),
+    "made": ("…", "yellow"),
     "done": ("=", "bright_black"),
     "applied": ("✓", "green"),
     "moved": ("!", "red"),
@@ -38,6 +40,13 @@ MARKS = {
     "not configured": ("-", "bright_black"),
 }
 """The mark and the colour of a change's, a step's or a system's state."""
+
+STATES = {"done": "already done", "applied": "done", "moved": "changed by somebody else", "made": "not verified yet"}
+"""The words of a step's state, where they aren't the state itself."""
+UNSHOWN = frozenset(("steps", "bounds", "row"))
+"""What only JSON shows of an event."""
+LONG = 3
+"""Items of a list that are still shown one by one."""
 
 WORDS = {
     "unchanged": "Nothing to do: already in the wanted state.",
@@ -94,7 +103,7 @@ class Screen:
 
     def _watch(self, watch: Watch) -> None:
         """Draw each page in the last one's place on a terminal, one after another elsewhere; Ctrl-C is the way to end it."""
-        on_terminal = sys.stdout.isatty() and not self.json
+        on_terminal = sys.stdout.isatty() and not out.dumb_terminal() and not self.json
         try:
             if on_terminal:
                 out.blank()
@@ -187,7 +196,7 @@ def _format_planned(planned: Step) -> str:
     if planned.why:
         lines.append(f"       {'already done: ' if planned.state == 'done' else ''}{visible(planned.why)}")
     if planned.after is not None:
-        lines.append(f"       once change {planned.after} is made")
+        lines.append(f"       after change {planned.after} is applied")
     if planned.pending:
         lines.append(out.style(f"       undo: {visible(planned.undo)}", fg="cyan" if planned.reversible else "red"))
     return "\n".join(lines)
@@ -202,7 +211,7 @@ def _brief(value: Any) -> str:
 def _totals(plan: Plan) -> str:
     todo, left = len(plan.pending), sum(planned.state == "skipped" for planned in plan.changes)
     affects = ", ".join(counted(count, unit) for unit, count in plan.impact.items() if count)
-    parts = (f"{todo} of {len(plan.changes)} to change", f"{left} left out" if left else "", f"affects {affects}" if affects else "")
+    parts = (f"{todo} of {len(plan.changes)} to change", f"{left} skipped" if left else "", f"affects {affects}" if affects else "")
     return f"\n{'; '.join(part for part in parts if part)}.\n"
 
 
@@ -247,7 +256,37 @@ def _format_rows(rows: Sequence[Any], width: int | None) -> str:
         return "\n".join(
             hang(f" {_mark(row.state)} {row.system:<{wide}}  ", visible(row.summary or row.state), wide + 5, width) for row in rows
         )
+    if rows and isinstance(rows[0], StepRecord):
+        several = len({step.run for step in rows}) > 1
+        heads = [f"{row.run}\n" if several and (n == 0 or rows[n - 1].run != row.run) else "" for n, row in enumerate(rows)]
+        return "\n".join(head + _format_step(step, width) for head, step in zip(heads, rows, strict=True))
+    if rows and isinstance(rows[0], EventRecord):
+        return "\n".join(_format_event(event, width) for event in rows)
     return table(rows, width)
+
+
+def _format_step(step: StepRecord, width: int | None) -> str:
+    facts = {
+        "change": f"{_brief(step.before)} -> {_brief(step.after)}" if (step.before, step.after) != (None, None) else "",
+        "affects": counted(step.affects, step.unit) if step.affects else "",
+        "result": step.why,
+        "evidence": _short(step.evidence),
+        "undo": step.undo if step.state in ("applied", "made", "unknown") else "",
+    }
+    head = hang(f" {_mark(step.state)} {step.step}  ", f"{visible(step.what)} ({STATES.get(step.state, step.state)})", 6, width)
+    return "\n".join([head, *(hang(f"{'':6}{name + ':':<10}", visible(fact), 16, width) for name, fact in facts.items() if fact)])
+
+
+def _format_event(event: EventRecord, width: int | None) -> str:
+    step = f"step {event.step}" if event.step is not None else ""
+    detail = {key: value for key, value in event.detail.items() if key not in UNSHOWN}
+    return hang(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.event:<10} {step:<8}", visible(_short(detail)), 40, width).rstrip()
+
+
+def _short(values: dict[str, Any]) -> str:
+    """The facts of a record in a line; of a long list, how many they are."""
+    facts = ((key, value) for key, value in values.items() if value not in (None, "", {}, []))
+    return "; ".join(f"{key}: {f'{len(v):,} items' if isinstance(v, list) and len(v) > LONG else cell(v)}" for key, v in facts)
 
 
 def _format_finding(finding: Finding, width: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -136,6 +137,32 @@ class Series(Struct, frozen=True):
     plot: str | None = None
     by: str | None = None
     lines: dict[str, float] = {}
+
+
+class StepRecord(Struct, frozen=True, kw_only=True):
+    """A step of a run: what was there before and after, how it ended, and what was observed."""
+
+    run: str
+    step: int
+    state: str
+    what: str
+    before: Any
+    after: Any
+    affects: int
+    unit: str
+    why: str
+    evidence: dict[str, Any]
+    undo: str
+
+
+class EventRecord(Struct, frozen=True, kw_only=True):
+    """An event of a run."""
+
+    at: datetime
+    run: str
+    event: str
+    step: int | None
+    detail: dict[str, Any]
 
 
 Section = Sequence[Any] | dict[str, Any] | Series | str

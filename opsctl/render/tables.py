@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from opsctl.render.shapes import Proportion
 from opsctl.render.visible import visible
 
 GAP = 2
@@ -31,11 +30,9 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(cell(each) for each in value)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {cell(each)}" for key, each in value.items())
+        return ", ".join(f"{key}: {cell(each)}" for key, each in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Proportion):
-        return str(value)
     return "" if value is None else visible(str(value))
 
 
@@ -60,11 +57,12 @@ def table(rows: Sequence[Any], width: int | None) -> str:
     heads = list(dict.fromkeys(key for row in plain for key in row))
     lines = [[cell(row.get(head)) for head in heads] for row in plain]
     if width is not None:
-        widths = fit([heads, *lines], width)
+        # tabulate makes a column two wider than its head.
+        widths = fit([[f"{head}__" for head in heads], *lines], width)
         if widths is None:
             return "\n\n".join(record(row, width) for row in plain)
         lines = [["\n".join(_wrapped(text, most)) for text, most in zip(line, widths, strict=True)] for line in lines]
-        heads = ["\n".join(_wrapped(head, most)) for head, most in zip(heads, widths, strict=True)]
+        heads = ["\n".join(_wrapped(head, most - 2)) for head, most in zip(heads, widths, strict=True)]
     drawn: str = tabulate(lines, headers=heads, tablefmt="simple", disable_numparse=True)
     return "\n".join(line.rstrip() for line in drawn.splitlines())
 

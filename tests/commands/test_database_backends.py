@@ -158,7 +158,7 @@ def test_a_dry_run_says_too_what_it_leaves_out(world: World) -> None:
     planned = world.opsctl("-o", "json", *KILL, "-n", check=0).json
     assert (planned["result"], world.opsctl("-o", "json", *KILL, "-y", check=0).json["result"]) == ("partial", "partial")
     said = world.opsctl(*KILL, "-n", check=0).out
-    assert "0 of 3 to change; 2 left out." in said
+    assert "0 of 3 to change; 2 skipped." in said
     assert said.rstrip().endswith("Dry run: it would be partly done; nothing was changed.")
     long_queries(world)
     assert world.opsctl("-o", "json", *KILL, "-n", check=3).json["result"] == "would-change"
