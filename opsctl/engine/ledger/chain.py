@@ -1,6 +1,6 @@
-"""The hash chain that makes a quiet edit of the ledger show: each entry's hash is keyed, and covers the one before it.
+"""The hash chain that reveals edits of the ledger: each entry's hash is keyed and covers the hash before it.
 
-A keyed hash is written `KEYID:HEX`. Entries of before there were keys have a plain one, `HEX`, which anybody can make.
+A keyed hash is written `KEYID:HEX`. Entries from before there were keys have a plain hash, `HEX`, which anybody can make.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ PREFIX = 9
 """Characters of a key's id and the colon."""
 
 
-class Key(Protocol):
-    """A root key, as far as the chain needs it."""
+class ChainKey(Protocol):
+    """The part of a root key that the chain needs."""
 
     @property
     def id(self) -> str:
-        """What names it."""
+        """The id of the key."""
         ...
 
     def derive(self, purpose: str) -> bytes:
@@ -29,33 +29,33 @@ class Key(Protocol):
         ...
 
 
-class Keys(Protocol):
-    """Root keys, as far as the chain needs them."""
+class KeySource(Protocol):
+    """The part of a keyring that the chain needs."""
 
     @property
-    def current(self) -> Key:
-        """The one that makes."""
+    def current(self) -> ChainKey:
+        """The key that signs."""
         ...
 
-    def find(self, id: str) -> Key | None:
-        """One that verifies."""
+    def find(self, id: str) -> ChainKey | None:
+        """A key that verifies, or None."""
         ...
 
 
 def digest(entry: Sequence[Any]) -> str:
-    """The plain hash of a row, to be held by an entry of the chain, which vouches for it."""
+    """The plain hash of a row, to be stored in an entry of the chain."""
     return plain_link(START, entry)
 
 
 def plain_link(previous: str, entry: Sequence[Any]) -> str:
-    """The hash of an entry of before there were keys, given the hash of the one before it."""
+    """The plain hash of an entry, given the hash of the one before it."""
     return hashlib.sha256(previous.encode() + encode(entry)).hexdigest()
 
 
 class Chain:
     """Makes and checks the keyed hashes of one ledger."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: KeySource) -> None:
         self._keys = keys
         self._prefix = f"{keys.current.id}:"
         self._macs: dict[str, Mac | None] = {self._prefix: Mac(keys.current.derive("chain"))}
@@ -67,7 +67,7 @@ class Chain:
         return self._prefix + mac.hex(previous.encode() + encode(entry))
 
     def holds(self, hash: str, previous: str, entry: Sequence[Any]) -> bool | None:
-        """Whether `hash` is that of `entry`; None where its key isn't here, so that nobody can tell."""
+        """Whether `hash` is the hash of `entry`; None if its key is missing."""
         if not is_keyed(hash):
             return plain_link(previous, entry) == hash
         prefix = hash[:PREFIX]
@@ -79,7 +79,7 @@ class Chain:
 
 
 class Mac:
-    """HMAC with SHA-256 and one key, of which the work on the key is done once: a ledger has many short entries."""
+    """HMAC-SHA-256 with one key. The key is processed once, because a ledger has many short entries."""
 
     def __init__(self, key: bytes) -> None:
         block = key.ljust(64, b"\0")
@@ -99,5 +99,5 @@ def is_keyed(hash: str) -> bool:
 
 
 def run_mark(chain: Chain, run: str, state: Sequence[Any]) -> str:
-    """What vouches for all that changes of a run: its head, how many events it has, when it was closed, its result, and what was asked."""
+    """The keyed hash of a run's mutable columns: head, number of events, closing time, result and stop request."""
     return chain.link(START, [run, *state])

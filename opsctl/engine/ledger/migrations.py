@@ -1,6 +1,6 @@
-"""The steps by which a ledger's file of any age comes to the present schema, in their order; only ever added to.
+"""The migrations that bring a ledger's file of any version to the present schema, in order. Never change one; only append.
 
-SQLite's `user_version` says how many were made. Each is tested from a file of the version before (tests/engine/ledger/versions).
+SQLite's `user_version` is the number of migrations done. Each is tested with a file of the version before (tests/engine/ledger/versions).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ HOLDERS = (
 )
 
 UNENDED = "ifnull(wish, '') <> 'cancel' AND ifnull(result, '') NOT IN ('changed', 'unchanged', 'refused')"
-"""Of a run that wasn't given up and may go on."""
+"""The condition for a run that wasn't cancelled and can be resumed."""
 UNDECIDED = "ifnull(result, '') NOT IN ('changed', 'unchanged')"
 NUMBERED = (
     "ALTER TABLE runs ADD COLUMN number INTEGER",
@@ -69,21 +69,21 @@ NUMBERED = (
     "CREATE INDEX log_run ON log (run)",
 )
 LEGACY = "key:"
-"""How the names of keys began that the table `meta` held."""
+"""The prefix of the names of keys in the former table `meta`."""
 
 
 def m001_tables(db: sqlite3.Connection, keyring: Keyring) -> None:
-    """Make the first tables, which files of before there was a version have."""
+    """Create the first tables. Files without a version have them already."""
     _execute(db, TABLES)
 
 
 def m002_lock_holders(db: sqlite3.Connection, keyring: Keyring) -> None:
-    """Let a lock say in which container and on which host its holder is."""
+    """Add the holder's container and host to locks."""
     _execute(db, HOLDERS)
 
 
 def m003_keyed_chain(db: sqlite3.Connection, keyring: Keyring) -> None:
-    """Move the keys out of the file, key the chain from here on, and number the runs."""
+    """Move the keys to their own file, key the chain from here on, and number the runs."""
     _execute(db, NUMBERED)
     for run, row in db.execute("SELECT id, row FROM runs").fetchall():
         db.execute("UPDATE runs SET config_digest = ? WHERE id = ?", (_config_digest(row), run))
@@ -104,7 +104,7 @@ class _ConfigDigest(msgspec.Struct):
 
 
 def _config_digest(row: str) -> str:
-    """The digest of a run's configuration; empty where its row is damaged."""
+    """The digest of a run's configuration; empty if its row is damaged."""
     try:
         return msgspec.json.decode(row, type=_ConfigDigest).config_digest
     except (msgspec.MsgspecError, RecursionError):
@@ -112,7 +112,7 @@ def _config_digest(row: str) -> str:
 
 
 def _move_keys(db: sqlite3.Connection, keyring: Keyring) -> None:
-    """Adopt the keys of fingerprints and pseudonyms, so that those which are stored still compare."""
+    """Adopt the keys of fingerprints and pseudonyms, so that stored ones stay comparable."""
     held = {str(name).removeprefix(LEGACY): bytes(key) for name, key in db.execute("SELECT name, value FROM meta WHERE name LIKE 'key:%'")}
     adopted = {name.replace("environment:", "fingerprint "): key for name, key in held.items() if ":" in name or name == "personal"}
     if adopted:
@@ -121,7 +121,7 @@ def _move_keys(db: sqlite3.Connection, keyring: Keyring) -> None:
 
 
 def _seal(db: sqlite3.Connection, chain: Chain) -> None:
-    """Vouch with the key for all that is there, as it is: what was edited before can't be told any more than before."""
+    """Sign the present content with the key. Edits made before can't be detected by it."""
     last = db.execute("SELECT number, hash FROM log ORDER BY number DESC LIMIT 1").fetchone()
     if last:
         entry = [last[0] + 1, datetime.now(UTC).isoformat(), "", "keyed", START]

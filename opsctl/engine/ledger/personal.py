@@ -1,4 +1,4 @@
-"""Personal data beside the chain: an e-mail stands in it as a keyed digest, so that the text can be purged and the chain holds."""
+"""Personal data outside the chain: the chain contains a keyed digest of each e-mail address, so the text can be purged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from opsctl.engine.ledger.rows import encode
 from opsctl.engine.ledger.store import PersonalStore
 
-# Linear: a part starts only where none goes on, and nothing is given back.
+# Runs in linear time: possessive quantifiers, no backtracking.
 EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]++(?:'[\w.+%-]++){0,8}+@[\w-]++(?:\.[\w-]++)++")
 DIGEST = re.compile(r"personal:[0-9a-f]{24}")
 
@@ -24,7 +24,7 @@ def pseudonym(text: str, key: bytes) -> str:
 
 
 def hide(text: str, key: bytes) -> tuple[str, dict[str, str]]:
-    """Replace every e-mail in `text`; return the new text and what each digest stood for."""
+    """Replace every e-mail address in `text`. Returns the new text, and the address of each digest."""
     if "@" not in text:
         return text, {}
     found: dict[str, str] = {}
@@ -38,40 +38,40 @@ def hide(text: str, key: bytes) -> tuple[str, dict[str, str]]:
 
 
 def show(text: str, known: dict[str, str]) -> str:
-    """Put back what is still known; a purged one stays a digest."""
+    """Replace digests by the known addresses; a purged one stays a digest."""
     return DIGEST.sub(lambda match: known.get(match[0], match[0]), text)
 
 
 class Pseudonyms:
-    """Keeps the e-mails of texts aside in a store, and puts them back."""
+    """Replaces e-mail addresses by digests, keeps them in a store, and restores them."""
 
     def __init__(self, store: PersonalStore, key: bytes, stamp: Callable[[], str]) -> None:
         self._store, self._key, self._stamp = store, key, stamp
 
     def pseudonymize(self, text: str) -> str:
-        """`text` with its e-mails kept aside; inside a transaction."""
+        """`text` with its e-mail addresses replaced and stored. Call it inside a transaction."""
         text, found = hide(text, self._key)
         if found:
             self._store.remember(found, self._stamp())
         return text
 
     def serialize(self, value: Any) -> str:
-        """`value` as JSON, its e-mails kept aside; inside a transaction."""
+        """`value` as JSON with its e-mail addresses replaced and stored. Call it inside a transaction."""
         return self.pseudonymize(encode(value).decode())
 
     def lookup_key(self, text: str) -> str:
-        """`text` as the columns hold it, each e-mail a digest: what to compare them with."""
+        """`text` as the columns contain it, with e-mail addresses replaced: for lookups."""
         if "@" not in text:
             return text
         found: str = msgspec.json.decode(hide(encode(text).decode(), self._key)[0])
         return found
 
     def reveal(self, text: str) -> str:
-        """Put e-mails back that haven't been purged."""
+        """Restore the e-mail addresses that haven't been purged."""
         return self.reveal_all([text])[0]
 
     def reveal_all(self, texts: Iterable[str]) -> list[str]:
-        """The same of many texts, by one look at the store."""
+        """Restore the addresses in many texts with one query."""
         texts = list(texts)
         digests = {digest for text in texts if "personal:" in text for digest in DIGEST.findall(text)}
         if not digests:

@@ -1,4 +1,4 @@
-"""Which process this is, told so that neither a recycled pid nor a jump of the wall clock can fool a lock."""
+"""The identity of this process, safe against reused pids and changes of the wall clock."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 @functools.cache
 def boot() -> str:
-    """An id of this machine's present boot; empty where the system has none."""
+    """The id of this machine's present boot; empty if the system has none."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else ""
 
 
 @functools.cache
 def host() -> str:
-    """A name of this machine that outlives its boots."""
+    """A name of this machine that stays the same across reboots."""
     path = Path("/etc/machine-id")
     with suppress(OSError):
         return f"{os.uname().nodename} {path.read_text().strip()}"
@@ -27,12 +27,12 @@ def host() -> str:
 
 
 def namespace() -> str:
-    """An id of the space in which this process' number is its own, such as a container's; empty where the system has none."""
+    """The id of this process's pid namespace, such as a container's; empty if the system has none."""
     return _self(os.getpid()).namespace
 
 
 def number() -> int:
-    """This process' number, as /proc names it: where /proc is another space's, it differs from the one that the system tells."""
+    """The pid of this process in /proc, which differs from os.getpid() if /proc belongs to another namespace."""
     return _self(os.getpid()).number
 
 
@@ -54,12 +54,12 @@ def _self(pid: int) -> _Self:
 
 
 def uptime() -> float:
-    """Seconds on a clock that all processes share, that counts sleep, and that nobody can set."""
+    """Seconds on a clock that all processes share, that includes sleep, and that can't be set."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def started(pid: int) -> str:
-    """When process `pid` began, in the system's own ticks; empty when there is no such process, it has died, or no telling."""
+    """The start time of process `pid` in clock ticks; empty if the process has ended or can't be read."""
     own = _self(os.getpid())
     return own.started if pid == own.number else _started(pid)
 
@@ -73,7 +73,7 @@ def _started(pid: int) -> str:
 
 
 def alive(pid: int, began: str) -> bool:
-    """Whether that very process still runs."""
+    """Whether the process with this pid and start time is still running."""
     if began:
         return started(pid) == began
     try:

@@ -1,4 +1,4 @@
-"""What a ledger asks of the database that holds it, in words: SQLite stands behind it, and another database has to answer the same."""
+"""The Store protocol: what the ledger needs from its database. SQLite implements it; another database can."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 
 class RunState(NamedTuple):
-    """What changes of a run while it lasts; `mark` vouches for the rest of it."""
+    """The mutable columns of a run; `mark` is their keyed hash."""
 
     head: str
     events: int
@@ -19,7 +19,7 @@ class RunState(NamedTuple):
 
 
 class RunRow(NamedTuple):
-    """A run as it is stored; `number` is its opening's place in the log, and `row` all that is known of it from the start, as JSON."""
+    """A run as stored. `number` is the position of its opening in the log, `row` its immutable fields as JSON."""
 
     id: str
     parent: str | None
@@ -38,7 +38,7 @@ class RunRow(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """A step as it is stored: the values that its newest event vouches for, in this order."""
+    """A step as stored. The digest of these values, in this order, is in its newest event."""
 
     run: str
     seq: int
@@ -56,7 +56,7 @@ class StepRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """One line of a run's history as it is stored."""
+    """One event of a run as stored."""
 
     run: str
     number: int
@@ -68,7 +68,7 @@ class EventRow(NamedTuple):
 
 
 class LogRow(NamedTuple):
-    """One line of the log, which holds the openings and closings of all runs in their order."""
+    """One entry of the log, which lists the openings and closings of all runs in order."""
 
     number: int
     at: str
@@ -91,7 +91,7 @@ class Holder(NamedTuple):
 
 
 class LockRow(NamedTuple):
-    """A lock as it is stored."""
+    """A lock as stored."""
 
     target: str
     run: str
@@ -103,10 +103,10 @@ class LockRow(NamedTuple):
 
 
 class LockStore(Protocol):
-    """What the locks need of a store."""
+    """The part of a store that locks need."""
 
     def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:
-        """One transaction, alone among threads and processes. One that isn't `durable` may be lost with the power."""
+        """One exclusive transaction. Without `durable` a power failure may lose it."""
         ...
 
     def locks(self) -> list[LockRow]:
@@ -122,7 +122,7 @@ class LockStore(Protocol):
         ...
 
     def renew_locks(self, fences: Collection[int], expires: float, until: float) -> None:
-        """Let locks last longer."""
+        """Extend locks."""
         ...
 
     def holds_lock(self, target: str, fence: int) -> bool:
@@ -131,26 +131,26 @@ class LockStore(Protocol):
 
 
 class PersonalStore(Protocol):
-    """What pseudonyms need of a store."""
+    """The part of a store that pseudonyms need."""
 
     def remember(self, texts: Mapping[str, str], at: str) -> None:
         """Keep the text of each digest, as last used at `at`."""
         ...
 
     def texts(self, digests: Collection[str]) -> dict[str, str]:
-        """Return the texts of those digests that haven't been forgotten."""
+        """Return the texts of the digests that haven't been purged."""
         ...
 
 
 class Store(LockStore, PersonalStore, Protocol):
-    """The rows of a ledger. Methods that write belong inside a transaction. Raises LedgerFailed for whatever the database refuses."""
+    """The rows of a ledger. Methods that write belong inside a transaction. Raises LedgerFailed for errors of the database."""
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """A block in which all reads see one moment."""
+        """A block in which all reads see the same state."""
         ...
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         ...
 
     # Runs
@@ -160,7 +160,7 @@ class Store(LockStore, PersonalStore, Protocol):
         ...
 
     def run_state(self, run: str) -> RunState | None:
-        """Return what changes of a run."""
+        """Return the mutable columns of a run."""
         ...
 
     def stop_requested(self, run: str) -> str | None:
@@ -168,11 +168,11 @@ class Store(LockStore, PersonalStore, Protocol):
         ...
 
     def set_run_state(self, run: str, state: RunState) -> None:
-        """Replace what changes of a run."""
+        """Replace the mutable columns of a run."""
         ...
 
     def run_ids(self, beginning: str) -> list[str]:
-        """Return the ids that begin so, in order."""
+        """Return the ids with this prefix, in order."""
         ...
 
     def run_rows(self, ids: Collection[str]) -> list[RunRow]:
@@ -180,15 +180,15 @@ class Store(LockStore, PersonalStore, Protocol):
         ...
 
     def newest_runs(self, limit: int) -> list[RunRow]:
-        """Return the newest runs that belong to no other, at most `limit` of them where that isn't negative."""
+        """Return the newest runs without a parent, at most `limit`; a negative limit means all."""
         ...
 
     def unended_runs(self, limit: int) -> list[RunRow]:
-        """Return the newest runs that belong to no other, weren't given up and may go on."""
+        """Return the newest runs without a parent that weren't cancelled and can be resumed."""
         ...
 
     def children(self, parent: str) -> list[RunRow]:
-        """Return the runs that belong to another one, the newest first."""
+        """Return the runs with this parent, the newest first."""
         ...
 
     def runs_of_command(self, environment: str, command: str) -> list[RunRow]:
@@ -196,15 +196,15 @@ class Store(LockStore, PersonalStore, Protocol):
         ...
 
     def newest_complete(self, environment: str, command: str, besides: str) -> RunRow | None:
-        """Return the newest run of a command, but `besides`, that changed something and left no step undone."""
+        """Return the newest run of a command, but `besides`, that changed something and completed all its steps."""
         ...
 
     def undecided_runs(self, environment: str, command: str, besides: str) -> list[RunRow]:
-        """Return the runs of a command, but `besides`, that aren't known to have succeeded and have a step without a known outcome."""
+        """Return the runs of a command, but `besides`, that didn't succeed and have a step with an unknown outcome."""
         ...
 
     def runs_later_than(self, number: int) -> list[str]:
-        """Return the runs that the log names after its line `number`, and those that haven't been closed."""
+        """Return the runs that the log names after entry `number`, and those that aren't closed."""
         ...
 
     # Steps
@@ -214,7 +214,7 @@ class Store(LockStore, PersonalStore, Protocol):
         ...
 
     def update_step(self, step: StepRow) -> None:
-        """Replace a step's state and what came of it."""
+        """Replace a step's state and outcome."""
         ...
 
     def step(self, run: str, seq: int) -> StepRow | None:
@@ -230,11 +230,11 @@ class Store(LockStore, PersonalStore, Protocol):
         ...
 
     def steps_below(self, kinds: Collection[str], environment: str, target: str) -> list[StepRow]:
-        """Return the steps of these kinds on whatever lies in a target, those of the newest run first."""
+        """Return the steps of these kinds on the targets below `target`, those of the newest run first."""
         ...
 
     def steps_with_impact(self, kinds: Collection[str], environment: str, config_digest: str) -> Iterator[StepRow]:
-        """Yield the steps of these kinds, made under a configuration, that have an impact or evidence."""
+        """Yield the steps of these kinds, planned with a configuration, that have an impact or evidence."""
         ...
 
     # History
@@ -248,33 +248,33 @@ class Store(LockStore, PersonalStore, Protocol):
         ...
 
     def add_log(self, line: LogRow) -> None:
-        """Add a line to the log."""
+        """Add an entry to the log."""
         ...
 
     def last_log(self) -> LogRow | None:
-        """Return the log's last line."""
+        """Return the log's last entry."""
         ...
 
     def last_log_number(self, run: str) -> int:
-        """Return the number of the log's last line on a run; 0 where there is none."""
+        """Return the number of the log's last entry for a run; 0 if there is none."""
         ...
 
     def log_times_after(self, number: int) -> list[str]:
-        """Return the moments of the log's lines after `number`, in its order."""
+        """Return the times of the log's entries after `number`, in order."""
         ...
 
     def in_log(self, hash: str) -> bool:
-        """Return whether a line of the log has this hash."""
+        """Return whether an entry of the log has this hash."""
         ...
 
     # Personal data
 
     def needed_texts(self) -> Iterator[str]:
-        """Yield the stored texts of runs that may go on, and of their steps and events."""
+        """Yield the stored texts of runs that can be resumed, and of their steps and events."""
         ...
 
     def forget(self, before: str, needed: Callable[[], Collection[str]]) -> int:
-        """Delete the personal texts last used before a moment, but those needed; return how many. Nothing of them is left behind."""
+        """Delete the personal texts last used before `before`, except those needed. Returns how many. No copy is left in the database."""
         ...
 
     # Verifying
