@@ -1,4 +1,4 @@
-"""The engine over a world in memory: values that changes set, calls that fail on request, and a real ledger in a temporary folder.
+"""The engine with systems in memory: values that changes set, calls that fail on request, and a real ledger in a temporary folder.
 
     rig = Rig(tmp_path)
     rig.world.on("apply", "a", ExternalError("It said no."))
@@ -6,7 +6,7 @@
     assert rig.states(outcome) == ["failed", "pending"]
     assert rig.resume(outcome).result == "changed"
 
-A change of one's own kind is run in the same way; its `check` and `apply` get `MemorySystems`, whose `world` they read and write.
+Other kinds of change run in the same way: their `check` and `apply` get `MemorySystems`, whose `world` they read and write.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from opsctl.settings import Duration, LimitSettings, Settings
 from opsctl.systems import Systems
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
-"""What the rig's clock says until a test sets it."""
+"""The time of the rig's clock until a test sets it."""
 
 Act = BaseException | Callable[["World"], Any] | None
-"""What a scripted call does: an error is raised, a function is called with the world and its answer is the call's, None does nothing."""
+"""What a scripted call does: raise the error, return the result of the function, or (None) nothing."""
 
 
 class World:
-    """The world: what each target is, and what calls do there. `calls` lists every check and effect in order."""
+    """The state of all targets, and the scripted effects of calls. `calls` lists every check and effect in order."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -53,11 +53,11 @@ class World:
         self._mutex = threading.Lock()
 
     def on(self, call: str, target: str, *acts: Act) -> None:
-        """Script the next calls of a target, one act each; a call is `check`, `apply`, or `after` (when the effect is made)."""
+        """Script the next calls of a target, one act each. A call is `check`, `apply`, or `after` (once the effect has happened)."""
         self._acts.setdefault((call, target), []).extend(acts)
 
     def meet(self, call: str, target: str) -> Any:
-        """Take the next act that was scripted for a call; what a function returns is the call's answer."""
+        """Perform the next act that was scripted for a call, and return its result."""
         with self._mutex:
             if call != "after":
                 self.calls.append(f"{call} {target}")
@@ -74,7 +74,7 @@ class World:
 
 
 class MemorySystems(Systems):
-    """A set of systems that is nothing but the world in memory."""
+    """Systems that consist of the world in memory."""
 
     world: World
 
@@ -122,36 +122,36 @@ class Setting(Change, frozen=True, kw_only=True):
 
 
 class Set(Setting, frozen=True, kw_only=True):
-    """What comes after it rests on it."""
+    """A setting on which later changes depend."""
 
 
 class SetAlone(Setting, frozen=True, kw_only=True):
-    """One of several stores: what comes after it doesn't rest on it."""
+    """A setting on which later changes don't depend."""
 
     independent: ClassVar[bool] = True
 
 
 class SetWide(Setting, frozen=True, kw_only=True):
-    """Made side by side with its neighbours."""
+    """A setting that is applied in parallel with its neighbours."""
 
     max_parallel: ClassVar[int] = 3
 
 
 class SetAloneWide(Setting, frozen=True, kw_only=True):
-    """Stores that are changed side by side."""
+    """An independent setting that is applied in parallel with its neighbours."""
 
     independent: ClassVar[bool] = True
     max_parallel: ClassVar[int] = 3
 
 
 class Say(Setting, frozen=True, kw_only=True):
-    """Words that nobody can look up afterwards."""
+    """A message whose sending can't be checked afterwards."""
 
     outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
     proven_by_history: ClassVar[bool] = True
 
     def check(self, read: MemorySystems) -> Finding:  # type: ignore[override]
-        """Nothing can tell."""
+        """Pending, unless the test has scripted a finding."""
         found: Finding | None = read.world.meet("check", self.name)
         return found or Pending(self.count, "messages")
 
@@ -161,7 +161,7 @@ class Say(Setting, frozen=True, kw_only=True):
 
 
 class ScriptedPerson(Prompt):
-    """A person who gives the next of `answers`; without one, nobody is there. `asked` lists the questions."""
+    """A prompt that gives the next of `answers`, and raises InputRequired if there is none. `asked` lists the questions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class ScriptedPerson(Prompt):
 
 
 class Rig:
-    """An engine over one world and one ledger; another rig on the same folder is another process.
+    """An engine with one world and one ledger. Another rig on the same folder acts as another process.
 
     The ledger's writes reach the disk only where `durable`; a test that kills no machine needs no more. `now` is the clock of both.
     """
@@ -218,7 +218,7 @@ class Rig:
         return made
 
     def plan(self, *changes: Change, command: str = "test", again: bool = False, follows: datetime | None = None) -> Plan:
-        """The plan of some changes, as one command."""
+        """The plan of the changes, as one command."""
 
         def make(planning: Planning) -> tuple[Change, ...]:
             return changes
@@ -226,24 +226,24 @@ class Rig:
         return self.engine.plan(command, make, Options(again=again), follows)
 
     def run(self, *changes: Change, command: str = "test", again: bool = False, **options: Any) -> Outcome:
-        """Plan some changes as one command, and perform them."""
+        """Plan the changes as one command, and apply them."""
         return self.engine.perform(self.plan(*changes, command=command, again=again), Options(yes=True, again=again, **options))
 
     def resume(self, outcome: Outcome, **options: Any) -> Outcome:
-        """Take an outcome's run up again."""
+        """Resume an outcome's run."""
         return self.engine.resume(self._run(outcome), Options(yes=True, **options))
 
     def undo(self, outcome: Outcome) -> Outcome:
-        """Undo an outcome's run, as far as it can be."""
+        """Undo an outcome's run, as far as possible."""
         plan, _ = self.engine.undo_plan(self._run(outcome))
         return self.engine.perform(plan, Options(yes=True))
 
     def steps(self, outcome: Outcome) -> list[Step]:
-        """The steps of an outcome's run, as the ledger holds them."""
+        """The steps of an outcome's run, from the ledger."""
         return self.ledger.steps(self._run(outcome).id)
 
     def states(self, outcome: Outcome) -> list[str]:
-        """Each step's state."""
+        """The states of an outcome's steps."""
         return [step.state for step in self.steps(outcome)]
 
     def newest(self) -> Run:
