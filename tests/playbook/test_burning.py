@@ -110,7 +110,7 @@ def turn_away(world: World) -> None:
     world.opsctl("protection", "rate-limit", "1000", "--block", "-y", check=0)
 
 
-NOBODY = {"Is it an attack": "yes", "subscribed": "yes", "block already": "no", "Whom does it count?": "nobody", "more tasks": "no"}
+NOBODY = {"Is this an attack": "yes", "Advanced active": "yes", "already block": "no", "the limit count?": "nobody", "more tasks": "no"}
 LOGIN, HEALTH, LEASE = "POST /v1/auth/login", "GET /health", "POST /lease"
 FIRES = [
     Fire("alert-response", (), take_connections, "over"),

@@ -54,7 +54,7 @@ def test_only_a_lack_of_tasks_is_scaled_away(cause: str) -> None:
 
 @pytest.mark.parametrize("alert", ["alb-5xx", "ecs-cpu", "rds-connections", "redis-memory", "sentry-errors", "none"])
 def test_whatever_fires_is_acknowledged_first_and_proven_over_last(alert: str) -> None:
-    found = lines("alert-response", alert=alert, outcome="mended")
+    found = lines("alert-response", alert=alert, outcome="fixed")
     assert found[0] == "alarms ack {alarm} --annotate {reason}"
     assert found[-2:] == ["alarms check", "alarms list {alarm}"]
     helped = lines("alert-response", alert=alert, outcome="others")
