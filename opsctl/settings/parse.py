@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
@@ -128,6 +127,8 @@ def _kind(value: object) -> str:
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name.replace("_", "-"), known, n=1)
     return f"; did you mean {near[0]}? Keys: {', '.join(known)}" if near else f". Keys: {', '.join(known)}"
 

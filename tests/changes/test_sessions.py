@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opsctl.changes.sessions import RevokeTokens
+from opsctl.changes.sessions import EndDatabaseSessions, RevokeTokens
 from opsctl.contract import Done, Pending
 from opsctl.errors import CredentialsInvalid, Denied, ExternalError, Interrupted, OpsctlError, PartialFailure, Unreachable, Untrusted
 
@@ -78,3 +78,18 @@ def test_marks_that_mean_nothing_are_no_obstacle_to_get_round() -> None:
 
 def test_a_mark_since_the_cutoff_is_the_proof() -> None:
     assert isinstance(RevokeTokens(users=None, cutoff=NOW).check(marked(NOW)), Done)
+
+
+def test_newer_sessions_of_a_user_are_no_reason_to_delete_again() -> None:
+    """A user who signed in again after the cutoff has nothing left to delete."""
+    rows = SimpleNamespace(
+        require_all=lambda: None,
+        require_same=lambda: None,
+        count=lambda users, cutoff: SimpleNamespace(old=0, live=3, unproven=0),
+        writers=lambda cutoff: [],
+    )
+    read: Any = SimpleNamespace(environment=SimpleNamespace(sessions=None), session_rows=rows)
+    found = EndDatabaseSessions(users=USERS[:1], cutoff=NOW).check(read)
+    assert isinstance(found, Done)
+    assert found.why.startswith("0 of 3 sessions")
+    assert found.at == NOW
