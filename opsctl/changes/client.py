@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl import fingerprints
-from opsctl.adapters import json_edit as one_field
 from opsctl.changes import raw
 from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Pending
 from opsctl.errors import DriftError, Refused
+from opsctl.formats import json_edit
 from opsctl.shell import File, Program, run, standalone
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
 
 def field_setter() -> Program:
     """The program that replaces one field in a JSON file, which is opsctl's own code."""
-    return standalone("set_field", one_field, main=SET_FIELD)
+    return standalone("set_field", json_edit, main=SET_FIELD)
 
 
 SET_FIELD = """

@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from opsctl import fingerprints
-from opsctl.adapters import json_edit as one_field
 from opsctl.adapters.host.secret_sources import generate
 from opsctl.changes import raw
 from opsctl.changes.proofs import UnprovenVersion, prove, prove_by_shell
 from opsctl.changes.states import REPLICA
 from opsctl.contract import Change, Done, Drifted, Evidence, Failed, Finding, InProgress, Irreversible, Pending
 from opsctl.errors import ExternalError, LockHeld, Refused
+from opsctl.formats import json_edit
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
 from opsctl.shell import File, Program, joined, piped, run
@@ -166,7 +166,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
     def _replaced(self, held: Secret, key: str, value: Secret) -> Secret:
         """The same text but for one member, so that numbers and all else stay as somebody wrote them."""
         try:
-            one_field.members(held.reveal())
+            json_edit.members(held.reveal())
         except ValueError:
             # Without the cause: nothing of the value is repeated.
             raise Refused(
@@ -174,7 +174,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
                 "Remove `key` from its configuration, or make the value a JSON object.",
             ) from None
         try:
-            return Secret(one_field.set_member(held.reveal(), key, value.reveal()))
+            return Secret(json_edit.set_member(held.reveal(), key, value.reveal()))
         except ValueError:
             raise Refused(
                 f"The value of {self.name} has the key {key!r} twice; which one counts is unknown.", "Correct the value by hand."

@@ -11,7 +11,7 @@ import pytest
 from accesses import access
 from servers import CLEARTEXT, MD5, NO_PASSWORD, Authority, Pretender, postgres, redis, relay, web
 
-from opsctl.adapters import certificates
+from opsctl import certificates
 from opsctl.adapters.aws.session import AwsSession
 from opsctl.adapters.http.client import Http
 from opsctl.adapters.redis.client import Redis

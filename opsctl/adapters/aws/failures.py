@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from opsctl.adapters import certificates
+from opsctl import certificates
 from opsctl.errors import (
     CredentialsInvalid,
     Denied,

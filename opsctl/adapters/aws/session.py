@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from opsctl.adapters import certificates
+from opsctl import certificates
 from opsctl.adapters.aws.failures import REACH, translate
 from opsctl.adapters.aws.read_only_guard import guard, reads
 from opsctl.adapters.aws.sent import SentAnswer, sent

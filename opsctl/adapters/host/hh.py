@@ -20,8 +20,8 @@ from msgspec import Struct
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.host.docker import Docker
 from opsctl.adapters.host.machine import Machine, user_name
-from opsctl.adapters.json_edit import members, set_member, value_of
 from opsctl.errors import Denied, DriftError, ExternalError, NotFound, OpsctlError, OutcomeUnknown, Refused
+from opsctl.formats.json_edit import members, set_member, value_of
 from opsctl.redaction import Secret
 
 FIELD = "edge_auth"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from opsctl.adapters import certificates
+from opsctl import certificates
 from opsctl.adapters.base import Adapter
 from opsctl.adapters.http.answers import Unreadable, decoded, seconds, words
 from opsctl.adapters.loopback import is_loopback, require_loopback

@@ -11,14 +11,14 @@ from msgspec import Struct, field
 
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.json_stream import iter_objects
-from opsctl.adapters.mail import addresses
 from opsctl.adapters.mail import ses_parser as ses_notifications
-from opsctl.adapters.mail.addresses import Address
 from opsctl.adapters.mail.dead_letter import DeadLetterFile, digest
 from opsctl.adapters.mail.ses_parser import CountedRecipient, MalformedNotification, ParsingRules
 from opsctl.adapters.mail.sns_signatures import SnsSignatures
 from opsctl.adapters.mail.spool import STDIN, PinnedContent, Spool
 from opsctl.adapters.mail.unpacking import unpacked
+from opsctl.formats import email_addresses
+from opsctl.formats.email_addresses import Address
 
 if TYPE_CHECKING:
     from opsctl.adapters.access import Access
@@ -100,7 +100,7 @@ class NotificationReader(Adapter):
 
     def address(self, text: str) -> Address:
         """Parse an address; raises ValueError."""
-        return addresses.parse(text)
+        return email_addresses.parse(text)
 
     def keep(self, digest: str, *, until_resumed: bool) -> None:
         """Record that a content is in use, so that stored standard input stays for a resume, or that it is done."""

@@ -17,16 +17,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from opsctl.adapters.mail import addresses
 from opsctl.adapters.mail.sns_signatures import Envelope, Unsigned
-
-Kind = Literal["bounce", "complaint"]
-Effect = Literal["bounced", "complained", "soft", "none"]
+from opsctl.formats import email_addresses
+from opsctl.formats.ses_bounces import BOUNCES, BY_REPORT, NO_COMPLAINT, NO_FAILURE, NOT_SENT, SUBTYPES, Effect, Kind
 
 DEEPEST = 4
 """Maximum number of wrappings: SQS, the dead-letter line, SNS, SES."""
@@ -34,42 +32,6 @@ IDENTIFIER = re.compile(r"[\x21-\x7e]{1,256}")
 WORD = re.compile(r"[\w. -]{1,64}", re.ASCII)
 SEVERAL = re.compile(rb'\{\s*"Messages"\s*:')
 
-BOUNCES: dict[str, Effect] = {
-    "Permanent/General": "bounced",
-    "Permanent/NoEmail": "bounced",
-    "Permanent/Suppressed": "bounced",
-    "Permanent/OnAccountSuppressionList": "bounced",
-    "Permanent/OnTenantSuppressionList": "bounced",
-    "Permanent/EmailValidationSuppressed": "none",
-    "Permanent/UnsubscribedRecipient": "none",
-    "Transient/General": "soft",
-    "Transient/MailboxFull": "soft",
-    "Transient/MessageTooLarge": "soft",
-    "Transient/CustomTimeoutExceeded": "soft",
-    "Transient/ContentRejected": "soft",
-    "Transient/AttachmentRejected": "soft",
-    "Undetermined/Undetermined": "soft",
-}
-"""The effect of each bounce type on a user; unknown types go to the dead-letter file."""
-FAILURES: tuple[str, ...] = (
-    "Permanent/General",
-    "Permanent/NoEmail",
-    "Permanent/Suppressed",
-    "Permanent/Manual",
-    "Transient/General",
-    "Transient/MailboxFull",
-    "Transient/Manual",
-    "Undetermined/Undetermined",
-)
-"""The bounces of undeliverable addresses, the only ones that count towards deactivation."""
-BY_REPORT = frozenset({"Transient/General", "Undetermined/Undetermined"})
-"""Bounces that are a failure only with a delivery report (`action` is failed)."""
-NO_FAILURE = "NoFailure"
-"""The subtype of such a bounce without a delivery report, which counts for no user."""
-NOT_SENT = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList"})
-"""Subtypes of complaints without a complainant: SES didn't send the mail because of an earlier one."""
-NO_COMPLAINT = frozenset({"not-spam", "auth-failure"})
-"""Feedback types that are no complaint (IANA, Messaging Abuse Reporting Format parameters)."""
 EARLIEST = datetime(2011, 1, 1, tzinfo=UTC)
 """The month in which SES started. Earlier times are invalid, and may be outside of Python's range."""
 
@@ -178,8 +140,6 @@ class Received(Struct):
 
 Judged = tuple[Kind, str, str, Effect, Recipient]
 KNOWN = {name.lower(): name for name in BOUNCES}
-SUBTYPES = {"permanent": "General", "transient": "General", "undetermined": "Undetermined"}
-"""The default subtype of a bounce."""
 
 _decoder = msgspec.json.Decoder(SesMessage)
 _envelopes = msgspec.json.Decoder(Envelope)
@@ -299,7 +259,7 @@ def _row(
     feedback: str, at: datetime, signed: bool, kind: Kind, type: str, subtype: str, effect: Effect, recipient: Recipient
 ) -> CountedRecipient:
     try:
-        found = addresses.parse(recipient.email_address)
+        found = email_addresses.parse(recipient.email_address)
     except ValueError as cause:
         raise MalformedNotification("a recipient is not an e-mail address") from cause
     return CountedRecipient(feedback, found.recipient, found.domain, kind, type, subtype, at, effect, found.others or None, signed)

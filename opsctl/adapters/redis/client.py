@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opsctl.adapters import certificates
+from opsctl import certificates
 from opsctl.adapters.base import Adapter, writes
 from opsctl.errors import (
     ConfigurationError,

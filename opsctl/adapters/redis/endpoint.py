@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from opsctl.adapters import certificates
+from opsctl import certificates
 from opsctl.adapters.loopback import loopback_address, require_loopback
 from opsctl.errors import ConfigurationError, WrongPlace
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from psycopg import sql
 
-from opsctl.adapters.mail import addresses
-from opsctl.adapters.mail.ses_parser import FAILURES
 from opsctl.adapters.sql.bounce_store import COMPLAINED
 from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.errors import ConfigurationError, NotFound
+from opsctl.formats import email_addresses
+from opsctl.formats.ses_bounces import FAILURES
 
 if TYPE_CHECKING:
     from opsctl.adapters.sql.database import Database
@@ -185,14 +185,14 @@ class BounceQueries:
 def compared(address: str) -> str:
     """The normalized address; a text that is no address, in lower case."""
     try:
-        return addresses.parse(address).recipient
+        return email_addresses.parse(address).recipient
     except ValueError:
         return address.lower()
 
 
 def _spellings(address: str) -> list[str]:
     try:
-        found = addresses.parse(address)
+        found = email_addresses.parse(address)
     except ValueError:
         return [address.lower()]
     return [found.recipient, *found.others]
@@ -201,7 +201,7 @@ def _spellings(address: str) -> list[str]:
 def _exempt(name: str) -> str:
     """A normalized address or domain (`example.com` or `@example.com`) of the configuration."""
     try:
-        found = addresses.parse(name if "@" in name.strip()[1:] else f"any@{name.strip().removeprefix('@')}")
+        found = email_addresses.parse(name if "@" in name.strip()[1:] else f"any@{name.strip().removeprefix('@')}")
     except ValueError as cause:
         raise ConfigurationError(
             f"exempt in [bounces] contains {name!r}, which is neither an address nor a domain.", "Correct it."

@@ -19,18 +19,19 @@ from msgspec import Struct
 from psycopg import sql
 
 from opsctl.adapters.base import Adapter, writes
-from opsctl.adapters.mail.ses_parser import BOUNCES, CountedRecipient
+from opsctl.adapters.mail.ses_parser import CountedRecipient
 from opsctl.adapters.sql.database import Busy
 from opsctl.adapters.sql.visibility import require_all_rows
 from opsctl.errors import DriftError, NotFound, Throttled
+from opsctl.formats.ses_bounces import BOUNCES
 from opsctl.retry import Policy, retry
 from opsctl.statements import bounces as statements
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from opsctl.adapters.mail.addresses import Address
     from opsctl.adapters.sql.database import Database
+    from opsctl.formats.email_addresses import Address
     from opsctl.settings import BounceSettings
 
 DDL = Path(__file__).parents[2] / "ddl" / "ses_notifications.sql"

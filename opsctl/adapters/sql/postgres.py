@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from opsctl.adapters import certificates
+from opsctl import certificates
 from opsctl.adapters.base import Adapter, writes
 from opsctl.adapters.loopback import loopback_address
 from opsctl.adapters.sql import database, reader_rights

@@ -67,7 +67,7 @@ def database(environment: Environment, reference: Reference | None = None, insta
 
 def _proven(settings: DatabaseSettings) -> list[Statement]:
     """What the server has to prove before it gets the password."""
-    from opsctl.adapters import certificates
+    from opsctl import certificates
 
     tunnel = settings.tunnel_address
     through = [Export(variable="PGHOSTADDR", value=tunnel[0]), Export(variable="PGPORT", value=str(tunnel[1]))] if tunnel else []

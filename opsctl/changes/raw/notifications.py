@@ -6,8 +6,8 @@ import functools
 import json
 from typing import TYPE_CHECKING
 
-from opsctl.adapters.mail import addresses
 from opsctl.changes.raw.database import sql
+from opsctl.formats import email_addresses
 from opsctl.shell import Command, File, Need, Program, Put, Statement, Variable, Wanted, run, standalone
 from opsctl.statements import bounces as statements
 
@@ -47,12 +47,12 @@ def reader() -> Program:
     """The program that reads notifications."""
     from opsctl.changes.raw import read_by_hand
 
-    return standalone("read_notifications", addresses, read_by_hand, main="main()", needs=("curl", "openssl"))
+    return standalone("read_notifications", email_addresses, read_by_hand, main="main()", needs=("curl", "openssl"))
 
 
 @functools.cache
 def _row() -> Program:
-    return standalone("row_of", addresses, main=ROW)
+    return standalone("row_of", email_addresses, main=ROW)
 
 
 def addressed(users: str, row: str) -> list[Statement]:
@@ -67,7 +67,7 @@ def addressed(users: str, row: str) -> list[Statement]:
 
 def rules(environment: Environment) -> str:
     """Whose notifications count, as the program reads it."""
-    from opsctl.adapters.mail import ses_parser as ses
+    from opsctl.formats import ses_bounces as ses
 
     settings = environment.bounces
     held = {
@@ -91,7 +91,7 @@ def counting(environment: Environment, rows: File) -> Command:
 
 def taking_back(environment: Environment, notification: str, recipient: File, before: Sequence[tuple[str, str | None]]) -> Command:
     """The statement that takes a notification of one address back, and gives its users their former status."""
-    from opsctl.adapters.mail.ses_parser import BOUNCES
+    from opsctl.formats.ses_bounces import BOUNCES
 
     settings = environment.bounces
     return sql(

@@ -1,4 +1,4 @@
-"""Reads SES's notifications with nothing but Python: what scripts bring along, in one piece with `opsctl.adapters.mail.addresses`.
+"""Reads SES's notifications with nothing but Python: what scripts bring along, in one piece with `opsctl.formats.email_addresses`.
 
 It says of every message what `opsctl.adapters.mail.ses_parser` says of it, which a test proves.
 """

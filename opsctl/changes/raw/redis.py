@@ -102,7 +102,7 @@ def unlink(environment: Environment, searches: Iterable[tuple[str, Sequence[str 
 
 
 def _authorities(settings: RedisSettings) -> str:
-    from opsctl.adapters import certificates
+    from opsctl import certificates
 
     return certificates.authorities(settings.ca) if settings.tls else ""
 

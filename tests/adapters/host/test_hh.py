@@ -19,8 +19,8 @@ from opsctl.adapters.host import hh as adapter
 from opsctl.adapters.host.docker import Docker
 from opsctl.adapters.host.hh import HhClient
 from opsctl.adapters.host.machine import Group, Machine
-from opsctl.adapters.json_edit import set_member, value_of
 from opsctl.errors import Denied, DriftError, NotFound, ReadOnly, Refused
+from opsctl.formats.json_edit import set_member, value_of
 from opsctl.redaction import Secret, vault
 from opsctl.sandbox import processes
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from opsctl.adapters.mail.ses_parser import BOUNCES, FAILURES, MalformedNotification, ParsingRules, read
+from opsctl.adapters.mail.ses_parser import MalformedNotification, ParsingRules, read
 from opsctl.adapters.mail.sns_signatures import Envelope, Unsigned
+from opsctl.formats.ses_bounces import BOUNCES, FAILURES
 from opsctl.sandbox.aws import notifications as made
 from opsctl.sandbox.aws.sns_signing import Signer, new_key
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from opsctl.adapters.mail import addresses
 from opsctl.adapters.mail.ses_parser import CountedRecipient
 from opsctl.adapters.sql import bounce_store as bounced
 from opsctl.adapters.sql.bounce_store import BounceStore, Tally
 from opsctl.errors import NotFound, ReadOnly
+from opsctl.formats import email_addresses
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
 RDS = {'driver = "postgres"': 'driver = "rds-data"'}
@@ -33,7 +33,7 @@ def opened(request: pytest.FixtureRequest, systems: Callable[..., Any]) -> Itera
 
 
 def told(number: int, address: str, effect: str = "soft") -> CountedRecipient:
-    found = addresses.parse(address)
+    found = email_addresses.parse(address)
     kind, sort = (
         ("complaint", "abuse") if effect in ("complained", "none") else ("bounce", "Permanent" if effect == "bounced" else "Transient")
     )
@@ -85,13 +85,13 @@ def test_an_address_beyond_ascii_meets_its_users(opened: Callable[..., Any]) -> 
         write.database.execute("UPDATE users SET email = %(held)s WHERE id = %(id)s", held=held, id=number)
     assert write.bounce_store.count([told(1, HELD[1], "bounced")]) == Tally(counted=1, bounced=1)
     assert [user(write, number)[0] for number in range(11, 15)] == ["bounced"] * 4
-    assert [each.id for each in write.bounce_store.holders(addresses.parse(HELD[1]))] == ["11", "12", "13", "14"]
+    assert [each.id for each in write.bounce_store.holders(email_addresses.parse(HELD[1]))] == ["11", "12", "13", "14"]
 
 
 def test_one_held_in_capitals_is_met_by_small_letters(opened: Callable[..., Any]) -> None:
     write = opened(writing=True)
     write.database.execute("UPDATE users SET email = 'ÉVA@example.com' WHERE id = 11")
-    assert [each.id for each in write.bounce_store.holders(addresses.parse("éva@example.com"))] == ["11"]
+    assert [each.id for each in write.bounce_store.holders(email_addresses.parse("éva@example.com"))] == ["11"]
     assert write.bounce_store.count([told(1, "éva@example.com", "bounced")]) == Tally(counted=1, bounced=1)
 
 
@@ -109,15 +109,15 @@ def test_what_is_missing_is_said_by_its_place(opened: Callable[..., Any]) -> Non
 def test_a_mark_is_taken_back_where_no_other_notification_says_it(opened: Callable[..., Any]) -> None:
     write = opened(writing=True)
     bounced: BounceStore = write.bounce_store
-    before, address = [("5", "ok")], addresses.parse("user5@example.com")
+    before, address = [("5", "ok")], email_addresses.parse("user5@example.com")
     for other, left in ((None, "ok"), (told(2, "user5@example.com", "bounced"), "bounced")):
         bounced.mark("by-hand", address, hard=True)
         bounced.count([other] if other else [])
         assert bounced.take_back("by-hand", address, before) == 1
         assert bounced.take_back("by-hand", address, before) == 0
         assert user(write, 5)[0] == left
-    bounced.mark("soft", addresses.parse("user6@example.com"), hard=False)
-    bounced.take_back("soft", addresses.parse("user6@example.com"), [("6", "ok")])
+    bounced.mark("soft", email_addresses.parse("user6@example.com"), hard=False)
+    bounced.take_back("soft", email_addresses.parse("user6@example.com"), [("6", "ok")])
     assert user(write, 6) == ("ok", 0)
 
 

@@ -20,9 +20,10 @@ import pytest
 from opsctl import config
 from opsctl.adapters.json_stream import iter_objects
 from opsctl.adapters.mail import ses_parser as ses_notifications
-from opsctl.adapters.mail.ses_parser import BOUNCES, MalformedNotification, ParsingRules
+from opsctl.adapters.mail.ses_parser import MalformedNotification, ParsingRules
 from opsctl.adapters.mail.sns_signatures import Envelope, Unsigned, canonical
 from opsctl.changes.raw.notifications import reader, rules
+from opsctl.formats.ses_bounces import BOUNCES
 from opsctl.sandbox.aws import notifications
 from opsctl.sandbox.aws.sns_signing import Signer, new_key
 

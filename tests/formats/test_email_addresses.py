@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opsctl.adapters.mail.addresses import parse
+from opsctl.formats.email_addresses import parse
 
 JOERG = "jörg@müller.example"
 
