@@ -9,14 +9,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+from opsctl.cli import completion
 from opsctl.cli.command import OpsCommand, OpsGroup, to_nowhere
 from opsctl.cli.context import AppContext
 from opsctl.cli.help import HelpfulGroup
 from opsctl.cli.options import global_options
 from opsctl.errors import OpsctlError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 GROUPS = {
     "access": "Review IAM users' rights and activity, and revoke access.",
@@ -25,6 +30,7 @@ GROUPS = {
     "auth": "Verify that sign-in works and that old tokens don't.",
     "bounces": "Process, list and act on bounced e-mails.",
     "client": "Check and configure hh and docker on a customer's machine.",
+    "completion": "Print the script that completes commands in bash, zsh or fish.",
     "config": "Show where the configuration was found; trust a directory.",
     "database": "Database state, connections, queries and failover.",
     "downloads": "Allow or stop customers' downloads.",
@@ -68,6 +74,13 @@ class Root(HelpfulGroup):
         """Every group's line of help, from the table."""
         return GROUPS
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a group's name from the table, or a global option."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=line) for name, line in GROUPS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
 
 def group(name: str) -> OpsGroup:
     """A command group of commands/NAME.py, with its line of help from the table."""
@@ -104,7 +117,7 @@ def run(args: Sequence[str]) -> int:
         if not arg.isascii() and arg.encode(errors="replace").decode() != arg:
             return _print_error(2, f"The argument {arg!a} is not valid UTF-8; nothing was run.", "Type it in UTF-8.")
     try:
-        code = root.main(args=list(args), prog_name="opsctl", standalone_mode=False, obj=app)
+        code = _complete_or_run(args, app)
         sys.stdout.flush()
     except click.ClickException as wrong:
         return _show_usage_error(wrong)
@@ -121,6 +134,12 @@ def run(args: Sequence[str]) -> int:
     except Exception as bug:  # noqa: BLE001 - the last resort: users never see a traceback
         return _show_defect(bug, app.verbose)
     return code if isinstance(code, int) else 0
+
+
+def _complete_or_run(args: Sequence[str], app: AppContext) -> object:
+    if completion.VARIABLE in os.environ:
+        return completion.complete(root, app)
+    return root.main(args=list(args), prog_name="opsctl", standalone_mode=False, obj=app)
 
 
 def show_error(error: OpsctlError, verbose: bool = False) -> None:

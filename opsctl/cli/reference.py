@@ -137,6 +137,10 @@ VARIABLES = {
     "HH_CONFIG": "Commands of the group `client` only: the hh client's configuration file, as hh itself reads it.",
     "DOCKER_CONFIG": "Commands of the group `client` only: the folder of docker's configuration, as docker reads it.",
     "DOCKER_HOST": "Commands of the group `client` only: where docker listens, as docker reads it.",
+    "NO_COLOR": "No colour, if it is set.",
+    "FORCE_COLOR": "Colour also where the output is no terminal. `CLICOLOR_FORCE` means the same; `NO_COLOR` comes first.",
+    "CLICOLOR": "`0` means no colour.",
+    "TERM": "`dumb` means no colour and no redrawn lines.",
     "AWS_PROFILE, AWS_ACCESS_KEY_ID ...": "Your AWS login. Variables that name an endpoint, a proxy or a file of authorities are ignored.",
 }
 """Every environment variable that opsctl itself reads by name, and what it is for."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl.cli import completion
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
 from opsctl.concurrency import gather
@@ -86,7 +87,7 @@ def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
 
 @alarms.command()
 @requires("cloudwatch:DescribeAlarms", changes="set-acknowledgement set-alarm-reason")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.ALARMS)
 @click.option("--annotate", metavar="TEXT", help="Write this to the alarm as its reason too, as long as it is in ALARM.")
 @mutating
 def ack(planning: Planning, name: str, annotate: str | None) -> Iterator[Change]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opsctl import files
+from opsctl.cli import completion
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, local
 from opsctl.cli.options import apply_options, preview_or_apply, run_and_report, split_options
@@ -50,7 +51,7 @@ def list_(app: AppContext, active: bool, limit: int) -> list[dict[str, Any]]:
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @local
 def show(app: AppContext, run: str) -> Page:
     """Show a run: its steps and its events.
@@ -64,7 +65,7 @@ def show(app: AppContext, run: str) -> Page:
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option("--skip", metavar="STEP", help="Skip this step of a playbook.")
 @click.option("--retry", metavar="STEP", help="Repeat this step of a playbook, and the steps that depend on it.")
 @click.option("--jump", metavar="STEP", help="Continue at this step of a playbook.")
@@ -110,7 +111,7 @@ def _resume(app: AppContext, run: Run, options: Options, **special: str | None) 
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.argument("seq", type=int)
 @click.option("--done/--not-done", "happened", default=None, help="Whether the step happened.")
 @click.option("--reason", type=WORDS, required=True, help="How you know; it is recorded.")
@@ -130,7 +131,7 @@ def settle(app: AppContext, run: str, seq: int, happened: bool | None, reason: s
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @apply_options
 @local
 def undo(app: AppContext, run: str, **shared: Any) -> None:
@@ -166,7 +167,7 @@ def _undo(app: AppContext, run: Run, options: Options) -> Outcome:
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @local
 def pause(app: AppContext, run: str) -> dict[str, Any]:
     """Pause a run before its next step or batch; resume it later.
@@ -178,7 +179,7 @@ def pause(app: AppContext, run: str) -> dict[str, Any]:
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @local
 def cancel(app: AppContext, run: str) -> dict[str, Any]:
     """Cancel a run for good; changes that it has made stay (see undo).

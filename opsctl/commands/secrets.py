@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opsctl.cli import completion
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import SOURCE
@@ -74,7 +75,7 @@ def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, 
     "secretsmanager:ListSecretVersionIds",
     changes="ask-first move-secret-stage refresh-function rotate-managed-secret serve-latest set-function-variable stage-secret-version",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completion.SECRETS)
 @click.option("--value-from", required=True, type=SOURCE, metavar="-|env:VAR|file:PATH|generate", help="Where the value is.")
 @click.option("--compromised", is_flag=True, help="The old value is known to others: it can't come back.")
 @click.option("--refresh-now", is_flag=True, help="Start the functions that cache it anew, rather than wait until they read it again.")
@@ -149,7 +150,7 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
 
 @secrets.command()
 @requires("secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds", changes="move-secret-stage")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.SECRETS)
 @click.option("--to", "version", metavar="VERSION", help="The version id; by default the one before our last rotation.")
 @mutating
 def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Change]:
@@ -196,7 +197,7 @@ def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Cha
     "ghcr hubspot:portal lambda:GetFunctionConfiguration lease logs:FilterLogEvents secretsmanager:DescribeSecret "
     "secretsmanager:GetSecretValue secretsmanager:ListSecretVersionIds",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completion.SECRETS)
 @gives_verdict(probes="it uses the secret, as whoever has it would")
 @read_only
 def verify(systems: Systems, name: str) -> Verdict:

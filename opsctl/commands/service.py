@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from opsctl.cli import completion
 from opsctl.cli.app import group
 from opsctl.cli.command import gives_verdict, mutating, read_only, requires
 from opsctl.cli.types import DURATION
@@ -52,7 +53,7 @@ service = group("service")
 
 @service.command()
 @requires("ecs:DescribeServices")
-@click.argument("name", required=False)
+@click.argument("name", shell_complete=completion.SERVICES, required=False)
 @click.option("--healthy", is_flag=True, help="Prove that they are: all tasks run, the last rollout went well, the health check says yes.")
 @gives_verdict(flag="healthy")
 @read_only
@@ -117,7 +118,7 @@ def _unasked(name: str, why: str) -> dict[str, Any]:
 
 @service.command()
 @requires("cloudwatch:GetMetricData ecs:DescribeServices")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.SERVICES)
 @click.option("--metric", type=click.Choice(list(METRICS)), default="cpu", show_default=True, help="What is shown.")
 @click.option("--since", type=DURATION, default="1h", show_default=True, help="How far back to look, from 1m to 15d.")
 @read_only
@@ -173,7 +174,7 @@ def _period(since: timedelta) -> int:
 
 @service.command()
 @requires("application-autoscaling:DescribeScalableTargets ecs:DescribeServices", changes="set-bounds set-desired-count")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.SERVICES)
 @click.argument("count", type=click.IntRange(0))
 @click.option(
     "--accept-connections", is_flag=True, help="Go on though the database may lack connections for so many tasks, or can't be asked."
@@ -203,7 +204,7 @@ def scale(planning: Planning, name: str, count: int, accept_connections: bool) -
 
 @service.command()
 @requires("ecs:DescribeServices secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds", changes="redeploy")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", shell_complete=completion.SERVICES, nargs=-1, required=True, metavar="NAME...")
 @click.option("--accept-new-image", is_flag=True, help="Go on though an image's tag now means new code, or that can't be looked at.")
 @mutating
 def redeploy(planning: Planning, names: tuple[str, ...], accept_new_image: bool) -> Iterator[Change]:
