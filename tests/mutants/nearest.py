@@ -10,6 +10,7 @@ Stage = list[str]
 
 QUICK = ["-m", "not exhaustive"]
 RIG = [*QUICK, "tests/engine", "tests/contract"]
+SHELL = ["-m", "", "tests/laws/test_by_shell.py", "tests/laws/test_scripts_are_words.py"]
 PLANS = ["-m", "", "tests/laws/test_plans_as_shown.py"]
 
 
@@ -23,10 +24,17 @@ def stages(root: Path, file: str) -> list[Stage]:
     groups = _groups(root, ".".join(module.parts))
     kinds = [*QUICK, "tests/changes"]
     if not groups:
-        return [*near, kinds, RIG, PLANS]
+        return [*near, kinds, RIG, PLANS, SHELL]
     names = " or ".join(groups)
     commands = sorted(str(path.relative_to(root)) for group in groups for path in (root / "tests/commands").glob(f"test_{group}*.py"))
-    return [*near, kinds, [*PLANS, "-k", names], *([["-m", "", *commands]] if commands else []), [*QUICK, "tests/laws", "-k", names]]
+    return [
+        *near,
+        kinds,
+        [*PLANS, "-k", names],
+        *([["-m", "", *commands]] if commands else []),
+        [*SHELL, "-k", names],
+        [*QUICK, "tests/laws", "-k", names],
+    ]
 
 
 def _groups(root: Path, module: str) -> list[str]:
