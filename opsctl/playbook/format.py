@@ -53,7 +53,11 @@ def _format_step(number: int, step: PlaybookStep) -> list[str]:
 
 def format_expected(step: PlaybookStep) -> str:
     """A step's expectation in words."""
-    return str(Expectation.parse(step.expect)) if isinstance(step.expect, dict) else " or ".join(step.expected)
+    if not isinstance(step.expect, dict):
+        return " or ".join(step.expected)
+    fields = dict(step.expect)  # its placeholders are not filled in yet, so it can't be parsed
+    where, count, section = fields.pop("where", {}), fields.pop("count", None), fields.pop("in", None)
+    return str(Expectation(fields=fields, where=where, count=count, section=section))
 
 
 def _title_line(number: int, step: PlaybookStep, text: str) -> str:

@@ -45,6 +45,11 @@ def test_show_is_the_checklist(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in shown
 
 
+def test_show_leaves_the_placeholders_of_an_expectation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["playbook", "show", "slow-database"]) == 0
+    assert "ms < {ms}" in capsys.readouterr().out
+
+
 def test_show_as_json_is_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["-o", "json", "playbook", "show", "fire"]) == 0
     shown = msgspec.json.decode(capsys.readouterr().out)
