@@ -19,7 +19,7 @@ MAIL_KEY = "safawinet/prod/mail-key"
         ("service redeploy nope -y", 2, "no service 'nope'"),
         ("service scale api 101 -y", 4, "above its scale-max of 100"),
         ("service scale api 99999999999999999999 -y", 4, "above its scale-max of 100"),
-        ("service scale api 60 -y", 4, "above 80% of 100"),
+        ("service scale api 60 -y", 4, "more than 80% of 100"),
         ("secrets rotate nope --value-from generate -y", 2, "no secret 'nope'"),
         ("secrets verify nope", 2, "no secret 'nope'"),
         ("secrets rotate database --value-from generate -y", 4, "would lock the application out"),
