@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .PHONY: help demo test laws snapshots check bench mutants docs wheel upgrade clean
 
 BIN := .venv/bin
-DOCUMENTS := docs/reference.md
+DOCUMENTS := docs/reference.md docs/bench.md
 QUIET := -qq --disable-pip-version-check --no-input
 INSTALL := $(BIN)/python -m pip install $(QUIET)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml --group build
