@@ -18,6 +18,7 @@ LINES = [
     for line in body.splitlines()
     if line.startswith("opsctl " if kind == "bash" else "$ opsctl ")
 ]
+SHOWN = re.findall(r"^```console\n\$ (.*)\n((?s:.*?))^```$", TOUR, re.MULTILINE)
 WITHOUT = ("sandbox up", "sandbox down", "runs resume RUN")
 """Lines that the fixture stands for, or that need a run which was interrupted."""
 
@@ -35,5 +36,7 @@ def test_every_line_of_the_tour_works(world: World, tmp_path: Path, monkeypatch:
             words += " --yes"
         done = world.opsctl(*(run if word == "RUN" else word for word in shlex.split(words)))
         assert done.code in ((0, 3) if "-n" in words.split() else (0,)), f"{line}: {done}"
+        shown = [each for command, output in SHOWN if command == line for each in output.splitlines()]
+        assert [each for each in shown if each not in done.out.splitlines() and not each.startswith("configured by")] == []
         if words.startswith(("apply", "playbook run")) and "-n" not in words.split():
             run = world.opsctl("-o", "json", "runs", "list").json[0]["run"]
