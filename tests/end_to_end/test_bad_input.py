@@ -24,7 +24,7 @@ MAIL_KEY = "safawinet/prod/mail-key"
         ("secrets verify nope", 2, "no secret 'nope'"),
         ("secrets rotate database --value-from generate -y", 4, "would lock the application out"),
         ("secrets rotate redis --value-from generate -y", 4, "would lock the application out"),
-        ("secrets rotate admin-token --value-from generate -y", 4, "no rotation of its own"),
+        ("secrets rotate admin-token --value-from generate -y", 4, "no rotation configured"),
         ("secrets rollback mail-key -y", 4, "knows no rotation of mail-key"),
         ("secrets rollback mail-key --to nope -y", 4, "has no version nope"),
         ("logout user nobody@example.com -y", 1, "no user 'nobody@example.com'"),
