@@ -31,7 +31,7 @@ def fill(value: Any, values: Mapping[str, str]) -> Any:
 
 
 def canonical_command_line(ctx: click.Context) -> str:
-    """The canonical spelling of a parsed command line, without global and shared options."""
+    """The canonical spelling of a parsed command line, without global and shared options, and without options that have their default."""
     words = [w for w in ctx.command_path.split() if w != "opsctl"]
     words = words[1:] if ctx.find_root().info_name not in (None, "opsctl") else words
     arguments: list[str] = []
@@ -42,7 +42,7 @@ def canonical_command_line(ctx: click.Context) -> str:
             continue
         if isinstance(param, click.Argument):
             arguments += [_word(v) for v in (value if isinstance(value, tuple) else [value])]
-        elif not isinstance(param, click.Option):
+        elif not isinstance(param, click.Option) or value == default_value(ctx, param):
             continue
         elif param.is_flag:
             options += [param.opts[-1]] if value else []
@@ -51,6 +51,12 @@ def canonical_command_line(ctx: click.Context) -> str:
     if any(argument.startswith("-") for argument in arguments):
         return shlex.join([*words, *options, "--", *arguments])
     return shlex.join([*words, *arguments, *options])
+
+
+def default_value(ctx: click.Context, param: click.Option) -> Any:
+    """The value that an option has when nobody types it; None without one."""
+    default = param.get_default(ctx)
+    return param.type_cast_value(ctx, default) if isinstance(default, str | int | float) else None
 
 
 def _word(value: Any) -> str:

@@ -140,7 +140,7 @@ def preview_or_apply(app: AppContext, plan: Plan, options: Options) -> Outcome:
     from opsctl.engine import plan as plans
 
     if not options.dry_run:
-        app.screen.plan(plan)
+        app.screen.plan(plan, typed=options.typed(plan.command))
         return app.engine.perform(plan, options)
     preview = app.engine.preview(plan, options)
     if options.save and not preview.error:

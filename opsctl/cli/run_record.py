@@ -19,7 +19,7 @@ def run_row(run: Run, active: set[str]) -> dict[str, Any]:
         "environment": run.environment,
         "opened": run.opened,
         "state": state,
-        "command": run.command,
+        "command": run.details.get("typed", run.command),
         "operator": run.operator,
         "incident": run.incident,
         "reason": run.reason,

@@ -9,6 +9,7 @@ import click
 from opsctl.cli.app import group
 from opsctl.cli.command import local
 from opsctl.cli.options import apply_options, run_and_report, split_options
+from opsctl.formats.quantities import counted
 from opsctl.render.shapes import Check, Text, Verdict
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def list_(app: AppContext) -> list[dict[str, Any]]:
                 "questions": sum(s.kind == "ask" for s in found.steps) if found else None,
                 "file": str(path),
                 "trusted": is_trusted(path),
-                "state": f"{len(problems)} problems: opsctl playbook lint {name}" if problems else "ok",
+                "state": f"{counted(len(problems), 'problems')}: opsctl playbook lint {name}" if problems else "ok",
             }
         )
     return rows
@@ -110,5 +111,5 @@ def lint(app: AppContext, names: tuple[str, ...], schema: bool) -> Verdict | Tex
         loaded, problems = loader.inspect(path)
         checks += [Check(f"{path}:{p.line}", False, p.what) for p in problems]
         if loaded and not problems:
-            checks.append(Check(str(path), True, f"{len(loaded.playbook.steps)} steps"))
+            checks.append(Check(str(path), True, counted(len(loaded.playbook.steps), "steps")))
     return Verdict(checks, "Fix each line, then: opsctl playbook lint")

@@ -18,6 +18,7 @@ from opsctl.commands import alarms
 from opsctl.commands.service import rows
 from opsctl.concurrency import gather
 from opsctl.errors import ExternalError, OpsctlError
+from opsctl.formats.quantities import counted
 from opsctl.render.shapes import Page, Proportion, Watch
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def page(systems: Systems, only: Collection[str] = (), *, everything: bool = Fal
     states = [(ALERTS[key[0]], alarms.to_alert(key, above, answers["\n".join(key)])) for key, (above, _) in alerts.items()]
     found = findings(sections, states)
     head = {"environment": systems.environment.name, "at": systems.now()}
-    top: list[tuple[str, Any]] = [("Status", head), ("Findings", found or f"None. {len(answers)} queries, all answered.")]
+    top: list[tuple[str, Any]] = [("Status", head), ("Findings", found or f"None. {counted(len(answers), 'queries')}, all answered.")]
     details: list[tuple[str, Any]] = list(sections.items())
     if only:
         return Page([*top, *details])

@@ -123,6 +123,7 @@ class Engine:
             run=None,
             environment=plan.environment,
             command=plan.command,
+            typed=options.typed(plan.command),
             dry_run=True,
             result="refused" if error else outcome.would(plan.changes),
             changes=[outcome.step_as_json(step) for step in plan.changes],
@@ -157,7 +158,7 @@ class Engine:
         details: dict[str, Any] | None = None,
     ) -> Run:
         """A run that isn't in the ledger yet."""
-        now, caller = self.ledger.now(), self.read.caller
+        now, caller, typed = self.ledger.now(), self.read.caller, options.typed(command)
         return Run(
             id=run_id(now),
             environment=self.environment.name,
@@ -173,7 +174,7 @@ class Engine:
             opened=now,
             version=opsctl.__version__,
             config_digest=self.environment.digest,
-            details=details or {},
+            details={**(details or {}), **({"typed": typed} if typed != command else {})},
         )
 
     def _drive(self, run: Run, options: Options, steps: list[Step] | None = None) -> Outcome:

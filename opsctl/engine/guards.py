@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opsctl.engine.options import Options
 from opsctl.engine.plan import Plan
 from opsctl.errors import DriftError, Refused
+from opsctl.formats.quantities import counted
 
 if TYPE_CHECKING:
     from opsctl.systems import Systems
@@ -33,7 +34,7 @@ def check_limits(plan: Plan, read: Systems, options: Options) -> None:
     for unit, count in plan.impact.items():
         if count > most:
             raise Refused(
-                f"The plan would affect {count:,} {unit}, above the limit of {most:,}.",
+                f"The plan would affect {counted(count, unit)}, above the limit of {most:,}.",
                 "Narrow the command, or raise --max-affected (at most max-affected in the configuration).",
             )
 
@@ -55,8 +56,9 @@ def require_approval(plan: Plan, read: Systems, options: Options) -> None:
     place = f"{plan.environment} (account {plan.account}, as {plan.caller}, configured by {plan.file})"
     target = confirmation_target(plan, read)
     if target is None:
-        if not options.yes and not read.person.agree(f"Apply to {place}?", "Add --yes, or run the command in a terminal."):
-            raise Refused("Not approved.", f"To try again: opsctl {plan.command}")
+        again = " again, even if it was done recently," if options.again else ""
+        if not options.yes and not read.person.agree(f"Apply{again} to {place}?", "Add --yes, or run the command in a terminal."):
+            raise Refused("Not approved.", f"To try again: opsctl {options.typed(plan.command)}")
         return
     given = options.confirm
     if given is None:

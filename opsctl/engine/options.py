@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,3 +24,10 @@ class Options(Struct, kw_only=True, frozen=True):
     timeout: timedelta | None = None
     no_wait: bool = False
     again: bool = False
+
+    def typed(self, command: str) -> str:
+        """The command line as typed: with the shared options that change what is applied, which `command`, a run's identity, lacks."""
+        limit = [] if self.max_affected is None else ["--max-affected", str(self.max_affected)]
+        words, added = shlex.split(command), [*limit, *(["--again"] if self.again else [])]
+        end = words.index("--") if "--" in words else len(words)
+        return shlex.join([*words[:end], *added, *words[end:]]) if added else command

@@ -25,12 +25,13 @@ EXIT: dict[Result, int] = {
 class Outcome(Struct, kw_only=True):
     """The result of one command. `error` is the error that ended it early.
 
-    `untouched` is True if it is certain that nothing was changed.
+    `untouched` is True if it is certain that nothing was changed. `typed` is the command line with its shared options.
     """
 
     run: str | None
     environment: str
     command: str
+    typed: str = ""
     dry_run: bool = False
     result: Result
     changes: list[dict[str, Any]] = []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from opsctl.engine.ledger import rows
 from opsctl.engine.plan import Plan
+from opsctl.formats.quantities import counted
 from opsctl.playbook import conditions
 from opsctl.playbook.expectation import Expectation
 from opsctl.playbook.loader import Loaded
 from opsctl.playbook.preview import Preview, StepPreview
 from opsctl.playbook.schema import PlaybookStep
 from opsctl.render.out import style
-from opsctl.render.screen import configured_by, counted
+from opsctl.render.screen import configured_by
 from opsctl.render.visible import indented, visible
 
 INDENT = " " * 11

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from opsctl.engine.ledger.rows import Step
 from opsctl.render import out
+from opsctl.render.tables import hang, terminal_width
 from opsctl.render.visible import visible
 
 EVERY = 0.1
@@ -39,16 +40,18 @@ class Progress:
 
     def step_progress(self, step: Step, done: int, total: int | None, unit: str) -> None:
         """Show how far a step's batches came."""
-        told = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+        amount = f"{done:,}" if total is None else f"{done:,} of {total:,}"
         bar = _bar(done, total) if self.live and total else ""
-        self._draw(step, f"{bar}{told} {unit}", often=True)
+        self._draw(step, f"{bar}{amount} {unit}", often=True)
 
     def step_ended(self, step: Step) -> None:
         """Leave a line that says how the step ended and, where the outcome isn't printed elsewhere, one of what was found."""
         words = {"applied": "done", "done": "already done"}
-        self._line(f"  {words.get(step.state, step.state):<10} {visible(step.change.summary)} ({self._elapsed(step):.1f} s)")
+        width = terminal_width(err=True)
+        ending = f"{visible(step.change.summary)} ({self._elapsed(step):.1f} s)"
+        self._line(hang(f"  {words.get(step.state, step.state):<10} ", ending, 13, width))
         if self.live and step.why:
-            self._line(f"  {'':<10} {visible(step.why)}")
+            self._line(hang(f"{'':13}", visible(step.why), 13, width))
 
     def close(self) -> None:
         """Take the live line away."""

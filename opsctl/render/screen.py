@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from opsctl.errors import AlertFiring, CheckFailed, Refused
+from opsctl.formats.quantities import counted
 from opsctl.redaction import vault
 from opsctl.render import out
 from opsctl.render.plots import bars
@@ -124,15 +125,19 @@ class Screen:
             with suppress(OSError):
                 self._print(visible(text), err=True)
 
-    def plan(self, plan: Plan, *, err: bool = True) -> None:
-        """Draw a plan before it is applied; on standard error, since the outcome is the output."""
+    def plan(self, plan: Plan, *, typed: str = "", err: bool = True) -> None:
+        """Draw a plan before it is applied; on standard error, since the outcome is the output. `typed` is the line with its options.
+
+        Only the command line isn't wrapped, so that it can be copied.
+        """
         if self.json and err:
             return
-        where = f"in {plan.environment}, account {plan.account}, as {visible(plan.caller)}"
-        self._print(f"{visible(plan.command)}\n{where}\n{configured_by(plan.file)}\n", err=err)
+        width = terminal_width(err=err)
+        where = (f"in {plan.environment}, account {plan.account}, as {visible(plan.caller)}", configured_by(plan.file))
+        self._print("\n".join([visible(typed or plan.command), *(hang("", line, 2, width) for line in where), ""]), err=err)
         for planned in plan.changes:
-            self._print(_format_planned(planned), err=err)
-        self._print(_totals(plan), err=err)
+            self._print(format_planned(planned, width), err=err)
+        self._print(f"\n{hang('', _totals(plan), 0, width)}\n", err=err)
 
     def script(self, script: Script) -> None:
         """Print a script exactly, or raise Refused: masked, or in another encoding, it would do something else."""
@@ -151,10 +156,10 @@ class Screen:
         if self.json:
             return self._print(out.as_json(outcome.as_json(), indent=2))
         if outcome.dry_run and outcome.plan:
-            self.plan(outcome.plan, err=aside)
+            self.plan(outcome.plan, typed=outcome.typed, err=aside)
         elif outcome.run and not (sys.stdout.isatty() and sys.stderr.isatty()):
             for change in outcome.changes:
-                self._print(_format_change(change))
+                self._print(_format_change(change, terminal_width()))
         if not outcome.error:
             told = f"  opsctl runs show {outcome.run}" if outcome.run else ""
             words = {**WORDS, **DRY} if outcome.dry_run else WORDS
@@ -176,30 +181,33 @@ def configured_by(file: str) -> str:
     return f"configured by {visible(file)}"
 
 
-def counted(count: int, unit: str) -> str:
-    """`1 secret`, `2,000 sessions`: units are kept in the plural."""
-    one = {"people": "person", "addresses": "address", "queries": "query"}.get(unit, unit.removesuffix("s"))
-    return f"{count:,} {one if count == 1 else unit}"
-
-
 def _mark(state: str) -> str:
     mark, colour = MARKS[state]
     return out.style(mark, fg=colour)
 
 
-def _format_planned(planned: Step) -> str:
+def format_planned(planned: Step, width: int | None) -> str:
+    """A change of a plan: what it does and to how many, the state before and after, and how to undo it."""
     impact = f"  {counted(planned.count, planned.unit)}" if planned.count else ""
-    lines = [f" {_mark(planned.state)} {planned.seq}  {visible(planned.change.summary)}{out.style(impact, bold=True)}"]
+    head = hang(f" {_mark(planned.state)} {planned.seq}  ", f"{visible(planned.change.summary)}{impact}", 6, width)
+    facts = []
     before, after = planned.change.difference()
     if planned.pending and (before is not None or after is not None):
-        lines.append(f"       {_brief(before)} -> {_brief(after)}")
+        facts.append(f"{_brief(before)} -> {_brief(after)}")
     if planned.why:
-        lines.append(f"       {'already done: ' if planned.state == 'done' else ''}{visible(planned.why)}")
+        facts.append(f"{'already done: ' if planned.state == 'done' else ''}{visible(planned.why)}")
     if planned.after is not None:
-        lines.append(f"       after change {planned.after} is applied")
+        facts.append(f"after change {planned.after} is applied")
+    lines = [_bold_end(head, impact), *(hang(f"{'':7}", fact, 9, width) for fact in facts)]
     if planned.pending:
-        lines.append(out.style(f"       undo: {visible(planned.undo)}", fg="cyan" if planned.reversible else "red"))
+        undo = hang(f"{'':7}", f"undo: {visible(planned.undo)}", 9, width)
+        lines.append(out.style(undo, fg="cyan" if planned.reversible else "red"))
     return "\n".join(lines)
+
+
+def _bold_end(text: str, end: str) -> str:
+    """`text` with its end in bold, unless the end was wrapped."""
+    return text.removesuffix(end) + out.style(end, bold=True) if end and text.endswith(end) else text
 
 
 def _brief(value: Any) -> str:
@@ -212,12 +220,12 @@ def _totals(plan: Plan) -> str:
     todo, left = len(plan.pending), sum(planned.state == "skipped" for planned in plan.changes)
     affects = ", ".join(counted(count, unit) for unit, count in plan.impact.items() if count)
     parts = (f"{todo} of {len(plan.changes)} to change", f"{left} skipped" if left else "", f"affects {affects}" if affects else "")
-    return f"\n{'; '.join(part for part in parts if part)}.\n"
+    return f"{'; '.join(part for part in parts if part)}."
 
 
-def _format_change(change: dict[str, Any]) -> str:
+def _format_change(change: dict[str, Any], width: int | None) -> str:
     why = f": {change['why']}" if change["why"] else ""
-    return f" {_mark(change['state'])} {change['seq']}  {visible(change['summary'] + why)}"
+    return hang(f" {_mark(change['state'])} {change['seq']}  ", visible(change["summary"] + why), 6, width)
 
 
 def _to_plain(what: Any) -> Any:

@@ -18,9 +18,9 @@ NARROWEST = 20
 """Columns below which no text is wrapped."""
 
 
-def terminal_width() -> int | None:
-    """Columns of the terminal that standard output is, or None where it is none: nothing is wrapped for a program."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def terminal_width(*, err: bool = False) -> int | None:
+    """Columns of the terminal that standard output, or with `err` standard error, is; None without one, since programs read whole lines."""
+    return shutil.get_terminal_size().columns if (sys.stderr if err else sys.stdout).isatty() else None
 
 
 def cell(value: Any) -> str:

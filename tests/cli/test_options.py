@@ -9,6 +9,7 @@ from opsctl.cli import app as cli
 from opsctl.cli.command import OpsCommand, OpsGroup, local
 from opsctl.cli.context import AppContext
 from opsctl.cli.parsed import ParsedCommand
+from opsctl.engine.options import Options
 
 
 class Seen:
@@ -90,3 +91,16 @@ def test_without_an_environment_those_that_exist_are_listed(
     monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
     assert cli.run(["status"]) == 2
     assert "Choose one with --env NAME or OPSCTL_ENV=NAME. Environments: prod, sandbox, staging." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "typed"),
+    [
+        ("service scale api 4", {}, "service scale api 4"),
+        ("service scale api 4", {"again": True}, "service scale api 4 --again"),
+        ("logout user -- -5", {"again": True, "max_affected": 9}, "logout user --max-affected 9 --again -- -5"),
+        ("notify slack 'a -- b'", {"again": True}, "notify slack 'a -- b' --again"),
+    ],
+)
+def test_options_that_change_what_is_applied_are_shown_as_typed(command, given, typed):
+    assert Options(**given).typed(command) == typed

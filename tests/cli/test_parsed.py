@@ -25,6 +25,8 @@ WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, ma
         ("logout user 'a b' c", "logout user 'a b' c"),
         ("logout user -- -5", "logout user -- -5"),
         ("secrets rotate jwt --compromised --value-from generate", "secrets rotate jwt --value-from generate --compromised"),
+        ("notify page --message fire --severity critical", "notify page --message fire"),
+        ("notify page --message fire --severity info", "notify page --message fire --severity info"),
         ("logout bulk --inactive-for 90d", "logout bulk --inactive-for 90d"),
     ],
 )

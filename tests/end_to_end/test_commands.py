@@ -49,7 +49,7 @@ def test_the_object_that_a_script_reads(world: World, line: str) -> None:
             assert change["state"] == state
             assert set(change["impact"]) == {"count", "unit"}
     assert (dry["run"], dry["dry_run"], done["dry_run"]) == (None, True, False)
-    assert done["run"]
+    assert told(world, "runs", "show", done["run"])["Run"]["command"] == line
     if "--again" not in command:
         again = told(world, *command, "-y")
         assert again["result"] == "unchanged"
@@ -58,7 +58,7 @@ def test_the_object_that_a_script_reads(world: World, line: str) -> None:
 
 def test_what_a_person_reads(world: World) -> None:
     dry = world.opsctl("service", "scale", "api", "4", "-n", check=3).out
-    for words in ("in sandbox, account 123456789012", "~ 1", "2 -> 4", "undo: run 2 tasks of api", "nothing was changed"):
+    for words in ("in sandbox, account 123456789012", "~ 1", "2 -> 4", "undo: set the desired count of api to 2", "nothing was changed"):
         assert words in dry
     done = world.opsctl("service", "scale", "api", "4", "-y", check=0)
     assert "Done. Verified." in done.out
@@ -205,7 +205,7 @@ def test_the_last_rotation_is_the_last_whatever_the_clock_said(world: World) -> 
 def test_somebody_elses_rotation_is_left_alone(world: World) -> None:
     world.aws("secretsmanager").put_secret_value(SecretId=MAIL_KEY, SecretString='{"key": "theirs"}', VersionStages=["AWSPENDING"])
     before = world.secrets()[MAIL_KEY]
-    assert "is under way" in plain(world.opsctl("secrets", "rotate", "mail-key", "--value-from", "generate", "-y"), 4)
+    assert "Secrets Manager is rotating it" in plain(world.opsctl("secrets", "rotate", "mail-key", "--value-from", "generate", "-y"), 4)
     assert world.secrets()[MAIL_KEY] == before
 
 
@@ -278,7 +278,7 @@ def test_undoing_a_rollback_brings_no_compromised_value_back(world: World) -> No
     told(world, "secrets", "rollback", "mail-key", "--to", second, "-y")
     told(world, "secrets", "rotate", "mail-key", "--value-from", "generate", "--again", "--compromised", "-y")
     told(world, "secrets", "rollback", "mail-key", "--to", first, "-y")
-    assert "never comes back" in plain(world.opsctl("-o", "json", "runs", "undo", back, "-y"), 4)
+    assert "because it is compromised" in plain(world.opsctl("-o", "json", "runs", "undo", back, "-y"), 4)
     assert current() == first
 
 

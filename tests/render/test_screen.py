@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 
+from opsctl.changes.ecs import Redeploy
+from opsctl.engine.ledger.rows import Step
+from opsctl.engine.plan import Plan
 from opsctl.errors import AlertFiring, CheckFailed
+from opsctl.formats.quantities import counted
 from opsctl.redaction import HIDDEN, Secret
-from opsctl.render.screen import Screen, counted
+from opsctl.render.screen import Screen
 from opsctl.render.shapes import Alert, Alerts, Check, Page, Text, Verdict, Watch
 
 ROWS = [{"name": "api", "since": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "up": True, "parts": ["a", "b"], "note": None}]
@@ -143,3 +147,31 @@ def test_alerts_are_a_table_and_an_end(capsys: pytest.CaptureFixture[str], state
         assert (type(caught.value), caught.value.what, caught.value.next) == (error, said, "look")
     assert [row["state"] for row in json.loads(capsys.readouterr().out.partition("\n[")[2].join(["[", ""]))] == states
     Screen("json").show(Alerts.of([alert("ok")]))
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_plan_fits_the_terminal_and_breaks_no_word(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("opsctl.render.screen.terminal_width", lambda *, err=False: width)
+    why = "role sessions that the user started stay valid until they expire; disable the user in IAM Identity Center, too"
+    change = Redeploy(name="api", cluster="safawinet", service="safawinet-api", since=datetime(2026, 1, 2, tzinfo=UTC))
+    step = Step(seq=1, change=change, state="pending", why=why, count=1, unit="tasks")
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    plan = Plan(
+        command="service redeploy api",
+        environment="production",
+        file="/home/somebody/.config/opsctl/production.toml",
+        account="123456789012",
+        caller="arn:aws:iam::123456789012:user/oncall",
+        config_digest="",
+        created=now,
+        expires=now,
+        changes=[step],
+    )
+    Screen("table").plan(plan, typed="service redeploy api --again", err=False)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= width
+    assert set(why.split()) <= set(text.split())
+    assert text.startswith("service redeploy api --again\n")
+    assert "1 task\n" in text
