@@ -20,6 +20,8 @@ from typing import Any, Protocol, cast
 import psycopg
 import redis
 from psycopg.conninfo import make_conninfo
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from werkzeug.wrappers import Request, Response
 
 from opsctl.sandbox.safawinet_sessions import LoginRefused, OpenedSession, SessionDatabase, SessionStore
@@ -82,7 +84,10 @@ class FakeSafawinet:
     @cached_property
     def _cache(self) -> redis.Redis:
         facts = self._world.facts
-        return redis.Redis(host=facts["redis_host"], port=int(facts["redis_port"]), password=facts["redis_password"], socket_timeout=5)
+        # Once more at once, for a connection that a restart has closed: redis-py's own pauses would delay each 503 by seconds.
+        again = Retry(NoBackoff(), retries=1)
+        host, port = facts["redis_host"], int(facts["redis_port"])
+        return redis.Redis(host=host, port=port, password=facts["redis_password"], socket_timeout=5, retry=again)
 
     @cached_property
     def _sessions(self) -> SessionStore:

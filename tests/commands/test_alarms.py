@@ -220,7 +220,7 @@ def test_an_acknowledgement_lasts_as_long_as_its_transition(world: World) -> Non
     told(world, "alarms", "ack", RDS, "-y")
     (change,) = steps(world.opsctl("-o", "json", "alarms", "ack", RDS, "-y", check=0))
     assert change["state"] == "done"
-    assert "looks after it" in change["why"]
+    assert "acknowledged it" in change["why"]
     set_state(world, "OK")
     (change,) = steps(world.opsctl("-o", "json", "alarms", "ack", RDS, "-y", check=0))
     assert (change["state"], change["why"]) == ("done", "there is nothing to acknowledge: the alarm is OK")
@@ -241,7 +241,7 @@ def test_an_alarm_that_changed_since_the_plan_is_not_touched(world: World) -> No
     plan = str(world.home / "plan.json")
     world.opsctl("alarms", "ack", RDS, "--annotate", "mine", "-n", "--save", plan, check=3)
     set_state(world, "OK", "ALARM")
-    assert "anew" in refusal(world.opsctl("apply", plan, "-y"), 4)
+    assert "went into ALARM again" in refusal(world.opsctl("apply", plan, "-y"), 4)
     assert world.acknowledged() == []
     assert listed(world, RDS)["reason"] == "it is ALARM"
 

@@ -162,7 +162,7 @@ def test_a_dry_run_says_too_what_it_leaves_out(world: World) -> None:
     assert said.rstrip().endswith("Dry run: it would be partly done; nothing was changed.")
     long_queries(world)
     assert world.opsctl("-o", "json", *KILL, "-n", check=3).json["result"] == "would-change"
-    assert "1 of 3 to change; 2 left out; affects 1 query." in world.opsctl(*KILL, "-n", check=3).out
+    assert "1 of 3 to change; 2 skipped; affects 1 query." in world.opsctl(*KILL, "-n", check=3).out
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_what_was_made_in_part_is_named_and_taken_back(world: World, monkeypatch
     done = world.opsctl("-o", "json", "downloads", "disable", ONE, TWO, THREE, "-y", check=1)
     (step,) = done.json["changes"]
     assert (done.json["result"], step["state"], step["evidence"]) == ("partial", "failed", {"parts": [ONE, THREE]})
-    assert f"parts {ONE}; {THREE}" in world.opsctl("runs", "show", done.json["run"], check=0).out
+    assert f"parts: {ONE}, {THREE}" in world.opsctl("runs", "show", done.json["run"], check=0).out
     undone = told(world, "runs", "undo", done.json["run"], "-y")
     assert (undone["result"], undone["changes"][0]["impact"]["count"]) == ("changed", 2)
     assert all(world.contact(id)["download_enabled"] == "true" for id in (ONE, TWO, THREE))

@@ -38,7 +38,7 @@ def test_followed_until_it_is_interrupted(world: World) -> None:
     assert child.wait().code == 0
 
 
-@pytest.mark.parametrize(("line", "said"), [("nope", "no log group 'nope'"), ("/nope", "does not exist")])
+@pytest.mark.parametrize(("line", "said"), [("nope", "Unknown log group 'nope'"), ("/nope", "does not exist")])
 def test_a_group_that_is_not_there(world: World, line: str, said: str) -> None:
     done = world.opsctl("logs", "tail", line)
     assert said in refusal(done, done.code)
@@ -57,4 +57,4 @@ def test_a_bad_query_gives_cloudwatchs_own_words(world: World) -> None:
     (world.config / "queries" / "bad.txt").write_text("# functions: hh-lease\nfields @message | nonsense x\n")
     done = world.opsctl("logs", "query", "bad")
     assert "MalformedQuery" in refusal(done, 1)
-    assert "no query 'nope'" in refusal(world.opsctl("logs", "query", "nope"), 2)
+    assert "Unknown query 'nope'" in refusal(world.opsctl("logs", "query", "nope"), 2)

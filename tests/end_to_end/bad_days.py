@@ -47,7 +47,8 @@ def runs(world: World) -> list[dict[str, Any]]:
 
 def states(world: World) -> list[str]:
     """How far each step of each run came, read from the ledger's file."""
-    with contextlib.closing(sqlite3.connect(world.ledger)) as ledger:
+    # Read-only: sqlite would otherwise create the file that the child is about to create, and the child refuses a file of that mode.
+    with contextlib.closing(sqlite3.connect(f"file:{world.ledger}?mode=ro", uri=True)) as ledger:
         return [state for (state,) in ledger.execute("SELECT state FROM steps ORDER BY run, seq")]
 
 

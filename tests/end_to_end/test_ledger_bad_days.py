@@ -197,7 +197,7 @@ def test_two_at_once(world: World) -> None:
 
     said = plain(second, 5)
     run = runs(world)[-1]["run"]
-    for word in ("held by", "since", "UTC", "logout all", run):
+    for word in ("is locked by", "since", "UTC", "logout all", run):
         assert word in said
     assert second.json["result"] in ("refused", "partial")
     assert world.opsctl("-o", "json", "runs", "resume", second.json["run"], check=0).json["result"] in ("changed", "unchanged")
@@ -209,7 +209,7 @@ def test_a_run_is_driven_by_one_process(world: World) -> None:
     until(lambda: taken(world))
     run = runs(world)[0]
     assert run["state"] == "running"
-    assert "held by" in plain(world.opsctl("runs", "resume", run["run"]), 5)
+    assert "is locked by" in plain(world.opsctl("runs", "resume", run["run"]), 5)
     world.heal()
     assert child.wait().code == 0
 

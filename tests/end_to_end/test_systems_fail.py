@@ -208,7 +208,7 @@ def test_what_ended_after_some_batches_says_how_many(world: World, error: type[O
     # Taken up again, it still says what the earlier attempt did.
     resumed = world.opsctl("-o", "json", "runs", "resume", ended.json["run"], check=0).json
     assert resumed["changes"][0]["evidence"] == {"deleted": 50_000, "parts": ["1,200 sessions"]}
-    assert "parts 1,200 sessions" in world.opsctl("runs", "show", ended.json["run"], check=0).out
+    assert "parts: 1,200 sessions" in world.opsctl("runs", "show", ended.json["run"], check=0).out
 
 
 def killed_between_batches() -> None:

@@ -197,4 +197,4 @@ def test_without_a_login_the_api_is_skipped_and_the_rest_goes_on(world: World) -
     assert done.json["result"] == "partial"
     assert [change["state"] for change in done.json["changes"]] == ["applied", "applied", "skipped"]
     assert stolen.dead
-    assert json.dumps(done.json).count("key since rotated") == 1
+    assert json.dumps(done.json).count("administrator token has been rotated") == 1

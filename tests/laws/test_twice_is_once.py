@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from evidence import undeclared
 from recording import recorded, recording
 from scenarios import Rehearsed, every, rehearsed, some
@@ -17,6 +18,7 @@ def said_why(changes: list[dict[str, Any]]) -> None:
     assert {(change["state"], bool(change["why"])) for change in changes} == {("done", True)}, changes
 
 
+@pytest.mark.every_case
 @every()
 def test_a_command_makes_it_so_and_again_changes_nothing(it: Rehearsed) -> None:
     assert it.scenario.typed is not None or not it.scenario.so(it.world), "it was so before the command ran"

@@ -290,7 +290,7 @@ def test_answers_are_assumed_only_in_the_sandbox_and_said_to_be(house: House) ->
     answers = [(s["answer"], s["assumed"]) for s in outcome.steps if s["kind"] == "ask"]
     assert answers == [("done", True), ("yes", True)]
     house.sandbox = False
-    with pytest.raises(Refused, match="rehearsals"):
+    with pytest.raises(Refused, match="only in the sandbox"):
         run(house.process(), assume=True)
 
 
