@@ -84,8 +84,8 @@ class Environment(Struct, frozen=True):
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ConfigurationError(
-                f"There is no {word} {name!r} in {self.name}. There is: {names}.",
-                f"Add [{section}.NAME] to {self.path}, or choose one of these.",
+                f"There is no {word} {name!r} in {self.name}. Known: {names}.",
+                f"Choose one of these, or add [{section}.NAME] to {self.path}.",
             )
         return known[name]
 

@@ -129,7 +129,7 @@ def test_all_errors_are_shown_at_once_with_the_nearest_key(folder: Path) -> None
         'redis.password: expected a table, such as { aws = "NAME" }, got text',
         "sentry.token.evn: unknown key; did you mean env? Keys: aws, key, region, env, file",
         "services.api: fill in cluster",
-        "secrets.jwt.consumers[0]: there is no [services.web]. There is: api",
+        "secrets.jwt.consumers[0]: there is no [services.web]. Known: api",
     ]
     assert caught.value.as_json()["details"] == found
 
@@ -199,9 +199,9 @@ def test_the_digest_tells_any_edit(folder: Path) -> None:
 
 def test_names_that_the_file_lacks_are_told_with_those_it_has(folder: Path) -> None:
     place = load(folder, AWS + '[services.api]\ncluster = "c"\nservice = "s"\n')
-    with pytest.raises(ConfigurationError, match=r"There is no service 'web' in place\. There is: api"):
+    with pytest.raises(ConfigurationError, match=r"There is no service 'web' in place\. Known: api"):
         place.service("web")
-    with pytest.raises(ConfigurationError, match=r"There is no secret 'jwt' in place\. There is: none"):
+    with pytest.raises(ConfigurationError, match=r"There is no secret 'jwt' in place\. Known: none"):
         place.secret("jwt")
     with pytest.raises(ConfigurationError, match=r"needs \[redis\]"):
         place.require("redis")

@@ -27,26 +27,26 @@ GROUPS = {
     "access": "Review IAM users' rights and activity, and revoke access.",
     "alarms": "Check alerts against their sources, and acknowledge alarms.",
     "apply": "Apply a saved plan exactly as it was reviewed.",
-    "auth": "Verify that sign-in works and that old tokens don't.",
+    "auth": "Verify that sign-in works and that old tokens are refused.",
     "bounces": "Process, list and act on bounced e-mails.",
     "client": "Check and configure hh and docker on a customer's machine.",
     "completion": "Print the script that completes commands in bash, zsh or fish.",
-    "config": "Show where the configuration was found; trust a directory.",
-    "database": "Database state, connections, queries and failover.",
+    "config": "Show which configuration files are used; trust a folder.",
+    "database": "Show the database's state, connections and queries; end queries; fail over.",
     "downloads": "Allow or stop customers' downloads.",
-    "lease": "Check a customer's download as the customer would.",
-    "logs": "Show and query log groups.",
+    "lease": "Test whether a customer can download.",
+    "logs": "Show and search logs.",
     "logout": "End the sessions of one user, many users or all users.",
     "maintenance": "Announce maintenance to users.",
     "notify": "Post to the status page, Slack or the pager.",
-    "pairing": "Create and revoke the tokens that pair customers' machines.",
+    "pairing": "Create and revoke customers' pairing codes.",
     "people": "List who to call.",
     "permissions": "Show the permissions that a command needs: AWS, Postgres, Redis, HTTP.",
     "playbook": "Run a procedure: commands and checklist items in order.",
-    "protection": "Shield Advanced and the firewall: show, block, limit.",
+    "protection": "Show and change DDoS protection: Shield Advanced, firewall blocks and rate limit.",
     "runbook": "Show what to do in an incident.",
     "runs": "Show, resume, undo and verify what was run.",
-    "sandbox": "Rehearse on this machine: a sandbox of all systems.",
+    "sandbox": "Start a sandbox of all systems on this machine, to rehearse in.",
     "secrets": "List, rotate, roll back and verify secrets.",
     "service": "Show, scale and redeploy services.",
     "sessions": "List who is signed in.",
@@ -96,9 +96,9 @@ def root_command(name: str) -> Callable[[Callable[..., object]], OpsCommand]:
 @click.version_option(package_name="opsctl-runbook")
 @click.pass_obj
 def root(app: AppContext) -> None:
-    """Runbook as code: see what would change, confirm, and stop, resume, undo or verify it later.
+    """Run operations procedures: see what would change, confirm it, and later resume, undo or verify it.
 
-    Options can be typed anywhere on the line.
+    These options can be typed anywhere on the line.
     """
     click.get_current_context().with_resource(app)
 

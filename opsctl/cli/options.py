@@ -72,10 +72,12 @@ def _take(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 def global_options(own: Iterable[click.Parameter], *, hidden: bool = True) -> list[click.Parameter]:
     """The options that are taken anywhere on the line, without those for which a command's `own` parameters have a name already."""
     taken = {name for param in own if isinstance(param, click.Option) for name in (*param.opts, *param.secondary_opts)}
-    output, folder = click.Choice(["table", "json"]), "The directory of the environments' files."
+    output, folder = click.Choice(["table", "json"]), "The folder of the environments' configuration files."
     options = [
-        GlobalOption(["-e", "--env", "global_name"], metavar="NAME", help="The environment; there is no default.", hidden=hidden),
-        GlobalOption(["-o", "--output", "global_output"], type=output, help="The format of results.", hidden=hidden),
+        GlobalOption(
+            ["-e", "--env", "global_name"], metavar="NAME", help="The environment, for example prod; there is no default.", hidden=hidden
+        ),
+        GlobalOption(["-o", "--output", "global_output"], type=output, help="Print results as a table or as JSON.", hidden=hidden),
         GlobalOption(["-v", "--verbose", "global_verbose"], is_flag=True, help="Also show the causes of errors.", hidden=hidden),
         GlobalOption(["--config", "global_folder"], metavar="DIR", help=folder, hidden=hidden),
     ]
@@ -99,10 +101,12 @@ def shared_options() -> tuple[click.Parameter, ...]:
         SharedOption(["--force"], is_flag=True, help="With --save: replace the plan in the file."),
         SharedOption(["--as-shell"], is_flag=True, help="With -n: print a bash script that does the same without opsctl."),
         SharedOption(["-y", "--yes"], is_flag=True, help="Skip the y/N question; safety checks still apply."),
-        SharedOption(["--confirm"], metavar="TARGET", help="The target's name, if the command asks to type it."),
+        SharedOption(["--confirm"], metavar="TARGET", help="The target's name, where the command would ask you to type it."),
         SharedOption(["--reason"], type=WORDS, default="", help="Why you run this; kept in the ledger."),
         SharedOption(["--incident"], default="", metavar="ID", help="The incident that this belongs to."),
-        SharedOption(["--max-affected"], type=click.IntRange(0), metavar="N", help="Refuse to change more than N of anything."),
+        SharedOption(
+            ["--max-affected"], type=click.IntRange(0), metavar="N", help="Refuse if more than N users, tasks or other things are affected."
+        ),
         SharedOption(["--timeout"], type=DURATION, help="How long to wait for each change to finish."),
         SharedOption(["--no-wait"], is_flag=True, help="Don't wait for verification. Exit 6; `opsctl runs resume` verifies later."),
         SharedOption(["--again"], is_flag=True, help="Repeat, even if it was done recently."),

@@ -63,7 +63,7 @@ class SourceType(click.ParamType["EventSource"]):
     "iam:ListAccessKeys iam:ListMFADevices iam:ListUsers",
 )
 @click.argument("user", required=False)
-@click.option("--older-than", type=DURATION, help="Flag keys older than this, instead of access.key-age in the configuration.")
+@click.option("--older-than", type=DURATION, help="Mark keys older than this; by default access.key-age of the configuration.")
 @click.option(
     "--since", type=DURATION, default="30d", show_default=True, help="With USER: how far back to look for secrets that were read."
 )
@@ -235,18 +235,20 @@ def _procedure(name: str, secret: SecretSettings) -> str:
 
 @access.command()
 @requires("cloudtrail:LookupEvents iam:GetUser")
-@click.option("--user", help="Only this user's: an IAM user, or the name of a role's session.")
-@click.option("--source", type=SourceType(), help="Only from this address or network, or asked of this service (iam, signin, rds ...).")
+@click.option("--user", help="Only events of this IAM user or role session (its name).")
+@click.option(
+    "--source", type=SourceType(), help="Only events from this IP address or network, or of this AWS service (iam, signin, rds ...)."
+)
 @click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back, at most 90d.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Only before this moment (UTC).")
-@click.option("--unusual", is_flag=True, help="Only what is worth a look.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Only events before this time (UTC).")
+@click.option("--unusual", is_flag=True, help="Only unusual events.")
 @read_only
 def events(
     systems: Systems, user: str | None, source: EventSource | None, since: timedelta, until: datetime | None, unusual: bool
 ) -> Iterator[dict[str, Any]]:
     """List CloudTrail events, newest first, one line each (`-o json`: one JSON object a line).
 
-    Unusual events say why at the end of the line.
+    The line of an unusual event ends with the reason.
 
     Examples:
         opsctl access events --user deploy --since 24h
@@ -301,7 +303,7 @@ def _regions(systems: Systems) -> list[str]:
 @access.command()
 @requires("iam:GetUser iam:ListAccessKeys", changes="delete-password set-denial set-keys")
 @click.argument("user")
-@click.option("--compromised", is_flag=True, help="Others have the credentials: the password goes too, and nothing can be given back.")
+@click.option("--compromised", is_flag=True, help="Others have the credentials: delete the password too. This can't be undone.")
 @mutating
 def revoke(planning: Planning, user: str, compromised: bool) -> Iterator[Change]:
     """Revoke an IAM user's access: deny everything first, then deactivate every access key.

@@ -60,7 +60,7 @@ def list_(systems: Systems, names: tuple[str, ...], everything: bool) -> list[di
 
 
 def _unknown(systems: Systems, name: str) -> NotFound:
-    return NotFound(f"CloudWatch knows no alarm {name!r} in {systems.environment.aws.region}.", "Names: opsctl alarms list --all")
+    return NotFound(f"CloudWatch has no alarm {name!r} in {systems.environment.aws.region}.", "opsctl alarms list --all")
 
 
 def row(systems: Systems, alarm: Alarm) -> dict[str, Any]:
@@ -88,10 +88,10 @@ def _acknowledged(systems: Systems, name: str, transition: datetime) -> str:
 @alarms.command()
 @requires("cloudwatch:DescribeAlarms", changes="set-acknowledgement set-alarm-reason")
 @click.argument("name", shell_complete=completion.ALARMS)
-@click.option("--annotate", metavar="TEXT", help="Write this to the alarm as its reason too, as long as it is in ALARM.")
+@click.option("--annotate", metavar="TEXT", help="Also write this text to CloudWatch as the alarm's reason, if its state is ALARM.")
 @mutating
 def ack(planning: Planning, name: str, annotate: str | None) -> Iterator[Change]:
-    """Acknowledge an alarm: record that you look after it. The alarm's state does not change.
+    """Acknowledge an alarm: record that you are working on it. The alarm's state does not change.
 
     Examples:
         opsctl alarms ack Safawinet-ALB-5xx-Errors
@@ -114,7 +114,7 @@ def ack(planning: Planning, name: str, annotate: str | None) -> Iterator[Change]
 @requires("cloudwatch:GetMetricData cloudwatch:GetMetricStatistics postgres:stats rds:DescribeDBClusters redis:info sentry")
 @read_only
 def check(systems: Systems) -> Alerts:
-    """Compute the critical alerts from their sources. Exit 3 if an alert fires, 1 if a source could not be queried.
+    """Compute the critical alerts from current measurements. Exit 3 if an alert fires, 1 if a source could not be queried.
 
     Examples:
         opsctl alarms check

@@ -150,8 +150,8 @@ def _share(some: int, of_all: int) -> float | None:
 
 @bounces.command("list")
 @requires("postgres:mail.list ses:ListSuppressedDestinations")
-@click.option("--since", type=DURATION, help="Only what came onto SES's list, or last came back, within this span.")
-@click.option("--reason", type=click.Choice(["bounce", "complaint"]), help="Only addresses that are there for this.")
+@click.option("--since", type=DURATION, help="Only addresses that SES listed, or that last bounced, within this time.")
+@click.option("--reason", type=click.Choice(["bounce", "complaint"]), help="Only addresses that are listed for this reason.")
 @read_only
 def list_(systems: Systems, since: timedelta | None, reason: str | None) -> Rows:
     """List the addresses on SES's suppression list, compare them with the database's marks, and show the differences.
@@ -198,9 +198,14 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 
 @bounces.command()
 @requires("postgres:mail.over", changes="set-users-active")
-@click.option("--threshold", type=click.IntRange(1), metavar="N", help="From how many bounces on; without it, as configured (5).")
-@click.option("--window", type=DURATION, help="Count those of this span; without it, as configured (30d).")
-@click.option("--accept-outage", is_flag=True, help="Go on though one domain or one hour makes up most of the bounces.")
+@click.option(
+    "--threshold",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Deactivate users with at least this many bounces; by default as configured (5).",
+)
+@click.option("--window", type=DURATION, help="How far back bounces count; by default as configured (30d).")
+@click.option("--accept-outage", is_flag=True, help="Continue even if most of the bounces are of one domain or one hour.")
 @mutating
 def enforce(planning: Planning, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
     """Deactivate users with too many hard bounces within a time window. Complaints and older bounces don't count.
@@ -251,8 +256,8 @@ def _longer_than_zero(span: timedelta | None, option: str) -> None:
 @bounces.command()
 @requires(changes="count-notifications count-queue")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="[FILE|-]")
-@click.option("--queue", is_flag=True, help="Take them from the SQS queue in the configuration, and delete what was counted.")
-@click.option("--aside", type=click.Path(dir_okay=False, path_type=Path), help="Keep in this file what can't be read.")
+@click.option("--queue", is_flag=True, help="Read notifications from the configured SQS queue, and delete those that were counted.")
+@click.option("--aside", type=click.Path(dir_okay=False, path_type=Path), help="Write notifications that can't be read to this file.")
 @mutating
 def process(planning: Planning, file: str | None, queue: bool, aside: Path | None) -> Iterator[Change]:
     """Record SES's bounces and complaints from a file, standard input (-) or the queue. Each notification is counted once.
@@ -265,7 +270,7 @@ def process(planning: Planning, file: str | None, queue: bool, aside: Path | Non
 
     systems = planning.systems
     if queue == (file is not None):
-        raise click.UsageError("Name a file, - for standard input, or --queue; one of them.")
+        raise click.UsageError("Give one of these: a file, - for standard input, or --queue.")
     settings = systems.environment.bounces
     if queue:
         if not settings.queue:
@@ -284,11 +289,11 @@ def process(planning: Planning, file: str | None, queue: bool, aside: Path | Non
 @requires("postgres:mail.status", changes="mark-address unmark-address")
 @click.argument("email")
 @click.option("--hard", is_flag=True, help="The address doesn't exist: mark it as bounced.")
-@click.option("--soft", is_flag=True, help="Mail came back for the time being: add one to the count.")
-@click.option("--notification", required=True, metavar="ID", help="SES's feedbackId, so that it is counted once.")
+@click.option("--soft", is_flag=True, help="The failure is temporary: add one to the user's bounce count.")
+@click.option("--notification", required=True, metavar="ID", help="The feedbackId of SES's notification; each id is counted once.")
 @mutating
 def mark(planning: Planning, email: str, hard: bool, soft: bool, notification: str) -> Iterator[Change]:
-    """Record one bounce of one address by hand, under its notification's id.
+    """Record one bounce of one address by hand.
 
     Examples:
         opsctl bounces mark jane@example.com --hard --notification 0100018f
@@ -297,7 +302,7 @@ def mark(planning: Planning, email: str, hard: bool, soft: bool, notification: s
 
     systems = planning.systems
     if hard == soft:
-        raise click.UsageError("Say --hard or --soft; one of them.")
+        raise click.UsageError("Add either --hard or --soft.")
     if not IDENTIFIER.fullmatch(notification):
         raise click.UsageError("--notification is SES's feedbackId: up to 256 characters, none of them a space.")
     systems.environment.require("bounces")

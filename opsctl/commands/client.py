@@ -62,9 +62,9 @@ def _row(systems: Systems, place: ConfigLocation) -> dict[str, Any]:
 
 @client.command("set-edge-auth")
 @requires(changes="set-edge-auth")
-@click.option("--user", is_flag=True, help="The user's own file; by default the one in force.")
-@click.option("--system", is_flag=True, help="The system's file, /etc/hh/config.json; needs root.")
-@click.option("--value-from", required=True, type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the value is.")
+@click.option("--user", is_flag=True, help="Change the user's own file; by default the file that hh uses.")
+@click.option("--system", is_flag=True, help="Change the system's file, /etc/hh/config.json; needs root.")
+@click.option("--value-from", required=True, type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where to read the new value.")
 @offline
 @mutating
 def set_edge_auth(planning: Planning, user: bool, system: bool, value_from: str) -> Iterator[Change]:
@@ -89,11 +89,13 @@ def set_edge_auth(planning: Planning, user: bool, system: bool, value_from: str)
 
 
 @client.command()
-@click.option("--user", is_flag=True, help="Look at user mode alone; by default at each mode that is set up.")
-@click.option("--system", is_flag=True, help="Look at system mode alone; most of it only root can see.")
-@click.option("--registry", metavar="HOST", help="The registry that the helper is asked for; by default the one in docker's configuration.")
+@click.option("--user", is_flag=True, help="Check user mode only; by default every mode that is set up.")
+@click.option("--system", is_flag=True, help="Check system mode only; most of its checks need root.")
 @click.option(
-    "--without-helper", is_flag=True, help="Don't run the credential helper: asked, it may take out a lease, as a docker pull does."
+    "--registry", metavar="HOST", help="The registry to test the credential helper with; by default the one in docker's configuration."
+)
+@click.option(
+    "--without-helper", is_flag=True, help="Don't run the credential helper; running it may create a lease, as a docker pull does."
 )
 @offline
 @gives_verdict(probes="it asks the credential helper, which may take out a lease")

@@ -136,9 +136,11 @@ def _load(instance: str, figures: Figures) -> dict[str, float | None]:
     "cloudwatch:GetMetricData rds:DescribeDBClusters rds:DescribeDBInstances",
     changes="fail-over-cluster fail-over-instance prove-writes",
 )
-@click.option("--to", metavar="INSTANCE", help="The reader that becomes the writer; else the available one of the lowest promotion tier.")
 @click.option(
-    "--accept-global", is_flag=True, help="Go on within this region though it is of a global database, or that can't be looked at."
+    "--to", metavar="INSTANCE", help="The reader that becomes the writer; by default the available reader with the lowest promotion tier."
+)
+@click.option(
+    "--accept-global", is_flag=True, help="Continue in this region even if the cluster is part of a global database, or if that is unknown."
 )
 @mutating
 def failover(planning: Planning, to: str | None, accept_global: bool) -> Iterator[Change]:
@@ -386,12 +388,22 @@ def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
 @database.command("kill-long-running")
 @requires("postgres:activity", changes="end-blockers end-queries")
 @click.option(
-    "--older-than", default="5m", show_default=True, type=DURATION, callback=positive, help="Which active queries: those running this long."
+    "--older-than",
+    default="5m",
+    show_default=True,
+    type=DURATION,
+    callback=positive,
+    help="End queries that have run for longer than this.",
 )
 @click.option(
-    "--grace", default="5s", show_default=True, type=DURATION, callback=positive, help="How long after the cancel the connection is ended."
+    "--grace",
+    default="5s",
+    show_default=True,
+    type=DURATION,
+    callback=positive,
+    help="How long a cancelled query may go on before its connection is ended.",
 )
-@click.option("--blockers", is_flag=True, help="First end the sessions that are idle in a transaction and that others wait for.")
+@click.option("--blockers", is_flag=True, help="First end sessions that are idle in a transaction and block others.")
 @mutating
 def kill_long_running(planning: Planning, older_than: timedelta, grace: timedelta, blockers: bool) -> Iterator[Change]:
     """End active queries that run too long. Replication, vacuum, backups and superusers' queries are not ended.

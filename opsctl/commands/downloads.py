@@ -28,9 +28,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def named(command: F) -> F:
     """Give a command its contacts: as arguments, from a file, or both."""
-    missing = click.option("--skip-missing", is_flag=True, help="Go on without contacts that HubSpot doesn't know.")
+    missing = click.option("--skip-missing", is_flag=True, help="Skip contacts that HubSpot doesn't know.")
     file = click.option(
-        "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Ids or e-mails, one a line, or a CSV."
+        "--from-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A file of ids or e-mails, one per line, or a CSV.",
     )
     return click.argument("contacts", nargs=-1, type=naming.CONTACT, metavar="CONTACT...")(file(missing(command)))
 
@@ -40,7 +42,7 @@ def named(command: F) -> F:
 @click.argument("contact", type=naming.CONTACT)
 @read_only
 def show(systems: Systems, contact: str) -> dict[str, Any]:
-    """Show whether a contact may download, and who decided it last. The token is shown as a fingerprint.
+    """Show whether a contact may download, and who changed that last. The pairing code is shown as a fingerprint.
 
     Examples:
         opsctl downloads show jane@example.com

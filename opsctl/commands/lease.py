@@ -22,14 +22,21 @@ lease = group("lease")
 @lease.command()
 @requires(changes="take-lease")
 @click.argument("contact", type=naming.CONTACT)
-@click.option("--code-from", type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where the customer's code is; HubSpot's by default.")
 @click.option(
-    "--expect", type=click.IntRange(100, 599), metavar="STATUS", default=200, show_default=True, help="Fail unless it answers this."
+    "--code-from", type=GIVEN, metavar="-|env:VAR|file:PATH", help="Where to read the customer's pairing code; by default HubSpot."
+)
+@click.option(
+    "--expect",
+    type=click.IntRange(100, 599),
+    metavar="STATUS",
+    default=200,
+    show_default=True,
+    help="Fail unless the endpoint answers with this status.",
 )
 @gives_verdict()
 @mutating
 def verify(planning: Planning, contact: str, code_from: str | None, expect: int) -> Iterator[Change]:
-    """Ask the lease endpoint as a customer would, and explain the answer. A granted lease is recorded at the endpoint.
+    """Request a lease as a customer's machine would, and explain the answer. A granted lease is recorded at the endpoint.
 
     Examples:
         opsctl lease verify jane@example.com

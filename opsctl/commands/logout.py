@@ -26,7 +26,7 @@ SHOWN = 5
 logout = group("logout")
 
 only: Callable[[Any], Any] = click.option(
-    "--only", "stores", type=click.Choice(STORES), multiple=True, help="Only in this store; may be given more than once."
+    "--only", "stores", type=click.Choice(STORES), multiple=True, help="End the sessions in this store only; repeat the option to add one."
 )
 
 
@@ -53,9 +53,11 @@ def user(planning: Planning, users: tuple[str, ...], stores: tuple[str, ...]) ->
     "postgres:sessions.users postgres:users.find postgres:users.logins redis:sessions.count",
     changes="end-cached-sessions end-database-sessions revoke-tokens",
 )
-@click.option("--last-login-before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Who last logged in before this (UTC).")
-@click.option("--inactive-for", type=DURATION, help="Who hasn't logged in for this long.")
-@click.option("--users-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of ids or e-mails, one a line.")
+@click.option(
+    "--last-login-before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Users whose last login was before this time (UTC)."
+)
+@click.option("--inactive-for", type=DURATION, help="Users who haven't logged in for this long.")
+@click.option("--users-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of ids or e-mails, one per line.")
 @only
 @mutating
 def bulk(
@@ -75,7 +77,7 @@ def bulk(
     if inactive_for is not None and not inactive_for:
         raise click.BadParameter("expected a span longer than zero.", param_hint="--inactive-for")
     if not (last_login_before or inactive_for or users_from):
-        raise click.UsageError("Give at least one criterion; for everybody there is: opsctl logout all")
+        raise click.UsageError("Give at least one criterion. To log everybody out: opsctl logout all")
     moments = [last_login_before.replace(tzinfo=UTC)] if last_login_before else []
     moments += [planning.now - inactive_for] if inactive_for else []
     named = resolved(systems, _lines(users_from)) if users_from else None
@@ -145,7 +147,7 @@ def resolved(systems: Systems, names: Sequence[str]) -> list[str]:
         told = ", ".join(repr(name) for name in unknown[:SHOWN])
         raise NotFound(
             f"There is no user {told}{f' (and {len(unknown) - SHOWN:,} more)' if len(unknown) > SHOWN else ''}.",
-            "Give an id or an e-mail as the application knows it; a deleted account is named by its id.",
+            "Check the user's id or e-mail; for a deleted account, give the id.",
         )
     return [id for name, ids in found.items() for id in ids or [name]]
 

@@ -27,12 +27,12 @@ logs = group("logs")
 @logs.command()
 @requires("logs:FilterLogEvents")
 @click.argument("group")
-@click.option("--follow", is_flag=True, help="Go on as new lines come in, until interrupted.")
-@click.option("--since", type=DURATION, default="10m", show_default=True, help="How far back to begin.")
+@click.option("--follow", is_flag=True, help="Keep showing new lines until Ctrl-C.")
+@click.option("--since", type=DURATION, default="10m", show_default=True, help="How far back to start.")
 @click.option("--filter", "pattern", default="", help="A CloudWatch filter pattern: lease_denied, '{ $.type = \"lease_error\" }'.")
 @read_only
 def tail(systems: Systems, group: str, follow: bool, since: timedelta, pattern: str) -> Iterator[dict[str, Any]]:
-    """Show the lines of a log group. JSON is made readable and secrets are hidden. GROUP is a configured name or a full one.
+    """Show the lines of a log group. JSON is made readable and secrets are hidden. GROUP is a name in the configuration or the full name.
 
     Examples:
         opsctl logs tail hh-lease --since 1h
@@ -56,7 +56,7 @@ def readable(line: LogLine) -> dict[str, Any]:
 @click.option("--since", type=DURATION, default="24h", show_default=True, help="How far back to look.")
 @read_only
 def query(systems: Systems, name: str, since: timedelta) -> Series:
-    """Run a query of config/queries with CloudWatch Logs Insights.
+    """Run a saved query (a file of config/queries) with CloudWatch Logs Insights.
 
     Examples:
         opsctl logs query lease-errors --since 24h

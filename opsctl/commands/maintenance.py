@@ -37,7 +37,7 @@ class MomentType(click.ParamType[datetime | str]):
             # An offset may carry it out of the years that there are.
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError) as cause:
-            self.fail(f"{value!r} is no moment such as 2026-11-22T02:00 (UTC): {cause}.", param, ctx)
+            self.fail(f"{value!r} is not a time such as 2026-11-22T02:00 (UTC): {cause}.", param, ctx)
         return moment.replace(microsecond=0)
 
 

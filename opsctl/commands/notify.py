@@ -21,7 +21,7 @@ notify = group("notify")
 @notify.command()
 @requires(changes="end-status post-status")
 @click.option("--title", required=True, help="The incident's name on the page.")
-@click.option("--status", type=click.Choice(STATUSES), default="investigating", show_default=True, help="How far it is.")
+@click.option("--status", type=click.Choice(STATUSES), default="investigating", show_default=True, help="The incident's state.")
 @click.option("--message", required=True, help="What users read.")
 @mutating
 def status(
@@ -43,7 +43,7 @@ def status(
 
 @notify.command()
 @requires(changes="post-slack")
-@click.option("--message", required=True, help="What is posted.")
+@click.option("--message", required=True, help="The text to post.")
 @mutating
 def slack(planning: Planning, message: str) -> Iterator[Change]:
     """Post a message to the team's Slack channel.

@@ -39,10 +39,16 @@ FINGERPRINT = FingerprintType()
 @pairing.command()
 @requires("hubspot:contacts.read", changes="end-token-request mint-token")
 @click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
-@click.option("--via", type=click.Choice(["property", "webhook"]), default="property", show_default=True, help="How it is asked for.")
+@click.option(
+    "--via",
+    type=click.Choice(["property", "webhook"]),
+    default="property",
+    show_default=True,
+    help="How to request it: set the HubSpot property, or send a signed webhook event.",
+)
 @mutating
 def mint(planning: Planning, contacts: tuple[str, ...], via: str) -> Iterator[Change]:
-    """Create a new pairing token for contacts: through the contact's request property, or by a signed webhook event.
+    """Create a new pairing code for contacts; the former code stops working.
 
     Examples:
         opsctl pairing mint jane@example.com -n
@@ -61,10 +67,12 @@ def mint(planning: Planning, contacts: tuple[str, ...], via: str) -> Iterator[Ch
 @pairing.command()
 @requires("hubspot:contacts.read", changes="mint-token revoke-token")
 @click.argument("contacts", nargs=-1, required=True, type=naming.CONTACT, metavar="CONTACT...")
-@click.option("--if-token", type=FINGERPRINT, metavar="FINGERPRINT", help="Only if the token is still this one (see: downloads show).")
+@click.option(
+    "--if-token", type=FINGERPRINT, metavar="FINGERPRINT", help="Only if the code still has this fingerprint (see: downloads show)."
+)
 @mutating
 def revoke(planning: Planning, contacts: tuple[str, ...], if_token: str | None) -> Iterator[Change]:
-    """Clear a contact's pairing token, so that its code stops working, and create another.
+    """Revoke contacts' pairing codes; each contact gets a new code.
 
     Examples:
         opsctl pairing revoke jane@example.com

@@ -92,7 +92,7 @@ def run_(app: AppContext, name: str, words: tuple[str, ...], assume_answers: boo
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of playbooks, for editors.")
 @local
 def lint(app: AppContext, names: tuple[str, ...], schema: bool) -> Verdict | Text:
-    """Check playbooks (by default all) against their schema and the commands; exit 1 with every problem.
+    """Check playbooks (by default all) against their schema and the commands; list every problem.
 
     Examples:
         opsctl playbook lint

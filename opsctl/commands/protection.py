@@ -215,7 +215,9 @@ def _listed(systems: Systems, settings: ProtectionSettings) -> Rows:
 @click.argument("resource")
 @mutating
 def enable_shield(planning: Planning, resource: str) -> Iterator[Change]:
-    """Protect a resource (an ARN, or a name of [protection.resources]) with Shield Advanced. Never subscribes to Shield Advanced.
+    """Protect a resource (an ARN, or a name of [protection.resources]) with Shield Advanced.
+
+    The account must already be subscribed; opsctl never subscribes it.
 
     Examples:
         opsctl protection enable-shield load-balancer -n
@@ -250,8 +252,10 @@ def enable_shield(planning: Planning, resource: str) -> Iterator[Change]:
 @protection.command("rate-limit")
 @requires("wafv2:GetWebACL wafv2:ListWebACLs", changes="limit-rate")
 @click.argument("limit", type=click.IntRange(LEAST, MOST))
-@click.option("--block", is_flag=True, help="Turn away whoever sends more; only once the rule has counted.")
-@click.option("--window", type=click.Choice(list(SECONDS)), help="Over how long requests are counted.  [default: the configuration's]")
+@click.option("--block", is_flag=True, help="Block clients above the limit; refused until the rule has counted.")
+@click.option(
+    "--window", type=click.Choice(list(SECONDS)), help="The time window in which requests are counted.  [default: the configuration's]"
+)
 @mutating
 def rate_limit(planning: Planning, limit: int, block: bool, window: str | None) -> Iterator[Change]:
     """Count the clients that send more than LIMIT requests within a time window; with --block, block them.
@@ -393,7 +397,7 @@ def _blockable(network: Network, settings: ProtectionSettings) -> None:
     """Raise Refused for what may not be blocked: ranges of a whole provider, inner addresses, and our own."""
     if network.prefixlen < WIDEST[network.version]:
         raise Refused(
-            f"{network} is wider than /{WIDEST[network.version]}: it would shut out far more than an attacker.",
+            f"{network} is wider than /{WIDEST[network.version]}: it would block many others too.",
             "Name narrower ranges, or limit the rate: opsctl protection rate-limit LIMIT",
         )
     if inner := next((one for one in INSIDE if _overlap(network, one)), None):

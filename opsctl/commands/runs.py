@@ -112,12 +112,14 @@ def _resume(app: AppContext, run: Run, options: Options, **special: str | None) 
 
 @runs.command()
 @click.argument("run", shell_complete=completion.runs)
-@click.argument("seq", type=int)
+@click.argument("seq", type=int, metavar="STEP")
 @click.option("--done/--not-done", "happened", default=None, help="Whether the step happened.")
 @click.option("--reason", type=WORDS, required=True, help="How you know; it is recorded.")
 @local
 def settle(app: AppContext, run: str, seq: int, happened: bool | None, reason: str) -> dict[str, Any]:
     """Record whether an uncertain step happened.
+
+    STEP is the step's number in `runs show`.
 
     Examples:
         opsctl runs settle 7f3a2c 2 --done --reason 'The console shows it'
@@ -182,7 +184,7 @@ def pause(app: AppContext, run: str) -> dict[str, Any]:
 @click.argument("run", shell_complete=completion.runs)
 @local
 def cancel(app: AppContext, run: str) -> dict[str, Any]:
-    """Cancel a run for good; changes that it has made stay (see undo).
+    """Cancel a run for good. Its changes stay; `runs undo` undoes them.
 
     Examples:
         opsctl runs cancel 7f3a2c
@@ -285,10 +287,10 @@ def _is_seal(content: bytes) -> bool:
 
 
 @runs.command()
-@click.option("--older-than", type=DURATION, required=True, help="Purge what was last used longer ago than this.")
+@click.option("--older-than", type=DURATION, required=True, help="Delete data that was last used longer ago than this.")
 @local
 def purge(app: AppContext, older_than: timedelta) -> dict[str, Any]:
-    """Purge personal data (e-mails) from the ledger; it still verifies.
+    """Delete personal data (e-mails) from the ledger; the ledger can still be verified.
 
     Examples:
         opsctl runs purge --older-than 365d

@@ -103,15 +103,15 @@ def reset(app: AppContext) -> None:
 
 @sandbox.group()
 def fault() -> None:
-    """Make the world hurt: slow, failing, throttled, lost answers, crashes."""
+    """Simulate failures: slow, failing or throttled calls, lost answers, crashes."""
 
 
 @fault.command("set")
 @click.argument("part")
 @click.argument("operation")
 @click.argument("action", type=click.Choice(ACTIONS))
-@click.option("--seconds", type=click.FloatRange(0), default=0.0, help="How long it waits before it answers, or doesn't.")
-@click.option("--status", type=click.IntRange(400, 599), default=None, help="The status instead of the action's own.")
+@click.option("--seconds", type=click.FloatRange(0), default=0.0, help="How long the call waits.")
+@click.option("--status", type=click.IntRange(400, 599), default=None, help="The HTTP status to answer with, instead of the action's own.")
 @click.option("--times", type=click.IntRange(0), default=1, show_default=True, help="For how many calls; 0 for all.")
 @local
 def set_(app: AppContext, part: str, operation: str, action: str, seconds: float, status: int | None, times: int) -> None:
@@ -166,9 +166,9 @@ def rollout(app: AppContext, service: str) -> None:
 
 
 @fault.command()
-@click.option("--count", type=click.IntRange(1, 50), default=1, show_default=True, help="How many.")
+@click.option("--count", type=click.IntRange(1, 50), default=1, show_default=True, help="How many queries.")
 @click.option(
-    "--kind", type=click.Choice(KINDS), default="sleeping", show_default=True, help="What they do: stubborn ones outlive a cancel."
+    "--kind", type=click.Choice(KINDS), default="sleeping", show_default=True, help="What the queries do; a stubborn one ignores a cancel."
 )
 @local
 def queries(app: AppContext, count: int, kind: str) -> None:
@@ -182,7 +182,7 @@ def queries(app: AppContext, count: int, kind: str) -> None:
 
 
 @fault.command()
-@click.option("--count", type=click.IntRange(1, 1_000), help="How many; left out: all that an application can get.")
+@click.option("--count", type=click.IntRange(1, 1_000), help="How many connections; by default all that an application can get.")
 @local
 def connections(app: AppContext, count: int | None) -> None:
     """Make the application take database connections until the faults are cleared.
@@ -197,7 +197,9 @@ def connections(app: AppContext, count: int | None) -> None:
 @fault.command()
 @click.argument("metric")
 @click.argument("value", type=float)
-@click.option("--minutes", type=click.IntRange(0, 180), default=15, show_default=True, help="Since how many minutes it has been so.")
+@click.option(
+    "--minutes", type=click.IntRange(0, 180), default=15, show_default=True, help="For how many minutes the metric has had this value."
+)
 @local
 def figure(app: AppContext, metric: str, value: float, minutes: int) -> None:
     """Make CloudWatch report a value for a metric until the faults are cleared.

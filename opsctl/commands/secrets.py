@@ -76,9 +76,11 @@ def _variable(systems: Systems, name: str, secret: SecretSettings) -> dict[str, 
     changes="ask-first move-secret-stage refresh-function rotate-managed-secret serve-latest set-function-variable stage-secret-version",
 )
 @click.argument("name", shell_complete=completion.SECRETS)
-@click.option("--value-from", required=True, type=SOURCE, metavar="-|env:VAR|file:PATH|generate", help="Where the value is.")
-@click.option("--compromised", is_flag=True, help="The old value is known to others: it can't come back.")
-@click.option("--refresh-now", is_flag=True, help="Start the functions that cache it anew, rather than wait until they read it again.")
+@click.option("--value-from", required=True, type=SOURCE, metavar="-|env:VAR|file:PATH|generate", help="Where to read the new value.")
+@click.option("--compromised", is_flag=True, help="Others know the old value: it can't be restored later.")
+@click.option(
+    "--refresh-now", is_flag=True, help="Restart the functions that cache the secret, instead of waiting until they read it again."
+)
 @mutating
 def rotate(planning: Planning, name: str, value_from: str, compromised: bool, refresh_now: bool) -> Iterator[Change]:
     """Give a secret a new value: store it, verify it, then make it current. Other keys of its JSON do not change.
@@ -151,7 +153,7 @@ def refuse_kind(name: str, secret: SecretSettings, value_from: str) -> None:
 @secrets.command()
 @requires("secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds", changes="move-secret-stage")
 @click.argument("name", shell_complete=completion.SECRETS)
-@click.option("--to", "version", metavar="VERSION", help="The version id; by default the one before our last rotation.")
+@click.option("--to", "version", metavar="VERSION", help="The version's id; by default the version before opsctl's last rotation.")
 @mutating
 def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Change]:
     """Make a former version of a secret current again.

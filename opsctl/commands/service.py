@@ -54,7 +54,7 @@ service = group("service")
 @service.command()
 @requires("ecs:DescribeServices")
 @click.argument("name", shell_complete=completion.SERVICES, required=False)
-@click.option("--healthy", is_flag=True, help="Prove that they are: all tasks run, the last rollout went well, the health check says yes.")
+@click.option("--healthy", is_flag=True, help="Verify that all tasks run, the last rollout succeeded and the health check passes.")
 @gives_verdict(flag="healthy")
 @read_only
 def status(systems: Systems, name: str | None, healthy: bool) -> list[dict[str, Any]] | Verdict:
@@ -119,7 +119,7 @@ def _unasked(name: str, why: str) -> dict[str, Any]:
 @service.command()
 @requires("cloudwatch:GetMetricData ecs:DescribeServices")
 @click.argument("name", shell_complete=completion.SERVICES)
-@click.option("--metric", type=click.Choice(list(METRICS)), default="cpu", show_default=True, help="What is shown.")
+@click.option("--metric", type=click.Choice(list(METRICS)), default="cpu", show_default=True, help="The metric to show.")
 @click.option("--since", type=DURATION, default="1h", show_default=True, help="How far back to look, from 1m to 15d.")
 @read_only
 def metrics(systems: Systems, name: str, metric: str, since: timedelta) -> Series:
@@ -177,11 +177,13 @@ def _period(since: timedelta) -> int:
 @click.argument("name", shell_complete=completion.SERVICES)
 @click.argument("count", type=click.IntRange(0))
 @click.option(
-    "--accept-connections", is_flag=True, help="Go on though the database may lack connections for so many tasks, or can't be asked."
+    "--accept-connections",
+    is_flag=True,
+    help="Continue even if the database may lack connections for so many tasks, or if that is unknown.",
 )
 @mutating
 def scale(planning: Planning, name: str, count: int, accept_connections: bool) -> Iterator[Change]:
-    """Set how many tasks of a service run, and extend its scaling bounds to allow it.
+    """Set how many tasks of a service run, and extend its autoscaling bounds to allow that number.
 
     Examples:
         opsctl service scale api 4 -n
@@ -205,10 +207,10 @@ def scale(planning: Planning, name: str, count: int, accept_connections: bool) -
 @service.command()
 @requires("ecs:DescribeServices secretsmanager:DescribeSecret secretsmanager:ListSecretVersionIds", changes="redeploy")
 @click.argument("names", shell_complete=completion.SERVICES, nargs=-1, required=True, metavar="NAME...")
-@click.option("--accept-new-image", is_flag=True, help="Go on though an image's tag now means new code, or that can't be looked at.")
+@click.option("--accept-new-image", is_flag=True, help="Continue even if an image's tag now points to new code, or if that is unknown.")
 @mutating
 def redeploy(planning: Planning, names: tuple[str, ...], accept_new_image: bool) -> Iterator[Change]:
-    """Replace the tasks of services that are older than a secret that they use (with --again: all tasks).
+    """Replace services' tasks that started before a secret of theirs changed (with --again: all tasks).
 
     Examples:
         opsctl service redeploy api worker -n

@@ -21,8 +21,8 @@ sessions = group("sessions")
 
 @sessions.command("list")
 @requires("postgres:sessions.list postgres:sessions.users postgres:users.find redis:sessions.count")
-@click.option("--user", help="Only this user's, by id or e-mail.")
-@click.option("--since", type=DURATION, help="Only those begun within this span, or with no time of beginning.")
+@click.option("--user", help="Only sessions of this user (id or e-mail).")
+@click.option("--since", type=DURATION, help="Only sessions that started within this time, or that have no start time.")
 @read_only
 def list_(systems: Systems, user: str | None, since: timedelta | None) -> Iterator[dict[str, Any]]:
     """List refresh sessions in the order of their ids, one line each (`-o json`: one JSON object a line).

@@ -47,11 +47,17 @@ COPY_NAME = NameType(61)
 @snapshots.command()
 @requires("rds:DescribeDBClusterSnapshots rds:DescribeDBClusters", changes="create-snapshot")
 @click.option("--id", "name", type=SNAPSHOT_NAME, metavar="ID", help="The snapshot's name; by default the configured prefix and the time.")
-@click.option("--max-age", type=DURATION, default="24h", show_default=True, help="One of ours that is younger will do; 0s: none will.")
-@click.option("--of", metavar="NAME", help="A cluster or instance; by default the configured database.")
+@click.option(
+    "--max-age",
+    type=DURATION,
+    default="24h",
+    show_default=True,
+    help="Use opsctl's last snapshot if it is younger than this; 0s: always create one.",
+)
+@click.option("--of", metavar="NAME", help="The cluster or instance to copy; by default the configured database.")
 @mutating
 def create(planning: Planning, name: str | None, max_age: timedelta, of: str | None) -> Iterator[Change]:
-    """Create a snapshot of the database and wait until it is available. A recent snapshot of ours is used instead.
+    """Create a snapshot of the database and wait until it is available. If opsctl created one recently, that one is used.
 
     Examples:
         opsctl snapshots create -n
@@ -104,11 +110,11 @@ def configured(systems: Systems) -> str:
 
 @snapshots.command("list")
 @requires("rds:DescribeDBClusterSnapshots rds:DescribeDBSnapshots")
-@click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
-@click.option("--all", "everything", is_flag=True, help="Those of every database, and AWS's automated ones too.")
+@click.option("--of", metavar="NAME", help="Snapshots of this cluster or instance; by default the configured database.")
+@click.option("--all", "everything", is_flag=True, help="Snapshots of every database, and AWS's automated ones too.")
 @read_only
 def list_(systems: Systems, of: str | None, everything: bool) -> list[dict[str, Any]]:
-    """List snapshots, the newest first: state, age, and which are ours.
+    """List snapshots, the newest first: state, age, and which opsctl created.
 
     Examples:
         opsctl snapshots list
@@ -159,8 +165,8 @@ def _age(span: timedelta) -> str:
     changes="add-instance enable-data-api restore-cluster restore-instance",
 )
 @click.argument("snapshot", metavar="SNAPSHOT")
-@click.option("--to", required=True, type=COPY_NAME, metavar="INSTANCE", help="What the copy is called; it must be a new name.")
-@click.option("--like", metavar="NAME", help="Take network and parameters over from this database; by default from the snapshot's own.")
+@click.option("--to", required=True, type=COPY_NAME, metavar="INSTANCE", help="The new database's name; it must not exist yet.")
+@click.option("--like", metavar="NAME", help="Copy network and parameters from this database; by default from the snapshot's database.")
 @mutating
 def restore(planning: Planning, snapshot: str, to: str, like: str | None) -> Iterator[Change]:
     """Restore a snapshot into a new database in the same network, closed to the internet, and run a test query.
@@ -204,11 +210,13 @@ def surroundings(systems: Systems, snapshot: Snapshot, like: str | None) -> Surr
 
 @snapshots.command()
 @requires("rds:DescribeDBClusterSnapshots rds:DescribeDBClusters rds:DescribeDBSnapshots", changes="prune-snapshot")
-@click.option("--keep", required=True, type=click.IntRange(1), metavar="N", help="How many of the newest of ours stay.")
-@click.option("--of", metavar="NAME", help="Of this cluster or instance; by default the configured database.")
+@click.option("--keep", required=True, type=click.IntRange(1), metavar="N", help="How many of opsctl's newest snapshots to keep.")
+@click.option("--of", metavar="NAME", help="Snapshots of this cluster or instance; by default the configured database.")
 @mutating
 def prune(planning: Planning, keep: int, of: str | None) -> Iterator[Change]:
-    """Delete the oldest of our own snapshots for good. Never deletes AWS's snapshots, others', or those tagged hold.
+    """Delete the oldest snapshots that opsctl created, for good.
+
+    Snapshots of AWS or of other people, and those tagged hold, are never deleted.
 
     Examples:
         opsctl snapshots prune --keep 7 -n

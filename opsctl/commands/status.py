@@ -203,7 +203,7 @@ SHORTEST = timedelta(seconds=1)
 )
 @click.option("--all", "everything", is_flag=True, help="Show every system's details too.")
 @click.option("--watch", is_flag=True, help="Repeat and redraw until Ctrl-C.")
-@click.option("--every", type=DURATION, default="5s", show_default=True, help="With --watch: how often, from 1s on.")
+@click.option("--every", type=DURATION, default="5s", show_default=True, help="With --watch: how often, at least 1s.")
 @click.option("--only", multiple=True, type=click.Choice(list(SOURCES), case_sensitive=False), help="Only this system, with details.")
 @read_only
 def status(systems: Systems, everything: bool, watch: bool, every: timedelta, only: tuple[str, ...]) -> Page | Watch:

@@ -44,7 +44,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
-            raise ValueError(f"There is no fault {self.action}. There is: {', '.join(ACTIONS)}")
+            raise ValueError(f"There is no fault {self.action}. Known: {', '.join(ACTIONS)}")
         if self.seconds < 0 or self.times < 0 or not (self.status == 0 or 400 <= self.status <= 599):
             raise ValueError("Expected seconds and times of at least 0, and a status from 400 to 599")
 

@@ -139,7 +139,7 @@ class Control:
         try:
             return answer({"pids": self._holder.run_queries(int(asked.get("count", 1)), str(asked.get("kind", "sleeping")))})
         except (KeyError, ValueError, TypeError) as error:
-            raise refuse({"error": f"There are no queries {error}. There is: {', '.join(KINDS)}"}, 400) from error
+            raise refuse({"error": f"There are no queries {error}. Known: {', '.join(KINDS)}"}, 400) from error
         except psycopg.Error as error:
             raise refuse({"error": f"The database has no free connection for them: {error}"}, 400) from error
 

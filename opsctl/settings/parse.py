@@ -149,7 +149,7 @@ def _unresolved(raw: Tables) -> Iterator[str]:
     for key, value in leaves(raw):
         names = next((table for pattern, table in NAMES if re.fullmatch(pattern, key)), "")
         if names and isinstance(value, str) and value and value not in _names(raw, names):
-            yield f"{key}: there is no [{names}.{value}]. There is: {', '.join(_names(raw, names)) or 'none'}"
+            yield f"{key}: there is no [{names}.{value}]. Known: {', '.join(_names(raw, names)) or 'none'}"
         if SECRET_ID.fullmatch(key) and isinstance(value, str) and value.startswith("arn:"):
             owner = (value.split(":") + [""] * 5)[4]
             if isinstance(account, str) and owner != account:

@@ -325,12 +325,12 @@ CONFIGURED = [
     (
         {'acl = "safawinet-prod"': 'acl = "absent"'},
         ["rate-limit", "500"],
-        "no web ACL absent (REGIONAL, region us-east-1). There is: safawinet-prod",
+        "no web ACL absent (REGIONAL, region us-east-1). Known: safawinet-prod",
     ),
     (
         {'acl = "safawinet-prod"': 'acl = "safawinet-prod"\nscope = "CLOUDFRONT"'},
         ["rate-limit", "500"],
-        "CLOUDFRONT, region us-east-1). There is: none",
+        "CLOUDFRONT, region us-east-1). Known: none",
     ),
     ({'blocked-v6 = "safawinet-blocked-v6"': ""}, ["block", "2001:db8::1"], "No address set is configured for IPv6"),
     ({'window = "5m"': 'window = "3m"'}, ["status"], "expected a window of 1m, 2m, 5m or 10m"),

@@ -14,7 +14,7 @@ MAIL_KEY = "safawinet/prod/mail-key"
     [
         ("-e nowhere status", 2, "no environment 'nowhere'"),
         ("-e ../prod status", 2, "no environment '../prod'"),
-        ("service scale nope 3 -y", 2, "There is no service 'nope' in sandbox. There is: api, worker"),
+        ("service scale nope 3 -y", 2, "There is no service 'nope' in sandbox. Known: api, worker"),
         ("service status nope", 2, "no service 'nope'"),
         ("service redeploy nope -y", 2, "no service 'nope'"),
         ("service scale api 101 -y", 4, "above its scale-max of 100"),
@@ -31,9 +31,9 @@ MAIL_KEY = "safawinet/prod/mail-key"
         ("logout user 99999999 -y", 1, "no user '99999999'"),
         ("logout all -y --max-affected 10", 4, "above the limit of 10"),
         ("sessions list --user nope", 1, "no user 'nope'"),
-        ("runs show nope", 2, "no run is called 'nope'"),
-        ("runs resume nope", 2, "no run is called 'nope'"),
-        ("runs undo nope -y", 2, "no run is called 'nope'"),
+        ("runs show nope", 2, "There is no run 'nope' in this ledger"),
+        ("runs resume nope", 2, "There is no run 'nope' in this ledger"),
+        ("runs undo nope -y", 2, "There is no run 'nope' in this ledger"),
         ("playbook run nope", 2, "no playbook 'nope'"),
     ],
 )

@@ -225,7 +225,7 @@ class Waf(Adapter):
         if name not in found:
             known = ", ".join(sorted(found)) or "none"
             where = f"{place.scope}, region {place.region or self._aws.config.region}"
-            raise NotFound(f"There is no {word} {name} ({where}). There is: {known}.", "Correct [protection] in the configuration.")
+            raise NotFound(f"There is no {word} {name} ({where}). Known: {known}.", "Correct [protection] in the configuration.")
         return found[name]
 
     def _listed(self, place: WafPlace, operation: str, key: str) -> Iterator[dict[str, Any]]:

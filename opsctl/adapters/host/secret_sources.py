@@ -52,7 +52,7 @@ class SecretSources:
             return sys.stdin.buffer.read(LARGEST + 3)
         if kind == "env":
             if rest not in os.environ:
-                raise InputRequired(f"The value is expected in the variable {rest}, which is not set.", Retry(f"Set {rest}"))
+                raise InputRequired(f"The value is read from the variable {rest}, which is not set.", Retry(f"Set {rest}"))
             return os.environb[rest.encode()]
         try:
             with files.opened(Path(rest), pipes=True) as file:

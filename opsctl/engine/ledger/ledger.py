@@ -198,8 +198,8 @@ class Ledger:
         found = self.store.run_ids(run) if run else []
         exact = [id for id in found if id == run] or found
         if len(exact) != 1:
-            what = "several runs begin with" if found else "no run is called"
-            raise ConfigurationError(f"In this ledger {what} {run!r}.", "opsctl runs list")
+            what = f"Several runs begin with {run!r}" if found else f"There is no run {run!r} in this ledger"
+            raise ConfigurationError(f"{what}.", "opsctl runs list")
         rows = self._runs(self.store.run_rows(exact))
         if not rows:
             raise LedgerFailed(f"The row of run {exact[0]} is damaged.", "opsctl runs verify; then restore a backup of the ledger")

@@ -107,7 +107,7 @@ def test_reading_systems_write_neither_rules_nor_addresses_nor_protections(readi
 
 @pytest.mark.usefixtures("acl")
 def test_what_is_not_there_is_named_with_what_is(reading: AwsSession) -> None:
-    with pytest.raises(NotFound, match=r"no web ACL absent \(REGIONAL, region us-east-1\)\. There is: acl\."):
+    with pytest.raises(NotFound, match=r"no web ACL absent \(REGIONAL, region us-east-1\)\. Known: acl\."):
         Waf(reading).acl("absent", PLACE)
     with pytest.raises(NotFound, match="no address set absent"):
         Waf(reading).addresses("absent", PLACE)
