@@ -78,7 +78,7 @@ def global_options(own: Iterable[click.Parameter], *, hidden: bool = True) -> li
             ["-e", "--env", "global_name"], metavar="NAME", help="The environment, for example prod; there is no default.", hidden=hidden
         ),
         GlobalOption(["-o", "--output", "global_output"], type=output, help="Print results as a table or as JSON.", hidden=hidden),
-        GlobalOption(["-v", "--verbose", "global_verbose"], is_flag=True, help="Also show the causes of errors.", hidden=hidden),
+        GlobalOption(["-v", "--verbose", "global_verbose"], is_flag=True, help="Show more: causes of errors, and notes.", hidden=hidden),
         GlobalOption(["--config", "global_folder"], metavar="DIR", help=folder, hidden=hidden),
     ]
     return [option for option in options if taken.isdisjoint(option.opts)]

@@ -11,6 +11,7 @@ from opsctl.cli.command import local
 from opsctl.cli.options import apply_options, run_and_report, split_options
 from opsctl.formats.quantities import counted
 from opsctl.render.shapes import Check, Text, Verdict
+from opsctl.render.tables import terminal_width
 
 if TYPE_CHECKING:
     from opsctl.cli.context import AppContext
@@ -21,7 +22,7 @@ playbook = group("playbook")
 @playbook.command("list")
 @local
 def list_(app: AppContext) -> list[dict[str, Any]]:
-    """List the playbooks, and the file of each.
+    """List the playbooks; with -v, also the file of each.
 
     Examples:
         opsctl playbook list
@@ -43,17 +44,26 @@ def list_(app: AppContext) -> list[dict[str, Any]]:
                 "state": f"{counted(len(problems), 'problems')}: opsctl playbook lint {name}" if problems else "ok",
             }
         )
-    return rows
+    if app.output == "json" or app.verbose:
+        return rows
+    return [_brief_row(row) for row in rows]
+
+
+def _brief_row(row: dict[str, Any]) -> dict[str, Any]:
+    """What fits a narrow terminal: without the file, and with `trusted` in the state."""
+    state = row["state"] if row["trusted"] or row["state"] != "ok" else "not trusted"
+    return {key: row[key] for key in ("name", "title", "steps")} | {"state": state}
 
 
 @playbook.command()
 @click.argument("name")
 @local
 def show(app: AppContext, name: str) -> Text | dict[str, Any]:
-    """Show a playbook as a checklist.
+    """Show a playbook as a checklist; with -v, also the notes on its steps.
 
     Examples:
         opsctl playbook show token-compromise
+        opsctl playbook show token-compromise -v
     """
     import msgspec
 
@@ -64,7 +74,7 @@ def show(app: AppContext, name: str) -> Text | dict[str, Any]:
     if app.output == "json":
         plain: dict[str, Any] = msgspec.to_builtins(loaded.playbook)
         return {"name": loaded.name, "file": str(loaded.path), "digest": loaded.digest, **plain}
-    return Text(format_checklist(loaded))
+    return Text(format_checklist(loaded, terminal_width(), notes=app.verbose))
 
 
 @playbook.command("run")

@@ -19,6 +19,7 @@ from opsctl.playbook.loader import Loaded, load
 from opsctl.playbook.outcome import PlaybookOutcome
 from opsctl.playbook.overrides import Overrides
 from opsctl.render.shapes import Text
+from opsctl.render.tables import terminal_width
 from opsctl.render.visible import visible
 from opsctl.trust import TRUST
 
@@ -49,7 +50,9 @@ def run(app: AppContext, name: str, words: Sequence[str], options: Options, *, a
         return _dry_run(app, shown, given, options)
     together = shown.together
     if not app.screen.json:
-        app.reporter.message(format_preview(shown, whole=bool(shown.blocking) or not _approved_ahead(app, together, options)))
+        app.reporter.message(
+            format_preview(shown, terminal_width(err=True), whole=bool(shown.blocking) or not _approved_ahead(app, together, options))
+        )
     if shown.blocking:
         raise shown.blocking
     if together and together.pending:
@@ -76,9 +79,9 @@ def _require_trusted(loaded: Loaded, app: AppContext) -> Loaded:
 
 def _dry_run(app: AppContext, shown: Preview, given: dict[str, str], options: Options) -> PlaybookOutcome:
     if options.as_shell:
-        app.reporter.message(format_preview(shown))
+        app.reporter.message(format_preview(shown, terminal_width(err=True)))
     elif not app.screen.json:
-        app.show(Text(format_preview(shown)))
+        app.show(Text(format_preview(shown, terminal_width())))
     if options.as_shell and not shown.blocking:
         steps = by_shell.script(shown, given, app.environment)
         app.screen.script(script(app.environment, shown.command, steps))

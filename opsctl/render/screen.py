@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,21 @@ from opsctl.formats.quantities import counted
 from opsctl.redaction import vault
 from opsctl.render import out
 from opsctl.render.plots import bars
-from opsctl.render.shapes import Alerts, Check, EventRecord, Finding, Page, Series, StepRecord, SystemState, Text, Verdict, Watch
+from opsctl.render.shapes import (
+    TERMINAL_ROWS,
+    Alerts,
+    Check,
+    EventRecord,
+    Finding,
+    Listing,
+    Page,
+    Series,
+    StepRecord,
+    SystemState,
+    Text,
+    Verdict,
+    Watch,
+)
 from opsctl.render.tables import cell, hang, record, table, terminal_width
 from opsctl.render.visible import indented, visible
 
@@ -46,6 +61,8 @@ STATES = {"done": "already done", "applied": "done", "moved": "changed by somebo
 """The words of a step's state, where they aren't the state itself."""
 UNSHOWN = frozenset(("steps", "bounds", "row"))
 """What only JSON shows of an event."""
+SIDE_BY_SIDE = 100
+"""Columns from which on an event's details stand beside it, and not below it."""
 LONG = 3
 """Items of a list that are still shown one by one."""
 
@@ -92,15 +109,20 @@ class Screen:
         return None
 
     def _stream(self, rows: Iterator[dict[str, Any]]) -> None:
-        """Print rows as they come. A person is told what the columns are, or that there is nothing; what reads the output isn't."""
-        told = self.json
-        for row in rows:
-            if not told and sys.stdout.isatty():
+        """Print rows as they come. Standard error gets the columns' names on a terminal, `nothing` without rows, and how many are left."""
+        on_terminal = sys.stdout.isatty() and not self.json
+        listing = rows if isinstance(rows, Listing) else None
+        limit = None if listing is None else listing.limit or (TERMINAL_ROWS if on_terminal and not listing.whole else None)
+        shown = 0
+        for row in islice(rows, limit):
+            if not shown and on_terminal:
                 self._print("  ".join(row), err=True)
-            told = True
-            self._print(out.as_json(_to_plain(row)) if self.json else _line(row))
-        if not told:
+            shown += 1
+            self._print(out.as_json(_to_plain(row)) if self.json else _row_text(row))
+        if not shown and not self.json:
             self._print(_format([]), err=True)
+        if listing and shown == limit and (more := listing.total() - shown) > 0:
+            self._print(f"{more:,} more: --limit N shows N of them, --all shows all", err=True)
 
     def _watch(self, watch: Watch) -> None:
         """Draw each page in the last one's place on a terminal, one after another elsewhere; Ctrl-C is the way to end it."""
@@ -136,7 +158,7 @@ class Screen:
         where = (f"in {plan.environment}, account {plan.account}, as {visible(plan.caller)}", configured_by(plan.file))
         self._print("\n".join([visible(typed or plan.command), *(hang("", line, 2, width) for line in where), ""]), err=err)
         for planned in plan.changes:
-            self._print(format_planned(planned, width), err=err)
+            self._print(_format_planned(planned, width), err=err)
         self._print(f"\n{hang('', _totals(plan), 0, width)}\n", err=err)
 
     def script(self, script: Script) -> None:
@@ -186,7 +208,7 @@ def _mark(state: str) -> str:
     return out.style(mark, fg=colour)
 
 
-def format_planned(planned: Step, width: int | None) -> str:
+def _format_planned(planned: Step, width: int | None) -> str:
     """A change of a plan: what it does and to how many, the state before and after, and how to undo it."""
     impact = f"  {counted(planned.count, planned.unit)}" if planned.count else ""
     head = hang(f" {_mark(planned.state)} {planned.seq}  ", f"{visible(planned.change.summary)}{impact}", 6, width)
@@ -198,14 +220,14 @@ def format_planned(planned: Step, width: int | None) -> str:
         facts.append(f"{'already done: ' if planned.state == 'done' else ''}{visible(planned.why)}")
     if planned.after is not None:
         facts.append(f"after change {planned.after} is applied")
-    lines = [_bold_end(head, impact), *(hang(f"{'':7}", fact, 9, width) for fact in facts)]
+    lines = [embolden_end(head, impact), *(hang(f"{'':7}", fact, 9, width) for fact in facts)]
     if planned.pending:
         undo = hang(f"{'':7}", f"undo: {visible(planned.undo)}", 9, width)
         lines.append(out.style(undo, fg="cyan" if planned.reversible else "red"))
     return "\n".join(lines)
 
 
-def _bold_end(text: str, end: str) -> str:
+def embolden_end(text: str, end: str) -> str:
     """`text` with its end in bold, unless the end was wrapped."""
     return text.removesuffix(end) + out.style(end, bold=True) if end and text.endswith(end) else text
 
@@ -288,7 +310,10 @@ def _format_step(step: StepRecord, width: int | None) -> str:
 def _format_event(event: EventRecord, width: int | None) -> str:
     step = f"step {event.step}" if event.step is not None else ""
     detail = {key: value for key, value in event.detail.items() if key not in UNSHOWN}
-    return hang(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.event:<10} {step:<8}", visible(_short(detail)), 40, width).rstrip()
+    head, text = f"{event.at:%Y-%m-%d %H:%M:%S}  {event.event:<10} {step:<8}", visible(_short(detail))
+    if width is not None and width < SIDE_BY_SIDE and text:
+        return f"{head.rstrip()}\n{hang(' ' * 4, text, 4, width)}"
+    return hang(head, text, 40, width).rstrip()
 
 
 def _short(values: dict[str, Any]) -> str:
@@ -309,5 +334,5 @@ def _format_check(check: Check, width: int | None) -> str:
     return hang(f" {mark} ", visible(f"{check.name}{': ' if check.detail else ''}{check.detail}"), 3, width)
 
 
-def _line(row: dict[str, Any]) -> str:
+def _row_text(row: dict[str, Any]) -> str:
     return "  ".join(indented(v) if isinstance(v, str) else cell(v) for v in row.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -137,6 +137,24 @@ class Series(Struct, frozen=True):
     plot: str | None = None
     by: str | None = None
     lines: dict[str, float] = {}
+
+
+class Listing(Iterator[dict[str, Any]]):
+    """Rows as they come. Only `limit` of them are shown; without `limit` or `whole`, a terminal gets the first TERMINAL_ROWS.
+
+    `total` counts them all, and is called only when some may not be shown.
+    """
+
+    def __init__(self, rows: Iterator[dict[str, Any]], total: Callable[[], int], *, limit: int | None = None, whole: bool = False) -> None:
+        self._rows, self.total, self.limit, self.whole = rows, total, limit, whole
+
+    def __next__(self) -> dict[str, Any]:
+        """The next row."""
+        return next(self._rows)
+
+
+TERMINAL_ROWS = 50
+"""Rows of a long listing that a terminal gets unasked."""
 
 
 class StepRecord(Struct, frozen=True, kw_only=True):

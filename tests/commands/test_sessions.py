@@ -50,3 +50,11 @@ def test_the_lifetime_tells_when_a_session_began(world: World, driver: dict[str,
     by_lifetime = [json.loads(each) for each in world.opsctl(*line, check=0).out.splitlines()]
     assert {row["session"]: row["expires"] for row in by_lifetime} == ends
     assert all(row["began"] < row["expires"] for row in by_lifetime)
+
+
+def test_a_limit_says_how_many_are_left(world: World) -> None:
+    found = world.opsctl("sessions", "list", "--user", "15", check=0).out.splitlines()
+    cut = world.opsctl("sessions", "list", "--user", "15", "--since", "36500d", "--limit", "1", check=0)
+    assert cut.out.splitlines() == found[:1]
+    assert f"{len(found) - 1} more" in cut.err
+    assert world.opsctl("sessions", "list", "--limit", "1", "--all").code == 2

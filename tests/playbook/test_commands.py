@@ -4,7 +4,10 @@ import msgspec
 import pytest
 
 from opsctl.cli import app as cli
+from opsctl.playbook.format import format_checklist
+from opsctl.playbook.loader import load
 from opsctl.playbook.schema import json_schema
+from opsctl.render import out
 
 GOOD = "title: Fire drill\nabout: Leave the house.\nparameters: {floor: {choices: ['1', '2'], default: '1', help: Which.}}\nsteps:\n"
 STEPS = "  - ask: Leave floor {floor}\n    section: Way out\n    mark: 0-5 min\n    within: 5m\n    items: [Doors]\n    note: Walk.\n"
@@ -37,12 +40,28 @@ def test_a_broken_playbook_is_listed_as_broken(folder: Path, capsys: pytest.Capt
 
 
 def test_show_is_the_checklist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["playbook", "show", "fire"]) == 0
+    assert cli.run(["playbook", "show", "fire", "-v"]) == 0
     shown = capsys.readouterr().out
     for part in ("Fire drill", "Leave the house.", "floor=1|2 (default 1)  Which.", "Way out · 0-5 min", "within 5m", "[ ] Doors", "Walk."):
         assert part in shown
     for part in ("[ ] Leave floor {floor}", "run    logout user '{floor}'", "when floor is 2", "verify auth verify"):
         assert part in shown
+
+
+def test_notes_are_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["playbook", "show", "fire"]) == 0
+    shown = capsys.readouterr().out
+    assert "Walk." not in shown
+    assert "[ ] Doors" in shown
+    assert "opsctl playbook show fire -v" in shown
+
+
+@pytest.mark.parametrize("notes", [False, True])
+@pytest.mark.parametrize("name", ["token-compromise", "ddos", "database-failover"])
+def test_a_checklist_fits_sixty_columns(name: str, notes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load(name)
+    text = format_checklist(loaded, 60, notes=notes).replace(str(loaded.path), "FILE")
+    assert [line for line in out.clean(text).splitlines() if len(line) > 60 and len(line.split()) > 1 and "-v" not in line] == []
 
 
 def test_show_leaves_the_placeholders_of_an_expectation(capsys: pytest.CaptureFixture[str]) -> None:

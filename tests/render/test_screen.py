@@ -19,7 +19,7 @@ from opsctl.errors import AlertFiring, CheckFailed
 from opsctl.formats.quantities import counted
 from opsctl.redaction import HIDDEN, Secret
 from opsctl.render.screen import Screen
-from opsctl.render.shapes import Alert, Alerts, Check, Page, Text, Verdict, Watch
+from opsctl.render.shapes import Alert, Alerts, Check, Listing, Page, Text, Verdict, Watch
 
 ROWS = [{"name": "api", "since": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "up": True, "parts": ["a", "b"], "note": None}]
 VALUE = "a-secret-value-nobody-may-see"
@@ -175,3 +175,26 @@ def test_a_plan_fits_the_terminal_and_breaks_no_word(
     assert set(why.split()) <= set(text.split())
     assert text.startswith("service redeploy api --again\n")
     assert "1 task\n" in text
+
+
+def listing(**how: Any) -> Listing:
+    return Listing(({"n": n} for n in range(120)), lambda: 120, **how)
+
+
+@pytest.mark.parametrize(
+    ("on_terminal", "how", "lines"),
+    [(True, {}, 50), (True, {"whole": True}, 120), (True, {"limit": 7}, 7), (False, {}, 120), (False, {"limit": 7}, 7)],
+)
+def test_a_long_listing_is_cut_on_a_terminal_and_says_so(
+    on_terminal: bool, how: dict[str, Any], lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: on_terminal)
+    Screen("table").show(listing(**how))
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == lines
+    assert (f"{120 - lines} more: --limit N" in shown.err) is (lines < 120)
+
+
+def test_a_whole_listing_is_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen("table").show(Listing(iter([{"n": 1}]), lambda: pytest.fail("counted"), limit=2))
+    assert capsys.readouterr().out == "1\n"

@@ -131,6 +131,22 @@ class SessionRows(Adapter):
 
         With `user`, only theirs; with `since`, only those created since then or without a creation time.
         """
+        began, where, values = self._listing(user, since)
+        owner, ends = sql.Identifier(self._settings.user_column), sql.Identifier(self._settings.expires_column)
+        columns = sql.SQL("{} AS session, {}::text AS user, {} AS began, {} AS expires").format(
+            sql.Identifier(self._settings.id_column), owner, began, ends
+        )
+        return self._pages(columns, where, values)
+
+    def count_listed(self, user: str | None, since: timedelta | None) -> int:
+        """The number of sessions that `listed` returns."""
+        _, where, values = self._listing(user, since)
+        conditions = sql.SQL(" AND ").join([sql.SQL("true"), *where])
+        query = sql.SQL("SELECT count(*) AS found FROM {} WHERE {}").format(self._table, conditions)
+        return int(self._database.query(query, **values)[0]["found"])
+
+    def _listing(self, user: str | None, since: timedelta | None) -> tuple[sql.Composable, list[sql.Composable], dict[str, Any]]:
+        """The expression of a session's beginning, the conditions of `listed`, and the values of both."""
         self.require_all()
         settings = self._settings
         owner, ends = sql.Identifier(settings.user_column), sql.Identifier(settings.expires_column)
@@ -146,10 +162,7 @@ class SessionRows(Adapter):
         if since is not None:
             where.append(sql.SQL("({} >= %(since)s OR {} IS NULL)").format(began, began))
             values["since"] = self._database.server_time() - since
-        columns = sql.SQL("{} AS session, {}::text AS user, {} AS began, {} AS expires").format(
-            sql.Identifier(settings.id_column), owner, began, ends
-        )
-        return self._pages(columns, where, values)
+        return began, where, values
 
     def _pages(self, columns: sql.Composable, where: list[sql.Composable], values: dict[str, Any]) -> Iterator[Row]:
         """All pages, each starting after the highest id of the page before; works for every type of id."""
