@@ -1,4 +1,4 @@
-"""The kinds of change, one file a system."""
+"""The kinds of change, one file for each system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opsctl.contract import Change, kinds
 
 @functools.cache
 def all_kinds() -> tuple[type[Change], ...]:
-    """Every kind there is, sorted by name; imports every file of this package."""
+    """All kinds of change, sorted by name. Imports every file of this package."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     mine = [kind for kind in kinds() if kind.__module__.startswith(__name__)]
@@ -20,9 +20,9 @@ def all_kinds() -> tuple[type[Change], ...]:
 
 
 def find_kind(tag: str) -> type[Change] | None:
-    """The kind of change that has a tag, or had it in an earlier release; None where this release knows none.
+    """The kind of change with this tag, or with this tag in an earlier release; None if this release has none.
 
-    A kind that is at hand leaves the files of all others alone.
+    A kind that is already imported doesn't import the other files.
     """
     return _named(kinds(), tag) or _named(all_kinds(), tag)
 

@@ -1,4 +1,4 @@
-"""Changes to what an IAM user may do: everything is denied first, then the keys end, and of somebody compromised the password too."""
+"""Changes to an IAM user's access: deny everything, deactivate the keys, and for a compromised user delete the password."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ COMPROMISED = Irreversible("others may know these credentials; give the user new
 
 
 def denial(*, compromised: bool) -> dict[str, Any]:
-    """The policy that denies everything. Its Sid tells everybody, also without our ledger, whether it may be taken back."""
+    """The policy that denies everything. Its Sid shows, also without the ledger, whether it may be undone."""
     sid = "RevokedAsCompromised" if compromised else "Revoked"
     return {"Version": "2012-10-17", "Statement": [{"Sid": sid, "Effect": "Deny", "Action": "*", "Resource": "*"}]}
 
 
 class UserChange(Change, frozen=True, kw_only=True):
-    """A change to one IAM user. It is waited for, since IAM is consistent only in the end; making it twice does nothing more."""
+    """A change to one IAM user. IAM is eventually consistent, so the change is awaited; repeating it has no further effect."""
 
     independent: ClassVar[bool] = True
     poll: ClassVar[float] = 1
@@ -50,7 +50,7 @@ class UserChange(Change, frozen=True, kw_only=True):
         return raw.aws(environment, "iam", operation, UserName=self.user, **how)
 
     def _not_ours(self, read: Systems) -> None:
-        """Raise Refused where the credential is the one that this run itself works with."""
+        """Raises Refused if this run itself uses the credential."""
         person = read.iam.person(self.user)
         if person.arn == read.caller.arn:
             raise Refused(
@@ -60,9 +60,9 @@ class UserChange(Change, frozen=True, kw_only=True):
 
 
 class SetDenial(UserChange, frozen=True, kw_only=True):
-    """A policy of the user's own denies everything (`denied`), or does so no longer.
+    """The user has an inline policy that denies everything (`denied`), or no longer has it.
 
-    It holds from the next call on, also for console sessions and temporary keys of the user. It doesn't hold for sessions of roles.
+    It applies from the next call on, also to console sessions and temporary keys of the user. It doesn't apply to sessions of roles.
     """
 
     permissions: ClassVar[Permissions] = needs(
@@ -76,18 +76,18 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says to whom."""
+        """What is denied, for which user."""
         if self.denied:
             return f"deny {self.user} everything (inline policy {POLICY})"
         return f"delete the inline policy {POLICY} of {self.user}"
 
     def difference(self) -> tuple[Any, Any]:
-        """What is denied."""
+        """Whether everything is denied."""
         words = ("not denied", "everything denied")
         return words[not self.denied], words[self.denied]
 
     def check(self, read: Systems) -> Finding:
-        """Read the policy of that name. What keeps it from being judged, or forbids it, bars the other changes of the user too."""
+        """Reads the policy. What prevents a judgement, or forbids this change, also blocks the other changes to the user."""
         try:
             return self._look(read)
         except OpsctlError as error:
@@ -101,7 +101,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             return Done(f"{POLICY} denies {self.user} everything")
         if not self.denied and now is None:
             return Done(f"{self.user} has no inline policy {POLICY}")
-        # Judged before all else: the keys may go even where the policy isn't as reviewed.
+        # Judged first: the keys may be deactivated even if the policy isn't as reviewed.
         found = self._judged(read) if self.denied else Pending(1, "users")
         if now not in ([None, denial(compromised=False)] if self.denied else [ours]):
             revoked = "revokes the user as compromised" if now == stronger else f"has other content (aws iam get-user-policy {self._named})"
@@ -109,7 +109,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         return found
 
     def _judged(self, read: Systems) -> Pending:
-        """What the denial leaves; raises Refused where it would shut out who runs this, or the last administrator."""
+        """What remains possible despite the denial. Raises Refused if it locks out who runs this, or the last administrator."""
         self._not_ours(read)
         try:
             account = read.iam.account()
@@ -121,7 +121,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         return Pending(1, "users", "; ".join(filter(None, (how, _left_over(account, self.user, read.caller.arn)))))
 
     def _not_the_last(self, read: Systems, account: IamAccount) -> str:
-        """Raise Refused unless somebody else can surely put things right afterwards; how sure that is, where it is an estimate."""
+        """A note if the answer is an estimate. Raises Refused unless another user can certainly restore access afterwards."""
         named = set(read.config.access.administrators)
         known = {name for name, rights in account.rights.items() if rights.administrator or (name in named and not rights.denied)}
         perhaps = self.user in known or account.rights[self.user].unreadable_policies
@@ -150,7 +150,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         )
 
     def _rights_it(self, read: Systems, account: IamAccount, name: str, *, mfa: bool) -> tuple[bool, str]:
-        """Whether a user can surely take this denial away and give themselves rights; and how that is known, where it is an estimate."""
+        """Whether a user can certainly remove this denial and grant themselves rights, and a note if that is an estimate."""
         rights, denied = account.rights[name], account.rights[self.user].arn
         try:
             takes = any(read.iam.simulated(rights.arn, action, rights.arn, mfa=mfa) for action in TAKES_ALL)
@@ -162,7 +162,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
             return sure, f"{name} stays an administrator, {estimate}" if sure else estimate
 
     def _unlisted(self, read: Systems, cause: ExternalError) -> Pending:
-        """Go on where nobody can be listed, if configuration names another administrator; raise ExternalError if not."""
+        """Continues when users can't be listed, if the configuration names another administrator; otherwise raises ExternalError."""
         for name in set(read.config.access.administrators) - {self.user}:
             with suppress(NotFound):
                 if read.iam.inline(name, POLICY) is None and read.iam.credentials(name).usable:
@@ -181,11 +181,11 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         return {"policy": POLICY}
 
     def inverse(self) -> Change | Irreversible:
-        """The other way round, where nobody else has the credentials."""
+        """The opposite change, unless the credentials are compromised."""
         return COMPROMISED if self.compromised else SetDenial(user=self.user, denied=not self.denied)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """IAM's line; not where it would end the access of who runs the script."""
+        """The IAM command; the script stops if it would remove the access of who runs it."""
         if not self.denied:
             return [self._iam(environment, "delete-user-policy", PolicyName=POLICY)]
         document = json.dumps(denial(compromised=self.compromised))
@@ -199,7 +199,7 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
 
 
 def _left_over(account: IamAccount, user: str, caller: str) -> str:
-    """What a user's end doesn't end. `caller` may be a session of a role: whose credentials began it can't be seen from here."""
+    """What remains usable after a user is denied. `caller` may be a session of a role: whose credentials started it can't be seen here."""
     roles = [reached.role for reached in account.assumable_roles(user)]
     more = f" and {len(roles) - MOST_NAMED} more" if len(roles) > MOST_NAMED else ""
     _, session, name = caller.partition(":assumed-role/")
@@ -218,9 +218,9 @@ def _left_over(account: IamAccount, user: str, caller: str) -> str:
 
 
 class SetKeys(UserChange, frozen=True, kw_only=True):
-    """No access key of the user is active; or, taken back, those `keys` are that were.
+    """No access key of the user is active. When undone, the keys in `keys` are active again.
 
-    `keys` are those that were active when it was reviewed. One that turned up since is somebody else's doing, and stops the run.
+    `keys` were active when the plan was reviewed. A newer key was created by somebody else, and stops the run.
     """
 
     permissions: ClassVar[Permissions] = needs(
@@ -235,18 +235,18 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says which."""
+        """Which keys, of which user."""
         if self.active:
             return f"activate {', '.join(self.keys)} of {self.user}"
         return f"deactivate {', '.join(self.keys) or 'every key'} of {self.user}"
 
     def difference(self) -> tuple[Any, Any]:
-        """Active, or not."""
+        """Active or inactive."""
         words = ("inactive", "active")
         return words[not self.active], words[self.active]
 
     def check(self, read: Systems) -> Finding:
-        """List the keys."""
+        """Lists the keys."""
         now = {key.id: key.active for key in read.iam.keys(self.user)}
         gone = [key for key in self.keys if key not in now]
         wrong = [key for key in self.keys if now.get(key, self.active) != self.active]
@@ -263,7 +263,7 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
         return Pending(len(wrong), "keys")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """UpdateAccessKey, once a key: IAM allows two."""
+        """UpdateAccessKey for each key; IAM allows two."""
         wrong = [key.id for key in write.iam.keys(self.user) if key.id in self.keys and key.active != self.active]
         for number, key in enumerate(wrong, 1):
             write.iam.set_key(self.user, key, active=self.active)
@@ -271,11 +271,11 @@ class SetKeys(UserChange, frozen=True, kw_only=True):
         return {"keys": wrong}
 
     def inverse(self) -> Change | Irreversible:
-        """The other way round, where nobody else has the credentials."""
+        """The opposite change, unless the credentials are compromised."""
         return COMPROMISED if self.compromised else SetKeys(user=self.user, keys=self.keys, active=not self.active)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """IAM's line, once a key."""
+        """The IAM command for each key."""
         status = "Active" if self.active else "Inactive"
         return [self._iam(environment, "update-access-key", AccessKeyId=key, Status=status) for key in self.keys]
 
@@ -289,7 +289,7 @@ class DeletePassword(UserChange, frozen=True, kw_only=True):
     irreversible: ClassVar[str] = "a deleted password can't be restored; set a new one"
 
     def check(self, read: Systems) -> Finding:
-        """Ask for the login profile."""
+        """Reads the login profile."""
         if read.iam.password(self.user) is None:
             return Done(f"{self.user} has no console password")
         self._not_ours(read)
@@ -301,5 +301,5 @@ class DeletePassword(UserChange, frozen=True, kw_only=True):
         return {}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """IAM's line."""
+        """The IAM command."""
         return [self._iam(environment, "delete-login-profile")]

@@ -1,4 +1,4 @@
-"""Changes to a block list: addresses put into an address set, or taken out; what else is in it stays."""
+"""Changes to a block list: adds addresses to an address set or removes them; other entries stay."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ json.dump({**where, **told, "Addresses": now}, sys.stdout)
 
 
 class ListAddresses(Change, frozen=True, kw_only=True):
-    """All of `addresses` (CIDRs) are in an address set, or, unless `listed`, none is.
+    """All of `addresses` (CIDRs) are in an address set; if not `listed`, none is.
 
-    `kept` are those of them that were so already when it was planned: taking it back leaves them.
+    `kept` are the addresses that were already in that state when the change was planned; undo leaves them as they are.
     """
 
     permissions: ClassVar[Permissions] = needs(
@@ -76,17 +76,17 @@ class ListAddresses(Change, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says which addresses."""
+        """Which addresses."""
         more = len(self.addresses) - FEW
         those = ", ".join(self.addresses[:FEW]) + (f" and {more:,} more" if more > 0 else "")
         return f"add {those} to the block list {self.name}" if self.listed else f"remove {those} from the block list {self.name}"
 
     def difference(self) -> tuple[Any, Any]:
-        """The entries that are moved."""
+        """The entries that are added or removed."""
         return ([], self._moved) if self.listed else (self._moved, [])
 
     def check(self, read: Systems) -> Finding:
-        """Look each address up; one that a wider entry covers is listed too."""
+        """Looks up each address; an address that a wider entry covers counts as listed."""
         now = read.waf.addresses(self.name, self.place)
         if not self.listed:
             there = [one for one in self.addresses if ip_network(one) in now.networks]
@@ -102,7 +102,7 @@ class ListAddresses(Change, frozen=True, kw_only=True):
         return Pending(len(missing), "addresses")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """UpdateIPSet under the set's lock token, with the others' entries as they are."""
+        """UpdateIPSet with the set's lock token; other entries stay."""
         write.waf.put_addresses(self.name, self.place, self._entries)
         return {}
 
@@ -113,11 +113,11 @@ class ListAddresses(Change, frozen=True, kw_only=True):
         return [entry for entry in now.entries if ip_network(entry) not in gone]
 
     def inverse(self) -> ListAddresses:
-        """Those that this one moved, back."""
+        """The opposite change, for the addresses that this change moved."""
         return ListAddresses(name=self.name, place=self.place, addresses=tuple(self._moved), listed=not self.listed)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """WAF's own lines: it takes a set as a whole, under its lock token."""
+        """The WAF commands: WAF replaces a whole set, under its lock token."""
         where: dict[str, Any] = {"region": self.place.region, "Scope": self.place.scope}
         addresses, held, whole = File("addresses"), File("set"), File("whole-set")
         get = raw.aws(environment, "wafv2", "get-ip-set", raw.ID, **where, Name=self.name)
@@ -137,6 +137,6 @@ def uncovered(now: AddressSet, addresses: tuple[str, ...]) -> list[str]:
 
 
 def _covering(now: AddressSet, address: str) -> str | None:
-    """The entry that an address is, or is in."""
+    """The entry that equals or contains an address."""
     network = ip_network(address)
     return next((str(entry) for entry in now.networks if entry.version == network.version and network.subnet_of(entry)), None)  # type: ignore[arg-type]

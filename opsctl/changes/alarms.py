@@ -1,4 +1,4 @@
-"""Changes of who looks after an alarm. None of them changes an alarm's state: that alone fires its actions."""
+"""Changes to who handles an alarm. None of them changes an alarm's state, because that would run its actions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ALARM = "ALARM"
 
 
 def key_of(alarm: str, transition: datetime) -> str:
-    """The pager's deduplication key of one transition; what triggers the pager for it has to carry the same."""
+    """The pager's deduplication key of one transition. What triggers the pager must use the same key."""
     return f"{alarm[:200]}@{transition:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class SetAcknowledgement(Change, frozen=True, kw_only=True):
-    """Whether one of us looks after an alarm since its `transition`: the ledger knows, and with `page` the pager is told.
+    """Whether somebody here handles an alarm since its `transition`. The ledger records it; with `page` the pager is notified too.
 
-    Acknowledging under a key that the pager doesn't know has no effect there, nor has doing it twice. Its events know no way back.
+    Acknowledging a key that the pager doesn't know, or acknowledging twice, has no effect. The pager's event can't be undone.
     """
 
     outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
@@ -43,7 +43,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """What is said, of which transition."""
+        """What is recorded, for which transition."""
         which = f"the alarm {self.alarm} (in ALARM since {self.transition:%Y-%m-%d %H:%M:%S} UTC)"
         if self.acknowledged:
             return f"acknowledge {which}{', here and in the pager' if self.page else ''}"
@@ -51,12 +51,12 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
         return f"withdraw the acknowledgement of {which}{kept}"
 
     def difference(self) -> tuple[Any, Any]:
-        """Whether it is acknowledged."""
+        """Whether the alarm is acknowledged."""
         words = {True: "acknowledged", False: "not acknowledged"}
         return words[not self.acknowledged], words[self.acknowledged]
 
     def check(self, read: Systems) -> Finding:
-        """Ask the ledger for this transition, and CloudWatch whether it is the current one."""
+        """Reads the ledger for this transition, and CloudWatch to see whether the transition is current."""
         known = acknowledged(read.history, self.alarm, self.transition)
         if self.acknowledged and known:
             return Done(f"{known.by} acknowledged it, in run {known.run}", known.at)
@@ -68,7 +68,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
         return _of(alarm, self.transition, "there is nothing to acknowledge")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """The record of this step is what counts; the pager is told beside it."""
+        """Notifies the pager. The acknowledgement itself is this step's record in the ledger."""
         if not (self.acknowledged and self.page):
             return {"why": "recorded in the ledger"}
         return {
@@ -77,11 +77,11 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
         }
 
     def inverse(self) -> Change | Irreversible:
-        """The other way round."""
+        """The opposite change."""
         return SetAcknowledgement(alarm=self.alarm, transition=self.transition, acknowledged=not self.acknowledged, page=self.page)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The pager's line, if there is one. CloudWatch itself knows no acknowledgement, and opsctl's ledger is beyond a script."""
+        """The pager's command, if a pager is configured. CloudWatch has no acknowledgement, and a script can't write to the ledger."""
         tell = f"{self.summary}: only opsctl's ledger would record it. Tell your team."
         if not (self.acknowledged and self.page):
             return [Question(line=tell)]
@@ -90,9 +90,9 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
 
 
 class SetAlarmReason(Change, frozen=True, kw_only=True):
-    """An alarm that is in ALARM since `transition` says `after` as its reason, which everybody reads who looks at it in AWS.
+    """An alarm that is in ALARM since `transition` shows `after` as its reason in AWS.
 
-    SetAlarmState is called with the state that it has, which fires nothing. The alarm's next evaluation may write its own reason again.
+    SetAlarmState is called with the current state, which runs no actions. The alarm's next evaluation may replace the reason.
     """
 
     permissions: ClassVar[Permissions] = needs(
@@ -108,11 +108,11 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
     after: str
 
     def difference(self) -> tuple[Any, Any]:
-        """The reasons."""
+        """The two reasons."""
         return self.before, self.after
 
     def check(self, read: Systems) -> Finding:
-        """Look at its state first: in any other than ALARM nothing may be set."""
+        """Reads the state first: in any state other than ALARM nothing may be set."""
         (alarm,) = read.cloudwatch.alarms([self.alarm])
         found = _of(alarm, self.transition, "its reason is the former one")
         if isinstance(found, Pending) and alarm.reason == self.after:
@@ -127,11 +127,11 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
         return {}
 
     def inverse(self) -> Change | Irreversible:
-        """The reason that it had."""
+        """Restores the former reason."""
         return SetAlarmReason(alarm=self.alarm, transition=self.transition, before=self.after, after=self.before)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The CLI's line; only while the alarm is in ALARM, since any other state would fire its actions."""
+        """The AWS command, only while the alarm is in ALARM: any other state would run its actions."""
         look = raw.aws(environment, "cloudwatch", "describe-alarms", AlarmNames=[self.alarm])
         said = {"AlarmName": self.alarm, "StateValue": ALARM, "StateReason": self.after}
         return [
@@ -141,7 +141,7 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
 
 
 def _of(alarm: Alarm, transition: datetime, otherwise: str) -> Finding:
-    """Whether an alarm is still in the ALARM that it went into at `transition`; in any other state, `otherwise`."""
+    """None if the alarm is still in the ALARM that began at `transition`; otherwise a finding, `otherwise` for any other state."""
     if alarm.updated is None:
         return Skipped(f"CloudWatch lists no alarm {alarm.name}: it was deleted, or these credentials may not read it")
     if alarm.state != ALARM:
@@ -160,7 +160,7 @@ class Acknowledgement(NamedTuple):
 
 
 def acknowledged(history: RunHistory, alarm: str, transition: datetime) -> Acknowledgement | None:
-    """Who of us looks after an alarm since this transition of it, as long as it wasn't taken back."""
+    """The acknowledgement of this transition of an alarm; None if there is none or it was undone."""
     said = (past for past in history.past(SetAcknowledgement, f"alarm/{alarm}") if past.state == "applied")
     last = next((past for past in said if past.change.transition == transition), None)
     if last is None or last.ended is None or not last.change.acknowledged:

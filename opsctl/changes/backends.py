@@ -1,4 +1,4 @@
-"""Ending queries that hold the database up, each pinned so that no other one can be hit."""
+"""Changes that end queries which block the database. Each query is pinned, so that no other one can be hit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOK = 0.1
 
 
 class LongQuery(Struct, frozen=True, kw_only=True):
-    """One query, by backend and start (microseconds since 1970), and whose it is, without its literals."""
+    """One query, by backend and start (microseconds since 1970), with its user and its text without literals."""
 
     pid: int
     backend_start: int
@@ -36,7 +36,7 @@ class LongQuery(Struct, frozen=True, kw_only=True):
 
 
 class EndingBackends(Change, frozen=True, kw_only=True):
-    """Backends on one instance are ended, several instances side by side."""
+    """A change that ends backends on one instance; several instances run in parallel."""
 
     independent: ClassVar[bool] = True
     max_parallel: ClassVar[int] = 4
@@ -47,18 +47,18 @@ class EndingBackends(Change, frozen=True, kw_only=True):
 
     @property
     def backends(self) -> tuple[LongQuery, ...]:
-        """Those that are ended."""
+        """The backends to end."""
         raise NotImplementedError
 
     def difference(self) -> tuple[Any, Any]:
-        """Each of them, by pid."""
+        """The backends, by pid."""
         return {str(each.pid): each.told for each in self.backends} or None, None
 
 
 class EndQueries(EndingBackends, frozen=True, kw_only=True):
-    """None of `queries` runs on the instance any more; `grace` seconds after the cancel their connections are ended.
+    """None of `queries` runs on the instance any more. Connections are terminated `grace` seconds after the cancel.
 
-    `older_than` says in words which ones they were found by; `unasked` why this instance wasn't queried, `unseen` that it never can be.
+    `older_than` says in words how the queries were selected; `unasked` why this instance wasn't queried, `unseen` why it never can be.
     """
 
     under_way: ClassVar[float] = 0
@@ -82,7 +82,7 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
         return self.queries
 
     def check(self, read: Systems) -> Finding:
-        """See which of them still run; raises ExternalError where the instance couldn't be queried which ones do."""
+        """Reads which queries still run. Raises ExternalError if the instance couldn't be queried."""
         if self.unseen:
             return Skipped(self.unseen)
         if self.unasked:
@@ -97,7 +97,7 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
         return Done(f"none of these queries is running now{spared}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Cancel; what still runs after the grace loses its connection, also when the run is interrupted meanwhile: this is one change."""
+        """Cancels the queries, then terminates those that still run after the grace period, also when the run is interrupted meanwhile."""
         cancelled = write.backends.cancel(self.instance, self.queries)
         deadline = time.monotonic() + self.grace
         while left := write.backends.still_running(self.instance, self.queries):
@@ -109,7 +109,7 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
         return {"cancelled": cancelled, "terminated": 0}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's line (Safawinet 5.1), for these queries alone; on this instance's own endpoint, as the rescuing role."""
+        """The runbook's command (Safawinet 5.1) for these queries only, on this instance's own endpoint, with the rescue role."""
         pinned = statements.backends_json(self.queries)
         left = raw.sql(environment, statements.COUNT_LEFT, backends=pinned)
         return [
@@ -128,9 +128,9 @@ class EndQueries(EndingBackends, frozen=True, kw_only=True):
 
 
 class EndBlockers(EndingBackends, frozen=True, kw_only=True):
-    """None of `sessions`, which keep a transaction open and do nothing, holds up others on the instance any more.
+    """None of `sessions`, which are idle in transaction, blocks others on the instance any more.
 
-    They are only named unless they are `asked` for: what they began is rolled back. `kept` says why others are not ended.
+    Without `asked` they are only listed, because ending them rolls back their work. `kept` says why other sessions are not ended.
     """
 
     permissions: ClassVar[Permissions] = needs(check="postgres:activity", apply="postgres:activity.end")
@@ -148,7 +148,7 @@ class EndBlockers(EndingBackends, frozen=True, kw_only=True):
         return self.sessions
 
     def check(self, read: Systems) -> Finding:
-        """See which of them are still so."""
+        """Reads which sessions still block others."""
         left = read.backends.idle_left(self.instance, self.sessions) if self.sessions else []
         blockers = "; ".join([*(f"{each.pid} ({each.told})" for each in left), *self.kept])
         if left and self.asked:
@@ -160,11 +160,11 @@ class EndBlockers(EndingBackends, frozen=True, kw_only=True):
         return Done("none of these sessions has its transaction open now")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """pg_terminate_backend: there is no query that could be cancelled."""
+        """pg_terminate_backend: there is no query to cancel."""
         return {"ended": write.backends.end_idle(self.instance, self.sessions)}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The same, for these sessions alone."""
+        """The same, for these sessions only."""
         if not self.asked:
             return []
         pinned = statements.backends_json(self.sessions)

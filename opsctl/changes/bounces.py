@@ -1,4 +1,4 @@
-"""Changes that count mail which came back: a notification has been counted, once for each recipient, however often it is delivered."""
+"""Changes that count bounced mail. A notification is counted once for each recipient, however often it is delivered."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DATABASE = frozenset({"secretsmanager:GetSecretValue", "rds:DescribeDBClusters"}
 
 
 class Counting(Change, frozen=True, kw_only=True):
-    """Notifications are counted; what can't be read is kept in the file `aside`."""
+    """A change that counts notifications; unreadable ones are kept in the file `aside`."""
 
     under_way: ClassVar[float] = 0
     poll: ClassVar[float] = 1
@@ -39,7 +39,7 @@ class Counting(Change, frozen=True, kw_only=True):
     aside: str
 
     def count(self, write: Systems, batch: NotificationBatch, done: dict[str, int]) -> None:
-        """Count a batch, then keep aside what of it can't be read, and add both to `done`."""
+        """Counts a batch, keeps its unreadable messages in the file, and adds both numbers to `done`."""
         tally: Tally = write.bounce_store.count(batch.rows)
         found: dict[str, int] = asdict(tally)
         found |= {"repeated": len(batch.rows) - tally.counted, "ignored": batch.ignored, "unsigned": batch.unsigned, "read": batch.read}
@@ -48,14 +48,14 @@ class Counting(Change, frozen=True, kw_only=True):
             done[name] = done.get(name, 0) + number
 
     def left_over(self) -> str:
-        """Where what could not be read is, in words, if there is any."""
+        """Where the unreadable messages are, in words; empty if there are none."""
         return f"; unreadable messages are in {self.aside}" if Path(self.aside).exists() else ""
 
 
 class CountNotifications(Counting, frozen=True, kw_only=True):
-    """Every notification in a file, or in what standard input gave, has been counted.
+    """Every notification in a file, or from standard input, has been counted.
 
-    The content is pinned by its digest, so that no other is counted in its place.
+    The content is pinned by its digest, so that no other content is counted instead.
     """
 
     permissions: ClassVar[Permissions] = needs(check="postgres:mail.counted", apply="postgres:mail.count")
@@ -71,7 +71,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says which."""
+        """Which file."""
         name = "standard input" if self.source == STDIN else self.source
         return f"count the notifications of {name} ({self.size:,} bytes, SHA-256 {self.digest[:12]}), each once"
 
@@ -80,7 +80,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         return None, None
 
     def check(self, read: Systems) -> Finding:
-        """Ask the table about every notification of the content: which of them it hasn't."""
+        """Queries the table for every notification in the content."""
         new: set[int] = set()
         rows = had = ignored = bad = unsigned = 0
         first = ""
@@ -126,7 +126,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         return read_ahead(systems.notifications.batches(self.source, self.digest, self.size))
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """A statement for each batch; may be stopped between two."""
+        """One statement for each batch; can stop between batches."""
         write.notifications.keep(self.digest, until_resumed=True)
         done: dict[str, int] = {}
         for batch in self._batches(write):
@@ -135,7 +135,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
         return dict(done)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """What the runbook's lines (Safawinet 3.2) do, and each notification once."""
+        """The runbook's commands (Safawinet 3.2), counting each notification once."""
         source: Word = self.source
         given: list[Statement] = []
         if self.source == STDIN:
@@ -146,7 +146,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
 
 
 class CountQueue(Counting, frozen=True, kw_only=True):
-    """No notification waits in an SQS queue: each was counted, and then deleted."""
+    """No notification waits in an SQS queue: each was counted, then deleted."""
 
     permissions: ClassVar[Permissions] = needs(
         check="postgres:mail.counted sqs:GetQueueAttributes sqs:GetQueueUrl",
@@ -160,7 +160,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
     region: str | None = None
 
     def check(self, read: Systems) -> Finding:
-        """Look at the queue's attributes, and for the table; no message is received for it."""
+        """Reads the queue's attributes and checks that the table exists; receives no message."""
         read.bounce_store.missing([("", "")])
         depth = read.sqs.depth(self.queue, self.region)
         if depth.waiting:
@@ -173,7 +173,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         return Done(f"the queue is empty{delayed}{self.left_over()}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Ten messages at a time: count them, keep aside what can't be read, and only then delete them."""
+        """Receives ten messages at a time, counts them, keeps the unreadable ones in the file, and only then deletes them."""
         settings = write.environment.bounces
         ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
         done: dict[str, int] = {}
@@ -190,7 +190,7 @@ class CountQueue(Counting, frozen=True, kw_only=True):
         return dict(done)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Ten messages at a time, as `apply` does it."""
+        """Ten messages at a time, like `apply`."""
         settings = environment.bounces
         ours, wait = int(settings.visibility.total_seconds()), int(settings.wait.total_seconds())
         url, messages, receipts = joined("--queue-url=", Variable("url")), File("messages"), File("receipts")
@@ -223,9 +223,9 @@ class CountQueue(Counting, frozen=True, kw_only=True):
 
 
 class AddressMark(Change, frozen=True, kw_only=True):
-    """A mark on one address by hand, under a notification's id. `before` is each user whose address it is, and the status they had.
+    """A manual mark on one address, under a notification's id. `before` holds each user with this address, and their former status.
 
-    The address is personal: the ledger keeps it aside, and nothing else shows it.
+    The address is personal data: the ledger stores it separately, and no other output shows it.
     """
 
     target_template: ClassVar[str] = "bounces/{notification}"
@@ -237,40 +237,40 @@ class AddressMark(Change, frozen=True, kw_only=True):
 
     @property
     def users(self) -> str:
-        """Whose address it is, in words."""
+        """The users with this address, in words."""
         return f"user {self.before[0][0]}" if len(self.before) == 1 else f"users {', '.join(id for id, _ in self.before)}"
 
     def counted(self, read: Systems) -> bool:
-        """Whether the table has it."""
+        """Whether the table has the notification."""
         return not read.bounce_store.missing([(self.notification, read.notifications.address(self.address).recipient)])
 
     def now(self, read: Systems) -> tuple[tuple[str, str | None], ...]:
-        """The users whose address it is, and the statuses they have."""
+        """The users with this address, and their current statuses."""
         return tuple((each.id, each.status) for each in read.bounce_store.holders(read.notifications.address(self.address)))
 
     @property
     def after(self) -> tuple[tuple[str, str | None], ...]:
-        """The statuses that a hard bounce leaves; a complaint is worse, and stays."""
+        """The statuses after a hard bounce; a complaint is worse, and stays."""
         return tuple((id, status if status == "complained" else "bounced") for id, status in self.before)
 
 
 class MarkAddress(AddressMark, frozen=True, kw_only=True):
-    """A notification has been counted for an address: a hard bounce marks it, a soft one adds one."""
+    """A notification is counted for an address: a hard bounce marks the address, a soft bounce adds one."""
 
     permissions: ClassVar[Permissions] = needs(check="postgres:mail.counted postgres:mail.status", apply="postgres:mail.count")
 
     @property
     def summary(self) -> str:
-        """Says whose, and how."""
+        """Which users, and how."""
         what = "mark the address of {} as bounced" if self.hard else "add 1 to the bounce count of {}"
         return f"{what.format(self.users)} (notification {self.notification})"
 
     def difference(self) -> tuple[Any, Any]:
-        """The status, of a hard bounce."""
+        """The status, for a hard bounce."""
         return (_statuses(self.before), _statuses(self.after)) if self.hard else (None, "one more")
 
     def check(self, read: Systems) -> Finding:
-        """Look for the notification in the table."""
+        """Queries the table for the notification."""
         if self.counted(read):
             return Done("this notification is already counted for this address")
         if self.hard and self.now(read) != self.before:
@@ -283,20 +283,20 @@ class MarkAddress(AddressMark, frozen=True, kw_only=True):
         return {"counted": tally.counted}
 
     def inverse(self) -> Change:
-        """The former status, where it is still ours; or one less."""
+        """Restores the former status if it is still ours, or subtracts one."""
         return UnmarkAddress(**{name: getattr(self, name) for name in self.__struct_fields__})
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """What the runbook's line (Safawinet 3.2.1 or 3.2.2) does, once; the address, which is personal, is asked for."""
+        """The runbook's command (Safawinet 3.2.1 or 3.2.2), once. The script asks for the address, because it is personal data."""
         kind = {"type": "Permanent" if self.hard else "Transient", "effect": "bounced" if self.hard else "soft"}
         row = {"feedback_id": self.notification, "kind": "bounce", "subtype": "Manual", **kind}
         return [*addressed(self.users, json.dumps(row)), *raw.database(environment), counting(environment, ROWS)]
 
 
 class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
-    """A mark by hand is taken back: the notification is no longer counted for the address, and the status is the former one.
+    """A manual mark is undone: the notification is no longer counted for the address, and the former status is restored.
 
-    A status that is no longer ours, or that another notification says too, stops it.
+    A status that is no longer ours, or that another notification also causes, stops the run.
     """
 
     permissions: ClassVar[Permissions] = needs(
@@ -306,16 +306,16 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says whose."""
+        """Which users."""
         what = "restore the former status of" if self.hard else "subtract 1 from the bounce count of"
         return f"{what} {self.users}, and delete notification {self.notification}"
 
     def difference(self) -> tuple[Any, Any]:
-        """The status, of a hard bounce."""
+        """The status, for a hard bounce."""
         return (_statuses(self.after), _statuses(self.before)) if self.hard else (None, "one less")
 
     def check(self, read: Systems) -> Finding:
-        """Look for the notification in the table."""
+        """Queries the table for the notification."""
         if not self.counted(read):
             stays = "; the status stays, because another notification reports the same bounce" if self._said_too(read) else ""
             return Done(f"this notification is not counted for this address{stays}")
@@ -327,20 +327,20 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One statement."""
-        # One that is counted just now leaves the status as it is: then the check afterwards says so.
+        # A notification that is counted at this moment keeps the status: the check afterwards reports that.
         return {"users": write.bounce_store.take_back(self.notification, write.notifications.address(self.address), self.before)}
 
     def _said_too(self, read: Systems) -> bool:
-        """Whether the status that we would change back is also another notification's."""
+        """Whether another notification also causes the status that would be restored."""
         changed = self.hard and self.before != self.after
         return changed and read.bounce_store.has_complaint_or_bounce(self.notification, read.notifications.address(self.address))
 
     def inverse(self) -> Change:
-        """The mark."""
+        """Sets the mark again."""
         return MarkAddress(**{name: getattr(self, name) for name in self.__struct_fields__})
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The statement that `apply` makes: the former status, and the row, or the mark couldn't be made again."""
+        """The statement of `apply`: restores the status and deletes the row, so that the mark can be set again."""
         recipient = File("recipient")
         back = taking_back(environment, self.notification, recipient, self.before)
         row = run(raw.ITS_FIRST, "recipient", stdin=ROWS, output=recipient)
@@ -348,5 +348,5 @@ class UnmarkAddress(AddressMark, frozen=True, kw_only=True):
 
 
 def _statuses(held: tuple[tuple[str, str | None], ...]) -> Any:
-    """One user's status, or several users'."""
+    """The status of one user, or of several users."""
     return held[0][1] if len(held) == 1 else [status for _, status in held]

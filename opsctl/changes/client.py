@@ -1,4 +1,4 @@
-"""Changes to the customer's configuration of `hh` on this machine."""
+"""Changes to the customer's `hh` configuration on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SetEdgeAuth(Change, frozen=True, kw_only=True):
-    """The field `edge_auth` of one configuration file is the given value; everything else in the file stays.
+    """The field `edge_auth` of one configuration file has the given value; everything else in the file stays.
 
     `before` and `after` are fingerprints; `before` is null where the file has no such field.
     """
@@ -39,11 +39,11 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
     after: str
 
     def difference(self) -> tuple[Any, Any]:
-        """Fingerprints."""
+        """The fingerprints of both values."""
         return self.before, self.after
 
     def check(self, read: Systems) -> Finding:
-        """Compare the field's fingerprint; a file that can't be rewritten is refused here, before anything is tried."""
+        """Compares the field's fingerprint. Raises Refused for a file that can't be rewritten, before anything is changed."""
         now = fingerprint(read, read.client.read(Path(self.path)).edge_auth)
         if fingerprints.same(now, self.after):
             return Done("edge_auth is the given value")
@@ -52,7 +52,7 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
         return Pending(1, "files")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Replace the file at once by one that differs in that field alone."""
+        """Replaces the file atomically; only that field differs."""
         value = write.values.read(self.source)
         if not fingerprints.same(fingerprint(write, value), self.after):
             raise Refused(
@@ -68,13 +68,13 @@ class SetEdgeAuth(Change, frozen=True, kw_only=True):
         return {"fingerprint": self.after}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's edit by hand (HH, Rotate EDGE_SHARED_SECRET), the value from a file; mode and owner stay."""
+        """The runbook's manual edit (HH, Rotate EDGE_SHARED_SECRET), with the value from a file; mode and owner stay."""
         value = File("value")
         return [*raw.value_of(self.source, "edge_auth", value), run(field_setter(), self.path, "edge_auth", value)]
 
 
 def field_setter() -> Program:
-    """The program that replaces one field in a JSON file, which is opsctl's own code."""
+    """The program that replaces one field in a JSON file, built from opsctl's own source."""
     return standalone("set_field", json_edit, main=SET_FIELD)
 
 
@@ -98,5 +98,5 @@ os.replace(fresh, path)
 
 
 def fingerprint(systems: Systems, value: Secret | None) -> str | None:
-    """The keyed fingerprint of a value, None of none."""
+    """The keyed fingerprint of a value; None for None."""
     return None if value is None else systems.fingerprint(value.raw())

@@ -36,9 +36,9 @@ LINES = 20
 
 
 class SetContactProperties(Change, frozen=True, kw_only=True):
-    """A property of up to a hundred contacts has each its `after`; what was before is kept for each.
+    """A property of up to a hundred contacts has its `after` value; each contact's former value is kept.
 
-    It is taken back `where_ours`: contacts that somebody else has since changed, merged or deleted are left alone, and stop nobody else.
+    Undo sets `where_ours`: it skips contacts that somebody else has changed, merged or deleted since.
     """
 
     max_parallel: ClassVar[int] = 8
@@ -63,20 +63,20 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says the value, and for how many."""
+        """The value, and for how many contacts."""
         values = sorted({after or "nothing" for _, _, after in self.contacts})
         whose = f"contact {self.contacts[0][0]}" if len(self.contacts) == 1 else f"{len(self.contacts)} contacts"
         return f"set {self.name} of {whose} to {' or '.join(values)}"
 
     def difference(self) -> tuple[Any, Any]:
-        """Each contact's value, where one is changed."""
+        """The contact's values, if there is only one contact."""
         if len(self.contacts) > 1:
             return None, None
         _, before, after = self.contacts[0]
         return before, after
 
     def check(self, read: Systems) -> Finding:
-        """Read the contacts back, all at once."""
+        """Reads all contacts in one request."""
         todo, gone, moved = self._look(read)
         count, left = len(self._part()), len(gone) + len(moved)
         if not self.where_ours and gone:
@@ -91,7 +91,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         return Done(f"{self.name} has the wanted value for all {count - left}{note and '; '}{note}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """One batch update of those that aren't so yet; what HubSpot refused of it is an error that names the contacts."""
+        """One batch update of the contacts that need it. A partial refusal by HubSpot raises an error that names the contacts."""
         todo, gone, moved = self._look(write)
         if moved and not self.where_ours:
             raise DriftError(f"{self._theirs(moved)}. These contacts were not changed.", "Make a new plan: run the command again.")
@@ -105,22 +105,22 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         return {"updated": len(answer.done)}
 
     def inverse(self) -> SetContactProperties:
-        """Each contact's former value, where this one changed it."""
+        """Restores each contact's former value, if this change set the present one."""
         back = tuple((id, after, before) for id, before, after in self.contacts)
         return SetContactProperties(name=self.name, contacts=back, where_ours=True)
 
     def restricted_to(self, parts: Sequence[str]) -> SetContactProperties:
-        """The contacts that HubSpot named as changed; an attempt that gave no answer names none, so that each may be ours."""
+        """The same change for `parts` only. An attempt without an answer names no contacts, so that all of them stay in the change."""
         if not {id for id, _, _ in self.contacts}.issuperset(parts):
             return self
         return replace(self, contacts=tuple(each for each in self.contacts if each[0] in parts))
 
     def _part(self) -> list[tuple[str, str | None, str | None]]:
-        """The contacts that it is about: on the way back only those that were changed."""
+        """The contacts that the change covers; on undo only those that were changed."""
         return [(id, before or None, after or None) for id, before, after in self.contacts if not self.where_ours or before != after]
 
     def _look(self, systems: Systems) -> tuple[list[str], list[str], list[str]]:
-        """The contacts to change, those that are gone, and those that somebody else has changed."""
+        """Contacts to change, contacts that are gone, and contacts that somebody else has changed."""
         part = self._part()
         found, gone = systems.hubspot.read([id for id, _, _ in part], (self.name,))
         now = {id: contact.properties.get(self.name) or None for id, contact in found.items()}
@@ -132,7 +132,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         return f"{self.name} of {_some(moved)} is neither the value in the plan nor the wanted one"
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's line (HH, Temporarily disable downloads), for all of them at once, where they are as reviewed."""
+        """The runbook's command (HH, Temporarily disable downloads), for all contacts at once, if they are as reviewed."""
         settings = environment.hubspot
         base, header, wanted, body = f"{settings.base}{settings.contacts}/batch", File("header"), File("wanted"), File("update")
         part = self._part()
@@ -151,7 +151,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
 
 class TokenChange(Change, frozen=True, kw_only=True):
-    """A change to one contact's pairing token, told by its fingerprint; `seen` is the newest write of the request, on HubSpot's clock."""
+    """A change to one contact's pairing token, known by its fingerprint; `seen` is the request's newest write, by HubSpot's clock."""
 
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "seen"})
     poll: ClassVar[float] = 1
@@ -170,18 +170,18 @@ class TokenChange(Change, frozen=True, kw_only=True):
         return systems.hubspot.contact(self.contact, wanted, (settings.requested, settings.minted))
 
     def _asked(self, held: HubSpotContact, settings: HubSpotSettings) -> datetime | None:
-        """When `true` was last written to the request since the plan was made."""
+        """When the request was last set to `true` since the plan was made; None if it wasn't."""
         history = held.history.get(settings.requested, [])
         return max((e.at for e in history if e.value == TRUE and (self.seen is None or e.at > self.seen)), default=None)
 
     def _minted(self, held: HubSpotContact, systems: Systems) -> str | None:
-        """The fingerprint of a token that isn't the one of the plan."""
+        """The fingerprint of a token other than the one in the plan; None if there is none."""
         now = fingerprint(held, systems)
         return None if now is None or fingerprints.same(now, self.before) else now
 
 
 class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
-    """The request is off, so that turning it on is a change that HubSpot tells the webhook."""
+    """The token request is off, so that turning it on is a property change that HubSpot sends to the webhook."""
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.write")
     target_template: ClassVar[str] = "contact/{contact}/request"
@@ -189,11 +189,11 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
     irreversible: ClassVar[str] = "the next change sets the request again"
 
     def difference(self) -> tuple[Any, Any]:
-        """The request."""
+        """The request's values."""
         return TRUE, FALSE
 
     def check(self, read: Systems) -> Finding:
-        """Look at the request, and at its history: once it was turned on again, or answered, it is never turned off."""
+        """Reads the request and its history. A request that was set again, or answered, is never turned off."""
         settings = read.environment.hubspot
         held = self._held(read)
         if held.properties.get(settings.requested) != TRUE:
@@ -219,7 +219,7 @@ class EndTokenRequest(TokenChange, frozen=True, kw_only=True):
 class MintToken(TokenChange, frozen=True, kw_only=True):
     """The contact's token is no longer the one with fingerprint `before`.
 
-    It is asked for by the property, or by a signed event: then `event` is its id, and `at` when it is said to have happened.
+    It is requested by the property, or by a signed event with the id `event` and the occurrence time `at`.
     """
 
     permissions: ClassVar[Permissions] = needs(
@@ -234,20 +234,20 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """The request, which has to be off first."""
+        """The request, which must be off first."""
         return frozenset() if self.event else frozenset({f"contact/{self.contact}/request"})
 
     @property
     def summary(self) -> str:
-        """Says whose, and how."""
+        """Which contact, and how."""
         return f"mint a token for contact {self.contact}{' by a signed webhook event' if self.event else ''}"
 
     def difference(self) -> tuple[Any, Any]:
-        """The fingerprint, and that there will be another."""
+        """The former fingerprint, and that another one follows."""
         return self.before, "another"
 
     def check(self, read: Systems) -> Finding:
-        """Look for another token; once it was asked for, wait for it."""
+        """Reads the token; once a token was requested, waits for it."""
         settings = read.environment.hubspot
         held = self._held(read)
         asked = self.at if self.event else self._asked(held, settings)
@@ -259,7 +259,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         return Pending(1, "tokens", f"downloads are disabled for contact {self.contact}: the token won't work" if off else "")
 
     def _confirmed(self, read: Systems, held: HubSpotContact, minted: str, asked: datetime | None) -> Finding:
-        """Another token proves nothing alone: the webhook says that it minted it."""
+        """Done once the webhook's log confirms the mint: another token alone doesn't show who minted it."""
         if asked is None:
             return Done(f"the token is now {minted}: somebody else changed it, and no token was requested")
         said = logged(read, held, asked)
@@ -268,7 +268,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         return Done(f"the token is now {minted}{said}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """One PATCH, or one signed event, which the webhook knows by its id and takes once."""
+        """One PATCH, or one signed event, which the webhook processes once for each id."""
         if self.event is None:
             write.hubspot.set(self.contact, {write.environment.hubspot.requested: TRUE})
         else:
@@ -276,7 +276,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         return {}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's lines (HH, Mint), until there is another token."""
+        """The runbook's commands (HH, Mint), until there is another token."""
         settings = environment.hubspot
         header = File("header")
         look = raw.curl("GET", f"{_contact(settings, self.contact)}?properties={quote(settings.minted, safe='')}", headers=[header])
@@ -296,7 +296,7 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         ]
 
     def _signed(self, environment: Environment) -> list[Statement]:
-        """The event as HubSpot would send it; the app's secret signs it and is never sent."""
+        """The event as HubSpot would send it, signed with the app's secret. The secret itself is not sent."""
         settings = environment.hubspot
         if settings.webhook is None or settings.app_secret is None:
             return [Stop(why="The configuration sets no webhook or no app-secret.")]
@@ -324,23 +324,23 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
 
 
 class RevokeToken(TokenChange, frozen=True, kw_only=True):
-    """The contact's token is no longer the one with fingerprint `before`: cleared, and the request turned off, ready to be turned on."""
+    """The contact's token is no longer the one with fingerprint `before`: it is cleared, and the request is turned off."""
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.write")
     irreversible: ClassVar[str] = "the old token can't be restored; mint a new one"
 
     @property
     def summary(self) -> str:
-        """Says whose, and which."""
+        """Which contact, and which token."""
         which = f" {self.before}" if self.before else ""
         return f"revoke the pairing code{which} of contact {self.contact}"
 
     def difference(self) -> tuple[Any, Any]:
-        """The fingerprint."""
+        """The token's fingerprint."""
         return self.before, None
 
     def check(self, read: Systems) -> Finding:
-        """Compare the token's fingerprint. That it is another proves nothing by itself: the history tells that it was this contact's."""
+        """Compares the fingerprint. Another token is not enough: the history has to show that the revoked token was this contact's."""
         held = self._held(read)
         now = fingerprint(held, read)
         if now is not None and fingerprints.same(now, self.before):
@@ -357,12 +357,12 @@ class RevokeToken(TokenChange, frozen=True, kw_only=True):
         return any(fingerprints.same(token_fingerprint(read, entry.value), self.before) for entry in former if entry.value)
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """One PATCH; a request that is already on would not be told to the webhook, so that it is turned off here."""
+        """One PATCH that also turns the request off: HubSpot doesn't notify the webhook about a request that is already on."""
         write.hubspot.set(self.contact, _cleared(write.environment.hubspot))
         return {}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The first half of the runbook's line (HH, Revoke a pairing code); to mint again is the other."""
+        """The first half of the runbook's command (HH, Revoke a pairing code); minting again is the second."""
         header = File("header")
         return [*raw.hubspot(environment, header), _patch(environment, self.contact, _cleared(environment.hubspot), header)]
 
@@ -379,9 +379,9 @@ def token_fingerprint(systems: Systems, value: str) -> str:
 
 
 def logged(systems: Systems, contact: HubSpotContact, asked: datetime) -> str | None:
-    """When the webhook logged `minted_token` with the token that a contact has, in words; None while it hasn't.
+    """When the webhook logged `minted_token` with the contact's token, in words; None if it hasn't yet.
 
-    A log that can't be read is told instead. The line's token is never shown, and the log isn't asked for it by name either.
+    For a log that can't be read, the error in words. The token is never shown, and it isn't part of the log query.
     """
     function = next((f for name, f in systems.config.functions.items() if "webhook" in name), None)
     token = contact.properties.get(systems.environment.hubspot.minted)

@@ -1,4 +1,4 @@
-"""Changes to ECS services: their tasks' age, their count and the bounds of their scaling."""
+"""Changes to ECS services: the age of their tasks, their count, and their scaling bounds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ServiceChange(Change, frozen=True, kw_only=True):
 
 
 class Redeploy(ServiceChange, frozen=True, kw_only=True):
-    """No task is older than `since`: a completed deployment was created after it, no older task runs, and the service is healthy."""
+    """No task is older than `since`: a newer deployment completed, no older task runs, and the service is healthy."""
 
     permissions: ClassVar[Permissions] = needs(
         check="ecr:DescribeImages ecs:DescribeServices ecs:DescribeTaskDefinition ecs:DescribeTasks ecs:ListTasks",
@@ -59,11 +59,11 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """The secrets that its tasks read when they start."""
+        """The secrets that its tasks read at startup."""
         return frozenset(f"secret/{name}/AWSCURRENT" for name in self.consumes)
 
     def check(self, read: Systems) -> Finding:
-        """Look at the primary deployment, then at every task, then ask the service's health check where it has one."""
+        """Reads the primary deployment, then every task, then the service's health check if one is configured."""
         state = read.ecs.service(self.cluster, self.service)
         if state.desired == 0:
             return Skipped("the desired count is 0, so no task can be checked")
@@ -90,7 +90,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         return InProgress(f"{strange}{primary.running} of {primary.desired} new tasks run, {len(old)} old{event}")
 
     def fit(self, read: Systems) -> None:
-        """Raise Refused where nothing would be replaced and the service is sick all the same: it would only be waited for."""
+        """Raises Refused if no image would change and the service is unhealthy anyway: waiting would not help."""
         state = read.ecs.service(self.cluster, self.service)
         primary = state.primary
         if state.desired == 0 or primary is None or primary.created <= self.since or state.rollout != "COMPLETED":
@@ -105,12 +105,12 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         return [task for task in read.ecs.tasks(self.cluster, self.service) if task.deployment != primary.id]
 
     def _unwell(self, read: Systems) -> str:
-        """What the health check says against the service; empty where it is healthy, or has none."""
+        """What the health check reports against the service; empty if it is healthy or has no check."""
         found = read.health(self.health) if self.health else None
         return "" if found is None or found.ok else f"its health check fails: {found.detail}"
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """UpdateService with forceNewDeployment; the image is looked at once more, since a rollout that failed is planned without."""
+        """UpdateService with forceNewDeployment. Compares the images again, because a failed rollout is planned without that."""
         read = write.reader
         images = Images.judged(self, read, read.ecs.service(self.cluster, self.service))
         images.refuse_new_code(self.name)
@@ -120,7 +120,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         return {}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's own line (Safawinet 1.5), and its wait; a service is also stable once a rollout was taken back."""
+        """The runbook's command (Safawinet 1.5), with its wait. A service is also stable after a rollback."""
         primary = "deployments[?status=='PRIMARY'] | [0].id"
         return [
             raw.learn("deployment", self._update(environment, forceNewDeployment=True), f"service.{primary}"),
@@ -131,9 +131,9 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
 
 
 class Images(Struct, frozen=True):
-    """What the images of a service's task definition mean now, beside what its tasks run.
+    """The current images of a service's task definition, compared with those that its tasks run.
 
-    `new` are those that mean new code, `unjudged` why others can't be compared, `unseen` why a look at them isn't allowed or failed.
+    `new` are images with new code, `unjudged` says why others can't be compared, `unseen` why images can't be read.
     """
 
     new: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ class Images(Struct, frozen=True):
 
     @classmethod
     def judged(cls, change: Redeploy, read: Systems, state: ServiceState) -> Images:
-        """Compare every container, unless new code is accepted."""
+        """Compares every container's image, unless new code is accepted."""
         if change.accept_new_image:
             return cls()
         try:
@@ -158,12 +158,12 @@ class Images(Struct, frozen=True):
 
     @property
     def told(self) -> str:
-        """What the plan says of those that can't be judged."""
+        """The plan's note on images that can't be compared."""
         return f"may start a new image: {'; '.join(self.unjudged)}" if self.unjudged else ""
 
     @property
     def next(self) -> str:
-        """How to go on without a look."""
+        """How to continue without the comparison."""
         return "Get the permission, or try again. To continue without this check, add --accept-new-image" if self.unseen else ""
 
     def refuse_new_code(self, name: str) -> None:
@@ -176,7 +176,7 @@ class Images(Struct, frozen=True):
 
 
 def _compared(read: Systems, container: Container, tasks: list[Task]) -> tuple[str, str]:
-    """In what a container's image would bring new code, or why that can't be judged; both empty where it brings none."""
+    """The new code in a container's image, and why it can't be compared; both are empty if nothing is new."""
     now, runs = read.ecr.digest(container.image), {task.digest(container.name) for task in tasks}
     if now is None:
         return "", f"{container.image} is not in an ECR repository that opsctl can query"
@@ -187,7 +187,7 @@ def _compared(read: Systems, container: Container, tasks: list[Task]) -> tuple[s
 
 
 def _taken_back(state: ServiceState, primary: Deployment, since: datetime) -> str:
-    """Why the newest rollout after `since` is no success, where the circuit breaker ended it; empty when it goes on.
+    """Why the newest rollout after `since` failed, if the circuit breaker ended it; otherwise empty.
 
     A rollback makes a former deployment primary again; the failed one is listed for a while, also beside a newer one.
     """
@@ -214,7 +214,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
 
     @property
     def needs_typed_confirmation(self) -> bool:
-        """Lowering the minimum is typed."""
+        """Lowering the minimum needs a typed confirmation."""
         return self.after[0] < self.before[0]
 
     def difference(self) -> tuple[Any, Any]:
@@ -222,7 +222,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
         return list(self.before), list(self.after)
 
     def check(self, read: Systems) -> Finding:
-        """Compare the bounds."""
+        """Compares the bounds."""
         bounds = read.autoscaling.bounds(self.cluster, self.service)
         now = (bounds.min, bounds.max) if bounds else None
         if now == self.after:
@@ -237,11 +237,11 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
         return {}
 
     def inverse(self) -> SetBounds:
-        """The former bounds."""
+        """Restores the former bounds."""
         return SetBounds(name=self.name, cluster=self.cluster, service=self.service, before=self.after, after=self.before)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Application Auto Scaling's line, where the bounds are as reviewed."""
+        """The Application Auto Scaling command, if the bounds are as reviewed."""
         scaling, id, dimension = "application-autoscaling", f"service/{self.cluster}/{self.service}", "ecs:service:DesiredCount"
         look = raw.aws(
             environment, scaling, "describe-scalable-targets", ServiceNamespace="ecs", ResourceIds=[id], ScalableDimension=dimension
@@ -256,7 +256,7 @@ class SetBounds(ServiceChange, frozen=True, kw_only=True):
 
 
 class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
-    """`after` tasks of a service are wanted, and run."""
+    """A service has a desired count of `after`, and that many tasks run."""
 
     permissions: ClassVar[Permissions] = needs(check="ecs:DescribeServices postgres", apply="ecs:UpdateService")
     poll: ClassVar[float] = 1
@@ -269,7 +269,7 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
 
     @property
     def needs_typed_confirmation(self) -> bool:
-        """Zero is typed."""
+        """Zero needs a typed confirmation."""
         return self.after == 0
 
     def difference(self) -> tuple[Any, Any]:
@@ -277,7 +277,7 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
         return self.before, self.after
 
     def check(self, read: Systems) -> Finding:
-        """Compare the desired count, then wait for the running one."""
+        """Compares the desired count, then waits for the running count."""
         state = read.ecs.service(self.cluster, self.service)
         if state.desired == self.after:
             if state.running == self.after:
@@ -320,12 +320,12 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
         return {}
 
     def inverse(self) -> SetDesiredCount:
-        """The former count."""
+        """Restores the former count."""
         where = {"name": self.name, "cluster": self.cluster, "service": self.service}
         return SetDesiredCount(**where, before=self.after, after=self.before, accept_connections=self.accept_connections)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's own line (Safawinet, quick reference), and its wait."""
+        """The runbook's command (Safawinet, quick reference), with its wait."""
         return [
             *raw.as_reviewed(self._look(environment), "services[0].desiredCount", str(self.before), f"The desired count of {self.name}"),
             self._update(environment, desiredCount=self.after),

@@ -1,4 +1,4 @@
-"""The change that deactivates users whose mail comes back too often, and puts them back."""
+"""The change that deactivates users whose mail bounces too often, and its undo."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SHOWN = 3
 
 
 class SetUsersActive(Change, frozen=True, kw_only=True):
-    """Up to a hundred users, each with whether it was active before, are `active` or not.
+    """Up to a hundred users are `active` or not; each user's former state is kept.
 
-    `threshold` bounces within `window` are why; `spared` is how many more have them and are exempt. Without any user it says that there
-    is nobody to deactivate. Only who was the other way before is changed, and is put back.
+    The reason is `threshold` bounces within `window`; `spared` more users have them and are exempt. Without users the change does
+    nothing. Only users in the opposite state are changed, and restored by undo.
     """
 
     under_way: ClassVar[float] = 0
@@ -50,7 +50,7 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says how many, and why."""
+        """How many users, and why."""
         why = f"{self.threshold:,} {'bounce' if self.threshold == 1 else 'bounces'} or more within {self.window}"
         if not self.users:
             return f"deactivate users with {why}"
@@ -60,17 +60,17 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
 
     @property
     def changed(self) -> list[str]:
-        """The ids of those who were the other way before."""
+        """Ids of the users who were in the opposite state."""
         return [id for id, was in self.users if was is not self.active]
 
     def difference(self) -> tuple[Any, Any]:
-        """One user's state; of several, the count says it."""
+        """The state of one user; for several users, None."""
         if len(self.users) != 1:
             return None, None
         return _word(self.users[0][1]), _word(self.active)
 
     def check(self, read: Systems) -> Finding:
-        """Read them back. Who was deactivated by somebody else meanwhile must not be put back as ours: then it has moved."""
+        """Reads the users. A user whom somebody else deactivated meanwhile is drift: undo must not reactivate them."""
         exempt = f"; {self.spared:,} more users with as many are exempt" if self.spared else ""
         if not self.users:
             return Done(f"no user has {self.threshold:,} bounces or more within {self.window}{exempt}")
@@ -86,17 +86,17 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         return Pending(len(todo), "users", f"{_some(todo)}{left}{exempt}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """One UPDATE of those who are still as reviewed; rolled back where one to deactivate isn't, so that undo takes back ours alone."""
+        """One UPDATE of the users who are as reviewed, rolled back if one to deactivate isn't, so that undo restores only ours."""
         done = write.bounce_store.set_active(self.changed, self.active, all_or_none=not self.active)
         return {"reactivated" if self.active else "deactivated": done}
 
     def inverse(self) -> SetUsersActive:
-        """Those that it changes, as they were."""
+        """Restores the users that this change updates."""
         back = tuple((id, self.active) for id in self.changed)
         return SetUsersActive(active=not self.active, users=back, threshold=self.threshold, window=self.window)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's line (Safawinet 3.3), for these users alone; rolled back where one to deactivate isn't as reviewed."""
+        """The runbook's command (Safawinet 3.3) for these users only; rolled back if one to deactivate isn't as reviewed."""
         settings = environment.bounces
         ids, wanted = statements.ids_json(settings, self.changed), "true" if self.active else "false"
         update = raw.sql(

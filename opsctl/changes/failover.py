@@ -1,4 +1,4 @@
-"""Changes that give the database another writer, and the write that proves it."""
+"""Changes that give the database another writer, and the test write that verifies it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROOF = "CREATE TEMPORARY TABLE opsctl_write_proof ON COMMIT DROP AS SELECT 1 AS
 
 
 class FailOver(Change, frozen=True, kw_only=True):
-    """Somebody else takes writes than the one that took them when the plan was made."""
+    """A change after which another instance takes writes than when the plan was made."""
 
     poll: ClassVar[float] = 1
     read_lag: ClassVar[float] = 2
@@ -41,18 +41,18 @@ class FailOver(Change, frozen=True, kw_only=True):
 
     @property
     def needless(self) -> str:
-        """Why nothing was to be done when the plan was made; empty where something was."""
+        """Why there was nothing to do when the plan was made; empty if there was."""
         return ""
 
     def over(self, read: Systems) -> bool:
-        """Whether AWS says that no failover goes on."""
+        """Whether AWS reports that no failover is in progress."""
         raise NotImplementedError
 
 
 class FailOverCluster(FailOver, frozen=True, kw_only=True):
-    """The writer of a cluster, Aurora's or Multi-AZ, is no longer `writer`; `named` says that it has to be `to`, and nobody else.
+    """The writer of a cluster (Aurora or Multi-AZ) is no longer `writer`; with `named` it has to be `to`.
 
-    With `accept_global` nobody asks whether the cluster belongs to a global database.
+    With `accept_global`, the global database is not checked.
     """
 
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"writer", "to", "accept_global"})
@@ -70,12 +70,12 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says to whom, where it has to be that one."""
+        """The new writer, if it has to be a certain one."""
         return f"fail over {self.cluster} to {self.to if self.named else 'a reader'}"
 
     @property
     def needless(self) -> str:
-        """Whether the wanted writer was the writer."""
+        """Whether the wanted writer was already the writer."""
         return f"{self.to} is the writer" if self.to == self.writer else ""
 
     def difference(self) -> tuple[Any, Any]:
@@ -83,7 +83,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         return self.writer, self.to
 
     def check(self, read: Systems) -> Finding:
-        """Ask the cluster who its writer is."""
+        """Reads the cluster's writer."""
         state = read.rds.cluster(self.cluster)
         now = state.writer.id if state.writer else ""
         if now == self.to:
@@ -102,7 +102,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         return Done(f"{now} is the writer; it was {self.writer}")
 
     def _unseen(self, read: Systems, state: Cluster) -> str:
-        """Why nobody knows whether the cluster belongs to a global database; empty where that is known, or accepted."""
+        """Why it is unknown whether the cluster belongs to a global database; empty if known, or accepted."""
         try:
             if not self.accept_global:
                 within_one_region(read, state)
@@ -115,7 +115,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         return read.rds.cluster(self.cluster).status != FAILING_OVER
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """FailoverDBCluster to a named reader, which AWS refuses once that one is the writer; whether it is fit is asked once more."""
+        """FailoverDBCluster to a named reader (AWS refuses if it is already the writer), after one more check of its fitness."""
         read = write.reader
         state = read.rds.cluster(self.cluster)
         fit_cluster(read, state, self.to)
@@ -124,7 +124,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
         return {"status": write.rds.fail_over(self.cluster, self.to)}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's own line (Safawinet 5.2), with the reader named, until that one is the writer."""
+        """The runbook's command (Safawinet 5.2), with the reader named, until that reader is the writer."""
         look = raw.aws(environment, "rds", "describe-db-clusters", DBClusterIdentifier=self.cluster)
         query = "DBClusters[0].DBClusterMembers[?IsClusterWriter] | [0].DBInstanceIdentifier"
         where = {"DBClusterIdentifier": self.cluster, "TargetDBInstanceIdentifier": self.to}
@@ -137,7 +137,7 @@ class FailOverCluster(FailOver, frozen=True, kw_only=True):
 
 
 class FailOverInstance(FailOver, frozen=True, kw_only=True):
-    """A Multi-AZ instance no longer works in `zone`, but in its standby's."""
+    """A Multi-AZ instance no longer runs in `zone`, but in its standby's."""
 
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"zone", "to"})
     permissions: ClassVar[Permissions] = needs(check="rds:DescribeDBInstances", apply="rds:DescribeDBInstances rds:RebootDBInstance")
@@ -149,7 +149,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says the zone that it goes to."""
+        """The zone that the instance fails over to."""
         return f"fail over {self.instance} to its standby{f' in zone {self.to}' if self.to else ''}"
 
     def difference(self) -> tuple[Any, Any]:
@@ -157,7 +157,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
         return self.zone, self.to or "the standby's"
 
     def check(self, read: Systems) -> Finding:
-        """Ask the instance where it works."""
+        """Reads the instance's zone."""
         state = read.rds.instance(self.instance)
         if not state.zone:
             return InProgress(f"RDS reports no zone for {self.instance}; it is {state.status}")
@@ -174,12 +174,12 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
         return read.rds.instance(self.instance).status != REBOOTING
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """RebootDBInstance with ForceFailover; whether it is fit is asked once more."""
+        """RebootDBInstance with ForceFailover, after one more check of its fitness."""
         fit_instance(write.reader.rds.instance(self.instance))
         return {"status": write.rds.reboot_to_standby(self.instance)}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """RDS' lines for an instance by itself, until it works in another zone."""
+        """The RDS commands for a single instance, until it runs in another zone."""
         where = {"DBInstanceIdentifier": self.instance}
         look, zone = raw.aws(environment, "rds", "describe-db-instances", **where), "DBInstances[0].AvailabilityZone"
         moved = Equal(one=Variable("now"), other=self.zone, differ=True)
@@ -197,7 +197,7 @@ class FailOverInstance(FailOver, frozen=True, kw_only=True):
 
 
 class ProveWrites(Change, frozen=True, kw_only=True):
-    """After a failover a write was committed with the application's login, at the endpoint that the application uses."""
+    """After a failover, a write was committed with the application's login, at the endpoint that the application uses."""
 
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"failover"})
     permissions: ClassVar[Permissions] = needs(apply="postgres:temporary rds:DescribeDBClusters rds:DescribeDBInstances")
@@ -216,7 +216,7 @@ class ProveWrites(Change, frozen=True, kw_only=True):
         return frozenset({self.failover.target})
 
     def check(self, read: Systems) -> Finding:
-        """Wait for the failover: a write before it would prove nothing."""
+        """Waits for the failover: an earlier write would show nothing."""
         if why := self.failover.needless:
             return Done(f"{why}, so there was no failover to verify")
         found = self.failover.check(read)
@@ -225,7 +225,7 @@ class ProveWrites(Change, frozen=True, kw_only=True):
         return found if isinstance(found, Drifted) else InProgress("after the failover")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Try until a write is committed, then until AWS says that the failover is over."""
+        """Tries until a write is committed, then until AWS reports that the failover is over."""
         patience = time.monotonic() + PATIENCE
         tries = _written(write, patience, progress)
         began = write.history.begun(token, self.failover.target)
@@ -239,7 +239,7 @@ class ProveWrites(Change, frozen=True, kw_only=True):
         return {"why": told, "tries": tries, "seconds_without_writes": round(lost, 1)}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The same write by psql, until it is committed."""
+        """The same write with psql, until it is committed."""
         proof = Forever(
             until=raw.sql(environment, PROOF), seconds=int(PATIENCE), otherwise=f"No test write was committed in {PATIENCE:.0f} s."
         )
@@ -247,9 +247,9 @@ class ProveWrites(Change, frozen=True, kw_only=True):
 
 
 def _written(write: Systems, patience: float, progress: ProgressCallback) -> int:
-    """Try to write until it is committed, and return how many tries that took.
+    """How many tries a committed write took.
 
-    Raises Denied and its like at once, CheckFailed when `patience` (on the monotonic clock) runs out.
+    Raises Denied and the like at once, CheckFailed when `patience` (on the monotonic clock) runs out.
     """
     for tries in itertools.count(1):
         try:
@@ -259,7 +259,7 @@ def _written(write: Systems, patience: float, progress: ProgressCallback) -> int
         except (Denied, CredentialsInvalid, NotFound):
             raise
         except (ExternalError, ReadOnly, OutcomeUnknown) as cause:
-            # Whether such a write came through or not, it left nothing: it may be tried again.
+            # The write leaves nothing behind, whether it succeeded or not, so that it can be repeated.
             if time.monotonic() >= patience:
                 raise CheckFailed(
                     f"No test write was committed within {PATIENCE:.0f} s of the failover: {cause.what}",
@@ -274,14 +274,14 @@ def _is_over(write: Systems, failover: FailOver) -> bool:
     try:
         return failover.over(write.reader)
     except (Denied, CredentialsInvalid):
-        # Waiting mends neither.
+        # Waiting fixes neither.
         raise
     except ExternalError:
         return False
 
 
 def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
-    """Raise Refused unless a cluster may fail over now, and the reader `to` may take over."""
+    """Raises Refused unless a cluster can fail over now, and the reader `to` can become the writer."""
     again = "Show the state: opsctl database status"
     if state.status == FAILING_OVER:
         raise Refused(
@@ -304,7 +304,7 @@ def fit_cluster(read: Systems, state: Cluster, to: str) -> None:
 
 
 def within_one_region(read: Systems, state: Cluster) -> None:
-    """Raise Refused for a cluster of a global database; ExternalError where that can't be looked at."""
+    """Raises Refused for a cluster of a global database; ExternalError if that can't be read."""
     if found := read.rds.global_database(state.arn):
         raise Refused(
             f"{state.id} belongs to the global database {found}, where a failover may mean a change of region.",
@@ -314,7 +314,7 @@ def within_one_region(read: Systems, state: Cluster) -> None:
 
 
 def fit_instance(state: RdsInstance) -> None:
-    """Raise Refused unless an instance may fail over to its standby now."""
+    """Raises Refused unless an instance can fail over to its standby now."""
     if state.cluster:
         raise Refused(
             f"{state.id} is a member of the cluster {state.cluster}; only the whole cluster can fail over.",
@@ -337,14 +337,14 @@ def fit_instance(state: RdsInstance) -> None:
 
 
 def seconds_behind(read: Systems, cluster: Cluster, reader: ClusterMember) -> tuple[float | None, str]:
-    """How far a reader is behind its writer, or None and why that isn't known: no reason to go without a writer."""
+    """How many seconds a reader is behind its writer, or None and the reason; an unknown lag doesn't stop a failover."""
     metric, unit = ("AuroraReplicaLag", 1000) if cluster.aurora else ("ReplicaLag", 1)
     found, unknown = _newest(read, metric, reader.id)
     return None if found is None else found / unit, unknown
 
 
 def _newest(read: Systems, metric: str, instance: str) -> tuple[float | None, str]:
-    """CloudWatch's newest value, or None and why there is none."""
+    """CloudWatch's newest value, or None and the reason."""
     try:
         found = read.cloudwatch.latest("AWS/RDS", metric, {"DBInstanceIdentifier": instance}, read.now())
     except ExternalError as no:
@@ -353,7 +353,7 @@ def _newest(read: Systems, metric: str, instance: str) -> tuple[float | None, st
 
 
 def _broken(read: Systems, writer: str) -> str:
-    """What becomes of the connections, as CloudWatch counts them: the database itself may be past answering."""
+    """A note on the connections that end, as CloudWatch counts them: the database itself may not respond."""
     count, _ = _newest(read, "DatabaseConnections", writer)
     now = "" if count is None else f" ({count:.0f} now)"
     return f"all connections to {writer} break{now}, and no write succeeds until the new writer takes over"

@@ -1,4 +1,4 @@
-"""Changes to a web ACL: one rule of it, put in, changed or taken out; everything else in the ACL stays as it is."""
+"""Changes to one rule of a web ACL: add, change or remove it; everything else in the ACL stays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_CAPACITY = 5_000
 RULE_CAPACITY = 2
 """The WCU of a rate-based rule, and of a rule over two address sets."""
 
-# AWS's command line writes bytes in base64. Version 1 takes them back as text, version 2 in base64.
+# The AWS CLI prints bytes in base64. As input, version 1 takes them as text, version 2 in base64.
 WITH_RULE = Program(
     "acl_with_rule",
     """
@@ -62,9 +62,9 @@ except UnicodeDecodeError:
 
 
 class RuleChange(Change, frozen=True, kw_only=True):
-    """The rule `rule` of a web ACL is `after`, and was `before`; None is no such rule. Both are as WAF writes them.
+    """The rule `rule` of a web ACL is `after`, and was `before`; None means no such rule. Both are as WAF writes them.
 
-    `back` tells that a former rule is put back.
+    `back` means that a former rule is restored.
     """
 
     under_way: ClassVar[float] = 0
@@ -79,15 +79,15 @@ class RuleChange(Change, frozen=True, kw_only=True):
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """Put back, it waits for what a later change to the same rule puts back first."""
+        """On undo, the later changes to the same rule, which are undone first."""
         return frozenset({self.target}) if self.back else frozenset()
 
     def difference(self) -> tuple[Any, Any]:
-        """The rules in a few words."""
+        """Both rules in a few words."""
         return told(self.before), told(self.after)
 
     def check(self, read: Systems) -> Finding:
-        """Compare the rule, then look whether the ACL has room for it."""
+        """Compares the rule, then checks that the ACL has enough capacity."""
         acl = read.waf.acl(self.acl, self.place)
         now = acl.rule(self.rule)
         if holds(now, self.after):
@@ -117,12 +117,12 @@ class RuleChange(Change, frozen=True, kw_only=True):
         return ""
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """UpdateWebACL under the ACL's lock token."""
+        """UpdateWebACL with the ACL's lock token."""
         write.waf.put_rule(self.acl, self.place, self.rule, self.before, self.after)
         return {}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """WAF's own lines: it takes an ACL as a whole, under its lock token, and forgets what it isn't sent."""
+        """The WAF commands: WAF replaces a whole ACL, under its lock token, and drops what isn't sent."""
         where: dict[str, Any] = {"region": self.place.region, "Scope": self.place.scope}
         before, after, held, whole = File("rule-before"), File("rule-after"), File("acl"), File("whole-acl")
         get = raw.aws(environment, "wafv2", "get-web-acl", raw.ID, **where, Name=self.acl)
@@ -139,10 +139,10 @@ class RuleChange(Change, frozen=True, kw_only=True):
 
 
 class LimitRate(RuleChange, frozen=True, kw_only=True):
-    """The rule counts, or blocks, whoever sends more than its limit.
+    """The rule counts, or blocks, clients that send more than its limit.
 
-    A rule blocks only once it has counted with that limit, or a lower one. `follows` tells that it is planned as of a step that has it
-    count, which may be still to come.
+    A rule may block only after it has counted with that limit or a lower one. `follows` means that an earlier step, which may not
+    have run yet, makes it count.
     """
 
     permissions: ClassVar[Permissions] = needs(
@@ -154,18 +154,18 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says whom it hits."""
+        """Which clients are affected."""
         return f"set the rule {self.rule} to {told(self.after)}" if self.after else f"remove the rule {self.rule} from {self.acl}"
 
     @property
     def needs_typed_confirmation(self) -> bool:
-        """What blocks and then counts lets the attack in; what blocks earlier than before has never counted there."""
+        """Whether a rule stops blocking, which lets an attack in, or blocks at a lower limit than before, which it never counted with."""
         if self.back or not blocks(self.before):
             return False
         return not blocks(self.after) or not _milder(rate(self.before), rate(self.after))
 
     def check(self, read: Systems) -> Finding:
-        """As any rule, and it has to have counted."""
+        """Like any rule; also checks that the rule has counted."""
         found = super().check(read)
         if isinstance(found, Pending) and not self.follows:
             self._counted()
@@ -201,12 +201,12 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
         return super().apply(write, token, progress)
 
     def inverse(self) -> LimitRate:
-        """The former rule, or none."""
+        """Restores the former rule, or none."""
         return LimitRate(acl=self.acl, place=self.place, rule=self.rule, before=self.after, after=self.before, back=True)
 
 
 class BlockListed(RuleChange, frozen=True, kw_only=True):
-    """A rule of the ACL blocks whoever is in the address sets (ARNs): `rule`, unless another one already does."""
+    """A rule of the ACL blocks clients in the address sets (ARNs): `rule`, unless another rule already does."""
 
     permissions: ClassVar[Permissions] = needs(
         check="wafv2:GetIPSet wafv2:GetWebACL wafv2:ListIPSets wafv2:ListWebACLs",
@@ -217,16 +217,16 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says who is blocked."""
+        """Which clients are blocked."""
         return f"set the rule {self.rule} to {told(self.after)}" if self.after else f"remove the rule {self.rule} from {self.acl}"
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """Taken out, it also waits for what is taken off the lists."""
+        """On removal, also the removal of addresses from the lists."""
         return super().depends_on if self.after else super().depends_on | {f"firewall/{named(arn)}" for arn in self.sets}
 
     def check(self, read: Systems) -> Finding:
-        """Look for any rule that blocks them, then for our own; it isn't taken out while others are on the lists."""
+        """Reads any rule that blocks the sets, then our own. Ours isn't removed while the lists contain other addresses."""
         acl = read.waf.acl(self.acl, self.place)
         if self.after and not self.back and (by := blocking(acl, self.after)):
             return Done(f"the rule {by} blocks these addresses")
@@ -240,7 +240,7 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
         return found
 
     def inverse(self) -> BlockListed:
-        """The former rule, or none."""
+        """Restores the former rule, or none."""
         return BlockListed(acl=self.acl, place=self.place, rule=self.rule, before=self.after, after=self.before, back=True, sets=self.sets)
 
 
@@ -249,5 +249,5 @@ def _set(rule: Rule | None) -> str:
 
 
 def _milder(before: Rule, after: Rule) -> bool:
-    """Whether a statement hits nobody whom the former one didn't."""
+    """Whether a statement affects no client that the former one didn't."""
     return {**before, "Limit": 0} == {**after, "Limit": 0} and bool(before["Limit"] <= after["Limit"])

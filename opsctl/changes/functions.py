@@ -1,4 +1,4 @@
-"""Changes to Lambda functions: a fresh start, and what an alias serves; and what every change to a function knows."""
+"""Changes to Lambda functions: a restart, and the version that an alias serves; and what all such changes share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REVISION = joined("--revision-id=", Variable("revision"))
 
 
 class Stored(Struct, frozen=True, kw_only=True):
-    """The secret that keeps a function's value for those who need it too; the value is version `version` of it, and was `former`."""
+    """The secret that stores a function's value for its other readers; its version is `version`, and was `former`."""
 
     id: str
     key: str | None = None
@@ -36,7 +36,7 @@ class Stored(Struct, frozen=True, kw_only=True):
     former: str | None = None
 
     def value(self, systems: Systems, version: str | None) -> Secret | None:
-        """The value of a version, or None where there is no such version (yet)."""
+        """The value of a version; None if there is no such version (yet)."""
         if version is None:
             return None
         try:
@@ -45,7 +45,7 @@ class Stored(Struct, frozen=True, kw_only=True):
             return None
 
     def back(self, former: str) -> Stored:
-        """The same with the former version as the wanted one."""
+        """The same, with the former version as the wanted one."""
         return Stored(id=self.id, key=self.key, region=self.region, version=former, former=self.version)
 
 
@@ -60,11 +60,11 @@ class FunctionChange(Change, frozen=True, kw_only=True):
     region: str | None = None
 
     def latest(self, read: Systems) -> FunctionState:
-        """How $LATEST is configured."""
+        """The configuration of $LATEST."""
         return read.functions.state(self.function, self.region)
 
     def updated(self, state: FunctionState) -> InProgress | Failed | None:
-        """What is still to be waited for, or went wrong, after AWS took an update."""
+        """A finding while AWS processes an update, or after it failed; None when it is done."""
         if state.status == "InProgress":
             return InProgress(f"Lambda is updating {self.name}")
         if state.status == "Failed":
@@ -72,21 +72,21 @@ class FunctionChange(Change, frozen=True, kw_only=True):
         return FUNCTION_UPDATE.waited(f"the update of {self.name}", state.status, "functions")
 
     def all_served(self, read: Systems, latest: FunctionState, alias: str | None, apart_from: str | None = None) -> None:
-        """Refuse where publishing would bring to the alias's callers what somebody else left unpublished."""
+        """Raises Refused if publishing would serve somebody else's unpublished changes to the alias's callers."""
         if alias is None:
             return
         served = read.functions.state(self.function, self.region, self.served_alone(read, alias).version)
         self.refuse_unpublished(latest.differ(served, apart_from), alias, served.version)
 
     def served_alone(self, read: Systems, alias: str) -> Alias:
-        """The alias; raises Refused while it serves a second version to some of its callers."""
+        """The alias. Raises Refused while it also serves a second version."""
         serves = read.functions.alias(self.function, alias, self.region)
         if serves.split:
             raise Refused(f"{alias} of {self.name} serves two versions: a release is in progress.", "Wait until the release has finished.")
         return serves
 
     def refuse_unpublished(self, differ: list[str], alias: str, version: str) -> None:
-        """Raise Refused where $LATEST differs from the version that an alias serves in what isn't ours."""
+        """Raises Refused if $LATEST differs from the version that an alias serves in anything that isn't ours."""
         if differ:
             raise Refused(
                 f"$LATEST of {self.name} has settings that {alias} (version {version}) doesn't have ({', '.join(differ)}): publishing would"
@@ -95,20 +95,20 @@ class FunctionChange(Change, frozen=True, kw_only=True):
             )
 
     def aws(self, environment: Environment, operation: str, *more: Word, **how: Any) -> Command:
-        """One of Lambda's own command lines."""
+        """A Lambda command."""
         return raw.aws(environment, "lambda", operation, *more, region=self.region, FunctionName=self.function, **how)
 
     def wait(self, environment: Environment) -> Command:
-        """Lambda's own line to wait for an update."""
+        """The Lambda command that waits for an update."""
         return self.aws(environment, "wait function-updated-v2")
 
     def revision(self, environment: Environment) -> Statement:
-        """The variable `revision` takes the revision that $LATEST is at, with which a write compares."""
+        """Captures the revision of $LATEST in the variable `revision`, for a conditional write."""
         return raw.learn("revision", self.aws(environment, "get-function-configuration"), "RevisionId")
 
 
 class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
-    """$LATEST's description is `after`, so that Lambda has started it anew since, and it has read its secrets again."""
+    """The description of $LATEST is `after`, so that Lambda has restarted it and it has read its secrets again."""
 
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "after"})
     permissions: ClassVar[Permissions] = needs(
@@ -125,20 +125,20 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """The secret that it is to read."""
+        """The secret that it reads."""
         return frozenset({f"secret/{self.secret}/AWSCURRENT"})
 
     @property
     def proven_by_history(self) -> bool:
-        """A generated value has another version each time."""
+        """Whether the value is generated: its version differs in each plan."""
         return self.generated
 
     def difference(self) -> tuple[Any, Any]:
-        """The description."""
+        """Both descriptions."""
         return self.before, self.after
 
     def check(self, read: Systems) -> Finding:
-        """Compare the description, then wait for Lambda."""
+        """Compares the description, then waits for Lambda."""
         state = self.latest(read)
         if state.description == self.after:
             return self.updated(state) or Done(f"{self.name} was restarted for it", state.modified)
@@ -148,12 +148,12 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
         return Pending(1, "functions")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """UpdateFunctionConfiguration with another description; publishing unchanged code would do nothing."""
+        """UpdateFunctionConfiguration with another description; publishing unchanged code would have no effect."""
         write.functions.describe_as(self.function, self.after, self.latest(write).revision, self.region)
         return {}
 
     def inverse(self) -> RefreshFunction:
-        """The former description."""
+        """Restores the former description."""
         return RefreshFunction(
             name=self.name,
             function=self.function,
@@ -165,7 +165,7 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
         )
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Lambda's own line, and its wait."""
+        """The Lambda command, with its wait."""
         look = self.aws(environment, "get-function-configuration")
         return [
             self.revision(environment),
@@ -176,9 +176,9 @@ class RefreshFunction(FunctionChange, frozen=True, kw_only=True):
 
 
 class ServeLatest(FunctionChange, frozen=True, kw_only=True):
-    """The alias serves what $LATEST is now, published; or, where `after` says so, that version. It served `before`.
+    """The alias serves $LATEST as a published version, or the version `after`. It served `before`.
 
-    Publishing and moving the alias are two calls and one effect: published again, nothing new comes of it.
+    Publishing and moving the alias are two calls and one effect: publishing again creates no further version.
     """
 
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "after", "stored"})
@@ -199,26 +199,26 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """The change of $LATEST that it brings to the callers."""
+        """The change of $LATEST that the alias then serves."""
         return frozenset({self.rests_on})
 
     @property
     def proven_by_history(self) -> bool:
-        """As what it rests on."""
+        """Like the change that it depends on."""
         return self.generated
 
     @property
     def summary(self) -> str:
-        """Says what the callers get."""
+        """What callers get."""
         what = f"version {self.after}" if self.after else "$LATEST, published"
         return f"point the alias {self.alias} of {self.name} to {what}"
 
     def difference(self) -> tuple[Any, Any]:
-        """Versions; the one to be published has no number yet."""
+        """The versions; one that is not published yet has no number."""
         return self.before, self.after
 
     def check(self, read: Systems) -> Finding:
-        """Compare what the alias serves with what it is to serve, then wait for the authorizer."""
+        """Compares the version that the alias serves with the wanted one, then waits for the authorizer."""
         serves = self.served_alone(read, self.alias)
         latest = self.latest(read)
         served = read.functions.state(self.function, self.region, serves.version)
@@ -233,7 +233,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
         return Pending(1, "functions")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """PublishVersion where a version is to be made, then UpdateAlias; each compares revisions."""
+        """PublishVersion if a version is needed, then UpdateAlias; both are conditional on the revision."""
         version = self.after
         if version is None:
             latest = self.latest(write)
@@ -243,7 +243,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
         return {"version": version}
 
     def inverse(self) -> ServeLatest | Irreversible:
-        """The version that it served."""
+        """Restores the version that it served."""
         if self.compromised:
             return Irreversible("the old value is compromised")
         back = self.stored.back(self.stored.former) if self.stored and self.stored.former else None
@@ -260,7 +260,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
         )
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Lambda's own lines, and the wait for what the authorizer keeps."""
+        """The Lambda commands, and a wait for the authorizer's cache."""
         alias = self.aws(environment, "get-alias", Name=self.alias)
         version: Word = self.after or Variable("version")
         publish: list[Statement] = [
@@ -284,14 +284,14 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
 
 
 def fingerprint(systems: Systems, value: Secret | None) -> str | None:
-    """The keyed fingerprint of a value, None of none."""
+    """The keyed fingerprint of a value; None for None."""
     return None if value is None else systems.fingerprint(value.raw())
 
 
 def taken(read: Systems, change: FunctionChange, stored: Stored, cache: float, since: datetime, so: str) -> Done | InProgress:
-    """Whether whoever calls meets the new value: the authorizer keeps its answers for `cache` seconds, so that the former one still passes.
+    """A finding until callers get the new value: the authorizer caches its answers for `cache` seconds; None when they do.
 
-    Where the function is the lease endpoint's authorizer and both values are known the endpoint itself is asked, else it is waited out.
+    If the function is the lease endpoint's authorizer and both values are known, the endpoint is queried; otherwise the time is waited.
     """
     lease = read.config.lease
     asked = lease is not None and lease.authorizer == change.name

@@ -1,4 +1,4 @@
-"""Asking the lease endpoint as a customer does: a lease that it grants is an effect, and is declared as one."""
+"""Requests to the lease endpoint as a customer sends them. A granted lease is an effect, and is declared as a change."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ LOOKS, PAUSE = 10, 1.0
 
 
 class Cause(Struct, frozen=True):
-    """What a status means, and the command that comes next."""
+    """What a status means, and the next command."""
 
     why: str
     next: str
 
 
 def cause(answer: LeaseAnswer, contact: str) -> Cause:
-    """The runbook's table (HH, HTTP Response Codes; Verify a user report) as a cause and the next command."""
+    """The cause and the next command for a status, from the runbook's table (HH, HTTP Response Codes; Verify a user report)."""
     match answer.status, answer.reason:
         case 200, _:
             return Cause("downloads work for this contact", "on the customer's machine: opsctl client doctor")
@@ -58,9 +58,9 @@ def cause(answer: LeaseAnswer, contact: str) -> Cause:
 
 
 class TakeLease(Change, frozen=True, kw_only=True):
-    """The lease endpoint has answered `expect` for a contact; `source` is where the code is, the contact's own token when null.
+    """The lease endpoint has answered `expect` for a contact. `source` is where the code is; null means the contact's own token.
 
-    `reads` are the targets, beside the contact, on which the answer rests.
+    `reads` are the other targets that affect the answer.
     """
 
     permissions: ClassVar[Permissions] = needs(check="hubspot:contacts.read", apply="hubspot:contacts.read lease logs:FilterLogEvents")
@@ -76,16 +76,16 @@ class TakeLease(Change, frozen=True, kw_only=True):
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """The contact, and what else the answer rests on."""
+        """The contact, and the other targets that affect the answer."""
         return frozenset({f"contact/{self.contact}", *self.reads})
 
     @property
     def proven_by_history(self) -> bool:
-        """An answer leaves no state; a code from elsewhere may be another each time."""
+        """True: an answer leaves no state, and a code from elsewhere may differ each time."""
         return self.source is None
 
     def check(self, read: Systems) -> Finding:
-        """Show what HubSpot has of the contact; with a code from elsewhere, a HubSpot that is down keeps nobody from asking."""
+        """Reads the contact from HubSpot. With a code from elsewhere, a HubSpot outage doesn't stop the request."""
         try:
             return Pending(1, "leases", told(self._held(read), read))
         except NotFound:
@@ -100,7 +100,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
         return systems.hubspot.contact(self.contact, (settings.enabled, settings.requested, settings.minted))
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Send the request, map its status, and find the line that it left. CheckFailed when another status was expected."""
+        """Sends the request, maps its status, and finds its log line. Raises CheckFailed on an unexpected status."""
         given, held = self._code(write)
         code = given or Secret(f"{self.contact}-without-a-token")
         settings, began = write.environment.lease, write.now()
@@ -119,19 +119,19 @@ class TakeLease(Change, frozen=True, kw_only=True):
         if doubt := self.unproven(answer, coded=given is not None, missing=missing):
             raise CheckFailed(f"The lease endpoint answered {said}. This verifies nothing: {doubt}.", found.next)
         earlier = seen(write, self.contact, began - RECENT, began)
-        # Who is to be refused and is refused needs nothing more; the cause's command would let them in again.
+        # An expected refusal needs no next command: the cause's command would give access again.
         why = said if self.expect == 403 else f"{said}. Next: {found.next}"
         log = lines or [missing]
         return {"status": answer.status, "reason": answer.reason, "why": why, "log": log, "earlier": earlier, "contact": held}
 
     def way(self, answer: LeaseAnswer, found: Cause) -> str:
-        """What to type after another answer than the expected one."""
+        """What to type after an unexpected answer."""
         if self.expect == 403 and answer.status == 200:
             return f"opsctl downloads disable {self.contact} (or for the pairing code alone: opsctl pairing revoke {self.contact})"
         return found.next
 
     def unproven(self, answer: LeaseAnswer, *, coded: bool, missing: str) -> str:
-        """Why the expected 403 doesn't show that the code is refused; nothing where it does. `coded`: there was a code to ask with."""
+        """Why the expected 403 doesn't show that the code is refused; empty if it does. `coded`: there was a code to send."""
         if self.expect != 403:
             return ""
         if answer.at_gateway:
@@ -141,7 +141,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
         return "without its log line it is unknown what refused it" if missing else ""
 
     def _code(self, systems: Systems) -> tuple[Secret | None, str]:
-        """The pairing code to ask with, None where there is none, and HubSpot's word on the contact."""
+        """The pairing code to send, None if there is none, and HubSpot's data on the contact."""
         if self.source:
             found = self.check(systems)
             return systems.values.read(self.source), found.note if isinstance(found, Pending) else ""
@@ -150,7 +150,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
         return Secret(minted) if minted else None, told(held, systems)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The same request, the secrets by way of header files; another status than the expected one ends the script."""
+        """The same request, with the secrets in header files; an unexpected status ends the script."""
         lease, hubspot = environment.lease, environment.hubspot
         edge, code, headers = File("edge"), File("code"), [File("edge-header"), File("code-header")]
         url = f"{hubspot.base}{hubspot.contacts}{raw.path(self.contact)}?properties={quote(hubspot.minted, safe='')}"
@@ -169,7 +169,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
 
 
 def told(contact: HubSpotContact, systems: Systems) -> str:
-    """A contact's properties in a line; its token as a fingerprint."""
+    """A contact's properties on one line, with its token as a fingerprint."""
     settings = systems.environment.hubspot
     minted = contact.properties.get(settings.minted)
     token = f"fingerprint {systems.fingerprint(Secret(minted).raw())}" if minted else "none"
@@ -178,10 +178,10 @@ def told(contact: HubSpotContact, systems: Systems) -> str:
 
 
 def logged(systems: Systems, answer: LeaseAnswer, contact: str, began: datetime) -> tuple[list[str], str]:
-    """The lines that a request left in its function's log, or in the authorizer's, and why the one that tells its outcome isn't there.
+    """The log lines of a request in its function or the authorizer, and why the decisive line is missing.
 
-    Without the gateway's name for the request they are found by the contact, so that nobody else's are taken for its own; a failure
-    may have come before the contact was known, so that the newest is given, and that it may be another's is said.
+    Without the gateway's request id, the lines are searched by contact, so that no other contact's are used. A failure may come before
+    the contact was known: then the newest line is returned, with a note that it may belong to another request.
     """
     lease, refused = systems.environment.lease, answer.at_gateway
     if refused and not answer.request:
@@ -205,7 +205,7 @@ def logged(systems: Systems, answer: LeaseAnswer, contact: str, began: datetime)
 
 
 def seen(systems: Systems, contact: str, since: datetime, until: datetime) -> list[str]:
-    """The last lines of the lease function that speak of the contact, up to a moment: what the customer was answered."""
+    """The last lines of the lease function about the contact, up to a time: what the customer was answered."""
     function = systems.environment.lease.function
     try:
         lines = _found(systems, function, since, f'{{ $.contactId = "{contact}" }}')

@@ -1,4 +1,4 @@
-"""The change that tells users of maintenance ahead."""
+"""The change that announces maintenance to users."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AnnounceMaintenance(Change, frozen=True, kw_only=True):
-    """Users were told of a maintenance of `duration` (`2 hours`), which begins `at`, or now. The API can't be asked what it has told."""
+    """Users were notified of a maintenance of `duration` (`2 hours`) that begins `at`, or now. The API lists no announcements."""
 
     permissions: ClassVar[Permissions] = needs(apply="api:announce")
     outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
@@ -33,12 +33,12 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says what users read, and of which window."""
+        """The text for users, and the window."""
         window = f"from {self.at:%Y-%m-%d %H:%M} UTC" if self.at else "from now"
         return f"announce maintenance {window}, for {self.duration}: {self.message}"
 
     def check(self, read: Systems) -> Finding:
-        """Nothing can tell whether it was announced; a window that has begun is announced no more."""
+        """Pending: announcements can't be queried. Raises Refused once the window has begun."""
         if self.at and self.at < read.now():
             return Drifted(f"its start, {self.at:%Y-%m-%d %H:%M} UTC, is over")
         return Pending(1, "announcements", "every user is notified")
@@ -49,7 +49,7 @@ class AnnounceMaintenance(Change, frozen=True, kw_only=True):
         return {"why": "the API accepted it"}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's own line (Safawinet 9.1)."""
+        """The runbook's command (Safawinet 9.1)."""
         header = File("admin-header")
         body = {"message": self.message, "duration": self.duration, **({"at": self.at.isoformat()} if self.at else {})}
         url = f"{environment.api.base}/v1/notifications/maintenance"

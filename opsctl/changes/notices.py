@@ -1,4 +1,4 @@
-"""Changes that tell people something, or ask them to do it."""
+"""Changes that notify people, or ask them to do something."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Ask(Change, frozen=True, kw_only=True):
-    """A person has done what opsctl can't do here, and says so."""
+    """A person has done what opsctl can't do here, and confirms it."""
 
     outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
     proven_by_history: ClassVar[bool] = True
@@ -37,11 +37,11 @@ class Ask(Change, frozen=True, kw_only=True):
         return f"question/{hashlib.sha256(self.question.encode()).hexdigest()[:8]}"
 
     def check(self, read: Systems) -> Finding:
-        """Nothing can tell."""
+        """Pending: the result can't be queried."""
         return Pending(1, "people")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Ask on the terminal; InputRequired when nobody is there."""
+        """Asks on the terminal. Raises InputRequired without one."""
         answer = write.person.choose(self.question, self.choices or ("done",), Retry("Run it in a terminal, to answer"))
         return {"answer": answer, "assumed": write.person.assume}
 
@@ -51,7 +51,7 @@ class Ask(Change, frozen=True, kw_only=True):
 
 
 class PostSlack(Change, frozen=True, kw_only=True):
-    """A message is in the configured Slack channel. Its webhook tells nothing back, so it is never sent twice."""
+    """A message is in the configured Slack channel. The webhook returns no state, so the message is never sent twice."""
 
     permissions: ClassVar[Permissions] = needs(apply="slack")
     outcome_known_by: ClassVar[OutcomeKnownBy] = "nothing"
@@ -63,7 +63,7 @@ class PostSlack(Change, frozen=True, kw_only=True):
     text: str
 
     def check(self, read: Systems) -> Finding:
-        """Nothing can tell."""
+        """Pending: the channel can't be queried."""
         return Pending(1, "messages")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -72,7 +72,7 @@ class PostSlack(Change, frozen=True, kw_only=True):
         return {}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The webhook's line; its address is the secret."""
+        """The webhook command; its address is the secret."""
         reference, hook, option = environment.settings.channels.slack, File("webhook"), File("address")
         if reference is None:
             return [Stop(why="[channels] configures no slack.")]
@@ -81,7 +81,7 @@ class PostSlack(Change, frozen=True, kw_only=True):
 
 
 class SetPage(Change, frozen=True, kw_only=True):
-    """The pager's alert `key` is triggered or resolved. PagerDuty's dedup_key makes sending it again harmless."""
+    """The pager's alert `key` is triggered or resolved. Sending it again is harmless, because of PagerDuty's dedup_key."""
 
     permissions: ClassVar[Permissions] = needs(apply="pagerduty")
     outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
@@ -95,7 +95,7 @@ class SetPage(Change, frozen=True, kw_only=True):
     action: Literal["trigger", "resolve"] = "trigger"
 
     def check(self, read: Systems) -> Finding:
-        """Nothing can tell."""
+        """Pending: the pager can't be queried."""
         return Pending(1, "alerts")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -107,20 +107,20 @@ class SetPage(Change, frozen=True, kw_only=True):
         return {"dedup_key": self.key}
 
     def inverse(self) -> Change | Irreversible:
-        """Resolve what was triggered."""
+        """Resolves what was triggered."""
         if self.action != "trigger":
             return Irreversible("a resolved alert is triggered again only by its cause")
         return SetPage(text=self.text, severity=self.severity, key=self.key, action="resolve")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The Events API's line."""
+        """The Events API command."""
         payload = {"summary": self.text[:1024], "source": f"opsctl {environment.name}", "severity": self.severity}
         event = {"event_action": self.action, "dedup_key": self.key}
         return page(environment, {**event, "payload": payload} if self.action == "trigger" else event)
 
 
 class StatusChange(Change, frozen=True, kw_only=True):
-    """A word on the incidents `title` of the status page, which says `text`; listed first, since there is no idempotency key."""
+    """An update `text` on the status page's incidents called `title`. They are listed first, because there is no idempotency key."""
 
     target_template: ClassVar[str] = "status-page/{title}"
 
@@ -128,7 +128,7 @@ class StatusChange(Change, frozen=True, kw_only=True):
     text: str
 
     def _named(self, systems: Systems) -> Named:
-        """The incidents of this title; raises ExternalError where one of them can't be judged. A maintenance is no incident."""
+        """The incidents with this title, without maintenances. Raises ExternalError if one of them can't be judged."""
         found = systems.statuspage.incidents()
         named = [incident for incident in found if incident.name == self.title]
         for incident in named:
@@ -142,31 +142,31 @@ class StatusChange(Change, frozen=True, kw_only=True):
 
 
 class Named(NamedTuple):
-    """The incidents of one title, and how many of the page's have no title that can be read."""
+    """The incidents with one title, and how many incidents of the page have no readable title."""
 
     incidents: list[StatusIncident]
     nameless: int
 
     @property
     def told(self) -> str:
-        """What the people who subscribed notice, and what of the page couldn't be judged."""
+        """A note on what subscribers get, and on incidents that couldn't be judged."""
         unread = f"; {self.nameless} of the page's incidents can't be read; one of them may have this title" if self.nameless else ""
         return f"subscribers are notified{unread}"
 
     @property
     def open(self) -> list[StatusIncident]:
-        """Those that go on."""
+        """The open incidents."""
         return [incident for incident in self.incidents if incident.open]
 
     @property
     def meant(self) -> list[StatusIncident]:
-        """Those that go on, or the one of which something was said last; the newest word first."""
+        """The open incidents, or else the one with the newest update; newest update first."""
         newest = sorted(self.incidents, key=lambda incident: incident.said_at, reverse=True)
         return [incident for incident in newest if incident.open] or newest[:1]
 
 
 class PostStatus(StatusChange, frozen=True, kw_only=True):
-    """The status page's newest word on the incident `title` is `status` and `text`; of an open one, as long as there is any."""
+    """The newest update of the incident `title` is `status` and `text`; on an open incident, if there is one."""
 
     permissions: ClassVar[Permissions] = needs(check="statuspage", apply="statuspage")
     summary_template: ClassVar[str] = "post {status} to the status page: {title}"
@@ -178,16 +178,16 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
         return None, self.status
 
     def check(self, read: Systems) -> Finding:
-        """List the page's incidents."""
+        """Lists the page's incidents."""
         named = self._named(read)
         for newest in named.meant[:1]:
-            # The page may fold white space.
+            # The page may collapse white space.
             if newest.status == self.status and newest.body.split() == self.text.split():
                 return Done(f"incident {newest.id} has status {self.status} and this text")
         return Pending(1, "notices", named.told)
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """One POST, or a PATCH of the incident that is there; several of them only to resolve all that are open."""
+        """One POST, or a PATCH of the existing incident; several only to resolve all open ones."""
         meant = self._named(write).meant
         if self.status != "resolved":
             meant = [incident for incident in meant if incident.open][:1]
@@ -195,20 +195,20 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
         return {"incident": (told or [write.statuspage.post(self.title, self.status, self.text)])[0].id}
 
     def inverse(self) -> Change | Irreversible:
-        """Resolve it."""
+        """Resolves the incident."""
         if self.status == "resolved":
             return Irreversible("subscribers were notified; post a correction")
         return EndStatus(title=self.title, text=f"Resolved: {self.text}")
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Statuspage's line: the incident that is there, or a new one."""
+        """The Statuspage command: the existing incident, or a new one."""
         post = _statuspage(environment, "POST", name=self.title, status=self.status, body=self.text)
         goes_on = Each(variable="id", file=MEANT, statements=(_statuspage(environment, "PATCH", status=self.status, body=self.text),))
         return [*_listed(environment, self.title, self.status), When(test=Filled(file=MEANT), then=(goes_on,), otherwise=(post,))]
 
 
 class EndStatus(StatusChange, frozen=True, kw_only=True):
-    """No incident `title` is open on the status page; those that are get `text` as their last word."""
+    """No incident `title` is open on the status page; open ones get `text` as their last update."""
 
     permissions: ClassVar[Permissions] = needs(check="statuspage", apply="statuspage")
     summary_template: ClassVar[str] = "resolve the incident on the status page: {title}"
@@ -219,7 +219,7 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
         return None, "resolved"
 
     def check(self, read: Systems) -> Finding:
-        """List the page's incidents."""
+        """Lists the page's incidents."""
         named = self._named(read)
         if named.open:
             return Pending(len(named.open), "notices", named.told)
@@ -230,18 +230,18 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
         return Done(f"no incident {self.title!r} is open")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """A PATCH of each, and there is hardly ever more than one."""
+        """A PATCH of each; there is rarely more than one."""
         meant = [incident.id for incident in self._named(write).open]
         return {"incidents": [write.statuspage.update(id, "resolved", self.text).id for id in meant]}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Statuspage's line, for each that is open."""
+        """The Statuspage command for each open incident."""
         end = _statuspage(environment, "PATCH", status="resolved", body=self.text)
         return [*_listed(environment, self.title, "open"), Each(variable="id", file=MEANT, statements=(end,))]
 
 
 def page(environment: Environment, event: dict[str, Any]) -> list[Statement]:
-    """The statements that send the pager an event."""
+    """The statements that send an event to the pager."""
     channels, key, body, whole = environment.settings.channels, File("routing-key"), File("event"), File("whole")
     if channels.page is None:
         return [Stop(why="[channels] configures no page.")]
@@ -297,7 +297,7 @@ def _listed(environment: Environment, title: str, status: str) -> list[Statement
 
 
 def _statuspage(environment: Environment, method: str, **incident: str) -> Command:
-    """A new incident, or with PATCH the one whose id the variable `id` holds."""
+    """Creates an incident, or with PATCH updates the one whose id is in the variable `id`."""
     channels = environment.settings.channels
     url = f"{channels.status_base}/v1/pages{raw.path(channels.status_page or '')}/incidents"
     which = joined(url, "/", Variable("id")) if method == "PATCH" else url

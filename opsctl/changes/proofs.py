@@ -1,4 +1,4 @@
-"""What proves that a secret's value can do its work, before it is made current and whenever it is verified."""
+"""Verification that a secret's value works, before it becomes current and whenever it is verified."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Proof = Callable[["Systems", str, "SecretSettings", Secret, str | None], str]
 
 
 def prove(systems: Systems, name: str, value: Secret, version: str | None = None, proof: str | None = None) -> str:
-    """Return what proved `value`, or raise Refused; `version` is where the other keys of its JSON are looked for.
+    """What verified `value`, in words. Raises Refused otherwise. `version` is the version that holds the JSON's other keys.
 
-    Each proof is asked of the system that takes the value: `hubspot` whose portal it is, `ghcr` for the image's manifest. `jwt` and
-    `shape` can only look at the value itself.
+    Each check queries the system that uses the value: `hubspot` its portal, `ghcr` the image's manifest. `jwt` and `shape` can only
+    check the value itself.
     """
     secret = systems.environment.secret(name)
     found = PROOFS.get(proof or secret.proof)
@@ -77,7 +77,7 @@ def _ghcr(systems: Systems, name: str, secret: SecretSettings, value: Secret, ve
 
 
 def _username(systems: Systems, name: str, secret: SecretSettings, version: str | None) -> str:
-    """The user beside the token: a name, which is no secret and may be shown."""
+    """The user beside the token: a name, not a secret; it may be shown."""
     try:
         members = json.loads(systems.secrets.value(secret.id, version=version, region=secret.region).reveal())
         return str(members[USERNAME])
@@ -117,7 +117,7 @@ ACCEPT = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distri
 
 
 class UnprovenVersion(NamedTuple):
-    """A version of a secret, where it is, and the name of the proof of its value."""
+    """A version of a secret, its location, and the name of its value's check."""
 
     name: str
     id: str
@@ -128,7 +128,7 @@ class UnprovenVersion(NamedTuple):
 
 
 def prove_by_shell(environment: Environment, secret: UnprovenVersion) -> list[Statement]:
-    """Return the statements that end a script unless a secret's version does its work, as `prove` finds out."""
+    """Statements that end a script unless a secret's version works, by the same checks as `prove`."""
     if secret.proof not in PROOFS:
         return []
     where = {"SecretId": secret.id, "VersionId": secret.version}

@@ -1,4 +1,4 @@
-"""Changes to what Shield Advanced protects. None of them subscribes: that is a commitment of a year."""
+"""Changes to what Shield Advanced protects. None of them subscribes: a subscription lasts a year."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ API = "us-east-1"
 
 
 class ProtectionChange(Change, frozen=True, kw_only=True):
-    """A change to the protection of one resource (an ARN). `name` is that of our own protection, unlike anybody else's."""
+    """A change to the protection of one resource (an ARN). `name` is our own protection's name, which nobody else uses."""
 
     resource: str
     name: str
@@ -33,7 +33,7 @@ class ProtectionChange(Change, frozen=True, kw_only=True):
 
 
 class Protect(ProtectionChange, frozen=True, kw_only=True):
-    """Shield Advanced protects the resource, whoever had it do so."""
+    """Shield Advanced protects the resource, whoever created the protection."""
 
     permissions: ClassVar[Permissions] = needs(
         check="shield:DescribeProtection shield:GetSubscriptionState",
@@ -42,7 +42,7 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says what is protected."""
+        """What is protected."""
         return f"protect {short(self.resource)} with Shield Advanced"
 
     def difference(self) -> tuple[Any, Any]:
@@ -50,7 +50,7 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
         return None, self.name
 
     def check(self, read: Systems) -> Finding:
-        """Look for a subscription, since without one nothing can be protected; then for any protection."""
+        """Checks for a subscription, which is required, then for any protection."""
         if not read.shield.subscribed():
             raise Refused(
                 "This account has no subscription to Shield Advanced, and opsctl never subscribes: it is a commitment of a year at"
@@ -66,16 +66,16 @@ class Protect(ProtectionChange, frozen=True, kw_only=True):
         return {"protection": write.shield.protect(self.name, self.resource)}
 
     def inverse(self) -> Unprotect:
-        """Delete our protection."""
+        """Deletes our protection."""
         return Unprotect(resource=self.resource, name=self.name)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Shield's own line, which never subscribes."""
+        """The Shield command, which never subscribes."""
         return [raw.aws(environment, "shield", "create-protection", region=API, Name=self.name, ResourceArn=self.resource)]
 
 
 class Unprotect(ProtectionChange, frozen=True, kw_only=True):
-    """The protection that we made is gone."""
+    """Our protection is deleted."""
 
     permissions: ClassVar[Permissions] = needs(
         check="shield:DescribeProtection shield:GetSubscriptionState",
@@ -84,7 +84,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """Says what is no longer protected."""
+        """What is no longer protected."""
         return f"end Shield Advanced protection of {short(self.resource)}"
 
     def difference(self) -> tuple[Any, Any]:
@@ -92,7 +92,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
         return self.name, None
 
     def check(self, read: Systems) -> Finding:
-        """Look for the protection, by its name."""
+        """Finds the protection by its name."""
         found = read.shield.protection(self.resource)
         if found is None and not read.shield.subscribed():
             return Skipped("without a subscription Shield Advanced doesn't list what it protects")
@@ -101,7 +101,7 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
         return Pending(1, "resources") if found.name == self.name else Drifted(self._of_others(found.name))
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """DeleteProtection, of that name alone."""
+        """DeleteProtection, by name only."""
         found = write.shield.protection(self.resource)
         if found and found.name != self.name:
             raise DriftError(f"{self.target}: {self._of_others(found.name)}.", "Make a new plan: run the command again.")
@@ -113,11 +113,11 @@ class Unprotect(ProtectionChange, frozen=True, kw_only=True):
         return f"it is protected as {name}, not as {self.name}: somebody else protected it"
 
     def inverse(self) -> Protect:
-        """Protect it again."""
+        """Protects the resource again."""
         return Protect(resource=self.resource, name=self.name)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Shield's own lines, for a protection of that name alone."""
+        """The Shield commands, for a protection with that name only."""
         find = raw.aws(environment, "shield", "describe-protection", region=API, ResourceArn=self.resource)
         return [
             *raw.as_reviewed(find, "Protection.Name", self.name, "The protection's name"),

@@ -1,4 +1,4 @@
-"""Changes that restore a snapshot into a database of its own, beside the one that it was made of."""
+"""Changes that restore a snapshot into a new database beside the original one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENOUGH = 1_000
 
 
 class RestoringChange(Change, frozen=True, kw_only=True):
-    """A change to the copy `name`, which comes from the snapshot whose `origin` is that; `like` was pinned when it was planned."""
+    """A change to the copy `name` of the snapshot `origin`; `like` was pinned when it was planned."""
 
     poll: ClassVar[float] = 5
     timeout: ClassVar[float] = 6 * 3600
@@ -40,14 +40,14 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     like: Surroundings
 
     def _found(self, place: RdsDatabase) -> Finding:
-        """What a place by that name means: another's, broken, on its way, or there."""
+        """What a resource with that name means: somebody else's, failed, in progress, or done."""
         if place.tags.get(ORIGIN) != self.origin:
             return Drifted(f"{place.id} already exists and is not a copy of the current {self.snapshot}; choose another name")
         waited = DATABASE.waited(place.id, place.status, "databases", "delete it, then restore again")
         return waited or Done(f"{place.id} is available, from {self.snapshot}")
 
     def _missing(self, read: Systems, kind: Kind) -> Finding:
-        """Pending, where the snapshot can be restored."""
+        """Pending, if the snapshot can be restored."""
         found = read.snapshots.find(self.snapshot, kind)
         if found is None:
             raise NotFound(f"The snapshot {self.snapshot} doesn't exist any more; nothing was restored.", "opsctl snapshots list --all")
@@ -61,7 +61,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         return Pending(1, "databases", note)
 
     def _whole(self, read: Systems) -> RdsDatabase | InProgress | None:
-        """The copy's cluster, when it takes further changes; None while it isn't there at all."""
+        """The copy's cluster once it accepts changes; None if there is none."""
         place = read.snapshots.place(self.name, "cluster")
         if place is None:
             return None
@@ -74,7 +74,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
         return {RESTORED_BY: token, ORIGIN: self.origin}
 
     def _like(self) -> dict[str, Any]:
-        """What a script gives any copy."""
+        """The options of any copy in a script."""
         return {
             "VpcSecurityGroupIds": list(self.like.security_groups),
             "DBSubnetGroupName": self.like.subnets,
@@ -85,7 +85,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
 
 
 def answers(read: Systems, place: RdsDatabase, arn: str) -> Finding:
-    """Whether a copy answers a query: rows of the users' table, as the reader; `arn` is where the Data API finds it."""
+    """Whether a copy answers a query: rows of the users' table, as the reader. `arn` identifies it to the Data API."""
     sessions = read.config.sessions
     database = read.database_at(place.host, place.port, arn)
     try:
@@ -105,7 +105,7 @@ def answers(read: Systems, place: RdsDatabase, arn: str) -> Finding:
 
 
 class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
-    """An instance called `name` came from the snapshot, and answers a query."""
+    """An instance called `name` was restored from the snapshot, and answers a query."""
 
     permissions: ClassVar[Permissions] = needs(
         check="postgres:copy rds:DescribeDBInstances[any] rds:DescribeDBSnapshots",
@@ -114,7 +114,7 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
     summary_template: ClassVar[str] = "restore {snapshot} into a new instance {name}"
 
     def check(self, read: Systems) -> Finding:
-        """Look at the instance, then ask it."""
+        """Reads the instance, then queries it."""
         place = read.snapshots.place(self.name, "instance")
         if place is None:
             return self._missing(read, "instance")
@@ -127,7 +127,7 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
         return {"database": self.name}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's own line (Safawinet 7.2), with the network and parameters that it leaves out."""
+        """The runbook's command (Safawinet 7.2), with the network and parameters that it omits."""
         line = rds(
             environment,
             "restore-db-instance-from-db-snapshot",
@@ -143,7 +143,7 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
 
 
 class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
-    """A cluster called `name` came from the snapshot; it has no instance yet."""
+    """A cluster called `name` was restored from the snapshot; it has no instance yet."""
 
     permissions: ClassVar[Permissions] = needs(
         check="rds:DescribeDBClusterSnapshots rds:DescribeDBClusters[any]",
@@ -152,7 +152,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
     summary_template: ClassVar[str] = "restore {snapshot} into a new cluster {name}"
 
     def check(self, read: Systems) -> Finding:
-        """Look at the cluster."""
+        """Reads the cluster."""
         place = read.snapshots.place(self.name, "cluster")
         return self._found(place) if place else self._missing(read, "cluster")
 
@@ -162,7 +162,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
         return {"database": self.name}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """AWS's lines for a cluster, which the runbook's own is refused for."""
+        """The AWS commands for a cluster; AWS refuses the runbook's command there."""
         capacity = self.like.capacity
         line = rds(
             environment,
@@ -177,7 +177,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
 
 
 class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
-    """The restored cluster's Data API is on, since it is how this environment asks its database."""
+    """The restored cluster's Data API is on, because this environment uses it to query its database."""
 
     permissions: ClassVar[Permissions] = needs(check="rds:DescribeDBClusters[any]", apply="rds:EnableHttpEndpoint")
     target_template: ClassVar[str] = "database/{name}/data-api"
@@ -191,7 +191,7 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
         return frozenset({f"database/{self.name}"})
 
     def check(self, read: Systems) -> Finding:
-        """Look at the cluster."""
+        """Reads the cluster."""
         cluster = self._whole(read)
         if isinstance(cluster, InProgress):
             return cluster
@@ -205,7 +205,7 @@ class EnableDataApi(RestoringChange, frozen=True, kw_only=True):
         return {}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """AWS's line."""
+        """The AWS command."""
         return [rds(environment, "enable-http-endpoint", ResourceArn=self.arn)]
 
 
@@ -228,7 +228,7 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
         return frozenset({f"database/{self.name}"})
 
     def check(self, read: Systems) -> Finding:
-        """Look at the instance, then ask it."""
+        """Reads the instance, then queries it."""
         place = read.snapshots.place(self.id, "instance")
         if place is None:
             cluster = self._whole(read)
@@ -245,7 +245,7 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
         return {"database": self.id}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """AWS's lines."""
+        """The AWS commands."""
         line = rds(
             environment,
             "create-db-instance",

@@ -1,4 +1,4 @@
-"""What a rotation is made of: where a secret's versions are kept, and the changes that bring a new one to a function's callers."""
+"""The parts of a rotation: where a secret's versions are stored, and the changes that bring a new one to a function's callers."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """Where Secrets Manager keeps the versions of a secret."""
+    """Where Secrets Manager stores the versions of a secret."""
 
     id: str
     key: str | None
     region: str | None
 
     def fingerprint(self, systems: Systems, version: str | None) -> str | None:
-        """The fingerprint of a version's value; None where there is none."""
+        """The fingerprint of a version's value; None if there is none."""
         return fingerprint(systems, Stored(id=self.id, key=self.key, region=self.region, version="").value(systems, version))
 
 
 def place_of(name: str, secret: SecretSettings) -> Place:
-    """A function's versions are in `store-in`, without which nobody else could ever learn the value; ConfigurationError without one."""
+    """Where a function's versions are stored: `store-in`. Raises ConfigurationError without one: nobody could read the value."""
     if secret.kind != "function":
         return Place(id=secret.id, key=secret.key, region=secret.region)
     if secret.store_in is None or secret.store_in.aws is None:
@@ -45,7 +45,7 @@ def place_of(name: str, secret: SecretSettings) -> Place:
 
 
 def described(systems: Systems, name: str, secret: SecretSettings) -> SecretState:
-    """The secret's versions; NotFound says how a function's is first made."""
+    """The secret's versions. NotFound explains how to create a function's first one."""
     place = place_of(name, secret)
     try:
         return systems.secrets.describe(place.id, place.region)
@@ -59,7 +59,7 @@ def described(systems: Systems, name: str, secret: SecretSettings) -> SecretStat
 
 
 def function_of(systems: Systems, name: str, secret: SecretSettings) -> tuple[FunctionSettings, str, FunctionState]:
-    """The function that holds a secret, the variable and $LATEST; raises ConfigurationError where the configuration doesn't say."""
+    """The function that has a secret, the variable and $LATEST. Raises ConfigurationError if the configuration names none."""
     if secret.function is None or secret.variable is None:
         raise ConfigurationError(
             f"{name} is stored in a function's variable, and the configuration doesn't say in which.",
@@ -70,17 +70,17 @@ def function_of(systems: Systems, name: str, secret: SecretSettings) -> tuple[Fu
 
 
 def proof_of(secret: SecretSettings) -> str:
-    """A function's secret travels in a header: it is one word at least."""
+    """The name of the check. A function's secret travels in a header, so that it is at least checked to be one word."""
     return "shape" if secret.kind == "function" and secret.proof == "none" else secret.proof
 
 
 def cached(secret: SecretSettings) -> dict[str, Any]:
-    """Who keeps the value for how long, as a change holds it."""
+    """Who caches the value and for how long, as a change's fields."""
     return {"cached_by": tuple(secret.caches), "cache": secret.cache.total_seconds()}
 
 
 def ask(systems: Systems, name: str, secret: SecretSettings, given: str | None) -> AskFirst:
-    """The question before a function's secret changes: from then on whoever has the old value is shut out."""
+    """The question before a function's secret changes: the old value stops working at that moment."""
     settings, variable, state = function_of(systems, name, secret)
     before = fingerprint(systems, state.variables.get(variable))
     question = f"Is the installer ready to be released with the new default of {variable}? {secret.note}".strip()
@@ -89,7 +89,7 @@ def ask(systems: Systems, name: str, secret: SecretSettings, given: str | None) 
 
 
 def into_variable(systems: Systems, name: str, secret: SecretSettings, version: str, known: SecretState, **how: Any) -> Iterator[Change]:
-    """Bring a stored version to a function's callers; the value that it has now may be the current version or the previous one."""
+    """Changes that bring a stored version to a function's callers; the present value may be the current version or the previous one."""
     settings, variable, state = function_of(systems, name, secret)
     place = place_of(name, secret)
     before = fingerprint(systems, state.variables.get(variable))
@@ -116,7 +116,7 @@ def into_variable(systems: Systems, name: str, secret: SecretSettings, version: 
 
 
 def refresh(systems: Systems, name: str, secret: SecretSettings, version: str, *, generated: bool) -> Iterator[Change]:
-    """Start every function anew that caches a secret; its description then says for which version of it."""
+    """Changes that restart each function that caches a secret; its description then names the secret's version."""
     mark = re.compile(rf" ?\[{re.escape(name)} [0-9a-f]{{8}}\]")
     for function in secret.caches:
         settings = systems.environment.function(function)

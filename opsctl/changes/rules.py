@@ -1,4 +1,4 @@
-"""The rules of a web ACL as WAF writes them: how ours are made, compared, told and measured."""
+"""The rules of a web ACL as WAF writes them: building, comparing, describing and estimating them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WINDOW = 300
 
 
 def limiting(acl: WebAcl, name: str, limit: int, window: int, *, block: bool, header: str | None) -> Rule:
-    """The rule `name` as it is to be: above `limit` requests in `window` seconds it counts or blocks; what else it says stays.
+    """The wanted rule `name`: above `limit` requests in `window` seconds it counts or blocks; its other fields stay.
 
-    Behind a CDN the client is the first address in `header`; a request without a valid one is let through.
+    Behind a CDN the client is the first address in `header`; a request without a valid one passes.
     """
     former = acl.rule(name)
     kept = rate(former).get("ScopeDownStatement")
@@ -33,9 +33,9 @@ def limiting(acl: WebAcl, name: str, limit: int, window: int, *, block: bool, he
 
 
 def refusing(acl: WebAcl, name: str, sets: Sequence[str], header: str | None) -> Rule:
-    """The rule `name` as it is to be: it blocks whoever is in one of the address sets (ARNs).
+    """The wanted rule `name`: it blocks clients in one of the address sets (ARNs).
 
-    Behind a CDN any address of `header` counts, since a sender can put others before his own.
+    Behind a CDN any address in `header` counts, because a sender can put others before its own.
     """
     told = {"IPSetForwardedIPConfig": {"HeaderName": header, "FallbackBehavior": "NO_MATCH", "Position": "ANY"}} if header else {}
     each: list[Rule] = [{"IPSetReferenceStatement": {"ARN": arn, **told}} for arn in sets]
@@ -44,7 +44,7 @@ def refusing(acl: WebAcl, name: str, sets: Sequence[str], header: str | None) ->
 
 
 def _outline(acl: WebAcl, name: str) -> Rule:
-    """What a rule has besides action and statement: as it was, or with the first free priority."""
+    """The rule's fields besides action and statement: as before, or with the first free priority."""
     if former := acl.rule(name):
         return former
     taken = {rule["Priority"] for rule in acl.rules}
@@ -54,24 +54,24 @@ def _outline(acl: WebAcl, name: str) -> Rule:
 
 
 def rate(rule: Rule | None) -> Rule:
-    """A rule's rate-based statement, empty for any other."""
+    """A rule's rate-based statement; empty for any other rule."""
     found: Rule = (rule or {}).get("Statement", {}).get("RateBasedStatement", {})
     return {"EvaluationWindowSec": WINDOW, **found} if found else {}
 
 
 def blocks(rule: Rule | None) -> bool:
-    """Whether a rule turns away whom it matches."""
+    """Whether a rule blocks what it matches."""
     return "Block" in (rule or {}).get("Action", {})
 
 
 def blocking(acl: WebAcl, wanted: Rule) -> str | None:
-    """The name of a rule that blocks whoever `wanted` does: in any of its address sets, by the same header or none. Else None."""
+    """The name of a rule that blocks all that `wanted` blocks: any of its address sets, by the same header or none. Otherwise None."""
     sets = _looked_up(wanted["Statement"])
     return next((str(rule["Name"]) for rule in acl.rules if blocks(rule) and sets <= _looked_up(rule["Statement"])), None)
 
 
 def _looked_up(statement: Rule) -> set[tuple[str, str, str]]:
-    """Each address set's ARN, and which address of which header is looked up in it; both are empty for the sender's own."""
+    """Each address set's ARN, and which address of which header it matches; both are empty for the sender's own address."""
     found = set()
     for one in _references(statement):
         given = one.get("IPSetForwardedIPConfig", {})
@@ -80,7 +80,7 @@ def _looked_up(statement: Rule) -> set[tuple[str, str, str]]:
 
 
 def holds(now: Any, wanted: Any) -> bool:
-    """Whether everything that is wanted of a rule is so; WAF may have filled in more, but nothing of whom it meets."""
+    """Whether a rule has all wanted fields. WAF may have added others, but none that affect whom it matches."""
     if isinstance(now, dict) and isinstance(wanted, dict):
         return now.keys() & NARROWING <= wanted.keys() and all(name in now and holds(now[name], value) for name, value in wanted.items())
     if isinstance(now, list) and isinstance(wanted, list):
@@ -110,7 +110,7 @@ def matched(statement: Rule) -> str:
 
 
 def named(arn: str) -> str:
-    """An address set's name, which its ARN has."""
+    """An address set's name, from its ARN."""
     return arn.partition("/ipset/")[2].partition("/")[0]
 
 
@@ -125,7 +125,7 @@ def _references(statement: Rule) -> list[Rule]:
 
 
 def estimate(samples: Samples, limit: int, window: int) -> str:
-    """What share of the sampled addresses, and of their requests, would be above the limit; each sample stands for its weight."""
+    """The share of sampled addresses, and of their requests, above the limit; each sample counts by its weight."""
     weights: dict[str, int] = {}
     for request in samples.requests:
         if request.action != "BLOCK":

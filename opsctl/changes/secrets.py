@@ -1,4 +1,4 @@
-"""Changes to secrets in Secrets Manager: a value is staged under a pinned version id, and then a label is moved to it."""
+"""Changes to secrets in Secrets Manager: stage a value under a pinned version id, then move a label to it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SecretChange(Change, frozen=True, kw_only=True):
         return raw.aws(environment, "secretsmanager", operation, region=self.region, SecretId=self.id, **how)
 
     def _staged(self, environment: Environment, stage: str, version: str | None) -> list[Statement]:
-        """The label still is on the version that was reviewed."""
+        """Statements that check that the label is still on the reviewed version."""
         look = self._aws(environment, "list-secret-version-ids")
         query = f"Versions[?contains(VersionStages || `[]`, '{stage}')] | [0].VersionId"
         return raw.as_reviewed(look, query, version or "None", f"The version of {self.name} that is {stage}")
@@ -72,9 +72,9 @@ class SecretChange(Change, frozen=True, kw_only=True):
 
 
 class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
-    """Version `version` holds the new value, other JSON keys kept, and isn't current yet.
+    """Version `version` has the new value, with other JSON keys kept, and isn't current yet.
 
-    `fingerprint` names a given value; a generated one has none. The version's id is its idempotency token.
+    `fingerprint` is that of a given value; None for a generated one. The version's id is its idempotency token.
     """
 
     outcome_known_by: ClassVar[Any] = "state"
@@ -98,12 +98,12 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
 
     @property
     def proven_by_history(self) -> bool:
-        """A generated value can't be compared with the current one."""
+        """Whether the value is generated, so that it can't be compared with the current one."""
         return self.fingerprint is None
 
     @property
     def summary(self) -> str:
-        """Says where the value comes from, never what it is."""
+        """Where the value comes from; never the value."""
         told = f" ({self.fingerprint})" if self.fingerprint else ""
         return f"stage a new version of {self.name}, value from {self.source}{told}"
 
@@ -112,7 +112,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         return None, self.version
 
     def check(self, read: Systems) -> Finding:
-        """Look for the version, then for the value, then for somebody else's rotation."""
+        """Reads the version, then the value, then whether another rotation is in progress."""
         state = self._state(read)
         if self.version in state.versions:
             return Done(f"version {self.version} exists", state.versions[self.version].created)
@@ -134,7 +134,7 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         return Pending(1, "versions")
 
     def _alone(self, read: Systems, state: SecretState) -> None:
-        """Raise LockHeld while another run of ours is between staging a version and making it current: this one would be left over."""
+        """Raises LockHeld while another run is between staging a version and making it current: its version would be left unused."""
         staged = state.staged(STAGED)
         driven = read.history.past_active(type(self), self.target) if staged not in (None, state.current) else ()
         if run := next((past.run for past in driven if past.change.version == staged), None):
@@ -164,11 +164,11 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         return value if self.key is None else self._replaced(held, self.key, value)
 
     def _replaced(self, held: Secret, key: str, value: Secret) -> Secret:
-        """The same text but for one member, so that numbers and all else stay as somebody wrote them."""
+        """The secret's text with one member replaced, so that numbers and everything else stay as they were written."""
         try:
             json_edit.members(held.reveal())
         except ValueError:
-            # Without the cause: nothing of the value is repeated.
+            # Without the cause: it may quote the value.
             raise Refused(
                 f"The value of {self.name} is not a JSON object, so it has no key {key!r}.",
                 "Remove `key` from its configuration, or make the value a JSON object.",
@@ -181,11 +181,11 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
             ) from None
 
     def inverse(self) -> MoveSecretStage:
-        """Take the label away; a version without labels is unused."""
+        """Removes the label; a version without labels is unused."""
         return MoveSecretStage(name=self.name, id=self.id, region=self.region, stage=STAGED, before=self.version, after=None)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's line (HH, Rotate secrets), the value from a file rather than the command line."""
+        """The runbook's command (HH, Rotate secrets), with the value from a file instead of the command line."""
         value, held, whole = File("value"), File("held"), File("whole")
         find = [run(GENERATE, self.recipe, output=value)] if self.source == "generate" else raw.value_of(self.source, self.name, value)
         merge: list[Statement] = [run("cat", stdin=value, output=whole)]
@@ -203,10 +203,10 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
 
 
 class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
-    """The label `stage` is on version `after` (on none, when that is null); it was on `before`.
+    """The label `stage` is on version `after` (null: on none); it was on `before`.
 
-    The functions in `cached_by` keep a value for `cache` seconds, which are waited out; not where they are `refreshed`, started anew by
-    a change that follows. On the way back they start first, and read the value that is about to go, so that it is waited out then.
+    The functions in `cached_by` cache a value for `cache` seconds, which are waited, unless a later change restarts them (`refreshed`).
+    On undo they restart first and read the value that is about to be replaced, so that the wait is needed then.
     """
 
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "after"})
@@ -232,18 +232,18 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """A label moves after the version was staged, and those of the former version after AWSCURRENT."""
+        """The staged version for AWSCURRENT; AWSCURRENT too for the labels of the former version."""
         before: dict[Stage, tuple[Stage, ...]] = {STAGED: (), CURRENT: (STAGED,)}
         return frozenset(f"secret/{self.name}/{stage}" for stage in before.get(self.stage, (STAGED, CURRENT)))
 
     @property
     def proven_by_history(self) -> bool:
-        """A generated value can't be compared with the current one."""
+        """Whether the value is generated, so that it can't be compared with the current one."""
         return self.generated
 
     @property
     def summary(self) -> str:
-        """Says what becomes of the label."""
+        """What happens to the label."""
         if self.after is None:
             return f"remove the label {self.stage} from version {(self.before or '')[:8]} of {self.name}"
         version = f"version {self.after[:8]} of {self.name}"
@@ -254,7 +254,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         return self.before, self.after
 
     def check(self, read: Systems) -> Finding:
-        """Compare the label's version; a current one is only done once every replica has it, and no cache the one before."""
+        """Compares the label's version; done once every replica has it and no cache has the former value."""
         state = self._state(read)
         now = next((v.id for v in state.versions.values() if self.stage in v.stages), None)
         if now == self.after:
@@ -281,7 +281,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         return self._impact(read) if self.stage == CURRENT else Pending(1, "labels")
 
     def _behind(self, state: SecretState) -> InProgress | Failed | None:
-        """What is still to be waited for, or won't come, of the secret's replicas."""
+        """A finding for the secret's replicas while one is not up to date, or failed; None when all are."""
         waited = [REPLICA.waited(f"its replica in {region}", status, "replicas") for region, status in state.replicas]
         failed = next((each for each in waited if isinstance(each, Failed)), None)
         return failed or next((each for each in waited if each), None)
@@ -290,7 +290,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         return f"{self.stage} is on {self.after}" if self.after else f"no version is {self.stage}"
 
     def _impact(self, read: Systems) -> Pending:
-        """What a signing key's rotation ends is every live token; the cache counts them best."""
+        """What the rotation of a signing key ends: all valid tokens, as counted in the cache."""
         settings = read.config.sessions
         if not self.signs or settings is None or read.config.redis is None:
             return Pending(1, "secrets")
@@ -299,7 +299,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         except ExternalError as cause:
             return Pending(1, self.signs, f"the number of valid {self.signs} is unknown: {cause.what}")
         if found.keys and not found.met:
-            # As after a logout of all. The unit stays, so that this is within what was approved when they could be counted.
+            # As after a logout of all users. The unit stays the same, so that the approved impact still covers this.
             return Pending(
                 1, self.signs, f"the number of valid {self.signs} is unknown: none of {found.keys:,} keys in Redis matches redis-patterns"
             )
@@ -308,7 +308,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         )
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Prove the staged value, then UpdateSecretVersionStage, which compares and sets."""
+        """Verifies the staged value, then UpdateSecretVersionStage, which is conditional."""
         if self.proof != "none" and self.after:
             value = write.secrets.value(self.id, key=self.key, version=self.after, region=self.region)
             prove(write, self.name, value, self.after, self.proof)
@@ -316,7 +316,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         return {"version": self.after}
 
     def inverse(self) -> MoveSecretStage | Irreversible:
-        """Move it back, unless the old value is known to others."""
+        """Moves it back, unless the old value is compromised."""
         if self.compromised:
             return Irreversible("the old value is compromised")
         return MoveSecretStage(
@@ -333,7 +333,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         )
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Secrets Manager's own line, after what proves the value; then what may keep the former one is waited out."""
+        """The Secrets Manager command, after the verification of the value; then waits until caches have expired."""
         moves = {"MoveToVersionId": self.after, "RemoveFromVersionId": self.before}
         given = {name: version for name, version in moves.items() if version}
         waits = self.stage == CURRENT and self.cached_by and not self.refreshed and self.cache
@@ -369,7 +369,7 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         return f"secret/{self.name}/{CURRENT}"
 
     def check(self, read: Systems) -> Finding:
-        """Look for the version that the rotation was asked to make."""
+        """Reads the version that the rotation was asked to create."""
         state = self._state(read)
         if state.current == self.version:
             return Done(f"version {self.version} is current", state.versions[self.version].created)
@@ -384,7 +384,7 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         return Pending(1, "secrets")
 
     def _under_way(self, read: Systems, state: SecretState) -> InProgress | Failed:
-        """Where the rotation stands: Secrets Manager itself tells of a failure by an event in CloudTrail alone."""
+        """The rotation's progress. Secrets Manager reports a failure only as a CloudTrail event."""
         version = state.versions[self.version]
         again = f"read the log of its rotation function, then: aws secretsmanager rotate-secret --secret-id {self.id}"
         if not version.stages:
@@ -398,12 +398,12 @@ class RotateManagedSecret(SecretChange, frozen=True, kw_only=True):
         return InProgress("the rotation is in progress")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """RotateSecret, the version's id as its token."""
+        """RotateSecret, with the version's id as its token."""
         write.secrets.rotate_managed(self.id, self.version, self.region)
         return {"version": self.version}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Secrets Manager's own line, until the version is current."""
+        """The Secrets Manager command, until the version is current."""
         look = self._aws(environment, "list-secret-version-ids")
         query = f"Versions[?contains(VersionStages || `[]`, '{CURRENT}')] | [0].VersionId"
         return [
@@ -421,7 +421,7 @@ def fingerprint(read: Systems, secret: SecretChange | SecretSettings, key: str |
 
 
 def last_rotation(history: RunHistory, secret: str) -> tuple[str, str] | None:
-    """The version before and after our last proven rotation of a secret; None where the ledger knows none."""
+    """The versions before and after our last verified rotation of a secret; None if the ledger has none."""
     for past in history.past(MoveSecretStage, f"secret/{secret}/{CURRENT}"):
         if past.state == "applied" and past.command.startswith("secrets rotate "):
             return str(past.change.before), str(past.change.after)
@@ -429,9 +429,9 @@ def last_rotation(history: RunHistory, secret: str) -> tuple[str, str] | None:
 
 
 def compromised_versions(history: RunHistory, secret: str) -> set[str]:
-    """The versions of a secret that a rotation of ours has replaced, or may have, because others know their value.
+    """The versions of a secret that our rotations replaced, or may have replaced, because they are compromised.
 
-    What was merely found so replaced nothing.
+    A step that found its work already done replaced nothing.
     """
     moves = [past.change for past in history.past_below(MoveSecretStage, f"secret/{secret}") if past.may_have_effect]
     return {str(move.before) for move in moves if move.compromised and move.before != move.after}

@@ -1,4 +1,4 @@
-"""Changes that end sessions: no session that matches began before the cutoff, in the database, the cache and the API."""
+"""Changes that end sessions: no matching session began before the cutoff, in the database, the cache and the API."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ OF_ALL_USERS = (CredentialsInvalid, Denied, Throttled, Unreachable)
 
 
 class SessionChange(Change, frozen=True, kw_only=True):
-    """Sessions of `users` (ids; None for everybody's, () for nobody's) that began before `cutoff`, on the database's clock.
+    """Sessions of `users` (ids; None: everybody, (): nobody) that began before `cutoff`, by the database's clock.
 
-    `unproven` of the users meet the criteria only because nothing shows when they last logged in.
+    `unproven` of the users match only because nothing shows when they last logged in.
     """
 
     under_way: ClassVar[float] = 0
@@ -64,12 +64,12 @@ class SessionChange(Change, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """`sessions`, or `sessions/ID` for one user; several users' count as all, for the lock's sake."""
+        """`sessions`, or `sessions/ID` for one user; several users share the lock of all."""
         return f"sessions/{self.users[0]}" if self.users and len(self.users) == 1 else "sessions"
 
     @property
     def whose(self) -> str:
-        """In words."""
+        """Whose sessions, in words."""
         if not self.users:
             return "all users" if self.users is None else "nobody"
         if len(self.users) == 1:
@@ -77,7 +77,7 @@ class SessionChange(Change, frozen=True, kw_only=True):
         return f"{len(self.users):,} users{f' ({self.unproven:,} of them with an unknown last login)' if self.unproven else ''}"
 
     def check(self, read: Systems) -> Finding:
-        """Say so for nobody; otherwise look."""
+        """Done if there are no users; otherwise counts the sessions."""
         return self._look(read) if self.users != () else _nobody(read)
 
     def _look(self, read: Systems) -> Finding:
@@ -85,9 +85,9 @@ class SessionChange(Change, frozen=True, kw_only=True):
 
 
 class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
-    """No row of the sessions' table that matches began before the cutoff.
+    """No matching row of the sessions' table began before the cutoff.
 
-    What began since is ended too: a session that was refreshed a moment ago can't be told from a new one.
+    Later sessions are ended too: a session that was just refreshed looks like a new one.
     """
 
     permissions: ClassVar[Permissions] = needs(check="postgres:sessions.count postgres:stats", apply="postgres:sessions.delete")
@@ -96,7 +96,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     summary_template: ClassVar[str] = "delete refresh sessions of {whose} that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
     def _look(self, read: Systems) -> Finding:
-        """Count the rows that began before the cutoff, and all that would be ended with them."""
+        """Counts the rows from before the cutoff, and all rows that would be deleted with them."""
         settings = read.environment.sessions
         rows = read.session_rows
         rows.require_all()
@@ -114,7 +114,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
         return Done(self._none(read, settings), self.cutoff)
 
     def _none(self, read: Systems, settings: SessionSettings) -> str:
-        """Say that the table has no such row, once it is sure that this is the table."""
+        """Done: the table has no such row. First checks that this is the right table."""
         total = read.session_rows.total()
         if total != "0":
             return f"none of the {total} sessions in the database belongs to {self.whose}"
@@ -126,12 +126,12 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
         return f"{settings.table} in the database is empty: no user has a session"
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Delete in batches that keep nobody waiting, then what came since under a lock, so that no refresh slips through."""
+        """Deletes in short batches, then deletes newer rows under a lock, so that no refresh escapes."""
         deleted = write.session_rows.delete(self.users, write.reader.session_rows.holders, progress)
         return {"deleted": deleted}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's line (Safawinet 1.2, 2.2, 2.3)."""
+        """The runbook's command (Safawinet 1.2, 2.2, 2.3)."""
         names = statements.names(environment.sessions)
         delete = raw.sql(environment, statements.DELETE_ALL, names)
         if self.users is not None:
@@ -140,7 +140,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
 
 
 class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
-    """No session key in Redis that matches began before the cutoff; other keys, and the API's own marks, stay."""
+    """No matching session key in Redis began before the cutoff; other keys, and the API's own marks, stay."""
 
     permissions: ClassVar[Permissions] = needs(check="redis:sessions.count", apply="redis:sessions.unlink")
     converging: ClassVar[bool] = True
@@ -149,11 +149,11 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """Beside the database's, in the cache."""
+        """The lock target of the cache."""
         return super().target.replace("sessions", "cached-sessions", 1)
 
     def _look(self, read: Systems) -> Finding:
-        """Count the keys that began before the cutoff, and all that would be ended with them."""
+        """Counts the keys from before the cutoff, and all keys that would be deleted with them."""
         settings = read.environment.sessions
         if not settings.redis_patterns:
             return Skipped("[sessions] sets no redis-patterns: Redis was not searched")
@@ -174,7 +174,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         raise _blind(read, settings, found, settings.redis_patterns if self.users is None else [settings.redis_user_pattern])
 
     def _met_before(self, read: Systems) -> bool:
-        """Whether a run of ours met keys by the same patterns; a user's are gone too where everybody's were met before, and are gone."""
+        """Whether an earlier run found keys with the same patterns; for one user also if everybody's were found, and are gone."""
         met = {past.change.users is None for past in read.history.past_impacts(type(self)) if past.impact or past.evidence.get("unlinked")}
         if (self.users is None) in met:
             return True
@@ -202,7 +202,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         return {"unlinked": sum(write.redis.unlink(**self._which(write, None, users), progress=progress) for users in self._some())}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """Instead of the runbook's FLUSHALL (Safawinet 1.2), which takes every other key too: the short steps that `apply` takes."""
+        """Short SCAN steps like `apply`, instead of the runbook's FLUSHALL (Safawinet 1.2), which deletes all other keys too."""
         settings = environment.sessions
         some = [None] if self.users is None else [self.users[i : i + SOME] for i in range(0, len(self.users), SOME)]
         found = (searches(settings.redis_patterns, settings.keep, users, settings.redis_user_pattern) for users in some)
@@ -210,7 +210,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
 
 class RevokeTokens(SessionChange, frozen=True, kw_only=True):
-    """The API refuses every token issued before the cutoff; last, so that its own marks are not deleted again."""
+    """The API refuses every token issued before the cutoff. This comes last, so that its own marks are not deleted again."""
 
     permissions: ClassVar[Permissions] = needs(check="redis:revocations", apply="api:revoke")
     outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
@@ -219,16 +219,16 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """Beside the database's, in the API."""
+        """The lock target of the API."""
         return super().target.replace("sessions", "tokens", 1)
 
     def _look(self, read: Systems) -> Finding:
-        """Read the API's own marks, where configuration says where they are."""
+        """Reads the API's own marks, if the configuration names them."""
         note = ""
         try:
             marks = read.api.revoked_since(self._marks())
         except (Unreachable, Untrusted, CredentialsInvalid, Denied) as failed:
-            # The marks are in Redis. Where nobody can read them the API can still be told, once more.
+            # The marks are in Redis. If they can't be read, the API can still be called once more.
             marks, note = [None], f"whether the API already refuses them is unknown: {failed.what.rstrip('.')}"
         if all(mark is not None and mark >= self.cutoff for mark in marks):
             return Done("the API has refused them since", min(mark for mark in marks if mark))
@@ -249,12 +249,12 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
             try:
                 return {"revoked": _each(answers, progress)}
             finally:
-                # Where somebody wants a stop, or the API fails for all users: what hasn't begun by then doesn't.
+                # On a stop request, or if the API fails for all users, calls that haven't started are skipped.
                 for answer in answers.values():
                     answer.cancel()
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's lines (Safawinet 1.2 and 2.1), the token by way of a header file."""
+        """The runbook's commands (Safawinet 1.2 and 2.1), with the token in a header file."""
         base, header, bodies = environment.api.base, File("admin-header"), File("users")
         if self.users is None:
             everybody = raw.curl("POST", f"{base}/v1/auth/force-logout-all", headers=[header], body="{}")
@@ -269,7 +269,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
 
 
 def _nobody(read: Systems) -> Done:
-    """Say that no user meets the criteria, of how many; CheckFailed where there is no user at all to meet them."""
+    """Done: none of so many users matches. Raises CheckFailed if there are no users at all."""
     settings = read.environment.sessions
     total = read.users.total()
     if not total:
@@ -280,7 +280,7 @@ def _nobody(read: Systems) -> Done:
 
 
 def _unproven(settings: SessionSettings, count: int) -> str:
-    """What is said of sessions that count as old because nothing shows when they began."""
+    """A note on sessions that count as old because nothing shows when they began."""
     if not count:
         return ""
     if settings.created_column:
@@ -290,7 +290,7 @@ def _unproven(settings: SessionSettings, count: int) -> str:
 
 
 def _summed(found: list[Any]) -> Any:
-    """What was counted for several groups of users, each over all keys."""
+    """The sum of the counts of several groups of users, each over all keys."""
     first = found[0]
     return first._replace(
         old=any(each.old for each in found),
@@ -310,7 +310,7 @@ def _doubts(settings: SessionSettings, found: Any) -> str:
 
 
 def _blind(read: Systems, settings: SessionSettings, found: Any, patterns: list[str]) -> CheckFailed:
-    """The error where no key shows that opsctl looks for sessions in the right place."""
+    """The error if no key shows that opsctl looks for sessions in the right place."""
     db = read.environment.redis.db
     what = f"No key of {found.keys:,} in Redis' database {db} matches {' or '.join(patterns)}, so the pattern may be wrong."
     if found.elsewhere:
@@ -324,7 +324,7 @@ def _blind(read: Systems, settings: SessionSettings, found: Any, patterns: list[
 
 
 def _each(answers: dict[str, Future[Any]], progress: ProgressCallback) -> int:
-    """How many sessions the API ended in all. A user whom it refuses keeps no other from being logged out; PartialFailure names them."""
+    """How many sessions the API ended. A refused user doesn't stop the others; PartialFailure names the refused ones."""
     revoked, done, refused = 0, 0, dict[str, ExternalError]()
     for user, answer in answers.items():
         try:

@@ -1,4 +1,4 @@
-"""Changes to snapshots of the database, and to what is restored from them."""
+"""Changes to snapshots of the database, and tags and states that restores also use."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ SKEW = timedelta(minutes=5)
 
 
 def made_by(token: str, id: str) -> dict[str, str]:
-    """The tags of the snapshot that this step makes: its run, its number, and the snapshot's name as RDS writes it."""
+    """The tags of this step's snapshot: its run, its number, and the snapshot's name as RDS writes it."""
     run, _, step = token.rpartition("-")
     return {OURS: run, STEP: step, NAME: id.lower()}
 
 
 def progress(snapshot: Snapshot) -> str:
-    """How far a snapshot has come, as a person reads it."""
+    """A snapshot's progress, in words."""
     if snapshot.status == "failed":
         return f"snapshot {snapshot.id} has failed"
     return f"snapshot {snapshot.id} is {snapshot.status}" + (f", {snapshot.percent} %" if snapshot.percent is not None else "")
 
 
 def rds(environment: Environment, operation: str, **how: Any) -> Command:
-    """A call of RDS by AWS's command line, without what is empty."""
+    """An RDS command, without empty options."""
     given: dict[str, Any] = {name: value for name, value in how.items() if value or value is False}
     return raw.aws(environment, "rds", operation, **given)
 
@@ -48,7 +48,7 @@ def tags(named: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 class CreateSnapshot(Change, frozen=True, kw_only=True):
-    """A snapshot of ours is available that was made after `since`: the one called `id`, or one that somebody else's run has made."""
+    """One of our snapshots from after `since` is available: the one called `id`, or one from another run."""
 
     permissions: ClassVar[Permissions] = needs(
         check="rds:DescribeDBClusterSnapshots rds:DescribeDBSnapshots",
@@ -66,7 +66,7 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
     since: datetime
 
     def check(self, read: Systems) -> Finding:
-        """Look at the one of that name, then at the others of ours."""
+        """Reads the snapshot with that name, then our other snapshots."""
         if named := read.snapshots.find(self.id, self.of_kind):
             return self._named(named)
         ours = [s for s in read.snapshots.all(self.of) if s.ours and s.manual and s.kind == self.of_kind]
@@ -98,7 +98,7 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
         return {"snapshot": self.id}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's own line (Safawinet 7.1), for a cluster as AWS wants it, and its wait; with tags, so that it can be pruned."""
+        """The runbook's command (Safawinet 7.1), for a cluster as AWS wants it, with its wait, and with tags so that it can be pruned."""
         ours = tags(made_by("by-hand-0", self.id))
         if self.of_kind == "cluster":
             named = {"DBClusterSnapshotIdentifier": self.id}
@@ -110,12 +110,12 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
 
 
 def prunable(snapshot: Snapshot, kind: Kind) -> bool:
-    """Whether it is one that pruning counts: ours, made on request, and whole. AWS's automated ones are never touched."""
+    """Whether pruning counts this snapshot: ours, manual, and available. AWS's automated ones are never deleted."""
     return snapshot.ours and snapshot.manual and snapshot.status == "available" and snapshot.kind == kind
 
 
 class PruneSnapshot(Change, frozen=True, kw_only=True):
-    """Snapshot `id` is gone, unless it is held or among the newest `keep` of ours."""
+    """Snapshot `id` is deleted, unless it is held or among our newest `keep`."""
 
     permissions: ClassVar[Permissions] = needs(
         check="rds:DescribeDBClusterSnapshots rds:DescribeDBSnapshots",
@@ -131,7 +131,7 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
     keep: int
 
     def check(self, read: Systems) -> Finding:
-        """Count the newer ones of ours anew: what somebody else deleted meanwhile may have made this one precious."""
+        """Counts our newer snapshots again: this one may be needed if somebody else deleted others."""
         found = read.snapshots.all(self.of)
         mine = next((s for s in found if s.id == self.id and s.kind == self.of_kind), None)
         if mine is None and read.snapshots.find(self.id, self.of_kind):
@@ -155,7 +155,7 @@ class PruneSnapshot(Change, frozen=True, kw_only=True):
         return {}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """AWS's line, where the snapshot still is ours and nobody holds it."""
+        """The AWS command, if the snapshot is still ours and nobody holds it."""
         word = "cluster-" if self.of_kind == "cluster" else ""
         key, name = ("DBClusterSnapshots", "DBClusterSnapshotIdentifier") if word else ("DBSnapshots", "DBSnapshotIdentifier")
         look = rds(environment, f"describe-db-{word}snapshots", **{name: self.id})

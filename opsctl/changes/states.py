@@ -1,4 +1,4 @@
-"""The states of what is waited for, as each API lists them: on its way, good, or final. One that isn't listed is told, and waited for.
+"""The states of resources, as each API lists them: in progress, good, or final. An unlisted state is reported, and waited for.
 
 Sources: "Viewing Amazon RDS DB instance status", "Viewing DB cluster status" and "Viewing DB snapshot status" (RDS and Aurora user guides);
 the models of Secrets Manager (StatusType) and Lambda (LastUpdateStatus).
@@ -12,14 +12,14 @@ from opsctl.contract import Failed, InProgress
 
 
 class States(Struct, frozen=True):
-    """The words that an API has for the states of one kind of thing."""
+    """The state names of one kind of resource in an API."""
 
     good: frozenset[str]
     coming: frozenset[str]
     final: frozenset[str]
 
     def waited(self, name: str, state: str, unit: str, next: str = "") -> InProgress | Failed | None:
-        """What a state means to somebody who waits for a good one; None where it is one. `next` is said of a final one."""
+        """A finding for a state: None if it is good, InProgress, or Failed with `next` as the advice."""
         if state in self.good:
             return None
         if state in self.final:

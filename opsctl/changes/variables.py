@@ -1,4 +1,4 @@
-"""A secret that lives in a variable of a Lambda function: a person is asked first, then the variable takes a stored version's value."""
+"""Changes to a secret in a Lambda function's variable: ask a person first, then set the variable to a stored version's value."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ json.dump({"Variables": variables}, sys.stdout)
 
 
 class AskFirst(FunctionChange, frozen=True, kw_only=True):
-    """Somebody has said that people are ready, before `variable` gets another value; unasked where it holds the given one already."""
+    """Somebody has confirmed that people are ready before `variable` changes. Not asked if it already has the given value."""
 
     permissions: ClassVar[Permissions] = needs(check="lambda:GetFunctionConfiguration")
     outcome_known_by: ClassVar[OutcomeKnownBy] = "idempotency_key"
@@ -53,7 +53,7 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
     fingerprint: str | None = None
 
     def check(self, read: Systems) -> Finding:
-        """Look whether there is anything to ask about, before anybody is asked."""
+        """Checks whether there is anything to ask about."""
         now = fingerprint(read, self.latest(read).variables.get(self.variable))
         if now and fingerprints.same(now, self.fingerprint):
             return Done(f"{self.variable} is already the given value, so there is nothing to ask")
@@ -62,7 +62,7 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
         return Pending(0, "people", "asked before anything is changed")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """Ask on the terminal; InputRequired when nobody is there, Refused when the answer is no."""
+        """Asks on the terminal. Raises InputRequired without one, Refused if the answer is no."""
         answer = write.person.choose(self.question, (READY, NOT_READY), Retry("Run it in a terminal, to answer"))
         if answer != READY:
             raise Refused("Not ready.", Retry("Run it again when it is ready"))
@@ -74,9 +74,9 @@ class AskFirst(FunctionChange, frozen=True, kw_only=True):
 
 
 class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
-    """$LATEST's `variable` holds the value of the stored version; all other variables are kept.
+    """The `variable` of $LATEST has the value of the stored version; all other variables stay.
 
-    `before` and `fingerprint` name the value that was reviewed and the given one; a generated value has none, and is told by its version.
+    `before` and `fingerprint` identify the reviewed value and the given one; a generated value is identified by its version.
     """
 
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"before", "stored"})
@@ -106,12 +106,12 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
 
     @property
     def proven_by_history(self) -> bool:
-        """A generated value can't be compared before it is there."""
+        """Whether the value is generated: it can't be compared before it exists."""
         return self.generated
 
     @property
     def summary(self) -> str:
-        """Says where the value comes from, never what it is."""
+        """Where the value comes from; never the value."""
         return f"set {self.variable} of {self.name} to version {self.stored.version[:8]} of {self.stored.id}; keep its other variables"
 
     def difference(self) -> tuple[Any, Any]:
@@ -119,7 +119,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         return self.stored.former, self.stored.version
 
     def check(self, read: Systems) -> Finding:
-        """Compare the variable with the stored version, then wait for Lambda, and for the authorizer where no alias stands between."""
+        """Compares the variable with the stored version, then waits for Lambda, and for the authorizer if there is no alias."""
         state = self.latest(read)
         now = fingerprint(read, state.variables.get(self.variable))
         wanted = self.fingerprint or fingerprint(read, self.stored.value(read, self.stored.version))
@@ -138,7 +138,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         return self.before or fingerprint(read, self.stored.value(read, self.stored.former))
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
-        """UpdateFunctionConfiguration with every variable, at the revision at which this one was as reviewed."""
+        """UpdateFunctionConfiguration with every variable, at the revision at which this variable was as reviewed."""
         value = self.stored.value(write, self.stored.version)
         if value is None:
             raise Refused(f"{self.stored.id} has no version {self.stored.version}.", "Make a new plan: run the command again.")
@@ -149,7 +149,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         return {"version": self.stored.version}
 
     def inverse(self) -> SetFunctionVariable | Irreversible:
-        """The former version's value, unless it is known to others or wasn't kept."""
+        """Restores the former version's value, unless it is compromised or wasn't stored."""
         if self.compromised:
             return Irreversible("the old value is compromised")
         if self.stored.former is None:
@@ -170,7 +170,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
         )
 
     def as_shell(self, environment: Environment) -> list[Statement]:
-        """The runbook's line (HH, Rotate EDGE_SHARED_SECRET), mended: its own wipes every other variable."""
+        """The runbook's command (HH, Rotate EDGE_SHARED_SECRET), corrected: the original deletes every other variable."""
         value, held, whole, stored = File("value"), File("variables"), File("environment"), self.stored
         where = {"SecretId": stored.id, "VersionId": stored.version}
         get = raw.aws(environment, "secretsmanager", "get-secret-value", region=stored.region, **where)

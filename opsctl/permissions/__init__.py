@@ -1,4 +1,4 @@
-"""What a kind of change or a command needs of the outside systems, in words that the configuration turns into policies and grants.
+"""What a kind of change or a command needs in the outside systems. With the configuration, needs become policies and grants.
 
 A need is an IAM action (`ecs:DescribeServices`; `rds:DescribeDBClusters[any]` where it isn't about the configured resource), or a right in
 another system that `grants` and `scopes` know (`postgres:sessions.read`, `hubspot:contacts.write`).
@@ -11,21 +11,21 @@ from typing import NamedTuple
 
 
 class Permissions(NamedTuple):
-    """The needs of what only reads (planning, `check`), and those of `apply`."""
+    """The needs of read-only work (planning, `check`), and those of `apply`."""
 
     read: frozenset[str] = frozenset()
     write: frozenset[str] = frozenset()
 
 
 class Requirement(NamedTuple):
-    """What a command needs to plan or to look, and the tags of the kinds of change that it, or its undo, makes."""
+    """What a command needs to plan or to read, and the tags of the kinds of change that it, or its undo, applies."""
 
     reads: frozenset[str] = frozenset()
     changes: tuple[str, ...] = ()
 
 
 def needs(check: str = "", apply: str = "") -> Permissions:
-    """The permissions of a kind of change, each a text of needs with blanks between them."""
+    """The permissions of a kind of change; both texts list needs separated by blanks."""
     return Permissions(frozenset(check.split()), frozenset(apply.split()))
 
 

@@ -1,4 +1,4 @@
-"""The ARNs of an environment's own resources, as far as its configuration names them."""
+"""The ARNs of an environment's resources, as far as its configuration names them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Arns:
         self._partition = next((name for start, name in PARTITIONS.items() if region.startswith(start)), "aws")
 
     def arn(self, service: str, rest: str, region: str | None = None) -> str:
-        """The ARN of a resource in a region, by default the environment's; an empty text stands for a service without regions."""
+        """The ARN of a resource in a region, by default the environment's; empty for a service without regions."""
         where = self._aws.region if region is None else region
         return f"arn:{self._partition}:{service}:{where}:{self._aws.account}:{rest}"
 
@@ -58,7 +58,7 @@ class Arns:
         return [self._secret(reference.aws, reference.region)] if reference and reference.aws else []
 
     def secrets(self, *kinds: str) -> list[str]:
-        """The configured secrets, of these kinds or of all, and where those of functions are kept."""
+        """The configured secrets of these kinds (default: all), and those where functions' secrets are stored."""
         found = []
         for each in self._settings.secrets.values():
             if each.kind == "function" and not kinds:
@@ -106,12 +106,12 @@ class Arns:
         return self.firewall("webacl", self._settings.protection.acl) if self._settings.protection else []
 
     def acl_and_parts(self) -> list[str]:
-        """The web ACL that guards the service, and whatever its rules may name."""
+        """The web ACL that guards the service, and anything that its rules may refer to."""
         parts = ("ipset", "rulegroup", "regexpatternset", "managedruleset")
         return self.acl() + [arn for kind in parts for arn in self.firewall(kind, "*")]
 
     def blocked(self) -> list[str]:
-        """The address sets of those who are blocked."""
+        """The address sets of blocked clients."""
         wall = self._settings.protection
         return self.firewall("ipset", wall.blocked_v4, wall.blocked_v6) if wall else []
 

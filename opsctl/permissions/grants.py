@@ -56,7 +56,7 @@ def quoted(name: str) -> str:
 
 
 def _sessions(*columns: str) -> Callable[[Settings], list[Grant]]:
-    """SELECT on columns of the sessions' table, by the names of their settings; `began` is what tells when a session began."""
+    """SELECT on columns of the sessions' table, by the names of their settings; `began` is the column of a session's start."""
 
     def found(settings: Settings) -> list[Grant]:
         if (sessions := settings.sessions) is None:
@@ -68,7 +68,7 @@ def _sessions(*columns: str) -> Callable[[Settings], list[Grant]]:
 
 
 def _deleted(settings: Settings) -> list[Grant]:
-    # A range of the table is told by its rows' places.
+    # A range of the table is selected by its rows' physical places (ctid).
     read = _sessions("id", "user", "began", "ctid")(settings)
     return [*read, Grant(read[0].table, "DELETE")] if read else []
 
@@ -166,7 +166,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 def access_lists(settings: Settings, permissions: Permissions) -> list[str]:
-    """The Redis users that read and that write, as ACL lines; the password is left to be filled in.
+    """The Redis users that read and write, as ACL lines with a placeholder for the password.
 
     Where [redis] names a user and no reader, that user does both.
     """
@@ -189,7 +189,7 @@ def _user(settings: Settings, redis: RedisSettings, name: str, needed: frozenset
 
 
 def _keys(settings: Settings, need: str) -> Iterator[str]:
-    """The key patterns of a need: `%R~` for what it only reads."""
+    """The key patterns of a need: `%R~` if it only reads."""
     mode = "~" if need == "redis:sessions.unlink" else "%R~"
     if need.startswith("redis:sessions") and (sessions := settings.sessions):
         patterns = [*sessions.redis_patterns, sessions.redis_user_pattern.replace("{user}", "*")]

@@ -1,7 +1,7 @@
 """Needs as two IAM policies: one for what reads, one for what `apply` needs beyond it.
 
-Which action takes which resource, and which further actions it asks for, is from the Service Authorization Reference, but where it is said
-otherwise. An action without an entry here takes no resource, or one that no configuration names: its resource is `*`.
+Each action's resource and further required actions are from the Service Authorization Reference, unless noted otherwise. An action without
+an entry takes no resource, or one that no configuration names: its resource is `*`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ BEYOND: dict[str, tuple[str, ...]] = {
 
 
 def policies(settings: Settings, permissions: Permissions) -> dict[str, dict[str, Any]]:
-    """The two policy documents, `read` and `write`; the second has only what the first lacks."""
+    """The two policy documents, `read` and `write`; `write` has only what `read` lacks."""
     read = set(_pairs(settings, permissions.read, writing=False))
     write = set(_pairs(settings, permissions.write, writing=True)) - read
     return {"read": _document(settings, read, "Decrypt"), "write": _document(settings, write, "GenerateDataKey")}
@@ -147,7 +147,7 @@ def _is_action(need: str) -> bool:
 
 
 def _lookups(settings: Settings, needed: set[str], *, writing: bool) -> Iterator[str]:
-    """The actions that find a system's endpoint, or reach it."""
+    """The actions that find or reach a system's endpoint."""
     systems = {need.partition(":")[0] for need in needed}
     if any(need.startswith("postgres:activity") for need in needed):
         yield "rds:DescribeDBInstances"
@@ -156,7 +156,7 @@ def _lookups(settings: Settings, needed: set[str], *, writing: bool) -> Iterator
         if settings.database.driver == "rds-data":
             yield from DATA_API[:3]
             yield from DATA_API[3:] if writing else ()
-            # A restored copy is asked under an ARN of its own.
+            # A restored copy is queried under its own ARN.
             yield from (f"{action}{ANY}" for action in DATA_API[:3]) if "postgres:copy" in needed else ()
     if "redis" in systems and settings.redis:
         yield from ("elasticache:DescribeCacheClusters", "elasticache:DescribeReplicationGroups")

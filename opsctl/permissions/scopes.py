@@ -8,7 +8,7 @@ from opsctl.permissions import Permissions
 
 
 class Scope(NamedTuple):
-    """What a credential has to be allowed; `source` is the vendor's documentation that says so."""
+    """What a credential has to be allowed; `source` is the vendor's documentation of it."""
 
     system: str
     scope: str
@@ -33,7 +33,7 @@ SCOPES = {
 
 
 def scopes(permissions: Permissions) -> dict[str, list[dict[str, str]]]:
-    """The scopes of what reads and of what writes beyond it, in the order of the systems."""
+    """The scopes for reading, and the further ones for writing, in the order of the systems."""
     read = {SCOPES[need] for need in permissions.read if need in SCOPES}
     write = {SCOPES[need] for need in permissions.write if need in SCOPES} - read
     return {side: [{"system": s.system, "scope": s.scope} for s in sorted(found)] for side, found in (("read", read), ("write", write))}

@@ -1,6 +1,6 @@
-"""Shell scripts as structure: statements made of words, and the one writer that quotes each word and prints them.
+"""Shell scripts as data: statements made of words, and one writer that quotes each word.
 
-No statement holds a line of shell. A text is a word, and reaches its program exactly as it is, whatever is in it.
+No statement contains a line of shell. A text is a word, and reaches its program unchanged, whatever it contains.
 """
 
 from __future__ import annotations

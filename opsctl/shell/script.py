@@ -1,4 +1,4 @@
-"""The one writer of scripts: statements under one preamble."""
+"""The writer of scripts: statements after one preamble."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from opsctl.shell.words import Need, Program, Variable, plain, text
 
 
 def walk(statements: Iterable[Statement]) -> Iterator[Statement]:
-    """Every statement, and every one that it is made of."""
+    """Every statement, and every statement inside it."""
     for statement in statements:
         yield statement
         yield from walk(statement.inner())
 
 
 class Script(Struct, frozen=True, kw_only=True):
-    """Statements under one preamble. `title` is the command that they stand for, `account` the AWS account in which alone they may run.
+    """Statements after one preamble. `title` is the command that they replace, `account` the only AWS account in which they may run.
 
-    `proxy` is what HTTPS goes through, `ca` the file of the authorities whose certificates count for AWS.
+    `proxy` is the HTTPS proxy, `ca` the file with the certificate authorities that are trusted for AWS.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Script(Struct, frozen=True, kw_only=True):
     ca: str | None = None
 
     def __str__(self) -> str:
-        """The whole script. It is read to its end before its first line runs, also where it comes by a pipe that breaks."""
+        """The whole script. The shell reads it to the end before it runs the first line, also from a pipe that breaks."""
         every = list(walk(self.statements))
         called = dict.fromkeys(program for statement in every for program in statement.programs())
         own = [program for program in called if isinstance(program, Program)]
@@ -49,11 +49,11 @@ class Script(Struct, frozen=True, kw_only=True):
             lines += [f"  {line}" for line in self._place()]
         for statement in self.statements:
             lines += [f"  {line}" for line in statement.lines()]
-        # Nothing that runs may read the script away where it comes by standard input.
+        # Programs must not read the script's own text if it comes from standard input.
         return "\n".join([*lines, "}", "", 'main "$@" < /dev/null', ""])
 
     def _strays(self) -> Iterator[str]:
-        """No variable of the caller says where a system is, or who vouches for it."""
+        """Statements that unset the caller's variables which would change a system's address or its trusted certificates."""
         yield f"unset {' '.join(STRAYS)}"
         if self.endpoint is None:
             yield from Export(variable="AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", value="true").lines()
@@ -71,7 +71,7 @@ class Script(Struct, frozen=True, kw_only=True):
 
 
 def _asked(need: Need) -> Iterator[str]:
-    """A secret that was exported is told to no program."""
+    """Statements that ask for variables; a secret that was exported is not passed on to programs."""
     yield f"want {need.variable} {text(plain(need.about))} {'secret' if need.secret else 'shown'}"
     if need.secret:
         yield f"export -n {need.variable}"

@@ -10,18 +10,18 @@ from opsctl.shell.words import File, Need, Program, Variable, Word, plain, text,
 
 
 class Statement(Struct, frozen=True, kw_only=True):
-    """A part of a script."""
+    """One part of a script."""
 
     def lines(self) -> Iterator[str]:
-        """Yield its lines."""
+        """Yields its lines."""
         raise NotImplementedError
 
     def inner(self) -> Iterable[Statement]:
-        """The statements that it is made of."""
+        """The statements inside it."""
         return ()
 
     def needs(self) -> Iterable[Need]:
-        """The variables that it wants given."""
+        """The variables that the script's caller has to give."""
         return ()
 
     def programs(self) -> Iterable[str | Program]:
@@ -30,7 +30,7 @@ class Statement(Struct, frozen=True, kw_only=True):
 
 
 class Test(Statement, frozen=True, kw_only=True):
-    """A statement that succeeds or fails, and may stand as a condition; it has one line."""
+    """A statement that succeeds or fails, and can be a condition; it has one line."""
 
     def line(self) -> str:
         """Its line."""
@@ -42,9 +42,9 @@ class Test(Statement, frozen=True, kw_only=True):
 
 
 class Command(Test, frozen=True, kw_only=True):
-    """A program with its words. `stdin` is a file that it reads, `given` a text that it reads; `output` is where its output goes.
+    """A program with its words. `stdin` is a file that it reads, `given` a text that it reads; `output` is the file for its output.
 
-    Without `output` it goes nowhere, but where it is captured, piped or `shown`.
+    Without `output`, its output is discarded unless it is captured, piped or `shown`.
     """
 
     program: str | Program
@@ -55,11 +55,11 @@ class Command(Test, frozen=True, kw_only=True):
     shown: bool = False
 
     def bare(self) -> str:
-        """The line without what becomes of the output."""
+        """The line without redirection of the output."""
         name = self.program if isinstance(self.program, str) else self.program.name
         line = " ".join([text(name), *map(word, self.words)])
         if self.given:
-            # printf is the shell's own: what it is given is no argument of any process, and may be as long as it likes.
+            # printf is a shell builtin: its words are not process arguments, and have no length limit.
             return f"printf '%s\\n' {' '.join(map(word, self.given))} | {line}"
         return f"{line} < {word(self.stdin)}" if self.stdin is not None else line
 
@@ -70,7 +70,7 @@ class Command(Test, frozen=True, kw_only=True):
         return self.bare() if self.shown else f"{self.bare()} > /dev/null"
 
     def programs(self) -> Iterable[str | Program]:
-        """The one."""
+        """The program."""
         return (self.program,)
 
 
@@ -80,13 +80,13 @@ def run(program: str | Program, *words: Word, stdin: Word | None = None, given: 
 
 
 class Pipe(Test, frozen=True, kw_only=True):
-    """Commands, each of which reads what the one before it writes; one that fails fails them all."""
+    """Commands, each of which reads the output of the one before it; if one fails, all fail."""
 
     commands: tuple[Command, ...]
     output: File | None = None
 
     def bare(self) -> str:
-        """The line without what becomes of the output."""
+        """The line without redirection of the output."""
         return " | ".join(command.bare() for command in self.commands)
 
     def line(self) -> str:
@@ -99,19 +99,19 @@ class Pipe(Test, frozen=True, kw_only=True):
 
 
 def piped(*commands: Command, output: File | None = None) -> Pipe:
-    """Commands, each of which reads what the one before it writes."""
+    """Commands, each of which reads the output of the one before it."""
     return Pipe(commands=commands, output=output)
 
 
 class Equal(Test, frozen=True, kw_only=True):
-    """Two words are the same or, with `differ`, are not."""
+    """Two words are equal or, with `differ`, are not."""
 
     one: Word
     other: Word
     differ: bool = False
 
     def line(self) -> str:
-        """The shell's own comparison."""
+        """The shell's comparison."""
         return f"[ {word(self.one)} {'!=' if self.differ else '='} {word(self.other)} ]"
 
 
@@ -122,18 +122,18 @@ class Filled(Test, frozen=True, kw_only=True):
     empty: bool = False
 
     def line(self) -> str:
-        """The shell's own look."""
+        """The shell's file test."""
         return f"[ {'! ' if self.empty else ''}-s {word(self.file)} ]"
 
 
 class Either(Test, frozen=True, kw_only=True):
-    """Of several tests any one succeeds, or of each `together` all."""
+    """Any one of several tests succeeds or, with `together`, all of them."""
 
     tests: tuple[Test, ...]
     together: bool = False
 
     def line(self) -> str:
-        """The tests in a group of their own."""
+        """The tests as a group."""
         return "{ " + (" && " if self.together else " || ").join(test.line() for test in self.tests) + "; }"
 
     def inner(self) -> Iterable[Statement]:
@@ -142,13 +142,13 @@ class Either(Test, frozen=True, kw_only=True):
 
 
 class Capture(Statement, frozen=True, kw_only=True):
-    """A variable takes what a command writes, without the line ends at its end."""
+    """A variable gets a command's output, without final newlines."""
 
     variable: str
     command: Command | Pipe
 
     def lines(self) -> Iterator[str]:
-        """An assignment by itself: in any other the command's failure would be lost."""
+        """An assignment by itself: inside another statement the command's failure would be lost."""
         yield f'{self.variable}="$({self.command.bare()})"'
 
     def inner(self) -> Iterable[Statement]:
@@ -157,25 +157,25 @@ class Capture(Statement, frozen=True, kw_only=True):
 
 
 def capture(variable: str, command: Command | Pipe) -> Capture:
-    """A variable takes what a command writes."""
+    """A variable gets a command's output."""
     return Capture(variable=variable, command=command)
 
 
 class Put(Statement, frozen=True, kw_only=True):
-    """A file holds words, one after another with `end` behind each; a secret among them is no argument of any process."""
+    """A file gets words, each followed by `end`; a secret among them is not a process argument."""
 
     file: File
     words: tuple[Word, ...]
     end: str = ""
 
     def lines(self) -> Iterator[str]:
-        """The shell's own printf."""
+        """The shell's builtin printf."""
         form = text(f"%s{self.end}") if self.end.isprintable() else "'%s\\n'"
         yield f"printf {form} {' '.join(map(word, self.words)) or chr(39) * 2} > {word(self.file)}"
 
 
 class Export(Statement, frozen=True, kw_only=True):
-    """The programs that follow find a variable in their environment."""
+    """The programs that follow get a variable in their environment."""
 
     variable: str
     value: Word
@@ -186,7 +186,7 @@ class Export(Statement, frozen=True, kw_only=True):
 
 
 class Set(Statement, frozen=True, kw_only=True):
-    """A variable of the script's own takes a value."""
+    """A variable of the script gets a value."""
 
     variable: str
     value: Word
@@ -197,7 +197,7 @@ class Set(Statement, frozen=True, kw_only=True):
 
 
 class Unset(Statement, frozen=True, kw_only=True):
-    """The programs that follow don't find these variables in their environment."""
+    """The programs that follow don't get these variables in their environment."""
 
     variables: tuple[str, ...]
 
@@ -207,17 +207,17 @@ class Unset(Statement, frozen=True, kw_only=True):
 
 
 class Comment(Statement, frozen=True, kw_only=True):
-    """A line for whoever reads the script."""
+    """A comment for whoever reads the script."""
 
     line: str
 
     def lines(self) -> Iterator[str]:
-        """One line, whatever is in it."""
+        """One line, whatever the text contains."""
         yield f"# {plain(self.line)}"
 
 
 class Say(Statement, frozen=True, kw_only=True):
-    """A line for whoever runs the script."""
+    """A message for whoever runs the script."""
 
     line: str
 
@@ -227,7 +227,7 @@ class Say(Statement, frozen=True, kw_only=True):
 
 
 class Stop(Statement, frozen=True, kw_only=True):
-    """The script ends here, with a reason."""
+    """The script ends with a reason."""
 
     why: str
 
@@ -252,12 +252,12 @@ class Must(Statement, frozen=True, kw_only=True):
 
 
 def expect(one: Word, other: Word, otherwise: str) -> Must:
-    """Two words are the same, or the script ends with a reason."""
+    """Two words are equal, or the script ends with a reason."""
     return Must(test=Equal(one=one, other=other), otherwise=otherwise)
 
 
 class When(Statement, frozen=True, kw_only=True):
-    """Statements for where a test succeeds, and others for where it fails."""
+    """Statements if a test succeeds, and others if it fails."""
 
     test: Test
     then: tuple[Statement, ...]
@@ -278,14 +278,14 @@ class When(Statement, frozen=True, kw_only=True):
 
 
 class Each(Statement, frozen=True, kw_only=True):
-    """Statements for each line of a file, which `variable` holds."""
+    """Statements for each line of a file; `variable` has the line."""
 
     variable: str
     file: File
     statements: tuple[Statement, ...]
 
     def lines(self) -> Iterator[str]:
-        """The lines come by a descriptor of their own, so that no program reads them away."""
+        """The lines come from a separate descriptor, so that no program in the loop reads them."""
         yield f"while IFS= read -r {self.variable} <&3; do"
         yield from _block(self.statements)
         yield f"done 3< {word(self.file)}"
@@ -296,7 +296,7 @@ class Each(Statement, frozen=True, kw_only=True):
 
 
 class Forever(Statement, frozen=True, kw_only=True):
-    """Statements again and again, until a test succeeds after them; after `seconds` the script ends with a reason."""
+    """Statements repeated until a test succeeds after them; after `seconds` the script ends with a reason."""
 
     statements: tuple[Statement, ...] = ()
     until: Test
@@ -305,7 +305,7 @@ class Forever(Statement, frozen=True, kw_only=True):
     otherwise: str
 
     def lines(self) -> Iterator[str]:
-        """SECONDS is the shell's own clock."""
+        """SECONDS is the shell's own timer."""
         yield f"deadline=$((SECONDS + {self.seconds:d}))"
         yield "while :; do"
         yield from _block(self.statements)
@@ -321,21 +321,21 @@ class Forever(Statement, frozen=True, kw_only=True):
 
 
 class Wanted(Statement, frozen=True, kw_only=True):
-    """A variable that the script wants given is used from here on."""
+    """The script needs a variable from its caller."""
 
     need: Need
 
     def lines(self) -> Iterator[str]:
-        """None: it is asked for at the top, before anything is changed."""
+        """None: the script asks for it at the top, before anything is changed."""
         return iter(())
 
     def needs(self) -> Iterable[Need]:
-        """The one."""
+        """The variable."""
         return (self.need,)
 
 
 class Question(Statement, frozen=True, kw_only=True):
-    """A person answers on the terminal. `variable` holds the answer; one that is in none of `accepted` ends the script."""
+    """A person answers on the terminal. `variable` gets the answer; an answer that isn't in `accepted` ends the script."""
 
     line: str
     choices: tuple[str, ...] = ("done",)
@@ -343,7 +343,7 @@ class Question(Statement, frozen=True, kw_only=True):
     variable: str = "answer"
 
     def lines(self) -> Iterator[str]:
-        """The prompt, then what ends the script."""
+        """The prompt, then the check that may end the script."""
         yield f"question {text(plain(self.line))} {' '.join(map(text, self.choices))}"
         if self.variable != "answer":
             yield f'{self.variable}="$answer"'

@@ -1,4 +1,4 @@
-"""What statements are made of: words that are always quoted, files, variables, and the programs that a script brings along."""
+"""The words of statements, which are always quoted: texts, files, variables, and the programs that a script contains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Variable(Struct, frozen=True):
 
 
 class File(Struct, frozen=True):
-    """The path of a file in the script's temporary folder, which goes when the script ends."""
+    """The path of a file in the script's temporary folder, which is deleted when the script ends."""
 
     name: str
 
@@ -34,7 +34,7 @@ Word = str | Variable | File | Joined
 
 
 class Program(Struct, frozen=True):
-    """A small Python program that a script brings along under `name`; it gets its words as arguments, and calls programs of `needs`."""
+    """A small Python program that a script contains under `name`; its words are its arguments, and it calls the programs in `needs`."""
 
     name: str
     code: str
@@ -42,7 +42,7 @@ class Program(Struct, frozen=True):
 
 
 def standalone(name: str, *modules: ModuleType, main: str, needs: tuple[str, ...] = ()) -> Program:
-    """A program of the source of modules that need nothing but Python, and of what it does with them."""
+    """A program made of the source of modules that need only Python, and of what it does with them."""
     import inspect
 
     source = "\n".join(inspect.getsource(module).replace(FUTURE, "") for module in modules)
@@ -53,7 +53,7 @@ FUTURE = "from __future__ import annotations\n"
 
 
 class Need(Struct, frozen=True):
-    """A variable that whoever runs the script gives it, or is asked for on the terminal; a secret is typed unseen."""
+    """A variable that the script's caller sets, or is asked for on the terminal; a secret is typed without echo."""
 
     variable: str
     about: str
@@ -66,7 +66,7 @@ def joined(*parts: str | Variable | File) -> Joined:
 
 
 def text(word: str) -> str:
-    """Quote a text for the shell, on one line; what a terminal would obey, or not show, is written as its bytes."""
+    """Quotes a text for the shell, on one line; control and invisible characters are written as bytes."""
     if word.isprintable():
         return shlex.quote(word)
     return f"$'{''.join(map(_escaped, word))}'"
@@ -91,12 +91,12 @@ def _bytes(character: str) -> bytes:
 
 
 def plain(line: str) -> str:
-    """`line` as a comment or a prompt may show it: on one line, without control characters."""
+    """`line` for a comment or a prompt: on one line, without control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def word(one: Word) -> str:
-    """Write a word."""
+    """The shell text of a word."""
     match one:
         case str():
             return text(one)

@@ -1,4 +1,4 @@
-"""The text of what is sent to a database or to Redis, for opsctl's own connections and for the scripts of --as-shell.
+"""The statements for the database and Redis, for opsctl's own connections and for the scripts of --as-shell.
 
-`{name}` in a text stands for an identifier, `%(name)s` for a value. These modules import no vendor's SDK.
+`{name}` is an identifier, `%(name)s` a value. These modules import no vendor SDK.
 """

@@ -1,4 +1,4 @@
-"""Statements over pg_stat_activity. A backend's process, beginning and query's beginning together name one query: pids are reused."""
+"""Statements over pg_stat_activity. Pids are reused; (pid, backend_start, query_start) is unique."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class QueryRef(Protocol):
 
     @property
     def pid(self) -> int:
-        """The backend's process."""
+        """The backend's process id."""
         ...
 
     @property
     def backend_start(self) -> int:
-        """When the backend began."""
+        """When the backend started."""
         ...
 
     @property
     def query_start(self) -> int:
-        """When the query began."""
+        """When the query started."""
         ...
 
 
@@ -50,5 +50,5 @@ COUNT_LEFT, COUNT_LEFT_IDLE = f"SELECT count(*) {SAME}", f"SELECT count(*) {SAME
 
 
 def backends_json(backends: Iterable[QueryRef]) -> str:
-    """The value of `backends`."""
+    """The value of `backends`, as JSON."""
     return json.dumps([{"pid": each.pid, "backend_start": each.backend_start, "query_start": each.query_start} for each in backends])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 BY_HAND = "Permanent/Manual"
 """The type and subtype of a bounce that a person tells of."""
 
-# One recipient may be in a batch twice; of one that is known under several spellings each is looked for.
+# A recipient may be in a batch twice; every known spelling of an address is searched.
 COUNT = """
 WITH given AS (
     SELECT DISTINCT ON (feedback_id, recipient) * FROM jsonb_to_recordset(%(batch)s::jsonb) AS each(feedback_id text, recipient text,
@@ -56,7 +56,7 @@ HOLDERS = """
 SELECT {id}::text AS id, {status}::text AS status FROM {users}
 WHERE lower({email}) IN (SELECT jsonb_array_elements_text(%(spellings)s::jsonb)) ORDER BY {id}
 """
-# What another notification says of the address stays said.
+# A status that another notification also causes stays.
 SAID_TOO = """
 SELECT 1 FROM {table} WHERE recipient = %(recipient)s AND feedback_id <> %(feedback_id)s
   AND type || '/' || subtype IN (SELECT jsonb_array_elements_text(%(final)s::jsonb))
@@ -98,15 +98,15 @@ def names(settings: BounceSettings) -> dict[str, str]:
 
 
 def final(effects: Mapping[str, str]) -> str:
-    """The value of `final`: the kinds of bounces, by their effects, after which an address is marked as bounced."""
+    """The value of `final`: the kinds of bounces that mark an address as bounced, by their effects."""
     return json.dumps([*(kind for kind, effect in effects.items() if effect == "bounced"), BY_HAND])
 
 
 def ids_json(settings: BounceSettings, ids: Iterable[str]) -> str:
-    """The value of `ids`."""
+    """The value of `ids`, as JSON."""
     return json.dumps([{settings.id_column: id} for id in ids])
 
 
 def before_json(settings: BounceSettings, before: Iterable[tuple[str, str | None]]) -> str:
-    """The value of `before`: users and the status that each had."""
+    """The value of `before`: users and their former status, as JSON."""
     return json.dumps([{settings.id_column: id, settings.status_column: status} for id, status in before])

@@ -1,4 +1,4 @@
-"""Going through millions of Redis keys: the script of one step, and Redis' globs as Lua patterns."""
+"""Scanning millions of Redis keys: the Lua script of one step, and Redis globs as Lua patterns."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ SPECIAL = re.compile(r"[*?\[\\]")
 
 
 def lua_pattern(glob: bytes) -> bytes:
-    """Translate a glob as Redis understands it (`*`, `?`, `[a-z]`, `[^a]`, backslash) into an anchored Lua 5.1 pattern.
+    """An anchored Lua 5.1 pattern of a Redis glob (`*`, `?`, `[a-z]`, `[^a]`, backslash).
 
-    As in Redis' own `stringmatchlen`: a class may lack its end, `[]` matches nothing, and a range may be written backwards.
+    Like Redis' `stringmatchlen`: a class may lack its end, `[]` matches nothing, and a range may be reversed.
     """
     pieces, at = ["^"], 0
     while at < len(glob):
@@ -96,7 +96,7 @@ def lua_pattern(glob: bytes) -> bytes:
 
 
 def disjoint(glob: str, other: str) -> bool:
-    """Whether surely no key matches both: what each begins with, up to its first special character, tells them apart."""
+    """Whether certainly no key matches both globs, by their texts before the first special character."""
     one, two = SPECIAL.split(glob, maxsplit=1)[0], SPECIAL.split(other, maxsplit=1)[0]
     return not one.startswith(two) and not two.startswith(one)
 
@@ -104,9 +104,9 @@ def disjoint(glob: str, other: str) -> bool:
 def searches(
     patterns: Sequence[str], keep: Sequence[str], users: Sequence[str] | None, user_pattern: str
 ) -> Iterator[tuple[str, list[str | bytes], list[bytes]]]:
-    """Each glob to go through, with STEP's words for whose keys count, and for those to spare.
+    """Each glob to scan, with STEP's arguments for whose keys count, and for those to spare.
 
-    A key that matches several patterns is met with the first one only.
+    A key that matches several patterns counts for the first one only.
     """
     globs: list[str] = list(patterns)
     whose: list[str | bytes] = ["0", "", "", "", "-1"]
@@ -119,7 +119,7 @@ def searches(
 
 
 class UserKeys(NamedTuple):
-    """Where a user's id is in a key: the glob of everybody's keys, and what `STEP` takes; `separator` is the text right after the id."""
+    """Where a user's id is in a key: the glob of all users' keys, and STEP's arguments; `separator` is the text right after the id."""
 
     everybody: str
     start: int
@@ -129,7 +129,7 @@ class UserKeys(NamedTuple):
 
 
 def user_keys(pattern: str) -> UserKeys:
-    """Read a pattern such as `session:{user}:*`."""
+    """Parses a pattern such as `session:{user}:*`."""
     before, _, after = pattern.partition("{user}")
     head = _literal_head(before)
     start = 1 + len(head) if len(_unescaped(before)) == len(head) else 0
@@ -137,7 +137,7 @@ def user_keys(pattern: str) -> UserKeys:
 
 
 def _literal_head(glob: str) -> bytes:
-    """What every key that matches begins with, as far as the glob has no wildcard."""
+    """The text that every matching key begins with, up to the first wildcard."""
     plain = re.match(r"(?:[^*?\[\\]|\\.)*", glob, re.DOTALL)
     return _unescaped(plain[0] if plain else "")
 
@@ -147,7 +147,7 @@ def _unescaped(glob: str) -> bytes:
 
 
 def _members(glob: bytes, at: int) -> tuple[frozenset[int], int]:
-    """The bytes of the class whose inside begins at `at`, and where the pattern goes on after it."""
+    """The bytes of the class that begins at `at`, and where the pattern continues."""
     negated = glob[at : at + 1] == b"^"
     at += negated
     members: set[int] = set()
@@ -165,7 +165,7 @@ def _members(glob: bytes, at: int) -> tuple[frozenset[int], int]:
 
 
 def _range(one: int, other: int) -> frozenset[int]:
-    # Where bytes are signed, one beyond ASCII comes before all of ASCII; sparing too much is the safe mistake.
+    # With signed bytes, non-ASCII comes before ASCII. Sparing too many keys is the safe error.
     signed = sorted((one - 256 * (one > 127), other - 256 * (other > 127)))
     return frozenset(range(min(one, other), max(one, other) + 1)) | {each % 256 for each in range(signed[0], signed[1] + 1)}
 

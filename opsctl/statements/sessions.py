@@ -21,5 +21,5 @@ def names(settings: SessionSettings) -> dict[str, str]:
 
 
 def users_json(settings: SessionSettings, users: Sequence[str]) -> str:
-    """The value of `users`."""
+    """The value of `users`, as JSON."""
     return json.dumps([{settings.user_column: each} for each in users])

@@ -1,4 +1,4 @@
-"""The raw commands that scripts of changes are made of: AWS's own command line, psql, curl, and where their credentials come from."""
+"""The AWS, psql and curl commands of generated scripts, and where their credentials come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of AWS's own command line."""
+"""AWS CLI commands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def aws(environment: Environment, service: str, operation: str, /, *more: Word, region: str | None = None, **given: Any) -> Command:
-    """A call of AWS's command line. `given` are the parameters as its API calls them.
+    """An AWS CLI command. `given` are the parameters by their API names.
 
-    They travel as JSON: an option's value would be taken for shorthand, an option, a file or an address, whatever it looks like.
+    They are passed as JSON: the CLI would read a plain value as shorthand, an option, a file or a URL if it looks like one.
     """
     where = region or environment.aws.region
     parameters = ("--cli-input-json", json.dumps(given)) if given else ()
@@ -22,12 +22,12 @@ def aws(environment: Environment, service: str, operation: str, /, *more: Word, 
 
 
 def asked(query: str) -> tuple[Word, Word, Word, Word]:
-    """The options that have AWS's command line print one thing of its answer."""
+    """The options with which the AWS CLI prints one value of its answer."""
     return "--query", query, "--output", "text"
 
 
 def learn(variable: str, command: Command, query: str) -> Capture:
-    """A variable takes one thing of what AWS answers."""
+    """Captures one value of AWS's answer in a variable."""
     return capture(variable, run(command.program, *command.words, *asked(query)))
 
 
@@ -35,13 +35,13 @@ ID = joined("--id=", Variable("id"))
 
 
 def id_of(key: str, name: str) -> str:
-    """The query for the id of what is called so in a list of WAF's."""
+    """The query for the id of the item with this name in a WAF list."""
     literal = json.dumps(name).replace("`", "\\`")
     return f"{key}[?Name==`{literal}`] | [0].Id"
 
 
 def as_reviewed(command: Command, query: str, before: str, what: str) -> list[Statement]:
-    """What AWS says still is what was reviewed."""
+    """Statements that check that a value in AWS is still the reviewed one."""
     return [
         learn("now", command, query),
         expect(Variable("now"), before, f"{what} has changed since the plan: it was {before}."),
@@ -49,7 +49,7 @@ def as_reviewed(command: Command, query: str, before: str, what: str) -> list[St
 
 
 def wait_until(command: Command, query: str, wanted: str, *, seconds: int, what: str, every: int = 1) -> list[Statement]:
-    """Ask AWS again and again, until it says what is wanted."""
+    """Queries AWS repeatedly until it returns the wanted value."""
     return [
         Forever(
             statements=(learn("now", command, query),),

@@ -1,4 +1,4 @@
-"""Statements over the database that AWS names, by psql or by the Data API, as the configuration says."""
+"""Statements for the database that AWS names, with psql or the Data API, as configured."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ for name, text in ("user", user), ("pass", "*:*:*:*:" + password.replace("\\", "
 
 
 def database(environment: Environment, reference: Reference | None = None, instance: str = "") -> list[Statement]:
-    """Find the database as AWS names it, and its login; `instance` is one of the cluster's, by default it is what takes writes."""
+    """Finds the database and its login in AWS; `instance` is one of the cluster's, by default the writer."""
     settings = environment.database
     login, one = File("login"), instance or settings.instance
     if settings.driver == "rds-data":
@@ -59,14 +59,14 @@ def database(environment: Environment, reference: Reference | None = None, insta
         Export(variable="PGDATABASE", value=settings.name),
         Export(variable="PGPASSFILE", value=File("pass")),
         Export(variable="PGCONNECT_TIMEOUT", value="10"),
-        # A role that sees only some rows gets an error, and doesn't pass for one that found none.
+        # A role that sees only some rows gets an error instead of an empty result.
         Export(variable="PGOPTIONS", value="-c row_security=off"),
         *_proven(settings),
     ]
 
 
 def _proven(settings: DatabaseSettings) -> list[Statement]:
-    """What the server has to prove before it gets the password."""
+    """What the server has to show before it gets the password."""
     from opsctl import certificates
 
     tunnel = settings.tunnel_address
@@ -91,7 +91,7 @@ PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
 def sql(environment: Environment, statement: str, names: Mapping[str, str] | None = None, /, **values: str | File) -> Command:
-    """A statement in a transaction of its own, over the configured driver; where it has a result, its first value is written.
+    """A statement in its own transaction, with the configured driver. Writes the first value of a result.
 
     `{name}` in it stands for an identifier, where `names` are given, and `%(name)s` for a value, which psql or the Data API binds.
     """
@@ -142,7 +142,7 @@ def _by_data_api(environment: Environment, settings: DatabaseSettings, text: str
 
 
 def _set(value: str | File) -> str:
-    """A value as psql's own \\set reads it; of a file, what is in it."""
+    r"""A value for psql's \set; of a file, its content."""
     if isinstance(value, File):
         return f'`cat "$work/{value.name}"`'
     escaped = value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")

@@ -1,4 +1,4 @@
-"""Requests to HubSpot, and the programs that take its answers apart."""
+"""Requests to HubSpot, and the programs that parse its answers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ print("X-HubSpot-Request-Timestamp:", at)
 
 
 def hubspot(environment: Environment, header: File) -> list[Statement]:
-    """A file holds the header for HubSpot, once its token was found to be of the configured portal."""
+    """Writes the HubSpot header to a file, after checking that the token belongs to the configured portal."""
     settings = environment.hubspot
     token, account = File("hubspot-token"), curl("GET", f"{settings.base}/account-info/v3/details", headers=[header])
     return [

@@ -1,4 +1,4 @@
-"""Counting SES's notifications by a script: the program that reads them, and the statements that count them."""
+"""Counting SES notifications in a script: the program that reads them, and the statements that count them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _row() -> Program:
 
 
 def addressed(users: str, row: str) -> list[Statement]:
-    """The rows that a batch of one address has, which whoever runs the script gives."""
+    """The rows of a batch with one address, which whoever runs the script enters."""
     need = Need("ADDRESS", f"the e-mail address of {users}", secret=True)
     return [
         Wanted(need=need),
@@ -66,7 +66,7 @@ def addressed(users: str, row: str) -> list[Statement]:
 
 
 def rules(environment: Environment) -> str:
-    """Whose notifications count, as the program reads it."""
+    """Whose notifications count, as the program's input."""
     from opsctl.formats import ses_bounces as ses
 
     settings = environment.bounces
@@ -90,7 +90,7 @@ def counting(environment: Environment, rows: File) -> Command:
 
 
 def taking_back(environment: Environment, notification: str, recipient: File, before: Sequence[tuple[str, str | None]]) -> Command:
-    """The statement that takes a notification of one address back, and gives its users their former status."""
+    """The statement that removes a notification of one address, and restores its users' former status."""
     from opsctl.formats.ses_bounces import BOUNCES
 
     settings = environment.bounces

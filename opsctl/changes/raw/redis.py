@@ -1,4 +1,4 @@
-"""Unlinking keys of the cache that AWS names, by a small client: redis-cli doesn't look whose certificate it is given."""
+"""Unlinking keys of the cache that AWS names, with a small client: redis-cli doesn't verify the name in the certificate."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ for node in nodes:
 
 
 def unlink(environment: Environment, searches: Iterable[tuple[str, Sequence[str | bytes], Sequence[bytes]]]) -> list[Statement]:
-    """Unlink the keys that searches find, once the cache has proven its name."""
+    """Unlinks the keys that searches find, after verifying the cache's certificate."""
     settings = environment.redis
     plan, secret = File("searches"), File("redis-password")
     how = {
@@ -112,7 +112,7 @@ def _letters(each: str | bytes) -> str:
 
 
 def _found(environment: Environment, settings: RedisSettings) -> list[Statement]:
-    """The variables `redis_address` and `redis_port`: a cache of its own, or the primary of the group that it belongs to."""
+    """Sets the variables `redis_address` and `redis_port`: a single cache, or the primary of its group."""
     ours = aws(environment, "elasticache", "describe-cache-clusters", CacheClusterId=settings.cluster, ShowCacheNodeInfo=True)
     group = aws(environment, "elasticache", "describe-replication-groups", joined("--replication-group-id=", Variable("group")))
     alone = "CacheClusters[0].[ConfigurationEndpoint, CacheNodes[0].Endpoint]"

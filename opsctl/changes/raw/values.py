@@ -1,4 +1,4 @@
-"""Where a script has its credentials and secret values from, and how it takes JSON apart. No value is an argument of any process."""
+"""Where a script gets its credentials and secret values, and how it parses JSON. No value is a process argument."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ sys.stdout.buffer.write(value)
 
 
 def credential(environment: Environment, reference: Reference, into: File) -> list[Statement]:
-    """A file holds the credential that the configuration names, without a line end."""
+    """Writes the configured credential to a file, without the final newline."""
     if reference.aws is not None:
         command = aws(environment, "secretsmanager", "get-secret-value", region=reference.region, SecretId=reference.aws)
         text = run(command.program, *command.words, "--query", "SecretString", "--output", "json")
@@ -109,13 +109,13 @@ def credential(environment: Environment, reference: Reference, into: File) -> li
 
 
 def given_value(name: str, about: str, into: File) -> list[Statement]:
-    """A file holds the secret that a variable has, or whoever runs the script types."""
+    """Writes a secret to a file: from a variable, or typed by whoever runs the script."""
     variable = name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"GIVEN_{re.sub('[^A-Za-z0-9]', '_', name)}"
     return [Wanted(need=Need(variable, about, secret=True)), Put(file=into, words=(Variable(variable),))]
 
 
 def value_of(source: str, name: str, into: File) -> list[Statement]:
-    """A file holds the value of a source, `-`, `env:VARIABLE` or `file:PATH`; that of standard input is asked for as NEW_ and the name."""
+    """Writes the value of a source (`-`, `env:VARIABLE` or `file:PATH`) to a file. Standard input is asked for as NEW_NAME."""
     kind, _, rest = source.partition(":")
     if kind == "file":
         return [run(ONE_LINE_END, stdin=rest, output=into)]

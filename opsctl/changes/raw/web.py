@@ -1,4 +1,4 @@
-"""Requests by curl."""
+"""curl requests."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def bearer(token: File, into: File, *, word: str = "Authorization: Bearer ") -> list[Statement]:
-    """A file holds the header that carries a token, as curl takes it."""
+    """Writes the header with a token to a file, in curl's format."""
     return [capture("token", run("cat", stdin=token)), Put(file=into, words=(joined(word, Variable("token")),), end="\n")]
 
 
 def curl(
     method: str, url: Word | None, *more: Word, headers: Iterable[File] = (), body: Word | File | None = None, lenient: bool = False
 ) -> Command:
-    """A request. Its body comes by standard input or from a file, secret headers from files, and a secret address by an option of `more`.
+    """A request. The body comes from standard input or a file, secret headers from files, a secret address from an option in `more`.
 
-    With `lenient` every status is an answer.
+    With `lenient`, every status is accepted.
     """
     words: list[Word] = ["-q", "-sS" if lenient else "-fsS", "--globoff", "--max-time", "60", "-X", method]
     for header in headers:
@@ -35,14 +35,14 @@ def curl(
 
 
 def path(*parts: str) -> str:
-    """Parts of an address's path, each of them one step."""
+    """Path segments of an address, each quoted."""
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
 def administrator(environment: Environment, header: File, *statements: Statement) -> list[Statement]:
-    """Statements that ask the application's API as its administrator, by the header in a file.
+    """Statements that query the application's API as its administrator, with the header in a file.
 
-    A token that the API no longer takes, since its signing key was rotated, is renewed by the configured login, which is ended afterwards.
+    A token that the API refuses, because its signing key was rotated, is renewed with the configured login, which is logged out at the end.
     """
     settings = environment.api
     token, status = File("admin-token"), ("-o", "/dev/null", "-w", "%{http_code}")
@@ -63,7 +63,7 @@ def administrator(environment: Environment, header: File, *statements: Statement
         *bearer(token, header),
         Set(variable="own_login", value="yes"),
     ]
-    # What logs everybody out has ended this login too.
+    # A logout of all users has ended this login too.
     end = curl("POST", f"{settings.base}/v1/auth/logout", headers=[header], body="{}", lenient=True)
     ours = Equal(one=Variable("own_login"), other="yes")
     return [
@@ -76,6 +76,6 @@ def administrator(environment: Environment, header: File, *statements: Statement
 
 
 def _with(body: File, name: str, value: File) -> list[Statement]:
-    """A file's JSON object has another file's text as one more member."""
+    """Adds another file's text as a member of a file's JSON object."""
     more = File(f"{body.name}-more")
     return [run(SET_MEMBER, body, name, value, output=more), run("mv", more, body)]
