@@ -80,7 +80,7 @@ def load(folder: Path, text: str | bytes, name: str = "place") -> config.Environ
         ),
         (AWS + '[services.api]\ncluster = "x"\n', "services.api.service", "missing"),
         (AWS + '[secrets.jwt]\nid = "x"\nconsumers = ["nobody"]\n', "secrets.jwt.consumers[0]", "there is no [services.nobody]"),
-        (AWS + '[api]\nbase = "x"\ntoken = { env = "T" }\nsigned-by = "nothing"\n', "api.signed-by", "there is no [secrets.nothing]"),
+        (AWS + '[api]\nbase = "x"\ntoken = { env = "T" }\nsigned-by = "nothing"\n', "api.signed-by", "there is no secret of this name"),
         (AWS + '[redis]\ncluster = "x"\npassword = { aws = "a", env = "b" }\n', "redis.password", "exactly one of aws, env, file"),
         (AWS + '[redis]\ncluster = "x"\npassword = {}\n', "redis.password", "exactly one of aws, env, file"),
         (AWS + DATABASE, "database", "exactly one of cluster, instance"),
@@ -107,6 +107,21 @@ def test_what_is_wrong_names_file_key_and_expectation(folder: Path, text: str | 
     assert key in line
     assert expected in line
     assert caught.value.next
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        AWS + SESSIONS.replace("[sessions]", '[sessions]\nsigning-secret = "s3cr3t-value"') + 'redis-user-pattern = "s:{user}:*"\n',
+        AWS + '[api]\nbase = "x"\ntoken = { env = "T" }\nsigned-by = "s3cr3t-value"\n',
+        AWS + '[limits]\nrecently = { password = "s3cr3t-value" }\n',
+        AWS + '[redis]\ncluster = "x"\npassword = "s3cr3t-value"\n',
+    ],
+)
+def test_a_credential_in_the_wrong_place_is_not_shown(folder: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, text)
+    assert "s3cr3t" not in json.dumps(caught.value.as_json())
 
 
 def test_a_pattern_may_hold_other_braces(folder: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from opsctl.cli.context import AppContext
-from opsctl.errors import OpsctlError
+from opsctl.errors import ConfigurationError, OpsctlError
 
 if TYPE_CHECKING:
     from opsctl.settings import Settings
@@ -26,6 +27,8 @@ def complete(root: click.Group, app: AppContext) -> int:
     """Answer a shell's script: print the words that can follow; returns the exit code."""
     from click.shell_completion import shell_complete
 
+    if not {"COMP_WORDS", "COMP_CWORD"} <= os.environ.keys() and not os.environ[VARIABLE].endswith("_source"):
+        raise ConfigurationError(f"{VARIABLE} is set, but no shell asks for a completion; nothing was run.", f"unset {VARIABLE}")
     return shell_complete(root, {"obj": app}, "opsctl", VARIABLE, os.environ[VARIABLE])
 
 
@@ -48,18 +51,26 @@ def configured(names: Callable[[Settings], Iterable[str]]) -> Completer:
             found = names(app.environment.settings) if app else ()
         except OpsctlError:
             return []
-        return [name for name in found if name.startswith(incomplete)]
+        return _typeable(found, incomplete)
 
     return completer
 
 
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the ids of the newest runs in the ledger."""
+    """Complete the ids of the newest runs; offers nothing where the ledger can't be read, since a message would end up on the line."""
     app = ctx.find_object(AppContext)
     if app is None or not app.ledger_path.exists():
         return []
-    with app:
-        return [run.id for run in app.readable_ledger.runs(limit=RECENT) if run.id.startswith(incomplete)]
+    try:
+        with app:
+            return _typeable((run.id for run in app.readable_ledger.runs(limit=RECENT)), incomplete)
+    except OpsctlError:
+        return []
+
+
+def _typeable(names: Iterable[str], incomplete: str) -> list[str]:
+    """The names that begin with `incomplete`, without those that need quotes: a shell puts them on the line, and runs them, as they are."""
+    return [name for name in names if name.startswith(incomplete) and shlex.quote(name) == name and not name.startswith("-")]
 
 
 SERVICES = configured(lambda settings: settings.services)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from opsctl.render.shapes import Finding, Level, SystemState
@@ -45,13 +46,13 @@ def _staging(row: dict[str, Any]) -> Iterator[Problem]:
 def _services(row: dict[str, Any]) -> Iterator[Problem]:
     name, desired, running = row["service"], row["desired"], row["running"]
     if desired is None:
-        yield "unknown", f"{name} {NOT_QUERIED}: {row['deployment']}", f"opsctl service status {name}"
+        yield "unknown", f"{name} {NOT_QUERIED}: {row['deployment']}", f"opsctl service status {quote(name)}"
         return
     if running < desired:
         level: Level = "warning" if running else "critical"
-        yield level, f"{name} runs {running} of {desired} tasks", f"opsctl service status {name}"
+        yield level, f"{name} runs {running} of {desired} tasks", f"opsctl service status {quote(name)}"
     if row["deployment"] == "FAILED":
-        yield "critical", f"the last deployment of {name} failed: {row['event']}", f"opsctl service status {name}"
+        yield "critical", f"the last deployment of {name} failed: {row['event']}", f"opsctl service status {quote(name)}"
 
 
 def _database(row: dict[str, Any]) -> Iterator[Problem]:
@@ -64,7 +65,7 @@ def _alarms(row: dict[str, Any]) -> Iterator[Problem]:
     if row["state"] == "ALARM":
         who = row["acknowledged"]
         seen = "nobody has acknowledged it" if who in (None, "nobody") else f"acknowledged by {who}"
-        yield "critical", f"{name} is in ALARM since {row['since']:%Y-%m-%d %H:%M} UTC; {seen}", f"opsctl alarms ack {name}"
+        yield "critical", f"{name} is in ALARM since {row['since']:%Y-%m-%d %H:%M} UTC; {seen}", f"opsctl alarms ack {quote(name)}"
     elif row["state"] != "OK":
         yield "unknown", f"{name} is {row['state']}: {row['reason'] or row['warning']}", "opsctl alarms list"
     elif row["warning"]:
@@ -83,9 +84,9 @@ def _mail(row: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _functions(row: dict[str, Any]) -> Iterator[Problem]:
-    runs, errors = row["runs_in_1h"], row["errors_in_1h"]
+    name, runs, errors = row["function"], row["runs_in_1h"], row["errors_in_1h"]
     if errors and errors >= FAILED_SHARE * runs:
-        yield "warning", f"{row['function']} failed {errors:,} of {runs:,} times in the last hour", f"opsctl logs tail {row['function']}"
+        yield "warning", f"{name} failed {errors:,} of {runs:,} times in the last hour", f"opsctl logs tail {quote(name)}"
 
 
 def _issues(row: dict[str, Any]) -> Iterator[Problem]:
@@ -106,7 +107,7 @@ PROBLEMS: dict[str, Callable[[dict[str, Any]], Iterator[Problem]]] = {
 SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "API": lambda row: f"{row['detail'] if row['healthy'] else 'not healthy'}, {row['ms']:,} ms",
     "Staging": lambda row: f"{row['detail'] if row['healthy'] else 'not healthy'}, {row['ms']:,} ms",
-    "Services": lambda row: f"{row['service']} {row['running']} of {row['desired']} tasks",
+    "Services": lambda row: f"{row['service']} {_tasks(row)}",
     "Database": lambda row: f"{row['instance']} {row.get('role', '')} {row['status']}".replace("  ", " "),
     "Redis": lambda row: f"{row['used_mib']:,} MiB used ({row['of_maximum']}), {row['clients']} clients",
     "Alarms": lambda row: f"{row['alarm']} {row['state']}",
@@ -115,6 +116,10 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "Functions": lambda row: f"{row['function']} {row['errors_in_1h']:,} errors of {row['runs_in_1h']:,}",
     "WAF": lambda row: f"{row['acl']} {row['blocked']:,} blocked, {row['allowed']:,} allowed",
 }
+
+
+def _tasks(row: dict[str, Any]) -> str:
+    return NOT_QUERIED if row["desired"] is None else f"{row['running']} of {row['desired']} tasks"
 
 
 def silent(row: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from opsctl.commands.service import rows
 from opsctl.concurrency import gather
 from opsctl.errors import ExternalError, OpsctlError
 from opsctl.formats.quantities import counted
-from opsctl.render.shapes import Page, Proportion, Watch
+from opsctl.render.shapes import NoRows, Page, Proportion, Watch
 
 if TYPE_CHECKING:
     from opsctl.adapters.http.health import Health
@@ -239,7 +239,8 @@ def page(systems: Systems, only: Collection[str] = (), *, everything: bool = Fal
     states = [(ALERTS[key[0]], alarms.to_alert(key, above, answers["\n".join(key)])) for key, (above, _) in alerts.items()]
     found = findings(sections, states)
     head = {"environment": systems.environment.name, "at": systems.now()}
-    top: list[tuple[str, Any]] = [("Status", head), ("Findings", found or f"None. {counted(len(answers), 'queries')}, all answered.")]
+    none = NoRows(f"None. {counted(len(answers), 'queries')}, all answered.")
+    top: list[tuple[str, Any]] = [("Status", head), ("Findings", found or none)]
     details: list[tuple[str, Any]] = list(sections.items())
     if only:
         return Page([*top, *details])

@@ -39,9 +39,9 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 def clean(text: str) -> str:
-    """`text` as it leaves, with the styles that are ours."""
-    pieces = STYLED.split(text)
-    return "".join(f"\x1b{piece}" if number % 2 else redact_output(piece) for number, piece in enumerate(pieces))
+    """`text` as it leaves, with the styles that are ours, if colour is wanted."""
+    pieces, plain = STYLED.split(text), colored() is False
+    return "".join(("" if plain else f"\x1b{piece}") if number % 2 else redact_output(piece) for number, piece in enumerate(pieces))
 
 
 def live(line: str, before: int, columns: int) -> int:
@@ -78,7 +78,7 @@ def exactly(text: str, *, err: bool = False) -> None:
 def _write(text: str, err: bool) -> None:
     """Write to a stream; characters that its encoding lacks are written out."""
     encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err, nl=False, color=colored())
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err, nl=False, color=colored() or None)
 
 
 def dumb_terminal() -> bool:

@@ -23,6 +23,7 @@ from opsctl.render.shapes import (
     EventRecord,
     Finding,
     Listing,
+    NoRows,
     Page,
     Series,
     StepRecord,
@@ -262,8 +263,8 @@ def _to_plain(what: Any) -> Any:
 
 def _format(what: Any) -> str:
     width = terminal_width()
-    if isinstance(what, str):
-        return what
+    if isinstance(what, str | NoRows):
+        return what if isinstance(what, str) else what.text
     if isinstance(what, Alerts):
         return table(what.rows, width)
     if isinstance(what, Verdict):

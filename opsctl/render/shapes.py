@@ -108,6 +108,14 @@ class Finding(Struct, frozen=True):
     next: str = ""
 
 
+class NoRows(list[Any]):
+    """No rows; `text` is what a person reads in their place. In JSON it is an empty list."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
 class SystemState(Struct, frozen=True):
     """A system in one line; `state` is the severity of its worst finding."""
 

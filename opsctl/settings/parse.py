@@ -54,7 +54,7 @@ def decode(kind: type, value: object) -> object:
     """A value of a type that msgspec doesn't know: a duration. Raises ValueError for anything else."""
     if kind is Duration and isinstance(value, str):
         return Duration.parse(value)
-    raise ValueError(f"expected a duration such as 90s, 5m, 24h or 7d, got {value!r}")
+    raise ValueError(f"expected a duration such as 90s, 5m, 24h or 7d, got {_kind(value)}")
 
 
 def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
@@ -149,7 +149,9 @@ def _unresolved(raw: Tables) -> Iterator[str]:
     for key, value in leaves(raw):
         names = next((table for pattern, table in NAMES if re.fullmatch(pattern, key)), "")
         if names and isinstance(value, str) and value and value not in _names(raw, names):
-            yield f"{key}: there is no [{names}.{value}]. Known: {', '.join(_names(raw, names)) or 'none'}"
+            # A key that names a secret may hold the secret itself by mistake.
+            given = "secret of this name" if names == "secrets" else f"[{names}.{value}]"
+            yield f"{key}: there is no {given}. Known: {', '.join(_names(raw, names)) or 'none'}"
         if SECRET_ID.fullmatch(key) and isinstance(value, str) and value.startswith("arn:"):
             owner = (value.split(":") + [""] * 5)[4]
             if isinstance(account, str) and owner != account:

@@ -22,7 +22,9 @@ def offered(monkeypatch, capsys, tmp_path):
         monkeypatch.setenv("COMP_WORDS", f"{line} {word}")
         monkeypatch.setenv("COMP_CWORD", str(len(line.split())))
         assert run([]) == 0
-        return [each.partition(",")[2] for each in capsys.readouterr().out.splitlines() if each]
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return [each.partition(",")[2] for each in printed.out.splitlines() if each]
 
     return ask
 
@@ -44,6 +46,28 @@ def test_names_of_the_configuration(offered, monkeypatch):
 def test_nothing_is_offered_where_nothing_is_known(offered):
     assert offered("opsctl --env nowhere service scale") == []
     assert offered("opsctl runs show") == []
+
+
+def test_a_name_that_a_shell_would_obey_is_not_offered(offered, monkeypatch):
+    hostile = ["$(id)", "`id`", "a b", "a;b", "x*", "a\nb", "\x1b[2J", "--yes"]
+    settings = SimpleNamespace(services=["api", *hostile], secrets=["jwt", *hostile], alarms=["high-cpu", *hostile])
+    monkeypatch.setattr(AppContext, "environment", SimpleNamespace(settings=settings))
+    assert offered("opsctl service scale") == ["api"]
+    assert offered("opsctl alarms ack") == ["high-cpu"]
+
+
+def test_a_damaged_ledger_leaves_the_line_alone(offered, tmp_path):
+    (tmp_path / "opsctl").mkdir(mode=0o700)
+    (tmp_path / "opsctl/ledger.db").write_bytes(b"no database" * 1_000)
+    (tmp_path / "opsctl/ledger.db").chmod(0o600)
+    assert offered("opsctl runs show") == []
+
+
+@pytest.mark.parametrize("stray", ["bash_complete", "odd"])
+def test_a_stray_variable_is_named(stray, monkeypatch, capsys):
+    monkeypatch.setenv("_OPSCTL_COMPLETE", stray)
+    assert run(["runs", "list"]) == 2
+    assert "unset _OPSCTL_COMPLETE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)

@@ -59,3 +59,17 @@ def test_the_worst_comes_first_and_alerts_are_findings():
     found = findings({"API": [{**HEALTHY, "ms": 6400}]}, [("Redis", dark), ("Database", alert)])
     assert [each.severity for each in found] == ["critical", "unknown", "warning"]
     assert found[0].finding == "RDS connections (db): 93 %, threshold 80 %"
+
+
+def test_a_line_to_type_is_quoted():
+    rows = {
+        "Alarms": [{**ALARM, "alarm": "High CPU; $(id)", "state": "ALARM", "acknowledged": "nobody"}],
+        "Services": [{**SERVICE, "service": "a b", "running": 0}],
+    }
+    assert {each.next for each in findings(rows, [])} == {"opsctl alarms ack 'High CPU; $(id)'", "opsctl service status 'a b'"}
+
+
+def test_a_service_that_could_not_be_queried_has_no_number_of_tasks():
+    row = {**SERVICE, "desired": None, "running": None, "deployment": "denied"}
+    (state,) = system_states({"Services": [row]}, findings({"Services": [row]}, []))
+    assert (state.state, state.summary) == ("unknown", "api could not be queried")

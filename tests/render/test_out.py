@@ -23,7 +23,7 @@ from opsctl.redaction import CONTROL, IN_LINES, vault
 from opsctl.render import out
 from opsctl.render.progress import Progress
 from opsctl.render.screen import Screen
-from opsctl.render.shapes import Check, Page, Series, Text, Verdict
+from opsctl.render.shapes import Check, NoRows, Page, Series, Text, Verdict
 
 HOSTILE = "a\x1b[2Kb\x1b]0;title\x07c\x9bd\u202ee\u200bf\ud800g\rh"
 SECRET = "pat-na1-7f3a9c51-e0d8-4b26-a5c1-f09e3d7b6482"
@@ -224,3 +224,19 @@ def test_a_narrow_encoding_writes_out_what_it_lacks(monkeypatch: pytest.MonkeyPa
 def test_nothing_that_is_cleaned_twice_changes() -> None:
     assert out.clean(out.clean(HOSTILE)) == out.clean(HOSTILE)
     assert not CONTROL.search(out.clean(HOSTILE))
+
+
+def test_without_colour_a_page_is_still_drawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    out.page(out.style("red", fg="red"), 5)
+    assert terminal.getvalue().startswith(f"{out.HOME}{out.NO_WRAP}red{out.END_OF_LINE}")
+
+
+def test_no_rows_are_a_sentence_for_a_person_and_an_empty_list_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen("json").show(Page([("Findings", NoRows("None."))]))
+    assert json.loads(capsys.readouterr().out) == {"Findings": []}
+    Screen("table").show(Page([("Findings", NoRows("None."))]))
+    assert capsys.readouterr().out == "Findings\nNone.\n"
