@@ -47,7 +47,7 @@ def show(systems: Systems, contact: str) -> dict[str, Any]:
     Examples:
         opsctl downloads show jane@example.com
     """
-    from opsctl.changes.contacts import fingerprint
+    from opsctl.changes.tokens import fingerprint
 
     settings = systems.environment.hubspot
     found = systems.hubspot.contact(contact, (settings.enabled, settings.requested, settings.minted), (settings.enabled,))

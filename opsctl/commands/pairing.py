@@ -54,7 +54,7 @@ def mint(planning: Planning, contacts: tuple[str, ...], via: str) -> Iterator[Ch
         opsctl pairing mint jane@example.com -n
         opsctl pairing mint jane@example.com --via webhook
     """
-    from opsctl.changes.contacts import EndTokenRequest, MintToken
+    from opsctl.changes.tokens import EndTokenRequest, MintToken
 
     for pinned in pins(planning.systems, contacts):
         if via == "property":
@@ -78,7 +78,7 @@ def revoke(planning: Planning, contacts: tuple[str, ...], if_token: str | None) 
         opsctl pairing revoke jane@example.com
         opsctl pairing revoke jane@example.com -n
     """
-    from opsctl.changes.contacts import MintToken, RevokeToken
+    from opsctl.changes.tokens import MintToken, RevokeToken
 
     if if_token and len(contacts) > 1:
         raise click.UsageError("--if-token goes with one contact.")
@@ -98,7 +98,7 @@ def pins(systems: Systems, contacts: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def pin(systems: Systems, contact: str) -> dict[str, Any]:
     """What a change to a contact's token rests on: its fingerprint now, and the newest write of the request."""
-    from opsctl.changes.contacts import fingerprint
+    from opsctl.changes.tokens import fingerprint
 
     settings = systems.environment.hubspot
     found = systems.hubspot.contact(contact, (settings.minted,), (settings.requested,))

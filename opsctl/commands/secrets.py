@@ -89,8 +89,9 @@ def rotate(planning: Planning, name: str, value_from: str, compromised: bool, re
         opsctl secrets rotate jwt --value-from generate -n
         opsctl secrets rotate jwt --value-from generate --compromised
     """
+    from opsctl.changes.managed_secrets import RotateManagedSecret
     from opsctl.changes.rotation import ask, cached, described, into_variable, place_of, proof_of, refresh
-    from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, RotateManagedSecret, StageSecretVersion
+    from opsctl.changes.secrets import CURRENT, PENDING, PREVIOUS, MoveSecretStage, StageSecretVersion
 
     systems = planning.systems
     secret = systems.environment.secret(name)

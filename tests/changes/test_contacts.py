@@ -11,7 +11,8 @@ import pytest
 from portal import Portal, contact_id
 
 from opsctl import fingerprints
-from opsctl.changes.contacts import EndTokenRequest, MintToken, RevokeToken, SetContactProperties
+from opsctl.changes.contacts import SetContactProperties
+from opsctl.changes.tokens import EndTokenRequest, MintToken, RevokeToken
 from opsctl.commands.pairing import pin
 from opsctl.contract import Done, Drifted, InProgress, Irreversible, Pending, Skipped
 from opsctl.errors import DriftError, ExternalError, OutcomeUnknown, PartialFailure, Throttled

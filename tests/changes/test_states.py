@@ -10,7 +10,8 @@ import botocore.session
 import pytest
 
 from opsctl.adapters.aws.secrets import SecretState, VersionState
-from opsctl.changes.secrets import MoveSecretStage, RotateManagedSecret
+from opsctl.changes.managed_secrets import RotateManagedSecret
+from opsctl.changes.secrets import MoveSecretStage
 from opsctl.changes.states import DATABASE, FUNCTION_UPDATE, REPLICA, SNAPSHOT, States
 from opsctl.contract import Done, Failed, InProgress
 from opsctl.errors import Denied

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from opsctl.changes.contacts import MintToken
 from opsctl.changes.ecs import Redeploy
+from opsctl.changes.tokens import MintToken
 from opsctl.contract import kinds
 from opsctl.engine.ledger.ledger import Ledger
 from opsctl.engine.ledger.rows import Step
