@@ -43,7 +43,7 @@ class Prompt:
     def text(self, question: str, otherwise: Hint, *, ahead: str = "") -> str:
         """Ask for a line, with the lines of `ahead` above; raises InputRequired with the hint `otherwise` without a terminal."""
         if not self.present:
-            raise InputRequired(f"{question}: there is no terminal to ask.", otherwise)
+            raise InputRequired(f"There is no terminal to ask: {question}", otherwise)
         self._ahead()
         try:
             with open(self._path, "r+b", buffering=0) as terminal:
@@ -91,6 +91,6 @@ class Prompt:
     def secret(self, question: str, otherwise: Hint = "Run it in a terminal.") -> Secret:
         """Ask for a value without showing it."""
         if not self.present:
-            raise InputRequired(f"{question}: there is no terminal to ask.", otherwise)
+            raise InputRequired(f"There is no terminal to ask: {question}", otherwise)
         self._ahead()
         return Secret(getpass.getpass(redact_output(f"{visible(question)}: ")))
