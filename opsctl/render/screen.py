@@ -196,7 +196,7 @@ def _verdict_error(verdict: Verdict) -> CheckFailed:
     if isinstance(verdict, Alerts):
         fires = any(check.ok is False for check in verdict.checks)
         return AlertFiring(f"Fires: {told}.", verdict.next) if fires else CheckFailed(f"No all-clear: {told}.", verdict.next)
-    return CheckFailed(f"Not so: {told}.", verdict.next)
+    return CheckFailed(f"Failed: {told}.", verdict.next)
 
 
 def configured_by(file: str) -> str:
