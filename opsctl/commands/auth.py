@@ -74,7 +74,7 @@ def _former_refused(systems: Systems, tokens: Tokens) -> Check:
         return Check(word, None, "no api.signed-by is configured")
     secret, rotated = systems.environment.secret(name), last_rotation(systems.history, name)
     if rotated is None:
-        return Check(word, None, f"this ledger knows no rotation of {name}", applies=False)
+        return Check(word, None, f"this ledger has no rotation of {name}", applies=False)
     try:
         former = systems.secrets.value(secret.id, key=secret.key, version=rotated[0], region=secret.region)
     except OpsctlError as cause:

@@ -38,7 +38,7 @@ def trust(app: AppContext, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
     rows = []
     for folder in wanted:
         if not folder.is_dir():
-            raise ConfigurationError(f"{folder} is no folder.", "Name a folder that has configuration or playbooks.")
+            raise ConfigurationError(f"{folder} is not a folder.", "Name a folder that has configuration or playbooks.")
         files = content(folder)
         rows += [{"folder": str(folder.resolve()), "file": name, "bytes": len(text)} for name, text in sorted(files.items())]
         trusted().add(folder, files)

@@ -27,7 +27,7 @@ class MomentType(click.ParamType[datetime | str]):
     name = "moment"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | str:
-        """Raises a usage error for what is no moment, also for a date that doesn't exist."""
+        """Raises a usage error for what is not a time, also for a date that doesn't exist."""
         if isinstance(value, datetime):
             return value
         if value == "now":

@@ -173,7 +173,7 @@ def rollback(planning: Planning, name: str, version: str | None) -> Iterator[Cha
     wanted = version or (rotated[0] if rotated else None)
     if wanted is None or wanted not in state.versions:
         known = ", ".join(sorted(state.versions))
-        told = f"{name} has no version {wanted}" if wanted else f"This ledger knows no rotation of {name}"
+        told = f"{name} has no version {wanted}" if wanted else f"This ledger has no rotation of {name}"
         raise Refused(f"{told}; its versions: {known}.", f"opsctl secrets rollback {name} --to VERSION")
     if wanted in compromised_versions(systems.history, name):
         others = "Rotate it once more: opsctl secrets rotate " + name + " --value-from SOURCE"

@@ -20,12 +20,12 @@ WRONG = [
     (("--message", SAID, "--duration", "0s"), "longer than nothing"),
     (("--message", SAID, "--duration", "31d"), "30 days at most"),
     (("--message", SAID, "--duration", "2 hours"), "expected a duration"),
-    (("--message", SAID, "--duration", "1h", "--at", "2027-02-29T02:00"), "is no moment"),
-    (("--message", SAID, "--duration", "1h", "--at", "tomorrow"), "is no moment"),
+    (("--message", SAID, "--duration", "1h", "--at", "2027-02-29T02:00"), "is not a time"),
+    (("--message", SAID, "--duration", "1h", "--at", "tomorrow"), "is not a time"),
     (("--message", SAID, "--duration", "1h", "--at", "2020-02-29T02:00"), "is in the past"),
     (("--message", SAID, "--duration", "1h", "--at", "2999-01-01"), "more than a year ahead"),
-    (("--message", SAID, "--duration", "1h", "--at", "0001-01-01T00:00+23:00"), "is no moment"),
-    (("--message", SAID, "--duration", "1h", "--at", "9999-12-31T23:59-23:00"), "is no moment"),
+    (("--message", SAID, "--duration", "1h", "--at", "0001-01-01T00:00+23:00"), "is not a time"),
+    (("--message", SAID, "--duration", "1h", "--at", "9999-12-31T23:59-23:00"), "is not a time"),
 ]
 """What is typed wrong, and what is said."""
 

@@ -25,7 +25,7 @@ MAIL_KEY = "safawinet/prod/mail-key"
         ("secrets rotate database --value-from generate -y", 4, "would lock the application out"),
         ("secrets rotate redis --value-from generate -y", 4, "would lock the application out"),
         ("secrets rotate admin-token --value-from generate -y", 4, "no rotation configured"),
-        ("secrets rollback mail-key -y", 4, "knows no rotation of mail-key"),
+        ("secrets rollback mail-key -y", 4, "has no rotation of mail-key"),
         ("secrets rollback mail-key --to nope -y", 4, "has no version nope"),
         ("logout user nobody@example.com -y", 1, "no user 'nobody@example.com'"),
         ("logout user 99999999 -y", 1, "no user '99999999'"),
