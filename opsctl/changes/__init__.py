@@ -24,8 +24,8 @@ def find_kind(tag: str) -> type[Change] | None:
 
     A kind that is already imported doesn't import the other files.
     """
-    return _named(kinds(), tag) or _named(all_kinds(), tag)
+    return _with_tag(kinds(), tag) or _with_tag(all_kinds(), tag)
 
 
-def _named(known: Iterable[type[Change]], tag: str) -> type[Change] | None:
+def _with_tag(known: Iterable[type[Change]], tag: str) -> type[Change] | None:
     return next((kind for kind in known if tag == kind.__struct_config__.tag or tag in kind.former_kinds), None)

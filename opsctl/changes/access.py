@@ -43,7 +43,7 @@ class UserChange(Change, frozen=True, kw_only=True):
     user: str
 
     @property
-    def _named(self) -> str:
+    def _policy_options(self) -> str:
         return f"--user-name {self.user}"
 
     def _iam(self, environment: Environment, operation: str, **how: Any) -> Command:
@@ -89,12 +89,12 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Reads the policy. What prevents a judgement, or forbids this change, also blocks the other changes to the user."""
         try:
-            return self._look(read)
+            return self._judge_policy(read)
         except OpsctlError as error:
             error.bars = self.denied
             raise
 
-    def _look(self, read: Systems) -> Finding:
+    def _judge_policy(self, read: Systems) -> Finding:
         now = read.iam.inline(self.user, POLICY)
         ours, stronger = denial(compromised=self.compromised), denial(compromised=True)
         if self.denied and now in (ours, stronger):
@@ -104,7 +104,11 @@ class SetDenial(UserChange, frozen=True, kw_only=True):
         # Judged first: the keys may be deactivated even if the policy isn't as reviewed.
         found = self._judged(read) if self.denied else Pending(1, "users")
         if now not in ([None, denial(compromised=False)] if self.denied else [ours]):
-            revoked = "revokes the user as compromised" if now == stronger else f"has other content (aws iam get-user-policy {self._named})"
+            revoked = (
+                "revokes the user as compromised"
+                if now == stronger
+                else f"has other content (aws iam get-user-policy {self._policy_options})"
+            )
             return Drifted(f"the policy {POLICY} of {self.user} has changed since the plan: it {revoked}")
         return found
 
@@ -204,17 +208,17 @@ def _left_over(account: IamAccount, user: str, caller: str) -> str:
     more = f" and {len(roles) - MOST_NAMED} more" if len(roles) > MOST_NAMED else ""
     _, session, name = caller.partition(":assumed-role/")
     own = name.partition("/")[0]
-    told = (
+    notes = (
         [f"this run uses a session of {own}, a role that {user} may have assumed; if so, it can't be renewed"]
         if session and own in roles
         else []
     )
     if roles:
-        told.append(f"role sessions that {user} may have started stay valid until they expire: {', '.join(roles[:MOST_NAMED])}{more}")
+        notes.append(f"role sessions that {user} may have started stay valid until they expire: {', '.join(roles[:MOST_NAMED])}{more}")
     if account.identity_centre:
-        told.append("SSO sign-in is not changed: disable the user in IAM Identity Center")
-    told.append(f"to end those sessions and see what to rotate: opsctl access review {user}")
-    return "; ".join(told)
+        notes.append("SSO sign-in is not changed: disable the user in IAM Identity Center")
+    notes.append(f"to end those sessions and see what to rotate: opsctl access review {user}")
+    return "; ".join(notes)
 
 
 class SetKeys(UserChange, frozen=True, kw_only=True):

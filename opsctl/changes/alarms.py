@@ -9,7 +9,7 @@ from opsctl.changes import raw
 from opsctl.changes.notices import page
 from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending, Skipped
 from opsctl.permissions import Permissions, needs
-from opsctl.shell import Question, Say
+from opsctl.shell import Message, Question
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.cloudwatch import Alarm
@@ -86,7 +86,7 @@ class SetAcknowledgement(Change, frozen=True, kw_only=True):
         if not (self.acknowledged and self.page):
             return [Question(line=tell)]
         event = {"event_action": "acknowledge", "dedup_key": key_of(self.alarm, self.transition)}
-        return [*page(environment, event), Say(line=tell)]
+        return [*page(environment, event), Message(line=tell)]
 
 
 class SetAlarmReason(Change, frozen=True, kw_only=True):
@@ -133,10 +133,10 @@ class SetAlarmReason(Change, frozen=True, kw_only=True):
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The AWS command, only while the alarm is in ALARM: any other state would run its actions."""
         look = raw.aws(environment, "cloudwatch", "describe-alarms", AlarmNames=[self.alarm])
-        said = {"AlarmName": self.alarm, "StateValue": ALARM, "StateReason": self.after}
+        state = {"AlarmName": self.alarm, "StateValue": ALARM, "StateReason": self.after}
         return [
             *raw.as_reviewed(look, "MetricAlarms[0].StateValue || CompositeAlarms[0].StateValue", ALARM, f"The alarm {self.alarm}"),
-            raw.aws(environment, "cloudwatch", "set-alarm-state", **said),
+            raw.aws(environment, "cloudwatch", "set-alarm-state", **state),
         ]
 
 
@@ -161,8 +161,8 @@ class Acknowledgement(NamedTuple):
 
 def acknowledged(history: RunHistory, alarm: str, transition: datetime) -> Acknowledgement | None:
     """The acknowledgement of this transition of an alarm; None if there is none or it was undone."""
-    said = (past for past in history.past(SetAcknowledgement, f"alarm/{alarm}") if past.state == "applied")
-    last = next((past for past in said if past.change.transition == transition), None)
+    applied = (past for past in history.past(SetAcknowledgement, f"alarm/{alarm}") if past.state == "applied")
+    last = next((past for past in applied if past.change.transition == transition), None)
     if last is None or last.ended is None or not last.change.acknowledged:
         return None
     return Acknowledgement(last.operator, last.ended, last.run)

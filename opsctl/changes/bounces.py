@@ -101,7 +101,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
             read.notifications.keep(self.digest, until_resumed=False)
             if bad and not rows and not ignored:
                 return Failed(f"none of its {bad:,} messages can be read (the first: {first}){self.left_over()}", bad, "messages")
-            return Done(self._so(rows, ignored, bad) + (self.left_over() if bad else ""))
+            return Done(self._done_reason(rows, ignored, bad) + (self.left_over() if bad else ""))
         notes = [f"{had:,} of {rows:,} already counted"] if had else []
         notes += [f"duplicates: {rows - had - len(new):,}"] if rows - had > len(new) else []
         notes += [f"other notification types: {ignored:,}"] if ignored else []
@@ -113,7 +113,7 @@ class CountNotifications(Counting, frozen=True, kw_only=True):
     def _place(self) -> str:
         return "to standard input" if self.source == STDIN else "to that file"
 
-    def _so(self, rows: int, ignored: int, bad: int) -> str:
+    def _done_reason(self, rows: int, ignored: int, bad: int) -> str:
         if rows:
             return f"all {rows:,} {'readable ' if bad else ''}notifications in it are already counted"
         if bad:

@@ -67,30 +67,30 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Reads all contacts in one request."""
-        todo, gone, moved = self._look(read)
+        todo, gone, moved = self._sort_contacts(read)
         count, left = len(self._part()), len(gone) + len(moved)
         if not self.where_ours and gone:
-            return Drifted(f"deleted or merged since: {_some(gone)}")
+            return Drifted(f"deleted or merged since: {_first_ids(gone)}")
         if not self.where_ours and moved:
             return Drifted(self._theirs(moved))
         if left == count:
-            return Skipped(f"{self.name} of {_some([*gone, *moved])} was changed by somebody else since the plan")
-        note = f"{left} skipped, because somebody else changed, merged or deleted them: {_some([*gone, *moved])}" if left else ""
+            return Skipped(f"{self.name} of {_first_ids([*gone, *moved])} was changed by somebody else since the plan")
+        note = f"{left} skipped, because somebody else changed, merged or deleted them: {_first_ids([*gone, *moved])}" if left else ""
         if todo:
             return Pending(len(todo), "contacts", note)
         return Done(f"{self.name} has the wanted value for all {count - left}{note and '; '}{note}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One batch update of the contacts that need it. A partial refusal by HubSpot raises an error that names the contacts."""
-        todo, gone, moved = self._look(write)
+        todo, gone, moved = self._sort_contacts(write)
         if moved and not self.where_ours:
             raise DriftError(f"{self._theirs(moved)}. These contacts were not changed.", "Make a new plan: run the command again.")
         after = {id: {self.name: after or ""} for id, _, after in self.contacts}
         answer = write.hubspot.update({id: after[id] for id in (todo if self.where_ours else [*todo, *gone])})
         if answer.errors:
             why = next(iter(answer.errors.values()))
-            told = f"HubSpot changed {len(answer.done)} of {len(answer.done) + len(answer.errors)} contacts"
-            refused, look = f"{told}, and refused {_some(list(answer.errors))}: {why}", "Check those contacts in HubSpot."
+            changed = f"HubSpot changed {len(answer.done)} of {len(answer.done) + len(answer.errors)} contacts"
+            refused, look = f"{changed}, and refused {_first_ids(list(answer.errors))}: {why}", "Check those contacts in HubSpot."
             raise PartialFailure(refused, look, parts=answer.done) if answer.done else ExternalError(refused, look)
         return {"updated": len(answer.done)}
 
@@ -109,7 +109,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         """The contacts that the change covers; on undo only those that were changed."""
         return [(id, before or None, after or None) for id, before, after in self.contacts if not self.where_ours or before != after]
 
-    def _look(self, systems: Systems) -> tuple[list[str], list[str], list[str]]:
+    def _sort_contacts(self, systems: Systems) -> tuple[list[str], list[str], list[str]]:
         """Contacts to change, contacts that are gone, and contacts that somebody else has changed."""
         part = self._part()
         found, gone = systems.hubspot.read([id for id, _, _ in part], (self.name,))
@@ -119,7 +119,7 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         return [id for id, before, after in here if before == now[id] != after], gone, moved
 
     def _theirs(self, moved: list[str]) -> str:
-        return f"{self.name} of {_some(moved)} is neither the value in the plan nor the wanted one"
+        return f"{self.name} of {_first_ids(moved)} is neither the value in the plan nor the wanted one"
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's command (HH, Temporarily disable downloads), for all contacts at once, if they are as reviewed."""
@@ -140,6 +140,6 @@ class SetContactProperties(Change, frozen=True, kw_only=True):
         ]
 
 
-def _some(ids: list[str]) -> str:
+def _first_ids(ids: list[str]) -> str:
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
     return f"{', '.join(ids[:SHOWN])}{more}"

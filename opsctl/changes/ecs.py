@@ -30,7 +30,7 @@ class ServiceChange(Change, frozen=True, kw_only=True):
     cluster: str
     service: str
 
-    def _look(self, environment: Environment) -> Command:
+    def _describe_command(self, environment: Environment) -> Command:
         return raw.aws(environment, "ecs", "describe-services", cluster=self.cluster, services=[self.service])
 
     def _update(self, environment: Environment, **how: Any) -> Command:
@@ -73,7 +73,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         if primary.created <= self.since:
             images = Images.judged(self, read, state)
             images.refuse_new_code(self.name)
-            note = "; ".join(filter(None, (self._unwell(read), images.told)))
+            note = "; ".join(filter(None, (self._unwell(read), images.note)))
             return Pending(state.running, "tasks", note, images.unseen, images.next)
         tasks = read.ecs.tasks(self.cluster, self.service)
         old = [task for task in tasks if task.deployment != primary.id]
@@ -125,7 +125,7 @@ class Redeploy(ServiceChange, frozen=True, kw_only=True):
         return [
             raw.learn("deployment", self._update(environment, forceNewDeployment=True), f"service.{primary}"),
             self._wait(environment),
-            raw.learn("now", self._look(environment), f"services[0].{primary}"),
+            raw.learn("now", self._describe_command(environment), f"services[0].{primary}"),
             expect(Variable("now"), Variable("deployment"), f"The rollout of {self.name} was rolled back, or another rollout replaced it."),
         ]
 
@@ -157,7 +157,7 @@ class Images(Struct, frozen=True):
         return cls(tuple(new for new, _ in found if new), tuple(dict.fromkeys(why for _, why in found if why)))
 
     @property
-    def told(self) -> str:
+    def note(self) -> str:
         """The plan's note on images that can't be compared."""
         return f"may start a new image: {'; '.join(self.unjudged)}" if self.unjudged else ""
 
@@ -327,7 +327,9 @@ class SetDesiredCount(ServiceChange, frozen=True, kw_only=True):
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The runbook's command (Safawinet, quick reference), with its wait."""
         return [
-            *raw.as_reviewed(self._look(environment), "services[0].desiredCount", str(self.before), f"The desired count of {self.name}"),
+            *raw.as_reviewed(
+                self._describe_command(environment), "services[0].desiredCount", str(self.before), f"The desired count of {self.name}"
+            ),
             self._update(environment, desiredCount=self.after),
             self._wait(environment),
         ]

@@ -77,13 +77,13 @@ class SetUsersActive(Change, frozen=True, kw_only=True):
         now = read.bounce_store.active([id for id, _ in self.users])
         todo = [id for id in self.changed if now.get(id) is not None and now[id] is not self.active]
         if not todo:
-            said = "is" if len(self.users) == 1 else f"all {len(self.users)} are"
-            return Done(f"{said} {_word(self.active)}{exempt}" if len(now) == len(self.users) else f"all left are {_word(self.active)}")
+            subject = "is" if len(self.users) == 1 else f"all {len(self.users)} are"
+            return Done(f"{subject} {_word(self.active)}{exempt}" if len(now) == len(self.users) else f"all left are {_word(self.active)}")
         other = [id for id in self.changed if id not in todo]
         if other and not self.active:
-            return Drifted(f"{_some(other)}: deactivated or deleted by somebody else since the plan")
-        left = f"; {len(other)} skipped, because they are active again or deleted: {_some(other)}" if other else ""
-        return Pending(len(todo), "users", f"{_some(todo)}{left}{exempt}")
+            return Drifted(f"{_first_ids(other)}: deactivated or deleted by somebody else since the plan")
+        left = f"; {len(other)} skipped, because they are active again or deleted: {_first_ids(other)}" if other else ""
+        return Pending(len(todo), "users", f"{_first_ids(todo)}{left}{exempt}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One UPDATE of the users who are as reviewed, rolled back if one to deactivate isn't, so that undo restores only ours."""
@@ -109,6 +109,6 @@ def _word(active: bool) -> str:
     return "active" if active else "inactive"
 
 
-def _some(ids: list[str]) -> str:
+def _first_ids(ids: list[str]) -> str:
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
     return f"{'user' if len(ids) == 1 else 'users'} {', '.join(ids[:SHOWN])}{more}"

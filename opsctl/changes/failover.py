@@ -235,8 +235,8 @@ class ProveWrites(Change, frozen=True, kw_only=True):
             time.sleep(PAUSE)
         if lost is None:
             return {"why": "a test write was committed", "tries": tries}
-        told = f"a test write was committed {lost:.1f} s after the failover was requested: at most {lost:.1f} s without writes"
-        return {"why": told, "tries": tries, "seconds_without_writes": round(lost, 1)}
+        why = f"a test write was committed {lost:.1f} s after the failover was requested: at most {lost:.1f} s without writes"
+        return {"why": why, "tries": tries, "seconds_without_writes": round(lost, 1)}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same write with psql, until it is committed."""

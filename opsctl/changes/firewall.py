@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl.changes import raw
-from opsctl.changes.rules import Rule, blocking, blocks, estimate, holds, named, rate, told
+from opsctl.changes.rules import Rule, blocking, blocks, describe_rule, estimate, holds, named, rate
 from opsctl.contract import Change, Done, Drifted, Evidence, Finding, Pending, Skipped
 from opsctl.errors import ExternalError, Refused
 from opsctl.permissions import Permissions, needs
@@ -84,14 +84,14 @@ class RuleChange(Change, frozen=True, kw_only=True):
 
     def difference(self) -> tuple[Any, Any]:
         """Both rules in a few words."""
-        return told(self.before), told(self.after)
+        return describe_rule(self.before), describe_rule(self.after)
 
     def check(self, read: Systems) -> Finding:
         """Compares the rule, then checks that the ACL has enough capacity."""
         acl = read.waf.acl(self.acl, self.place)
         now = acl.rule(self.rule)
         if holds(now, self.after):
-            return Done(f"it is set to {told(now)}" if now else f"there is no rule {self.rule}")
+            return Done(f"it is set to {describe_rule(now)}" if now else f"there is no rule {self.rule}")
         if now != self.before:
             return Drifted(f"the rule {_set(now)}; in the plan it {_set(self.before)}")
         self._fits(acl)
@@ -155,7 +155,7 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Which clients are affected."""
-        return f"set the rule {self.rule} to {told(self.after)}" if self.after else f"remove the rule {self.rule} from {self.acl}"
+        return f"set the rule {self.rule} to {describe_rule(self.after)}" if self.after else f"remove the rule {self.rule} from {self.acl}"
 
     @property
     def needs_typed_confirmation(self) -> bool:
@@ -178,8 +178,8 @@ class LimitRate(RuleChange, frozen=True, kw_only=True):
         if not _milder(rate(self.before), wanted):
             count = f"opsctl protection rate-limit {wanted['Limit']} --window {wanted['EvaluationWindowSec'] // 60}m"
             raise Refused(
-                f"{self.rule} would {told(self.after)} without having counted first: it {_set(self.before)}. It is unknown whom it would"
-                " block.",
+                f"{self.rule} would {describe_rule(self.after)} without having counted first: it {_set(self.before)}."
+                " It is unknown whom it would block.",
                 f"Count first: {count}. Then check whom it counts: opsctl protection status",
             )
 
@@ -218,7 +218,7 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Which clients are blocked."""
-        return f"set the rule {self.rule} to {told(self.after)}" if self.after else f"remove the rule {self.rule} from {self.acl}"
+        return f"set the rule {self.rule} to {describe_rule(self.after)}" if self.after else f"remove the rule {self.rule} from {self.acl}"
 
     @property
     def depends_on(self) -> frozenset[str]:
@@ -245,7 +245,7 @@ class BlockListed(RuleChange, frozen=True, kw_only=True):
 
 
 def _set(rule: Rule | None) -> str:
-    return f"is set to {told(rule)}" if rule else "isn't there"
+    return f"is set to {describe_rule(rule)}" if rule else "isn't there"
 
 
 def _milder(before: Rule, after: Rule) -> bool:

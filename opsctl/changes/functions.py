@@ -225,7 +225,7 @@ class ServeLatest(FunctionChange, frozen=True, kw_only=True):
         as_latest = latest.same(served) and latest.description == served.description
         if serves.version == self.after or (self.after is None and as_latest):
             so = f"{self.alias} serves version {serves.version}"
-            return taken(read, self, self.stored, self.cache, served.modified, so) if self.stored else Done(so, served.modified)
+            return await_authorizer(read, self, self.stored, self.cache, served.modified, so) if self.stored else Done(so, served.modified)
         if (self.before is not None and serves.version != self.before) or (self.before is None and not as_latest):
             return Drifted(f"{self.alias} serves version {serves.version}, not {self.before or 'the published version'} as in the plan")
         if self.after is None:
@@ -288,7 +288,7 @@ def fingerprint(systems: Systems, value: Secret | None) -> str | None:
     return None if value is None else systems.fingerprint(value.raw())
 
 
-def taken(read: Systems, change: FunctionChange, stored: Stored, cache: float, since: datetime, so: str) -> Done | InProgress:
+def await_authorizer(read: Systems, change: FunctionChange, stored: Stored, cache: float, since: datetime, so: str) -> Done | InProgress:
     """A finding until callers get the new value: the authorizer caches its answers for `cache` seconds; None when they do.
 
     If the function is the lease endpoint's authorizer and both values are known, the endpoint is queried; otherwise the time is waited.

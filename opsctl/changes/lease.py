@@ -14,7 +14,7 @@ from opsctl.contract import Change, Evidence, Finding, OutcomeKnownBy, Pending
 from opsctl.errors import CheckFailed, ExternalError, NotFound, OutcomeUnknown
 from opsctl.permissions import Permissions, needs
 from opsctl.redaction import Secret
-from opsctl.shell import File, Say, Variable, capture, expect, piped, run
+from opsctl.shell import File, Message, Variable, capture, expect, piped, run
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.logs import LogLine
@@ -87,7 +87,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Reads the contact from HubSpot. With a code from elsewhere, a HubSpot outage doesn't stop the request."""
         try:
-            return Pending(1, "leases", told(self._held(read), read))
+            return Pending(1, "leases", contact_summary(self._held(read), read))
         except NotFound:
             raise
         except ExternalError as failed:
@@ -111,16 +111,16 @@ class TakeLease(Change, frozen=True, kw_only=True):
             raise CheckFailed(why, "opsctl logs query lease-errors") from lost
         found = cause(answer, self.contact)
         lines, missing = logged(write, answer, self.contact, began)
-        said = ". ".join(
+        answered = ". ".join(
             [f"{answer.status}{f' {answer.reason}' if answer.reason else ''}: {found.why}", *lines[-1:], *filter(None, [missing]), held]
         )
         if answer.status != self.expect:
-            raise CheckFailed(f"The lease endpoint answered {said}. Expected: {self.expect}.", self.way(answer, found))
+            raise CheckFailed(f"The lease endpoint answered {answered}. Expected: {self.expect}.", self.way(answer, found))
         if doubt := self.unproven(answer, coded=given is not None, missing=missing):
-            raise CheckFailed(f"The lease endpoint answered {said}. This verifies nothing: {doubt}.", found.next)
+            raise CheckFailed(f"The lease endpoint answered {answered}. This verifies nothing: {doubt}.", found.next)
         earlier = seen(write, self.contact, began - RECENT, began)
         # An expected refusal needs no next command: the cause's command would give access again.
-        why = said if self.expect == 403 else f"{said}. Next: {found.next}"
+        why = answered if self.expect == 403 else f"{answered}. Next: {found.next}"
         log = lines or [missing]
         return {"status": answer.status, "reason": answer.reason, "why": why, "log": log, "earlier": earlier, "contact": held}
 
@@ -147,7 +147,7 @@ class TakeLease(Change, frozen=True, kw_only=True):
             return systems.values.read(self.source), found.note if isinstance(found, Pending) else ""
         held = self._held(systems)
         minted = held.properties.get(systems.environment.hubspot.minted)
-        return Secret(minted) if minted else None, told(held, systems)
+        return Secret(minted) if minted else None, contact_summary(held, systems)
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """The same request, with the secrets in header files; an unexpected status ends the script."""
@@ -163,12 +163,12 @@ class TakeLease(Change, frozen=True, kw_only=True):
             *raw.bearer(edge, headers[0], word="X-Edge-Auth: "),
             *raw.bearer(code, headers[1]),
             capture("status", ask),
-            Say(line="The lease endpoint answered."),
+            Message(line="The lease endpoint answered."),
             expect(Variable("status"), str(self.expect), f"The lease endpoint did not answer with status {self.expect}."),
         ]
 
 
-def told(contact: HubSpotContact, systems: Systems) -> str:
+def contact_summary(contact: HubSpotContact, systems: Systems) -> str:
     """A contact's properties on one line, with its token as a fingerprint."""
     settings = systems.environment.hubspot
     minted = contact.properties.get(settings.minted)
@@ -208,20 +208,20 @@ def seen(systems: Systems, contact: str, since: datetime, until: datetime) -> li
     """The last lines of the lease function about the contact, up to a time: what the customer was answered."""
     function = systems.environment.lease.function
     try:
-        lines = _found(systems, function, since, f'{{ $.contactId = "{contact}" }}')
+        lines = _log_lines(systems, function, since, f'{{ $.contactId = "{contact}" }}')
     except ExternalError as failed:
         return [failed.what.rstrip(".")]
-    return [_said(line) for line in lines if line.at <= until][-LINES:]
+    return [_log_text(line) for line in lines if line.at <= until][-LINES:]
 
 
 def _lines(systems: Systems, function: str, since: datetime, pattern: str) -> list[str]:
-    return [_said(line) for line in _found(systems, function, since, pattern)]
+    return [_log_text(line) for line in _log_lines(systems, function, since, pattern)]
 
 
-def _found(systems: Systems, function: str, since: datetime, pattern: str) -> list[LogLine]:
+def _log_lines(systems: Systems, function: str, since: datetime, pattern: str) -> list[LogLine]:
     settings = systems.environment.function(function)
     return systems.logs.recent(settings.log_group, since, 10 * LINES, pattern, settings.region)
 
 
-def _said(line: LogLine) -> str:
+def _log_text(line: LogLine) -> str:
     return f"{line.at:%H:%M:%S} {line.words}"

@@ -127,7 +127,7 @@ class StatusChange(Change, frozen=True, kw_only=True):
     title: str
     text: str
 
-    def _named(self, systems: Systems) -> Named:
+    def _incidents(self, systems: Systems) -> TitledIncidents:
         """The incidents with this title, without maintenances. Raises ExternalError if one of them can't be judged."""
         found = systems.statuspage.incidents()
         named = [incident for incident in found if incident.name == self.title]
@@ -138,17 +138,17 @@ class StatusChange(Change, frozen=True, kw_only=True):
                     "Check the status page: resolve the incident there, or choose another title.",
                 )
         named = [incident for incident in named if incident.open or incident.over]
-        return Named(named, sum(not incident.name for incident in found))
+        return TitledIncidents(named, sum(not incident.name for incident in found))
 
 
-class Named(NamedTuple):
+class TitledIncidents(NamedTuple):
     """The incidents with one title, and how many incidents of the page have no readable title."""
 
     incidents: list[StatusIncident]
     nameless: int
 
     @property
-    def told(self) -> str:
+    def note(self) -> str:
         """A note on what subscribers get, and on incidents that couldn't be judged."""
         unread = f"; {self.nameless} of the page's incidents can't be read; one of them may have this title" if self.nameless else ""
         return f"subscribers are notified{unread}"
@@ -179,20 +179,20 @@ class PostStatus(StatusChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Lists the page's incidents."""
-        named = self._named(read)
+        named = self._incidents(read)
         for newest in named.meant[:1]:
             # The page may collapse white space.
             if newest.status == self.status and newest.body.split() == self.text.split():
                 return Done(f"incident {newest.id} has status {self.status} and this text")
-        return Pending(1, "notices", named.told)
+        return Pending(1, "notices", named.note)
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One POST, or a PATCH of the existing incident; several only to resolve all open ones."""
-        meant = self._named(write).meant
+        meant = self._incidents(write).meant
         if self.status != "resolved":
             meant = [incident for incident in meant if incident.open][:1]
-        told = [write.statuspage.update(incident.id, self.status, self.text) for incident in meant]
-        return {"incident": (told or [write.statuspage.post(self.title, self.status, self.text)])[0].id}
+        updated = [write.statuspage.update(incident.id, self.status, self.text) for incident in meant]
+        return {"incident": (updated or [write.statuspage.post(self.title, self.status, self.text)])[0].id}
 
     def inverse(self) -> Change | Irreversible:
         """Resolves the incident."""
@@ -220,9 +220,9 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Lists the page's incidents."""
-        named = self._named(read)
+        named = self._incidents(read)
         if named.open:
-            return Pending(len(named.open), "notices", named.told)
+            return Pending(len(named.open), "notices", named.note)
         if named.nameless:
             raise ExternalError(
                 f"No incident {self.title!r} is open among the readable ones; {named.nameless} can't be read.", "Check the status page."
@@ -231,7 +231,7 @@ class EndStatus(StatusChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """A PATCH of each; there is rarely more than one."""
-        meant = [incident.id for incident in self._named(write).open]
+        meant = [incident.id for incident in self._incidents(write).open]
         return {"incidents": [write.statuspage.update(id, "resolved", self.text).id for id in meant]}
 
     def as_shell(self, environment: Environment) -> list[Statement]:

@@ -39,7 +39,7 @@ class RestoringChange(Change, frozen=True, kw_only=True):
     origin: str
     like: Surroundings
 
-    def _found(self, place: RdsDatabase) -> Finding:
+    def _restore_finding(self, place: RdsDatabase) -> Finding:
         """What a resource with that name means: somebody else's, failed, in progress, or done."""
         if place.tags.get(ORIGIN) != self.origin:
             return Drifted(f"{place.id} already exists and is not a copy of the current {self.snapshot}; choose another name")
@@ -118,7 +118,7 @@ class RestoreInstance(RestoringChange, frozen=True, kw_only=True):
         place = read.snapshots.place(self.name, "instance")
         if place is None:
             return self._missing(read, "instance")
-        found = self._found(place)
+        found = self._restore_finding(place)
         return answers(read, place, place.arn) if isinstance(found, Done) else found
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
@@ -154,7 +154,7 @@ class RestoreCluster(RestoringChange, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Reads the cluster."""
         place = read.snapshots.place(self.name, "cluster")
-        return self._found(place) if place else self._missing(read, "cluster")
+        return self._restore_finding(place) if place else self._missing(read, "cluster")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """RestoreDBClusterFromSnapshot."""
@@ -236,7 +236,7 @@ class AddInstance(RestoringChange, frozen=True, kw_only=True):
             return cluster if isinstance(cluster, InProgress) else wanted
         if place.cluster != self.name:
             return Drifted(f"{self.id} already exists in another cluster than {self.name}; choose another name")
-        found = self._found(place)
+        found = self._restore_finding(place)
         return answers(read, place, self.arn) if isinstance(found, Done) else found
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:

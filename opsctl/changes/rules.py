@@ -37,8 +37,8 @@ def refusing(acl: WebAcl, name: str, sets: Sequence[str], header: str | None) ->
 
     Behind a CDN any address in `header` counts, because a sender can put others before its own.
     """
-    told = {"IPSetForwardedIPConfig": {"HeaderName": header, "FallbackBehavior": "NO_MATCH", "Position": "ANY"}} if header else {}
-    each: list[Rule] = [{"IPSetReferenceStatement": {"ARN": arn, **told}} for arn in sets]
+    forwarded = {"IPSetForwardedIPConfig": {"HeaderName": header, "FallbackBehavior": "NO_MATCH", "Position": "ANY"}} if header else {}
+    each: list[Rule] = [{"IPSetReferenceStatement": {"ARN": arn, **forwarded}} for arn in sets]
     statement = each[0] if len(each) == 1 else {"OrStatement": {"Statements": each}}
     return {**_outline(acl, name), "Action": {"Block": {}}, "Statement": statement}
 
@@ -47,8 +47,8 @@ def _outline(acl: WebAcl, name: str) -> Rule:
     """The rule's fields besides action and statement: as before, or with the first free priority."""
     if former := acl.rule(name):
         return former
-    taken = {rule["Priority"] for rule in acl.rules}
-    free = next(number for number in range(len(taken) + 1) if number not in taken)
+    used = {rule["Priority"] for rule in acl.rules}
+    free = next(number for number in range(len(used) + 1) if number not in used)
     seen = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
     return {"Name": name, "Priority": free, "VisibilityConfig": seen}
 
@@ -88,7 +88,7 @@ def holds(now: Any, wanted: Any) -> bool:
     return bool(now == wanted)
 
 
-def told(rule: Rule | None) -> str | None:
+def describe_rule(rule: Rule | None) -> str | None:
     """A rule in a few words."""
     if rule is None:
         return None

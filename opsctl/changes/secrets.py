@@ -104,8 +104,8 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """Where the value comes from; never the value."""
-        told = f" ({self.fingerprint})" if self.fingerprint else ""
-        return f"stage a new version of {self.name}, value from {self.source}{told}"
+        given = f" ({self.fingerprint})" if self.fingerprint else ""
+        return f"stage a new version of {self.name}, value from {self.source}{given}"
 
     def difference(self) -> tuple[Any, Any]:
         """Version ids."""
@@ -138,8 +138,8 @@ class StageSecretVersion(SecretChange, frozen=True, kw_only=True):
         staged = state.staged(STAGED)
         driven = read.history.past_active(type(self), self.target) if staged not in (None, state.current) else ()
         if run := next((past.run for past in driven if past.change.version == staged), None):
-            told = f"Run {run} is rotating {self.name}: it has staged version {staged}. This run staged nothing."
-            raise LockHeld(told, f"Show that run: opsctl runs show {run}")
+            busy = f"Run {run} is rotating {self.name}: it has staged version {staged}. This run staged nothing."
+            raise LockHeld(busy, f"Show that run: opsctl runs show {run}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """PutSecretValue under the pinned version id."""
@@ -268,7 +268,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
             left = (state.changed + timedelta(seconds=self.cache) - read.now()).total_seconds()
             if self.cached_by and not self.refreshed and left > 0:
                 return InProgress(f"{', '.join(self.cached_by)} may use the former value for {left:.0f} s more")
-            return Done(self._so(), state.versions[now].created if now else None)
+            return Done(self._done_reason(), state.versions[now].created if now else None)
         if self.stage == CURRENT and self.fingerprint and now and fingerprints.same(fingerprint(read, self, self.key), self.fingerprint):
             return Done("the current value is already the given one", state.versions[now].created)
         if now != self.before:
@@ -286,7 +286,7 @@ class MoveSecretStage(SecretChange, frozen=True, kw_only=True):
         failed = next((each for each in waited if isinstance(each, Failed)), None)
         return failed or next((each for each in waited if each), None)
 
-    def _so(self) -> str:
+    def _done_reason(self) -> str:
         return f"{self.stage} is on {self.after}" if self.after else f"no version is {self.stage}"
 
     def _impact(self, read: Systems) -> Pending:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SOME = 500
 MANY = 5_000
-"""How many users Redis is told at a time."""
+"""How many users one call to Redis names."""
 AT_ONCE = 8
 """How many users the API is asked to log out at a time."""
 NAMED = 5
@@ -78,9 +78,9 @@ class SessionChange(Change, frozen=True, kw_only=True):
 
     def check(self, read: Systems) -> Finding:
         """Done if there are no users; otherwise counts the sessions."""
-        return self._look(read) if self.users != () else _nobody(read)
+        return self._count_sessions(read) if self.users != () else _nobody(read)
 
-    def _look(self, read: Systems) -> Finding:
+    def _count_sessions(self, read: Systems) -> Finding:
         raise NotImplementedError
 
 
@@ -95,7 +95,7 @@ class EndDatabaseSessions(SessionChange, frozen=True, kw_only=True):
     poll: ClassVar[float] = 0
     summary_template: ClassVar[str] = "delete refresh sessions of {whose} that began before {cutoff:%Y-%m-%d %H:%M:%S} UTC"
 
-    def _look(self, read: Systems) -> Finding:
+    def _count_sessions(self, read: Systems) -> Finding:
         """Counts the rows from before the cutoff, and all rows that would be deleted with them."""
         settings = read.environment.sessions
         rows = read.session_rows
@@ -152,13 +152,13 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
         """The lock target of the cache."""
         return super().target.replace("sessions", "cached-sessions", 1)
 
-    def _look(self, read: Systems) -> Finding:
+    def _count_sessions(self, read: Systems) -> Finding:
         """Counts the keys from before the cutoff, and all keys that would be deleted with them."""
         settings = read.environment.sessions
         if not settings.redis_patterns:
             return Skipped("[sessions] sets no redis-patterns: Redis was not searched")
         before = int(self.cutoff.timestamp() * 1000)
-        found = _summed([read.redis.count(**self._which(read, before, users)) for users in self._some()])
+        found = _summed([read.redis.count(**self._which(read, before, users)) for users in self._user_groups()])
         if found.old:
             return Pending(found.live, "cached sessions", _doubts(settings, found))
         if found.live:
@@ -180,7 +180,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
             return True
         return True in met and not read.redis.count(**self._which(read, None, None)).met
 
-    def _some(self) -> Iterator[tuple[str, ...] | None]:
+    def _user_groups(self) -> Iterator[tuple[str, ...] | None]:
         if self.users is None:
             yield None
         else:
@@ -199,7 +199,7 @@ class EndCachedSessions(SessionChange, frozen=True, kw_only=True):
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """SCAN and UNLINK in short steps."""
-        return {"unlinked": sum(write.redis.unlink(**self._which(write, None, users), progress=progress) for users in self._some())}
+        return {"unlinked": sum(write.redis.unlink(**self._which(write, None, users), progress=progress) for users in self._user_groups())}
 
     def as_shell(self, environment: Environment) -> list[Statement]:
         """Short SCAN steps like `apply`, instead of the runbook's FLUSHALL (Safawinet 1.2), which deletes all other keys too."""
@@ -222,7 +222,7 @@ class RevokeTokens(SessionChange, frozen=True, kw_only=True):
         """The lock target of the API."""
         return super().target.replace("sessions", "tokens", 1)
 
-    def _look(self, read: Systems) -> Finding:
+    def _count_sessions(self, read: Systems) -> Finding:
         """Reads the API's own marks, if the configuration names them."""
         note = ""
         try:
@@ -337,6 +337,8 @@ def _each(answers: dict[str, Future[Any]], progress: ProgressCallback) -> int:
         done += 1
         progress(done, len(answers), "users")
     if refused:
-        told = " ".join(f"{user}: {no.what}" for user, no in list(refused.items())[:NAMED])
-        raise PartialFailure(f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {told}", Retry(), parts=())
+        reasons = " ".join(f"{user}: {no.what}" for user, no in list(refused.items())[:NAMED])
+        raise PartialFailure(
+            f"The API still accepts the tokens of {len(refused):,} of {len(answers):,} users. {reasons}", Retry(), parts=()
+        )
     return revoked

@@ -68,7 +68,7 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
     def check(self, read: Systems) -> Finding:
         """Reads the snapshot with that name, then our other snapshots."""
         if named := read.snapshots.find(self.id, self.of_kind):
-            return self._named(named)
+            return self._finding_by_name(named)
         ours = [s for s in read.snapshots.all(self.of) if s.ours and s.manual and s.kind == self.of_kind]
         young = [s for s in ours if s.created is None or s.created >= self.since]
         for snapshot in young:
@@ -82,7 +82,7 @@ class CreateSnapshot(Change, frozen=True, kw_only=True):
             1, "snapshots", f"opsctl's newest snapshot is from {newest:%Y-%m-%d %H:%M} UTC" if newest else "opsctl has made no snapshot yet"
         )
 
-    def _named(self, found: Snapshot) -> Finding:
+    def _finding_by_name(self, found: Snapshot) -> Finding:
         if not found.ours or found.of != self.of:
             return Drifted(f"{self.id} already exists: a snapshot of {found.of} that opsctl didn't create; choose another --id")
         if found.created and found.created < self.since - SKEW:

@@ -143,10 +143,10 @@ class MintToken(TokenChange, frozen=True, kw_only=True):
         """Done once the webhook's log confirms the mint: another token alone doesn't show who minted it."""
         if asked is None:
             return Done(f"the token is now {minted}: somebody else changed it, and no token was requested")
-        said = logged(read, held, asked)
-        if said is None:
+        confirmation = logged(read, held, asked)
+        if confirmation is None:
             return InProgress(f"the token is now {minted}; waiting for its minted_token line in the webhook's log")
-        return Done(f"the token is now {minted}{said}")
+        return Done(f"the token is now {minted}{confirmation}")
 
     def apply(self, write: Systems, token: str, progress: ProgressCallback) -> Evidence:
         """One PATCH, or one signed event, which the webhook processes once for each id."""

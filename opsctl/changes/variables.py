@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from opsctl import fingerprints
 from opsctl.changes import raw
-from opsctl.changes.functions import REVISION, FunctionChange, Stored, fingerprint, taken
+from opsctl.changes.functions import REVISION, FunctionChange, Stored, await_authorizer, fingerprint
 from opsctl.contract import Done, Drifted, Evidence, Finding, Irreversible, OutcomeKnownBy, Pending
 from opsctl.errors import DriftError, Refused, Retry
 from opsctl.permissions import Permissions, needs
-from opsctl.shell import File, Program, Question, Say, joined, piped, run
+from opsctl.shell import File, Message, Program, Question, joined, piped, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -127,7 +127,7 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
             if waiting := self.updated(state):
                 return waiting
             so = f"{self.variable} is version {self.stored.version} of {self.stored.id}"
-            found = Done(so, state.modified) if self.alias else taken(read, self, self.stored, self.cache, state.modified, so)
+            found = Done(so, state.modified) if self.alias else await_authorizer(read, self, self.stored, self.cache, state.modified, so)
             return Done(f"{found.why}; next: {self.afterwards}", found.at) if self.afterwards and isinstance(found, Done) else found
         if not fingerprints.same(now, self._expected(read)):
             return Drifted(f"{self.variable} has changed since the plan (it was {self._expected(read)})")
@@ -185,5 +185,5 @@ class SetFunctionVariable(FunctionChange, frozen=True, kw_only=True):
             run(update.program, *update.words, "--environment", joined("file://", whole)),
             self.wait(environment),
             *([run("sleep", str(math.ceil(self.cache)))] if self.cache and not self.alias else []),
-            *([Say(line=f"Now: {self.afterwards}")] if self.afterwards else []),
+            *([Message(line=f"Now: {self.afterwards}")] if self.afterwards else []),
         ]

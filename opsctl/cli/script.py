@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opsctl.shell import Comment, Say, Script
+from opsctl.shell import Comment, Message, Script
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -22,10 +22,10 @@ def statements(plan: Plan, environment: Environment) -> list[Statement]:
 
 def script(environment: Environment, command: str, statements: list[Statement]) -> Script:
     """One script for all of a command's statements."""
-    said = Say(
+    last = Message(
         line="Done. Nothing was verified by opsctl, and its ledger knows nothing of it." if statements else "There is nothing to do."
     )
     aws, title = environment.settings.aws, f"opsctl {command}, in the environment {environment.name}"
     account, endpoint = (aws.account, aws.endpoint) if aws else ("", None)
     ca = aws.ca if aws and aws.ca != "system" else None
-    return Script(title=title, statements=(*statements, said), account=account, endpoint=endpoint, proxy=environment.settings.proxy, ca=ca)
+    return Script(title=title, statements=(*statements, last), account=account, endpoint=endpoint, proxy=environment.settings.proxy, ca=ca)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from opsctl.cli.script import statements
 from opsctl.playbook.format import format_expected
 from opsctl.playbook.schema import Condition, values
-from opsctl.shell import Comment, Either, Equal, Question, Say, Set, Statement, Stop, Test, Variable, When
+from opsctl.shell import Assign, Comment, Either, Equal, Message, Question, Statement, Stop, Test, Variable, When
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def script(shown: Preview, known: Mapping[str, str], environment: Environment) -> list[Statement]:
     """The statements of every step, in order. `known` holds the parameters. The script stops at the first step that fails."""
     answers = {previewed.key: f"answer_{previewed.number}" for previewed in shown.steps if previewed.kind == "ask"}
-    lines: list[Statement] = [Set(variable=variable, value="") for variable in answers.values()]
+    lines: list[Statement] = [Assign(variable=variable, value="") for variable in answers.values()]
     for previewed in shown.steps:
         lines.append(Comment(line=f"Step {previewed.number}: {previewed.kind} {previewed.text}"))
         if previewed.needed is False:
@@ -34,7 +34,7 @@ def script(shown: Preview, known: Mapping[str, str], environment: Environment) -
 
 def _step_statements(previewed: StepPreview, answers: Mapping[str, str], environment: Environment) -> list[Statement]:
     if previewed.kind == "look":
-        return [Say(line=f"Look at: opsctl {previewed.text}")]
+        return [Message(line=f"Look at: opsctl {previewed.text}")]
     if previewed.kind == "ask":
         choices, accepted = tuple(previewed.step.choices) or ("done",), tuple(previewed.step.expected)
         return [Question(line=previewed.text, choices=choices, accepted=accepted, variable=answers[previewed.key])]
@@ -45,7 +45,7 @@ def _step_statements(previewed: StepPreview, answers: Mapping[str, str], environ
     done = [
         f"Already done: {p.change.summary}{': ' if p.why else ''}{p.why}" for p in previewed.plan.changes if p not in previewed.plan.pending
     ]
-    return [*[Say(line=line) for line in done], *statements(previewed.plan, environment)]
+    return [*[Message(line=line) for line in done], *statements(previewed.plan, environment)]
 
 
 def _verify_question(previewed: StepPreview) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from opsctl.shell.script import Script, walk
 from opsctl.shell.statements import (
+    Assign,
     Capture,
     Command,
     Comment,
@@ -16,12 +17,11 @@ from opsctl.shell.statements import (
     Export,
     Filled,
     Forever,
+    Message,
     Must,
     Pipe,
     Put,
     Question,
-    Say,
-    Set,
     Statement,
     Stop,
     Test,
@@ -36,6 +36,7 @@ from opsctl.shell.statements import (
 from opsctl.shell.words import File, Joined, Need, Program, Variable, Word, joined, plain, standalone, text, word
 
 __all__ = [
+    "Assign",
     "Capture",
     "Command",
     "Comment",
@@ -47,15 +48,14 @@ __all__ = [
     "Filled",
     "Forever",
     "Joined",
+    "Message",
     "Must",
     "Need",
     "Pipe",
     "Program",
     "Put",
     "Question",
-    "Say",
     "Script",
-    "Set",
     "Statement",
     "Stop",
     "Test",

@@ -185,7 +185,7 @@ class Export(Statement, frozen=True, kw_only=True):
         yield f"export {self.variable}={word(self.value)}"
 
 
-class Set(Statement, frozen=True, kw_only=True):
+class Assign(Statement, frozen=True, kw_only=True):
     """A variable of the script gets a value."""
 
     variable: str
@@ -216,7 +216,7 @@ class Comment(Statement, frozen=True, kw_only=True):
         yield f"# {plain(self.line)}"
 
 
-class Say(Statement, frozen=True, kw_only=True):
+class Message(Statement, frozen=True, kw_only=True):
     """A message for whoever runs the script."""
 
     line: str

@@ -19,6 +19,7 @@ from world import World
 from opsctl import config
 from opsctl.changes import all_kinds
 from opsctl.shell import (
+    Assign,
     Command,
     Comment,
     File,
@@ -27,7 +28,6 @@ from opsctl.shell import (
     Program,
     Put,
     Script,
-    Set,
     Statement,
     Stop,
     Variable,
@@ -113,7 +113,7 @@ def rehearsed(statements: list[Statement], folder: Path) -> list[list[str]]:
         bare = msgspec.structs.replace(leaf, stdin=None, output=None) if isinstance(leaf, Command) else leaf
         alone = isinstance(bare, Command) and not bare.given
         # What one line sets is not to change another's words.
-        lines += [f"{line} < /dev/null" if alone else f"( {line} )" if isinstance(bare, Set) else line for line in bare.lines()]
+        lines += [f"{line} < /dev/null" if alone else f"( {line} )" if isinstance(bare, Assign) else line for line in bare.lines()]
     done = bash("\n".join(lines), cwd=folder)
     assert done.returncode == 0, done.stderr
     raw = (folder / "heard").read_bytes().decode(errors="surrogateescape")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from opsctl.changes.raw.aws import aws, learn
 from opsctl.changes.raw.values import credential
-from opsctl.shell import Command, Either, Equal, Export, File, Must, Program, Set, Statement, Unset, Variable, capture, joined, run
+from opsctl.shell import Assign, Command, Either, Equal, Export, File, Must, Program, Statement, Unset, Variable, capture, joined, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -39,7 +39,7 @@ def database(environment: Environment, reference: Reference | None = None, insta
     if settings.driver == "rds-data":
         found = aws(environment, "rds", "describe-db-clusters", DBClusterIdentifier=settings.cluster)
         named = (reference or settings.login).aws or ""
-        return [learn("resource", found, "DBClusters[0].DBClusterArn"), Set(variable="login", value=named)]
+        return [learn("resource", found, "DBClusters[0].DBClusterArn"), Assign(variable="login", value=named)]
     if one:
         found = aws(environment, "rds", "describe-db-instances", DBInstanceIdentifier=one)
         host, port = "DBInstances[0].Endpoint.Address", "DBInstances[0].Endpoint.Port"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from opsctl.changes.raw.aws import aws, learn
 from opsctl.changes.raw.values import credential
-from opsctl.shell import Command, Equal, File, Program, Put, Set, Statement, Variable, When, Word, joined, run
+from opsctl.shell import Assign, Command, Equal, File, Program, Put, Statement, Variable, When, Word, joined, run
 from opsctl.statements.redis_keys import STEP, STEP_KEYS, UNLINK_KEYS
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def unlink(environment: Environment, searches: Iterable[tuple[str, Sequence[str 
     }
     login: list[Statement] = credential(environment, settings.password, secret) if settings.password else [Put(file=secret, words=("",))]
     return [
-        *_found(environment, settings),
+        *_locate_cache(environment, settings),
         *login,
         Put(file=plan, words=(json.dumps(how),)),
         run(UNLINK, Variable("redis_address"), Variable("redis_port"), plan, secret),
@@ -111,7 +111,7 @@ def _letters(each: str | bytes) -> str:
     return (each.encode(errors="surrogateescape") if isinstance(each, str) else each).decode("latin-1")
 
 
-def _found(environment: Environment, settings: RedisSettings) -> list[Statement]:
+def _locate_cache(environment: Environment, settings: RedisSettings) -> list[Statement]:
     """Sets the variables `redis_address` and `redis_port`: a single cache, or the primary of its group."""
     ours = aws(environment, "elasticache", "describe-cache-clusters", CacheClusterId=settings.cluster, ShowCacheNodeInfo=True)
     group = aws(environment, "elasticache", "describe-replication-groups", joined("--replication-group-id=", Variable("group")))
@@ -126,7 +126,7 @@ def _found(environment: Environment, settings: RedisSettings) -> list[Statement]
         When(
             test=ours,
             then=(learn("group", ours, "CacheClusters[0].ReplicationGroupId"),),
-            otherwise=(Set(variable="group", value=named),),
+            otherwise=(Assign(variable="group", value=named),),
         ),
         When(test=Equal(one=Variable("group"), other="None"), then=place(ours, alone), otherwise=place(group, several)),
     ]

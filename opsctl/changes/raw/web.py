@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from opsctl.changes.raw.values import ITS, SET_MEMBER, credential
-from opsctl.shell import Command, Equal, File, Must, Put, Set, Statement, Variable, When, Word, capture, joined, piped, run
+from opsctl.shell import Assign, Command, Equal, File, Must, Put, Statement, Variable, When, Word, capture, joined, piped, run
 
 if TYPE_CHECKING:
     from opsctl.config import Environment
@@ -61,15 +61,15 @@ def administrator(environment: Environment, header: File, *statements: Statement
         *(piece for name, file in (("email", email), ("password", password)) for piece in _with(body, name, file)),
         piped(login, run(ITS, "accessToken"), output=token),
         *bearer(token, header),
-        Set(variable="own_login", value="yes"),
+        Assign(variable="own_login", value="yes"),
     ]
     # A logout of all users has ended this login too.
     end = curl("POST", f"{settings.base}/v1/auth/logout", headers=[header], body="{}", lenient=True)
     ours = Equal(one=Variable("own_login"), other="yes")
     return [
         *begin,
-        Set(variable="own_login", value="no"),
-        When(test=who, then=(Set(variable="own_login", value="no"),), otherwise=tuple(anew)),
+        Assign(variable="own_login", value="no"),
+        When(test=who, then=(Assign(variable="own_login", value="no"),), otherwise=tuple(anew)),
         *statements,
         When(test=ours, then=(end,)),
     ]
