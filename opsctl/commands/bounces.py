@@ -208,7 +208,7 @@ def _wanted(row: dict[str, Any], begin: datetime | None, reason: str | None) -> 
 @click.option("--accept-outage", is_flag=True, help="Continue even if most of the bounces are of one domain or one hour.")
 @mutating
 def enforce(planning: Planning, threshold: int | None, window: Duration | None, accept_outage: bool) -> Iterator[Change]:
-    """Deactivate users with too many hard bounces within a time window. Complaints and older bounces don't count.
+    """Deactivate users with too many bounces within a time window. Complaints and older bounces don't count.
 
     Examples:
         opsctl bounces enforce -n
