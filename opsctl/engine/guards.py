@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opsctl.contract import Failed, Pending
 from opsctl.engine.options import Options
 from opsctl.engine.plan import Plan
 from opsctl.errors import DriftError, Refused
 from opsctl.formats.quantities import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from opsctl.engine.ledger.rows import Step
     from opsctl.systems import Systems
+
+IMPACT_TOLERANCE = 1.1
 
 
 def reject_drift(plan: Plan) -> None:
@@ -20,6 +26,20 @@ def reject_drift(plan: Plan) -> None:
             raise DriftError(f"{planned.change.target}: {planned.why}.", "Check it, then make a new plan.")
         if planned.unguarded:
             raise Refused(f"{planned.change.target}: {planned.unguarded}", planned.next)
+
+
+def require_reviewed(step: Step, found: Pending | Failed, limit: int, unreviewed: Collection[int]) -> None:
+    """Raise Refused or DriftError for a change that wasn't reviewed, has grown since the review, or is above the limit."""
+    if step.seq in unreviewed:
+        raise DriftError(f"{step.change.target}: it was done when the plan was reviewed; now it would be changed.", "Make a new plan.")
+    if isinstance(found, Pending) and found.unguarded:
+        raise Refused(f"{step.change.target}: {found.unguarded}", found.next)
+    if step.count and found.count > step.count * IMPACT_TOLERANCE and step.begun is None:
+        grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}; {step.count:,} were reviewed."
+        raise DriftError(grown, "Make a new plan.")
+    if found.count > limit:
+        beyond = f"{step.change.target}: it would affect {found.count:,} {found.unit}, above the limit of {limit:,}."
+        raise Refused(beyond, "Narrow the command, or raise --max-affected (at most max-affected in the configuration).")
 
 
 def limit(read: Systems, options: Options) -> int:

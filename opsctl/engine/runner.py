@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from opsctl.contract import Done, Drifted, Failed, Finding, InProgress, Pending, Skipped
+from opsctl.engine import guards
 from opsctl.engine.ledger.rows import ENDED, Lease, Run, State, Step
 from opsctl.engine.order import Halted, Order
 from opsctl.engine.reporter import Reporter
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from opsctl.systems import Systems
 
 STOP_CHECK_SECONDS = 1.0
-IMPACT_TOLERANCE = 1.1
 MAX_ATTEMPTS = 5
 """How many times one process makes a call that gets no answer, if its token or its check makes that safe."""
 MAX_EMPTY_PASSES = 3
@@ -279,7 +279,7 @@ class Runner:
     def _apply(self, step: Step, lease: Lease, found: Pending | Failed) -> None:
         """Record the intent, make the one effecting call, and record its outcome."""
         try:
-            self._require_reviewed(step, found)
+            guards.require_reviewed(step, found, self.limit, self.unreviewed)
         except Refused as error:
             # A change beyond the approved impact ends the whole run, even if its kind is independent.
             error.bars = True
@@ -337,19 +337,6 @@ class Runner:
         elif not isinstance(stop, Interrupted):
             step.begun = None if before == "pending" and not step.partial_effects else step.begun
             self._record(step, before, {"not made": stop.what}, lease)
-
-    def _require_reviewed(self, step: Step, found: Pending | Failed) -> None:
-        """Raise Refused or DriftError for a change that wasn't reviewed, has grown since the review, or is above the limit."""
-        if step.seq in self.unreviewed:
-            raise DriftError(f"{step.change.target}: it was done when the plan was reviewed; now it would be changed.", "Make a new plan.")
-        if isinstance(found, Pending) and found.unguarded:
-            raise Refused(f"{step.change.target}: {found.unguarded}", found.next)
-        if step.count and found.count > step.count * IMPACT_TOLERANCE and step.begun is None:
-            grown = f"{step.change.target}: it would now affect {found.count:,} {found.unit}; {step.count:,} were reviewed."
-            raise DriftError(grown, "Make a new plan.")
-        if found.count > self.limit:
-            beyond = f"{step.change.target}: it would affect {found.count:,} {found.unit}, above the limit of {self.limit:,}."
-            raise Refused(beyond, "Narrow the command, or raise --max-affected (at most max-affected in the configuration).")
 
     def _accepted(self, step: Step, lease: Lease) -> None:
         if step.change.outcome_known_by == "state":
