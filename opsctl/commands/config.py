@@ -60,7 +60,7 @@ def which(app: AppContext) -> list[dict[str, Any]]:
     for name in names(app.folder):
         try:
             path, _, trusted = find(name, app.folder)
-            state = "trusted" if trusted else "a sandbox of the current folder, which nobody has trusted"
+            state = "ok" if trusted else "a sandbox of the current folder, which nobody has trusted"
         except OpsctlError as error:
             path, state = Path(), error.what
         rows.append({"environment": name, "file": str(path) if path.name else "", "state": state})
