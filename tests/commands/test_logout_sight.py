@@ -188,7 +188,7 @@ def test_sessions_of_a_deleted_account_can_be_ended(world: World, owner: psycopg
     world.opsctl("logout", "user", "5", "-y", check=0)
     assert rows(world, "user_id = 5") == 0
     assert not world.cache().keys("session:5:*")
-    assert "named by its id" in world.opsctl("logout", "user", "5", "-y", check=1).err
+    assert "for a deleted account, give the id" in world.opsctl("logout", "user", "5", "-y", check=1).err
 
 
 def test_ids_that_read_alike_in_redis(world: World, owner: psycopg.Connection[Any]) -> None:

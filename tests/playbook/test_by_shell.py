@@ -39,7 +39,7 @@ def test_a_proof_asks_for_what_it_expects_and_a_no_ends_the_script(house: House)
 
 def test_a_proof_by_a_changing_command_asks_for_its_dry_run(house: House) -> None:
     found = script(house, "  - verify: put door shut\n")
-    assert found[1] == "question 'Run: opsctl put door shut --times 1 -n. Is there nothing left to change?' yes no"
+    assert found[1] == "question 'Run: opsctl put door shut -n. Is there nothing left to change?' yes no"
     assert "|| stop" in found[2]
 
 
