@@ -87,8 +87,8 @@ def find_procedure(procedures: list[Procedure], topic: str) -> Procedure:
         return matches[0]
     by_name = {slug(name).removeprefix("playbook-"): each for name, each in anchors.items()}
     near = matches or [by_name[name] for name in difflib.get_close_matches(wanted, by_name, 4, 0.4)]
-    near += [each for each in procedures if words & set(each.anchors[0].split("-"))]
-    lines = dict.fromkeys(f"opsctl runbook {each.anchors[0]}" for each in near)
+    similar = [each for each in procedures if words & set(each.anchors[0].split("-"))]
+    lines = dict.fromkeys(f"opsctl runbook {each.anchors[0]}" for each in [*near, *similar])
     what = f"{len(matches)} procedures match {topic!r}." if matches else f"The runbook has no procedure {topic!r}."
     raise ConfigurationError(what, "All symptoms: opsctl runbook", details=[*lines][:6])
 

@@ -42,6 +42,13 @@ def test_an_unknown_topic_names_the_nearest_ones(topic: str, nearest: str) -> No
     assert f"opsctl runbook {nearest}" in refused.value.details
 
 
+def test_procedures_that_match_are_counted_once() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        find_procedure(PROCEDURES, "database")
+    assert refused.value.what == "2 procedures match 'database'."
+    assert refused.value.details == ["opsctl runbook slow-database", "opsctl runbook database-failover"]
+
+
 def test_plain_text_has_no_marks_and_indents_what_is_typed() -> None:
     text = plain_text(Procedure("Logs", ("logs",), "**When:** see [Slow answers](#slow-answers).\n\n```bash\nopsctl logs tail api\n```"))
     assert text.splitlines()[3:] == ["When: see Slow answers (opsctl runbook slow-answers).", "", "    opsctl logs tail api"]
