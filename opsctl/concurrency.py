@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,19 +16,20 @@ PATIENCE = 20.0
 AT_ONCE = 16
 """How many sources are queried in parallel."""
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-def gather(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -> dict[str, T | OpsctlError]:
+def gather(sources: Mapping[K, Callable[[], T]], patience: float = PATIENCE) -> dict[K, T | OpsctlError]:
     """Query every source in its own thread, at most sixteen at a time. Returns each one's answer or error, in the order given.
 
     A thread that still waits doesn't delay the caller or the end of the process. Exceptions other than OpsctlError are raised.
     """
-    answers: queue.SimpleQueue[tuple[str, T | BaseException]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[K, T | BaseException]] = queue.SimpleQueue()
 
     free = threading.Semaphore(AT_ONCE)
 
-    def ask(name: str, source: Callable[[], T]) -> None:
+    def ask(name: K, source: Callable[[], T]) -> None:
         try:
             with free:
                 answers.put((name, source()))
@@ -38,7 +39,7 @@ def gather(sources: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -
     for name, source in sources.items():
         threading.Thread(target=ask, args=(name, source), name=f"ask {name}", daemon=True).start()
     silent = ExternalError(f"It didn't answer within {patience:g} s.", "Query it on its own.")
-    found: dict[str, T | OpsctlError] = dict.fromkeys(sources, silent)
+    found: dict[K, T | OpsctlError] = dict.fromkeys(sources, silent)
     deadline = time.monotonic() + patience
     for _ in sources:
         try:
@@ -58,7 +59,7 @@ def unwrap(answer: T | OpsctlError) -> T:
     return answer
 
 
-def first_error_if_all_failed(found: Mapping[str, T | OpsctlError]) -> Mapping[str, T | OpsctlError]:
+def first_error_if_all_failed(found: Mapping[K, T | OpsctlError]) -> Mapping[K, T | OpsctlError]:
     """The result of `gather`. Raises the first error if all sources failed: the cause is then the login or the network."""
     failed = [each for each in found.values() if isinstance(each, OpsctlError)]
     if failed and len(failed) == len(found):

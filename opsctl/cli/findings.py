@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +34,6 @@ def _unhealthy(row: dict[str, Any], level: Level) -> Iterator[Problem]:
         yield level, f"{row['base']} is not healthy: {row['detail']}", "opsctl playbook run alert-response"
     elif row["ms"] >= SLOW_MS:
         yield "warning", f"{row['base']} answered in {row['ms'] / 1000:.1f} s", "opsctl playbook run high-response-times"
-
-
-def _api(row: dict[str, Any]) -> Iterator[Problem]:
-    yield from _unhealthy(row, "critical")
-
-
-def _staging(row: dict[str, Any]) -> Iterator[Problem]:
-    yield from _unhealthy(row, "warning")
 
 
 def _services(row: dict[str, Any]) -> Iterator[Problem]:
@@ -95,8 +88,8 @@ def _issues(row: dict[str, Any]) -> Iterator[Problem]:
 
 
 PROBLEMS: dict[str, Callable[[dict[str, Any]], Iterator[Problem]]] = {
-    "API": _api,
-    "Staging": _staging,
+    "API": partial(_unhealthy, level="critical"),
+    "Staging": partial(_unhealthy, level="warning"),
     "Services": _services,
     "Database": _database,
     "Alarms": _alarms,
@@ -104,9 +97,15 @@ PROBLEMS: dict[str, Callable[[dict[str, Any]], Iterator[Problem]]] = {
     "Functions": _functions,
     "Issues": _issues,
 }
+
+
+def _health(row: dict[str, Any]) -> str:
+    return f"{row['detail'] if row['healthy'] else 'not healthy'}, {row['ms']:,} ms"
+
+
 SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "API": lambda row: f"{row['detail'] if row['healthy'] else 'not healthy'}, {row['ms']:,} ms",
-    "Staging": lambda row: f"{row['detail'] if row['healthy'] else 'not healthy'}, {row['ms']:,} ms",
+    "API": _health,
+    "Staging": _health,
     "Services": lambda row: f"{row['service']} {_tasks(row)}",
     "Database": lambda row: f"{row['instance']} {row.get('role', '')} {row['status']}".replace("  ", " "),
     "Redis": lambda row: f"{row['used_mib']:,} MiB used ({row['of_maximum']}), {row['clients']} clients",

@@ -122,8 +122,8 @@ def check(systems: Systems) -> Alerts:
     """
     sources = alert_sources(systems)
     systems.refuse_wrong_account()
-    found = gather({"\n".join(key): query for key, (_, query) in sources.items()})
-    rows = [to_alert(key, above, found["\n".join(key)]) for key, (above, _) in sources.items()]
+    found = gather({key: query for key, (_, query) in sources.items()})
+    rows = [to_alert(key, above, found[key]) for key, (above, _) in sources.items()]
     return Alerts.of(rows, NEXT)
 
 

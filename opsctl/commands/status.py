@@ -232,11 +232,10 @@ def page(systems: Systems, only: Collection[str] = (), *, everything: bool = Fal
     queried = {name: source for name, source in chosen.items() if only or CONFIGURED.get(name, bool)(systems.config)}
     alerts = {key: found for key, found in alarms.alert_sources(systems).items() if ALERTS[key[0]] in queried}
     systems.refuse_wrong_account()
-    answers: dict[str, Any] = gather(
-        {name: partial(source, systems) for name, source in queried.items()} | {"\n".join(key): query for key, (_, query) in alerts.items()}
-    )
+    queries: dict[str | tuple[str, str], Callable[[], Any]] = {name: partial(source, systems) for name, source in queried.items()}
+    answers = gather(queries | {key: query for key, (_, query) in alerts.items()})
     sections = {name: _rows_or_error(answers[name]) if name in queried else [{"state": NOT_CONFIGURED}] for name in chosen}
-    states = [(ALERTS[key[0]], alarms.to_alert(key, above, answers["\n".join(key)])) for key, (above, _) in alerts.items()]
+    states = [(ALERTS[key[0]], alarms.to_alert(key, above, answers[key])) for key, (above, _) in alerts.items()]
     found = findings(sections, states)
     head = {"environment": systems.environment.name, "at": systems.now()}
     none = NoRows(f"None. {counted(len(answers), 'queries')}, all answered.")

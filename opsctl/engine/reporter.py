@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from opsctl.engine.ledger.rows import Step
 
 
-class Reporter(Protocol):
-    """Receives the progress of a run. Called from several threads."""
+class Reporter:
+    """Receives the progress of a run, and does nothing with it. Called from several threads."""
 
     def step_started(self, step: Step) -> None:
         """A step was started."""
@@ -27,25 +25,3 @@ class Reporter(Protocol):
 
     def message(self, line: str) -> None:
         """Show one line of text."""
-
-
-class NullReporter:
-    """Reports nothing."""
-
-    def step_started(self, step: Step) -> None:
-        """Do nothing."""
-
-    def step_waiting(self, step: Step, text: str) -> None:
-        """Do nothing."""
-
-    def step_progress(self, step: Step, done: int, total: int | None, unit: str) -> None:
-        """Do nothing."""
-
-    def step_ended(self, step: Step) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def message(self, line: str) -> None:
-        """Do nothing."""

@@ -12,7 +12,7 @@ from opsctl.playbook.preview import Preview, StepPreview
 from opsctl.playbook.schema import PlaybookStep
 from opsctl.render.out import style
 from opsctl.render.screen import configured_by, embolden_end
-from opsctl.render.tables import hang, wrap
+from opsctl.render.tables import hang
 from opsctl.render.visible import visible
 
 INDENT = " " * 11
@@ -40,7 +40,7 @@ def format_checklist(loaded: Loaded, width: int | None = None, *, notes: bool = 
 
 def _wrap_paragraphs(text: str, width: int | None) -> str:
     """`text` with its paragraphs wrapped; as it is written without a width."""
-    return text if width is None else "\n\n".join("\n".join(wrap(part, width)) for part in text.split("\n\n"))
+    return text if width is None else "\n\n".join(hang("", part, 0, width) for part in text.split("\n\n"))
 
 
 def _detail(text: str, width: int | None) -> str:

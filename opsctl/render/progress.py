@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from opsctl.engine.ledger.rows import Step
+from opsctl.engine.reporter import Reporter
 from opsctl.render import out
 from opsctl.render.tables import hang, terminal_width
 from opsctl.render.visible import visible
@@ -17,7 +18,7 @@ EVERY = 0.1
 PLAIN_EVERY = 5.0
 
 
-class Progress:
+class Progress(Reporter):
     """Draws each step as it goes. Seconds come from `monotonic`."""
 
     def __init__(self, *, live: bool | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -15,7 +15,7 @@ from opsctl.render.visible import visible
 
 GAP = 2
 NARROWEST = 20
-"""Columns below which no text is wrapped."""
+"""The fewest columns that a text is given beside its prefix."""
 
 
 def terminal_width(*, err: bool = False) -> int | None:
@@ -38,12 +38,12 @@ def cell(value: Any) -> str:
 
 def wrap(text: str, width: int) -> list[str]:
     """Lines of at most `width` columns, but for words that are longer."""
-    return textwrap.wrap(text, max(width, NARROWEST), break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def hang(prefix: str, text: str, indent: int, width: int | None) -> str:
     """`text` after a prefix that is `indent` columns wide, with its further lines under its first."""
-    lines = wrap(text, width - indent) if width else [text]
+    lines = wrap(text, max(width - indent, NARROWEST)) if width else [text]
     return prefix + f"\n{'':{indent}}".join(lines)
 
 
@@ -61,14 +61,10 @@ def table(rows: Sequence[Any], width: int | None) -> str:
         widths = fit([[f"{head}__" for head in heads], *lines], width)
         if widths is None:
             return "\n\n".join(record(row, width) for row in plain)
-        lines = [["\n".join(_wrapped(text, most)) for text, most in zip(line, widths, strict=True)] for line in lines]
-        heads = ["\n".join(_wrapped(head, most - 2)) for head, most in zip(heads, widths, strict=True)]
+        lines = [["\n".join(wrap(text, most)) for text, most in zip(line, widths, strict=True)] for line in lines]
+        heads = ["\n".join(wrap(head, most - 2)) for head, most in zip(heads, widths, strict=True)]
     drawn: str = tabulate(lines, headers=heads, tablefmt="simple", disable_numparse=True)
     return "\n".join(line.rstrip() for line in drawn.splitlines())
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def fit(lines: Sequence[Sequence[str]], width: int) -> list[int] | None:

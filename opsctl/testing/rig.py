@@ -30,7 +30,7 @@ from opsctl.engine.ledger.rows import Run, Step
 from opsctl.engine.options import Options
 from opsctl.engine.outcome import Outcome
 from opsctl.engine.plan import Plan
-from opsctl.engine.reporter import NullReporter, Reporter
+from opsctl.engine.reporter import Reporter
 from opsctl.errors import Hint, InputRequired
 from opsctl.protocols import ProgressCallback
 from opsctl.settings import Duration, LimitSettings, Settings
@@ -202,7 +202,7 @@ class Rig:
         self.environment = Environment("test", folder, "c0ffee", Settings(title="test", protected=protected, limits=limits))
         self.person = ScriptedPerson()
         read, write = self._systems(writing=False), self._systems(writing=True)
-        self.engine = Engine(self.environment, self.ledger, read, write, reporter or NullReporter(), "me", tempo=0)
+        self.engine = Engine(self.environment, self.ledger, read, write, reporter or Reporter(), "me", tempo=0)
 
     def _systems(self, *, writing: bool) -> MemorySystems:
         made = MemorySystems(

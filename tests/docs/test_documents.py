@@ -21,7 +21,6 @@ from opsctl.settings.reference import tables
 
 HOUSE = Path(__file__).parents[2]
 RUNBOOK = (HOUSE / "RUNBOOK.md").read_text()
-NOTES = (HOUSE / "docs" / "commands.md").read_text()
 README = (HOUSE / "README.md").read_text()
 REFERENCE = (HOUSE / "docs" / "reference.md").read_text()
 GENERATED_IN = ("docs/reference.md", "docs/bench.md")

@@ -16,7 +16,7 @@ from opsctl.contract import kinds
 from opsctl.engine.ledger.ledger import Ledger
 from opsctl.engine.ledger.rows import Step
 from opsctl.engine.options import Options
-from opsctl.engine.reporter import NullReporter
+from opsctl.engine.reporter import Reporter
 from opsctl.engine.runner import Runner
 from opsctl.errors import LedgerFailed, OutcomeUnknown
 from opsctl.testing.rig import Rig, Say, Set, SetAlone, World
@@ -157,7 +157,7 @@ def test_however_fast_the_sandbox_runs_a_call_is_waited_for_longer_than_it_was_g
     rig.ledger.open(run, [Step(seq=1, change=Set(name="a"))])
     rig.world.on("apply", "a", call)
     rig.world.on("check", "a", None, *[look] * 30)
-    runner = Runner(rig.ledger, run, rig.engine.read, rig.engine.write, NullReporter(), tempo=0, monotonic=lambda: clock)
+    runner = Runner(rig.ledger, run, rig.engine.read, rig.engine.write, Reporter(), tempo=0, monotonic=lambda: clock)
     runner.run_steps(rig.ledger.steps(run.id))
     assert rig.world.applied == ["a"]
 

@@ -19,7 +19,7 @@ from opsctl.config import Environment
 from opsctl.contract import Change, Done, Irreversible, OutcomeKnownBy, Pending, Planning
 from opsctl.engine.ledger.ledger import open_ledger
 from opsctl.engine.options import Options
-from opsctl.engine.reporter import NullReporter
+from opsctl.engine.reporter import Reporter
 from opsctl.errors import ExternalError, InputRequired
 from opsctl.protocols import ProgressCallback
 from opsctl.render.shapes import Check, Page, Verdict
@@ -214,7 +214,7 @@ class Answers(Prompt):
         return answer
 
 
-class Watch(NullReporter):
+class Watch(Reporter):
     """Keeps every line that it was told."""
 
     def __init__(self) -> None:

@@ -131,7 +131,7 @@ class BounceStore(Adapter):
     def set_active(self, ids: Sequence[str], wanted: bool, *, all_or_none: bool) -> int:
         """Set whether these users are active, and return how many changed.
 
-        With `all_or_none`, changes nothing and raises DriftError when one of them is already so.
+        With `all_or_none`, changes nothing and raises DriftError when one of them already has that state.
         """
         with self._database.transaction():
             done = self._database.execute(self._sql(statements.SET_ACTIVE), ids=statements.ids_json(self._settings, ids), wanted=wanted)
