@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -13,15 +12,16 @@ import click
 from opsctl.adapters.sql_redaction import brief
 from opsctl.cli.app import group
 from opsctl.cli.command import mutating, read_only, requires
+from opsctl.cli.database_rows import BY, UNSEEN, activity_sections, connection_rows, count_by, insight_rows, statement_rows, unqueried
 from opsctl.cli.types import DURATION
 from opsctl.concurrency import gather, unwrap
 from opsctl.contract import Change, Planning
 from opsctl.errors import ExternalError, NotFound, OpsctlError, Refused
-from opsctl.render.shapes import UNASKED, Page, Proportion
+from opsctl.render.shapes import UNASKED, Page
 
 if TYPE_CHECKING:
     from opsctl.adapters.aws.rds import Cluster, ClusterMember
-    from opsctl.adapters.sql.activity import Activity, ConnectionCounts, InstanceResult
+    from opsctl.adapters.sql.activity import Activity, InstanceResult
     from opsctl.changes.backends import LongQuery
     from opsctl.changes.failover import FailOverCluster, FailOverInstance
     from opsctl.systems import Systems
@@ -224,69 +224,13 @@ def connections(systems: Systems) -> Page:
         opsctl database connections -o json
     """
     answers = systems.backends.connections()
-    rows = _shares(systems, answers)
-    told = _untold(systems, answers)
+    rows = connection_rows(systems, answers)
+    told = unqueried(systems, answers)
     if not any(row["connections"] is not None for row in rows):
         raise next(answer.why for answer in answers if answer.why)
     held = [row for answer in answers if answer.found for row in answer.found.held]
-    by = [(f"By {title}", _counted(held, key)) for title, key in BY.items()] if held else []
+    by = [(f"By {title}", count_by(held, key)) for title, key in BY.items()] if held else []
     return Page([("Instances", rows), *by, *told])
-
-
-BY = {"state": "state", "user": "role", "application": "application", "client": "client"}
-
-
-def _share(systems: Systems, answer: InstanceResult[ConnectionCounts]) -> dict[str, Any]:
-    """An instance as a row; what the database itself couldn't tell is CloudWatch's count, and said to be."""
-    row: dict[str, Any] = {"instance": answer.instance.id, "role": "writer" if answer.instance.writer else "reader"}
-    row |= dict.fromkeys(("connections", "maximum", "reserved", "share"))
-    if answer.found is None:
-        return {**row, **_measured(systems, answer.instance.id), "warning": "the database itself can't be asked"}
-    found = answer.found
-    share = Proportion(found.count / found.most)
-    most = systems.config.limits.pool_share
-    warning = f"at or above {most:.0%} of the maximum" if share >= most else ""
-    counts = {"connections": found.count, "maximum": found.most, "reserved": found.reserved, "share": share}
-    return {**row, **counts, "told_by": "the database", "warning": warning}
-
-
-def _shares(systems: Systems, answers: Sequence[InstanceResult[ConnectionCounts]]) -> list[dict[str, Any]]:
-    """A row an instance; one whose endpoint leads to another's server has that server's figures, which its clients meet."""
-    rows = {answer.instance.id: _share(systems, answer) for answer in answers if not answer.same_as}
-    for answer in answers:
-        if answer.same_as:
-            own = {"instance": answer.instance.id, "role": "reader", "told_by": f"the same server as {answer.same_as}"}
-            rows[answer.instance.id] = {**rows[answer.same_as], **own}
-    return list(rows.values())
-
-
-def _measured(systems: Systems, instance: str) -> dict[str, Any]:
-    since = systems.now() - timedelta(minutes=15)
-    where = {"DBInstanceIdentifier": instance}
-    try:
-        points = systems.cloudwatch.metric("AWS/RDS", "DatabaseConnections", where, since, statistic="Maximum")
-    except ExternalError as cause:
-        return {"told_by": f"nobody: {cause.what}"}
-    if not points:
-        return {"told_by": "nobody: CloudWatch has no value of the last 15 minutes"}
-    return {"connections": round(points[-1].value), "told_by": f"CloudWatch, at {points[-1].at:%H:%M} UTC"}
-
-
-def _counted(held: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-    counts: Counter[str] = Counter()
-    for row in held:
-        counts[row[key] or "(none)"] += row["connections"]
-    return [{key: name, "connections": count} for name, count in counts.most_common()]
-
-
-def _untold(systems: Systems, answers: Sequence[InstanceResult[Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """A last section for what could not be queried, and why; none when all could."""
-    rows = [{"instance": answer.instance.id, "why": answer.why.what} for answer in answers if answer.why]
-    rows += [{"instance": instance.id, "why": UNSEEN} for instance in systems.backends.unavailable]
-    return [(UNASKED, rows)] if rows else []
-
-
-UNSEEN = "the Data API leads to the writer alone (driver postgres asks every instance)"
 
 
 @database.command()
@@ -304,8 +248,8 @@ def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page
     found: dict[str, Any] = gather(
         {
             "running": systems.backends.running,
-            "statements": partial(_statements, systems, limit),
-            "insights": partial(_insights, systems, limit),
+            "statements": partial(statement_rows, systems, limit),
+            "insights": partial(insight_rows, systems, limit),
         }
     )
     running: list[InstanceResult[list[Activity]]] = unwrap(found["running"])
@@ -315,74 +259,12 @@ def activity(systems: Systems, older_than: timedelta | None, limit: int) -> Page
         raise next(answer.why for answer in running if answer.why)
     return Page(
         [
-            *(_at_work(running, older_than, limit) if asked else []),
+            *(activity_sections(running, older_than, limit) if asked else []),
             ("Slow statements (pg_stat_statements)", unwrap(found["statements"])),
             ("Performance Insights, the last hour", insights),
-            *_untold(systems, running),
+            *unqueried(systems, running),
         ]
     )
-
-
-def _at_work(running: Sequence[InstanceResult[list[Activity]]], older_than: timedelta | None, limit: int) -> Sections:
-    """What works, and what only keeps its transaction open."""
-    least = older_than.total_seconds() if older_than else 0
-    now = [(a.instance.id, each) for a in running if a.found for each in a.found if max(each.seconds, each.transaction_seconds) >= least]
-    return [
-        ("Active", [_running(*each) for each in now if each[1].active][:limit]),
-        ("Idle in a transaction", [_running(*each) for each in now if not each[1].active][:limit]),
-    ]
-
-
-def _running(instance: str, found: Activity) -> dict[str, Any]:
-    return {
-        "instance": instance,
-        "pid": found.pid,
-        "user": found.role,
-        "application": found.application,
-        "seconds": round(found.seconds, 1),
-        "transaction": round(found.transaction_seconds, 1),
-        "waits_for": found.waits_for,
-        "blocked_by": found.blocked_by,
-        "blocked": bool(found.blocked_by),
-        "query": found.query,
-    }
-
-
-def _statements(systems: Systems, limit: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for answer in systems.backends.statements(limit):
-        instance = answer.instance.id
-        if answer.why:
-            rows.append({"instance": instance, "query": f"could not be queried: {answer.why.what}"})
-        elif answer.found is None and not answer.same_as:
-            rows.append(
-                {"instance": instance, "query": "the extension pg_stat_statements isn't there: CREATE EXTENSION pg_stat_statements"}
-            )
-        for found in answer.found or []:
-            times = {"calls": found["calls"], "mean_ms": round(found["mean_ms"], 1), "total_ms": round(found["total_ms"])}
-            rows.append({"instance": instance, **times, "query": found["query"]})
-    return rows
-
-
-def _insights(systems: Systems, limit: int) -> list[dict[str, Any]]:
-    """The load of each instance that is watched, and the statements that make it."""
-    until = systems.now()
-    since = until - timedelta(hours=1)
-    rows: list[dict[str, Any]] = []
-    for instance in sorted(systems.backends.members, key=lambda each: each.id):
-        if not instance.insights:
-            rows.append({"instance": instance.id, "load": None, "statement": "it is off on this instance"})
-            continue
-        try:
-            loads = systems.performance.load(instance.insights, since, until) or [0.0]
-            top = systems.performance.top(instance.insights, since, until, limit)
-        except ExternalError as cause:
-            rows.append({"instance": instance.id, "load": None, "statement": f"could not be queried: {cause.what}"})
-            continue
-        peak = f"all statements; at its peak {max(loads):.2f}"
-        rows.append({"instance": instance.id, "load": round(sum(loads) / len(loads), 2), "statement": peak})
-        rows += [{"instance": instance.id, "load": round(each.load, 2), "statement": each.statement} for each in top]
-    return rows
 
 
 @database.command("kill-long-running")
